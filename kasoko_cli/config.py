@@ -1,0 +1,1 @@
+"""kasoko.toml and the environment -> one frozen Config; secrets never in repr."""

@@ -1,0 +1,126 @@
+"""Every error raised on purpose, as a tree, with its exit code.
+
+```text
+KasokoError               1   (also: a bug, with its traceback)
+  ConfigurationError      3   a setting, a secret or the database is not as a run needs it
+    DatabaseUnavailable   3   the database cannot be opened, or is gone
+    SchemaOutOfDate       3   the database has another version of the tables
+  NotFound                4   no such market, user, bet, payout or file
+  Refused                 5   the rules forbid it; nothing was changed
+  NotSent                 6   M-Pesa certainly did not take it; no money moved
+    AccountRefused        6   M-Pesa refuses the account, not the payment; the run stops
+  OutcomeUnknown          7   nobody here knows whether money moved
+  ContradictoryResult     7   two results disagree; a person decides
+  CheckFailed             8   a check found something
+    LedgerUnbalanced      8   an entry or the books do not sum to zero
+  Busy                    9   another run has this work
+```
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+
+class KasokoError(Exception):
+    """Something went wrong that an operator can act on.
+
+    The message says what happened to which thing; `hint` says what to do next.
+    """
+
+    #: What the process exits with; the README's table holds the same numbers.
+    exit_code: ClassVar[int] = 1
+    #: What to do next, where the place that raises it knows no better.
+    hint: str = "Run it again with --verbose and read docs/ for this command."
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
+
+    @property
+    def kind(self) -> str:
+        """The error's name for programs: `NotFound` is `not_found`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+
+class ConfigurationError(KasokoError):
+    """A setting, a secret or the database is not as a run needs it."""
+
+    exit_code = 3
+    hint = "See what is set, and where: kasoko config show --origin"
+
+
+class DatabaseUnavailable(ConfigurationError):
+    """The database cannot be opened, or is gone."""
+
+    hint = "Create it, or point --database at it: kasoko init"
+
+
+class SchemaOutOfDate(ConfigurationError):
+    """The database has another version of the tables than this program."""
+
+    hint = "Take a backup, then: kasoko db upgrade"
+
+
+class NotFound(KasokoError):
+    """No such market, user, bet, payout or file."""
+
+    exit_code = 4
+    hint = "List what there is: kasoko market list"
+
+
+class Refused(KasokoError):
+    """The rules forbid it; nothing was changed."""
+
+    exit_code = 5
+    hint = "Nothing was changed."
+
+
+class NotSent(KasokoError):
+    """M-Pesa certainly did not take it; no money moved."""
+
+    exit_code = 6
+    hint = "No money moved. Send it again when M-Pesa can be reached: kasoko payout"
+
+
+class AccountRefused(NotSent):
+    """M-Pesa refuses the account, not the payment; nothing else is sent."""
+
+    hint = "No money moved. Mend the account first, then: kasoko payout"
+
+
+class OutcomeUnknown(KasokoError):
+    """Nobody here knows whether money moved."""
+
+    exit_code = 7
+    hint = "Do not send it again by hand. First ask how it ended: kasoko reconcile"
+
+
+class ContradictoryResult(KasokoError):
+    """Two results disagree; a person decides."""
+
+    exit_code = 7
+    hint = "Nothing was changed. Read both: kasoko payout show"
+
+
+class CheckFailed(KasokoError):
+    """A check found something."""
+
+    exit_code = 8
+    hint = "Read what it found: kasoko audit"
+
+
+class LedgerUnbalanced(CheckFailed):
+    """An entry or the books do not sum to zero."""
+
+    hint = "Nothing was written. This is a bug: keep the database as it is and report it."
+
+
+class Busy(KasokoError):
+    """Another run has this work."""
+
+    exit_code = 9
+    hint = "Nothing was changed. Wait for the other run, or look at it: kasoko status"
