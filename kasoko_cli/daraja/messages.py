@@ -1,0 +1,667 @@
+"""The wire to M-Pesa: paths, requests, acknowledgements and results, with all of Safaricom's spelling.
+
+Client, listener and simulator share this module; above `daraja/` nobody knows the word `PartyB`.
+What comes from outside is content, never trusted: it is parsed strictly or refused with a reason,
+and its bytes are kept as evidence by whoever received them, without the credential they may carry.
+
+Source: Daraja portal, pages on authorisation, B2C, transaction status and account balance; live
+captures of the sandbox, July to October 2026, for the shapes that the portal does not show.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Context, Decimal
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from kasoko_cli.clock import NAIROBI
+from kasoko_cli.domain.phone import mask_in
+
+#: A JSON value after parsing: numbers are int or Decimal, never float.
+Json: TypeAlias = "str | int | Decimal | bool | list[Json] | dict[str, Json] | None"
+#: A JSON value without parts.
+Scalar: TypeAlias = "str | int | Decimal | bool | None"
+
+# --- Paths and fixed words -------------------------------------------------------------------------------------------
+
+#: GET, with `grant_type=client_credentials` and basic authentication.
+OAUTH_PATH: Final = "/oauth/v1/generate"
+#: The one grant type there is.
+GRANT_TYPE: Final = "client_credentials"
+#: POST; the caller chooses the OriginatorConversationID, and a repeat of it is refused.
+B2C_V3_PATH: Final = "/mpesa/b2c/v3/paymentrequest"
+#: POST; the gateway makes the OriginatorConversationID, so a request sent twice may pay twice.
+B2C_V1_PATH: Final = "/mpesa/b2c/v1/paymentrequest"
+#: POST; how did a payment end?
+STATUS_PATH: Final = "/mpesa/transactionstatus/v1/query"
+#: POST; what is in the organisation's accounts?
+BALANCE_PATH: Final = "/mpesa/accountbalance/v1/query"
+
+#: The CommandID of a status query.
+STATUS_COMMAND: Final = "TransactionStatusQuery"
+#: The CommandID of a balance query.
+BALANCE_COMMAND: Final = "AccountBalance"
+#: The CommandIDs that a B2C payment may have.
+B2C_COMMANDS: Final = ("BusinessPayment", "SalaryPayment", "PromotionPayment")
+#: The IdentifierType of a shortcode; 1 is a phone, 2 a till.
+SHORTCODE_IDENTIFIER: Final = "4"
+
+#: Fields of a B2C request on v3, in the order of the portal's sample. `Occassion` has two c and two s here.
+B2C_V3_FIELDS: Final = (
+    "OriginatorConversationID",
+    "InitiatorName",
+    "SecurityCredential",
+    "CommandID",
+    "Amount",
+    "PartyA",
+    "PartyB",
+    "Remarks",
+    "QueueTimeOutURL",
+    "ResultURL",
+    "Occassion",
+)
+#: Fields of a B2C request on v1: the same without an id of the caller's.
+B2C_V1_FIELDS: Final = B2C_V3_FIELDS[1:]
+#: Fields of a status query. The user is `Initiator` here, and `Occasion` has one s.
+STATUS_FIELDS: Final = (
+    "Initiator",
+    "SecurityCredential",
+    "CommandID",
+    "TransactionID",
+    "OriginalConversationID",
+    "PartyA",
+    "IdentifierType",
+    "ResultURL",
+    "QueueTimeOutURL",
+    "Remarks",
+    "Occasion",
+)
+#: Fields of a balance query.
+BALANCE_FIELDS: Final = (
+    "Initiator",
+    "SecurityCredential",
+    "CommandID",
+    "PartyA",
+    "IdentifierType",
+    "Remarks",
+    "QueueTimeOutURL",
+    "ResultURL",
+)
+#: Fields that a request may leave out.
+OPTIONAL_FIELDS: Final = frozenset({"Occassion", "Occasion", "TransactionID", "OriginalConversationID"})
+
+#: What a listener answers to every callback that it has written down.
+CALLBACK_REPLY: Final = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
+
+#: Words that a callback URL may not have, in any case.
+#: Source: Daraja portal, C2B register URL page; "Threat Detected" seen live for such a URL.
+FORBIDDEN_URL_WORDS: Final = ("mpesa", "m-pesa", "safaricom", "exe", "exec", "cmd", "sql", "query")
+
+#: What replaces a secret.
+REMOVED: Final = "[removed]"
+
+# --- Requests --------------------------------------------------------------------------------------------------------
+
+
+def shillings(wire_cents: int) -> int:
+    """The whole shillings that M-Pesa carries for `wire_cents`, a positive multiple of 100."""
+    assert wire_cents > 0, "a payment has a positive amount"
+    assert wire_cents % 100 == 0, "M-Pesa carries whole shillings"
+    return wire_cents // 100
+
+
+def b2c_request(
+    *,
+    originator_conversation_id: str | None,
+    initiator_name: str,
+    security_credential: str,
+    command_id: str,
+    wire_cents: int,
+    shortcode: str,
+    phone: str,
+    remarks: str,
+    timeout_url: str,
+    result_url: str,
+    occasion: str = "",
+) -> dict[str, Json]:
+    """A B2C payment: v3 with an id of ours, v1 with None, where the gateway makes the id.
+
+    `phone` is `254` and nine digits. Remarks and occasion are cut to what is known to pass.
+    """
+    request: dict[str, Json] = {}
+    if originator_conversation_id is not None:
+        request["OriginatorConversationID"] = originator_conversation_id
+    request |= {
+        "InitiatorName": initiator_name,
+        "SecurityCredential": security_credential,
+        "CommandID": command_id,
+        "Amount": shillings(wire_cents),
+        "PartyA": shortcode,
+        "PartyB": phone,
+        "Remarks": plain_text(remarks) or "payout",
+        "QueueTimeOutURL": timeout_url,
+        "ResultURL": result_url,
+    }
+    if plain_text(occasion):
+        request["Occassion"] = plain_text(occasion)
+    return request
+
+
+def status_request(
+    *,
+    initiator_name: str,
+    security_credential: str,
+    shortcode: str,
+    attempt_id: str,
+    receipt: str,
+    remarks: str,
+    timeout_url: str,
+    result_url: str,
+) -> dict[str, Json]:
+    """Ask how a payment ended, by our id for it, by its receipt, or by both.
+
+    Despite its name, OriginalConversationID is the payment's *Originator*ConversationID.
+    """
+    assert attempt_id or receipt, "a status query names a payment"
+    return {
+        "Initiator": initiator_name,
+        "SecurityCredential": security_credential,
+        "CommandID": STATUS_COMMAND,
+        "TransactionID": receipt,
+        "OriginalConversationID": attempt_id,
+        "PartyA": shortcode,
+        "IdentifierType": SHORTCODE_IDENTIFIER,
+        "ResultURL": result_url,
+        "QueueTimeOutURL": timeout_url,
+        "Remarks": plain_text(remarks) or "status",
+        "Occasion": "",
+    }
+
+
+def balance_request(
+    *,
+    initiator_name: str,
+    security_credential: str,
+    shortcode: str,
+    remarks: str,
+    timeout_url: str,
+    result_url: str,
+) -> dict[str, Json]:
+    """Ask what is in the organisation's accounts."""
+    return {
+        "Initiator": initiator_name,
+        "SecurityCredential": security_credential,
+        "CommandID": BALANCE_COMMAND,
+        "PartyA": shortcode,
+        "IdentifierType": SHORTCODE_IDENTIFIER,
+        "Remarks": plain_text(remarks) or "balance",
+        "QueueTimeOutURL": timeout_url,
+        "ResultURL": result_url,
+    }
+
+
+def plain_text(text: str) -> str:
+    """Free text as M-Pesa takes it: letters, digits, spaces and hyphens, at most 100 characters.
+
+    Other characters are reported to make requests fail or vanish; each becomes a space.
+    Source: an issue thread of public M-Pesa sample code; lengths from the Daraja portal, B2C page.
+    """
+    return " ".join(re.sub(r"[^A-Za-z0-9-]", " ", text).split())[:100].strip()
+
+
+# --- Strict JSON -----------------------------------------------------------------------------------------------------
+
+#: The longest body that is parsed as a callback.
+MAX_CALLBACK_BYTES: Final = 65_536
+#: The longest body that is read as an answer to one of our requests.
+MAX_ANSWER_BYTES: Final = 262_144
+#: How deep lists and objects may lie in each other; real bodies have five levels.
+MAX_DEPTH: Final = 32
+#: The longest identifier that is taken; real ones have at most about 64 characters.
+MAX_ID_LENGTH: Final = 128
+#: The most characters a number may be written with: 19 digits, a sign, a point and some zeros.
+_MAX_NUMBER_LENGTH: Final = 40
+_INT64 = 2**63
+
+
+class MalformedBody(ValueError):
+    """A body is not what M-Pesa sends: `reason` says how. The bytes are still evidence."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read_json(body: bytes, *, max_bytes: int = MAX_CALLBACK_BYTES) -> Json:
+    """Parse JSON strictly: exact numbers, no doubled key, nothing that a database could not keep.
+
+    Raises:
+        MalformedBody: for anything else. Never anything but this, whatever the bytes.
+    """
+    if len(body) > max_bytes:
+        raise MalformedBody(f"longer than {max_bytes} bytes")
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise MalformedBody("not UTF-8 text") from None
+    if not text.strip():
+        raise MalformedBody("empty")
+    try:
+        value: Json = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_decimal,
+            parse_constant=_constant,
+        )
+    except MalformedBody:
+        raise
+    except RecursionError:
+        raise MalformedBody("nested too deeply") from None
+    except ValueError:
+        raise MalformedBody("not JSON") from None
+    _check_depth_and_text(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise MalformedBody("an object has the same key twice")
+    return found
+
+
+def _integer(literal: str) -> int:
+    # The length comes first: Python refuses to convert thousands of digits, and rightly so.
+    if len(literal) > _MAX_NUMBER_LENGTH or not -_INT64 <= (number := int(literal)) < _INT64:
+        raise MalformedBody("a number is past 64 bits")
+    return number
+
+
+def _decimal(literal: str) -> Decimal:
+    if len(literal) > _MAX_NUMBER_LENGTH:
+        raise MalformedBody("a number is past 64 bits")
+    number = Decimal(literal)
+    # The exponent is checked before anything is computed: 1e400 is finite, but nobody's money.
+    if not -20 <= number.adjusted() <= 19 or not -_INT64 <= number < _INT64:
+        raise MalformedBody("a number is past 64 bits")
+    return number
+
+
+def _constant(name: str) -> Json:
+    raise MalformedBody(f"{name} is not a number")
+
+
+def _check_depth_and_text(value: Json) -> None:
+    """Refuse deep nesting, lone surrogates and NUL, which PostgreSQL's text cannot hold."""
+    waiting: list[tuple[Json, int]] = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise MalformedBody("nested too deeply")
+        if isinstance(item, str):
+            _check_text(item)
+        elif isinstance(item, list):
+            waiting.extend((part, depth + 1) for part in item)
+        elif isinstance(item, dict):
+            for key, part in item.items():
+                _check_text(key)
+                waiting.append((part, depth + 1))
+
+
+def _check_text(text: str) -> None:
+    if "\x00" in text:
+        raise MalformedBody("a text has a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise MalformedBody("a text has half of a surrogate pair")
+
+
+# --- Acknowledgements ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What M-Pesa answers at once: taken (response_code "0"), or an error code and text.
+
+    A field that the answer does not have is None. Both kinds of field may stand in one answer,
+    under any HTTP status; `codes.sort_answer` decides what they mean together.
+    """
+
+    response_code: str | None = None
+    response_description: str = ""
+    originator_conversation_id: str | None = None
+    conversation_id: str | None = None
+    error_code: str | None = None
+    error_message: str = ""
+
+
+def parse_acknowledgement(body: bytes) -> Acknowledgement:
+    """Read a synchronous answer of any product.
+
+    Raises:
+        MalformedBody: it is not a JSON object, or contradicts itself.
+    """
+    value = read_json(body, max_bytes=MAX_ANSWER_BYTES)
+    if not isinstance(value, dict):
+        raise MalformedBody("not a JSON object")
+    return Acknowledgement(
+        response_code=_text_of(_named(value, "ResponseCode")),
+        response_description=_text_of(_named(value, "ResponseDescription", "ResponseDesc")) or "",
+        originator_conversation_id=_identifier(value, *_ORIGINATOR_ID),
+        conversation_id=_identifier(value, "ConversationID"),
+        error_code=_text_of(_named(value, "errorCode")),
+        error_message=_text_of(_named(value, "errorMessage")) or "",
+    )
+
+
+# --- Results ---------------------------------------------------------------------------------------------------------
+
+#: One identifier, two spellings: C2B answers miss an n.
+_ORIGINATOR_ID = ("OriginatorConversationID", "OriginatorCoversationID")
+#: Safaricom's receipts: year letter, month letter, day, and seven more. Seven zeros are a placeholder.
+_RECEIPT = re.compile(r"[A-Z0-9]{10}")
+_PLACEHOLDER = re.compile(r"0*|.*0{7}")
+#: Receipts as other people's simulators write them; only believed under their own key.
+_LOOSE_RECEIPT = re.compile(r"[A-Za-z0-9]{4,32}")
+#: Wider than any number that `read_json` lets through, so that nothing is rounded on the way.
+_EXACT = Context(prec=80)
+_MONEY = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What M-Pesa posts back: how a request ended.
+
+    `parameters` has one value a key, None where the item had no value. A key that came twice with
+    different values stands in `contradicted` and is not answered by the helpers. Where `is_envelope`
+    is False the body was no result at all (a queue timeout posts our own request back): it has ids
+    at most, and never a code. Parameters and text are kept out of `repr`: they name people.
+    """
+
+    result_type: str | None
+    result_code: str | None
+    result_desc: str = field(repr=False)
+    originator_conversation_id: str | None
+    conversation_id: str | None
+    transaction_id: str | None
+    parameters: Mapping[str, Scalar] = field(repr=False)
+    is_envelope: bool = True
+    contradicted: frozenset[str] = frozenset()
+
+    def text(self, key: str) -> str | None:
+        """A parameter as text, whatever its JSON type; None if absent, empty or contradicted."""
+        if key in self.contradicted:
+            return None
+        return _text_of(self.parameters.get(key)) or None
+
+    def cents(self, key: str) -> int | None:
+        """A parameter as exact integer cents: `1250`, `1250.00` and `"1250.0"` are 125000."""
+        if key in self.contradicted:
+            return None
+        return exact_cents(self.parameters.get(key))
+
+    def amount_cents(self) -> int | None:
+        """What a B2C payment brought the customer, in cents; None if it does not say."""
+        return self.cents("TransactionAmount")
+
+    def receipt(self) -> str | None:
+        """M-Pesa's proof that money moved: TransactionReceipt, else a TransactionID that looks like one.
+
+        A receipt on a *failure* proves nothing: failures carry real-looking ids too.
+        """
+        stated = self.text("TransactionReceipt")
+        if stated is not None:
+            return stated if _LOOSE_RECEIPT.fullmatch(stated) and not _PLACEHOLDER.fullmatch(stated) else None
+        if "TransactionReceipt" in self.contradicted:
+            return None
+        return self.transaction_id if looks_like_receipt(self.transaction_id) else None
+
+    @property
+    def receipts_disagree(self) -> bool:
+        """Whether TransactionID and TransactionReceipt are two different receipts."""
+        stated = self.text("TransactionReceipt")
+        if "TransactionReceipt" in self.contradicted:
+            return True
+        return stated is not None and looks_like_receipt(self.transaction_id) and stated != self.transaction_id
+
+    @property
+    def receiver(self) -> str | None:
+        """Who got it, as M-Pesa writes it: `254700000001 - JANE DOE`. A cross-check, never identity."""
+        return self.text("ReceiverPartyPublicName")
+
+    def receiver_phone(self) -> str | None:
+        """The receiver's number as `254` and nine digits; None if masked, absent or not a phone."""
+        return party_phone(self.receiver)
+
+    def completed_at(self) -> datetime | None:
+        """When it was done, in UTC; M-Pesa writes `DD.MM.YYYY HH:MM:SS` in Nairobi time."""
+        stated = self.text("TransactionCompletedDateTime")
+        try:
+            local = datetime.strptime(stated or "", "%d.%m.%Y %H:%M:%S").replace(tzinfo=NAIROBI)
+        except ValueError:
+            return None
+        return local.astimezone(UTC)
+
+
+def parse_result(body: bytes) -> Result:
+    """Read a callback of any product, in every shape that was ever seen.
+
+    Raises:
+        MalformedBody: it is not JSON, contradicts itself, or has nothing that names a request.
+    """
+    value = read_json(body)
+    if not isinstance(value, dict):
+        raise MalformedBody("not a JSON object")
+    envelope = value.get("Result")
+    if isinstance(envelope, dict):
+        parameters, contradicted = _parameters(envelope)
+        return Result(
+            result_type=_text_of(_named(envelope, "ResultType")),
+            result_code=_code(_named(envelope, "ResultCode")),
+            result_desc=_text_of(_named(envelope, "ResultDesc")) or "",
+            originator_conversation_id=_identifier(envelope, *_ORIGINATOR_ID),
+            conversation_id=_identifier(envelope, "ConversationID"),
+            transaction_id=_identifier(envelope, "TransactionID"),
+            parameters=parameters,
+            contradicted=contradicted,
+        )
+    if "Result" in value:
+        raise MalformedBody("its Result is not an object")
+    originator, conversation = _identifier(value, *_ORIGINATOR_ID), _identifier(value, "ConversationID")
+    if originator is None and conversation is None:
+        raise MalformedBody("it has neither a Result nor an id of a request")
+    return Result(
+        result_type=None,
+        result_code=None,
+        result_desc="",
+        originator_conversation_id=originator,
+        conversation_id=conversation,
+        transaction_id=None,
+        parameters=MappingProxyType({}),
+        is_envelope=False,
+    )
+
+
+def looks_like_receipt(text: str | None) -> bool:
+    """Whether this is a receipt of Safaricom's form and not the placeholder with seven zeros."""
+    return text is not None and bool(_RECEIPT.fullmatch(text)) and not _PLACEHOLDER.fullmatch(text)
+
+
+def exact_cents(value: Scalar) -> int | None:
+    """Shillings, as a number or as text, in integer cents; None if it is not exact, or no amount."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, str):
+        if not _MONEY.fullmatch(value.strip()):
+            return None
+        value = Decimal(value.strip())
+    cents = Decimal(value).scaleb(2, context=_EXACT)
+    return int(cents) if cents >= 0 and cents == cents.to_integral_value() else None
+
+
+def party_phone(party: str | None) -> str | None:
+    """The number in a party text such as `0700000001 - JANE DOE`, as `254` and nine digits, or None."""
+    number = re.split(r"\s+[-\u2013]\s*|\s*[-\u2013]\s+", (party or "").strip(), maxsplit=1)[0]
+    found = re.fullmatch(r"(?:\+?254|0)?([17][0-9]{8})", number.strip())
+    return f"254{found[1]}" if found else None
+
+
+def _parameters(envelope: dict[str, Json]) -> tuple[Mapping[str, Scalar], frozenset[str]]:
+    """Result parameters by key, and the keys that came with two different values.
+
+    A list, a lone object, nothing, null, or the two names nested the wrong way round.
+    """
+    found: dict[str, Scalar] = {}
+    contradicted: set[str] = set()
+    for item in _items(envelope.get("ResultParameters", envelope.get("ResultParameter")), depth=0):
+        key = item.get("Key")
+        if not isinstance(key, str):
+            continue
+        value = item.get("Value")
+        scalar = None if isinstance(value, list | dict) else value
+        if key in found and _text_of(found[key]) != _text_of(scalar):
+            contradicted.add(key)
+        else:
+            found.setdefault(key, scalar)
+    return MappingProxyType(found), frozenset(contradicted)
+
+
+def _items(value: Json, *, depth: int) -> Iterator[dict[str, Json]]:
+    """The `{Key, Value}` objects in whatever holds them."""
+    if isinstance(value, list):
+        for part in value:
+            if isinstance(part, dict):
+                yield part
+    elif isinstance(value, dict):
+        if "Key" in value:
+            yield value
+        elif depth < 3:
+            for name in ("ResultParameter", "ResultParameters"):
+                yield from _items(value.get(name), depth=depth + 1)
+
+
+def _named(found: dict[str, Json], *names: str) -> Json:
+    """The value under any of these names, with or without spaces in them, as 2017 bodies had.
+
+    Raises:
+        MalformedBody: two of the names are there and say different things.
+    """
+    values = [value for key, value in found.items() if key.replace(" ", "") in names and value is not None]
+    if any(_text_of(value) != _text_of(values[0]) for value in values[1:]):
+        raise MalformedBody(f"two different values of {names[0]}")
+    return values[0] if values else None
+
+
+def _text_of(value: Json) -> str | None:
+    """A scalar as text: an id of digits only may come back as a number. None for all else."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool) or value is None or isinstance(value, list | dict):
+        return None
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+def _code(value: Json) -> str | None:
+    """A result code as text: `0` and `"0"` are the same, `false` and `[]` are no code."""
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value)
+    text = _text_of(value)
+    return text if text and len(text) <= 32 else None
+
+
+def _identifier(found: dict[str, Json], *names: str) -> str | None:
+    text = _text_of(_named(found, *names))
+    if text is not None and len(text) > MAX_ID_LENGTH:
+        raise MalformedBody(f"its {names[0]} is longer than {MAX_ID_LENGTH} characters")
+    return text or None
+
+
+# --- Secrets ---------------------------------------------------------------------------------------------------------
+
+#: A JSON string; one that never ends reaches to the end, so that each character is looked at once.
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_AFTER_KEY = re.compile(r"\s*:\s*")
+_BARE_VALUE = re.compile(r"[^,\]}\s]*")
+#: A credential where JSON does not help: in a form, in XML, in JSON inside a string.
+_LOOSE_CREDENTIAL = re.compile(
+    r"(?i)((?:security[\s_-]*credential|access[\s_-]*token|consumer[\s_-]*(?:key|secret)|password)"
+    r"[^A-Za-z0-9+/%\[:=>]{0,8}[:=>][^A-Za-z0-9+/%\[]{0,8})([A-Za-z0-9+/%=_\\.-]{6,})"
+)
+#: An RSA-2048 cryptogram in base64 has 344 characters; nothing else on this wire looks like that.
+_CRYPTOGRAM = re.compile(r"[A-Za-z0-9+/%\\]{200,}={0,2}")
+_SECRET_KEYS = frozenset({"password", "accesstoken", "consumerkey", "consumersecret", "authorization"})
+
+
+def strip_credentials(body: bytes) -> bytes:
+    """The body without the values of SecurityCredential and its kind; every other byte as it was.
+
+    A queue timeout posts our own request back, credential and all. Works on what is no JSON too.
+    """
+    # NUL bytes make JSON look like UTF-16, which it may or may not be: both readings are searched.
+    for encoding in dict.fromkeys((json.detect_encoding(body), "utf-8")):
+        errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
+        text = body.decode(encoding, errors)
+        stripped = _without_secrets(text)
+        if stripped != text:
+            body = stripped.encode(encoding, errors)
+    return body
+
+
+def _without_secrets(text: str) -> str:
+    kept: list[str] = []
+    done = 0
+    for token in _STRING.finditer(text):
+        if token.start() < done or not _names_secret(token[0]):
+            continue
+        colon = _AFTER_KEY.match(text, token.end())
+        if colon is None:
+            continue
+        end = _value_end(text, colon.end())
+        kept += (text[done : colon.end()], f'"{REMOVED}"')
+        done = end
+    kept.append(text[done:])
+    joined = _LOOSE_CREDENTIAL.sub(rf"\1{REMOVED}", "".join(kept))
+    return _CRYPTOGRAM.sub(REMOVED, joined)
+
+
+def _names_secret(token: str) -> bool:
+    """Whether a JSON string is the name of a secret, however it is spelt or escaped."""
+    try:
+        name = json.loads(token, strict=False)
+    except ValueError:
+        name = token
+    letters = re.sub(r"[^a-z]", "", name.lower())
+    return "credential" in letters or letters in _SECRET_KEYS
+
+
+def _value_end(text: str, start: int) -> int:
+    """Where the JSON value that begins at `start` ends; the end of the text if it never does."""
+    if text[start : start + 1] not in ("{", "["):
+        found = _STRING.match(text, start) or _BARE_VALUE.match(text, start)
+        return found.end() if found else start
+    depth = 0
+    for token in re.compile(_STRING.pattern + r"|[\[\]{}]", re.DOTALL).finditer(text, start):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        if depth == 0:
+            return token.end()
+    return len(text)
+
+
+_TOKEN_IN_TEXT = re.compile(r"(?i)(Invalid Access Token\s*[-:]\s*)([^\s\"',;}<]+)")
+_AUTHORIZATION = re.compile(r"(?i)\b(Bearer|Basic)\s+(?!\[removed\])[A-Za-z0-9+/=._~-]{4,}")
+#: The last part of a callback URL of ours: who has it can post a result that bears our mark.
+_URL_MAC = re.compile(r"(/(?:[a-z0-9]+-(?:callback|timeout))\\?/[A-Za-z0-9._-]+\\?/)[0-9a-fA-F]{16,}")
+
+
+def redact(text: str) -> str:
+    """Text that may be logged or kept: no token, credential, URL signature or whole phone number."""
+    text = _without_secrets(text)
+    text = _TOKEN_IN_TEXT.sub(rf"\1{REMOVED}", text)
+    text = _AUTHORIZATION.sub(rf"\1 {REMOVED}", text)
+    text = _URL_MAC.sub(rf"\1{REMOVED}", text)
+    return mask_in(text)
