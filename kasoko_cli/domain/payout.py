@@ -1,0 +1,305 @@
+"""What is owed to one person, the instructions to M-Pesa that pay it, and what may follow what.
+
+A payout is what one user is owed for one settlement of one market; above M-Pesa's limit it is
+several legs, each a payout of its own. An attempt is one instruction to M-Pesa to pay one leg.
+The tables here are the only rules of movement: the store guards every change of state with their
+inverse, so a state that is not named as a source can never be left by accident.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from kasoko_cli.domain.money import CENTS_PER_SHILLING, format_kes, whole_shillings_cents
+from kasoko_cli.errors import Refused
+
+
+class PayoutKind(StrEnum):
+    """Why somebody is owed money."""
+
+    #: A share of the pool, for backing the winner.
+    PAYOUT = "PAYOUT"
+    #: The stake back: a void market, nobody on the winner, a late bet, a withdrawn outcome.
+    REFUND = "REFUND"
+
+
+class PayoutStatus(StrEnum):
+    """Where a payout stands."""
+
+    #: Computed, and not released yet by a second person.
+    AWAITING_APPROVAL = "AWAITING_APPROVAL"
+    #: Stopped by a rule or a person, with a reason.
+    HELD = "HELD"
+    #: May be sent now, or from its `not_before` on.
+    PENDING = "PENDING"
+    #: An attempt stands; its request may or may not have left.
+    SENDING = "SENDING"
+    #: Daraja took it.
+    SENT = "SENT"
+    #: There is no answer that we can trust.
+    UNKNOWN = "UNKNOWN"
+    #: There is evidence that the receiver got it.
+    COMPLETED = "COMPLETED"
+    #: Credited to the wallet instead of the phone.
+    WALLET = "WALLET"
+    #: There is evidence that no money moved.
+    FAILED = "FAILED"
+    #: Was completed, and the money came back.
+    RETURNED = "RETURNED"
+    #: Never paid: the settlement was reversed.
+    CANCELED = "CANCELED"
+
+
+class AttemptStatus(StrEnum):
+    """Where one instruction to M-Pesa stands."""
+
+    #: Committed before a byte leaves; the request may or may not have gone.
+    INTENT = "INTENT"
+    #: M-Pesa acknowledged it; the result is still to come.
+    ACCEPTED = "ACCEPTED"
+    #: M-Pesa certainly did not take it.
+    REJECTED = "REJECTED"
+    #: Nobody here knows whether money moved.
+    UNKNOWN = "UNKNOWN"
+    #: The money moved; there is a receipt.
+    SUCCEEDED = "SUCCEEDED"
+    #: M-Pesa took it, and there is evidence that no money moved.
+    FAILED = "FAILED"
+    #: The money moved, and came back.
+    RETURNED = "RETURNED"
+
+
+_P = PayoutStatus
+_A = AttemptStatus
+
+#: What may follow what for a payout, and why. Nothing leaves UNKNOWN without evidence, and nothing
+#: leaves WALLET or CANCELED at all: a success that turns up for one of those is an incident.
+PAYOUT_NEXT: Mapping[PayoutStatus, Mapping[PayoutStatus, str]] = {
+    _P.AWAITING_APPROVAL: {
+        _P.PENDING: "a second person released exactly the plan that was shown",
+        _P.HELD: "a rule or a person stopped it, with a reason",
+        _P.CANCELED: "the settlement was reversed before it was released",
+    },
+    _P.HELD: {
+        _P.PENDING: "a person let it go, with a reason",
+        _P.WALLET: "a person chose the wallet instead of the phone",
+        _P.CANCELED: "the settlement was reversed before anything was sent",
+        _P.COMPLETED: "an earlier attempt turned out to have succeeded",
+    },
+    _P.PENDING: {
+        _P.SENDING: "an attempt was recorded, and its request may leave from now on",
+        _P.HELD: "a rule or a person stopped it, with a reason",
+        _P.WALLET: "M-Pesa cannot carry so little, or a person chose the wallet instead of the phone",
+        _P.CANCELED: "the settlement was reversed before anything was sent",
+        _P.COMPLETED: "an earlier attempt turned out to have succeeded",
+    },
+    _P.SENDING: {
+        _P.SENT: "M-Pesa acknowledged the request",
+        _P.PENDING: "M-Pesa certainly did not take it; the schedule names the next try",
+        _P.FAILED: "M-Pesa refused it for good, the schedule is used up, or a failure overtook its acknowledgement",
+        _P.UNKNOWN: "no answer that we can trust, or the sender's lease ran out",
+        _P.COMPLETED: "a success overtook its acknowledgement, or an earlier attempt turned out to have succeeded",
+    },
+    _P.SENT: {
+        _P.COMPLETED: "a result, a status answer or a statement says that it was paid",
+        _P.FAILED: "a result or a status answer says for certain that it was not paid",
+        _P.UNKNOWN: "silence, a queue timeout, or a result that we cannot trust",
+    },
+    _P.UNKNOWN: {
+        _P.COMPLETED: "a late result, a status answer, a statement or two people say that it was paid",
+        _P.FAILED: "a late result, a status answer or two people say for certain that it was not paid",
+        _P.PENDING: "evidence says that M-Pesa never took it, so it may be sent",
+    },
+    _P.COMPLETED: {
+        _P.RETURNED: "the money came back from the receiver",
+    },
+    _P.WALLET: {},
+    _P.FAILED: {
+        _P.PENDING: "a retry: the failure is definite and may succeed, or the phone was changed",
+        _P.WALLET: "a person chose the wallet instead of the phone",
+        _P.COMPLETED: "a late success of an attempt that was thought failed: an incident, never silent",
+        _P.HELD: "a rule or a person stopped it from being tried again",
+        _P.CANCELED: "the settlement was reversed, and no money had moved",
+    },
+    _P.RETURNED: {
+        _P.PENDING: "a person sends it again; the wallet was credited before and is not credited twice",
+        _P.WALLET: "it stays in the wallet, which was credited before and is not credited twice",
+    },
+    _P.CANCELED: {},
+}
+
+#: What may follow what for an attempt, and why. A result can overtake its own acknowledgement.
+#:
+#: A rejected attempt becomes an INTENT again under the same id, and no new number is drawn: an id is
+#: spent only when M-Pesa took it. A database restored from a backup then walks through the same ids
+#: in the same order, and M-Pesa refuses the ones that were already paid. Numbering on over ids that
+#: were never taken would break that: the restored database would count fewer of them, and meet
+#: its next payment under an id that M-Pesa has never seen.
+ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
+    _A.INTENT: {
+        _A.ACCEPTED: "M-Pesa acknowledged the request",
+        _A.REJECTED: "the request never left, or M-Pesa refused it by nature",
+        _A.UNKNOWN: "no answer that we can trust, or the sender's lease ran out",
+        _A.SUCCEEDED: "a success overtook its acknowledgement",
+        _A.FAILED: "a failure overtook its acknowledgement",
+    },
+    _A.ACCEPTED: {
+        _A.SUCCEEDED: "a result, a status answer or a statement says that it was paid",
+        _A.FAILED: "a result or a status answer says for certain that it was not paid",
+        _A.UNKNOWN: "silence, a queue timeout, or a result that we cannot trust",
+    },
+    _A.REJECTED: {
+        _A.INTENT: "the same instruction sent again under the same id: M-Pesa certainly never took it",
+    },
+    _A.UNKNOWN: {
+        _A.SUCCEEDED: "a late result, a status answer, a statement or two people say that it was paid",
+        _A.FAILED: "a late result, a status answer or two people say for certain that it was not paid",
+    },
+    _A.SUCCEEDED: {
+        _A.RETURNED: "the money came back from the receiver",
+    },
+    _A.FAILED: {
+        _A.SUCCEEDED: "a late success: an incident, never silent",
+    },
+    _A.RETURNED: {},
+}
+
+#: An attempt that may still move money. A payout has at most one.
+LIVE: frozenset[AttemptStatus] = frozenset({_A.INTENT, _A.ACCEPTED, _A.UNKNOWN})
+
+#: The three groups that reports show. Each state is in exactly one, so the groups add up to the total.
+#: CANCELED counts as failed: it ended, and nobody was paid.
+GROUPS: Mapping[str, frozenset[PayoutStatus]] = {
+    "pending": frozenset({_P.AWAITING_APPROVAL, _P.HELD, _P.PENDING, _P.SENDING, _P.SENT, _P.UNKNOWN}),
+    "completed": frozenset({_P.COMPLETED, _P.WALLET}),
+    "failed": frozenset({_P.FAILED, _P.RETURNED, _P.CANCELED}),
+}
+
+#: Seconds to wait after the first, second, ... try that M-Pesa certainly did not take: the operator's schedule.
+RETRY_SCHEDULE_SECONDS: tuple[int, ...] = (120, 240, 480, 960, 1920)
+
+_PAYOUT_ID = re.compile(r".+\.[0-9]+\.[0-9]+", re.DOTALL)
+
+_Status = TypeVar("_Status", PayoutStatus, AttemptStatus)
+
+
+def payout_sources_of(to: PayoutStatus) -> frozenset[PayoutStatus]:
+    """Every state that a payout may be in just before `to`."""
+    return _sources_of(PAYOUT_NEXT, to)
+
+
+def attempt_sources_of(to: AttemptStatus) -> frozenset[AttemptStatus]:
+    """Every state that an attempt may be in just before `to`."""
+    return _sources_of(ATTEMPT_NEXT, to)
+
+
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """What M-Pesa carries in one payment, in cents: whole shillings between two bounds.
+
+    Raises:
+        Refused: a bound is not whole shillings, or the largest is under twice the smallest, so
+            that some amounts between could not be cut into legs.
+
+    Source: Daraja portal, B2C page, frequent questions: KES 10 to KES 250,000 per transaction.
+    """
+
+    min_cents: int = 1_000
+    max_cents: int = 25_000_000
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that would leave an amount which no legs can carry."""
+        whole = self.min_cents % CENTS_PER_SHILLING == 0 and self.max_cents % CENTS_PER_SHILLING == 0
+        if not whole or not CENTS_PER_SHILLING <= self.min_cents <= self.max_cents // 2:
+            raise Refused(
+                f"Payouts from KES {format_kes(self.min_cents)} to KES {format_kes(self.max_cents)} cannot be sent.",
+                hint="Nothing was changed. Both limits are whole shillings, and the upper is at least twice the lower.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One part of an entitlement: what is owed, and what of it M-Pesa carries, both in cents.
+
+    The wire is never above the amount. A wire of 0 means that the amount goes to the wallet.
+    """
+
+    amount_cents: int
+    wire_cents: int
+
+
+def legs(entitlement_cents: int, limits: WireLimits) -> list[Leg]:
+    """Cut what one user is owed into payments that M-Pesa can carry.
+
+    Amounts sum to the entitlement. The cents under a shilling ride on the last leg and stay in the
+    user's wallet. A last leg under the minimum borrows from the one before; where all of it is under
+    the minimum there is one leg that goes to the wallet. Nothing owed, no leg. How much one receiver
+    may get in a day is not decided here: it depends on the day.
+    """
+    assert entitlement_cents >= 0, "nobody is owed less than nothing"
+    if entitlement_cents == 0:
+        return []
+    carried = whole_shillings_cents(entitlement_cents)
+    if carried < limits.min_cents:
+        return [Leg(amount_cents=entitlement_cents, wire_cents=0)]
+    full, rest = divmod(carried, limits.max_cents)
+    wires = [limits.max_cents] * full
+    if rest:
+        borrowed = max(limits.min_cents - rest, 0) if wires else 0
+        if borrowed:
+            wires[-1] -= borrowed
+        wires.append(rest + borrowed)
+    cut = [Leg(amount_cents=wire, wire_cents=wire) for wire in wires]
+    cut[-1] = Leg(amount_cents=wires[-1] + entitlement_cents - carried, wire_cents=wires[-1])
+    assert sum(leg.amount_cents for leg in cut) == entitlement_cents
+    return cut
+
+
+def originator_id(
+    *, deployment_id: str, market_id: str, settlement_no: int, user_id: str, kind: PayoutKind, leg: int, number: int
+) -> str:
+    """The id of one attempt, 35 characters, made from what is owed and not from chance.
+
+    The same debt always gets the same id: a database restored from yesterday's backup makes it
+    again, and M-Pesa refuses what we forgot that we had sent. The fields are joined as a JSON list,
+    so no two sets of fields read the same. `kind` is one of them because one user may be owed a
+    payout and a refund in one settlement. `number` counts the attempts that M-Pesa took.
+
+    Source: Daraja portal, B2C v3 page: `OriginatorConversationID` is the caller's and must be unique.
+    """
+    owed = json.dumps([deployment_id, market_id, settlement_no, user_id, str(kind), leg, number])
+    return "ks-" + hashlib.sha256(owed.encode()).hexdigest()[:32]
+
+
+def payout_id(market_id: str, settlement_no: int, n: int) -> str:
+    """The id of the n-th payout of a settlement: `derby.1.7`."""
+    return f"{market_id}.{settlement_no}.{n}"
+
+
+def looks_like_payout_id(text: str) -> bool:
+    """Whether a text ends like a payout id; no market, user or slug may."""
+    return _PAYOUT_ID.fullmatch(text) is not None
+
+
+def next_try_seconds(tries_made: int, schedule: Sequence[int], spread: float) -> int | None:
+    """Seconds until the next try, after `tries_made` (1 or more) that M-Pesa certainly did not take.
+
+    None once the schedule is used up. `spread`, from 0 up to 1, is chance handed in: it adds up to a
+    tenth, so that payouts which failed together do not come back together. Never earlier than the schedule.
+    """
+    assert tries_made >= 1, "there is nothing to wait for before the first try"
+    assert 0 <= spread < 1, "the spread is a part of one"
+    if tries_made > len(schedule):
+        return None
+    wait_seconds = schedule[tries_made - 1]
+    return wait_seconds + int(wait_seconds * spread / 10)
+
+
+def _sources_of(table: Mapping[_Status, Mapping[_Status, str]], to: _Status) -> frozenset[_Status]:
+    return frozenset(status for status, following in table.items() if to in following)

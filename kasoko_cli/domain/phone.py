@@ -1,0 +1,91 @@
+"""Kenyan mobile numbers: one spelling inside, masked wherever people look.
+
+Inside the program a phone is twelve digits without a plus, `254712345678`, the form that M-Pesa
+takes. No message, log line or table shows all of them: `mask`, `mask_in` and `quoted` see to that.
+"""
+
+from __future__ import annotations
+
+import re
+
+import phonenumbers
+
+from kasoko_cli.errors import Refused
+
+#: What may stand between the digits of a number that a person wrote.
+_SEPARATORS = re.compile(r"[ .()\-]")
+
+#: Every way to lead into the nine national digits. Source: Daraja portal, B2C page, `PartyB`: 254 and nine digits.
+_SPELLING = re.compile(r"(?:\+254|00254|254|0)?([17][0-9]{8})")
+
+#: What may stand between two digits of a number in free text, pasted hard spaces and dashes too.
+_GAP = r"[ \t.()\-\u00a0\u2010-\u2013]{0,2}"
+
+#: A run that may be a phone in free text. Our own attempt ids are matched first and left alone:
+#: their hex may hold ten digits in a row. A statement's time, `01-12-2026 10:05`, is no phone either.
+_PHONE_IN_TEXT = re.compile(
+    r"(?P<ours>ks-[0-9a-f]{32})"
+    r"|(?<![0-9])(?![0-9]{2}-[0-9]{2}-[0-9]{4} [0-9]{2}:[0-9]{2})"
+    rf"(?:\+?(?:00)?2{_GAP}5{_GAP}4{_GAP}(?:0{_GAP})?|0{_GAP})[17](?:{_GAP}[0-9]){{8}}(?![0-9])"
+)
+
+#: How much of a foreign text an error message repeats.
+_MOST_QUOTED = 60
+
+
+def normalize(text: str) -> str:
+    """The one spelling of a Kenyan mobile number: `0712 345 678` becomes `254712345678`.
+
+    Only the plan of numbers decides, never the operator's prefix: people keep their number when
+    they change operator.
+
+    Raises:
+        Refused: it is not a Kenyan mobile number. The message shows it masked.
+
+    Source: Daraja portal, B2C page (`PartyB`); Communications Authority's numbering plan, as kept by libphonenumber.
+    """
+    digits = _SPELLING.fullmatch(_SEPARATORS.sub("", text))
+    if digits is not None and _is_kenyan_mobile(digits[1]):
+        return "254" + digits[1]
+    raise Refused(
+        f"The phone {_hint_of(text)} is not a Kenyan mobile number.",
+        hint="Nothing was changed. Write it as 0712 345 678 or +254 712 345 678.",
+    )
+
+
+def mask(phone: str) -> str:
+    """A number as people may see it: `254712345678` becomes `2547****5678`; what is shorter is hidden whole."""
+    return f"{phone[:4]}****{phone[-4:]}" if len(phone) >= len("254712345678") else "****"
+
+
+def mask_in(text: str) -> str:
+    """The text with every run that looks like a Kenyan phone masked, however it is spelt."""
+    return _PHONE_IN_TEXT.sub(_masked, text)
+
+
+def quoted(text: str) -> str:
+    """A text from outside as an error message may repeat it: in quotes, short, masked, without control characters."""
+    shown = mask_in(text)
+    return repr(shown if len(shown) <= _MOST_QUOTED else shown[:_MOST_QUOTED] + "…")
+
+
+def _is_kenyan_mobile(national: str) -> bool:
+    number = phonenumbers.PhoneNumber(country_code=254, national_number=int(national))
+    return phonenumbers.is_valid_number_for_region(number, "KE") and phonenumbers.number_type(number) in {
+        phonenumbers.PhoneNumberType.MOBILE,
+        phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,
+    }
+
+
+def _masked(match: re.Match[str]) -> str:
+    if match["ours"]:
+        return match["ours"]
+    national = re.sub(r"[^0-9]", "", match[0])[-9:]
+    return mask("254" + national)
+
+
+def _hint_of(text: str) -> str:
+    """Enough of a refused number to find it in a list, never all of it: its ends, and how many digits it has."""
+    digits = sum(character.isdigit() for character in text)
+    ends = text if len(text) < 6 else f"{text[:4]}****{text[-2:]}"
+    return f"{ends!r} ({digits} {'digit' if digits == 1 else 'digits'})"
