@@ -349,14 +349,28 @@ def parse_acknowledgement(body: bytes) -> Acknowledgement:
     value = read_json(body, max_bytes=MAX_ANSWER_BYTES)
     if not isinstance(value, dict):
         raise MalformedBody("not a JSON object")
+    fault_code, fault_text = _gateway_fault(value)
     return Acknowledgement(
         response_code=_text_of(_named(value, "ResponseCode")),
         response_description=_text_of(_named(value, "ResponseDescription", "ResponseDesc")) or "",
         originator_conversation_id=_identifier(value, *_ORIGINATOR_ID),
         conversation_id=_identifier(value, "ConversationID"),
-        error_code=_text_of(_named(value, "errorCode")),
-        error_message=_text_of(_named(value, "errorMessage")) or "",
+        error_code=_text_of(_named(value, "errorCode")) or fault_code,
+        error_message=_text_of(_named(value, "errorMessage")) or fault_text,
     )
+
+
+def _gateway_fault(value: dict[str, Json]) -> tuple[str | None, str]:
+    """Code and text of a fault in the gateway's own form: `{"fault": {"faultstring", "detail": {"errorcode"}}}`.
+
+    Source: the API manager's public documentation of its default fault body.
+    """
+    fault = value.get("fault")
+    if not isinstance(fault, dict):
+        return None, ""
+    detail = fault.get("detail")
+    code = _text_of(detail.get("errorcode")) if isinstance(detail, dict) else None
+    return code, _text_of(fault.get("faultstring")) or ""
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
@@ -391,7 +405,7 @@ class Result:
     transaction_id: str | None
     parameters: Mapping[str, Scalar] = field(repr=False)
     is_envelope: bool = True
-    contradicted: frozenset[str] = frozenset()
+    contradicted: Mapping[str, tuple[Scalar, ...]] = field(default=MappingProxyType({}), repr=False)
 
     def text(self, key: str) -> str | None:
         """A parameter as text, whatever its JSON type; None if absent, empty or contradicted."""
@@ -511,24 +525,20 @@ def party_phone(party: str | None) -> str | None:
     return f"254{found[1]}" if found else None
 
 
-def _parameters(envelope: dict[str, Json]) -> tuple[Mapping[str, Scalar], frozenset[str]]:
-    """Result parameters by key, and the keys that came with two different values.
+def _parameters(envelope: dict[str, Json]) -> tuple[Mapping[str, Scalar], Mapping[str, tuple[Scalar, ...]]]:
+    """Result parameters by key, and all values of each key that came with two different ones.
 
     A list, a lone object, nothing, null, or the two names nested the wrong way round.
     """
-    found: dict[str, Scalar] = {}
-    contradicted: set[str] = set()
+    found: dict[str, list[Scalar]] = {}
     for item in _items(envelope.get("ResultParameters", envelope.get("ResultParameter")), depth=0):
         key = item.get("Key")
         if not isinstance(key, str):
             continue
         value = item.get("Value")
-        scalar = None if isinstance(value, list | dict) else value
-        if key in found and _text_of(found[key]) != _text_of(scalar):
-            contradicted.add(key)
-        else:
-            found.setdefault(key, scalar)
-    return MappingProxyType(found), frozenset(contradicted)
+        found.setdefault(key, []).append(None if isinstance(value, list | dict) else value)
+    different = {key: tuple(values) for key, values in found.items() if len({_text_of(each) for each in values}) > 1}
+    return MappingProxyType({key: values[0] for key, values in found.items()}), MappingProxyType(different)
 
 
 def _items(value: Json, *, depth: int) -> Iterator[dict[str, Json]]:
