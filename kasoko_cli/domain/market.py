@@ -215,12 +215,27 @@ class Resolution:
 BetRow = tuple[str, str, int, int, str, bool, bool]
 
 
+class BetsDigest:
+    """SHA-256 over bets in the order they are added, one JSON list a line; no bet is held in memory."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._encode = json.JSONEncoder(separators=(",", ":")).encode
+
+    def add(self, row: BetRow) -> None:
+        """Take in the next bet."""
+        self._digest.update(self._encode(row).encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        """The digest of all bets so far, as hex."""
+        return self._digest.hexdigest()
+
+
 def bets_digest(rows: Iterable[BetRow]) -> str:
-    """SHA-256 over bets in the order given, as hex, one JSON list a line; no bet is held in memory."""
-    digest = hashlib.sha256()
-    encode = json.JSONEncoder(separators=(",", ":")).encode
+    """The digest of bets in the order given, as hex."""
+    digest = BetsDigest()
     for row in rows:
-        digest.update(encode(row).encode() + b"\n")
+        digest.add(row)
     return digest.hexdigest()
 
 
