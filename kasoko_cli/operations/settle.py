@@ -1,0 +1,338 @@
+"""Divide the pool of a market that has ended, and owe the payouts. No money leaves here.
+
+One transaction: the settlement, the entry that empties the pool, and a payout for everybody who is
+owed something. Nothing in this module can reach M-Pesa.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import insert
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock, iso
+from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules
+from kasoko_cli.domain.parimutuel import Division, Stake, divide
+from kasoko_cli.domain.payout import Leg, PayoutKind, PayoutStatus, WireLimits, legs, payout_id
+from kasoko_cli.errors import CheckFailed, Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.markets import describe_resolution, digest_row, resolution_of, rules_of
+from kasoko_cli.store import bets, markets, payouts
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.tables import Market, Payout, Settlement
+
+#: How many payout rows one statement writes.
+BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """One payout of a settlement: whose, why, which leg, and its two amounts in cents."""
+
+    number: int
+    user_id: str
+    kind: PayoutKind
+    leg: int
+    amount_cents: int
+    wire_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementFigures:
+    """How a pool was divided, in cents."""
+
+    gross_cents: int
+    fee_cents: int
+    net_cents: int
+    winning_stake_cents: int
+    winners: int
+    payouts_cents: int
+    refunds_cents: int
+    breakage_cents: int
+    top_up_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What settling a market did, or would do; `is_new` is False where it was settled before."""
+
+    market: str
+    slug: str
+    resolved_outcome: str
+    number: int
+    bets: int
+    settlement: SettlementFigures
+    payouts: int
+    to_phones: int
+    wire_cents: int
+    to_wallets: int
+    to_wallets_cents: int
+    plan_hash: str
+    warnings: list[str]
+    settled_at: datetime | None
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A settlement worked out in full, before anything is written."""
+
+    market: Market
+    number: int
+    rules: Rules
+    resolution: Resolution
+    division: Division
+    pools: dict[int, int]
+    bets: int
+    bets_digest: str
+    owed: list[Owed]
+    plan_hash: str
+
+
+def plan_settlement(db: Database, limits: WireLimits, *, market: str) -> tuple[Settled, list[Owed]]:
+    """Work out a settlement and write nothing.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: it has no result yet, or is settled already.
+        CheckFailed: its bets are not those that stood at the close.
+    """
+    with db.reading() as session:
+        row = markets.find_market(session, market)
+        if standing := markets.standing_settlement(session, row.id):
+            raise Refused(
+                f"{row.slug} was settled at {iso(standing.settled_at)}; there is nothing left to plan.",
+                hint=f"See it: kasoko status {row.slug}",
+            )
+        plan = _plan(session, row, limits)
+        return _settled(session, plan, settled_at=None, is_new=False), plan.owed
+
+
+def settle_market(db: Database, clock: Clock, act: Act, limits: WireLimits, *, market: str) -> Settled:
+    """Divide the pool once; settling again changes nothing and says so.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: it has no result yet.
+        CheckFailed: its bets are not those that stood at the close.
+    """
+    now = clock()
+    with db.transaction() as session:
+        row = markets.find_market(session, market, lock=True)
+        if standing := markets.standing_settlement(session, row.id):
+            return _settled_before(session, row, standing)
+        plan = _plan(session, row, limits)
+        _write(session, plan, now)
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="market.settle",
+            subject=row.id,
+            reason=act.reason,
+            detail={"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)},
+        )
+        _post(session, plan, now)
+        return _settled(session, plan, settled_at=now, is_new=True)
+
+
+def _plan(session: Session, market: Market, limits: WireLimits) -> Plan:
+    resolution = resolution_of(market)
+    if resolution is None:
+        is_open = market.status is MarketStatus.OPEN
+        state = f"takes bets until {iso(market.closes_at)}" if is_open else "has no result yet"
+        raise Refused(
+            f"{market.slug} {state}; it was not settled.",
+            hint=f"Name the winning outcome first: kasoko resolve {market.slug} OUTCOME",
+        )
+    assert market.closed_at is not None, "a market that has ended was closed"
+    closed_at, rules, digest, pools, count = market.closed_at, rules_of(market), BetsDigest(), dict[int, int](), 0
+
+    def stakes() -> Iterator[Stake]:
+        nonlocal count
+        for bet in bets.stream_bets(session, market.id):
+            digest.add(digest_row(bet, closed_at))
+            count += 1
+            if bet.cancelled_at is None:
+                pools[bet.outcome] = pools.get(bet.outcome, 0) + bet.stake_cents
+                yield Stake(bet.user_id, bet.outcome, bet.stake_cents, bet.placed_at >= closed_at)
+
+    division = divide(stakes(), rules, resolution)
+    if digest.hexdigest() != market.bets_digest or rules.digest() != market.rules_digest:
+        raise CheckFailed(
+            f"{market.slug} was not settled: its bets or rules are not those that stood when it closed.",
+            hint="Nothing was changed. Somebody edited the database by hand: kasoko audit, then restore the rows.",
+        )
+    number = markets.next_settlement_number(session, market.id)
+    owed = list(_owed(division, limits))
+    plan_hash = _hash(market, number, rules, resolution, owed)
+    return Plan(market, number, rules, resolution, division, pools, count, digest.hexdigest(), owed, plan_hash)
+
+
+def _owed(division: Division, limits: WireLimits) -> Iterator[Owed]:
+    """Winners in the order of their first bets, then refunds; a share of nothing makes no payout."""
+    number = 0
+    for kind, amounts in ((PayoutKind.PAYOUT, division.payouts), (PayoutKind.REFUND, division.refunds)):
+        for user_id, cents in amounts.items():
+            for leg, part in enumerate(legs(cents, limits), start=1):
+                number += 1
+                yield _leg(number, user_id, kind, leg, part)
+
+
+def _leg(number: int, user_id: str, kind: PayoutKind, leg: int, part: Leg) -> Owed:
+    return Owed(number, user_id, kind, leg, part.amount_cents, part.wire_cents)
+
+
+def _hash(market: Market, number: int, rules: Rules, resolution: Resolution, owed: Iterable[Owed]) -> str:
+    """A digest of exactly this plan: who gets how much, by which rules."""
+    digest = hashlib.sha256()
+    head = [market.id, number, rules.digest(), market.bets_digest, resolution.as_dict()]
+    digest.update(json.dumps(head, sort_keys=True).encode())
+    for line in owed:
+        digest.update(f"\n{line.user_id}|{line.kind}|{line.leg}|{line.amount_cents}|{line.wire_cents}".encode())
+    return digest.hexdigest()
+
+
+def _write(session: Session, plan: Plan, now: datetime) -> None:
+    session.add(
+        Settlement(
+            market_id=plan.market.id,
+            number=plan.number,
+            **asdict(_figures(plan.division)),
+            bets=plan.bets,
+            rules=json.dumps(plan.rules.as_dict(), sort_keys=True),
+            resolution=json.dumps(plan.resolution.as_dict(), sort_keys=True),
+            bets_digest=plan.bets_digest,
+            plan_hash=plan.plan_hash,
+            settled_at=now,
+        )
+    )
+    session.flush()
+    for start in range(0, len(plan.owed), BATCH):
+        session.execute(insert(Payout), [_row(plan, line, now) for line in plan.owed[start : start + BATCH]])
+
+
+def _row(plan: Plan, line: Owed, now: datetime) -> dict[str, object]:
+    return {
+        "id": payout_id(plan.market.id, plan.number, line.number),
+        "market_id": plan.market.id,
+        "settlement_no": plan.number,
+        "number": line.number,
+        "user_id": line.user_id,
+        "kind": line.kind,
+        "leg": line.leg,
+        "amount_cents": line.amount_cents,
+        "wire_cents": line.wire_cents,
+        "status": PayoutStatus.PENDING if line.wire_cents else PayoutStatus.WALLET,
+        "tries": 0,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def _post(session: Session, plan: Plan, now: datetime) -> None:
+    """The pool divided, and what M-Pesa cannot carry credited to the wallets at once."""
+    division = plan.division
+    entry = journal.settled(
+        plan.market.id,
+        plan.number,
+        pools=plan.pools,
+        owed=((line.user_id, line.amount_cents) for line in plan.owed),
+        fee_cents=division.fee_cents,
+        breakage_cents=division.breakage_cents,
+        top_up_cents=division.top_up_cents,
+    )
+    book.post(session, entry, at=now)
+    small = (
+        journal.credited(payout_id(plan.market.id, plan.number, line.number), line.user_id, line.amount_cents)
+        for line in plan.owed
+        if not line.wire_cents
+    )
+    book.post_many(session, small, at=now)
+
+
+def _figures(division: Division) -> SettlementFigures:
+    return SettlementFigures(
+        gross_cents=division.gross_cents,
+        fee_cents=division.fee_cents,
+        net_cents=division.net_cents,
+        winning_stake_cents=division.winning_stake_cents,
+        winners=len(division.payouts),
+        payouts_cents=sum(division.payouts.values()),
+        refunds_cents=sum(division.refunds.values()),
+        breakage_cents=division.breakage_cents,
+        top_up_cents=division.top_up_cents,
+    )
+
+
+def figures_of(settlement: Settlement) -> SettlementFigures:
+    """The figures that a settlement was written with."""
+    return SettlementFigures(**{name: getattr(settlement, name) for name in SettlementFigures.__slots__})
+
+
+def _warnings(figures: SettlementFigures) -> list[str]:
+    """What a person should read before the money is owed."""
+    found = []
+    if figures.winners and figures.payouts_cents < figures.winning_stake_cents:
+        found.append(
+            "Winners get back less than they staked: nearly everybody backed the winner, and the fee is taken"
+            " all the same."
+        )
+    if not figures.winners and figures.refunds_cents:
+        found.append(
+            "Nobody backed the winner, or the market is void: every stake goes back in full, and the fee is 0."
+        )
+    return found
+
+
+def _settled(session: Session, plan: Plan, *, settled_at: datetime | None, is_new: bool) -> Settled:
+    figures = _figures(plan.division)
+    names = [outcome.name for outcome in markets.list_outcomes(session, plan.market.id)]
+    small = [line for line in plan.owed if not line.wire_cents]
+    return Settled(
+        market=plan.market.id,
+        slug=plan.market.slug,
+        resolved_outcome=describe_resolution(plan.resolution, names) or "",
+        number=plan.number,
+        bets=plan.bets,
+        settlement=figures,
+        payouts=len(plan.owed),
+        to_phones=len(plan.owed) - len(small),
+        wire_cents=sum(line.wire_cents for line in plan.owed),
+        to_wallets=len(small),
+        to_wallets_cents=sum(line.amount_cents - line.wire_cents for line in plan.owed),
+        plan_hash=plan.plan_hash,
+        warnings=_warnings(figures),
+        settled_at=settled_at,
+        is_new=is_new,
+    )
+
+
+def _settled_before(session: Session, market: Market, standing: Settlement) -> Settled:
+    names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
+    totals = payouts.settlement_totals(session, market.id, standing.number)
+    figures = figures_of(standing)
+    return Settled(
+        market=market.id,
+        slug=market.slug,
+        resolved_outcome=describe_resolution(resolution_of(market), names) or "",
+        number=standing.number,
+        bets=standing.bets,
+        settlement=figures,
+        payouts=totals.payouts,
+        to_phones=totals.to_phones,
+        wire_cents=totals.wire_cents,
+        to_wallets=totals.payouts - totals.to_phones,
+        to_wallets_cents=totals.amount_cents - totals.wire_cents,
+        plan_hash=standing.plan_hash,
+        warnings=_warnings(figures),
+        settled_at=standing.settled_at,
+        is_new=False,
+    )

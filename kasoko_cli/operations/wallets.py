@@ -1,0 +1,117 @@
+"""What users hold with the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.market import check_identifier
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.errors import Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.store import users
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.tables import EntryRow, PostingRow
+
+
+@dataclass(frozen=True, slots=True)
+class WalletLine:
+    """One movement of a wallet: credits raise it. `account` says which of the two numbers it moves."""
+
+    at: datetime
+    entry: str
+    kind: str
+    account: str
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """Everything ever credited (`balance`) and what can still be spent (`available`), in cents."""
+
+    user: str
+    balance_cents: int
+    available_cents: int
+    receivable_cents: int
+    lines: list[WalletLine]
+
+
+def show_wallet(db: Database, user_id: str, *, limit: int = 50) -> Wallet:
+    """A user's wallet with its latest movements.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    with db.reading() as session:
+        users.find_user(session, user_id)
+        query = (
+            sa.select(
+                col(EntryRow.at),
+                col(EntryRow.key),
+                col(EntryRow.kind),
+                col(PostingRow.account),
+                -col(PostingRow.amount_cents),
+            )
+            .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+            .where(
+                col(PostingRow.account).in_([str(Account.WALLET), str(Account.DELIVERED)]),
+                col(PostingRow.owner) == user_id,
+            )
+            .order_by(col(EntryRow.id).desc())
+            .limit(limit)
+        )
+        return Wallet(
+            user=user_id,
+            balance_cents=book.wallet_balance(session, user_id),
+            available_cents=book.available(session, user_id),
+            receivable_cents=book.balance(session, Account.RECEIVABLE, user_id),
+            lines=[WalletLine(*row) for row in session.execute(query)],
+        )
+
+
+def deposit(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, reference: str) -> bool:
+    """Credit a wallet with money that arrived in our M-Pesa account; says whether it is new.
+
+    `reference` names the arrival, such as the receipt of the customer's payment: each is taken once.
+
+    Raises:
+        NotFound: there is no such user.
+        Refused: the amount is not positive, or the reference was taken for another user or amount.
+    """
+    reference = check_identifier(reference, what="reference")
+    if cents <= 0:
+        raise Refused(f"A deposit of KES {format_kes(cents)} is not money; nothing was changed.")
+    now = clock()
+    with db.transaction() as session:
+        users.find_user(session, user_id, lock=True)
+        entry = journal.deposited(reference, user_id, cents)
+        standing = session.exec(
+            select(col(PostingRow.owner), -col(PostingRow.amount_cents))
+            .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+            .where(col(EntryRow.key) == entry.key, col(PostingRow.account) == str(Account.WALLET))
+        ).first()
+        if standing is not None:
+            if tuple(standing) == (user_id, cents):
+                return False
+            raise Refused(
+                f"The reference {reference!r} was taken before, for another user or amount; nothing was changed.",
+                hint="Each arrival of money has its own reference: use the receipt of the customer's payment.",
+            )
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="wallet.deposit",
+            subject=user_id,
+            reason=act.reason,
+            detail={"cents": cents, "reference": reference},
+        )
+        book.post(session, entry, at=now)
+    return True

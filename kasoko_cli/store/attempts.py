@@ -1,0 +1,84 @@
+"""Queries on attempts, and on what was wired to a phone in a day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, cast, func, update
+from sqlmodel import Session, col, select
+
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
+from kasoko_cli.errors import NotFound
+from kasoko_cli.store.tables import Attempt
+from kasoko_cli.store.users import CHUNK
+
+
+def find_attempt(session: Session, attempt_id: str, *, lock: bool = False) -> Attempt:
+    """The attempt with this id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    query = select(Attempt).where(col(Attempt.id) == attempt_id)
+    attempt = session.exec(query.with_for_update() if lock else query).one_or_none()
+    if attempt is None:
+        raise NotFound(f"There is no attempt {attempt_id!r}.", hint="Look at its payout: kasoko payout show PAYOUT")
+    return attempt
+
+
+def list_attempts(session: Session, payout_id: str) -> Sequence[Attempt]:
+    """The payout's attempts, first to last."""
+    query = select(Attempt).where(col(Attempt.payout_id) == payout_id).order_by(col(Attempt.number))
+    return session.exec(query).all()
+
+
+def last_attempts(session: Session, payout_ids: Iterable[str]) -> dict[str, Attempt]:
+    """The latest attempt of each payout that has one, by payout."""
+    wanted, latest = list(payout_ids), dict[str, Attempt]()
+    for start in range(0, len(wanted), CHUNK):
+        query = (
+            select(Attempt)
+            .where(col(Attempt.payout_id).in_(wanted[start : start + CHUNK]))
+            .order_by(col(Attempt.number))
+        )
+        latest |= {attempt.payout_id: attempt for attempt in session.exec(query)}
+    return latest
+
+
+def list_stale(session: Session, *, now: datetime) -> Sequence[Attempt]:
+    """Attempts still INTENT whose lease has run out: their sender is gone or far too late."""
+    query = (
+        select(Attempt)
+        .where(col(Attempt.status) == AttemptStatus.INTENT, col(Attempt.lease_until) < now)
+        .order_by(col(Attempt.id))
+        .with_for_update(skip_locked=True)
+    )
+    return session.exec(query).all()
+
+
+def wired_since(session: Session, phone: str, since: datetime) -> int:
+    """Cents that went to this phone, or may have, in attempts sent at or after `since`."""
+    query = select(cast(func.coalesce(func.sum(col(Attempt.wire_cents)), 0), BigInteger)).where(
+        col(Attempt.phone) == phone,
+        col(Attempt.sent_at) >= since,
+        col(Attempt.status).in_([*LIVE, AttemptStatus.SUCCEEDED]),
+    )
+    return int(session.exec(query).one())
+
+
+def receipt_owner(session: Session, receipt: str) -> str | None:
+    """The attempt that this receipt already proves, if any."""
+    return session.exec(select(col(Attempt.id)).where(col(Attempt.receipt) == receipt)).one_or_none()
+
+
+def move(session: Session, attempt_id: str, to: AttemptStatus, *, at: datetime, **values: Any) -> bool:
+    """Move an attempt to `to` if it may go there, and say whether this call did it."""
+    moved = session.exec(
+        update(Attempt)
+        .where(col(Attempt.id) == attempt_id, col(Attempt.status).in_(attempt_sources_of(to)))
+        .values(status=to, status_at=at, **values)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount == 1

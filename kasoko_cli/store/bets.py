@@ -1,0 +1,94 @@
+"""Queries on bets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, cast, func, update
+from sqlmodel import Session, col, select
+
+from kasoko_cli.errors import NotFound
+from kasoko_cli.store.tables import Bet
+from kasoko_cli.store.users import CHUNK
+
+
+class PlacedBet(NamedTuple):
+    """What settling needs of a bet, in the order of placing."""
+
+    id: str
+    user_id: str
+    outcome: int
+    stake_cents: int
+    placed_at: datetime
+    cancelled_at: datetime | None
+
+
+def find_bet(session: Session, bet_id: str, *, lock: bool = False) -> Bet:
+    """The bet with this id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    query = select(Bet).where(col(Bet.id) == bet_id)
+    bet = session.exec(query.with_for_update() if lock else query).one_or_none()
+    if bet is None:
+        raise NotFound(f"There is no bet {bet_id!r}.", hint="List a market's bets: kasoko bet list MARKET")
+    return bet
+
+
+def stream_bets(session: Session, market_id: str) -> Iterator[PlacedBet]:
+    """Every bet of the market, earliest first; rows are read as they are used, not all at once."""
+    query = (
+        sa.select(
+            col(Bet.id),
+            col(Bet.user_id),
+            col(Bet.outcome),
+            col(Bet.stake_cents),
+            col(Bet.placed_at),
+            col(Bet.cancelled_at),
+        )
+        .where(col(Bet.market_id) == market_id)
+        .order_by(col(Bet.placed_at), col(Bet.id))
+        .execution_options(yield_per=10_000)
+    )
+    for row in session.execute(query):
+        yield PlacedBet(*row)
+
+
+def list_bets(session: Session, market_id: str, *, limit: int | None = None) -> Sequence[Bet]:
+    """The market's bets, earliest first."""
+    query = select(Bet).where(col(Bet.market_id) == market_id).order_by(col(Bet.placed_at), col(Bet.id)).limit(limit)
+    return session.exec(query).all()
+
+
+def known_bets(session: Session, bet_ids: Iterable[str]) -> dict[str, Bet]:
+    """Those of the bets that exist, by id."""
+    wanted, known = list(bet_ids), dict[str, Bet]()
+    for start in range(0, len(wanted), CHUNK):
+        query = select(Bet).where(col(Bet.id).in_(wanted[start : start + CHUNK]))
+        known |= {bet.id: bet for bet in session.exec(query)}
+    return known
+
+
+def stakes_by_outcome(session: Session, market_id: str) -> dict[int, tuple[int, int]]:
+    """For each outcome with bets that stand: how many, and their stakes in cents."""
+    query = (
+        select(col(Bet.outcome), func.count(), cast(func.sum(col(Bet.stake_cents)), BigInteger))
+        .where(col(Bet.market_id) == market_id, col(Bet.cancelled_at).is_(None))
+        .group_by(col(Bet.outcome))
+    )
+    return {outcome: (count, int(cents)) for outcome, count, cents in session.exec(query)}
+
+
+def cancel(session: Session, bet_id: str, *, at: datetime) -> bool:
+    """Cancel a bet that stands, and say whether this call did it."""
+    moved = session.exec(
+        update(Bet)
+        .where(col(Bet.id) == bet_id, col(Bet.cancelled_at).is_(None))
+        .values(cancelled_at=at)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount == 1

@@ -1,0 +1,41 @@
+"""Queries on stored callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from kasoko_cli.store.tables import Callback
+
+
+def list_waiting(session: Session, *, subject: str | None = None, after: int = 0, limit: int = 500) -> Sequence[int]:
+    """The numbers of callbacks that were stored but not judged yet, earliest first."""
+    query = (
+        select(col(Callback.id))
+        .where(col(Callback.applied_at).is_(None), col(Callback.id) > after)
+        .order_by(col(Callback.id))
+        .limit(limit)
+    )
+    if subject is not None:
+        query = query.where(col(Callback.subject) == subject)
+    return [number for number in session.exec(query) if number is not None]
+
+
+def list_of(session: Session, subject: str) -> Sequence[Callback]:
+    """What arrived for one attempt or query, earliest first."""
+    query = select(Callback).where(col(Callback.subject) == subject).order_by(col(Callback.id))
+    return session.exec(query).all()
+
+
+def take(session: Session, callback_id: int, *, verdict: str, detail: str, at: datetime) -> bool:
+    """Mark a callback as judged, and say whether this call did it; a second judge changes nothing."""
+    moved = session.exec(
+        update(Callback)
+        .where(col(Callback.id) == callback_id, col(Callback.applied_at).is_(None))
+        .values(applied_at=at, verdict=verdict, detail=detail)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount == 1

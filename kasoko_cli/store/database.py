@@ -1,0 +1,255 @@
+"""The engine, its pragmas, and the two ways in: `transaction()` to write, `reading()` to read.
+
+Nothing else commits. On SQLite a writer begins with BEGIN IMMEDIATE, so that what it reads first
+cannot have changed by the time it writes, and every commit is on the disk when it returns
+(`synchronous=FULL`): a commit that a power cut can undo would forget an instruction that has left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlmodel import Session
+
+from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
+
+#: How long a writer waits for another one before it gives up.
+BUSY_SECONDS = 30
+
+
+class Database:
+    """One database of records, books and work to do.
+
+    Its methods may be called from several threads; each call has its own connection.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = parse_url(url)
+        self.engine = _engine(self.url)
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown_url!r})"
+
+    @property
+    def shown_url(self) -> str:
+        """The address without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded database."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that commits if the body ends well and leaves nothing behind if it does not.
+
+        Raises:
+            Busy: another process kept the database locked for too long.
+            DatabaseUnavailable: the database went away.
+        """
+        with self._session(writes=True) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session on one unchanging picture of the database; it cannot write."""
+        with self._session(writes=False) as session:
+            yield session
+            session.rollback()
+
+    @contextmanager
+    def _session(self, *, writes: bool) -> Iterator[Session]:
+        options: dict[str, Any] = {"kasoko_writes": writes}
+        if not self.is_sqlite and not writes:
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        try:
+            with self.engine.connect().execution_options(**options) as connection, Session(connection) as session:
+                yield session
+        except OperationalError as error:
+            raise _unavailable(self, error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _unavailable(self, error) from error
+            raise
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.engine.dispose()
+
+
+def parse_url(url: str) -> URL:
+    """A database address as SQLAlchemy reads it; `postgresql://` means psycopg 3.
+
+    Raises:
+        ConfigurationError: it is not an address of SQLite or PostgreSQL.
+    """
+    hint = (
+        "Write sqlite:///kasoko.db (three slashes: a file here; four: an absolute path) or postgresql://user@host/name"
+    )
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError("The database address cannot be read.", hint=hint) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgres":
+        backend = "postgresql"
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise ConfigurationError(
+            f"The database address begins with {backend!r}; SQLite or PostgreSQL is needed.", hint=hint
+        )
+    if not parsed.database or parsed.database == ":memory:":
+        raise ConfigurationError("A database in memory would forget every payout when the command ends.", hint=hint)
+    return parsed.set(drivername="sqlite+pysqlite")
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+        @event.listens_for(engine, "connect")
+        def _prepare(connection: Any, _record: object) -> None:
+            connection.isolation_level = None  # the driver must not begin transactions of its own
+            cursor = connection.cursor()
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                f"busy_timeout={BUSY_SECONDS}000",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            writes = connection.get_execution_options().get("kasoko_writes", True)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
+
+        return engine
+    try:
+        return create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": 10, "application_name": "kasoko"}
+        )
+    except (NoSuchModuleError, ImportError) as error:
+        raise ConfigurationError(
+            "This is a PostgreSQL address, and its driver is not installed.",
+            hint="Install it: pip install 'kasoko[postgres]'",
+        ) from error
+
+
+def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
+    reason = (
+        str(error.orig).strip().splitlines()[0] if error.orig is not None and str(error.orig).strip() else "no answer"
+    )
+    if "locked" in reason or "busy" in reason:
+        return Busy(
+            f"Another process has kept the database {db.shown_url} locked for {BUSY_SECONDS} seconds."
+            " Nothing was changed.",
+            hint="Wait for the other run and try again. If none runs, look for a program that keeps the file open.",
+        )
+    return DatabaseUnavailable(
+        f"The database {db.shown_url} cannot be used: {reason}. What was committed before stands, and nothing"
+        " else was changed.",
+        hint="Check the address (kasoko config show --origin) and that the server runs or the file may be written.",
+    )
+
+
+def open_database(url: str, *, check_schema: bool = True) -> Database:
+    """Open a database that exists and has the tables of this program.
+
+    Raises:
+        DatabaseUnavailable: there is none, it cannot be opened, or it is something else.
+        SchemaOutOfDate: its tables are of another version.
+    """
+    db = Database(url)
+    if db.is_sqlite and not Path(str(db.url.database)).exists():
+        raise DatabaseUnavailable(
+            f"There is no database at {db.url.database}.",
+            hint="Create it: kasoko init. Or name another: --database URL",
+        )
+    if check_schema:
+        found, wanted = schema_version(db), head_version()
+        if found is None:
+            raise SchemaOutOfDate(
+                f"The database {db.shown_url} has no kasoko tables.", hint="Create them: kasoko db upgrade"
+            )
+        if found != wanted:
+            newer = found > wanted
+            raise SchemaOutOfDate(
+                f"The database {db.shown_url} has tables of version {found}; this program needs {wanted}."
+                " Nothing was changed.",
+                hint="This kasoko is older than the database: install the newer one."
+                if newer
+                else "Take a backup (kasoko db backup FILE), then: kasoko db upgrade",
+            )
+    return db
+
+
+def schema_version(db: Database) -> str | None:
+    """The version of the tables, or None where there are none. One line of SQL, since Alembic is slow to import."""
+    try:
+        with db.engine.connect().execution_options(kasoko_writes=False) as connection:
+            if not db.engine.dialect.has_table(connection, "alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except DatabaseError as error:
+        raise _unavailable(db, error) from error
+
+
+def head_version() -> str:
+    """The version of the tables that this program was written for."""
+    versions = files("kasoko_cli.store.migrations").joinpath("versions")
+    return max(entry.name.split("_")[0] for entry in versions.iterdir() if entry.name[:4].isdigit())
+
+
+def upgrade(url: str) -> tuple[str | None, str]:
+    """Create the tables or bring them to this program's version; says from which version to which.
+
+    Two processes may call it at once: one works, the other waits and finds nothing to do.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be opened or written.
+        SchemaOutOfDate: the database is newer than this program.
+    """
+    from alembic import command
+    from alembic.config import Config
+
+    db = Database(url)
+    if db.is_sqlite:
+        parent = Path(str(db.url.database)).parent
+        if not parent.is_dir():
+            raise DatabaseUnavailable(
+                f"The database {db.url.database} cannot be created: there is no folder {parent}.",
+                hint=f"Make the folder first: mkdir -p {parent}",
+            )
+    try:
+        found, head = schema_version(db), head_version()
+        if found is not None and found > head:
+            raise SchemaOutOfDate(
+                f"The database {db.shown_url} has tables of version {found}; this program knows only {head}.",
+                hint="Install the newer kasoko; tables are never taken back by themselves.",
+            )
+        if found == head:
+            return found, head
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        config = Config()
+        config.set_main_option("script_location", "kasoko_cli:store/migrations")
+        with db.engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except OperationalError as error:
+        raise _unavailable(db, error) from error
+    else:
+        return found, head
+    finally:
+        db.close()

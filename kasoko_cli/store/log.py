@@ -1,0 +1,87 @@
+"""What is written down beside the books: who did what, what a person must look at, which calls were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from kasoko_cli.store.tables import Event, Incident, Switch
+
+
+def note_event(
+    session: Session,
+    *,
+    at: datetime,
+    actor: str,
+    action: str,
+    subject: str,
+    reason: str = "",
+    detail: Mapping[str, object] | None = None,
+) -> None:
+    """Write down an act: who, what, to which thing, why."""
+    session.add(
+        Event(
+            at=at,
+            actor=actor,
+            action=action,
+            subject=subject,
+            reason=reason,
+            detail=json.dumps(detail or {}, sort_keys=True, ensure_ascii=False),
+        )
+    )
+
+
+def raise_incident(
+    session: Session,
+    *,
+    key: str,
+    kind: str,
+    what: str,
+    at: datetime,
+    payout_id: str | None = None,
+    attempt_id: str | None = None,
+    callback_id: int | None = None,
+) -> bool:
+    """Raise an incident unless one with this key was raised before; says whether it is new."""
+    if session.exec(select(col(Incident.id)).where(col(Incident.key) == key)).first() is not None:
+        return False
+    session.add(
+        Incident(
+            key=key,
+            kind=kind,
+            what=what,
+            payout_id=payout_id,
+            attempt_id=attempt_id,
+            callback_id=callback_id,
+            opened_at=at,
+        )
+    )
+    return True
+
+
+def open_incidents(session: Session, *, payout_id: str | None = None) -> Sequence[Incident]:
+    """Incidents that nobody has closed, oldest first."""
+    query = select(Incident).where(col(Incident.closed_at).is_(None)).order_by(col(Incident.id))
+    if payout_id is not None:
+        query = query.where(col(Incident.payout_id) == payout_id)
+    return session.exec(query).all()
+
+
+def count_open_incidents(session: Session) -> int:
+    """How many incidents stand."""
+    return int(session.exec(select(func.count()).select_from(Incident).where(col(Incident.closed_at).is_(None))).one())
+
+
+def switch_on(session: Session) -> Switch | None:
+    """The switch that forbids sending, if one is on: the pause before the breaker."""
+    query = select(Switch).where(col(Switch.is_on)).order_by(col(Switch.name).desc())
+    return session.exec(query).first()
+
+
+def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: str, at: datetime) -> None:
+    """Turn a switch on or off for all hosts."""
+    session.merge(Switch(name=name, is_on=is_on, reason=reason, actor=actor, at=at))

@@ -1,0 +1,82 @@
+"""Queries on markets, their outcomes and their settlements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, update
+from sqlmodel import Session, col, select
+
+from kasoko_cli.domain.market import MarketStatus, nearest, sources_of
+from kasoko_cli.errors import NotFound
+from kasoko_cli.store.tables import Market, Outcome, Settlement
+from kasoko_cli.store.users import CHUNK
+
+
+def find_market(session: Session, market: str, *, lock: bool = False, share: bool = False) -> Market:
+    """The market with this id or slug; an id goes before a slug.
+
+    `lock` keeps other writers of it waiting until the transaction ends; `share` only those that
+    change the market itself.
+
+    Raises:
+        NotFound: there is none; the nearest slug is suggested.
+    """
+    query = select(Market).where(or_(col(Market.id) == market, col(Market.slug) == market))
+    query = query.order_by(col(Market.id) != market)
+    if lock or share:
+        query = query.with_for_update(read=share)
+    found = session.exec(query).first()
+    if found is None:
+        slugs = session.exec(select(col(Market.slug))).all()
+        guess = nearest(market, slugs)
+        suggestion = f"Did you mean {guess}? " if guess else ""
+        raise NotFound(f"There is no market {market!r}.", hint=f"{suggestion}List them: kasoko market list")
+    return found
+
+
+def list_markets(session: Session, *, status: MarketStatus | None = None) -> Sequence[Market]:
+    """Markets, the latest to close first."""
+    query = select(Market).order_by(col(Market.closes_at).desc(), col(Market.id))
+    if status is not None:
+        query = query.where(col(Market.status) == status)
+    return session.exec(query).all()
+
+
+def known_markets(session: Session, market_ids: Iterable[str]) -> dict[str, Market]:
+    """Those of the markets that exist, by id."""
+    wanted, known = list(market_ids), dict[str, Market]()
+    for start in range(0, len(wanted), CHUNK):
+        query = select(Market).where(col(Market.id).in_(wanted[start : start + CHUNK]))
+        known |= {market.id: market for market in session.exec(query)}
+    return known
+
+
+def list_outcomes(session: Session, market_id: str) -> Sequence[Outcome]:
+    """The market's outcomes, by number."""
+    query = select(Outcome).where(col(Outcome.market_id) == market_id).order_by(col(Outcome.number))
+    return session.exec(query).all()
+
+
+def move(session: Session, market_id: str, to: MarketStatus, **values: Any) -> bool:
+    """Move a market to `to` if it may go there, and say whether this call did it."""
+    moved = session.exec(
+        update(Market)
+        .where(col(Market.id) == market_id, col(Market.status).in_(sources_of(to)))
+        .values(status=to, **values)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount == 1
+
+
+def standing_settlement(session: Session, market_id: str) -> Settlement | None:
+    """The market's settlement that has not been reversed, if it has one."""
+    query = select(Settlement).where(col(Settlement.market_id) == market_id, col(Settlement.reversed_at).is_(None))
+    return session.exec(query).one_or_none()
+
+
+def next_settlement_number(session: Session, market_id: str) -> int:
+    """The number that the market's next settlement gets; the first is 1."""
+    query = select(func.coalesce(func.max(col(Settlement.number)), 0)).where(col(Settlement.market_id) == market_id)
+    return int(session.exec(query).one()) + 1

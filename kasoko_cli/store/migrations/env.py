@@ -1,0 +1,45 @@
+"""What Alembic runs: one transaction on the connection that `database.upgrade` hands over."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy import text
+from sqlmodel import SQLModel
+from sqlmodel.sql.sqltypes import AutoString
+
+from kasoko_cli.store import tables  # noqa: F401  (fills the metadata)
+from kasoko_cli.store.types import UtcTime, Word
+
+#: Any number; every kasoko that upgrades this database asks for the same one.
+UPGRADE_LOCK = 7_215_190_331
+
+
+def render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
+    """Write plain SQLAlchemy types into new migrations instead of SQLModel's and ours."""
+    if kind == "type" and isinstance(item, AutoString | Word):
+        return "sa.Text()"
+    if kind == "type" and isinstance(item, UtcTime):
+        return "UtcTime()"
+    return False
+
+
+def run() -> None:
+    """Run the migrations, one process at a time."""
+    connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        target_metadata=SQLModel.metadata,
+        render_item=render_item,
+        transaction_per_migration=False,
+        render_as_batch=False,
+    )
+    with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+        context.run_migrations()
+
+
+run()

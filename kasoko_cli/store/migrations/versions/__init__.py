@@ -1,0 +1,1 @@
+"""One file a version, numbered; each goes up and down."""

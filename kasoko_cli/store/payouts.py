@@ -1,0 +1,127 @@
+"""Queries on payouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, cast, func, or_, update
+from sqlmodel import Session, col, select
+
+from kasoko_cli.domain.payout import PayoutStatus, payout_sources_of
+from kasoko_cli.errors import NotFound
+from kasoko_cli.store.tables import Payout
+
+
+def find_payout(session: Session, payout_id: str, *, lock: bool = False) -> Payout:
+    """The payout with this id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    query = select(Payout).where(col(Payout.id) == payout_id)
+    payout = session.exec(query.with_for_update() if lock else query).one_or_none()
+    if payout is None:
+        raise NotFound(f"There is no payout {payout_id!r}.", hint="List a market's payouts: kasoko payout list MARKET")
+    return payout
+
+
+def list_payouts(
+    session: Session,
+    *,
+    market_id: str | None = None,
+    statuses: frozenset[PayoutStatus] | None = None,
+    user_id: str | None = None,
+    limit: int | None = None,
+) -> Sequence[Payout]:
+    """Payouts in the order they were owed."""
+    query = select(Payout).order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number)).limit(limit)
+    if market_id is not None:
+        query = query.where(col(Payout.market_id) == market_id)
+    if statuses is not None:
+        query = query.where(col(Payout.status).in_(statuses))
+    if user_id is not None:
+        query = query.where(col(Payout.user_id) == user_id)
+    return session.exec(query).all()
+
+
+def list_due(
+    session: Session, *, now: datetime, limit: int, market_id: str | None, only: Sequence[str] = ()
+) -> Sequence[Payout]:
+    """Payouts that may be sent now, longest owed first, kept from other claimers until the transaction ends."""
+    query = (
+        select(Payout)
+        .where(
+            col(Payout.status) == PayoutStatus.PENDING,
+            or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now),
+        )
+        .order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    if market_id is not None:
+        query = query.where(col(Payout.market_id) == market_id)
+    if only:
+        query = query.where(col(Payout.id).in_(only))
+    return session.exec(query).all()
+
+
+def totals_due(
+    session: Session, *, now: datetime, market_id: str | None, only: Sequence[str] = ()
+) -> tuple[int, int, int, datetime | None]:
+    """What a run would find: due now (count, wire cents), waiting for later (count), and the next time one is due."""
+    due = or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now)
+    query = select(
+        func.count().filter(due),
+        cast(func.coalesce(func.sum(col(Payout.wire_cents)).filter(due), 0), BigInteger),
+        func.count().filter(~due),
+        func.min(col(Payout.not_before)).filter(~due),
+    ).where(col(Payout.status) == PayoutStatus.PENDING)
+    if market_id is not None:
+        query = query.where(col(Payout.market_id) == market_id)
+    if only:
+        query = query.where(col(Payout.id).in_(only))
+    count, cents, later, next_at = session.exec(query).one()
+    return int(count), int(cents), int(later), next_at
+
+
+class SettlementTotals(NamedTuple):
+    """How many payouts a settlement has, how many go to phones, and the two sums in cents."""
+
+    payouts: int
+    to_phones: int
+    amount_cents: int
+    wire_cents: int
+
+
+def settlement_totals(session: Session, market_id: str, number: int) -> SettlementTotals:
+    """What one settlement owes altogether."""
+    query = select(
+        func.count(),
+        func.count().filter(col(Payout.wire_cents) > 0),
+        cast(func.coalesce(func.sum(col(Payout.amount_cents)), 0), BigInteger),
+        cast(func.coalesce(func.sum(col(Payout.wire_cents)), 0), BigInteger),
+    ).where(col(Payout.market_id) == market_id, col(Payout.settlement_no) == number)
+    return SettlementTotals(*(int(value) for value in session.exec(query).one()))
+
+
+def totals_by_status(session: Session, market_id: str | None = None) -> dict[PayoutStatus, tuple[int, int]]:
+    """For each state with payouts: how many, and their amounts in cents."""
+    query = select(col(Payout.status), func.count(), cast(func.sum(col(Payout.amount_cents)), BigInteger)).group_by(
+        col(Payout.status)
+    )
+    if market_id is not None:
+        query = query.where(col(Payout.market_id) == market_id)
+    return {PayoutStatus(status): (count, int(cents)) for status, count, cents in session.exec(query)}
+
+
+def move(session: Session, payout_id: str, to: PayoutStatus, *, at: datetime, **values: Any) -> bool:
+    """Move a payout to `to` if it may go there, and say whether this call did it."""
+    moved = session.exec(
+        update(Payout)
+        .where(col(Payout.id) == payout_id, col(Payout.status).in_(payout_sources_of(to)))
+        .values(status=to, updated_at=at, **values)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount == 1

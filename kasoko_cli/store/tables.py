@@ -1,0 +1,481 @@
+"""Every table, with the constraints that make a wrong row impossible.
+
+The schema refuses what must never be, on SQLite and PostgreSQL alike; the code only explains it.
+Money is BIGINT cents. Times are UTC. States are words, held to their list by a CHECK. Every
+constraint has a name that reads as a sentence, since the name is what an operator sees in an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    UniqueConstraint,
+    text,
+)
+from sqlmodel import Field, SQLModel
+
+from kasoko_cli.domain.market import DeadHeat, MarketStatus, MinDividend, Rounding
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutKind, PayoutStatus
+from kasoko_cli.store.types import Counted, UtcTime, Whole, Word
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Funding(StrEnum):
+    """Where the stake of a bet came from."""
+
+    COLLECTED = "collected"  #: the platform had already taken it from the bettor
+    WALLET = "wallet"  #: it was taken from the user's wallet here
+
+
+def one_of(column: str, words: Iterable[str], name: str) -> CheckConstraint:
+    """A CHECK that holds a column to a list of words."""
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+#: The attempts whose fate is not known: their money is in flight.
+LIVE_ATTEMPT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for status in LIVE))))
+
+
+class Deployment(SQLModel, table=True):
+    """Who we are: one row, made with the database. Its id goes into every attempt's id."""
+
+    __tablename__ = "deployment"
+    __table_args__ = (CheckConstraint("id = 1", name="there_is_one_deployment"),)
+
+    id: int = Field(default=1, primary_key=True)
+    deployment_id: str
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
+class User(SQLModel, table=True):
+    """Somebody who bets. `phone` is twelve digits, `2547...` or `2541...`."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        CheckConstraint("length(phone) = 12 AND phone LIKE '254%'", name="phone_is_kenyan_and_whole"),
+        Index("ix_users_phone", "phone"),
+    )
+
+    id: str = Field(primary_key=True)
+    name: str
+    phone: str
+    created_at: datetime = Field(sa_type=UtcTime)
+    phone_set_at: datetime = Field(sa_type=UtcTime)
+
+
+class Market(SQLModel, table=True):
+    """A question with outcomes, its rules, and who won."""
+
+    __tablename__ = "markets"
+    __table_args__ = (
+        one_of("status", MarketStatus, "status_is_known"),
+        one_of("rounding", Rounding, "rounding_is_known"),
+        one_of("dead_heat", DeadHeat, "dead_heat_is_known"),
+        one_of("min_dividend", MinDividend, "min_dividend_is_known"),
+        CheckConstraint("fee_bps BETWEEN 0 AND 10000", name="fee_is_at_most_the_pool"),
+        CheckConstraint("break_unit_cents > 0", name="break_unit_is_positive"),
+        CheckConstraint("min_dividend_bps >= 0", name="min_dividend_is_not_negative"),
+        CheckConstraint(
+            "(status = 'OPEN') = (closed_at IS NULL) OR status = 'VOID'", name="closed_means_it_has_a_closing_time"
+        ),
+        CheckConstraint(
+            "status NOT IN ('RESOLVED', 'VOID') OR (resolved_at IS NOT NULL AND resolution IS NOT NULL)",
+            name="resolved_means_it_has_a_resolution",
+        ),
+        CheckConstraint("status = 'OPEN' OR rules_digest IS NOT NULL", name="closed_means_the_rules_are_frozen"),
+        UniqueConstraint("slug", name="market_slug_is_unique"),
+    )
+
+    id: str = Field(primary_key=True)
+    slug: str
+    question: str
+    status: MarketStatus = Field(default=MarketStatus.OPEN, sa_column=Column(Word(MarketStatus), nullable=False))
+    closes_at: datetime = Field(sa_type=UtcTime)
+    closed_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    fee_bps: int
+    rounding: Rounding = Field(default=Rounding.HOUSE, sa_column=Column(Word(Rounding), nullable=False))
+    break_unit_cents: int = Field(default=1, sa_type=Whole)
+    dead_heat: DeadHeat = Field(default=DeadHeat.STAKE, sa_column=Column(Word(DeadHeat), nullable=False))
+    min_dividend: MinDividend = Field(default=MinDividend.NONE, sa_column=Column(Word(MinDividend), nullable=False))
+    min_dividend_bps: int = 10_000
+    rules_digest: str | None = None
+    bets_digest: str | None = None
+    resolved_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    resolution: str | None = None
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
+class Outcome(SQLModel, table=True):
+    """One answer to a market's question; numbered from 0 in the order given."""
+
+    __tablename__ = "outcomes"
+    __table_args__ = (UniqueConstraint("market_id", "name", name="outcome_name_is_unique_in_its_market"),)
+
+    market_id: str = Field(primary_key=True, foreign_key="markets.id")
+    number: int = Field(primary_key=True)
+    name: str
+
+
+class Bet(SQLModel, table=True):
+    """A stake on one outcome. It is never edited; cancelling gives it a time."""
+
+    __tablename__ = "bets"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["market_id", "outcome"], ["outcomes.market_id", "outcomes.number"], name="bet_is_on_an_outcome"
+        ),
+        one_of("funding", Funding, "funding_is_known"),
+        CheckConstraint("stake_cents > 0", name="stake_is_positive"),
+        Index("ix_bets_market_order", "market_id", "placed_at", "id"),
+        Index("ix_bets_user", "user_id"),
+    )
+
+    id: str = Field(primary_key=True)
+    market_id: str
+    outcome: int
+    user_id: str = Field(foreign_key="users.id")
+    stake_cents: int = Field(sa_type=Whole)
+    funding: Funding = Field(sa_column=Column(Word(Funding), nullable=False))
+    placed_at: datetime = Field(sa_type=UtcTime)
+    cancelled_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class Settlement(SQLModel, table=True):
+    """How one market's pool was divided, with the rules and the bets it was divided by."""
+
+    __tablename__ = "settlements"
+    __table_args__ = (
+        CheckConstraint("payouts_cents + breakage_cents = net_cents", name="net_is_payouts_and_breakage"),
+        CheckConstraint(
+            "gross_cents >= 0 AND fee_cents >= 0 AND net_cents >= 0 AND payouts_cents >= 0"
+            " AND refunds_cents >= 0 AND breakage_cents >= 0 AND top_up_cents >= 0",
+            name="no_amount_is_negative",
+        ),
+        Index(
+            "settlement_one_standing_per_market",
+            "market_id",
+            unique=True,
+            sqlite_where=text("reversed_at IS NULL"),
+            postgresql_where=text("reversed_at IS NULL"),
+        ),
+    )
+
+    market_id: str = Field(primary_key=True, foreign_key="markets.id")
+    number: int = Field(primary_key=True)
+    gross_cents: int = Field(sa_type=Whole)
+    fee_cents: int = Field(sa_type=Whole)
+    net_cents: int = Field(sa_type=Whole)
+    winning_stake_cents: int = Field(sa_type=Whole)
+    winners: int
+    payouts_cents: int = Field(sa_type=Whole)
+    refunds_cents: int = Field(sa_type=Whole)
+    breakage_cents: int = Field(sa_type=Whole)
+    top_up_cents: int = Field(sa_type=Whole)
+    bets: int
+    rules: str
+    resolution: str
+    bets_digest: str
+    plan_hash: str
+    settled_at: datetime = Field(sa_type=UtcTime)
+    reversed_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class Payout(SQLModel, table=True):
+    """What is owed to one person for one settlement, or one leg of it.
+
+    `wire_cents` is what M-Pesa carries, whole shillings; the rest stays in the user's wallet.
+    """
+
+    __tablename__ = "payouts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["market_id", "settlement_no"],
+            ["settlements.market_id", "settlements.number"],
+            name="payout_belongs_to_a_settlement",
+        ),
+        one_of("status", PayoutStatus, "status_is_known"),
+        one_of("kind", PayoutKind, "kind_is_known"),
+        CheckConstraint("amount_cents > 0", name="amount_is_positive"),
+        CheckConstraint(
+            "wire_cents BETWEEN 0 AND amount_cents AND wire_cents % 100 = 0", name="wire_is_whole_shillings_of_it"
+        ),
+        CheckConstraint(
+            "wire_cents > 0 OR status IN ('WALLET', 'AWAITING_APPROVAL', 'HELD', 'CANCELED')",
+            name="only_what_can_be_carried_is_sent",
+        ),
+        CheckConstraint("status <> 'HELD' OR note IS NOT NULL", name="held_has_a_reason"),
+        CheckConstraint("status <> 'FAILED' OR failure_code IS NOT NULL", name="failed_says_why"),
+        UniqueConstraint("market_id", "settlement_no", "user_id", "kind", "leg", name="payout_is_owed_once"),
+        Index("ix_payouts_market_status", "market_id", "status", "amount_cents"),
+        Index(
+            "ix_payouts_due",
+            "created_at",
+            "market_id",
+            "number",
+            sqlite_where=text("status = 'PENDING'"),
+            postgresql_where=text("status = 'PENDING'"),
+        ),
+        Index("ix_payouts_user", "user_id"),
+    )
+
+    id: str = Field(primary_key=True)
+    market_id: str
+    settlement_no: int
+    number: int
+    user_id: str = Field(foreign_key="users.id")
+    kind: PayoutKind = Field(sa_column=Column(Word(PayoutKind), nullable=False))
+    leg: int
+    amount_cents: int = Field(sa_type=Whole)
+    wire_cents: int = Field(sa_type=Whole)
+    status: PayoutStatus = Field(sa_column=Column(Word(PayoutStatus), nullable=False))
+    not_before: datetime | None = Field(default=None, sa_type=UtcTime)
+    tries: int = 0
+    failure_code: str | None = None
+    failure_reason: str | None = None
+    note: str | None = None
+    created_at: datetime = Field(sa_type=UtcTime)
+    updated_at: datetime = Field(sa_type=UtcTime)
+
+
+class Attempt(SQLModel, table=True):
+    """One instruction to M-Pesa, under one id that is never used for anything else.
+
+    `sends` counts how often the request was begun under this id; it passes 1 only where M-Pesa
+    certainly never took the earlier ones. `lease_until` bounds how long the sender may take, and
+    `lease_token` says which sender it was.
+    """
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        one_of("status", AttemptStatus, "status_is_known"),
+        CheckConstraint("wire_cents > 0 AND wire_cents % 100 = 0", name="wire_is_whole_shillings"),
+        CheckConstraint("sends > 0 AND number > 0", name="counting_starts_at_one"),
+        CheckConstraint(
+            "(status IN ('SUCCEEDED', 'RETURNED')) = (receipt IS NOT NULL)", name="attempt_paid_means_receipt"
+        ),
+        CheckConstraint(
+            "status IN ('INTENT', 'ACCEPTED', 'UNKNOWN') OR evidence IS NOT NULL", name="attempt_ended_means_evidence"
+        ),
+        CheckConstraint(
+            "status <> 'ACCEPTED' OR conversation_id IS NOT NULL", name="attempt_accepted_means_acknowledged"
+        ),
+        UniqueConstraint("payout_id", "number", name="attempt_number_is_unique_in_its_payout"),
+        UniqueConstraint("receipt", name="receipt_proves_one_attempt"),
+        Index(
+            "attempt_one_live_per_payout",
+            "payout_id",
+            unique=True,
+            sqlite_where=LIVE_ATTEMPT,
+            postgresql_where=LIVE_ATTEMPT,
+        ),
+        Index(
+            "ix_attempts_live",
+            "status",
+            "status_at",
+            sqlite_where=LIVE_ATTEMPT,
+            postgresql_where=LIVE_ATTEMPT,
+        ),
+        Index("ix_attempts_phone_day", "phone", "sent_at"),
+        Index("ix_attempts_gateway_id", "gateway_id"),
+    )
+
+    id: str = Field(primary_key=True)
+    payout_id: str = Field(foreign_key="payouts.id")
+    number: int
+    status: AttemptStatus = Field(sa_column=Column(Word(AttemptStatus), nullable=False))
+    phone: str
+    wire_cents: int = Field(sa_type=Whole)
+    api: str
+    sends: int = 1
+    lease_token: str
+    lease_until: datetime = Field(sa_type=UtcTime)
+    sent_at: datetime = Field(sa_type=UtcTime)
+    conversation_id: str | None = None
+    gateway_id: str | None = None
+    receipt: str | None = None
+    result_code: str | None = None
+    result_text: str | None = None
+    evidence: str | None = None
+    created_at: datetime = Field(sa_type=UtcTime)
+    status_at: datetime = Field(sa_type=UtcTime)
+
+
+class Callback(SQLModel, table=True):
+    """A body that somebody posted to the listener, as it came, credentials stripped.
+
+    `signed` says that its URL carried the right MAC. `applied_at` is set once it has been judged;
+    until then the next command takes it up.
+    """
+
+    __tablename__ = "callbacks"
+    __table_args__ = (
+        CheckConstraint("(applied_at IS NULL) = (verdict IS NULL)", name="applied_says_how"),
+        Index(
+            "ix_callbacks_waiting",
+            "id",
+            sqlite_where=text("applied_at IS NULL"),
+            postgresql_where=text("applied_at IS NULL"),
+        ),
+        Index("ix_callbacks_subject", "subject"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
+    received_at: datetime = Field(sa_type=UtcTime)
+    route: str
+    subject: str
+    signed: bool
+    source: str
+    body: bytes = Field(sa_type=LargeBinary)
+    applied_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    verdict: str | None = None
+    detail: str | None = None
+
+
+class Query(SQLModel, table=True):
+    """A question to M-Pesa: how did this attempt end, or what is in the account."""
+
+    __tablename__ = "queries"
+    __table_args__ = (
+        one_of("kind", ("STATUS", "BALANCE"), "kind_is_known"),
+        CheckConstraint("(kind = 'STATUS') = (attempt_id IS NOT NULL)", name="status_query_is_about_an_attempt"),
+        Index("ix_queries_attempt", "attempt_id", "asked_at"),
+    )
+
+    id: str = Field(primary_key=True)
+    kind: str
+    attempt_id: str | None = Field(default=None, foreign_key="attempts.id")
+    asked_at: datetime = Field(sa_type=UtcTime)
+    conversation_id: str | None = None
+    answered_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    answer: str | None = None
+    detail: str | None = None
+
+
+class Incident(SQLModel, table=True):
+    """Something a person has to look at; it stands until a person closes it."""
+
+    __tablename__ = "incidents"
+    __table_args__ = (
+        UniqueConstraint("key", name="incident_is_raised_once"),
+        CheckConstraint("(closed_at IS NULL) = (closed_by IS NULL)", name="closed_says_by_whom"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
+    key: str
+    kind: str
+    what: str
+    payout_id: str | None = Field(default=None, foreign_key="payouts.id")
+    attempt_id: str | None = Field(default=None, foreign_key="attempts.id")
+    callback_id: int | None = Field(default=None, sa_column=Column(Whole, ForeignKey("callbacks.id")))
+    opened_at: datetime = Field(sa_type=UtcTime)
+    closed_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    closed_by: str | None = None
+    close_reason: str | None = None
+
+
+class Event(SQLModel, table=True):
+    """Who did what to which thing, when and why. Append-only."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_subject", "subject"),)
+
+    id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
+    at: datetime = Field(sa_type=UtcTime)
+    actor: str
+    action: str
+    subject: str
+    reason: str = ""
+    detail: str = "{}"
+
+
+class Exchange(SQLModel, table=True):
+    """One call to Daraja: what, when, how it was answered, how long it took; no secrets."""
+
+    __tablename__ = "exchanges"
+    __table_args__ = (Index("ix_exchanges_subject", "subject"), Index("ix_exchanges_at", "at"))
+
+    id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
+    at: datetime = Field(sa_type=UtcTime)
+    kind: str
+    subject: str
+    http_status: int | None = None
+    outcome: str
+    latency_ms: int
+    request: str
+    response: str
+
+
+class AccessToken(SQLModel, table=True):
+    """The one token of a Daraja account, shared by every process and host; sealed with its secret."""
+
+    __tablename__ = "access_tokens"
+
+    account: str = Field(primary_key=True)
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)
+    fetched_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    refresher: str | None = None
+    refresh_until: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class Switch(SQLModel, table=True):
+    """A switch that all hosts heed: `pause` by a person, `breaker` by an account-level refusal."""
+
+    __tablename__ = "switches"
+    __table_args__ = (one_of("name", ("pause", "breaker"), "switch_is_known"),)
+
+    name: str = Field(primary_key=True)
+    is_on: bool
+    reason: str
+    actor: str
+    at: datetime = Field(sa_type=UtcTime)
+
+
+class EntryRow(SQLModel, table=True):
+    """A balanced event in the books. Append-only; its key says what it is about, once."""
+
+    __tablename__ = "entries"
+    __table_args__ = (UniqueConstraint("key", name="entry_is_posted_once"),)
+
+    id: int = Field(sa_column=Column(Counted, primary_key=True))
+    key: str
+    kind: str
+    at: datetime = Field(sa_type=UtcTime)
+
+
+class PostingRow(SQLModel, table=True):
+    """One line of an entry: debit positive, credit negative. Append-only."""
+
+    __tablename__ = "postings"
+    __table_args__ = (
+        CheckConstraint("amount_cents <> 0", name="posting_moves_something"),
+        Index("ix_postings_account", "account", "owner", "amount_cents"),
+    )
+
+    entry_id: int = Field(sa_column=Column(Counted, ForeignKey("entries.id"), primary_key=True))
+    line: int = Field(sa_column=Column(Integer, primary_key=True))
+    account: str
+    owner: str = ""
+    amount_cents: int = Field(sa_type=Whole)
+
+
+#: Tables whose rows are never changed or removed; triggers refuse it on both databases.
+APPEND_ONLY = ("entries", "postings", "events")

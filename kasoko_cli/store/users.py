@@ -1,0 +1,48 @@
+"""Queries on users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from kasoko_cli.errors import NotFound
+from kasoko_cli.store.tables import User
+
+#: How many identifiers one IN list carries; SQLite takes at most 32,766 parameters.
+CHUNK = 10_000
+
+
+def find_user(session: Session, user_id: str, *, lock: bool = False) -> User:
+    """The user with this id.
+
+    `lock` keeps other writers of this user waiting until the transaction ends.
+
+    Raises:
+        NotFound: there is none.
+    """
+    query = select(User).where(col(User.id) == user_id)
+    user = session.exec(query.with_for_update() if lock else query).one_or_none()
+    if user is None:
+        raise NotFound(f"There is no user {user_id!r}.", hint="List them: kasoko user list")
+    return user
+
+
+def list_users(session: Session, *, limit: int | None = None) -> Sequence[User]:
+    """Users by id."""
+    return session.exec(select(User).order_by(col(User.id)).limit(limit)).all()
+
+
+def count_users(session: Session) -> int:
+    """How many users there are."""
+    return int(session.exec(select(func.count()).select_from(User)).one())
+
+
+def known_users(session: Session, user_ids: Iterable[str]) -> dict[str, User]:
+    """Those of the users that exist, by id."""
+    wanted, known = list(user_ids), dict[str, User]()
+    for start in range(0, len(wanted), CHUNK):
+        query = select(User).where(col(User.id).in_(wanted[start : start + CHUNK]))
+        known |= {user.id: user for user in session.exec(query)}
+    return known
