@@ -1,0 +1,320 @@
+"""The one place where an error becomes a message and an exit code.
+
+A command is a plain function of a `Call` and its own parameters:
+
+    @market.writes()
+    def close(call: Call, market: MarketId) -> None:
+        \"\"\"Stop bets on MARKET.\"\"\"
+
+`reads` and `writes` add the options that every command takes, make the `Call` of them, run the body,
+and see to it that whatever goes wrong ends as a sentence, a hint and a number.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from kasoko_cli.cli import params, render
+from kasoko_cli.errors import KasokoError
+
+if TYPE_CHECKING:
+    from kasoko_cli.cli.wiring import House
+
+P = ParamSpec("P")
+Body = Callable[Concatenate["Call", P], None]
+
+#: What the process exits with when it was interrupted: 128 + SIGINT, as shells have it.
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of one command: what its shared options say, and the house behind it."""
+
+    #: --config; None means kasoko.toml of this folder, if it is there.
+    config_file: Path | None = None
+    #: --database; None means what the settings say.
+    database_url: str | None = None
+    #: Answer with one JSON document.
+    json: bool = False
+    #: No talk on stderr.
+    quiet: bool = False
+    #: Tracebacks, and whatever a command tells more.
+    verbose: bool = False
+    #: Do not ask.
+    yes: bool = False
+    #: Who does this, recorded on every act.
+    actor: str = ""
+    #: Why, in the operator's words.
+    reason: str | None = None
+    #: A house that was handed in, by a test or by another command.
+    handed_in: House | None = None
+
+    @functools.cached_property
+    def house(self) -> House:
+        """The settings, the database and M-Pesa, made when they are first asked for.
+
+        Raises:
+            ConfigurationError: the settings cannot be read or used.
+        """
+        if self.handed_in is not None:
+            return self.handed_in
+        from kasoko_cli.cli.wiring import House
+
+        house = House.furnished(self.config_file, options={"--database": self.database_url})
+        for warning in house.config.warnings:
+            render.warn(self, warning)
+        return house
+
+    def close(self) -> None:
+        """Give back what this call opened; a house that was handed in stays open."""
+        if self.handed_in is None and "house" in self.__dict__:
+            self.house.close()
+
+
+def _plain_flags(options: list[Any]) -> list[Any]:
+    """The same, with a flag shown in the help text as `--json`, where Typer would write `--json <bool>`."""
+    for option in options:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    return options
+
+
+class Command(TyperCommand):
+    """One command, as the help text shows it."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+        """Every option and argument."""
+        return _plain_flags(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group that knows what to do when its first word is no command: its default, or its help.
+
+    `kasoko payout rain` means `kasoko payout send rain`, and `kasoko market` alone shows its help.
+    """
+
+    #: The command that is meant when none is named; empty for the help text.
+    default: ClassVar[str] = ""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+        """Every option of the group itself."""
+        return _plain_flags(super().get_params(ctx))
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Put the default command before words that name none."""
+        # A shell that completes a word asks with nothing yet, and wants to see the commands.
+        if not args and not ctx.resilient_parsing:
+            args = [self.default or ctx.help_option_names[-1]]
+        elif args and self.default and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+class Root(Group):
+    """The whole program: shows its commands in the order of `shown`, and tells wrong usage as we tell errors."""
+
+    #: The commands as the help text lists them; the order of the panels follows.
+    shown: ClassVar[Sequence[str]] = ()
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Every command, in the order of `shown`."""
+        place = {name: number for number, name in enumerate(self.shown)}
+        return sorted(super().list_commands(ctx), key=lambda name: place.get(name, len(place)))
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        """Run the command line; always ends in SystemExit with the exit code."""
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(words, **{**extra, "standalone_mode": False})
+            sys.stdout.flush()
+        except typer.TyperException as error:
+            told_as_json = "--json" in words
+            render.error(
+                _usage_message(error), _usage_hint(error), kind="usage", exit_code=error.exit_code, json=told_as_json
+            )
+            code = error.exit_code
+        except typer.Abort:
+            code = INTERRUPTED
+        except BrokenPipeError:
+            code = _nobody_reads()
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class Commands(typer.Typer):
+    """A noun of the command line, or the root's own verbs when it has no name."""
+
+    def __init__(
+        self, name: str | None = None, about: str | None = None, *, default: str = "", panel: str | None = None
+    ) -> None:
+        kind = type("DefaultGroup", (Group,), {"default": default})
+        super().__init__(name=name, help=about, cls=kind, add_completion=False)
+        #: The panel of `kasoko --help` that this noun is listed in.
+        self.panel = panel
+
+    def reads(self, name: str | None = None, *, panel: str | None = None) -> Callable[[Body[P]], Body[P]]:
+        """Make the function a command that changes nothing."""
+        return self._command(name, panel, writes=False)
+
+    def writes(self, name: str | None = None, *, panel: str | None = None) -> Callable[[Body[P]], Body[P]]:
+        """Make the function a command that changes something: it also takes --yes, --actor and --reason."""
+        return self._command(name, panel, writes=True)
+
+    def _command(self, name: str | None, panel: str | None, *, writes: bool) -> Callable[[Body[P]], Body[P]]:
+        def register(body: Body[P]) -> Body[P]:
+            self.command(name, cls=Command, rich_help_panel=panel)(_with_shared_options(body, writes=writes))
+            return body
+
+        return register
+
+
+#: The shared options: name in Call or in the code below, annotation, default.
+_ALWAYS: Sequence[tuple[str, Any, Any]] = (
+    ("config_file", params.ConfigFile, None),
+    ("database_url", params.DatabaseUrl, None),
+    ("json", params.Json, False),
+    ("quiet", params.Quiet, False),
+    ("verbose", params.Verbose, False),
+)
+_WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (
+    ("yes", params.Yes, False),
+    ("actor", params.Actor, None),
+    ("reason", params.Reason, None),
+)
+
+
+def _with_shared_options(body: Callable[..., None], *, writes: bool) -> Callable[..., None]:
+    """The function that Typer sees: the body's own parameters, then the shared ones."""
+    shared = (*_ALWAYS, *_WHEN_WRITING) if writes else _ALWAYS
+    first, *own = inspect.signature(body, eval_str=True).parameters.values()
+    assert first.annotation is Call, f"{body.__qualname__} takes a Call first"
+
+    @functools.wraps(body)
+    def command(ctx: typer.Context, **given: Any) -> None:
+        said = {name: given.pop(name) for name, *_ in shared}
+        said["actor"] = said.get("actor") or os_user()
+        call = Call(**said, handed_in=ctx.find_object(_house()) if ctx.obj is not None else None)
+        run(call, functools.partial(body, call, **given))
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+        *(parameter.replace(kind=kind) for parameter in own),
+        *(
+            inspect.Parameter(name, kind, annotation=annotation, default=default)
+            for name, annotation, default in shared
+        ),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _house() -> type[House]:
+    from kasoko_cli.cli.wiring import House
+
+    return House
+
+
+def os_user() -> str:
+    """The name of the user whose process this is; in a container without names, the number."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def run(call: Call, body: Callable[[], None]) -> None:
+    """Run a command's body; whatever goes wrong becomes a message on stderr and an exit code.
+
+    Raises:
+        typer.Exit: with the code, when it is not 0.
+        typer.TyperException: the command line was wrong; `Root` tells that.
+    """
+    try:
+        try:
+            body()
+            sys.stdout.flush()
+        finally:
+            call.close()
+    except (typer.Exit, typer.Abort, typer.TyperException):
+        raise
+    except KasokoError as error:
+        render.error(error.message, error.hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
+        if call.verbose:
+            render.trace(_redacted(call, error))
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        render.error(
+            "Interrupted; everything is recorded.",
+            "Look how things stand: kasoko status",
+            kind="interrupted",
+            exit_code=INTERRUPTED,
+            json=call.json,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        raise typer.Exit(_nobody_reads()) from None
+    except Exception as error:
+        _tell_a_bug(call, error)
+        raise typer.Exit(1) from None
+
+
+def _tell_a_bug(call: Call, error: Exception) -> None:
+    """Say that something unforeseen happened, and where; its words only with --verbose, and redacted."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where is not None else "?"
+    render.error(
+        f"Something happened that was not foreseen: {type(error).__name__} at {place}.",
+        "What was committed stays; look how things stand: kasoko status. "
+        + ("Report it with the lines below." if call.verbose else "Run it again with --verbose to see more."),
+        kind="bug",
+        exit_code=1,
+        json=call.json,
+    )
+    if call.verbose:
+        render.trace(_redacted(call, error))
+
+
+def _redacted(call: Call, error: BaseException) -> str:
+    """The traceback without secrets and without whole phone numbers."""
+    import traceback
+
+    from kasoko_cli.domain.phone import mask_in
+
+    text = "".join(traceback.format_exception(error))
+    if "house" in call.__dict__:
+        text = call.house.config.redact(text)
+    return mask_in(text)
+
+
+def _nobody_reads() -> int:
+    """Whoever read our answer is gone, as `head` goes; be quiet, and let Python's own last flush be quiet too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return 1
+
+
+def _usage_message(error: typer.TyperException) -> str:
+    return error.format_message()
+
+
+def _usage_hint(error: typer.TyperException) -> str:
+    """Where to read how it is used; Typer's own errors know which command it was."""
+    ctx = getattr(error, "ctx", None)
+    return f"Read how it is used: {ctx.command_path if ctx else 'kasoko'} --help"

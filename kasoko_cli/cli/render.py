@@ -1,0 +1,273 @@
+"""Tables for people, JSON for programs; the only module that prints.
+
+Answers go to stdout, talk goes to stderr. On a terminal an answer is a Rich table; off it, tab-separated
+rows under a header line, without colour; with --json, one document. Text from outside is data: it is
+never markup for the terminal, and no control or bidirectional character of it reaches one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_format
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from kasoko_cli.cli.params import WrongUsage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kasoko_cli.cli.group import Call
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a table: its name, and on which side its values stand."""
+
+    name: str
+    right: bool = False
+
+
+class Progress(Protocol):
+    """What a run calls while it goes on: how many are done, and of how many if that has become known."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Move the bar."""
+
+
+def _no_bar(done: int, total: int | None = None) -> None:
+    """Where nobody looks, nothing moves."""
+
+
+# --- Answers -------------------------------------------------------------------------------------
+
+
+def table(
+    call: Call, title: str, columns: Sequence[Column], rows: Iterable[Sequence[object]], *, document: object = None
+) -> None:
+    """Answer with rows. Off a terminal: a header line, then a line a row, fields parted by tabs.
+
+    `document` is the same answer for programs, and is what --json prints instead.
+    """
+    if call.json:
+        _document_of(document)
+    elif _is_terminal(sys.stdout):
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(title=Text(clean(title)), title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for column in columns:
+            drawn.add_column(Text(column.name), justify="right" if column.right else "left")
+        for row in rows:
+            drawn.add_row(*(Text(cell(value)) for value in row))
+        _console(sys.stdout).print(drawn)
+    else:
+        _write(sys.stdout, "\t".join(column.name for column in columns))
+        for row in rows:
+            _write(sys.stdout, "\t".join(cell(value) for value in row))
+
+
+def card(call: Call, title: str, pairs: Iterable[tuple[str, object]], *, document: object = None) -> None:
+    """Answer with the facts of one thing, a line each. Off a terminal: name, tab, value.
+
+    `document` is the same answer for programs, and is what --json prints instead.
+    """
+    if call.json:
+        _document_of(document)
+    elif _is_terminal(sys.stdout):
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(title=Text(clean(title)), title_justify="left", show_header=False, box=None, pad_edge=False)
+        drawn.add_column(style="dim")
+        drawn.add_column(overflow="fold")
+        for name, value in pairs:
+            drawn.add_row(Text(name), Text(cell(value)))
+        _console(sys.stdout).print(drawn)
+    else:
+        for name, value in pairs:
+            _write(sys.stdout, f"{name}\t{cell(value)}")
+
+
+def document(answer: object) -> None:
+    """Answer with one JSON document: keys as they are named, amounts in cents, times in UTC."""
+    _write(sys.stdout, json_format.dumps(plain(answer), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _document_of(answer: object) -> None:
+    assert answer is not None, "with --json a table or card needs its document"
+    document(answer)
+
+
+def line(text: str) -> None:
+    """Answer with one line of text, as it is: for an answer that is itself the thing, to be piped on."""
+    _write(sys.stdout, clean(text))
+
+
+def plain(value: object) -> object:
+    """The same as JSON knows it.
+
+    Raises:
+        TypeError: a Decimal, a float or anything else that has no one meaning in an answer about money.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, datetime):
+        from kasoko_cli.clock import iso
+
+        assert value.tzinfo is not None, "a time without its zone has no meaning in an answer"
+        return iso(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | int):
+        return _without_lone_surrogates(value) if isinstance(value, str) else value
+    raise TypeError(f"{type(value).__name__} has no place in an answer: amounts are whole cents")
+
+
+# --- Talk ----------------------------------------------------------------------------------------
+
+
+def talk(call: Call, text: str) -> None:
+    """Tell the operator something by the way, on stderr; silent with --quiet."""
+    if not call.quiet:
+        _write(sys.stderr, clean(text, lines=True))
+
+
+def warn(call: Call, text: str) -> None:
+    """Tell the operator of a danger that does not stop the run; silent with --quiet."""
+    if not call.quiet:
+        _say("Warning", "yellow", text)
+
+
+def error(message: str, hint: str, *, kind: str, exit_code: int, json: bool) -> None:
+    """Say on stderr what happened and what to do next; with --json as one document."""
+    if json:
+        told = {"error": {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}}
+        _write(sys.stderr, json_format.dumps(plain(told), ensure_ascii=False))
+        return
+    _say("Error", "bold red", message)
+    _say("Hint", "bold", hint)
+
+
+def trace(text: str) -> None:
+    """Show a traceback that was redacted already, on stderr."""
+    _write(sys.stderr, clean(text, lines=True))
+
+
+@contextmanager
+def progress(call: Call, title: str, total: int | None = None) -> Iterator[Progress]:
+    """A bar on stderr while the block runs, if stderr is a terminal and may be talked to; else nothing.
+
+    The block calls what it is given with how many are done.
+    """
+    if call.quiet or not _is_terminal(sys.stderr):
+        yield _no_bar
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    shown = TextColumn("{task.description}", markup=False)
+    with Bar(shown, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_console(sys.stderr)) as bar:
+        task = bar.add_task(clean(title), total=total)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)
+
+
+def confirm(call: Call, question: str) -> bool:
+    """Ask the operator, on stderr; True if the answer is yes, or if --yes was given.
+
+    Raises:
+        WrongUsage: nobody is there to be asked: not a terminal, and no --yes.
+    """
+    if call.yes:
+        return True
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        raise WrongUsage(f"Nobody is here to answer: {clean(question)} Nothing was done. Add --yes to do it.")
+    sys.stderr.write(f"{clean(question, lines=True)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def ask_secret(question: str) -> str:
+    """Ask for a text that is not shown while it is typed; off a terminal, one line of stdin."""
+    if not _is_terminal(sys.stdin):
+        return sys.stdin.readline().rstrip("\n")
+    import getpass
+
+    return getpass.getpass(f"{clean(question)} ", stream=sys.stderr)
+
+
+# --- Words and places ----------------------------------------------------------------------------
+
+
+def cell(value: object) -> str:
+    """A value as one field of a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return clean(str(plain(value)))
+
+
+def clean(text: str, *, lines: bool = False) -> str:
+    """The text with every control, bidirectional and surrogate character shown as `\\x1b`, `\\u202e` and the like.
+
+    With `lines`, a line break stays one: for our own messages, never for a field.
+    """
+    return "".join(
+        char if char.isprintable() or (lines and char == "\n") or unicodedata.category(char) == "Zs" else _spelt(char)
+        for char in text
+    )
+
+
+def _spelt(char: str) -> str:
+    short = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    code = ord(char)
+    return short.get(char) or (
+        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    )
+
+
+def _without_lone_surrogates(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
+
+
+def _console(stream: TextIO) -> Console:
+    """Rich on that stream; it honours NO_COLOR and TERM=dumb by itself."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def _say(word: str, style: str, text: str) -> None:
+    """`Error: text` on stderr; only the first word is ever coloured."""
+    text = clean(text, lines=True)
+    if not _is_terminal(sys.stderr):
+        _write(sys.stderr, f"{word}: {text}")
+        return
+    from rich.text import Text
+
+    _console(sys.stderr).print(Text.assemble((f"{word}:", style), " ", text), soft_wrap=True)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """One line, whatever the stream's own encoding can show."""
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)

@@ -1,0 +1,111 @@
+"""Before the first payout: the settings, the database, the credential."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import HOUSE, MPESA
+from kasoko_cli.cli.render import Column
+
+commands = Commands()
+config = Commands("config", "Settings, and where each came from.", panel=HOUSE)
+credential = Commands("credential", "The password that M-Pesa wants encrypted.", panel=MPESA)
+
+
+@commands.writes(panel=HOUSE)
+def init(call: Call) -> None:
+    """Write kasoko.toml and .env, and create or upgrade the database.
+
+    A file that is there is never overwritten: run it as often as you like.
+
+    Exit status: 0 done, 3 a file or the database cannot be written.
+    """
+    from kasoko_cli.cli import first_files
+
+    toml = first_files.write_settings(call.config_file or Path("kasoko.toml"))
+    env = first_files.write_secrets(toml.file.parent / ".env")
+
+    from kasoko_cli.store.database import upgrade
+
+    url = call.house.config.database.url
+    found, head = upgrade(url)
+    database = "is up to date" if found == head else "created" if found is None else f"upgraded from {found}"
+
+    from kasoko_cli.config import mask_url
+
+    shown = mask_url(url)
+    render.card(
+        call,
+        "kasoko is set up",
+        [(str(toml.file), toml.did), (str(env.file), env.did), (shown, database)],
+        document={
+            "settings": {"file": str(toml.file), "written": toml.written},
+            "secrets": {"file": str(env.file), "written": env.written},
+            "database": {"url": shown, "from_version": found, "to_version": head},
+        },
+    )
+    render.talk(call, "See the whole road on a database that is thrown away: kasoko demo")
+
+
+@config.reads()
+def show(
+    call: Call, origin: Annotated[bool, typer.Option("--origin", help="Also where each value came from.")] = False
+) -> None:
+    """Show every setting in force; secrets and passwords are hidden."""
+    explained = call.house.config.explain()
+    columns = [Column("setting"), Column("value"), *([Column("origin")] if origin else []), Column("unit")]
+    rows = [(one.setting, one.value, *([one.origin] if origin else []), one.unit) for one in explained]
+    if call.verbose:
+        columns.append(Column("meaning"))
+        rows = [(*row, one.meaning) for row, one in zip(rows, explained, strict=True)]
+    render.table(call, "Settings", columns, rows, document={"settings": explained})
+
+
+@credential.reads("encrypt")
+def encrypt(
+    call: Call,
+    environment: Annotated[
+        str | None,
+        typer.Option("--environment", metavar="NAME", help="sandbox or production; else as the settings say."),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", help="Safaricom's certificate; else the one that came along."),
+    ] = None,
+) -> None:
+    """Encrypt the initiator's password for MPESA_SECURITY_CREDENTIAL_ENCRYPTED.
+
+    The password is asked for without showing it; off a terminal it is the first
+    line of stdin. It is kept nowhere. Each answer differs, and each one works.
+    """
+    from kasoko_cli.cli.params import WrongUsage
+    from kasoko_cli.daraja.credentials import bundled_certificate, encrypt_security_credential
+
+    if environment not in {None, "sandbox", "production"}:
+        raise WrongUsage(f"--environment is {environment!r}; it is sandbox or production.")
+    chosen = environment or ("production" if call.house.config.daraja.production else "sandbox")
+    pem = bundled_certificate(chosen) if certificate is None else _read_certificate(certificate)
+    password = render.ask_secret(f"Initiator password ({chosen}, not shown):")
+    sealed = encrypt_security_credential(password, pem)
+    if call.json:
+        render.document({"environment": chosen, "security_credential": sealed})
+    else:
+        render.line(sealed)
+    render.talk(call, "Set it as MPESA_SECURITY_CREDENTIAL_ENCRYPTED. M-Pesa lets the password grow 90 days old.")
+
+
+def _read_certificate(file: Path) -> bytes:
+    from kasoko_cli.errors import NotFound
+
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise NotFound(
+            f"Cannot read the certificate {file}: {error.strerror}.",
+            hint="Nothing was encrypted. Leave --certificate out to use the one that came along.",
+        ) from None
