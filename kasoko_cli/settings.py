@@ -1,0 +1,540 @@
+"""What can be set: every setting with its default, its unit, its meaning, and what its value may be.
+
+pydantic says whether a value can be used; where values come from is `config.py`. Secrets are in no repr,
+dump or error of what is here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding
+from kasoko_cli.errors import ConfigurationError
+
+#: Daraja's two environments. Source: Daraja portal, "Getting Started".
+SANDBOX_URL = "https://sandbox.safaricom.co.ke"
+PRODUCTION_URL = "https://api.safaricom.co.ke"
+
+#: Words that Daraja refuses anywhere in a callback URL, in any case. Source: Daraja portal, B2C page.
+FORBIDDEN_IN_CALLBACK = ("mpesa", "m-pesa", "safaricom", "exe", "exec", "cmd", "sql", "query")
+
+#: The path that older deployments carry in MPESA_CALLBACK_URL; our own paths are added after it is taken off.
+OLD_CALLBACK_PATH = "/api/payments/b2c-callback"
+
+HIDDEN = "(hidden)"
+NOT_SET = "(not set)"
+
+
+# --- What a value may be -------------------------------------------------------------------------
+
+
+def _whole_shillings(value: object) -> object:
+    """`10`, `"10"` and `"10.00"` are ten shillings; ten and a half, or a float, are refused."""
+    if isinstance(value, str | Decimal):
+        try:
+            amount = Decimal(value)
+        except InvalidOperation:
+            raise ValueError("must be a whole number of shillings, like 10") from None
+        if not amount.is_finite() or amount != amount.to_integral_value() or abs(amount) > 10**12:
+            raise ValueError("must be a whole number of shillings, like 10")
+        return int(amount)
+    if isinstance(value, float):
+        raise ValueError("must be a whole number of shillings, like 10")  # noqa: TRY004 - pydantic wants ValueError
+    return value
+
+
+def _percent(value: object) -> object:
+    """`"5.00"`, `5` and (from TOML, as a Decimal) `5.25` are percentages of at most two decimals."""
+    wrong = "must be a percentage with at most two decimals, like 5.00"
+    if isinstance(value, float) or not isinstance(value, str | int | Decimal):
+        raise ValueError(wrong)  # noqa: TRY004 - pydantic wants ValueError
+    try:
+        percent = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(wrong) from None
+    if not percent.is_finite() or abs(percent) > 10**6 or percent * 100 != (percent * 100).to_integral_value():
+        raise ValueError(wrong)
+    return percent
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _url(value: str) -> str:
+    """An http(s) address without user, password, question mark or fragment; a closing slash is taken off."""
+    try:
+        parts = urlsplit(value)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError("must be an address like https://pay.example.org") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_valid or re.search(r"[\s\\]", value):
+        raise ValueError("must be an address like https://pay.example.org")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be an address without user, password, question mark or fragment")
+    return value.rstrip("/")
+
+
+def _base_url(value: str) -> str:
+    if not value:
+        return value
+    value = _url(value)
+    parts = urlsplit(value)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("must begin with https:// (http:// is only for this machine, 127.0.0.1)")
+    return value
+
+
+def _callback_url(value: str) -> str:
+    value = _url(value).removesuffix(OLD_CALLBACK_PATH)
+    found = [word for word in FORBIDDEN_IN_CALLBACK if word in value.lower()]
+    if found:
+        raise ValueError(f"must not contain {found[0]!r}: Daraja refuses addresses with that word in them")
+    return value
+
+
+def _plain_secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be one line of plain characters without spaces")
+    return value
+
+
+def _callback_key(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,}", value.get_secret_value()):
+        raise ValueError("must be hex digits, 64 or more (make one: openssl rand -hex 32)")
+    return value
+
+
+def _database_url(value: str) -> str:
+    if not re.match(r"(sqlite|postgresql)(\+\w+)?://", value):
+        raise ValueError("must be like sqlite:///kasoko.db or postgresql://user@host/name")
+    return value
+
+
+Kes = Annotated[int, BeforeValidator(_whole_shillings), Field(ge=1, le=1_000_000_000)]
+Percent = Annotated[Decimal, BeforeValidator(_percent)]
+Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
+WaitSeconds = Annotated[int, Field(ge=1, le=86_400)]
+
+
+# --- The settings --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a setting besides its value: for `config show`, and for the loader."""
+
+    #: What it means, in a sentence.
+    meaning: str
+    #: What one of it is: seconds, shillings, percent; empty for names and addresses.
+    unit: str = ""
+    #: Its name in the environment and in `.env`; empty if it has none.
+    variable: str = ""
+    #: May not stand in kasoko.toml, is never shown, may be given as a file.
+    secret: bool = False
+    #: May be given as NAME_FILE; true of every secret, and of the database's address, which may hold a password.
+    file: bool = False
+
+
+class Group(BaseModel):
+    """One table of kasoko.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        """To pydantic `true` is a good 1; to an operator it is a slip."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError("must not be true or false")
+        return value
+
+
+class DatabaseSettings(Group):
+    """Where the books are."""
+
+    url: Annotated[
+        str,
+        AfterValidator(_database_url),
+        Field(repr=False),
+        Setting("Where everything is kept: a SQLite file or PostgreSQL.", variable="KASOKO_DATABASE_URL", file=True),
+    ] = "sqlite:///kasoko.db"
+
+    @field_serializer("url")
+    def _withoutpassword_in(self, url: str) -> str:
+        return mask_url(url)
+
+
+class DarajaSettings(Group):
+    """The account with M-Pesa."""
+
+    production: Annotated[
+        bool, Setting("Real money: Daraja's production instead of its sandbox.", variable="MPESA_PRODUCTION")
+    ] = False
+    base_url: Annotated[
+        str,
+        AfterValidator(_base_url),
+        Setting("Daraja's address; by itself the one that production says.", variable="MPESA_BASE_URL"),
+    ] = ""
+    shortcode: Annotated[
+        Annotated[str, Field(pattern=r"^\d{5,10}$")] | None,
+        Setting("The number that pays: your paybill or B2C shortcode.", variable="MPESA_PAYBILL"),
+    ] = None
+    initiator_name: Annotated[
+        Annotated[str, Field(max_length=100, pattern=r"^\S+$")] | None,
+        Setting("The user name of the API operator on the M-Pesa portal.", variable="MPESA_INITIATOR_NAME"),
+    ] = None
+    callback_url: Annotated[
+        Annotated[str, AfterValidator(_callback_url)] | None,
+        Setting("Where the world reaches `kasoko listen`, without our path.", variable="MPESA_CALLBACK_URL"),
+    ] = None
+    api: Annotated[
+        Literal["v3", "v1"], Setting("The B2C interface; v1 takes no id of ours, so it never sends twice.")
+    ] = "v3"
+    command_id: Annotated[
+        Literal["BusinessPayment", "PromotionPayment", "SalaryPayment"],
+        Setting("The kind of payment that M-Pesa books and that the receiver reads."),
+    ] = "BusinessPayment"
+    timeout_seconds: Annotated[
+        int, Field(ge=1, le=300), Setting("How long one silence of Daraja may last.", unit="seconds")
+    ] = 30
+    total_seconds: Annotated[
+        int, Field(ge=1, le=600), Setting("How long one request may take altogether.", unit="seconds")
+    ] = 45
+    remarks: Annotated[
+        str,
+        # Source: reports of lost requests with other characters in free text; Daraja portal, B2C page: 2 to 100.
+        Field(min_length=2, max_length=100, pattern=r"^[A-Za-z0-9 -]+$"),
+        Setting("The remark on each payment: letters, digits, space, hyphen."),
+    ] = "Prediction market payout"
+    consumer_key: Annotated[
+        Secret | None, Setting("The app's key on the Daraja portal.", variable="MPESA_CONSUMER_KEY", secret=True)
+    ] = None
+    consumer_secret: Annotated[
+        Secret | None, Setting("The app's secret on the Daraja portal.", variable="MPESA_CONSUMER_SECRET", secret=True)
+    ] = None
+    security_credential: Annotated[
+        Secret | None,
+        Setting(
+            "The initiator's encrypted password: kasoko credential encrypt.",
+            variable="MPESA_SECURITY_CREDENTIAL_ENCRYPTED",
+            secret=True,
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _address_of_the_environment(self) -> DarajaSettings:
+        if not self.base_url:
+            object.__setattr__(self, "base_url", PRODUCTION_URL if self.production else SANDBOX_URL)
+        return self
+
+
+class MarketSettings(Group):
+    """What a new market gets when it says nothing else; frozen into the market when it closes."""
+
+    fee_pct: Annotated[
+        Percent,
+        Field(ge=0, le=100),
+        Setting("The operator's share of the gross pool.", unit="percent", variable="PAYOUT_PLATFORM_FEE_PCT"),
+    ] = Decimal("5.00")
+    rounding: Annotated[
+        Rounding,
+        Setting("Who gets what rounding leaves: the house, or the largest fractions."),
+    ] = Rounding.HOUSE
+    break_unit_cents: Annotated[
+        int, Field(ge=1, le=100_000), Setting("Payouts are rounded down to a multiple of this.", unit="cents")
+    ] = 1
+    dead_heat: Annotated[DeadHeat, Setting("How several winning outcomes share the pool.")] = DeadHeat.STAKE
+    min_dividend: Annotated[
+        MinDividend,
+        Setting("Who makes up the minimum dividend: nobody, the fee, the house."),
+    ] = MinDividend.NONE
+    min_dividend_pct: Annotated[
+        Percent, Field(ge=0, le=1000), Setting("The least a winner gets back of the stake.", unit="percent")
+    ] = Decimal("100.00")
+
+    @property
+    def fee_bps(self) -> int:
+        """The fee in basis points: 5.00 percent is 500."""
+        return int(self.fee_pct * 100)
+
+    @property
+    def min_dividend_bps(self) -> int:
+        """The least that comes back, in basis points of the stake: 100 percent is 10000."""
+        return int(self.min_dividend_pct * 100)
+
+
+class PayoutSettings(Group):
+    """How payouts are sent."""
+
+    min_kes: Annotated[
+        Kes, Setting("Less than this goes to the wallet.", unit="shillings", variable="PAYOUT_MIN_AMOUNT")
+    ] = 10
+    max_kes: Annotated[Kes, Setting("A payout above this is sent in several legs.", unit="shillings")] = 250_000
+    daily_kes: Annotated[Kes, Setting("The most one phone is sent in one Nairobi day.", unit="shillings")] = 500_000
+    concurrency: Annotated[int, Field(ge=1, le=64), Setting("How many requests are out at once.", unit="requests")] = 4
+    rate_per_second: Annotated[
+        float,
+        Field(gt=0, le=1000, allow_inf_nan=False),
+        Setting("How many payments are begun in a second.", unit="requests a second"),
+    ] = 5.0
+    retry_schedule_seconds: Annotated[
+        tuple[WaitSeconds, ...],
+        Field(max_length=20),
+        Setting("The waits before a payout that was not sent is tried again.", unit="seconds"),
+    ] = (120, 240, 480, 960, 1920)
+    lease_seconds: Annotated[
+        int, Field(ge=10, le=86_400), Setting("How long a sender owns a payout.", unit="seconds")
+    ] = 300
+    confirm_failures_above_kes: Annotated[
+        Kes,
+        Setting("A failure above this is confirmed by a status query before a retry.", unit="shillings"),
+    ] = 10_000
+
+    @property
+    def min_cents(self) -> int:
+        """The least that is sent to a phone, in cents."""
+        return self.min_kes * 100
+
+    @property
+    def max_cents(self) -> int:
+        """The most that one payment carries, in cents."""
+        return self.max_kes * 100
+
+    @property
+    def daily_cents(self) -> int:
+        """The most that one phone is sent in one Nairobi day, in cents."""
+        return self.daily_kes * 100
+
+    @property
+    def confirm_failures_above_cents(self) -> int:
+        """Above this many cents a failure is confirmed by a status query before a new attempt."""
+        return self.confirm_failures_above_kes * 100
+
+
+class ListenerSettings(Group):
+    """Where results arrive."""
+
+    host: Annotated[
+        str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$"), Setting("The address to listen on.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535), Setting("The port to listen on; 0 takes any free one.")] = 8321
+    believe_success_without_ack: Annotated[
+        bool, Setting("Believe a success whose acknowledgement was lost without asking.")
+    ] = False
+    callback_key: Annotated[
+        Annotated[SecretStr, AfterValidator(_callback_key)] | None,
+        Setting("Signs the address that each result comes to.", variable="KASOKO_CALLBACK_KEY", secret=True),
+    ] = None
+
+    def callback_key_bytes(self) -> bytes:
+        """The key as bytes, 32 or more.
+
+        Raises:
+            ConfigurationError: no key is set.
+        """
+        if self.callback_key is None:
+            raise _missing(["listener.callback_key"])
+        return bytes.fromhex(self.callback_key.get_secret_value())
+
+
+class ReconcileSettings(Group):
+    """When we begin to ask."""
+
+    after_seconds: Annotated[
+        int, Field(ge=1, le=86_400), Setting("How long a result may be late before it is asked for.", unit="seconds")
+    ] = 300
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One setting as `config show` tells it; secrets and passwords are already masked."""
+
+    setting: str
+    value: str
+    origin: str
+    unit: str
+    meaning: str
+    variable: str
+
+
+class Config(Group):
+    """All settings of one run. Made by `load_config`; secrets are in no repr, dump or error."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    daraja: DarajaSettings = DarajaSettings()
+    market: MarketSettings = MarketSettings()
+    payout: PayoutSettings = PayoutSettings()
+    listener: ListenerSettings = ListenerSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+    _file: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _one_with_another(self) -> Config:
+        """What no setting can say alone. The messages name every setting they speak of."""
+        pay, daraja = self.payout, self.daraja
+        if not pay.min_kes <= pay.max_kes <= pay.daily_kes:
+            raise ValueError(
+                f"payout.min_kes ({pay.min_kes}), payout.max_kes ({pay.max_kes}) and payout.daily_kes "
+                f"({pay.daily_kes}) must not get smaller in this order"
+            )
+        if daraja.timeout_seconds > daraja.total_seconds:
+            raise ValueError(
+                f"daraja.timeout_seconds ({daraja.timeout_seconds}) must not be above "
+                f"daraja.total_seconds ({daraja.total_seconds})"
+            )
+        # A lease that runs out while a request is still open would let a second sender in.
+        if pay.lease_seconds <= daraja.total_seconds:
+            raise ValueError(
+                f"payout.lease_seconds ({pay.lease_seconds}) must be above "
+                f"daraja.total_seconds ({daraja.total_seconds})"
+            )
+        if daraja.production and daraja.callback_url is not None and daraja.callback_url.startswith("http:"):
+            raise ValueError("daraja.callback_url must begin with https:// when daraja.production is true")
+        return self
+
+    @property
+    def file(self) -> Path | None:
+        """The kasoko.toml that was read, if there was one."""
+        return self._file
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know although the run can go on, a sentence each."""
+        return self._warnings
+
+    def origin(self, setting: str) -> str:
+        """Where the value of `payout.min_kes` came from: default, kasoko.toml:12, .env, environment NAME ..."""
+        return self._origins.get(setting, "default")
+
+    def explain(self) -> list[Explained]:
+        """Every setting, its value (secrets masked) and where it came from, in the order of kasoko.toml.example."""
+        return [
+            Explained(
+                setting=name,
+                value=shown(getattr(getattr(self, name.split(".")[0]), name.split(".")[1]), about),
+                origin=self.origin(name),
+                unit=about.unit,
+                meaning=about.meaning,
+                variable=about.variable,
+            )
+            for name, about in SETTINGS.items()
+        ]
+
+    def require_daraja(self) -> None:
+        """Hold that everything is set which paying needs.
+
+        Raises:
+            ConfigurationError: with all that is missing, by name.
+        """
+        missing = [name for name in NEEDED_TO_PAY if self._value(name) is None]
+        if missing:
+            raise _missing(missing)
+
+    def redact(self, text: str) -> str:
+        """The text without any secret of this configuration in it; for tracebacks."""
+        secrets = [value.get_secret_value() for name in SETTINGS if isinstance(value := self._value(name), SecretStr)]
+        secrets.append(password_in(self.database.url))
+        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    def _value(self, setting: str) -> object:
+        group, name = setting.split(".")
+        return getattr(getattr(self, group), name)
+
+
+def _settings() -> dict[str, Setting]:
+    """Every setting by its dotted name, in the order in which they are written above."""
+    found: dict[str, Setting] = {}
+    for group_name, group in Config.model_fields.items():
+        assert isinstance(group.annotation, type)
+        assert issubclass(group.annotation, Group)
+        for name, field in group.annotation.model_fields.items():
+            found[f"{group_name}.{name}"] = next(m for m in field.metadata if isinstance(m, Setting))
+    return found
+
+
+#: Every setting there is: `payout.min_kes` and what is known of it.
+SETTINGS: Mapping[str, Setting] = _settings()
+
+#: What `require_daraja` asks for.
+NEEDED_TO_PAY = (
+    "daraja.shortcode",
+    "daraja.initiator_name",
+    "daraja.callback_url",
+    "daraja.consumer_key",
+    "daraja.consumer_secret",
+    "daraja.security_credential",
+    "listener.callback_key",
+)
+
+
+# --- Masks and words ------------------------------------------------------------------------------
+
+
+def shown(value: object, about: Setting) -> str:
+    """A value as a person may see it: no secret, no password, not too long."""
+    if value is None or value == "":
+        return NOT_SET
+    if about.secret:
+        return HIDDEN
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(str(item) for item in value) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = mask_url(str(value))
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def mask_url(url: str) -> str:
+    """The address without its password: `postgresql://kasoko:***@db/kasoko`."""
+    password = password_in(url)
+    return url.replace(password, "***") if password else url
+
+
+def password_in(url: str) -> str:
+    """The password in `scheme://user:password@host` or in `?password=...`, or an empty text."""
+    found = re.match(r"[\w+.-]+://[^/:@]*:(.+)@", url) or re.search(r"[?&]password=([^&]+)", url)
+    return found[1] if found else ""
+
+
+def _missing(settings: list[str]) -> ConfigurationError:
+    named = ", ".join(f"{name} ({SETTINGS[name].variable})" for name in settings)
+    number = "one setting that is" if len(settings) == 1 else f"{len(settings)} settings that are"
+    return ConfigurationError(
+        f"Paying by M-Pesa needs {number} not set: {named}.",
+        hint="Nothing was sent. Set them in .env or the environment, then look: kasoko config show --origin",
+    )
