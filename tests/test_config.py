@@ -206,35 +206,103 @@ def test_a_misspelt_variable_is_warned_about(load: Callable[..., Config]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("environ", "message"),
+    ("variable", "value", "told", "expected"),
     [
-        ({"MPESA_PAYBILL": "6oo"}, "daraja.shortcode = 6oo (environment MPESA_PAYBILL) must be a shortcode of digits only, like 600999."),
-        ({"MPESA_PRODUCTION": "perhaps"}, "daraja.production = perhaps (environment MPESA_PRODUCTION) must be a valid boolean, unable to interpret input."),
-        ({"MPESA_BASE_URL": "http://example.org"}, "daraja.base_url = http://example.org (environment MPESA_BASE_URL) must begin with https:// (http:// is only for this machine, 127.0.0.1)."),
-        ({"MPESA_BASE_URL": "https://ann:pw@example.org"}, "daraja.base_url = https://ann:***@example.org (environment MPESA_BASE_URL) must be an address without user, password, question mark or fragment."),
-        ({"MPESA_CALLBACK_URL": "pay.example.org"}, "daraja.callback_url = pay.example.org (environment MPESA_CALLBACK_URL) must be an address like https://pay.example.org."),
-        ({"MPESA_CALLBACK_URL": "https://pay.example.org/MPesa"}, "daraja.callback_url = https://pay.example.org/MPesa (environment MPESA_CALLBACK_URL) must not contain 'mpesa': Daraja refuses addresses with that word in them."),
-        ({"MPESA_CALLBACK_URL": "http://pay.example.org", "MPESA_PRODUCTION": "1"}, "daraja.callback_url must begin with https:// when daraja.production is true."),
-        ({"PAYOUT_PLATFORM_FEE_PCT": "5.001"}, "market.fee_pct = 5.001 (environment PAYOUT_PLATFORM_FEE_PCT) must be a percentage with at most two decimals, like 5.00."),
-        ({"PAYOUT_PLATFORM_FEE_PCT": "NaN"}, "market.fee_pct = NaN (environment PAYOUT_PLATFORM_FEE_PCT) must be a percentage with at most two decimals, like 5.00."),
-        ({"PAYOUT_PLATFORM_FEE_PCT": "101"}, "market.fee_pct = 101 (environment PAYOUT_PLATFORM_FEE_PCT) must be less than or equal to 100."),
-        ({"PAYOUT_MIN_AMOUNT": "ten"}, "payout.min_kes = ten (environment PAYOUT_MIN_AMOUNT) must be a whole number of shillings, like 10."),
-        ({"PAYOUT_MIN_AMOUNT": "10.50"}, "payout.min_kes = 10.50 (environment PAYOUT_MIN_AMOUNT) must be a whole number of shillings, like 10."),
-        ({"PAYOUT_MIN_AMOUNT": "1e9999"}, "payout.min_kes = 1e9999 (environment PAYOUT_MIN_AMOUNT) must be a whole number of shillings, like 10."),
-        ({"PAYOUT_MIN_AMOUNT": "0"}, "payout.min_kes = 0 (environment PAYOUT_MIN_AMOUNT) must be greater than or equal to 1."),
-        ({"PAYOUT_MIN_AMOUNT": "300000"}, "payout.min_kes (300000), payout.max_kes (250000) and payout.daily_kes (500000) must not get smaller in this order."),
-        ({"KASOKO_CALLBACK_KEY": "ab" * 31}, "listener.callback_key = (hidden) (environment KASOKO_CALLBACK_KEY) must be hex digits, 64 or more (make one: openssl rand -hex 32)."),
-        ({"MPESA_CONSUMER_KEY": "two words"}, "daraja.consumer_key = (hidden) (environment MPESA_CONSUMER_KEY) must be one line of plain characters without spaces."),
-        ({"KASOKO_DATABASE_URL": "mysql://ann:pw@db/k"}, "database.url = mysql://ann:***@db/k (environment KASOKO_DATABASE_URL) must be like sqlite:///kasoko.db or postgresql://user@host/name."),
+        ("MPESA_PAYBILL", "6oo", "daraja.shortcode = 6oo", "must be a shortcode of digits only, like 600999"),
+        (
+            "MPESA_PRODUCTION",
+            "perhaps",
+            "daraja.production = perhaps",
+            "must be a valid boolean, unable to interpret input",
+        ),
+        (
+            "MPESA_BASE_URL",
+            "http://example.org",
+            "daraja.base_url = http://example.org",
+            "must begin with https:// (http:// is only for this machine, 127.0.0.1)",
+        ),
+        (
+            "MPESA_BASE_URL",
+            "https://ann:pw@example.org",
+            "daraja.base_url = https://ann:***@example.org",
+            "must be an address without user, password, question mark or fragment",
+        ),
+        (
+            "MPESA_CALLBACK_URL",
+            "pay.example.org",
+            "daraja.callback_url = pay.example.org",
+            "must be an address like https://pay.example.org",
+        ),
+        (
+            "MPESA_CALLBACK_URL",
+            "https://a.example/MPesa",
+            "daraja.callback_url = https://a.example/MPesa",
+            "must not contain 'mpesa': Daraja refuses addresses with that word in them",
+        ),
+        (
+            "PAYOUT_PLATFORM_FEE_PCT",
+            "5.001",
+            "market.fee_pct = 5.001",
+            "must be a percentage with at most two decimals, like 5.00",
+        ),
+        (
+            "PAYOUT_PLATFORM_FEE_PCT",
+            "NaN",
+            "market.fee_pct = NaN",
+            "must be a percentage with at most two decimals, like 5.00",
+        ),
+        ("PAYOUT_PLATFORM_FEE_PCT", "101", "market.fee_pct = 101", "must be less than or equal to 100"),
+        ("PAYOUT_MIN_AMOUNT", "ten", "payout.min_kes = ten", "must be a whole number of shillings, like 10"),
+        ("PAYOUT_MIN_AMOUNT", "10.50", "payout.min_kes = 10.50", "must be a whole number of shillings, like 10"),
+        ("PAYOUT_MIN_AMOUNT", "1e9999", "payout.min_kes = 1e9999", "must be a whole number of shillings, like 10"),
+        ("PAYOUT_MIN_AMOUNT", "0", "payout.min_kes = 0", "must be greater than or equal to 1"),
+        (
+            "KASOKO_CALLBACK_KEY",
+            "ab" * 31,
+            "listener.callback_key = (hidden)",
+            "must be hex digits, 64 or more (make one: openssl rand -hex 32)",
+        ),
+        (
+            "MPESA_CONSUMER_KEY",
+            "two words",
+            "daraja.consumer_key = (hidden)",
+            "must be one line of plain characters without spaces",
+        ),
+        (
+            "KASOKO_DATABASE_URL",
+            "mysql://ann:pw@db/k",
+            "database.url = mysql://ann:***@db/k",
+            "must be like sqlite:///kasoko.db or postgresql://user@host/name",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_cannot_be_used_is_told_with_its_name_its_origin_and_what_was_expected(
-    load: Callable[..., Config], environ: dict[str, str], message: str
+    load: Callable[..., Config], variable: str, value: str, told: str, expected: str
 ) -> None:
-    error = refusal(load, environ=environ)
-    assert error.message == message
+    error = refusal(load, environ={variable: value})
+    assert error.message == f"{told} (environment {variable}) {expected}."
     assert error.exit_code == 3
     assert error.hint == "Every setting, its unit and its meaning: kasoko.toml.example"
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"PAYOUT_MIN_AMOUNT": "300000"},
+            "payout.min_kes (300000), payout.max_kes (250000) and payout.daily_kes (500000) "
+            "must not get smaller in this order.",
+        ),
+        (
+            {"MPESA_CALLBACK_URL": "http://pay.example.org", "MPESA_PRODUCTION": "1"},
+            "daraja.callback_url must begin with https:// when daraja.production is true.",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_all_named(
+    load: Callable[..., Config], environ: dict[str, str], message: str
+) -> None:
+    assert refusal(load, environ=environ).message == message
 
 
 @pytest.mark.parametrize(
@@ -242,17 +310,29 @@ def test_a_value_that_cannot_be_used_is_told_with_its_name_its_origin_and_what_w
     [
         ("[payout]\nconcurrency = true\n", "payout.concurrency = true (kasoko.toml:2) must not be true or false."),
         ("[payout]\nlease_seconds = 45\n", "payout.lease_seconds (45) must be above daraja.total_seconds (45)."),
-        ("[daraja]\ntimeout_seconds = 50\n", "daraja.timeout_seconds (50) must not be above daraja.total_seconds (45)."),
-        ("[payout]\nretry_schedule_seconds = [120, 0]\n", "payout.retry_schedule_seconds = [120, 0] (kasoko.toml:2) must be greater than or equal to 1."),
+        (
+            "[daraja]\ntimeout_seconds = 50\n",
+            "daraja.timeout_seconds (50) must not be above daraja.total_seconds (45).",
+        ),
+        (
+            "[payout]\nretry_schedule_seconds = [120, 0]\n",
+            "payout.retry_schedule_seconds = [120, 0] (kasoko.toml:2) must be greater than or equal to 1.",
+        ),
         ("[payout]\nrate_per_second = nan\n", "payout.rate_per_second = NaN (kasoko.toml:2) must be a finite number."),
         ('[market]\nrounding = "up"\n', "market.rounding = up (kasoko.toml:2) must be 'house' or 'largest'."),
-        ('[daraja]\nremarks = "50% & more"\n', "daraja.remarks = 50% & more (kasoko.toml:2) must be letters, digits, spaces and hyphens only."),
-        ("[payout]\nmin_amont = 5\n", "payout.min_amont (kasoko.toml:2) is no setting of kasoko. Did you mean payout.min_kes?"),
+        (
+            '[daraja]\nremarks = "50% & more"\n',
+            "daraja.remarks = 50% & more (kasoko.toml:2) must be letters, digits, spaces and hyphens only.",
+        ),
+        (
+            "[payout]\nmin_amont = 5\n",
+            "payout.min_amont (kasoko.toml:2) is no setting of kasoko. Did you mean payout.min_kes?",
+        ),
         ("min_kes = 5\n", "min_kes (kasoko.toml:1) is no setting of kasoko. Did you mean payout.min_kes?"),
         ("\n[payouts]\nmin_kes = 5\n", "payouts (kasoko.toml:2) is no setting of kasoko. Did you mean payout?"),
         ("payout = 5\n", "payout (kasoko.toml:1) is a table of settings, not a setting."),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_stand_in_the_toml_is_told_with_its_line(
     load: Callable[..., Config], toml: str, message: str
 ) -> None:
