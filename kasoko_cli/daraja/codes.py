@@ -15,11 +15,14 @@ from types import MappingProxyType
 from typing import Final
 
 from kasoko_cli.daraja.messages import (
+    MAX_ANSWER_BYTES,
     Acknowledgement,
+    Json,
     MalformedBody,
     Result,
     parse_acknowledgement,
     party_phone,
+    read_json,
 )
 
 _PORTAL_B2C = "Daraja portal, B2C page, result codes"
@@ -330,6 +333,58 @@ def _sort_unreadable(http_status: int, body: bytes, reason: str) -> SortedAnswer
         return _sort_by_status(http_status, Acknowledgement())
     what = "nothing" if empty else f"a body that cannot be read ({reason})"
     return SortedAnswer(Verdict.UNKNOWN, str(http_status), "", f"M-Pesa answered HTTP {http_status} with {what}", _ASK)
+
+
+@dataclass(frozen=True)
+class TokenAnswer:
+    """What the answer to a token request says: TAKEN with a token, ACCOUNT, or NOT_SENT."""
+
+    verdict: Verdict
+    code: str
+    text: str
+    meaning: str
+    advice: str
+    #: The access token; empty unless TAKEN.
+    value: str = field(default="", repr=False)
+    #: How long it lives, as M-Pesa wrote it: text or number, or None.
+    expires_in: Json = None
+
+
+_BEARER = re.compile(r"[A-Za-z0-9._~+/=-]{4,2048}")
+_CHECK_KEY = (
+    "Check MPESA_CONSUMER_KEY and MPESA_CONSUMER_SECRET, and that they belong to this environment: "
+    "kasoko config show --origin"
+)
+
+
+def sort_token_answer(http_status: int, body: bytes) -> TokenAnswer:
+    """Sort the answer to a token request. No money is in it, so nothing here is ever unknown.
+
+    Source: Daraja portal, authorisation page; an empty 400 for a wrong key from one public codebase.
+    """
+    try:
+        value = read_json(body, max_bytes=MAX_ANSWER_BYTES)
+        answer = parse_acknowledgement(body)
+    except MalformedBody as malformed:
+        if http_status == 401 or (http_status == 400 and not body.strip()):
+            return TokenAnswer(
+                Verdict.ACCOUNT, str(http_status), "", "the consumer key or secret is refused", _CHECK_KEY
+            )
+        meaning = f"the token service answered HTTP {http_status} with what cannot be read ({malformed.reason})"
+        return TokenAnswer(Verdict.NOT_SENT, str(http_status), "", meaning, _WAIT)
+    assert isinstance(value, dict), "parse_acknowledgement takes nothing else"
+    token = value.get("access_token")
+    if 200 <= http_status < 300 and answer.error_code is None and isinstance(token, str) and _BEARER.fullmatch(token):
+        expires_in = value.get("expires_in", value.get("expiry_in"))
+        return TokenAnswer(Verdict.TAKEN, "0", "", "a token", "", value=token, expires_in=expires_in)
+    code, text = answer.error_code or str(http_status), answer.error_message
+    if code in ("400.008.01", "400.008.02") or http_status in (400, 401):
+        return TokenAnswer(Verdict.ACCOUNT, code, text, "the consumer key or secret is refused", _CHECK_KEY)
+    for rule in ANSWER_RULES:
+        if rule.verdict is Verdict.ACCOUNT and rule.fits(answer.error_code, answer.error_message):
+            return TokenAnswer(Verdict.ACCOUNT, code, text, rule.meaning, rule.advice)
+    meaning = f"the token service answered HTTP {http_status} without a token"
+    return TokenAnswer(Verdict.NOT_SENT, code, text, meaning, _WAIT)
 
 
 # --- How a payment ended ---------------------------------------------------------------------------------------------

@@ -122,6 +122,19 @@ class Token:
         return self.fetched_at <= now < max(self.expires_at - REFRESH_BEFORE, self.fetched_at + life * REFRESH_PART)
 
 
+def new_token(value: str, expires_in: object, now: datetime) -> Token:
+    """A token just fetched. `expires_in` is seconds as a number or as text; if neither, a short life is assumed.
+
+    Source: Daraja portal, authorisation page (a number); live sandbox answers (text).
+    """
+    life = ASSUMED_LIFE
+    if isinstance(expires_in, int | str) and not isinstance(expires_in, bool):
+        digits = str(expires_in).strip()
+        if digits.isascii() and digits.isdigit() and len(digits) < 10:
+            life = min(timedelta(seconds=int(digits)), LONGEST_LIFE)
+    return Token(value, fetched_at=now, expires_at=now + life)
+
+
 class TokenShelf(Protocol):
     """Where the one token lies: in this process, or in a database row for many hosts."""
 

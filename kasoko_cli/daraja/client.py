@@ -1,0 +1,494 @@
+"""Ask M-Pesa to pay, or how a payment ended.
+
+Money may move behind a broken connection. So each request leads to a verdict instead of an
+exception, the same id goes again only where it was certainly not taken, and that happens here and
+nowhere else: few times, bounded, and never later than the caller's lease allows.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential_jitter
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.daraja import messages
+from kasoko_cli.daraja.codes import SortedAnswer, TokenAnswer, Verdict, sort_answer, sort_token_answer
+from kasoko_cli.daraja.credentials import Token, TokenShelf, new_token
+from kasoko_cli.daraja.links import is_loopback
+from kasoko_cli.daraja.messages import Json
+from kasoko_cli.daraja.wire import Broken, Deadline, Reply, Wire
+from kasoko_cli.errors import ConfigurationError, NotSent
+
+#: How much of a body is kept with an exchange.
+KEPT_CHARACTERS: Final = 4_000
+#: How much of M-Pesa's text an answer carries.
+TEXT_CHARACTERS: Final = 500
+#: The wait before the same id goes again: half a second, then double, up to this.
+LONGEST_WAIT_SECONDS: Final = 8.0
+#: How often to look whether another process has fetched the token.
+_TOKEN_POLL_SECONDS: Final = 0.05
+
+_NOTHING_SENT = "Nothing to do: it is sent again, later, with the same id."
+_ASK = "Ask how it ended: kasoko reconcile"
+
+
+@dataclass(frozen=True)
+class Account:
+    """One Daraja app and its organisation. Its secrets never stand in `repr`.
+
+    Raises:
+        ConfigurationError: the address is not HTTPS (plain HTTP only to this machine), or a field cannot be.
+    """
+
+    base_url: str
+    consumer_key: str = field(repr=False)
+    consumer_secret: str = field(repr=False)
+    #: The organisation's number: PartyA.
+    shortcode: str
+    initiator_name: str
+    #: The initiator's password, encrypted for M-Pesa.
+    security_credential: str = field(repr=False)
+    #: v3 lets us choose the id, so that the same payment sent twice is refused. v1 does not.
+    api: Literal["v1", "v3"] = "v3"
+    command_id: str = "BusinessPayment"
+
+    def __post_init__(self) -> None:
+        _check_base_url(self.base_url)
+        if self.api not in ("v1", "v3"):
+            raise ConfigurationError(f"There is no B2C API {self.api!r}.", hint="Use v3, or v1 if M-Pesa asks for it.")
+        if self.command_id not in messages.B2C_COMMANDS:
+            raise ConfigurationError(
+                f"There is no B2C command {self.command_id!r}.", hint=f"Use one of {', '.join(messages.B2C_COMMANDS)}."
+            )
+        for name, value in (("consumer key", self.consumer_key), ("consumer secret", self.consumer_secret)):
+            if not value or not value.isascii() or not value.isprintable() or " " in value:
+                raise ConfigurationError(
+                    f"The {name} is empty, or has characters that none of Safaricom's has.",
+                    hint="Copy it again from the Daraja portal, and see where it is set: kasoko config show --origin",
+                )
+
+    @property
+    def host(self) -> str:
+        """Where it is, for messages: `https://api.safaricom.co.ke`."""
+        return self.base_url.rstrip("/")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One call of M-Pesa as it may be kept: when, what, status, latency, bodies without secrets."""
+
+    kind: Literal["oauth", "b2c", "status", "balance"]
+    #: When it was sent, in UTC.
+    at: datetime
+    latency_ms: int
+    #: None if no answer came.
+    http_status: int | None
+    #: What became of it: a verdict and why.
+    outcome: str
+    #: Method, path and body.
+    request: str
+    #: The answer's body; empty if none came.
+    response: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a request to M-Pesa, all its tries together."""
+
+    verdict: Verdict
+    #: Of the last answer; None if none came.
+    http_status: int | None
+    #: errorCode, ResponseCode or HTTP status; empty if no answer came.
+    code: str
+    #: What M-Pesa wrote, or what broke: one line, without secrets.
+    text: str
+    #: What it means, for a person.
+    meaning: str
+    #: What to do next.
+    advice: str
+    #: M-Pesa's id for the request, if it was taken.
+    conversation_id: str | None = None
+    #: The id that M-Pesa calls it by: ours on v3, its own on v1. Some simulators answer with one of their own on v3.
+    originator_conversation_id: str | None = None
+    #: Every call that was made, in order.
+    exchanges: tuple[Exchange, ...] = ()
+
+
+class DarajaClient:
+    """M-Pesa, for any number of threads: each has its own connection, all share one token.
+
+    `timeout_seconds` bounds each silence, `total_seconds` one whole try with its token, `sends` how
+    often the same id goes when M-Pesa certainly did not take it.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        shelf: TokenShelf,
+        clock: Clock,
+        *,
+        timeout_seconds: float = 30.0,
+        total_seconds: float = 45.0,
+        sends: int = 3,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        assert sends >= 1, "a request is sent at least once"
+        self.account = account
+        self.total_seconds = total_seconds
+        self._shelf = shelf
+        self._clock = clock
+        self._sends = sends
+        self._sleep = sleep
+        self._refreshing = threading.Lock()
+        #: Tokens that were used lately: M-Pesa repeats them in its error texts.
+        self._seen_tokens: deque[str] = deque(maxlen=4)
+        self._wire = Wire(account.base_url, timeout_seconds=timeout_seconds, transport=transport)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._wire.close()
+
+    # --- What can be asked -------------------------------------------------------------------------------------------
+
+    def check_account(self) -> tuple[Exchange, ...]:
+        """See that M-Pesa is there and knows this app, by having a fresh token. Nothing else is asked.
+
+        Raises:
+            ConfigurationError: M-Pesa refuses the consumer key or secret, or the path.
+            NotSent: M-Pesa cannot be reached, or answers with what cannot be read.
+        """
+        log: list[Exchange] = []
+        token = self._token(None, log, Deadline(self.total_seconds))
+        if isinstance(token, Token):
+            return tuple(log)
+        said = f" It said: {self._clean(token.text)}" if token.text else ""
+        if token.verdict is Verdict.ACCOUNT:
+            raise ConfigurationError(
+                f"M-Pesa at {self.account.host} gives no access token: {token.meaning} ({token.code}).{said}",
+                hint=f"Nothing was sent. {token.advice}",
+            )
+        raise NotSent(
+            f"M-Pesa at {self.account.host} gives no access token: {token.meaning}.{said} Nothing was sent.",
+            hint="No money moved. Check the network and MPESA_BASE_URL, then run it again: kasoko payout",
+        )
+
+    def pay(
+        self,
+        *,
+        attempt_id: str,
+        wire_cents: int,
+        phone: str,
+        result_url: str,
+        timeout_url: str,
+        remarks: str,
+        occasion: str = "",
+        give_up_at: datetime,
+    ) -> Answer:
+        """Ask M-Pesa to pay `wire_cents`, whole shillings, to `phone`.
+
+        Never raises for what the network or M-Pesa does. Nothing is sent that could still be under
+        way at `give_up_at`. Where the answer says that M-Pesa certainly did not take it, the same
+        id goes again; else it never does.
+        """
+        account = self.account
+        path = messages.B2C_V3_PATH if account.api == "v3" else messages.B2C_V1_PATH
+        request = messages.b2c_request(
+            originator_conversation_id=attempt_id if account.api == "v3" else None,
+            initiator_name=account.initiator_name,
+            security_credential=account.security_credential,
+            command_id=account.command_id,
+            wire_cents=wire_cents,
+            shortcode=account.shortcode,
+            phone=phone,
+            remarks=remarks,
+            timeout_url=timeout_url,
+            result_url=result_url,
+            occasion=occasion,
+        )
+        return self._ask("b2c", path, request, give_up_at)
+
+    def ask_status(
+        self,
+        *,
+        query_id: str,
+        attempt_id: str = "",
+        receipt: str = "",
+        result_url: str,
+        timeout_url: str,
+        give_up_at: datetime | None = None,
+    ) -> Answer:
+        """Ask how a payment ended, by our id for it, by its receipt, or by both; the answer is posted to `result_url`.
+
+        `query_id` is our name for this question; it stands in the remarks, where the portal shows it.
+        """
+        request = messages.status_request(
+            initiator_name=self.account.initiator_name,
+            security_credential=self.account.security_credential,
+            shortcode=self.account.shortcode,
+            attempt_id=attempt_id,
+            receipt=receipt,
+            remarks=query_id,
+            timeout_url=timeout_url,
+            result_url=result_url,
+        )
+        return self._ask("status", messages.STATUS_PATH, request, give_up_at)
+
+    def ask_balance(
+        self, *, query_id: str, result_url: str, timeout_url: str, give_up_at: datetime | None = None
+    ) -> Answer:
+        """Ask what is in the organisation's accounts; the answer is posted to `result_url`."""
+        request = messages.balance_request(
+            initiator_name=self.account.initiator_name,
+            security_credential=self.account.security_credential,
+            shortcode=self.account.shortcode,
+            remarks=query_id,
+            timeout_url=timeout_url,
+            result_url=result_url,
+        )
+        return self._ask("balance", messages.BALANCE_PATH, request, give_up_at)
+
+    # --- One request, its tries --------------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        kind: Literal["b2c", "status", "balance"],
+        path: str,
+        request: dict[str, Json],
+        give_up_at: datetime | None,
+    ) -> Answer:
+        """Send a request until there is a verdict other than NOT_SENT, a few times, in the time there is."""
+        log: list[Exchange] = []
+        content = json.dumps(request).encode()
+
+        def too_late(wait_seconds: float) -> bool:
+            ends_at = self._clock() + timedelta(seconds=wait_seconds + self.total_seconds)
+            return give_up_at is not None and ends_at > give_up_at
+
+        def enough(state: RetryCallState) -> bool:
+            return state.attempt_number >= self._sends or too_late(state.upcoming_sleep)
+
+        if too_late(0):
+            text = "too little time was left to send it safely"
+            return Answer(Verdict.NOT_SENT, None, "", text, text, _NOTHING_SENT)
+        tries = Retrying(
+            stop=enough,
+            wait=wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT_SECONDS, jitter=0.5),
+            retry=retry_if_result(_certainly_not_taken),
+            retry_error_callback=_last_answer,
+            sleep=self._sleep,
+        )
+        answer: SortedAnswer = tries(self._try, kind, path, content, log)
+        found = answer.acknowledgement
+        taken = answer.verdict is Verdict.TAKEN
+        return Answer(
+            verdict=answer.verdict,
+            http_status=log[-1].http_status if log else None,
+            code=answer.code,
+            text=self._clean(answer.text or answer.meaning),
+            meaning=answer.meaning,
+            advice=answer.advice,
+            conversation_id=found.conversation_id if taken else None,
+            originator_conversation_id=found.originator_conversation_id if taken else None,
+            exchanges=tuple(log),
+        )
+
+    def _try(
+        self, kind: Literal["b2c", "status", "balance"], path: str, content: bytes, log: list[Exchange]
+    ) -> SortedAnswer:
+        """Send it once; once more with a new token if only the token was refused."""
+        deadline = Deadline(self.total_seconds)
+        refused: Token | None = None
+        while True:
+            token = self._token(refused, log, deadline)
+            if not isinstance(token, Token):
+                return SortedAnswer(token.verdict, token.code, token.text, token.meaning, token.advice)
+            answer = self._post(kind, path, content, token, log, deadline)
+            if not answer.token_refused:
+                return answer
+            if refused is not None:
+                return SortedAnswer(
+                    Verdict.ACCOUNT,
+                    answer.code,
+                    answer.text,
+                    "the access token was refused twice: consumer key, environment or product",
+                    "See that the app has this product in the Daraja portal, and that its key belongs to this "
+                    "environment: kasoko config show --origin",
+                )
+            refused = token
+
+    def _post(
+        self,
+        kind: Literal["b2c", "status", "balance"],
+        path: str,
+        content: bytes,
+        token: Token,
+        log: list[Exchange],
+        deadline: Deadline,
+    ) -> SortedAnswer:
+        self._remember(token)
+        at = self._clock()
+        headers = {"Authorization": f"Bearer {token.value}", "Content-Type": "application/json"}
+        came = self._wire.exchange("POST", path, headers=headers, deadline=deadline, content=content)
+        if isinstance(came, Broken):
+            if came.never_left:
+                answer = SortedAnswer(Verdict.NOT_SENT, "", came.what, f"it never left: {came.what}", _NOTHING_SENT)
+            else:
+                answer = SortedAnswer(Verdict.UNKNOWN, "", came.what, f"M-Pesa may have it: {came.what}", _ASK)
+        else:
+            answer = sort_answer(came.http_status, came.body)
+        self._note(log, kind, at, came, f"POST {path} {content.decode()}", f"{answer.verdict}: {answer.meaning}")
+        return answer
+
+    # --- The token ---------------------------------------------------------------------------------------------------
+
+    def _token(self, refused: Token | None, log: list[Exchange], deadline: Deadline) -> Token | TokenAnswer:
+        """The token to use: the shared one, or a new one if that is stale or was refused.
+
+        One thread here fetches while the others wait for it; one process of all that share the shelf
+        fetches while the others go on with the old token as long as it lives.
+        """
+        if not self._refreshing.acquire(timeout=max(0.001, deadline.remaining())):
+            return _no_token("another thread took too long to fetch one")
+        try:
+            while True:
+                now = self._clock()
+                token = self._shelf.current()
+                usable = token is not None and (refused is None or token.value != refused.value)
+                if token is not None and usable and token.is_fresh(now):
+                    return token
+                if self._shelf.claim_refresh(token):
+                    return self._fetch_token(log, deadline)
+                if token is not None and usable and token.fetched_at <= now < token.expires_at:
+                    return token
+                if deadline.remaining() <= _TOKEN_POLL_SECONDS:
+                    return _no_token("another process took too long to fetch one")
+                time.sleep(_TOKEN_POLL_SECONDS)
+        finally:
+            self._refreshing.release()
+
+    def _fetch_token(self, log: list[Exchange], deadline: Deadline) -> Token | TokenAnswer:
+        """Fetch a token under a claim, which ends here whatever happens."""
+        kept = False
+        try:
+            at = self._clock()
+            pair = f"{self.account.consumer_key}:{self.account.consumer_secret}".encode()
+            came = self._wire.exchange(
+                "GET",
+                messages.OAUTH_PATH,
+                params={"grant_type": messages.GRANT_TYPE},
+                headers={"Authorization": "Basic " + base64.b64encode(pair).decode("ascii")},
+                deadline=deadline,
+            )
+            if isinstance(came, Broken):
+                answer = _no_token(came.what)
+            else:
+                answer = sort_token_answer(came.http_status, came.body)
+            request = f"GET {messages.OAUTH_PATH}?grant_type={messages.GRANT_TYPE}"
+            if answer.verdict is not Verdict.TAKEN:
+                self._note(log, "oauth", at, came, request, f"{answer.verdict}: {answer.meaning}")
+                return answer
+            token = new_token(answer.value, answer.expires_in, at)
+            self._remember(token)
+            self._note(log, "oauth", at, came, request, "a token")
+            self._shelf.keep(token)
+            kept = True
+            return token
+        finally:
+            if not kept:
+                self._shelf.give_up()
+
+    # --- What is kept ------------------------------------------------------------------------------------------------
+
+    def _note(
+        self,
+        log: list[Exchange],
+        kind: Literal["oauth", "b2c", "status", "balance"],
+        at: datetime,
+        came: Reply | Broken,
+        request: str,
+        outcome: str,
+    ) -> None:
+        body = came.body.decode("utf-8", "replace") if isinstance(came, Reply) else ""
+        log.append(
+            Exchange(
+                kind=kind,
+                at=at,
+                latency_ms=came.latency_ms,
+                http_status=came.http_status,
+                outcome=self._clean(outcome),
+                request=self._safe(request)[:KEPT_CHARACTERS],
+                response=self._safe(body)[:KEPT_CHARACTERS],
+            )
+        )
+
+    def _remember(self, token: Token) -> None:
+        if token.value not in self._seen_tokens:
+            self._seen_tokens.append(token.value)
+
+    def _safe(self, text: str) -> str:
+        """Text without secrets: ours by value, wherever they stand, and others by their looks."""
+        account = self.account
+        known = [account.security_credential, account.consumer_secret, account.consumer_key]
+        known += tuple(self._seen_tokens)
+        for secret in known:
+            # A value of a few characters is no secret, and would blot out half of the text.
+            if len(secret) >= 4:
+                text = text.replace(secret, messages.REMOVED).replace(json.dumps(secret)[1:-1], messages.REMOVED)
+        return messages.redact(text)
+
+    def _clean(self, text: str) -> str:
+        """One short line without secrets or control characters, safe on a terminal."""
+        line = " ".join(self._safe(text).split())
+        return "".join(character for character in line if character.isprintable())[:TEXT_CHARACTERS]
+
+
+def _certainly_not_taken(answer: SortedAnswer) -> bool:
+    return answer.verdict is Verdict.NOT_SENT
+
+
+def _last_answer(state: RetryCallState) -> SortedAnswer:
+    assert state.outcome is not None, "it is called after a try"
+    answer: SortedAnswer = state.outcome.result()
+    return answer
+
+
+def _no_token(what: str) -> TokenAnswer:
+    return TokenAnswer(Verdict.NOT_SENT, "", what, f"no access token: {what}", _NOTHING_SENT)
+
+
+def _check_base_url(base_url: str) -> None:
+    """Refuse an address to which secrets must not go.
+
+    Raises:
+        ConfigurationError: it is not HTTPS, unless it is this machine, or has parts that an address of M-Pesa has not.
+    """
+    hint = "Unset MPESA_BASE_URL for Safaricom's own, or set it to an https address (http only to this machine)."
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError("MPESA_BASE_URL is not an address.", hint=hint) from None
+    if not parts.hostname or parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigurationError("MPESA_BASE_URL is not a plain address of a host.", hint=hint)
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname)):
+        return
+    raise ConfigurationError(f"MPESA_BASE_URL would send secrets without TLS to {parts.hostname}.", hint=hint)
+
+
+#: Safaricom's addresses by environment. Source: Daraja portal, "Going live".
+BASE_URLS: Final[Mapping[str, str]] = {
+    "sandbox": "https://sandbox.safaricom.co.ke",
+    "production": "https://api.safaricom.co.ke",
+}

@@ -1,0 +1,210 @@
+"""Callback URLs that only we can make: each carries an id and a mark made from it with a key of ours.
+
+M-Pesa signs nothing. Whoever posts to a URL with the right mark has seen that URL, which only TLS
+ever carried to M-Pesa. Ids and marks are hex, so that no word that M-Pesa forbids can occur in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+from kasoko_cli.daraja.messages import FORBIDDEN_URL_WORDS
+from kasoko_cli.errors import ConfigurationError
+
+#: Under which path all callbacks arrive.
+PREFIX: Final = "/api/payments/"
+#: How many hex digits of the HMAC a URL carries: 128 bits.
+MAC_LENGTH: Final = 32
+#: The shortest key that is taken, in bytes.
+SHORTEST_KEY: Final = 16
+#: What an id may look like: ours are `ks-` and hex, queries `q-` and hex.
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_PATH = re.compile(rf"{PREFIX}([a-z0-9-]+)(?:/([^/]*)/([^/]*))?/?")
+
+
+class Kind(StrEnum):
+    """What a callback is about; the value is its part of the path."""
+
+    #: The result of a payment.
+    RESULT = "b2c-callback"
+    #: A payment waited too long in M-Pesa's queue.
+    TIMEOUT = "b2c-timeout"
+    #: The answer to a status query.
+    STATUS = "status-callback"
+    #: A status query waited too long.
+    STATUS_TIMEOUT = "status-timeout"
+    #: The answer to a balance query.
+    BALANCE = "balance-callback"
+    #: A balance query waited too long.
+    BALANCE_TIMEOUT = "balance-timeout"
+
+
+_KINDS: Final = {str(kind): kind for kind in Kind}
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a path says. Without an id it is the plain path, whose posts are hints and never believed."""
+
+    kind: Kind
+    #: The attempt's or the query's id; empty on the plain path.
+    id: str
+    #: Whether the mark is ours.
+    mac_ok: bool
+
+
+class Links:
+    """Makes callback URLs and reads their paths.
+
+    `old_keys` are keys that were in use before: their marks are still taken, since results of
+    payments sent yesterday are still to come. Keys never stand in `repr`.
+
+    Raises:
+        ConfigurationError: the URL is not a plain address, or a key is too short.
+    """
+
+    def __init__(self, callback_url: str, key: bytes, old_keys: Sequence[bytes] = ()) -> None:
+        self.base = base_of(callback_url)
+        for each in (key, *old_keys):
+            if len(each) < SHORTEST_KEY:
+                raise ConfigurationError(
+                    f"The callback key is shorter than {SHORTEST_KEY} bytes, so that its marks could be guessed.",
+                    hint="Set KASOKO_CALLBACK_KEY to a long random text: openssl rand -hex 32",
+                )
+        self._keys = (key, *old_keys)
+        #: The path that a proxy left in front of ours, such as `/pay` in `https://example.org/pay`.
+        self._front = urlsplit(self.base).path
+
+    def __repr__(self) -> str:
+        return f"Links({self.base!r})"
+
+    def result_url(self, attempt_id: str) -> str:
+        """Where the result of a payment is posted."""
+        return self._url(Kind.RESULT, attempt_id)
+
+    def timeout_url(self, attempt_id: str) -> str:
+        """Where it is posted that a payment waited too long."""
+        return self._url(Kind.TIMEOUT, attempt_id)
+
+    def status_url(self, query_id: str) -> str:
+        """Where the answer to a status query is posted."""
+        return self._url(Kind.STATUS, query_id)
+
+    def status_timeout_url(self, query_id: str) -> str:
+        """Where it is posted that a status query waited too long."""
+        return self._url(Kind.STATUS_TIMEOUT, query_id)
+
+    def balance_url(self, query_id: str) -> str:
+        """Where the answer to a balance query is posted."""
+        return self._url(Kind.BALANCE, query_id)
+
+    def balance_timeout_url(self, query_id: str) -> str:
+        """Where it is posted that a balance query waited too long."""
+        return self._url(Kind.BALANCE_TIMEOUT, query_id)
+
+    def parse(self, path: str) -> Route | None:
+        """What a request's path says; None for every path that is none of ours.
+
+        A path with a wrong mark is a route too, with `mac_ok` False, and took as long to find out.
+        """
+        if self._front and path.startswith(self._front + "/"):
+            path = path[len(self._front) :]
+        found = _PATH.fullmatch(path)
+        kind = None if found is None else _KINDS.get(found[1])
+        if found is None or kind is None:
+            return None
+        subject_id, mac = found[2], found[3]
+        if subject_id is None:
+            return Route(kind, "", mac_ok=False) if kind is Kind.RESULT else None
+        if not _ID.fullmatch(subject_id):
+            return None
+        # Bytes, since a text that is not ASCII cannot be compared in constant time.
+        given = mac.encode("utf-8", "surrogateescape")
+        matches = [hmac.compare_digest(_mac(key, kind, subject_id), given) for key in self._keys]
+        return Route(kind, subject_id, mac_ok=any(matches))
+
+    def _url(self, kind: Kind, subject_id: str) -> str:
+        assert _ID.fullmatch(subject_id), subject_id
+        return f"{self.base}{PREFIX}{kind}/{subject_id}/{_mac(self._keys[0], kind, subject_id).decode()}"
+
+
+def _mac(key: bytes, kind: Kind, subject_id: str) -> bytes:
+    """The mark of an id on one kind of path: that of a timeout does not open the path of results."""
+    said = f"kasoko callback 1\n{kind}\n{subject_id}".encode()
+    return hmac.new(key, said, hashlib.sha256).hexdigest()[:MAC_LENGTH].encode()
+
+
+def base_of(callback_url: str) -> str:
+    """The part before `/api/payments/`, whether the setting ends there, or as older ones do, in the whole path.
+
+    Raises:
+        ConfigurationError: it is not a plain address.
+    """
+    hint = "Set MPESA_CALLBACK_URL to your public address, such as https://pay.example.org"
+    url = callback_url.strip()
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError("The callback URL is not an address.", hint=hint) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError("The callback URL is not an http or https address.", hint=hint)
+    if parts.username or parts.password or "?" in url or "#" in url:
+        raise ConfigurationError("The callback URL has a user, a query or a fragment.", hint=hint)
+    if not re.fullmatch(r"[!-~]+", url):
+        raise ConfigurationError("The callback URL has characters that a URL may not have.", hint=hint)
+    return re.sub(rf"{PREFIX}{Kind.RESULT}/?$", "", url).rstrip("/")
+
+
+def validate_callback_url(url: str, *, production: bool) -> None:
+    """Refuse a callback URL that M-Pesa would refuse, or never reach, before anything is sent with it.
+
+    In production it is HTTPS and public. Else plain HTTP is let through, since the simulator runs on
+    this machine.
+
+    Raises:
+        ConfigurationError: it breaks one of M-Pesa's rules.
+
+    Source: Daraja portal, C2B register URL page; a Safaricom tutorial on localhost.
+    """
+    base = base_of(url)
+    hint = "Set MPESA_CALLBACK_URL to a public https address without these words."
+    lowered = base.lower()
+    for word in FORBIDDEN_URL_WORDS:
+        if word in lowered:
+            raise ConfigurationError(f'M-Pesa refuses callback URLs that contain "{word}": {base}', hint=hint)
+    if not production:
+        return
+    parts = urlsplit(base)
+    if parts.scheme != "https":
+        raise ConfigurationError(f"In production M-Pesa posts results to https addresses only: {base}", hint=hint)
+    if not _may_be_public(parts.hostname or ""):
+        raise ConfigurationError(f"M-Pesa cannot reach this address from outside: {base}", hint=hint)
+
+
+def _may_be_public(host: str) -> bool:
+    """Whether a host could be reached from outside; for a name only the resolver would know."""
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
