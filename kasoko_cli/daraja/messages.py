@@ -405,7 +405,7 @@ class Result:
     transaction_id: str | None
     parameters: Mapping[str, Scalar] = field(repr=False)
     is_envelope: bool = True
-    contradicted: Mapping[str, tuple[Scalar, ...]] = field(default=MappingProxyType({}), repr=False)
+    contradicted: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict, repr=False)
 
     def text(self, key: str) -> str | None:
         """A parameter as text, whatever its JSON type; None if absent, empty or contradicted."""
