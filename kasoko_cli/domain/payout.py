@@ -269,7 +269,8 @@ def originator_id(
     The same debt always gets the same id: a database restored from yesterday's backup makes it
     again, and M-Pesa refuses what we forgot that we had sent. The fields are joined as a JSON list,
     so no two sets of fields read the same. `kind` is one of them because one user may be owed a
-    payout and a refund in one settlement. `number` counts the attempts that M-Pesa took.
+    payout and a refund in one settlement. `number` is 1 for the first attempt, and goes up only when the last
+    id is spent: one that M-Pesa never took is used again.
 
     Source: Daraja portal, B2C v3 page: `OriginatorConversationID` is the caller's and must be unique.
     """
