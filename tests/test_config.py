@@ -290,8 +290,10 @@ def test_a_value_that_cannot_be_used_is_told_with_its_name_its_origin_and_what_w
     [
         (
             {"PAYOUT_MIN_AMOUNT": "300000"},
-            "payout.min_kes (300000), payout.max_kes (250000) and payout.daily_kes (500000) "
-            "must not get smaller in this order.",
+            (
+                "payout.min_kes (300000), payout.max_kes (250000) and payout.daily_kes (500000) "
+                "must not get smaller in this order."
+            ),
         ),
         (
             {"MPESA_CALLBACK_URL": "http://pay.example.org", "MPESA_PRODUCTION": "1"},

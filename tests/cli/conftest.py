@@ -1,0 +1,70 @@
+"""The real program as a process, in a folder and an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Finished = subprocess.CompletedProcess[str]
+Kasoko = Callable[..., Finished]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a process of ours inherits: nothing that is a setting, and no colour by force."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(Path(__file__).parents[2]), **more}
+
+
+@pytest.fixture
+def kasoko(tmp_path: Path) -> Kasoko:
+    """Run `kasoko WORDS...` with pipes on both ends; settings are given by their name in the environment."""
+
+    def run(*words: str, stdin: str = "", **environ: str) -> Finished:
+        return subprocess.run(
+            [sys.executable, "-m", "kasoko_cli", *words],
+            cwd=tmp_path,
+            env=environment(**environ),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def kasoko_on_a_terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Run `kasoko WORDS...` on a terminal of 100 columns; returns its exit code and all that was shown."""
+
+    def run(*words: str, program: str | None = None, typed: str = "", **environ: str) -> tuple[int, str]:
+        mine, theirs = pty.openpty()
+        started = [sys.executable, "-c", program] if program else [sys.executable, "-m", "kasoko_cli"]
+        process = subprocess.Popen(
+            [*started, *words],
+            cwd=tmp_path,
+            env=environment(COLUMNS="100", TERM="xterm-256color", **environ),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        os.write(mine, typed.encode())
+        shown = b""
+        try:
+            while part := os.read(mine, 65_536):
+                shown += part
+        except OSError:  # Linux says so when the other side is closed
+            pass
+        os.close(mine)
+        return process.wait(timeout=60), shown.decode()
+
+    return run

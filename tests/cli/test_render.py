@@ -1,0 +1,157 @@
+"""Tables for people, rows for pipes, documents for programs; text from outside is only text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+
+import pytest
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call
+from kasoko_cli.cli.render import Column
+
+COLUMNS = [Column("user"), Column("amount", right=True)]
+ROWS = [("ann\twith a\nbreak", "142.50"), ("[red]ben[/red]\x1b[2J\u202e", None)]
+
+#: A table on a terminal, with a name that would like to be markup.
+ON_A_TERMINAL = (
+    "from kasoko_cli.cli import render\n"
+    "from kasoko_cli.cli.group import Call\n"
+    "render.table(Call(), 'Wi[b]nners', [render.Column('user'), render.Column('amount', right=True)],"
+    " [('[red]ann[/red]\\x1b[2J', '142.50')])\n"
+    "render.card(Call(), 'One', [('question', '[link=https://example.org]rain?[/link]')])\n"
+)
+
+
+class Status(StrEnum):
+    """As in the domain."""
+
+    PAID = "PAID"
+
+
+@dataclass(frozen=True)
+class Line:
+    """As an operation answers."""
+
+    user: str
+    amount_cents: int
+    at: datetime
+    status: Status
+    receipt: str | None = None
+
+
+def test_off_a_terminal_a_table_is_rows_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
+    render.table(Call(), "Winners", COLUMNS, ROWS)
+    assert capsys.readouterr().out == ("user\tamount\nann\\twith a\\nbreak\t142.50\n[red]ben[/red]\\x1b[2J\\u202e\t-\n")
+
+
+def test_off_a_terminal_a_card_is_names_and_values_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
+    render.card(Call(), "Payout", [("user", "ann"), ("final", True), ("receipt", None)])
+    assert capsys.readouterr().out == "user\tann\nfinal\tyes\nreceipt\t-\n"
+
+
+def test_with_json_a_table_is_its_document(capsys: pytest.CaptureFixture[str]) -> None:
+    line = Line("ann [b]", 14_250, datetime(2026, 11, 23, 5, 12, 44, 999, tzinfo=UTC), Status.PAID)
+    render.table(Call(json=True), "Winners", COLUMNS, ROWS, document={"items": [line]})
+    assert json.loads(capsys.readouterr().out) == {
+        "items": [
+            {
+                "user": "ann [b]",
+                "amount_cents": 14_250,
+                "at": "2026-11-23T05:12:44Z",
+                "status": "PAID",
+                "receipt": None,
+            }
+        ]
+    }
+
+
+@pytest.mark.parametrize("amount", [Decimal("142.50"), 142.5])
+def test_an_amount_that_is_not_whole_cents_never_gets_into_a_document(amount: object) -> None:
+    with pytest.raises(TypeError, match="has no place in an answer: amounts are whole cents"):
+        render.plain({"amount": amount})
+
+
+def test_a_time_without_its_zone_never_gets_into_a_document() -> None:
+    with pytest.raises(AssertionError):
+        render.plain(datetime(2026, 11, 23))  # noqa: DTZ001
+
+
+def test_on_a_terminal_text_from_outside_is_neither_markup_nor_control(
+    kasoko_on_a_terminal: Callable[..., tuple[int, str]],
+) -> None:
+    code, shown = kasoko_on_a_terminal(program=ON_A_TERMINAL)
+    assert code == 0
+    assert "[red]ann[/red]\\x1b[2J" in shown
+    assert "\x1b[2J" not in shown
+    assert "[link=https://example.org]rain?[/link]" in shown
+    assert "Wi[b]nners" in shown
+    assert "\x1b[1m" in shown  # the header line is bold: this was a terminal
+
+
+def test_no_color_is_honoured(kasoko_on_a_terminal: Callable[..., tuple[int, str]]) -> None:
+    red = "from kasoko_cli.cli import render; render.error('no', 'yes', kind='bug', exit_code=1, json=False)"
+    assert "\x1b[1;31mError:" in kasoko_on_a_terminal(program=red)[1]
+    assert "31m" not in kasoko_on_a_terminal(program=red, NO_COLOR="1")[1]
+
+
+@pytest.mark.parametrize(("typed", "answer"), [("y\n", "True"), ("YES\n", "True"), ("\n", "False"), ("no\n", "False")])
+def test_a_question_on_a_terminal_is_no_unless_it_is_yes(
+    kasoko_on_a_terminal: Callable[..., tuple[int, str]], typed: str, answer: str
+) -> None:
+    ask = "from kasoko_cli.cli import group, render; print(render.confirm(group.Call(), 'Send KES 142.00?'))"
+    code, shown = kasoko_on_a_terminal(program=ask, typed=typed)
+    assert code == 0
+    assert "Send KES 142.00? [y/N] " in shown
+    assert shown.rstrip().endswith(answer)
+
+
+def test_yes_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert render.confirm(Call(yes=True), "Send?")
+    assert capsys.readouterr().err == ""
+
+
+def test_talk_goes_to_stderr_unless_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    render.talk(Call(), "two\nlines\x07")
+    render.talk(Call(quiet=True), "nothing")
+    render.warn(Call(), "careful")
+    render.warn(Call(quiet=True), "nothing")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "two\nlines\\x07\nWarning: careful\n")
+
+
+def test_progress_is_silent_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with render.progress(Call(), "Sending", 2) as bar:
+        bar(1)
+        bar(2, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_on_a_terminal_counts(kasoko_on_a_terminal: Callable[..., tuple[int, str]]) -> None:
+    run = (
+        "from kasoko_cli.cli import group, render\n"
+        "with render.progress(group.Call(), 'Sending [b]rain', 2) as bar:\n    bar(1)\n    bar(2)\n"
+    )
+    code, shown = kasoko_on_a_terminal(program=run)
+    assert code == 0
+    assert "Sending [b]rain" in shown
+    assert "2/2" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Wanjikũ – ‘Ngũgĩ’ 東 🎉\u00a0x", "Wanjikũ – ‘Ngũgĩ’ 東 🎉\u00a0x"),
+        ("\x1b]8;;https://example.org\x07x", "\\x1b]8;;https://example.org\\x07x"),
+        ("a\u2066b\u200fc\u2028d\x85", "a\\u2066b\\u200fc\\u2028d\\x85"),
+        ("\ud800", "\\ud800"),
+        ("\U000e0041", "\\U000e0041"),
+    ],
+)
+def test_clean_shows_what_a_terminal_would_obey(text: str, shown: str) -> None:
+    assert render.clean(text) == shown
