@@ -601,8 +601,8 @@ _BARE_VALUE = re.compile(r"[^,\]}\s]*")
 _LOOSE_CREDENTIAL = re.compile(
     r"(?i)((?:security[\s_-]*credential|access[\s_-]*token|consumer[\s_-]*(?:key|secret)|password)"
     r"[^A-Za-z0-9+/%\[:=>]{0,8}[:=>][^A-Za-z0-9+/%\[]{0,8})"
-    # A digit tells a secret from the next word of a sentence.
-    r"(?=[A-Za-z+/%=_\\.-]*[0-9])([A-Za-z0-9+/%=_\\.-]{6,})"
+    # A digit tells a secret from the next word of a sentence; it is looked for no further than need be.
+    r"(?=[A-Za-z+/%=_\\.-]{0,64}[0-9])([A-Za-z0-9+/%=_\\.-]{6,})"
 )
 #: An RSA-2048 cryptogram in base64 has 344 characters; nothing else on this wire looks like that.
 _CRYPTOGRAM = re.compile(r"[A-Za-z0-9+/%\\]{200,}={0,2}")
