@@ -11,8 +11,8 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Attempt
-from kasoko_cli.store.users import CHUNK
 
 
 def find_attempt(session: Session, attempt_id: str, *, lock: bool = False) -> Attempt:
@@ -22,7 +22,7 @@ def find_attempt(session: Session, attempt_id: str, *, lock: bool = False) -> At
         NotFound: there is none.
     """
     query = select(Attempt).where(col(Attempt.id) == attempt_id)
-    attempt = session.exec(query.with_for_update() if lock else query).one_or_none()
+    attempt = session.exec(for_update(query) if lock else query).one_or_none()
     if attempt is None:
         raise NotFound(f"There is no attempt {attempt_id!r}.", hint="Look at its payout: kasoko payout show PAYOUT")
     return attempt
@@ -53,9 +53,8 @@ def list_stale(session: Session, *, now: datetime) -> Sequence[Attempt]:
         select(Attempt)
         .where(col(Attempt.status) == AttemptStatus.INTENT, col(Attempt.lease_until) < now)
         .order_by(col(Attempt.id))
-        .with_for_update(skip_locked=True)
     )
-    return session.exec(query).all()
+    return session.exec(for_update(query, skip_locked=True)).all()
 
 
 def wired_since(session: Session, phone: str, since: datetime) -> int:
@@ -82,3 +81,24 @@ def move(session: Session, attempt_id: str, to: AttemptStatus, *, at: datetime, 
         .execution_options(synchronize_session=False)
     )
     return moved.rowcount == 1
+
+
+def keep_conversation(session: Session, attempt_id: str, *, conversation_id: str, gateway_id: str | None) -> bool:
+    """Keep what a late acknowledgement named, unless something is kept already; says whether it was."""
+    kept = session.exec(
+        update(Attempt)
+        .where(col(Attempt.id) == attempt_id, col(Attempt.conversation_id).is_(None))
+        .values(conversation_id=conversation_id, gateway_id=gateway_id)
+        .execution_options(synchronize_session=False)
+    )
+    return kept.rowcount == 1
+
+
+def was_paid_before(session: Session, payout_id: str, *, besides: str) -> bool:
+    """Whether another attempt of this payout reached the phone, even if the money came back."""
+    query = select(col(Attempt.id)).where(
+        col(Attempt.payout_id) == payout_id,
+        col(Attempt.id) != besides,
+        col(Attempt.status).in_([AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED]),
+    )
+    return session.exec(query).first() is not None

@@ -11,8 +11,8 @@ from sqlalchemy import BigInteger, cast, func, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Bet
-from kasoko_cli.store.users import CHUNK
 
 
 class PlacedBet(NamedTuple):
@@ -33,7 +33,7 @@ def find_bet(session: Session, bet_id: str, *, lock: bool = False) -> Bet:
         NotFound: there is none.
     """
     query = select(Bet).where(col(Bet.id) == bet_id)
-    bet = session.exec(query.with_for_update() if lock else query).one_or_none()
+    bet = session.exec(for_update(query) if lock else query).one_or_none()
     if bet is None:
         raise NotFound(f"There is no bet {bet_id!r}.", hint="List a market's bets: kasoko bet list MARKET")
     return bet

@@ -72,7 +72,7 @@ class Database:
         if not self.is_sqlite and not writes:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         try:
-            with self.engine.connect().execution_options(**options) as connection, Session(connection) as session:
+            with self.engine.connect().execution_options(**options) as connection, _session(connection) as session:
                 yield session
         except OperationalError as error:
             raise _unavailable(self, error) from error
@@ -84,6 +84,11 @@ class Database:
     def close(self) -> None:
         """Let go of every connection."""
         self.engine.dispose()
+
+
+def _session(connection: Connection) -> Session:
+    """Rows keep their values after the commit: an operation may answer with what it has written."""
+    return Session(connection, expire_on_commit=False)
 
 
 def parse_url(url: str) -> URL:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import func
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store.tables import Event, Incident, Switch
@@ -47,10 +48,10 @@ def raise_incident(
     callback_id: int | None = None,
 ) -> bool:
     """Raise an incident unless one with this key was raised before; says whether it is new."""
-    if session.exec(select(col(Incident.id)).where(col(Incident.key) == key)).first() is not None:
-        return False
-    session.add(
-        Incident(
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    raised = session.exec(
+        insert(Incident)
+        .values(
             key=key,
             kind=kind,
             what=what,
@@ -59,8 +60,9 @@ def raise_incident(
             callback_id=callback_id,
             opened_at=at,
         )
+        .on_conflict_do_nothing(index_elements=["key"])
     )
-    return True
+    return raised.rowcount == 1
 
 
 def open_incidents(session: Session, *, payout_id: str | None = None) -> Sequence[Incident]:

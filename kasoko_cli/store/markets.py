@@ -10,8 +10,8 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import MarketStatus, nearest, sources_of
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Market, Outcome, Settlement
-from kasoko_cli.store.users import CHUNK
 
 
 def find_market(session: Session, market: str, *, lock: bool = False, share: bool = False) -> Market:
@@ -26,7 +26,7 @@ def find_market(session: Session, market: str, *, lock: bool = False, share: boo
     query = select(Market).where(or_(col(Market.id) == market, col(Market.slug) == market))
     query = query.order_by(col(Market.id) != market)
     if lock or share:
-        query = query.with_for_update(read=share)
+        query = for_update(query, share=share)
     found = session.exec(query).first()
     if found is None:
         slugs = session.exec(select(col(Market.slug))).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import PayoutStatus, payout_sources_of
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.locking import for_update
 from kasoko_cli.store.tables import Payout
 
 
@@ -21,7 +22,7 @@ def find_payout(session: Session, payout_id: str, *, lock: bool = False) -> Payo
         NotFound: there is none.
     """
     query = select(Payout).where(col(Payout.id) == payout_id)
-    payout = session.exec(query.with_for_update() if lock else query).one_or_none()
+    payout = session.exec(for_update(query) if lock else query).one_or_none()
     if payout is None:
         raise NotFound(f"There is no payout {payout_id!r}.", hint="List a market's payouts: kasoko payout list MARKET")
     return payout
@@ -58,13 +59,12 @@ def list_due(
         )
         .order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
         .limit(limit)
-        .with_for_update(skip_locked=True)
     )
     if market_id is not None:
         query = query.where(col(Payout.market_id) == market_id)
     if only:
         query = query.where(col(Payout.id).in_(only))
-    return session.exec(query).all()
+    return session.exec(for_update(query, skip_locked=True)).all()
 
 
 def totals_due(
@@ -116,12 +116,49 @@ def totals_by_status(session: Session, market_id: str | None = None) -> dict[Pay
     return {PayoutStatus(status): (count, int(cents)) for status, count, cents in session.exec(query)}
 
 
-def move(session: Session, payout_id: str, to: PayoutStatus, *, at: datetime, **values: Any) -> bool:
-    """Move a payout to `to` if it may go there, and say whether this call did it."""
+def move(
+    session: Session,
+    payout_id: str,
+    to: PayoutStatus,
+    *,
+    at: datetime,
+    only_from: Collection[PayoutStatus] | None = None,
+    **values: Any,
+) -> bool:
+    """Move a payout to `to` if it may go there, and say whether this call did it.
+
+    `only_from` narrows it to the states that the caller's reason speaks of.
+    """
+    sources = payout_sources_of(to)
+    if only_from is not None:
+        assert sources.issuperset(only_from), f"{to} cannot follow all of {only_from}"
+        sources = frozenset(only_from)
     moved = session.exec(
         update(Payout)
-        .where(col(Payout.id) == payout_id, col(Payout.status).in_(payout_sources_of(to)))
+        .where(col(Payout.id) == payout_id, col(Payout.status).in_(sources))
         .values(status=to, updated_at=at, **values)
         .execution_options(synchronize_session=False)
     )
     return moved.rowcount == 1
+
+
+def postpone(session: Session, payout_id: str, *, until: datetime, note: str, at: datetime) -> bool:
+    """Put a pending payout off until a time, with the reason; says whether it was pending."""
+    moved = session.exec(
+        update(Payout)
+        .where(col(Payout.id) == payout_id, col(Payout.status) == PayoutStatus.PENDING)
+        .values(not_before=until, note=note, updated_at=at)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount == 1
+
+
+def count_try(session: Session, payout_id: str) -> int:
+    """Count one more try that M-Pesa did not take; says how many there were, this one included."""
+    session.exec(
+        update(Payout)
+        .where(col(Payout.id) == payout_id)
+        .values(tries=col(Payout.tries) + 1)
+        .execution_options(synchronize_session=False)
+    )
+    return session.exec(select(col(Payout.tries)).where(col(Payout.id) == payout_id)).one()

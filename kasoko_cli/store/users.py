@@ -8,10 +8,8 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import User
-
-#: How many identifiers one IN list carries; SQLite takes at most 32,766 parameters.
-CHUNK = 10_000
 
 
 def find_user(session: Session, user_id: str, *, lock: bool = False) -> User:
@@ -23,7 +21,7 @@ def find_user(session: Session, user_id: str, *, lock: bool = False) -> User:
         NotFound: there is none.
     """
     query = select(User).where(col(User.id) == user_id)
-    user = session.exec(query.with_for_update() if lock else query).one_or_none()
+    user = session.exec(for_update(query) if lock else query).one_or_none()
     if user is None:
         raise NotFound(f"There is no user {user_id!r}.", hint="List them: kasoko user list")
     return user

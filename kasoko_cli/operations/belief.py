@@ -1,0 +1,103 @@
+"""How far a callback is to be believed. Pure: it reads rows and bodies, it moves nothing.
+
+Four factors make a result believed: the MAC in its address, our id, the conversation id of the
+acknowledgement, and the amount with a receipt that is new. The listener checks the first before it
+reads the body; the other three are weighed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kasoko_cli.daraja.codes import Fate, StatusAnswer, judge_result
+from kasoko_cli.daraja.messages import Result
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.store.tables import Attempt, Query
+
+
+class Weight(StrEnum):
+    """What a body is worth."""
+
+    BELIEVED = "believed"  #: every factor holds
+    LACKING = "lacking"  #: a factor is missing: ask M-Pesa, believe nothing
+    NO_ACK = "no-ack"  #: only the acknowledgement is missing, so nothing to compare its conversation id with
+    CONTRADICTED = "contradicted"  #: a factor says something else: change nothing, raise an incident
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A weight and the reason for it, in words that name no phone and no secret."""
+
+    weight: Weight
+    why: str = ""
+
+
+BELIEVED = Weighed(Weight.BELIEVED)
+
+
+def known_ids(attempt: Attempt) -> set[str]:
+    """The originator ids that M-Pesa may use for an attempt: ours on v3, its own where it named one."""
+    ours = attempt.id if attempt.api == "v3" else None
+    return {known for known in (ours, attempt.gateway_id) if known}
+
+
+def weigh_result(result: Result, attempt: Attempt, *, receipt_owner: str | None) -> Weighed:
+    """Weigh a result on an attempt's own address. `receipt_owner` is the attempt its receipt already proves."""
+    stated = result.originator_conversation_id
+    if stated is not None and (known := known_ids(attempt)) and stated not in known:
+        return Weighed(Weight.CONTRADICTED, f"its originator conversation id is {stated[:64]!r}")
+    if attempt.conversation_id is not None and result.conversation_id not in (None, attempt.conversation_id):
+        return Weighed(Weight.CONTRADICTED, "its conversation id is not the one of the acknowledgement")
+    if judge_result(result).fate is Fate.PAID and (trouble := _weigh_payment(result, attempt, receipt_owner)):
+        return trouble
+    if stated is None:
+        return Weighed(Weight.LACKING, "it does not name our id")
+    if attempt.conversation_id is None:
+        return Weighed(Weight.NO_ACK, "no acknowledgement was recorded, so its conversation id proves nothing")
+    if result.conversation_id is None:
+        return Weighed(Weight.LACKING, "it does not name its conversation id")
+    return BELIEVED
+
+
+def _weigh_payment(result: Result, attempt: Attempt, receipt_owner: str | None) -> Weighed | None:
+    amount, receipt = result.amount_cents(), result.receipt()
+    if amount is not None and amount != attempt.wire_cents:
+        return Weighed(
+            Weight.CONTRADICTED,
+            f"it says KES {format_kes(amount)}, and KES {format_kes(attempt.wire_cents)} was sent",
+        )
+    if result.receipts_disagree:
+        return Weighed(Weight.CONTRADICTED, "it names two different receipts")
+    if receipt_owner not in (None, attempt.id):
+        return Weighed(Weight.CONTRADICTED, f"its receipt {receipt} already proves the attempt {receipt_owner}")
+    if result.receiver_phone() not in (None, attempt.phone):
+        return Weighed(Weight.CONTRADICTED, "it names another receiver")
+    if amount is None:
+        return Weighed(Weight.LACKING, "it does not say the amount")
+    if receipt is None:
+        return Weighed(Weight.LACKING, "it has no receipt")
+    return None
+
+
+def weigh_status(
+    result: Result, answer: StatusAnswer, query: Query, attempt: Attempt, *, receipt_owner: str | None
+) -> Weighed:
+    """Weigh the answer to a status query: the envelope names the query, its parameters name the payment."""
+    if result.conversation_id is not None and query.conversation_id not in (None, result.conversation_id):
+        return Weighed(Weight.CONTRADICTED, "its conversation id is not the one of the query's acknowledgement")
+    if query.conversation_id is None or result.conversation_id is None:
+        return Weighed(Weight.LACKING, "it cannot be tied to the query by a conversation id")
+    stated = answer.originator_conversation_id
+    expected = stated if stated in known_ids(attempt) else attempt.id
+    if differences := answer.differences(
+        attempt_id=expected or attempt.id, wire_cents=attempt.wire_cents, phone=attempt.phone
+    ):
+        return Weighed(Weight.CONTRADICTED, ", ".join(differences))
+    if answer.conversation_id is not None and attempt.conversation_id not in (None, answer.conversation_id):
+        return Weighed(Weight.CONTRADICTED, "the payment's conversation id differs")
+    if answer.originator_conversation_id is None and answer.conversation_id is None:
+        return Weighed(Weight.LACKING, "it names no id of the payment")
+    if receipt_owner not in (None, attempt.id):
+        return Weighed(Weight.CONTRADICTED, f"its receipt {answer.receipt} already proves the attempt {receipt_owner}")
+    return BELIEVED

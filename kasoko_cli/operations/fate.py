@@ -1,0 +1,248 @@
+"""What evidence does to an attempt, to its payout and to the books. Nothing else ends an attempt.
+
+Each function moves the attempt by one guarded UPDATE, moves the payout if this attempt decides it,
+and returns the entries that follow, for the caller to post last in the same transaction. A repeat
+moves nothing and returns nothing; a contradiction raises an incident and moves no money.
+
+The caller holds the payout's row (`lock`), so two processes rule on one payout one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session
+
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.ledger import journal
+from kasoko_cli.ledger.journal import Entry
+from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store.log import raise_incident
+from kasoko_cli.store.tables import Attempt, Payout
+
+#: What a payout that M-Pesa did not take carries as its failure code once the schedule is used up.
+NOT_SENT = "NOT_SENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What came of a piece of evidence: whether anything moved, the entries that follow, and why in words."""
+
+    moved: bool
+    entries: tuple[Entry, ...] = ()
+    note: str = ""
+
+
+#: The evidence said what was known already.
+REPEAT = Ruling(False, (), "known already")
+
+
+def lock(session: Session, attempt_id: str) -> tuple[Attempt, Payout]:
+    """The attempt and its payout, kept from other writers until the transaction ends.
+
+    Raises:
+        NotFound: there is no such attempt.
+    """
+    payout_id = attempts.find_attempt(session, attempt_id).payout_id
+    payout = payouts.find_payout(session, payout_id, lock=True)
+    return attempts.find_attempt(session, attempt_id, lock=True), payout
+
+
+def taken(session: Session, attempt: Attempt, *, conversation_id: str, gateway_id: str | None, at: datetime) -> Ruling:
+    """M-Pesa acknowledged the request: INTENT -> ACCEPTED, SENDING -> SENT.
+
+    An acknowledgement that comes after the lease ran out changes no state: the attempt is UNKNOWN
+    and stays so until it is asked about. Its conversation id is kept, since a result needs it to be believed.
+    """
+    moved = attempts.move(
+        session,
+        attempt.id,
+        AttemptStatus.ACCEPTED,
+        at=at,
+        conversation_id=conversation_id,
+        gateway_id=gateway_id,
+    )
+    if moved:
+        payouts.move(session, attempt.payout_id, PayoutStatus.SENT, at=at, only_from={PayoutStatus.SENDING})
+    else:
+        attempts.keep_conversation(session, attempt.id, conversation_id=conversation_id, gateway_id=gateway_id)
+    return Ruling(moved, (), "acknowledged")
+
+
+def not_taken(
+    session: Session,
+    attempt: Attempt,
+    *,
+    evidence: str,
+    at: datetime,
+    again_at: datetime | None,
+    code: str,
+    reason: str,
+) -> Ruling:
+    """M-Pesa certainly did not take it: INTENT -> REJECTED, and the money is back in the float.
+
+    The payout is PENDING again from `again_at` on, or FAILED where that is None.
+    """
+    if not attempts.move(session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=evidence):
+        return REPEAT
+    payouts.move(
+        session,
+        attempt.payout_id,
+        PayoutStatus.FAILED if again_at is None else PayoutStatus.PENDING,
+        at=at,
+        only_from={PayoutStatus.SENDING},
+        not_before=again_at,
+        failure_code=code,
+        failure_reason=reason,
+    )
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
+
+
+def doubtful(session: Session, attempt: Attempt, *, why: str, at: datetime, code: str | None = None) -> Ruling:
+    """Nobody here knows whether money moved: INTENT or ACCEPTED -> UNKNOWN. The money stays in flight."""
+    moved = attempts.move(session, attempt.id, AttemptStatus.UNKNOWN, at=at, result_code=code, result_text=why)
+    if moved:
+        payouts.move(
+            session, attempt.payout_id, PayoutStatus.UNKNOWN, at=at, only_from={PayoutStatus.SENDING, PayoutStatus.SENT}
+        )
+    return Ruling(moved, (), why)
+
+
+def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evidence: str, at: datetime) -> Ruling:
+    """There is evidence that no money moved: -> FAILED, and the money is back in the float."""
+    if attempt.status in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
+        raise_incident(
+            session,
+            key=f"failure-after-success:{attempt.id}",
+            kind="contradiction",
+            what=f"The attempt {attempt.id} was paid (receipt {attempt.receipt}), and now a result says it failed:"
+            f" {code} {reason}. Nothing was changed.",
+            at=at,
+            payout_id=attempt.payout_id,
+            attempt_id=attempt.id,
+        )
+        return Ruling(False, (), "a failure after a success: kept as evidence, nothing changed")
+    moved = attempts.move(
+        session,
+        attempt.id,
+        AttemptStatus.FAILED,
+        at=at,
+        result_code=code,
+        result_text=reason,
+        evidence=evidence,
+    )
+    if not moved:
+        return REPEAT
+    payouts.move(
+        session,
+        attempt.payout_id,
+        PayoutStatus.FAILED,
+        at=at,
+        only_from={PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN},
+        failure_code=code,
+        failure_reason=reason,
+    )
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
+
+
+def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, evidence: str, at: datetime) -> Ruling:
+    """There is evidence that the receiver got it: -> SUCCEEDED, the wallet credited, the delivery booked.
+
+    A success after a failure wins, with an incident. A success for a payout that was already paid
+    or put into the wallet is the provider's second payment: the user owes it back, with an incident.
+    """
+    before, owed_still = attempt.status, payout.status not in _SETTLED_WITHOUT_THIS
+    if before in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
+        return _paid_before(session, attempt, receipt, at)
+    moved = attempts.move(
+        session,
+        attempt.id,
+        AttemptStatus.SUCCEEDED,
+        at=at,
+        receipt=receipt,
+        result_code="0",
+        result_text="paid",
+        evidence=evidence,
+    )
+    assert moved, f"an attempt that is {before} may succeed"
+    was_released = before in (AttemptStatus.FAILED, AttemptStatus.REJECTED)
+    if was_released:
+        raise_incident(
+            session,
+            key=f"late-success:{attempt.id}",
+            kind="late_success",
+            what=f"The attempt {attempt.id} was taken for {before.lower()}, and M-Pesa paid it after all:"
+            f" receipt {receipt}, KES {format_kes(attempt.wire_cents)}.",
+            at=at,
+            payout_id=payout.id,
+            attempt_id=attempt.id,
+        )
+    if not owed_still:
+        return _overpaid(session, attempt, payout, receipt, was_released=was_released, at=at)
+    entries = [journal.late_reserved(attempt.id, attempt.wire_cents)] if was_released else []
+    if not attempts.was_paid_before(session, payout.id, besides=attempt.id):
+        entries.append(journal.credited(payout.id, payout.user_id, payout.amount_cents))
+    entries.append(journal.delivered(payout.id, attempt.id, payout.user_id, attempt.wire_cents))
+    done = payouts.move(
+        session, payout.id, PayoutStatus.COMPLETED, at=at, failure_code=None, failure_reason=None, not_before=None
+    )
+    assert done, f"a payout that is {payout.status} may be completed"
+    return Ruling(True, tuple(entries), f"paid, receipt {receipt}")
+
+
+#: States in which a success comes on top of what the user has had already.
+_SETTLED_WITHOUT_THIS = frozenset(
+    {PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.CANCELED, PayoutStatus.RETURNED}
+)
+
+
+def _paid_before(session: Session, attempt: Attempt, receipt: str, at: datetime) -> Ruling:
+    if attempt.receipt == receipt:
+        return REPEAT
+    raise_incident(
+        session,
+        key=f"second-receipt:{attempt.id}:{receipt}",
+        kind="contradiction",
+        what=f"The attempt {attempt.id} has the receipt {attempt.receipt}, and a result names another: {receipt}."
+        " Nothing was changed.",
+        at=at,
+        payout_id=attempt.payout_id,
+        attempt_id=attempt.id,
+    )
+    return Ruling(False, (), "a second receipt for one attempt: kept as evidence, nothing changed")
+
+
+def _overpaid(
+    session: Session, attempt: Attempt, payout: Payout, receipt: str, *, was_released: bool, at: datetime
+) -> Ruling:
+    raise_incident(
+        session,
+        key=f"overpaid:{receipt}",
+        kind="overpaid",
+        what=f"The payout {payout.id} was {payout.status} already, and M-Pesa paid it again: receipt {receipt},"
+        f" KES {format_kes(attempt.wire_cents)}. The user {payout.user_id} owes it back.",
+        at=at,
+        payout_id=payout.id,
+        attempt_id=attempt.id,
+    )
+    back = [] if was_released else [journal.released(attempt.id, attempt.sends, attempt.wire_cents)]
+    return Ruling(
+        True,
+        (*back, journal.overpaid(receipt, payout.user_id, attempt.wire_cents)),
+        f"paid a second time, receipt {receipt}",
+    )
+
+
+def reap(session: Session, *, now: datetime) -> int:
+    """Mark attempts whose sender is gone: a lease that ran out makes UNKNOWN, never PENDING. Says how many.
+
+    Nothing is sent again here: the request may have left before its sender died.
+    """
+    count = 0
+    for stale in attempts.list_stale(session, now=now):
+        attempt, _ = lock(session, stale.id)
+        ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)
+        count += ruling.moved
+    return count

