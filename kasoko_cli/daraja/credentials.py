@@ -130,7 +130,7 @@ def new_token(value: str, expires_in: object, now: datetime) -> Token:
     life = ASSUMED_LIFE
     if isinstance(expires_in, int | str) and not isinstance(expires_in, bool):
         digits = str(expires_in).strip()
-        if digits.isascii() and digits.isdigit() and len(digits) < 10:
+        if digits.isascii() and digits.isdigit() and len(digits) <= 12:
             life = min(timedelta(seconds=int(digits)), LONGEST_LIFE)
     return Token(value, fetched_at=now, expires_at=now + life)
 
