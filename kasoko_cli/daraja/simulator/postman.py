@@ -1,0 +1,183 @@
+"""Posts results to whoever they are owed, out of the event loop that serves the requests.
+
+A small HTTP/1.1 client of its own: posting thousands of results a second with a full client library
+would cost several times what taking the payments costs, and would make the simulator the slowest part
+of every measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import deque
+from functools import cache
+from typing import Final
+from urllib.parse import urlsplit
+
+from kasoko_cli.daraja.simulator.answers import Notice
+
+#: How many posts are on their way at once.
+_CARRIERS: Final = 16
+#: A connection that has rested so long is not used again: the other side may be about to close it.
+_REST_SECONDS: Final = 1.0
+#: The most that is read of an answer.
+_MAX_ANSWER_BYTES: Final = 65_536
+
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter, float]
+
+
+class Postman:
+    """Posts each notice once (or `tries` times), a while after it was handed in.
+
+    Belongs to the event loop that first hands it something. Counts posts that got an HTTP answer.
+    """
+
+    def __init__(self, *, callback_map: tuple[tuple[str, str], ...], timeout_seconds: float, tries: int) -> None:
+        self._map = callback_map
+        self._timeout_seconds = timeout_seconds
+        self._tries = tries
+        self._due: deque[Notice] = deque()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._carriers: set[asyncio.Task[None]] = set()
+        self._idle: dict[tuple[str, int, bool], list[_Connection]] = {}
+        self._is_closed = False
+        #: Notices that somebody answered, whatever they answered; and those that nobody did.
+        self.posted = 0
+        self.undelivered = 0
+        #: Notices that were still owed when the simulator stopped.
+        self.dropped = 0
+
+    def hand_in(self, notice: Notice) -> None:
+        """Post this when its time has come."""
+        if self._is_closed:
+            self.dropped += 1
+        elif notice.delay_seconds <= 0:
+            self._is_due(notice)
+        else:
+            loop = asyncio.get_running_loop()
+
+            def ripe() -> None:
+                self._timers.discard(timer)
+                self._is_due(notice)
+
+            timer = loop.call_later(notice.delay_seconds, ripe)
+            self._timers.add(timer)
+
+    async def post_now(self, notice: Notice) -> None:
+        """Post this and return when it was answered, or given up."""
+        if self._is_closed:
+            self.dropped += 1
+        else:
+            await self._deliver(notice)
+
+    async def close(self) -> None:
+        """Drop what is still owed, and end what is on its way."""
+        self._is_closed = True
+        self.dropped += len(self._timers) + len(self._due)
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._due.clear()
+        carriers = list(self._carriers)
+        for carrier in carriers:
+            carrier.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
+        for connections in self._idle.values():
+            for _, writer, _ in connections:
+                await _close(writer)
+        self._idle.clear()
+
+    def _is_due(self, notice: Notice) -> None:
+        self._due.append(notice)
+        if len(self._carriers) < _CARRIERS:
+            carrier = asyncio.get_running_loop().create_task(self._carry())
+            self._carriers.add(carrier)
+            carrier.add_done_callback(self._carriers.discard)
+
+    async def _carry(self) -> None:
+        while self._due:
+            await self._deliver(self._due.popleft())
+
+    async def _deliver(self, notice: Notice) -> None:
+        for _ in range(self._tries):
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    answered = await self._post(notice)
+            except (OSError, TimeoutError, EOFError, ValueError, asyncio.LimitOverrunError):
+                answered = False
+            if answered:
+                self.posted += 1
+                return
+        self.undelivered += 1
+
+    async def _post(self, notice: Notice) -> bool:
+        """Post once; whether an HTTP answer came, of any status."""
+        url = urlsplit(self._really(notice.url))
+        is_tls = url.scheme == "https"
+        origin = (url.hostname or "", url.port or (443 if is_tls else 80), is_tls)
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        head = (
+            f"POST {target} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: {notice.content_type}\r\n"
+            f"Content-Length: {len(notice.body)}\r\nUser-Agent: kasoko-simulator\r\nAccept: */*\r\n\r\n"
+        )
+        reader, writer = await self._connect(origin)
+        try:
+            writer.write(head.encode("ascii") + notice.body)
+            keeps = await _read_answer(reader)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        if keeps and not self._is_closed:
+            self._idle.setdefault(origin, []).append((reader, writer, asyncio.get_running_loop().time()))
+        else:
+            writer.close()
+        return True
+
+    async def _connect(self, origin: tuple[str, int, bool]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        now = asyncio.get_running_loop().time()
+        idle = self._idle.get(origin, [])
+        while idle:
+            reader, writer, since = idle.pop()
+            if now - since < _REST_SECONDS and not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            writer.close()
+        host, port, is_tls = origin
+        return await asyncio.open_connection(host, port, ssl=_tls() if is_tls else None)
+
+    def _really(self, url: str) -> str:
+        for prefix, instead in self._map:
+            if url.startswith(prefix):
+                return instead + url.removeprefix(prefix)
+        return url
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> bool:
+    """Read one HTTP answer and throw it away; whether the connection can be used again.
+
+    Raises:
+        EOFError: the connection closed before the answer was whole.
+        ValueError: this is not HTTP.
+    """
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    status_line, *lines = head.split("\r\n")
+    if not status_line.startswith("HTTP/1."):
+        raise ValueError("not an HTTP answer")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = headers.get("content-length", "0" if status_line.split()[1] == "204" else "")
+    if not length.isdigit() or int(length) > _MAX_ANSWER_BYTES:
+        return False
+    await reader.readexactly(int(length))
+    return headers.get("connection", "").lower() != "close"
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(1):
+            await writer.wait_closed()
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
