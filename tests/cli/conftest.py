@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,12 +43,18 @@ def kasoko(tmp_path: Path) -> Kasoko:
 
 @pytest.fixture
 def kasoko_on_a_terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Run `kasoko WORDS...` on a terminal of 100 columns; returns its exit code and all that was shown."""
+    """Run `kasoko WORDS...`, or a program, on a terminal; returns its exit code and all that was shown.
 
-    def run(*words: str, program: str | None = None, typed: str = "", **environ: str) -> tuple[int, str]:
+    `typed` is typed once `prompt` is shown, as a person would: a question for a password throws away
+    what was typed before it.
+    """
+
+    def run(
+        *words: str, program: str | None = None, prompt: str = "", typed: str = "", **environ: str
+    ) -> tuple[int, str]:
         mine, theirs = pty.openpty()
         started = [sys.executable, "-c", program] if program else [sys.executable, "-m", "kasoko_cli"]
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [*started, *words],
             cwd=tmp_path,
             env=environment(COLUMNS="100", TERM="xterm-256color", **environ),
@@ -55,16 +62,23 @@ def kasoko_on_a_terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-        )
-        os.close(theirs)
-        os.write(mine, typed.encode())
-        shown = b""
-        try:
-            while part := os.read(mine, 65_536):
+        ) as process:
+            os.close(theirs)
+            shown = ""
+            while select.select([mine], [], [], 30)[0]:
+                try:
+                    part = os.read(mine, 65_536).decode()
+                except OSError:  # Linux says so when the other side is closed; macOS reads nothing
+                    break
                 shown += part
-        except OSError:  # Linux says so when the other side is closed
-            pass
-        os.close(mine)
-        return process.wait(timeout=60), shown.decode()
+                if not part:
+                    break
+                if typed and prompt in shown:
+                    os.write(mine, typed.encode())
+                    typed = ""
+            else:
+                process.kill()
+            os.close(mine)
+            return process.wait(timeout=30), shown
 
     return run

@@ -105,7 +105,7 @@ def test_a_question_on_a_terminal_is_no_unless_it_is_yes(
     kasoko_on_a_terminal: Callable[..., tuple[int, str]], typed: str, answer: str
 ) -> None:
     ask = "from kasoko_cli.cli import group, render; print(render.confirm(group.Call(), 'Send KES 142.00?'))"
-    code, shown = kasoko_on_a_terminal(program=ask, typed=typed)
+    code, shown = kasoko_on_a_terminal(program=ask, prompt="[y/N] ", typed=typed)
     assert code == 0
     assert "Send KES 142.00? [y/N] " in shown
     assert shown.rstrip().endswith(answer)

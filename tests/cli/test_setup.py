@@ -1,0 +1,187 @@
+"""`kasoko init`, `config show` and `credential encrypt`, as an operator meets them on the first day."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID
+
+from kasoko_cli.config import load_config
+from kasoko_cli.settings import SETTINGS
+from tests.cli.conftest import Kasoko
+
+EXAMPLE = Path(__file__).parents[2] / "kasoko.toml.example"
+
+
+# --- init ----------------------------------------------------------------------------------------
+
+
+def test_init_writes_settings_secrets_and_database_and_asks_nothing(kasoko: Kasoko, tmp_path: Path) -> None:
+    result = kasoko("init")
+    assert result.stdout == (
+        "kasoko.toml\twritten\n"
+        ".env\twritten, with a fresh key; fill in the secrets of the Daraja portal\n"
+        "sqlite:///kasoko.db\tcreated\n"
+    )
+    assert result.stderr == "See the whole road on a database that is thrown away: kasoko demo\n"
+    assert result.returncode == 0
+    assert (tmp_path / "kasoko.toml").read_text() == EXAMPLE.read_text()
+    assert (tmp_path / "kasoko.db").stat().st_size > 0
+
+    secrets = tmp_path / ".env"
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
+    for about in SETTINGS.values():
+        assert not about.secret or f"{about.variable}=" in secrets.read_text()
+    config = load_config(environ={}, folder=tmp_path)
+    assert len(config.listener.callback_key_bytes()) == 32
+    assert config.warnings == ()
+
+
+def test_init_again_changes_nothing(kasoko: Kasoko, tmp_path: Path) -> None:
+    kasoko("init")
+    before = {name: (tmp_path / name).read_bytes() for name in ("kasoko.toml", ".env")}
+    result = kasoko("init", "--json")
+    assert json.loads(result.stdout) == {
+        "settings": {"file": "kasoko.toml", "written": False},
+        "secrets": {"file": ".env", "written": False},
+        "database": {"url": "sqlite:///kasoko.db", "from_version": "0001", "to_version": "0001"},
+    }
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_two_deployments_have_two_keys(kasoko: Kasoko, tmp_path: Path) -> None:
+    kasoko("init")
+    first = (tmp_path / ".env").read_text()
+    (tmp_path / ".env").unlink()
+    kasoko("init")
+    assert (tmp_path / ".env").read_text() != first
+
+
+def test_init_adds_only_the_missing_key_to_secrets_that_are_there(kasoko: Kasoko, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MPESA_CONSUMER_KEY=mine")
+    (tmp_path / ".env").chmod(0o600)
+    result = kasoko("init", "-q")
+    assert ".env\tis there; KASOKO_CALLBACK_KEY was added\n" in result.stdout
+    assert re.fullmatch(r"MPESA_CONSUMER_KEY=mine\nKASOKO_CALLBACK_KEY=[0-9a-f]{64}\n", (tmp_path / ".env").read_text())
+
+
+def test_init_leaves_settings_that_are_there_alone_and_uses_them(kasoko: Kasoko, tmp_path: Path) -> None:
+    (tmp_path / "kasoko.toml").write_text('[database]\nurl = "sqlite:///books.db"\n')
+    result = kasoko("init", "-q")
+    assert "kasoko.toml\tis there, left alone\n" in result.stdout
+    assert "sqlite:///books.db\tcreated\n" in result.stdout
+    assert (tmp_path / "books.db").exists()
+
+
+def test_init_where_nothing_may_be_written_says_so(kasoko: Kasoko, tmp_path: Path) -> None:
+    result = kasoko("init", "--config", "nowhere/kasoko.toml")
+    assert result.returncode == 3
+    assert result.stderr == (
+        "Error: Cannot write nowhere/kasoko.toml: No such file or directory.\n"
+        "Hint: Nothing else was changed. Choose a folder that you may write, and run it again.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- config show ---------------------------------------------------------------------------------
+
+
+def test_config_show_tells_every_setting_and_where_it_came_from(kasoko: Kasoko, tmp_path: Path) -> None:
+    (tmp_path / "kasoko.toml").write_text("[payout]\nmin_kes = 20\n")
+    result = kasoko("config", "show", "--origin", MPESA_CONSUMER_KEY="k-3141", MPESA_INITIATOR_NAME="[red]x")
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert rows[0] == ["setting", "value", "origin", "unit"]
+    assert [row[0] for row in rows[1:]] == list(SETTINGS)
+    by_name = {row[0]: row[1:] for row in rows}
+    assert by_name["payout.min_kes"] == ["20", "kasoko.toml:2", "shillings"]
+    assert by_name["daraja.consumer_key"] == ["(hidden)", "environment MPESA_CONSUMER_KEY", ""]
+    assert by_name["daraja.initiator_name"][0] == "[red]x"
+    assert "k-3141" not in result.stdout + result.stderr
+
+
+def test_config_show_as_json_masks_the_password_of_the_database(kasoko: Kasoko) -> None:
+    result = kasoko("config", "show", "--json", "--database", "postgresql://kasoko:s3cret@db/kasoko")
+    shown = json.loads(result.stdout)["settings"][0]
+    assert shown == {
+        "setting": "database.url",
+        "value": "postgresql://kasoko:***@db/kasoko",
+        "origin": "option --database",
+        "unit": "",
+        "meaning": "Where everything is kept: a SQLite file or PostgreSQL.",
+        "variable": "KASOKO_DATABASE_URL",
+    }
+
+
+def test_a_warning_is_told_beside_the_answer(kasoko: Kasoko, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MPESA_CONSUMER_KEY=k1\n")
+    (tmp_path / ".env").chmod(0o644)
+    warning = (
+        f"Warning: {tmp_path}/.env holds secrets and others on this machine can read it: chmod 600 {tmp_path}/.env\n"
+    )
+    assert kasoko("config", "show").stderr == warning
+    assert kasoko("config", "show", "--quiet").stderr == ""
+
+
+def test_a_setting_that_cannot_be_used_ends_with_3(kasoko: Kasoko) -> None:
+    result = kasoko("config", "show", PAYOUT_MIN_AMOUNT="ten")
+    assert result.returncode == 3
+    assert result.stderr == (
+        "Error: payout.min_kes = ten (environment PAYOUT_MIN_AMOUNT) must be a whole number of shillings, like 10.\n"
+        "Hint: Every setting, its unit and its meaning: kasoko.toml.example\n"
+    )
+
+
+# --- credential encrypt --------------------------------------------------------------------------
+
+
+def certificate(folder: Path) -> tuple[Path, rsa.RSAPrivateKey]:
+    """A certificate like Safaricom's, whose private half we have."""
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a certificate of a test")])
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(begin).not_valid_after(begin + timedelta(days=1))
+    file = folder / "certificate.pem"
+    file.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return file, key
+
+
+def test_the_credential_opens_with_the_certificates_key(kasoko: Kasoko, tmp_path: Path) -> None:
+    file, key = certificate(tmp_path)
+    result = kasoko("credential", "encrypt", "--certificate", str(file), stdin="Safaricom999!*!\n")
+    assert key.decrypt(base64.b64decode(result.stdout), padding.PKCS1v15()) == b"Safaricom999!*!"
+    assert result.returncode == 0
+    assert "Safaricom999" not in result.stdout + result.stderr
+
+
+def test_the_password_is_not_shown_while_it_is_typed(kasoko_on_a_terminal: Callable[..., tuple[int, str]]) -> None:
+    prompt = "Initiator password (sandbox, not shown): "
+    code, shown = kasoko_on_a_terminal("credential", "encrypt", prompt=prompt, typed="hunter2\n")
+    assert code == 0
+    assert prompt in shown
+    assert "hunter2" not in shown
+    assert re.search(r"[A-Za-z0-9+/]{342}==", shown)
+
+
+def test_a_certificate_that_is_not_there_is_named(kasoko: Kasoko) -> None:
+    result = kasoko("credential", "encrypt", "--certificate", "none.pem", stdin="x\n")
+    assert result.returncode == 4
+    assert result.stderr == (
+        "Error: Cannot read the certificate none.pem: No such file or directory.\n"
+        "Hint: Nothing was encrypted. Leave --certificate out to use the one that came along.\n"
+    )
+
+
+def test_an_environment_that_does_not_exist_is_wrong_usage(kasoko: Kasoko) -> None:
+    result = kasoko("credential", "encrypt", "--environment", "test", stdin="x\n")
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: --environment is 'test'; it is sandbox or production.\n")
