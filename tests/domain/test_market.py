@@ -282,6 +282,7 @@ def test_an_identifier_that_reads_like_a_payout_is_refused() -> None:
     ("word", "meant"),
     [
         ("gor mahia", "Gor Mahia"),
+        ("GOR MAHIA", "Gor Mahia"),
         ("Gor Mahai", "Gor Mahia"),
         ("afc", None),
         ("AFC Leopard", "AFC Leopards"),

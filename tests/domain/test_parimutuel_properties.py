@@ -284,6 +284,11 @@ def test_a_division_that_does_not_conserve_money_is_refused(change: dict[str, An
         dataclasses.replace(sound, **change).check_conserved()
 
 
+def test_no_division_leaves_unchecked_and_a_float_is_found() -> None:
+    with pytest.raises(LedgerUnbalanced, match="Dividing stakes of 1.5 cents"):
+        divide([Stake("A", 0, 1.5)], Rules(500), Resolution(void=True))  # type: ignore[arg-type]
+
+
 def test_a_bet_of_nothing_never_reaches_a_division() -> None:
     with pytest.raises(AssertionError, match="refused when it is placed"):
         divide([Stake("A", 0, 0)], Rules(500), Resolution(winners=(0,)))

@@ -197,6 +197,11 @@ LIMITS = WireLimits()
         pytest.param(25_050_000, [(25_000_000, 25_000_000), (50_000, 50_000)], id="P8: two legs"),
         pytest.param(25_000_500, [(24_999_500, 24_999_500), (1_000, 1_000)], id="P9: the last leg borrows"),
         pytest.param(25_000_550, [(24_999_500, 24_999_500), (1_050, 1_000)], id="borrowing carries the cents along"),
+        pytest.param(
+            50_000_500,
+            [(25_000_000, 25_000_000), (24_999_500, 24_999_500), (1_000, 1_000)],
+            id="only the leg just before lends",
+        ),
         pytest.param(25_001_000, [(25_000_000, 25_000_000), (1_000, 1_000)], id="a last leg at the minimum"),
         pytest.param(25_000_000, [(25_000_000, 25_000_000)], id="exactly the maximum"),
         pytest.param(1, [(1, 0)], id="one cent"),
