@@ -285,7 +285,7 @@ def test_a_division_that_does_not_conserve_money_is_refused(change: dict[str, An
 
 
 def test_no_division_leaves_unchecked_and_a_float_is_found() -> None:
-    with pytest.raises(LedgerUnbalanced, match="Dividing stakes of 1.5 cents"):
+    with pytest.raises(LedgerUnbalanced, match=r"Dividing stakes of 1\.5 cents"):
         divide([Stake("A", 0, 1.5)], Rules(500), Resolution(void=True))  # type: ignore[arg-type]
 
 

@@ -47,7 +47,7 @@ def test_the_operator_behind_a_prefix_does_not_matter(phone: str) -> None:
     assert normalize(phone) == "254" + phone[1:]
 
 
-#: A short number, a long one, landlines, a range that nobody was given, other countries, letters, other digits, two numbers in one field.
+#: Too short, too long, landlines, a range that nobody was given, other countries, letters, other digits, two in one.
 NO_PHONES = [
     "",
     "0",
