@@ -19,7 +19,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential, wait_random
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja import messages
@@ -284,7 +284,7 @@ class DarajaClient:
             return Answer(Verdict.NOT_SENT, None, "", text, text, _NOTHING_SENT)
         tries = Retrying(
             stop=enough,
-            wait=wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT_SECONDS, jitter=0.5),
+            wait=wait_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS) + wait_random(0, 0.5),
             retry=retry_if_result(_certainly_not_taken),
             retry_error_callback=_last_answer,
             sleep=self._sleep,
