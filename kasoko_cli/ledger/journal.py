@@ -174,3 +174,13 @@ def overpaid(receipt: str, user_id: str, wire_cents: int) -> Entry:
         credit=(Account.UTILITY, ""),
         cents=wire_cents,
     )
+
+
+def keys_of(payout_id: str, sends: Mapping[str, int]) -> list[str]:
+    """Every key that entries of one payout may have; `sends` has its attempts and how often each was sent."""
+    keys = [f"payout:{payout_id}:credit"]
+    for attempt_id, count in sends.items():
+        keys += [f"payout:{payout_id}:deliver:{attempt_id}", f"attempt:{attempt_id}:late_reserve"]
+        for send in range(1, count + 1):
+            keys += [_numbered(f"attempt:{attempt_id}:{what}", send) for what in ("reserve", "release")]
+    return keys

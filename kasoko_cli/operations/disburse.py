@@ -37,11 +37,12 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.calls import exchange_rows
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store import attempts, markets, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event, raise_incident, set_switch, switch_on
-from kasoko_cli.store.tables import Attempt, Deployment, Exchange, Payout
+from kasoko_cli.store.tables import Attempt, Deployment, Payout
 
 #: After this many requests in a row that could not reach M-Pesa at all, the run stops (one that stays goes on).
 UNREACHABLE_STOPS_AFTER = 3
@@ -412,7 +413,7 @@ class _Sender:
                 done, following = self._apply(session, one, answer, now)
                 sent.append(done)
                 entries += following
-                session.add_all(_exchange_rows(one, answer))
+                session.add_all(exchange_rows(one.attempt_id, answer))
             session.flush()
             book.post(session, *entries, at=now)
         for done in sent:
@@ -512,23 +513,6 @@ def _note_other_id(session: Session, one: Claimed, gateway_id: str, now: datetim
         payout_id=one.payout_id,
         attempt_id=one.attempt_id,
     )
-
-
-def _exchange_rows(one: Claimed, answer: Answer) -> list[Exchange]:
-    """Every call that was made, for the log."""
-    return [
-        Exchange(
-            at=call.at,
-            kind=call.kind,
-            subject=one.attempt_id,
-            http_status=call.http_status,
-            outcome=call.outcome,
-            latency_ms=call.latency_ms,
-            request=call.request,
-            response=call.response,
-        )
-        for call in answer.exchanges
-    ]
 
 
 def note_run(db: Database, clock: Clock, act: Act, run: Run, *, market: str | None) -> None:

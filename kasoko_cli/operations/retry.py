@@ -26,8 +26,6 @@ from kasoko_cli.store.tables import Attempt, Payout
 
 #: What a status answer that says Declined, Cancelled or Expired leaves as the failure code.
 STATUS_SAYS_NO = "STATUS"
-#: Answers to a status query that do not speak against sending again.
-NOT_COMPLETED = frozenset({"NOT_PAID", "NOT_FOUND"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +150,7 @@ def _is_refusal(code: str) -> bool:
 
 def _confirmed(session: Session, last: Attempt) -> bool:
     """Whether something besides a callback says that the attempt failed."""
-    if not (last.evidence or "").startswith("callback:"):
-        return True
-    asked = queries.last_of(session, last.id)
-    return asked is not None and asked.asked_at >= last.status_at and asked.answer in NOT_COMPLETED
+    return not (last.evidence or "").startswith("callback:") or queries.was_confirmed(session, last)
 
 
 _NOT_FAILED = {

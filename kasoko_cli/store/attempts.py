@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.locking import CHUNK, for_update
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.store.tables import Attempt, Payout
 
 
 def find_attempt(session: Session, attempt_id: str, *, lock: bool = False) -> Attempt:
@@ -55,6 +55,14 @@ def list_stale(session: Session, *, now: datetime) -> Sequence[Attempt]:
         .order_by(col(Attempt.id))
     )
     return session.exec(for_update(query, skip_locked=True)).all()
+
+
+def list_live(session: Session, *, market_id: str | None = None) -> Sequence[Attempt]:
+    """Attempts whose fate is not known, longest sent first."""
+    query = select(Attempt).where(col(Attempt.status).in_(LIVE)).order_by(col(Attempt.sent_at), col(Attempt.id))
+    if market_id is not None:
+        query = query.join(Payout, col(Payout.id) == col(Attempt.payout_id)).where(col(Payout.market_id) == market_id)
+    return session.exec(query).all()
 
 
 def wired_since(session: Session, phone: str, since: datetime) -> int:

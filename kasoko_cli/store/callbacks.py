@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store.tables import Callback
@@ -39,3 +39,13 @@ def take(session: Session, callback_id: int, *, verdict: str, detail: str, at: d
         .execution_options(synchronize_session=False)
     )
     return moved.rowcount == 1
+
+
+def count_waiting(session: Session) -> int:
+    """How many callbacks were stored and not judged yet."""
+    return session.exec(select(func.count()).select_from(Callback).where(col(Callback.applied_at).is_(None))).one()
+
+
+def last_heard(session: Session) -> datetime | None:
+    """When the last callback arrived, from anybody."""
+    return session.exec(select(col(Callback.received_at)).order_by(col(Callback.id).desc()).limit(1)).first()

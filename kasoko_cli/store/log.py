@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import func
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from kasoko_cli.store.tables import Event, Incident, Switch
+from kasoko_cli.store.tables import Event, Incident, Payout, Switch
 
 
 def note_event(
@@ -65,23 +64,26 @@ def raise_incident(
     return raised.rowcount == 1
 
 
-def open_incidents(session: Session, *, payout_id: str | None = None) -> Sequence[Incident]:
-    """Incidents that nobody has closed, oldest first."""
+def open_incidents(
+    session: Session, *, payout_id: str | None = None, market_id: str | None = None
+) -> Sequence[Incident]:
+    """Incidents that nobody has closed, oldest first; of one payout, of one market, or all."""
     query = select(Incident).where(col(Incident.closed_at).is_(None)).order_by(col(Incident.id))
     if payout_id is not None:
         query = query.where(col(Incident.payout_id) == payout_id)
+    if market_id is not None:
+        query = query.join(Payout, col(Payout.id) == col(Incident.payout_id)).where(col(Payout.market_id) == market_id)
     return session.exec(query).all()
 
 
-def count_open_incidents(session: Session) -> int:
-    """How many incidents stand."""
-    return int(session.exec(select(func.count()).select_from(Incident).where(col(Incident.closed_at).is_(None))).one())
+def switches_on(session: Session) -> Sequence[Switch]:
+    """The switches that forbid sending now: the pause before the breaker."""
+    return session.exec(select(Switch).where(col(Switch.is_on)).order_by(col(Switch.name).desc())).all()
 
 
 def switch_on(session: Session) -> Switch | None:
-    """The switch that forbids sending, if one is on: the pause before the breaker."""
-    query = select(Switch).where(col(Switch.is_on)).order_by(col(Switch.name).desc())
-    return session.exec(query).first()
+    """The switch that forbids sending, if one is on."""
+    return next(iter(switches_on(session)), None)
 
 
 def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: str, at: datetime) -> None:

@@ -80,3 +80,8 @@ def next_settlement_number(session: Session, market_id: str) -> int:
     """The number that the market's next settlement gets; the first is 1."""
     query = select(func.coalesce(func.max(col(Settlement.number)), 0)).where(col(Settlement.market_id) == market_id)
     return int(session.exec(query).one()) + 1
+
+
+def settled_markets(session: Session) -> set[str]:
+    """The ids of all markets with a standing settlement."""
+    return set(session.exec(select(col(Settlement.market_id)).where(col(Settlement.reversed_at).is_(None))))

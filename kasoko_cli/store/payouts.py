@@ -116,6 +116,20 @@ def totals_by_status(session: Session, market_id: str | None = None) -> dict[Pay
     return {PayoutStatus(status): (count, int(cents)) for status, count, cents in session.exec(query)}
 
 
+def totals_by_market(session: Session) -> dict[str, dict[PayoutStatus, tuple[int, int]]]:
+    """`totals_by_status` of every market that has payouts, in one pass."""
+    query = select(
+        col(Payout.market_id),
+        col(Payout.status),
+        func.count(),
+        cast(func.sum(col(Payout.amount_cents)), BigInteger),
+    ).group_by(col(Payout.market_id), col(Payout.status))
+    found: dict[str, dict[PayoutStatus, tuple[int, int]]] = {}
+    for market_id, status, count, cents in session.exec(query):
+        found.setdefault(market_id, {})[PayoutStatus(status)] = (count, int(cents))
+    return found
+
+
 def move(
     session: Session,
     payout_id: str,

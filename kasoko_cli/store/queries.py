@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
-from kasoko_cli.store.tables import Query
+from kasoko_cli.store.tables import Attempt, Query
 
 
 def find_query(session: Session, query_id: str) -> Query | None:
@@ -30,3 +30,29 @@ def last_of(session: Session, attempt_id: str) -> Query | None:
     """The latest question about this attempt."""
     query = select(Query).where(col(Query.attempt_id) == attempt_id).order_by(col(Query.asked_at).desc())
     return session.exec(query).first()
+
+
+def asked_about(session: Session, attempt_id: str) -> tuple[int, Query | None]:
+    """How often an attempt was asked about, and the latest question."""
+    count = session.exec(select(func.count()).select_from(Query).where(col(Query.attempt_id) == attempt_id)).one()
+    return count, last_of(session, attempt_id) if count else None
+
+
+def keep_conversation(session: Session, query_id: str, conversation_id: str) -> None:
+    """Keep M-Pesa's own id for a question, by which its answer is known."""
+    session.exec(
+        update(Query)
+        .where(col(Query.id) == query_id)
+        .values(conversation_id=conversation_id)
+        .execution_options(synchronize_session=False)
+    )
+
+
+#: Answers to a status query that do not speak against sending again.
+NOT_COMPLETED = frozenset({"NOT_PAID", "NOT_FOUND"})
+
+
+def was_confirmed(session: Session, attempt: Attempt) -> bool:
+    """Whether M-Pesa, asked after an attempt failed, did not say that it was completed."""
+    asked = last_of(session, attempt.id)
+    return asked is not None and asked.asked_at >= attempt.status_at and asked.answer in NOT_COMPLETED

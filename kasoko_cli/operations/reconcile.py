@@ -1,0 +1,216 @@
+"""Find out what is unknown: ask M-Pesa how each such payout ended, and believe only a whole answer.
+
+Nothing is ever sent again here. Each question stands in the database before it is asked; its answer is
+posted to the listener like any other result, and weighed in `receive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock, NewId
+from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.daraja.codes import Verdict
+from kasoko_cli.daraja.links import Links
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.operations import fate, receive
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.calls import exchange_rows
+from kasoko_cli.operations.receive import Judged, Trust
+from kasoko_cli.store import attempts, markets, payouts, queries
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.tables import Attempt, Query
+
+#: When the first, second, ... question about an attempt is asked, in seconds after it was sent.
+LADDER_SECONDS = (300, 900, 3_600, 14_400, 43_200, 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class AskPolicy:
+    """Whom to ask about, and how often.
+
+    `after_seconds` is how long a result may take before it is asked for. After the last step of the
+    ladder the question is asked once a step of that length. Failures above `confirm_above_cents` that
+    rest on a callback alone are confirmed too.
+    """
+
+    after_seconds: int = 300
+    ladder: Sequence[int] = LADDER_SECONDS
+    confirm_above_cents: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question and what became of asking it."""
+
+    payout_id: str
+    attempt_id: str
+    query_id: str
+    taken: bool
+    why: str
+
+
+@dataclass(slots=True)
+class Reconciled:
+    """What a round of reconciling did, and what is still open."""
+
+    applied: list[Judged] = field(default_factory=list)
+    reaped: int = 0
+    asked: list[Asked] = field(default_factory=list)
+    not_yet: int = 0
+    next_at: datetime | None = None
+    unaskable: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class StillOpen:
+    """A payout whose end nobody here knows."""
+
+    payout_id: str
+    status: str
+    attempt_id: str
+    wire_cents: int
+    since: datetime
+    questions: int
+    last_answer: str
+
+
+def ask_around(
+    db: Database,
+    daraja: DarajaClient,
+    links: Links,
+    clock: Clock,
+    new_id: NewId,
+    act: Act,
+    policy: AskPolicy,
+    trust: Trust,
+    *,
+    market: str | None = None,
+    now_at_once: bool = False,
+    tell: Callable[[Asked], None] = lambda _: None,
+) -> Reconciled:
+    """Apply what has arrived, mark dead leases, and ask about every payout whose turn it is.
+
+    `now_at_once` asks about all of them, whatever the ladder says.
+
+    Raises:
+        NotFound: there is no such market.
+        ConfigurationError: M-Pesa refuses the consumer key or secret.
+        NotSent: M-Pesa cannot be reached.
+    """
+    report = Reconciled(applied=receive.apply_waiting(db, clock, trust))
+    now = clock()
+    with db.transaction() as session:
+        report.reaped = fate.reap(session, now=now)
+    with db.reading() as session:
+        market_id = None if market is None else markets.find_market(session, market).id
+        turn = _whose_turn(session, report, policy, market_id, now, now_at_once=now_at_once)
+    if turn:
+        daraja.check_account()
+    for attempt in turn:
+        asked = _ask(db, daraja, links, clock, new_id, attempt)
+        report.asked.append(asked)
+        tell(asked)
+    if report.asked:
+        with db.transaction() as session:
+            note_event(
+                session,
+                at=clock(),
+                actor=act.actor,
+                action="reconcile",
+                subject=market or "all",
+                reason=act.reason,
+                detail={"asked": len(report.asked)},
+            )
+    return report
+
+
+def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
+    """Every payout that was instructed and whose end is not known, longest first."""
+    with db.reading() as session:
+        market_id = None if market is None else markets.find_market(session, market).id
+        found = []
+        for attempt in attempts.list_live(session, market_id=market_id):
+            count, last = queries.asked_about(session, attempt.id)
+            found.append(
+                StillOpen(
+                    attempt.payout_id,
+                    str(attempt.status),
+                    attempt.id,
+                    attempt.wire_cents,
+                    attempt.sent_at,
+                    count,
+                    "" if last is None else f"{last.answer or 'no answer yet'} {last.detail or ''}".strip(),
+                )
+            )
+        return found
+
+
+def _whose_turn(
+    session: Session,
+    report: Reconciled,
+    policy: AskPolicy,
+    market_id: str | None,
+    now: datetime,
+    *,
+    now_at_once: bool,
+) -> list[Attempt]:
+    turn = []
+    for attempt in _open_questions(session, policy, market_id):
+        count, _ = queries.asked_about(session, attempt.id)
+        due_at = _due_at(attempt, count, policy)
+        if not (now_at_once or due_at <= now):
+            report.not_yet += 1
+            report.next_at = due_at if report.next_at is None else min(report.next_at, due_at)
+        elif attempt.api == "v1" and attempt.gateway_id is None:
+            # Without an acknowledgement M-Pesa has no name for it that we know: only the statement can tell.
+            report.unaskable.append(attempt.payout_id)
+        else:
+            turn.append(attempt)
+    return turn
+
+
+def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) -> list[Attempt]:
+    """Attempts whose end is not known, and large failures that only a callback speaks of."""
+    live = [one for one in attempts.list_live(session, market_id=market_id) if one.status is not AttemptStatus.INTENT]
+    failed = payouts.list_payouts(session, market_id=market_id, statuses=frozenset({PayoutStatus.FAILED}))
+    large = [payout.id for payout in failed if payout.wire_cents > policy.confirm_above_cents]
+    doubted = [
+        attempt
+        for attempt in attempts.last_attempts(session, large).values()
+        if (attempt.evidence or "").startswith("callback:") and not queries.was_confirmed(session, attempt)
+    ]
+    return live + doubted
+
+
+def _due_at(attempt: Attempt, asked: int, policy: AskPolicy) -> datetime:
+    """When the next question about an attempt may be asked; `after_seconds` replaces the first step."""
+    steps = [policy.after_seconds, *policy.ladder[1:]]
+    beyond = max(0, asked - len(steps) + 1)
+    seconds = steps[min(asked, len(steps) - 1)] + beyond * steps[-1]
+    return attempt.sent_at + timedelta(seconds=seconds)
+
+
+def _ask(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: NewId, attempt: Attempt) -> Asked:
+    query_id = f"kq-{new_id()}"
+    with db.transaction() as session:
+        session.add(Query(id=query_id, kind="STATUS", attempt_id=attempt.id, asked_at=clock()))
+    answer = daraja.ask_status(
+        query_id=query_id,
+        attempt_id=attempt.gateway_id or attempt.id,
+        result_url=links.status_url(query_id),
+        timeout_url=links.status_timeout_url(query_id),
+    )
+    taken = answer.verdict is Verdict.TAKEN
+    with db.transaction() as session:
+        if taken and answer.conversation_id:
+            queries.keep_conversation(session, query_id, answer.conversation_id)
+        elif not taken:
+            queries.note_answer(session, query_id, answer="NOT_ASKED", detail=answer.meaning, at=clock())
+        session.add_all(exchange_rows(query_id, answer))
+    return Asked(attempt.payout_id, attempt.id, query_id, taken, answer.meaning)

@@ -1,0 +1,411 @@
+"""Read-only answers: how everything stands, one market, one payout. Each is read on one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from kasoko_cli.daraja.codes import lookup
+from kasoko_cli.domain.market import MarketStatus
+from kasoko_cli.domain.payout import GROUPS, PayoutStatus
+from kasoko_cli.domain.phone import mask
+from kasoko_cli.ledger import journal
+from kasoko_cli.operations.markets import describe_resolution, resolution_of
+from kasoko_cli.operations.settle import figures_of
+from kasoko_cli.store import attempts, callbacks, markets, payouts, users
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import open_incidents, switches_on
+from kasoko_cli.store.tables import Attempt, Callback, EntryRow, Event, Incident, Market, Payout, PostingRow
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How many payouts, and their amounts in cents."""
+
+    count: int
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The three groups that every report shows; they add up to all that is owed or was."""
+
+    pending: Amount
+    completed: Amount
+    failed: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class MarketFacts:
+    """Which market, and how it ended."""
+
+    id: str
+    slug: str
+    question: str
+    status: str
+    resolved_outcome: str | None
+    resolved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementFacts:
+    """How the pool was divided, in cents."""
+
+    gross_cents: int
+    fee_cents: int
+    net_cents: int
+    winning_stake_cents: int
+    winners: int
+    payouts_cents: int
+    refunds_cents: int
+    breakage_cents: int
+    top_up_cents: int
+    settled_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One payout, with its latest attempt."""
+
+    id: str
+    user: str
+    phone: str
+    kind: str
+    leg: int
+    amount_cents: int
+    wire_cents: int
+    status: str
+    attempts: int
+    originator_conversation_id: str | None
+    conversation_id: str | None
+    receipt: str | None
+    failure_code: str | None
+    failure_reason: str | None
+    not_before: datetime | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """An incident that nobody has closed."""
+
+    id: int
+    kind: str
+    what: str
+    payout_id: str | None
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchFacts:
+    """A switch that stops all sending."""
+
+    name: str
+    reason: str
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MarketStatusReport:
+    """One market's settlement and payouts."""
+
+    market: MarketFacts
+    settlement: SettlementFacts | None
+    payouts: Groups
+    by_status: Mapping[str, Amount]
+    incidents: list[Concern]
+    items: list[Item] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MarketRow:
+    """One market in the overview."""
+
+    id: str
+    slug: str
+    status: str
+    closes_at: datetime
+    settled: bool
+    payouts: Groups
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How everything stands."""
+
+    markets: list[MarketRow]
+    payouts: Groups
+    by_status: Mapping[str, Amount]
+    incidents: list[Concern]
+    switches: list[SwitchFacts]
+    callbacks_waiting: int
+    callback_heard_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """One instruction to M-Pesa."""
+
+    originator_conversation_id: str
+    number: int
+    status: str
+    phone: str
+    wire_cents: int
+    sends: int
+    sent_at: datetime
+    status_at: datetime
+    conversation_id: str | None
+    receipt: str | None
+    result_code: str | None
+    result_text: str | None
+    evidence: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One thing that happened to a payout, in its story."""
+
+    at: datetime
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One payout, whole: what it is, each attempt, each entry, and what happened when."""
+
+    payout: Item
+    market: str
+    note: str | None
+    meaning: str | None
+    advice: str | None
+    attempts: list[AttemptFacts]
+    entries: list[str]
+    incidents: list[Concern]
+    moments: list[Moment]
+
+
+NOTHING = Amount(0, 0)
+
+
+def market_status(db: Database, market: str, *, with_items: bool = False) -> MarketStatusReport:
+    """One market's settlement and payouts; `with_items` lists each payout.
+
+    Raises:
+        NotFound: there is no such market.
+    """
+    with db.reading() as session:
+        row = markets.find_market(session, market)
+        settlement = markets.standing_settlement(session, row.id)
+        totals = payouts.totals_by_status(session, row.id)
+        figures = None if settlement is None else figures_of(settlement)
+        return MarketStatusReport(
+            market=_market_facts(session, row),
+            settlement=None
+            if settlement is None or figures is None
+            else SettlementFacts(
+                gross_cents=figures.gross_cents,
+                fee_cents=figures.fee_cents,
+                net_cents=figures.net_cents,
+                winning_stake_cents=figures.winning_stake_cents,
+                winners=figures.winners,
+                payouts_cents=figures.payouts_cents,
+                refunds_cents=figures.refunds_cents,
+                breakage_cents=figures.breakage_cents,
+                top_up_cents=figures.top_up_cents,
+                settled_at=settlement.settled_at,
+            ),
+            payouts=_groups(totals),
+            by_status=_by_status(totals),
+            incidents=_concerns(open_incidents(session, market_id=row.id)),
+            items=_items(session, payouts.list_payouts(session, market_id=row.id)) if with_items else None,
+        )
+
+
+def overview(db: Database) -> Overview:
+    """How everything stands: the markets, the money by state, what a person should look at."""
+    with db.reading() as session:
+        by_market = payouts.totals_by_market(session)
+        settled = markets.settled_markets(session)
+        totals: dict[PayoutStatus, tuple[int, int]] = {}
+        for states in by_market.values():
+            for status, (count, cents) in states.items():
+                before = totals.get(status, (0, 0))
+                totals[status] = (before[0] + count, before[1] + cents)
+        return Overview(
+            markets=[
+                MarketRow(
+                    market.id,
+                    market.slug,
+                    str(market.status),
+                    market.closes_at,
+                    market.id in settled,
+                    _groups(by_market.get(market.id, {})),
+                )
+                for market in markets.list_markets(session)
+            ],
+            payouts=_groups(totals),
+            by_status=_by_status(totals),
+            incidents=_concerns(open_incidents(session)),
+            switches=[
+                SwitchFacts(switch.name, switch.reason, switch.actor, switch.at) for switch in switches_on(session)
+            ],
+            callbacks_waiting=callbacks.count_waiting(session),
+            callback_heard_at=callbacks.last_heard(session),
+        )
+
+
+def list_items(
+    db: Database, *, market: str | None = None, status: PayoutStatus | None = None, limit: int | None = None
+) -> list[Item]:
+    """Payouts in the order they were owed.
+
+    Raises:
+        NotFound: there is no such market.
+    """
+    with db.reading() as session:
+        market_id = None if market is None else markets.find_market(session, market).id
+        statuses = None if status is None else frozenset({status})
+        return _items(session, payouts.list_payouts(session, market_id=market_id, statuses=statuses, limit=limit))
+
+
+def story(db: Database, payout_id: str) -> Story:
+    """One payout's whole story.
+
+    Raises:
+        NotFound: there is no such payout.
+    """
+    with db.reading() as session:
+        payout = payouts.find_payout(session, payout_id)
+        tries = attempts.list_attempts(session, payout_id)
+        rule = lookup(payout.failure_code, payout.failure_reason or "") if payout.failure_code else None
+        known = rule is not None and rule.code == payout.failure_code
+        return Story(
+            payout=_items(session, [payout])[0],
+            market=markets.find_market(session, payout.market_id).slug,
+            note=payout.note,
+            meaning=rule.meaning if rule is not None and known else None,
+            advice=rule.advice if rule is not None and known else None,
+            attempts=[_attempt_facts(attempt) for attempt in tries],
+            entries=_entries(session, payout, tries),
+            incidents=_concerns(open_incidents(session, payout_id=payout_id)),
+            moments=_moments(session, payout, tries),
+        )
+
+
+def _market_facts(session: Session, market: Market) -> MarketFacts:
+    names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
+    return MarketFacts(
+        id=market.id,
+        slug=market.slug,
+        question=market.question,
+        status=str(market.status),
+        resolved_outcome=None
+        if market.status is MarketStatus.VOID
+        else describe_resolution(resolution_of(market), names),
+        resolved_at=market.resolved_at,
+    )
+
+
+def _groups(totals: Mapping[PayoutStatus, tuple[int, int]]) -> Groups:
+    def add_up(name: str) -> Amount:
+        found = [totals.get(status, (0, 0)) for status in GROUPS[name]]
+        return Amount(sum(count for count, _ in found), sum(cents for _, cents in found))
+
+    return Groups(add_up("pending"), add_up("completed"), add_up("failed"))
+
+
+def _by_status(totals: Mapping[PayoutStatus, tuple[int, int]]) -> dict[str, Amount]:
+    return {str(status): Amount(*totals[status]) for status in PayoutStatus if status in totals}
+
+
+def _concerns(found: Sequence[Incident]) -> list[Concern]:
+    return [
+        Concern(incident.id or 0, incident.kind, incident.what, incident.payout_id, incident.opened_at)
+        for incident in found
+    ]
+
+
+def _items(session: Session, found: Sequence[Payout]) -> list[Item]:
+    people = users.known_users(session, {payout.user_id for payout in found})
+    last = attempts.last_attempts(session, [payout.id for payout in found])
+    return [_item(payout, people[payout.user_id].phone, last.get(payout.id)) for payout in found]
+
+
+def _item(payout: Payout, phone: str, last: Attempt | None) -> Item:
+    return Item(
+        id=payout.id,
+        user=payout.user_id,
+        phone=mask(last.phone if last is not None and payout.status is not PayoutStatus.PENDING else phone),
+        kind=str(payout.kind),
+        leg=payout.leg,
+        amount_cents=payout.amount_cents,
+        wire_cents=payout.wire_cents,
+        status=str(payout.status),
+        attempts=last.number if last is not None else 0,
+        originator_conversation_id=last.id if last is not None else None,
+        conversation_id=last.conversation_id if last is not None else None,
+        receipt=last.receipt if last is not None else None,
+        failure_code=payout.failure_code,
+        failure_reason=payout.failure_reason,
+        not_before=payout.not_before,
+        updated_at=payout.updated_at,
+    )
+
+
+def _attempt_facts(attempt: Attempt) -> AttemptFacts:
+    return AttemptFacts(
+        originator_conversation_id=attempt.id,
+        number=attempt.number,
+        status=str(attempt.status),
+        phone=mask(attempt.phone),
+        wire_cents=attempt.wire_cents,
+        sends=attempt.sends,
+        sent_at=attempt.sent_at,
+        status_at=attempt.status_at,
+        conversation_id=attempt.conversation_id,
+        receipt=attempt.receipt,
+        result_code=attempt.result_code,
+        result_text=attempt.result_text,
+        evidence=attempt.evidence,
+    )
+
+
+def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[str]:
+    """Every entry of a payout, a line each, as the books have them."""
+    keys = journal.keys_of(payout.id, {attempt.id: attempt.sends for attempt in tries})
+    found = {entry.id: entry for entry in session.exec(select(EntryRow).where(col(EntryRow.key).in_(keys)))}
+    lines = select(PostingRow).where(col(PostingRow.entry_id).in_(found))
+    said: dict[int, list[str]] = {}
+    for line in session.exec(lines.order_by(col(PostingRow.entry_id), col(PostingRow.line))):
+        account = f"{line.account} {line.owner}".strip()
+        said.setdefault(line.entry_id, []).append(f"{account} {line.amount_cents:+d}")
+    return [f"{found[number].key}: {', '.join(parts)}" for number, parts in said.items()]
+
+
+def _moments(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[Moment]:
+    moments = [Moment(payout.created_at, f"owed: {payout.kind} leg {payout.leg}")]
+    for attempt in tries:
+        moments.append(Moment(attempt.sent_at, f"sent as {attempt.id} to {mask(attempt.phone)}"))
+        moments += [
+            Moment(callback.received_at, f"callback {callback.id} ({callback.route}): {_verdict(callback)}")
+            for callback in callbacks.list_of(session, attempt.id)
+        ]
+        if attempt.status_at != attempt.sent_at:
+            why = f" ({attempt.result_code} {attempt.result_text or ''})".rstrip() if attempt.result_code else ""
+            moments.append(Moment(attempt.status_at, f"{attempt.status}{why}"))
+    acts = select(Event).where(col(Event.subject) == payout.id).order_by(col(Event.id))
+    moments += [
+        Moment(event.at, f"{event.action} by {event.actor}" + (f": {event.reason}" if event.reason else ""))
+        for event in session.exec(acts)
+    ]
+    return sorted(moments, key=lambda moment: moment.at)
+
+
+def _verdict(callback: Callback) -> str:
+    if callback.verdict is None:
+        return "stored, not applied yet"
+    return f"{callback.verdict}, {callback.detail}" if callback.detail else callback.verdict
