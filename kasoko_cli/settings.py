@@ -6,7 +6,6 @@ dump or error of what is here.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,18 +28,14 @@ from pydantic import (
     model_validator,
 )
 
+from kasoko_cli.daraja.links import base_of, is_loopback
+from kasoko_cli.daraja.messages import FORBIDDEN_URL_WORDS
 from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding
 from kasoko_cli.errors import ConfigurationError
 
 #: Daraja's two environments. Source: Daraja portal, "Getting Started".
 SANDBOX_URL = "https://sandbox.safaricom.co.ke"
 PRODUCTION_URL = "https://api.safaricom.co.ke"
-
-#: Words that Daraja refuses anywhere in a callback URL, in any case. Source: Daraja portal, B2C page.
-FORBIDDEN_IN_CALLBACK = ("mpesa", "m-pesa", "safaricom", "exe", "exec", "cmd", "sql", "query")
-
-#: The path that older deployments carry in MPESA_CALLBACK_URL; our own paths are added after it is taken off.
-OLD_CALLBACK_PATH = "/api/payments/b2c-callback"
 
 HIDDEN = "(hidden)"
 NOT_SET = "(not set)"
@@ -78,15 +73,6 @@ def _percent(value: object) -> object:
     return percent
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _url(value: str) -> str:
     """An http(s) address without user, password, question mark or fragment; a closing slash is taken off."""
     try:
@@ -94,9 +80,11 @@ def _url(value: str) -> str:
         port_is_valid = parts.port is None or parts.port > 0
     except ValueError:
         raise ValueError("must be an address like https://pay.example.org") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_valid or re.search(r"[\s\\]", value):
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_valid:
         raise ValueError("must be an address like https://pay.example.org")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("must be an address of plain characters without spaces")
+    if parts.username or parts.password or "?" in value or "#" in value:
         raise ValueError("must be an address without user, password, question mark or fragment")
     return value.rstrip("/")
 
@@ -106,17 +94,18 @@ def _base_url(value: str) -> str:
         return value
     value = _url(value)
     parts = urlsplit(value)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("must begin with https:// (http:// is only for this machine, 127.0.0.1)")
     return value
 
 
 def _callback_url(value: str) -> str:
-    value = _url(value).removesuffix(OLD_CALLBACK_PATH)
-    found = [word for word in FORBIDDEN_IN_CALLBACK if word in value.lower()]
+    """Without our own path, which older deployments carry in MPESA_CALLBACK_URL."""
+    base = base_of(_url(value))
+    found = [word for word in FORBIDDEN_URL_WORDS if word in base.lower()]
     if found:
         raise ValueError(f"must not contain {found[0]!r}: Daraja refuses addresses with that word in them")
-    return value
+    return base
 
 
 def _plain_secret(value: SecretStr) -> SecretStr:
@@ -301,10 +290,8 @@ class PayoutSettings(Group):
     daily_kes: Annotated[Kes, Setting("The most one phone is sent in one Nairobi day.", unit="shillings")] = 500_000
     concurrency: Annotated[int, Field(ge=1, le=64), Setting("How many requests are out at once.", unit="requests")] = 4
     rate_per_second: Annotated[
-        float,
-        Field(gt=0, le=1000, allow_inf_nan=False),
-        Setting("How many payments are begun in a second.", unit="requests a second"),
-    ] = 5.0
+        int, Field(ge=1, le=1000), Setting("How many payments are begun in a second.", unit="requests a second")
+    ] = 5
     retry_schedule_seconds: Annotated[
         tuple[WaitSeconds, ...],
         Field(max_length=20),
@@ -457,7 +444,15 @@ class Config(Group):
         Raises:
             ConfigurationError: with all that is missing, by name.
         """
-        missing = [name for name in NEEDED_TO_PAY if self._value(name) is None]
+        self.require(*NEEDED_TO_PAY)
+
+    def require(self, *settings: str) -> None:
+        """Hold that these settings are set.
+
+        Raises:
+            ConfigurationError: with all of them that are not, by name.
+        """
+        missing = [name for name in settings if self._value(name) is None]
         if missing:
             raise _missing(missing)
 
@@ -513,8 +508,6 @@ def shown(value: object, about: Setting) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(str(item) for item in value) + "]"
-    if isinstance(value, float):
-        return f"{value:g}"
     text = mask_url(str(value))
     return text if len(text) <= 120 else text[:117] + "..."
 

@@ -23,6 +23,8 @@ ACCOUNT = {
     "MPESA_INITIATOR_NAME": "testapi",
     "MPESA_CALLBACK_URL": "https://pay.example.org",
 }
+NOT_PLAIN = "must be an address without user, password, question mark or fragment"
+NOT_ASCII = "must be an address of plain characters without spaces"
 EXAMPLE = Path(__file__).parents[1] / "kasoko.toml.example"
 
 
@@ -239,6 +241,8 @@ def test_a_misspelt_variable_is_warned_about(load: Callable[..., Config]) -> Non
             "daraja.callback_url = https://a.example/MPesa",
             "must not contain 'mpesa': Daraja refuses addresses with that word in them",
         ),
+        ("MPESA_CALLBACK_URL", "https://a.example/?", "daraja.callback_url = https://a.example/?", NOT_PLAIN),
+        ("MPESA_BASE_URL", "https://ünï.example", "daraja.base_url = https://ünï.example", NOT_ASCII),
         (
             "PAYOUT_PLATFORM_FEE_PCT",
             "5.001",

@@ -29,6 +29,7 @@ from kasoko_cli.errors import KasokoError
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.wiring import House
+    from kasoko_cli.operations.acts import Act
 
 P = ParamSpec("P")
 Body = Callable[Concatenate["Call", P], None]
@@ -75,6 +76,13 @@ class Call:
         for warning in house.config.warnings:
             render.warn(self, warning)
         return house
+
+    @property
+    def act(self) -> Act:
+        """Who does this and why, as operations write it down."""
+        from kasoko_cli.operations.acts import Act
+
+        return Act(self.actor, self.reason or "")
 
     def close(self) -> None:
         """Give back what this call opened; a house that was handed in stays open."""

@@ -15,6 +15,10 @@ from kasoko_cli.clock import Clock, NewId, random_id, system_clock
 from kasoko_cli.config import Config, load_config
 
 if TYPE_CHECKING:
+    from kasoko_cli.daraja.client import Account, DarajaClient
+    from kasoko_cli.daraja.links import Links
+    from kasoko_cli.operations.disburse import SendPolicy
+    from kasoko_cli.operations.receive import Trust
     from kasoko_cli.store.database import Database
 
 
@@ -47,7 +51,89 @@ class House:
 
         return open_database(self.config.database.url)
 
+    @functools.cached_property
+    def daraja(self) -> DarajaClient:
+        """M-Pesa, with the one access token that all processes share through the database.
+
+        Raises:
+            ConfigurationError: settings that paying needs are missing.
+        """
+        from kasoko_cli.daraja.client import DarajaClient
+        from kasoko_cli.operations.tokens import DatabaseShelf
+
+        account = self.daraja_account()
+        return DarajaClient(
+            account,
+            DatabaseShelf(self.db, self.clock, account, self.new_id()),
+            self.clock,
+            timeout_seconds=self.config.daraja.timeout_seconds,
+            total_seconds=self.config.daraja.total_seconds,
+        )
+
+    def daraja_account(self) -> Account:
+        """The app and the organisation that pays, with its secrets.
+
+        Raises:
+            ConfigurationError: settings that paying needs are missing.
+        """
+        from kasoko_cli.daraja.client import Account
+
+        self.config.require_daraja()
+        set_to = self.config.daraja
+        assert set_to.shortcode is not None
+        assert set_to.initiator_name is not None
+        assert set_to.consumer_key is not None
+        assert set_to.consumer_secret is not None
+        assert set_to.security_credential is not None
+        return Account(
+            base_url=set_to.base_url,
+            consumer_key=set_to.consumer_key.get_secret_value(),
+            consumer_secret=set_to.consumer_secret.get_secret_value(),
+            shortcode=set_to.shortcode,
+            initiator_name=set_to.initiator_name,
+            security_credential=set_to.security_credential.get_secret_value(),
+            api=set_to.api,
+            command_id=set_to.command_id,
+        )
+
+    @functools.cached_property
+    def links(self) -> Links:
+        """The addresses that results come to: they can be made and read only with the callback key.
+
+        Raises:
+            ConfigurationError: the callback address or the key is not set.
+        """
+        from kasoko_cli.daraja.links import Links
+
+        self.config.require("daraja.callback_url", "listener.callback_key")
+        assert self.config.daraja.callback_url is not None
+        return Links(self.config.daraja.callback_url, self.config.listener.callback_key_bytes())
+
+    @property
+    def send_policy(self) -> SendPolicy:
+        """The limits of a run of payouts."""
+        from kasoko_cli.operations.disburse import SendPolicy
+
+        payout = self.config.payout
+        return SendPolicy(
+            daily_cents=payout.daily_cents,
+            concurrency=payout.concurrency,
+            rate_per_second=payout.rate_per_second,
+            schedule=payout.retry_schedule_seconds,
+            lease_seconds=payout.lease_seconds,
+            remarks=self.config.daraja.remarks,
+        )
+
+    @property
+    def trust(self) -> Trust:
+        """How much a callback is believed."""
+        from kasoko_cli.operations.receive import Trust
+
+        return Trust(success_without_ack=self.config.listener.believe_success_without_ack)
+
     def close(self) -> None:
         """Give back what was opened."""
+        if "daraja" in self.__dict__:
+            self.daraja.close()
         if "db" in self.__dict__:
             self.db.close()
