@@ -156,6 +156,7 @@ ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
     },
     _A.REJECTED: {
         _A.INTENT: "the same instruction sent again under the same id: M-Pesa certainly never took it",
+        _A.SUCCEEDED: "M-Pesa had taken it after all and paid: an incident, never silent",
     },
     _A.UNKNOWN: {
         _A.SUCCEEDED: "a late result, a status answer, a statement or two people say that it was paid",
@@ -173,12 +174,12 @@ ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
 #: An attempt that may still move money. A payout has at most one.
 LIVE: frozenset[AttemptStatus] = frozenset({_A.INTENT, _A.ACCEPTED, _A.UNKNOWN})
 
-#: The three groups that reports show. Each state is in exactly one, so the groups add up to the total.
-#: CANCELED counts as failed: it ended, and nobody was paid.
+#: The three groups that reports show. Each state of what is owed is in exactly one, so the groups add up
+#: to the total. CANCELED is in none: its settlement was reversed, so it is owed no longer.
 GROUPS: Mapping[str, frozenset[PayoutStatus]] = {
     "pending": frozenset({_P.AWAITING_APPROVAL, _P.HELD, _P.PENDING, _P.SENDING, _P.SENT, _P.UNKNOWN}),
     "completed": frozenset({_P.COMPLETED, _P.WALLET}),
-    "failed": frozenset({_P.FAILED, _P.RETURNED, _P.CANCELED}),
+    "failed": frozenset({_P.FAILED, _P.RETURNED}),
 }
 
 #: Seconds to wait after the first, second, ... try that M-Pesa certainly did not take: the operator's schedule.
