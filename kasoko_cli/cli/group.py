@@ -145,18 +145,19 @@ class Root(Group):
         words = list(sys.argv[1:] if args is None else args)
         try:
             code = super().main(words, **{**extra, "standalone_mode": False})
-            sys.stdout.flush()
         except typer.TyperException as error:
-            told_as_json = "--json" in words
-            render.error(
-                _usage_message(error), _usage_hint(error), kind="usage", exit_code=error.exit_code, json=told_as_json
-            )
             code = error.exit_code
+            hint = _where_to_read(error)
+            # The options were not understood, so there is no Call that could say how to answer.
+            render.error(error.format_message(), hint, kind="usage", exit_code=code, json="--json" in words)
         except typer.Abort:
             code = INTERRUPTED
+        code = code if isinstance(code, int) else 0
+        try:
+            sys.stdout.flush()
         except BrokenPipeError:
-            code = _nobody_reads()
-        sys.exit(code if isinstance(code, int) else 0)
+            code = max(code, _nobody_reads())
+        sys.exit(code)
 
 
 class Commands(typer.Typer):
@@ -318,11 +319,7 @@ def _nobody_reads() -> int:
     return 1
 
 
-def _usage_message(error: typer.TyperException) -> str:
-    return error.format_message()
-
-
-def _usage_hint(error: typer.TyperException) -> str:
-    """Where to read how it is used; Typer's own errors know which command it was."""
+def _where_to_read(error: typer.TyperException) -> str:
+    """The help text that would have helped; Typer's own errors know which command it was."""
     ctx = getattr(error, "ctx", None)
     return f"Read how it is used: {ctx.command_path if ctx else 'kasoko'} --help"

@@ -222,6 +222,15 @@ def cell(value: object) -> str:
     return clean(str(plain(value)))
 
 
+def kes(cents: int | None) -> str:
+    """An amount for people: `1,234.50`; a dash where there is none."""
+    if cents is None:
+        return "-"
+    from kasoko_cli.domain.money import format_kes
+
+    return format_kes(cents)
+
+
 def clean(text: str, *, lines: bool = False) -> str:
     """The text with every control, bidirectional and surrogate character shown as `\\x1b`, `\\u202e` and the like.
 

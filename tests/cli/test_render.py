@@ -155,3 +155,7 @@ def test_progress_on_a_terminal_counts(kasoko_on_a_terminal: Callable[..., tuple
 )
 def test_clean_shows_what_a_terminal_would_obey(text: str, shown: str) -> None:
     assert render.clean(text) == shown
+
+
+def test_an_amount_is_shown_in_shillings_and_an_absent_one_as_a_dash() -> None:
+    assert (render.kes(123_450), render.kes(None)) == ("1,234.50", "-")
