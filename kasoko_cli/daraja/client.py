@@ -34,6 +34,8 @@ from kasoko_cli.errors import ConfigurationError, NotSent
 KEPT_CHARACTERS: Final = 4_000
 #: How much of M-Pesa's text an answer carries.
 TEXT_CHARACTERS: Final = 500
+#: How much of an error code; real ones have a dozen characters.
+CODE_CHARACTERS: Final = 64
 #: The wait before the same id goes again: half a second, then double, up to this.
 LONGEST_WAIT_SECONDS: Final = 8.0
 #: How often to look whether another process has fetched the token.
@@ -173,7 +175,7 @@ class DarajaClient:
         token = self._token(None, log, Deadline(self.total_seconds))
         if isinstance(token, Token):
             return tuple(log)
-        said = f" It said: {self._clean(token.text)}" if token.text else ""
+        said = f' It said: "{self._clean(token.text)}".' if token.text else ""
         if token.verdict is Verdict.ACCOUNT:
             raise ConfigurationError(
                 f"M-Pesa at {self.account.host} gives no access token: {token.meaning} ({token.code}).{said}",
@@ -295,7 +297,7 @@ class DarajaClient:
         return Answer(
             verdict=answer.verdict,
             http_status=log[-1].http_status if log else None,
-            code=answer.code,
+            code=self._clean(answer.code)[:CODE_CHARACTERS],
             text=self._clean(answer.text or answer.meaning),
             meaning=answer.meaning,
             advice=answer.advice,
@@ -313,7 +315,8 @@ class DarajaClient:
         while True:
             token = self._token(refused, log, deadline)
             if not isinstance(token, Token):
-                return SortedAnswer(token.verdict, token.code, token.text, token.meaning, token.advice)
+                meaning = f"no access token: {token.meaning}"
+                return SortedAnswer(token.verdict, token.code, token.text, meaning, token.advice)
             answer = self._post(kind, path, content, token, log, deadline)
             if not answer.token_refused:
                 return answer
@@ -428,8 +431,8 @@ class DarajaClient:
                 latency_ms=came.latency_ms,
                 http_status=came.http_status,
                 outcome=self._clean(outcome),
-                request=self._safe(request)[:KEPT_CHARACTERS],
-                response=self._safe(body)[:KEPT_CHARACTERS],
+                request=_storable(self._safe(request)),
+                response=_storable(self._safe(body)),
             )
         )
 
@@ -454,6 +457,11 @@ class DarajaClient:
         return "".join(character for character in line if character.isprintable())[:TEXT_CHARACTERS]
 
 
+def _storable(text: str) -> str:
+    """The first part of a text, without characters that a database refuses or a terminal obeys."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text[:KEPT_CHARACTERS])
+
+
 def _certainly_not_taken(answer: SortedAnswer) -> bool:
     return answer.verdict is Verdict.NOT_SENT
 
@@ -465,7 +473,7 @@ def _last_answer(state: RetryCallState) -> SortedAnswer:
 
 
 def _no_token(what: str) -> TokenAnswer:
-    return TokenAnswer(Verdict.NOT_SENT, "", what, f"no access token: {what}", _NOTHING_SENT)
+    return TokenAnswer(Verdict.NOT_SENT, "", "", what, _NOTHING_SENT)
 
 
 def _check_base_url(base_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -56,6 +57,8 @@ class Server:
             proxy_headers=False,
             timeout_graceful_shutdown=int(drain_seconds) or 1,
         )
+        # A request line holds the mark of a callback URL: whatever handlers there are, it is not logged.
+        logging.getLogger("uvicorn.access").disabled = True
         self._server = uvicorn.Server(config)
         self._thread: threading.Thread | None = None
 

@@ -1,0 +1,314 @@
+"""The listener over a real server and a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from kasoko_cli.daraja.links import Kind, Links
+from kasoko_cli.daraja.listener import Delivery, listener_app
+from kasoko_cli.daraja.serve import Server
+from kasoko_cli.errors import ConfigurationError
+
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+LINKS = Links("https://pay.example.org", b"0123456789abcdef0123456789abcdef")
+ID = "ks-" + "0af1" * 8
+CREDENTIAL = "aB3+/" * 68 + "dE=="
+
+
+class Store:
+    """Keeps what it is given, or breaks, or takes its time."""
+
+    def __init__(self) -> None:
+        self.kept: list[Delivery] = []
+        self.error: Exception | None = None
+        self.wait_seconds = 0.0
+
+    async def take(self, delivery: Delivery) -> None:
+        await asyncio.sleep(self.wait_seconds)
+        if self.error is not None:
+            raise self.error
+        self.kept.append(delivery)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def server(store: Store) -> Iterator[Server]:
+    app = listener_app(store.take, LINKS, clock=lambda: NOW, max_body=1000, body_seconds=0.5)
+    with Server(app) as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+        yield client
+
+
+def path_of(url: str) -> str:
+    return urlsplit(url).path
+
+
+RESULT_PATH = path_of(LINKS.result_url(ID))
+
+
+def test_a_signed_result_is_stored_and_then_accepted(http: httpx.Client, store: Store) -> None:
+    answer = http.post(RESULT_PATH, content=b'{"Result":{}}')
+    assert answer.status_code == 200
+    assert answer.content == b'{"ResultCode":0,"ResultDesc":"Accepted"}'
+    assert answer.headers["content-type"] == "application/json"
+    (kept,) = store.kept
+    assert kept == Delivery(Kind.RESULT, ID, True, "127.0.0.1", NOW, b'{"Result":{}}')
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        (LINKS.result_url(ID), Kind.RESULT),
+        (LINKS.timeout_url(ID), Kind.TIMEOUT),
+        (LINKS.status_url(ID), Kind.STATUS),
+        (LINKS.status_timeout_url(ID), Kind.STATUS_TIMEOUT),
+        (LINKS.balance_url(ID), Kind.BALANCE),
+        (LINKS.balance_timeout_url(ID), Kind.BALANCE_TIMEOUT),
+    ],
+)
+def test_each_kind_of_callback_arrives_as_its_kind(http: httpx.Client, store: Store, url: str, kind: Kind) -> None:
+    assert http.post(path_of(url), content=b"x").status_code == 200
+    assert [(each.kind, each.subject_id, each.signed) for each in store.kept] == [(kind, ID, True)]
+
+
+@pytest.mark.parametrize("path", ["/api/payments/b2c-callback/", "/api/payments/b2c-callback"])
+def test_the_plain_path_is_kept_as_a_hint(http: httpx.Client, store: Store, path: str) -> None:
+    assert http.post(path, content=b"x").status_code == 200
+    assert [(each.subject_id, each.signed) for each in store.kept] == [("", False)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api/payments/",
+        "/api/payments/b2c-callback/" + ID,
+        RESULT_PATH[:-1],
+        RESULT_PATH + "0",
+        RESULT_PATH.replace("b2c-callback", "b2c-timeout"),
+        RESULT_PATH.replace(ID, "ks-" + "0af2" * 8),
+        RESULT_PATH.replace("b2c-callback", "b2c%2Dcallback") + "%00",
+        "/api/payments/b2c-timeout/",
+        "/api/payments/b2c-callback/" + ID + "/",
+        "/..%2f" + RESULT_PATH,
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT"])
+def test_every_miss_is_the_same_404(http: httpx.Client, store: Store, path: str, method: str) -> None:
+    answer = http.request(method, path, content=b"x")
+    assert answer.status_code == 404
+    assert answer.content == b'{"error":"not found"}'
+    assert store.kept == []
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
+@pytest.mark.parametrize("path", [RESULT_PATH, "/api/payments/b2c-callback/"])
+def test_another_method_is_told_which_one(http: httpx.Client, store: Store, method: str, path: str) -> None:
+    answer = http.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert store.kept == []
+
+
+def test_the_listener_says_that_it_lives(http: httpx.Client) -> None:
+    assert http.get("/healthz").json() == {"status": "ok"}
+    assert http.head("/healthz").status_code == 200
+    assert http.post("/healthz").headers["allow"] == "GET, HEAD"
+
+
+def test_what_cannot_be_stored_is_not_accepted(
+    http: httpx.Client, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.error = RuntimeError('disk full while writing {"PartyB": "254712345678"}')
+    answer = http.post(RESULT_PATH, content=b'{"PartyB": "254712345678"}')
+    assert answer.status_code == 503
+    assert b"Accepted" not in answer.content
+    assert [record.getMessage() for record in caplog.records] == [
+        f"A callback (b2c-callback {ID}) could not be stored, and M-Pesa was told so: RuntimeError"
+    ]
+    assert "254712345678" not in caplog.text
+    store.error = None
+    assert http.post(RESULT_PATH, content=b"again").status_code == 200
+
+
+def test_the_answer_waits_until_it_is_stored(http: httpx.Client, store: Store) -> None:
+    store.wait_seconds = 0.3
+    started = time.monotonic()
+    http.post(RESULT_PATH, content=b"x")
+    assert time.monotonic() - started >= 0.3
+    assert len(store.kept) == 1
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+def test_a_body_that_is_too_long_is_refused(http: httpx.Client, store: Store, chunked: bool) -> None:
+    body = b"x" * 1001
+    answer = http.post(RESULT_PATH, content=iter([body[:600], body[600:]]) if chunked else body)
+    assert answer.status_code == 413
+    assert store.kept == []
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+def test_a_body_of_just_the_limit_is_taken(http: httpx.Client, store: Store, chunked: bool) -> None:
+    body = b"x " * 500
+    answer = http.post(RESULT_PATH, content=iter([body[:600], body[600:]]) if chunked else body)
+    assert answer.status_code == 200
+    assert store.kept[0].body == body
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\x00not json", b"[" * 900])
+def test_any_body_is_evidence_and_kept_byte_for_byte(http: httpx.Client, store: Store, body: bytes) -> None:
+    assert http.post(RESULT_PATH, content=body).status_code == 200
+    assert store.kept[0].body == body
+
+
+def test_a_credential_is_gone_before_the_body_is_handed_on(http: httpx.Client, store: Store) -> None:
+    """A queue timeout posts our own request back, credential and all."""
+    echo = {"OriginatorConversationID": ID, "SecurityCredential": CREDENTIAL, "Amount": 10}
+    assert http.post(path_of(LINKS.timeout_url(ID)), json=echo).status_code == 200
+    assert json.loads(store.kept[0].body) == echo | {"SecurityCredential": "[removed]"}
+    assert CREDENTIAL not in repr(store.kept[0])
+
+
+def test_a_body_is_not_in_the_repr_of_a_delivery(http: httpx.Client, store: Store) -> None:
+    http.post(RESULT_PATH, content=b"254712345678")
+    assert "254712345678" not in repr(store.kept[0])
+
+
+def test_a_forwarded_address_is_not_believed(http: httpx.Client, store: Store) -> None:
+    http.post(RESULT_PATH, content=b"x", headers={"X-Forwarded-For": "196.201.214.200", "Forwarded": "for=1.2.3.4"})
+    assert store.kept[0].source == "127.0.0.1"
+
+
+def raw_request(server: Server, data: bytes, *, wait_seconds: float = 5.0) -> bytes:
+    """Send bytes as they are and read until the other side closes or falls silent."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=wait_seconds) as connection:
+        connection.sendall(data)
+        answer = b""
+        try:
+            while chunk := connection.recv(65_536):
+                answer += chunk
+        except OSError:
+            pass
+        return answer
+
+
+def test_a_body_that_never_comes_is_given_up(server: Server, store: Store) -> None:
+    head = f"POST {RESULT_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"
+    started = time.monotonic()
+    answer = raw_request(server, head.encode())
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - started < 3
+    assert store.kept == []
+
+
+def test_the_mark_is_checked_before_the_body_is_waited_for(server: Server) -> None:
+    head = f"POST {RESULT_PATH[:-1]} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
+    started = time.monotonic()
+    answer = raw_request(server, head.encode(), wait_seconds=0.4)
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert time.monotonic() - started < 0.45
+
+
+def test_a_declared_length_past_the_limit_is_refused_before_the_body_comes(server: Server, store: Store) -> None:
+    head = f"POST {RESULT_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
+    assert raw_request(server, head.encode(), wait_seconds=0.4).startswith(b"HTTP/1.1 413")
+    assert store.kept == []
+
+
+def test_half_a_body_is_no_evidence(server: Server, store: Store) -> None:
+    head = f"POST {RESULT_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(head.encode())
+    time.sleep(0.2)
+    assert store.kept == []
+
+
+def test_what_is_no_http_hurts_nobody(server: Server, store: Store, http: httpx.Client) -> None:
+    raw_request(server, b"\x16\x03\x01\x00\xa5 not http\r\n\r\n", wait_seconds=0.5)
+    assert http.post(RESULT_PATH, content=b"x").status_code == 200
+
+
+def test_many_results_at_once_are_all_stored(server: Server, store: Store) -> None:
+    def post(number: int) -> None:
+        with httpx.Client(trust_env=False) as client:
+            path = path_of(LINKS.result_url(f"ks-{number:032x}"))
+            assert client.post(server.url + path, content=str(number).encode()).status_code == 200
+
+    threads = [threading.Thread(target=post, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(each.subject_id for each in store.kept) == [f"ks-{number:032x}" for number in range(40)]
+
+
+def test_a_stopping_server_finishes_what_it_took(store: Store) -> None:
+    store.wait_seconds = 0.5
+    found: list[int] = []
+    server = Server(listener_app(store.take, LINKS))
+    server.start()
+    poster = threading.Thread(
+        target=lambda: found.append(httpx.post(server.url + RESULT_PATH, content=b"x", trust_env=False).status_code)
+    )
+    poster.start()
+    time.sleep(0.2)
+    server.stop()
+    poster.join()
+    assert found == [200]
+    assert len(store.kept) == 1
+
+
+def test_a_port_that_is_taken_is_an_error_of_the_command() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError) as refused:
+            Server(listener_app(Store().take, LINKS), port=port)
+    assert str(refused.value) == f"Cannot listen on 127.0.0.1:{port}: Address already in use."
+    assert refused.value.hint == "Another process may have this port: choose one with --port, or stop the other."
+
+
+def test_no_request_is_logged_with_its_mark(http: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    """The last part of a callback URL lets whoever reads it post as M-Pesa."""
+    caplog.set_level(logging.DEBUG, logger="uvicorn")
+    caplog.set_level(logging.DEBUG, logger="kasoko_cli")
+    http.post(RESULT_PATH, content=b"x")
+    mark = RESULT_PATH.rsplit("/", 1)[1]
+    ours = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
+    assert all(mark not in record.getMessage() for record in ours)
+
+
+def test_what_is_no_request_is_left_alone() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("nothing is read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def offer() -> None:
+        await listener_app(Store().take, LINKS)({"type": "websocket", "path": RESULT_PATH}, receive, send)
+
+    asyncio.run(offer())
+    assert sent == []
