@@ -45,6 +45,16 @@ class Inbox:
         """What is under `Result` in each body, once there are so many."""
         return [body["Result"] for body in self.wait(count)]
 
+    def results_on(self, path: str, count: int) -> list[dict[str, Any]]:
+        """What is under `Result` in each body that came to this path, once there are so many."""
+
+        def found() -> list[bytes]:
+            return [body for to, _, body in self.posts if to == path]
+
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(found()) >= count, timeout=10), f"nothing came to {path}"
+            return [json.loads(body)["Result"] for body in found()]
+
 
 @dataclass
 class Desk:
@@ -132,12 +142,12 @@ class Desk:
         """Who was really paid: phone and cents, in order."""
         return [(one["phone"], one["amount_cents"]) for one in self.ledger()["payments"]]
 
-    def settled(self, count: int) -> None:
-        """Return once the simulator has had so many posts answered."""
+    def all_posted(self) -> None:
+        """Return once the simulator owes nobody a result."""
         deadline = time.monotonic() + 10
-        while self.ledger()["results_posted"] < count:
-            assert time.monotonic() < deadline, "the results did not come"
-            time.sleep(0.01)
+        while self.ledger()["results_owed"]:
+            assert time.monotonic() < deadline, "results are still owed"
+            time.sleep(0.005)
 
 
 @contextlib.contextmanager

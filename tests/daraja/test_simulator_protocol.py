@@ -608,7 +608,7 @@ def test_a_public_result_url_can_be_mapped_to_loopback() -> None:
 def test_a_result_that_nobody_takes_is_dropped_and_the_money_stays_moved(desk: Desk) -> None:
     desk.pay(ResultURL="http://127.0.0.1:9/nobody")
     desk.pay()
-    desk.settled(1)
+    desk.all_posted()
     ledger = desk.ledger()
     assert (len(ledger["payments"]), ledger["results_posted"]) == (2, 1)
 

@@ -66,7 +66,11 @@ class Simulator:
 
     def ledger(self) -> dict[str, object]:
         """The money that really moved, as `GET /_ledger` serves it."""
-        return {**self.gateway.ledger(), "results_posted": self._posted_before + self._postman.posted}
+        return {
+            **self.gateway.ledger(),
+            "results_posted": self._posted_before + self._postman.posted,
+            "results_owed": self._postman.owed,
+        }
 
     # --- Running -----------------------------------------------------------------------------------------------------
 

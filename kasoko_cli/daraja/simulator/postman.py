@@ -42,11 +42,17 @@ class Postman:
         self._carriers: set[asyncio.Task[None]] = set()
         self._idle: dict[tuple[str, int, bool], list[_Connection]] = {}
         self._is_closed = False
+        self._carried = 0
         #: Notices that somebody answered, whatever they answered; and those that nobody did.
         self.posted = 0
         self.undelivered = 0
         #: Notices that were still owed when the simulator stopped.
         self.dropped = 0
+
+    @property
+    def owed(self) -> int:
+        """How many notices wait for their time, for a carrier or for an answer."""
+        return len(self._timers) + len(self._due) + self._carried
 
     def hand_in(self, notice: Notice) -> None:
         """Post this when its time has come."""
@@ -100,6 +106,13 @@ class Postman:
             await self._deliver(self._due.popleft())
 
     async def _deliver(self, notice: Notice) -> None:
+        self._carried += 1
+        try:
+            await self._try(notice)
+        finally:
+            self._carried -= 1
+
+    async def _try(self, notice: Notice) -> None:
         for _ in range(self._tries):
             try:
                 async with asyncio.timeout(self._timeout_seconds):
