@@ -11,7 +11,6 @@ import base64
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,6 +29,11 @@ from kasoko_cli.daraja.messages import Json
 from kasoko_cli.daraja.wire import Broken, Deadline, Reply, Wire
 from kasoko_cli.errors import ConfigurationError, NotSent
 
+#: Safaricom's addresses by environment. Source: Daraja portal, "Going live".
+BASE_URLS: Final[Mapping[str, str]] = {
+    "sandbox": "https://sandbox.safaricom.co.ke",
+    "production": "https://api.safaricom.co.ke",
+}
 #: How much of a body is kept with an exchange.
 KEPT_CHARACTERS: Final = 4_000
 #: How much of M-Pesa's text an answer carries.
@@ -155,7 +159,7 @@ class DarajaClient:
         self._sleep = sleep
         self._refreshing = threading.Lock()
         #: Tokens that were used lately: M-Pesa repeats them in its error texts.
-        self._seen_tokens: deque[str] = deque(maxlen=4)
+        self._seen_tokens: tuple[str, ...] = ()
         self._wire = Wire(account.base_url, timeout_seconds=timeout_seconds, transport=transport)
 
     def close(self) -> None:
@@ -362,24 +366,32 @@ class DarajaClient:
         One thread here fetches while the others wait for it; one process of all that share the shelf
         fetches while the others go on with the old token as long as it lives.
         """
+        shared = self._usable(self._shelf.current(), refused)
+        if shared is not None and shared.is_fresh(self._clock()):
+            return shared
         if not self._refreshing.acquire(timeout=max(0.001, deadline.remaining())):
             return _no_token("another thread took too long to fetch one")
         try:
             while True:
                 now = self._clock()
                 token = self._shelf.current()
-                usable = token is not None and (refused is None or token.value != refused.value)
-                if token is not None and usable and token.is_fresh(now):
-                    return token
+                usable = self._usable(token, refused)
+                if usable is not None and usable.is_fresh(now):
+                    return usable
                 if self._shelf.claim_refresh(token):
                     return self._fetch_token(log, deadline)
-                if token is not None and usable and token.fetched_at <= now < token.expires_at:
-                    return token
+                if usable is not None and usable.fetched_at <= now < usable.expires_at:
+                    return usable
                 if deadline.remaining() <= _TOKEN_POLL_SECONDS:
                     return _no_token("another process took too long to fetch one")
                 time.sleep(_TOKEN_POLL_SECONDS)
         finally:
             self._refreshing.release()
+
+    @staticmethod
+    def _usable(token: Token | None, refused: Token | None) -> Token | None:
+        """The token, unless it is the one that M-Pesa has just refused."""
+        return None if token is None or (refused is not None and token.value == refused.value) else token
 
     def _fetch_token(self, log: list[Exchange], deadline: Deadline) -> Token | TokenAnswer:
         """Fetch a token under a claim, which ends here whatever happens."""
@@ -438,13 +450,13 @@ class DarajaClient:
 
     def _remember(self, token: Token) -> None:
         if token.value not in self._seen_tokens:
-            self._seen_tokens.append(token.value)
+            self._seen_tokens = (*self._seen_tokens[-3:], token.value)
 
     def _safe(self, text: str) -> str:
         """Text without secrets: ours by value, wherever they stand, and others by their looks."""
         account = self.account
         known = [account.security_credential, account.consumer_secret, account.consumer_key]
-        known += tuple(self._seen_tokens)
+        known += self._seen_tokens
         for secret in known:
             # A value of a few characters is no secret, and would blot out half of the text.
             if len(secret) >= 4:
@@ -493,10 +505,3 @@ def _check_base_url(base_url: str) -> None:
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname)):
         return
     raise ConfigurationError(f"MPESA_BASE_URL would send secrets without TLS to {parts.hostname}.", hint=hint)
-
-
-#: Safaricom's addresses by environment. Source: Daraja portal, "Going live".
-BASE_URLS: Final[Mapping[str, str]] = {
-    "sandbox": "https://sandbox.safaricom.co.ke",
-    "production": "https://api.safaricom.co.ke",
-}

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
@@ -25,13 +25,22 @@ class Server:
     """One uvicorn server on a socket that is bound when this object is made.
 
     Port 0 takes any free port; `url` says which. The socket is bound before the server runs, so
-    that "address in use" is an error of the command and not a line in a log.
+    that "address in use" is an error of the command and not a line in a log. `http` is the parser:
+    httptools if it is installed, else h11.
 
     Raises:
         ConfigurationError: the address cannot be bound.
     """
 
-    def __init__(self, app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0, drain_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        app: AsgiApp,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        drain_seconds: float = 5.0,
+        http: Literal["auto", "h11", "httptools"] = "auto",
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # The protocol is named since asyncio switches Nagle's delay off only where it stands: 40 ms an answer.
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -49,6 +58,7 @@ class Server:
         config = uvicorn.Config(
             app,
             lifespan="off",
+            http=http,
             ws="none",
             access_log=False,
             log_config=None,

@@ -31,6 +31,9 @@ class Store:
     """Keeps what it is given, or breaks, or takes its time."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
         self.kept: list[Delivery] = []
         self.error: Exception | None = None
         self.wait_seconds = 0.0
@@ -42,16 +45,26 @@ class Store:
         self.kept.append(delivery)
 
 
-@pytest.fixture
-def store() -> Store:
-    return Store()
-
-
-@pytest.fixture
-def server(store: Store) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["h11", "httptools"])
+def house(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Store]]:
+    """One server under each parser: h11 is always there, httptools only with the extra."""
+    if request.param == "httptools":
+        pytest.importorskip("httptools")
+    store = Store()
     app = listener_app(store.take, LINKS, clock=lambda: NOW, max_body=1000, body_seconds=0.5)
-    with Server(app) as running:
-        yield running
+    with Server(app, http=request.param) as running:
+        yield running, store
+
+
+@pytest.fixture
+def store(house: tuple[Server, Store]) -> Store:
+    house[1].clear()
+    return house[1]
+
+
+@pytest.fixture
+def server(house: tuple[Server, Store], store: Store) -> Server:
+    return house[0]
 
 
 @pytest.fixture
@@ -263,7 +276,8 @@ def test_many_results_at_once_are_all_stored(server: Server, store: Store) -> No
     assert sorted(each.subject_id for each in store.kept) == [f"ks-{number:032x}" for number in range(40)]
 
 
-def test_a_stopping_server_finishes_what_it_took(store: Store) -> None:
+def test_a_stopping_server_finishes_what_it_took() -> None:
+    store = Store()
     store.wait_seconds = 0.5
     found: list[int] = []
     server = Server(listener_app(store.take, LINKS))
