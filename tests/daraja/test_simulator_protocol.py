@@ -610,7 +610,7 @@ def test_a_result_that_nobody_takes_is_dropped_and_the_money_stays_moved(desk: D
     desk.pay()
     desk.all_posted()
     ledger = desk.ledger()
-    assert (len(ledger["payments"]), ledger["results_posted"]) == (2, 1)
+    assert (len(ledger["payments"]), ledger["results_posted"], ledger["results_undelivered"]) == (2, 1, 1)
 
 
 def test_results_still_owed_at_the_stop_are_dropped_and_a_restart_remembers_everything() -> None:
@@ -625,7 +625,7 @@ def test_results_still_owed_at_the_stop_are_dropped_and_a_restart_remembers_ever
         ledger = simulator.ledger()
         assert isinstance(ledger["payments"], list)
         assert [one["originator_conversation_id"] for one in ledger["payments"]] == ["ks-test-1", "ks-test-2"]
-        assert ledger["results_posted"] == 0
+        assert (ledger["results_posted"], ledger["results_dropped"], ledger["results_owed"]) == (0, 2, 0)
         assert other.inbox.posts == []
 
 

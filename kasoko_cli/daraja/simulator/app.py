@@ -33,7 +33,7 @@ from kasoko_cli.daraja.simulator.answers import JSON, Manner, Reply
 from kasoko_cli.daraja.simulator.checks import MAX_BODY_BYTES
 from kasoko_cli.daraja.simulator.gateway import Gateway, Request
 from kasoko_cli.daraja.simulator.people import PEOPLE
-from kasoko_cli.daraja.simulator.postman import Postman
+from kasoko_cli.daraja.simulator.postman import Postman, Tally
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Endpoint, Fault, Rule
 from kasoko_cli.daraja.simulator.settings import SimulatorSettings
 
@@ -50,10 +50,10 @@ class Simulator:
     def __init__(self, settings: SimulatorSettings | None = None, clock: Clock = system_clock) -> None:
         self.settings = settings or SimulatorSettings()
         self.gateway = Gateway(self.settings, clock)
+        self._tally = Tally()
         self._postman = self._new_postman()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
-        self._posted_before = 0
 
     @property
     def certificate_pem(self) -> str:
@@ -68,7 +68,9 @@ class Simulator:
         """The money that really moved, as `GET /_ledger` serves it."""
         return {
             **self.gateway.ledger(),
-            "results_posted": self._posted_before + self._postman.posted,
+            "results_posted": self._tally.posted,
+            "results_undelivered": self._tally.undelivered,
+            "results_dropped": self._tally.dropped,
             "results_owed": self._postman.owed,
         }
 
@@ -81,7 +83,6 @@ class Simulator:
             ConfigurationError: the address cannot be bound.
         """
         server = Server(self.app, host=host, port=port)
-        self._posted_before += self._postman.posted
         self._postman = self._new_postman()
         server.start()
         return Running(self, server)
@@ -104,6 +105,7 @@ class Simulator:
 
     def _new_postman(self) -> Postman:
         return Postman(
+            self._tally,
             callback_map=self.settings.callback_map,
             timeout_seconds=self.settings.post_timeout_seconds,
             tries=self.settings.post_tries,

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,13 +28,28 @@ _MAX_ANSWER_BYTES: Final = 65_536
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter, float]
 
 
+@dataclass
+class Tally:
+    """What became of the notices, over every start of one simulator."""
+
+    #: Somebody answered, whatever they answered.
+    posted: int = 0
+    #: Nobody answered.
+    undelivered: int = 0
+    #: Still owed when the simulator stopped.
+    dropped: int = 0
+
+
 class Postman:
     """Posts each notice once (or `tries` times), a while after it was handed in.
 
-    Belongs to the event loop that first hands it something. Counts posts that got an HTTP answer.
+    Belongs to the event loop that first hands it something.
     """
 
-    def __init__(self, *, callback_map: tuple[tuple[str, str], ...], timeout_seconds: float, tries: int) -> None:
+    def __init__(
+        self, tally: Tally, *, callback_map: tuple[tuple[str, str], ...], timeout_seconds: float, tries: int
+    ) -> None:
+        self._tally = tally
         self._map = callback_map
         self._timeout_seconds = timeout_seconds
         self._tries = tries
@@ -43,11 +59,6 @@ class Postman:
         self._idle: dict[tuple[str, int, bool], list[_Connection]] = {}
         self._is_closed = False
         self._carried = 0
-        #: Notices that somebody answered, whatever they answered; and those that nobody did.
-        self.posted = 0
-        self.undelivered = 0
-        #: Notices that were still owed when the simulator stopped.
-        self.dropped = 0
 
     @property
     def owed(self) -> int:
@@ -57,7 +68,7 @@ class Postman:
     def hand_in(self, notice: Notice) -> None:
         """Post this when its time has come."""
         if self._is_closed:
-            self.dropped += 1
+            self._tally.dropped += 1
         elif notice.delay_seconds <= 0:
             self._is_due(notice)
         else:
@@ -73,14 +84,14 @@ class Postman:
     async def post_now(self, notice: Notice) -> None:
         """Post this and return when it was answered, or given up."""
         if self._is_closed:
-            self.dropped += 1
+            self._tally.dropped += 1
         else:
             await self._deliver(notice)
 
     async def close(self) -> None:
         """Drop what is still owed, and end what is on its way."""
         self._is_closed = True
-        self.dropped += len(self._timers) + len(self._due)
+        self._tally.dropped += len(self._timers) + len(self._due)
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -120,9 +131,9 @@ class Postman:
             except (OSError, TimeoutError, EOFError, ValueError, asyncio.LimitOverrunError):
                 answered = False
             if answered:
-                self.posted += 1
+                self._tally.posted += 1
                 return
-        self.undelivered += 1
+        self._tally.undelivered += 1
 
     async def _post(self, notice: Notice) -> bool:
         """Post once; whether an HTTP answer came, of any status."""
