@@ -807,6 +807,20 @@ def test_silence_ends_with_the_read_timeout() -> None:
         assert len(gateway.received) == 1
 
 
+def test_silence_ends_at_the_deadline_though_the_read_timeout_is_long() -> None:
+    with raw(lambda connection: time.sleep(1.5), timeout_seconds=30.0, total_seconds=0.4) as (client, _gateway):
+        started = time.monotonic()
+        assert pay(client).verdict is Verdict.UNKNOWN
+        assert time.monotonic() - started < 1.2
+
+
+def test_a_body_past_the_limit_is_read_no_further() -> None:
+    answer = pay(daraja(Gateway(httpx.Response(200, content=b" " * 300_000))))
+    assert answer.verdict is Verdict.UNKNOWN
+    assert answer.text == "the answer is too long"
+    assert answer.exchanges[-1].response == ""
+
+
 @pytest.mark.parametrize(
     "dripped",
     [
