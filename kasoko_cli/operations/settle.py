@@ -172,7 +172,7 @@ def _plan(session: Session, market: Market, limits: WireLimits) -> Plan:
         )
     number = markets.next_settlement_number(session, market.id)
     owed = list(_owed(division, limits))
-    plan_hash = _hash(market, number, rules, resolution, owed)
+    plan_hash = hash_plan(market.id, digest.hexdigest(), number, rules, resolution, owed)
     return Plan(market, number, rules, resolution, division, pools, count, digest.hexdigest(), owed, plan_hash)
 
 
@@ -190,10 +190,12 @@ def _leg(number: int, user_id: str, kind: PayoutKind, leg: int, part: Leg) -> Ow
     return Owed(number, user_id, kind, leg, part.amount_cents, part.wire_cents)
 
 
-def _hash(market: Market, number: int, rules: Rules, resolution: Resolution, owed: Iterable[Owed]) -> str:
-    """A digest of exactly this plan: who gets how much, by which rules."""
+def hash_plan(
+    market_id: str, bets_digest: str, number: int, rules: Rules, resolution: Resolution, owed: Iterable[Owed]
+) -> str:
+    """A digest of exactly this plan: who gets how much, by which rules and from which bets."""
     digest = hashlib.sha256()
-    head = [market.id, number, rules.digest(), market.bets_digest, resolution.as_dict()]
+    head = [market_id, number, rules.digest(), bets_digest, resolution.as_dict()]
     digest.update(json.dumps(head, sort_keys=True).encode())
     for line in owed:
         digest.update(f"\n{line.user_id}|{line.kind}|{line.leg}|{line.amount_cents}|{line.wire_cents}".encode())
@@ -205,7 +207,7 @@ def _write(session: Session, plan: Plan, now: datetime) -> None:
         Settlement(
             market_id=plan.market.id,
             number=plan.number,
-            **asdict(_figures(plan.division)),
+            **asdict(figures_by(plan.division)),
             bets=plan.bets,
             rules=json.dumps(plan.rules.as_dict(), sort_keys=True),
             resolution=json.dumps(plan.resolution.as_dict(), sort_keys=True),
@@ -258,7 +260,8 @@ def _post(session: Session, plan: Plan, now: datetime) -> None:
     book.post_many(session, small, at=now)
 
 
-def _figures(division: Division) -> SettlementFigures:
+def figures_by(division: Division) -> SettlementFigures:
+    """The figures of a division."""
     return SettlementFigures(
         gross_cents=division.gross_cents,
         fee_cents=division.fee_cents,
@@ -293,7 +296,7 @@ def _warnings(figures: SettlementFigures) -> list[str]:
 
 
 def _settled(session: Session, plan: Plan, *, settled_at: datetime | None, is_new: bool) -> Settled:
-    figures = _figures(plan.division)
+    figures = figures_by(plan.division)
     names = [outcome.name for outcome in markets.list_outcomes(session, plan.market.id)]
     small = [line for line in plan.owed if not line.wire_cents]
     return Settled(

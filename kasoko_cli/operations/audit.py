@@ -1,0 +1,192 @@
+"""Everything that must always hold, asked of the rows themselves, by name.
+
+The books, the payouts and the attempts say the same things in three ways, and the bets say them all
+over again. An audit reads one unchanging picture of the database and lets each of them contradict the
+others. It writes nothing, and it trusts no figure that can be worked out from older rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from kasoko_cli.operations import invariants, recompute
+from kasoko_cli.operations.invariants import Violation
+from kasoko_cli.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One sentence that must hold, and what speaks against it.
+
+    `violations` shows at most as many as were asked for; `count` is all of them. `hint` says what to
+    do about a violation, and is empty where there is none.
+    """
+
+    name: str
+    says: str
+    ok: bool
+    violations: list[Violation]
+    count: int
+    hint: str
+    took_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """Every check in its order; `ok` where all hold."""
+
+    ok: bool
+    checks: list[Check]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A check before it is made: `find` yields what speaks against it."""
+
+    name: str
+    says: str
+    find: Callable[[Session], Iterable[Violation]]
+    hint: str
+
+
+#: What to do where the books themselves were written wrongly: nothing here can repair them.
+_KEEP = (
+    "Send nothing more. Keep a copy of the database as it is, compare it with the last backup, and report this:"
+    " no command writes such rows."
+)
+_SHOW_PAYOUT = "Send nothing of it until a person has compared it with M-Pesa's statement: kasoko payout show PAYOUT"
+
+RULES = (
+    _Rule("entries-balance", "Each entry sums to zero.", invariants.unbalanced_entries, _KEEP),
+    _Rule("book-balances", "All postings together sum to zero.", invariants.unbalanced_book, _KEEP),
+    _Rule(
+        "available-not-negative",
+        "Nobody has less than nothing available.",
+        invariants.negative_wallets,
+        "Take no bet and pay nothing out of this wallet until it is explained: kasoko wallet show USER",
+    ),
+    _Rule(
+        "open-pools-equal-stakes",
+        "The pool of a market that is not settled holds exactly its stakes.",
+        invariants.pools_unlike_stakes,
+        "Do not settle this market. Compare its bets with those of your platform: kasoko bet list MARKET",
+    ),
+    _Rule(
+        "settled-markets-hold-nothing",
+        "A settled market has divided every cent that it held.",
+        invariants.pools_left_over,
+        "Send nothing more of this market, and look at how it was settled: kasoko status MARKET",
+    ),
+    _Rule(
+        "in-flight-equals-live-attempts",
+        "What is in flight is what the attempts whose fate is open were sent with, one by one.",
+        invariants.in_flight_unlike_attempts,
+        _SHOW_PAYOUT,
+    ),
+    _Rule(
+        "payouts-follow-their-attempts",
+        "A payout that is being sent, sent or unknown has one attempt in that state, and no other payout has one"
+        " unless it was paid by another.",
+        invariants.payouts_unlike_attempts,
+        _SHOW_PAYOUT,
+    ),
+    _Rule(
+        "win-credited-once",
+        "Each credit is the whole of one payout, to its own user.",
+        invariants.wrong_credits,
+        "Pay nothing out of this wallet until it is explained: kasoko wallet show USER",
+    ),
+    _Rule(
+        "completed-means-credited-and-delivered",
+        "A completed payout was credited and delivered exactly once, and no other has a delivery that stands.",
+        invariants.wrong_completions,
+        _SHOW_PAYOUT,
+    ),
+    _Rule(
+        "paid-attempts-are-booked-once",
+        "An attempt that M-Pesa paid is booked once, as delivered or as overpaid, and no other attempt is.",
+        invariants.wrong_deliveries,
+        _SHOW_PAYOUT,
+    ),
+    _Rule(
+        "new-attempt-has-dead-predecessor",
+        "A payout is tried under a new id only after the attempt before it ended without the money moving for good.",
+        invariants.attempts_too_many,
+        _SHOW_PAYOUT,
+    ),
+    _Rule(
+        "payable-equals-uncredited-payouts",
+        "What the books owe each user is the sum of the payouts that were not credited yet.",
+        invariants.payable_unlike_payouts,
+        "Send nothing to this user until it is explained: kasoko user show USER",
+    ),
+    _Rule(
+        "success-has-receipt-and-evidence",
+        "An attempt that was paid has a receipt, and its evidence is in this database.",
+        invariants.successes_without_proof,
+        _SHOW_PAYOUT,
+    ),
+    _Rule(
+        "wire-within-payout",
+        "No attempt was sent with more than its payout.",
+        invariants.wires_too_large,
+        _SHOW_PAYOUT,
+    ),
+    _Rule(
+        "reversal-negates-target",
+        "A reversal takes back exactly the entry that it names.",
+        invariants.wrong_reversals,
+        _KEEP,
+    ),
+    _Rule(
+        "closed-markets-keep-their-bets",
+        "The bets and rules of a closed market are those that stood at the close.",
+        recompute.changed_markets,
+        "Somebody edited the database by hand: restore those rows from a backup before this market is settled.",
+    ),
+    _Rule(
+        "settlements-recompute",
+        "Every settlement, worked out again from its bets, owes the same to the same people.",
+        recompute.changed_settlements,
+        "Send nothing more of this market. Somebody edited its rows by hand: restore them from a backup.",
+    ),
+)
+
+#: Asked for besides, since they read every movement of every wallet.
+DEEP_RULES = (
+    _Rule(
+        "wallets-recompute",
+        "What each wallet gave to bets and got back from them is what the bets themselves say.",
+        invariants.wallets_unlike_bets,
+        "Take no bet and pay nothing out of this wallet until it is explained: kasoko wallet show USER",
+    ),
+)
+
+
+def audit(db: Database, *, deep: bool = False, limit_per_check: int = 20) -> AuditReport:
+    """Make every check on one unchanging picture of the database; `deep` also works the wallets out again.
+
+    At most `limit_per_check` violations of each check are shown; all are counted.
+    """
+    with db.reading() as session:
+        checks = check_all(session, deep=deep, limit_per_check=limit_per_check)
+    return AuditReport(ok=all(check.ok for check in checks), checks=checks)
+
+
+def check_all(session: Session, *, deep: bool = False, limit_per_check: int = 20) -> list[Check]:
+    """Make every check in a transaction that is open already."""
+    return [_made(session, rule, limit_per_check) for rule in (*RULES, *(DEEP_RULES if deep else ()))]
+
+
+def _made(session: Session, rule: _Rule, limit: int) -> Check:
+    started, shown, count = time.perf_counter(), list[Violation](), 0
+    for violation in rule.find(session):
+        count += 1
+        if count <= limit:
+            shown.append(violation)
+    took_ms = round((time.perf_counter() - started) * 1000)
+    return Check(rule.name, rule.says, count == 0, shown, count, rule.hint if count else "", took_ms)

@@ -1,0 +1,245 @@
+"""A town that bets: users, markets and stakes in few words, and attempts made by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from sqlmodel import Session
+
+from kasoko_cli.domain.market import Rules
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, WireLimits
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations import bets, fate, markets, settle, users, wallets
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.fate import Ruling
+from kasoko_cli.operations.settle import Settled
+from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.tables import Attempt, Callback, Funding, Payout
+from tests.conftest import FixedClock
+
+#: The smallest payout that M-Pesa carries is KES 10, the largest KES 250,000.
+LIMITS = WireLimits()
+
+
+class Town:
+    """Everybody and every market of one test; stakes and deposits are whole shillings unless they say cents."""
+
+    def __init__(self, db: Database, clock: FixedClock, act: Act) -> None:
+        self.db, self.clock, self.act = db, clock, act
+        self._people = 0
+        self._bets = 0
+        self._receipts = 0
+
+    def user(self, user_id: str, *, phone: str | None = None, deposit_kes: int = 0) -> str:
+        """Somebody with a phone of their own, and perhaps money in the wallet."""
+        self._people += 1
+        number = phone or f"2547{self._people:08d}"
+        users.add_user(self.db, self.clock, self.act, user_id=user_id, name=user_id.title(), phone=number)
+        if deposit_kes:
+            self.deposit(user_id, deposit_kes * 100)
+        return user_id
+
+    def deposit(self, user_id: str, cents: int) -> None:
+        """Money that came in for a wallet."""
+        self._receipts += 1
+        reference = f"DEP{self._receipts:07d}"
+        wallets.deposit(self.db, self.clock, self.act, user_id=user_id, cents=cents, reference=reference)
+
+    def market(
+        self, market_id: str, outcomes: Sequence[str] = ("Yes", "No"), *, hours: int = 1, rules: Rules | None = None
+    ) -> str:
+        """A market with a fee of 5 % that closes in an hour, unless said otherwise."""
+        markets.add_market(
+            self.db,
+            self.clock,
+            self.act,
+            market_id=market_id,
+            slug=market_id,
+            question=f"What of {market_id}?",
+            outcomes=outcomes,
+            closes_at=self.clock() + timedelta(hours=hours),
+            rules=rules or Rules(fee_bps=500),
+        )
+        return market_id
+
+    def bet(
+        self, market: str, user_id: str, outcome: str, *, kes: int = 0, cents: int = 0, collected: bool = False
+    ) -> str:
+        """One bet, a second after the one before."""
+        self._bets += 1
+        self.clock.forward(1)
+        bet_id = f"bet-{self._bets:04d}"
+        bets.place_bet(
+            self.db,
+            self.clock,
+            self.act,
+            bet_id=bet_id,
+            market=market,
+            user_id=user_id,
+            outcome=outcome,
+            cents=kes * 100 + cents,
+            funding=Funding.COLLECTED if collected else Funding.WALLET,
+        )
+        return bet_id
+
+    def bets(self, market: str, stakes_kes: Mapping[str, tuple[str, int]]) -> None:
+        """A bet of each user, new ones with just enough in the wallet: `{"ann": ("Yes", 100)}`."""
+        for user_id, (outcome, kes) in stakes_kes.items():
+            self.user(user_id, deposit_kes=kes)
+            self.bet(market, user_id, outcome, kes=kes)
+
+    def settle(self, market: str, *winners: str) -> Settled:
+        """Close it a second after the last bet, name the winner (or nobody: void), and divide the pool."""
+        self.clock.forward(1)
+        markets.close_market(self.db, self.clock, self.act, market=market)
+        if winners:
+            markets.resolve_market(self.db, self.clock, self.act, market=market, winners=winners)
+        else:
+            markets.void_market(self.db, self.clock, self.act, market=market)
+        return settle.settle_market(self.db, self.clock, self.act, LIMITS, market=market)
+
+    def payout_of(self, user_id: str, market: str | None = None) -> Payout:
+        """The one payout of a user."""
+        with self.db.reading() as session:
+            [payout] = payouts.list_payouts(session, user_id=user_id, market_id=market)
+            session.expunge(payout)
+            return payout
+
+    def balances(self, user_id: str) -> tuple[int, int]:
+        """What was ever credited to a wallet, and what can be spent of it, in cents."""
+        with self.db.reading() as session:
+            return book.wallet_balance(session, user_id), book.available(session, user_id)
+
+    # --- Attempts by hand: the same rows and entries as a run makes, without a wire -------------------------------
+
+    def intend(self, user_id: str) -> str:
+        """An attempt under a new id stands as INTENT, and its money is in flight."""
+        with self.db.transaction() as session:
+            [payout] = payouts.list_payouts(session, user_id=user_id)
+            number = len(attempts.list_attempts(session, payout.id)) + 1
+            attempt_id = "ks-" + hashlib.sha256(f"{payout.id} {number}".encode()).hexdigest()[:32]
+            now = self.clock()
+            attempt = Attempt(
+                id=attempt_id,
+                payout_id=payout.id,
+                number=number,
+                status=AttemptStatus.INTENT,
+                phone="254712345678",
+                wire_cents=payout.wire_cents,
+                api="v3",
+                lease_token="town",
+                lease_until=now + timedelta(minutes=5),
+                sent_at=now,
+                created_at=now,
+                status_at=now,
+            )
+            session.add(attempt)
+            session.flush()
+            assert payouts.move(session, payout.id, PayoutStatus.SENDING, at=now)
+            book.post(session, journal.reserved(attempt_id, 1, payout.wire_cents), at=now)
+        return attempt_id
+
+    def again(self, attempt_id: str) -> None:
+        """A rejected attempt goes out a second time under its own id."""
+        with self.db.transaction() as session:
+            attempt, payout = fate.lock(session, attempt_id)
+            now, sends = self.clock(), attempt.sends + 1
+            assert attempts.move(session, attempt_id, AttemptStatus.INTENT, at=now, sends=sends, evidence=None)
+            assert payouts.move(session, payout.id, PayoutStatus.SENDING, at=now, not_before=None)
+            book.post(session, journal.reserved(attempt_id, sends, attempt.wire_cents), at=now)
+
+    def accepted(self, attempt_id: str) -> None:
+        """M-Pesa acknowledged it."""
+        with self.db.transaction() as session:
+            attempt, _ = fate.lock(session, attempt_id)
+            fate.taken(session, attempt, conversation_id=f"AG_{attempt_id}", gateway_id=None, at=self.clock())
+
+    def doubted(self, attempt_id: str) -> None:
+        """Nobody knows."""
+        with self.db.transaction() as session:
+            attempt, _ = fate.lock(session, attempt_id)
+            fate.doubtful(session, attempt, why="no answer", at=self.clock())
+
+    def rejected(self, attempt_id: str, *, for_good: bool = False) -> None:
+        """M-Pesa certainly did not take it."""
+        with self.db.transaction() as session:
+            attempt, _ = fate.lock(session, attempt_id)
+            ruling = fate.not_taken(
+                session,
+                attempt,
+                evidence="answer:never left",
+                at=self.clock(),
+                again_at=None if for_good else self.clock(),
+                code="NOT_SENT",
+                reason="M-Pesa cannot be reached",
+            )
+            self._post(session, ruling)
+
+    def failed(self, attempt_id: str) -> None:
+        """There is evidence that no money moved."""
+        with self.db.transaction() as session:
+            attempt, _ = fate.lock(session, attempt_id)
+            evidence = self._callback(session, attempt_id)
+            ruling = fate.not_paid(
+                session, attempt, code="2040", reason="not registered", evidence=evidence, at=self.clock()
+            )
+            self._post(session, ruling)
+
+    def paid(self, attempt_id: str) -> str:
+        """There is evidence that the phone got it; says the receipt."""
+        self._receipts += 1
+        receipt = f"SKN{self._receipts:07d}"
+        with self.db.transaction() as session:
+            attempt, payout = fate.lock(session, attempt_id)
+            evidence = self._callback(session, attempt_id)
+            self._post(
+                session, fate.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=self.clock())
+            )
+        return receipt
+
+    def due_again(self, user_id: str) -> None:
+        """A person makes a payout due again."""
+        with self.db.transaction() as session:
+            [payout] = payouts.list_payouts(session, user_id=user_id)
+            assert payouts.move(session, payout.id, PayoutStatus.PENDING, at=self.clock())
+
+    def came_back(self, attempt_id: str) -> None:
+        """The money of a paid attempt came back from the receiver."""
+        with self.db.transaction() as session:
+            attempt, payout = fate.lock(session, attempt_id)
+            assert attempts.move(session, attempt_id, AttemptStatus.RETURNED, at=self.clock())
+            assert payouts.move(session, payout.id, PayoutStatus.RETURNED, at=self.clock())
+            back = journal.entry(
+                f"payout:{payout.id}:return:{attempt.receipt}",
+                "return",
+                [
+                    journal.Posting(Account.UTILITY, "", attempt.wire_cents),
+                    journal.Posting(Account.DELIVERED, payout.user_id, -attempt.wire_cents),
+                ],
+            )
+            book.post(session, back, at=self.clock())
+
+    def _callback(self, session: Session, attempt_id: str) -> str:
+        """A stored body that says so, and its name as evidence."""
+        now = self.clock()
+        callback = Callback(
+            received_at=now,
+            route="result",
+            subject=attempt_id,
+            signed=True,
+            source="127.0.0.1",
+            body=b"{}",
+            applied_at=now,
+            verdict="by hand",
+        )
+        session.add(callback)
+        session.flush()
+        return f"callback:{callback.id}"
+
+    def _post(self, session: Session, ruling: Ruling) -> None:
+        assert ruling.moved, ruling.note
+        book.post(session, *ruling.entries, at=self.clock())
