@@ -1,0 +1,270 @@
+"""Many rows at once, for files: plain tuples in and out, no object a row.
+
+Identifiers are ordered byte by byte on both databases, so that the same records always make the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, cast, func, insert
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, SQLModel, col
+
+from kasoko_cli.domain.market import MarketStatus
+from kasoko_cli.store.locking import CHUNK
+from kasoko_cli.store.tables import (
+    Attempt,
+    Bet,
+    EntryRow,
+    Funding,
+    Market,
+    Outcome,
+    Payout,
+    PostingRow,
+    User,
+)
+
+#: A statement and a row of plain columns, whichever they are.
+Query = sa.Select[*tuple[Any, ...]]
+Found = sa.Row[*tuple[Any, ...]]
+
+#: PostgreSQL's lock that one import holds until its transaction ends. The books have their own beside it.
+_IMPORT_LOCK = 7215190333
+
+#: How many rows a stream takes from the database at a time.
+_AT_A_TIME = 10_000
+
+#: Letters, digits and hyphens of an attempt's id: `ks-` and 32 hex digits.
+_ATTEMPT_ID_LENGTH = 35
+
+
+class BetRecord(NamedTuple):
+    """One bet, as files and the table have it."""
+
+    id: str
+    market_id: str
+    outcome: int
+    user_id: str
+    stake_cents: int
+    funding: Funding
+    placed_at: datetime
+    cancelled_at: datetime | None
+
+
+class OpenTo(NamedTuple):
+    """What taking in bets needs of a market; `numbers` has its outcomes by name."""
+
+    id: str
+    slug: str
+    is_open: bool
+    status: MarketStatus
+    closes_at: datetime
+    numbers: dict[str, int]
+
+
+def one_import_at_a_time(session: Session) -> None:
+    """Wait for another import to end. SQLite has one writer at a time anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(sa.text(f"SELECT pg_advisory_xact_lock({_IMPORT_LOCK})"))
+
+
+def insert_rows(session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, each a column's name to its value.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: a row breaks a constraint; the transaction is lost.
+    """
+    if rows:
+        session.execute(insert(table), rows)
+
+
+def known_users(session: Session, user_ids: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Those of the users that exist, by id: id, name, phone."""
+    query = sa.select(col(User.id), col(User.name), col(User.phone))
+    return {row[0]: (row[0], row[1], row[2]) for row in _with_ids(session, query, col(User.id), user_ids)}
+
+
+def existing_users(session: Session, user_ids: Iterable[str], *, lock: bool = False) -> set[str]:
+    """The ids of those of the users that exist.
+
+    `lock` keeps others from spending from their wallets until the transaction ends; it lets rows that only
+    name these users be written.
+    """
+    query = sa.select(col(User.id))
+    if lock:
+        query = query.order_by(col(User.id)).with_for_update(key_share=True)
+    return {row[0] for row in _with_ids(session, query, col(User.id), user_ids)}
+
+
+def known_bets(session: Session, bet_ids: Iterable[str]) -> dict[str, BetRecord]:
+    """Those of the bets that exist, by id."""
+    query = sa.select(*_BET)
+    return {row[0]: BetRecord(*row) for row in _with_ids(session, query, col(Bet.id), bet_ids)}
+
+
+def markets_for_bets(session: Session) -> dict[str, OpenTo]:
+    """Every market by id. Those that take bets cannot be closed until the transaction ends."""
+    held = sa.select(col(Market.id)).where(col(Market.status) == MarketStatus.OPEN)
+    locked = {row[0] for row in session.execute(held.order_by(col(Market.id)).with_for_update(read=True))}
+    found = {
+        row[0]: OpenTo(row[0], row[1], row[0] in locked, row[2], row[3], {})
+        for row in session.execute(
+            sa.select(col(Market.id), col(Market.slug), col(Market.status), col(Market.closes_at))
+        )
+    }
+    answers = sa.select(col(Outcome.market_id), col(Outcome.name), col(Outcome.number))
+    for market_id, name, number in session.execute(answers):
+        if market_id in found:  # one that was made since is not for this file
+            found[market_id].numbers[name] = number
+    return found
+
+
+def available_of(session: Session, user_ids: Iterable[str]) -> dict[str, int]:
+    """What each of the users can still spend, in cents; who never had a wallet is left out."""
+    query = (
+        sa.select(col(PostingRow.owner), cast(-func.sum(col(PostingRow.amount_cents)), BigInteger))
+        .where(col(PostingRow.account).in_(["wallet", "delivered"]))
+        .group_by(col(PostingRow.owner))
+    )
+    return {row[0]: int(row[1]) for row in _with_ids(session, query, col(PostingRow.owner), user_ids)}
+
+
+# --- Streams, for exports --------------------------------------------------------------------------
+
+
+def stream_users(session: Session) -> Iterator[Sequence[Any]]:
+    """Every user by id: id, name, phone."""
+    yield from _streamed(
+        session,
+        sa.select(col(User.id), col(User.name), col(User.phone)).order_by(_bytewise(session, col(User.id))),
+    )
+
+
+def all_markets(session: Session, market_id: str | None = None) -> list[tuple[Market, list[str]]]:
+    """Every market by id, or one, each with the names of its outcomes in their order."""
+    query = sa.select(Market).order_by(_bytewise(session, col(Market.id)))
+    names = sa.select(col(Outcome.market_id), col(Outcome.name)).order_by(col(Outcome.number))
+    if market_id is not None:
+        query = query.where(col(Market.id) == market_id)
+        names = names.where(col(Outcome.market_id) == market_id)
+    outcomes: dict[str, list[str]] = {}
+    for owner, name in session.execute(names):
+        outcomes.setdefault(owner, []).append(name)
+    return [(market, outcomes.get(market.id, [])) for market in session.execute(query).scalars()]
+
+
+def any_from_a_wallet(session: Session, market_id: str | None = None) -> bool:
+    """Whether a bet was paid for from a wallet here."""
+    query = sa.select(col(Bet.id)).where(col(Bet.funding) == Funding.WALLET).limit(1)
+    if market_id is not None:
+        query = query.where(col(Bet.market_id) == market_id)
+    return session.execute(query).first() is not None
+
+
+def stream_bets(session: Session, market_id: str | None = None) -> Iterator[Sequence[Any]]:
+    """Every bet, or those of one market, by market and time: as `BetRecord`, the outcome by its name."""
+    query = sa.select(*_BET[:2], col(Outcome.name), *_BET[3:]).join(
+        Outcome, (col(Outcome.market_id) == col(Bet.market_id)) & (col(Outcome.number) == col(Bet.outcome))
+    )
+    if market_id is not None:
+        query = query.where(col(Bet.market_id) == market_id)
+    yield from _streamed(
+        session,
+        query.order_by(_bytewise(session, col(Bet.market_id)), col(Bet.placed_at), _bytewise(session, col(Bet.id))),
+    )
+
+
+def stream_payouts(session: Session, market_id: str | None = None) -> Iterator[tuple[Payout, Sequence[Any]]]:
+    """Every payout in the order they were owed, with slug, name, phone, and its latest attempt's id,
+    conversation id and receipt."""
+    other = aliased(Attempt)
+    latest = sa.select(func.max(col(other.number))).where(col(other.payout_id) == col(Payout.id)).scalar_subquery()
+    query = (
+        sa.select(
+            Payout,
+            col(Market.slug),
+            col(User.name),
+            col(User.phone),
+            col(Attempt.id),
+            col(Attempt.conversation_id),
+            col(Attempt.receipt),
+        )
+        .join(Market, col(Market.id) == col(Payout.market_id))
+        .join(User, col(User.id) == col(Payout.user_id))
+        .outerjoin(Attempt, (col(Attempt.payout_id) == col(Payout.id)) & (col(Attempt.number) == latest))
+        .order_by(col(Payout.created_at), _bytewise(session, col(Payout.market_id)), col(Payout.number))
+    )
+    if market_id is not None:
+        query = query.where(col(Payout.market_id) == market_id)
+    for row in _streamed(session, query):
+        yield row[0], row[1:]
+
+
+def stream_postings(session: Session, market_id: str | None = None) -> Iterator[Sequence[Any]]:
+    """Every line of the books in order: entry, key, kind, time, line, account, owner, cents.
+
+    With a market: the entries of its bets, settlements, payouts and attempts.
+    """
+    query = (
+        sa.select(
+            col(EntryRow.id),
+            col(EntryRow.key),
+            col(EntryRow.kind),
+            col(EntryRow.at),
+            col(PostingRow.line),
+            col(PostingRow.account),
+            col(PostingRow.owner),
+            col(PostingRow.amount_cents),
+        )
+        .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
+        .order_by(col(EntryRow.id), col(PostingRow.line))
+    )
+    if market_id is not None:
+        pools = sa.select(col(PostingRow.entry_id)).where(
+            col(PostingRow.account) == "pool", col(PostingRow.owner).startswith(f"{market_id}/", autoescape=True)
+        )
+        attempts = sa.select(col(Attempt.id)).join(Payout).where(col(Payout.market_id) == market_id)
+        start = len("attempt:") + 1
+        query = query.where(
+            sa.or_(
+                col(EntryRow.id).in_(pools),
+                col(EntryRow.key).startswith(f"settle:{market_id}:", autoescape=True),
+                col(EntryRow.key).startswith(f"payout:{market_id}.", autoescape=True),
+                col(EntryRow.key).startswith("attempt:")
+                & func.substr(col(EntryRow.key), start, _ATTEMPT_ID_LENGTH).in_(attempts),
+            )
+        )
+    yield from _streamed(session, query)
+
+
+#: The columns of a bet, in the order of `BetRecord`.
+_BET = (
+    col(Bet.id),
+    col(Bet.market_id),
+    col(Bet.outcome),
+    col(Bet.user_id),
+    col(Bet.stake_cents),
+    col(Bet.funding),
+    col(Bet.placed_at),
+    col(Bet.cancelled_at),
+)
+
+
+def _with_ids(session: Session, query: Query, column: Any, ids: Iterable[str]) -> Iterator[Found]:
+    """The rows whose `column` is one of `ids`, asked for in lists that one statement can carry."""
+    wanted = list(dict.fromkeys(ids))
+    for start in range(0, len(wanted), CHUNK):
+        yield from session.execute(query.where(column.in_(wanted[start : start + CHUNK])))
+
+
+def _streamed(session: Session, query: Query) -> Iterator[Found]:
+    yield from session.execute(query.execution_options(yield_per=_AT_A_TIME))
+
+
+def _bytewise(session: Session, column: Any) -> Any:
+    """The column in the order of its bytes, whatever language the server sorts by."""
+    return column.collate("C" if session.get_bind().dialect.name == "postgresql" else "BINARY")
