@@ -10,13 +10,28 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli import group, setup
+from kasoko_cli.cli import (
+    bet,
+    data,
+    database,
+    demo,
+    group,
+    ledger,
+    listen,
+    market,
+    payout,
+    road,
+    setup,
+    simulate,
+    user,
+    wallet,
+)
 
 #: Every command, panel by panel, as `kasoko --help` lists them.
 SHOWN = (
-    *("resolve", "settle", "payout", "retry-failed", "status"),  # The road
+    *("resolve", "settle", "payout", "retry-failed", "status", "pause", "resume"),  # The road
     *("market", "user", "bet", "wallet", "import", "export"),  # Records
-    *("listen", "simulator", "credential"),  # M-Pesa
+    *("listen", "reconcile", "simulator", "credential"),  # M-Pesa
     *("audit",),  # Books
     *("init", "demo", "config", "db"),  # House
 )
@@ -56,5 +71,23 @@ def root(
     """Settle pari-mutuel prediction markets and pay the winners by M-Pesa, once."""
 
 
-for commands in (setup.commands, setup.config, setup.credential):
+for commands in (
+    road.commands,
+    payout.commands,
+    payout.verbs,
+    market.commands,
+    user.commands,
+    bet.commands,
+    wallet.commands,
+    data.imports,
+    data.exports,
+    listen.commands,
+    simulate.commands,
+    setup.credential,
+    ledger.commands,
+    setup.commands,
+    demo.commands,
+    setup.config,
+    database.commands,
+):
     app.add_typer(commands, rich_help_panel=commands.panel)

@@ -110,6 +110,26 @@ def line(text: str) -> None:
     _write(sys.stdout, clean(text))
 
 
+def heading(call: Call, text: str) -> None:  # noqa: ARG001 - every answer is of a call
+    """Answer with a heading: a new part of a longer answer begins."""
+    if not _is_terminal(sys.stdout):
+        _write(sys.stdout, f"\n{clean(text)}")
+        return
+    from rich.text import Text
+
+    console = _console(sys.stdout)
+    console.print()
+    console.print(Text(clean(text), style="bold"))
+
+
+def records(text: str) -> None:
+    """Answer with a part of a file, byte for byte in UTF-8; a terminal sees control characters spelt out."""
+    if _is_terminal(sys.stdout):
+        sys.stdout.write(clean(text, lines=True))
+    else:
+        sys.stdout.buffer.write(text.encode())
+
+
 def plain(value: object) -> object:
     """The same as JSON knows it.
 

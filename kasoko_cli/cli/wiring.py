@@ -17,8 +17,10 @@ from kasoko_cli.config import Config, load_config
 if TYPE_CHECKING:
     from kasoko_cli.daraja.client import Account, DarajaClient
     from kasoko_cli.daraja.links import Links
+    from kasoko_cli.domain.payout import WireLimits
     from kasoko_cli.operations.disburse import SendPolicy
     from kasoko_cli.operations.receive import Trust
+    from kasoko_cli.operations.reconcile import AskPolicy
     from kasoko_cli.store.database import Database
 
 
@@ -122,6 +124,23 @@ class House:
             schedule=payout.retry_schedule_seconds,
             lease_seconds=payout.lease_seconds,
             remarks=self.config.daraja.remarks,
+        )
+
+    @property
+    def limits(self) -> WireLimits:
+        """What M-Pesa carries in one payment."""
+        from kasoko_cli.domain.payout import WireLimits
+
+        return WireLimits(self.config.payout.min_cents, self.config.payout.max_cents)
+
+    @property
+    def ask_policy(self) -> AskPolicy:
+        """When reconcile asks how a payout ended."""
+        from kasoko_cli.operations.reconcile import AskPolicy
+
+        return AskPolicy(
+            after_seconds=self.config.reconcile.after_seconds,
+            confirm_above_cents=self.config.payout.confirm_failures_above_cents,
         )
 
     @property

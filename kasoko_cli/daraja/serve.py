@@ -57,6 +57,7 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
+            interface="asgi3",
             lifespan="off",
             http=http,
             ws="none",

@@ -36,24 +36,26 @@ class Weighed:
 BELIEVED = Weighed(Weight.BELIEVED)
 
 
-def known_ids(attempt: Attempt) -> set[str]:
-    """The originator ids that M-Pesa may use for an attempt: ours on v3, its own where it named one."""
-    ours = attempt.id if attempt.api == "v3" else None
-    return {known for known in (ours, attempt.gateway_id) if known}
+def known_id(attempt: Attempt) -> str | None:
+    """The originator id that M-Pesa uses for an attempt: ours on v3, on v1 the one it made, if it told us."""
+    return attempt.id if attempt.api == "v3" else attempt.gateway_id
 
 
 def weigh_result(result: Result, attempt: Attempt, *, receipt_owner: str | None) -> Weighed:
     """Weigh a result on an attempt's own address. `receipt_owner` is the attempt its receipt already proves."""
-    stated = result.originator_conversation_id
-    if stated is not None and (known := known_ids(attempt)) and stated not in known:
+    stated, acknowledged = result.originator_conversation_id, attempt.conversation_id
+    if stated is not None and (known := {known_id(attempt), attempt.gateway_id} - {None}) and stated not in known:
         return Weighed(Weight.CONTRADICTED, f"its originator conversation id is {stated[:64]!r}")
-    if attempt.conversation_id is not None and result.conversation_id not in (None, attempt.conversation_id):
+    if attempt.gateway_id is not None and stated == attempt.id:
+        # The acknowledgement named another id, and this result names ours: what it said proves nothing here.
+        acknowledged = None
+    if acknowledged is not None and result.conversation_id not in (None, acknowledged):
         return Weighed(Weight.CONTRADICTED, "its conversation id is not the one of the acknowledgement")
     if judge_result(result).fate is Fate.PAID and (trouble := _weigh_payment(result, attempt, receipt_owner)):
         return trouble
     if stated is None:
         return Weighed(Weight.LACKING, "it does not name our id")
-    if attempt.conversation_id is None:
+    if acknowledged is None:
         return Weighed(Weight.NO_ACK, "no acknowledgement was recorded, so its conversation id proves nothing")
     if result.conversation_id is None:
         return Weighed(Weight.LACKING, "it does not name its conversation id")
@@ -88,10 +90,8 @@ def weigh_status(
         return Weighed(Weight.CONTRADICTED, "its conversation id is not the one of the query's acknowledgement")
     if query.conversation_id is None or result.conversation_id is None:
         return Weighed(Weight.LACKING, "it cannot be tied to the query by a conversation id")
-    stated = answer.originator_conversation_id
-    expected = stated if stated in known_ids(attempt) else attempt.id
     if differences := answer.differences(
-        attempt_id=expected or attempt.id, wire_cents=attempt.wire_cents, phone=attempt.phone
+        attempt_id=known_id(attempt) or attempt.id, wire_cents=attempt.wire_cents, phone=attempt.phone
     ):
         return Weighed(Weight.CONTRADICTED, ", ".join(differences))
     if answer.conversation_id is not None and attempt.conversation_id not in (None, answer.conversation_id):

@@ -430,21 +430,31 @@ class _Sender:
             or attempt.sends != one.send
         ):
             return self._late(session, one, answer, attempt, payout, now)
-        verdict, again_at = answer.verdict, None
-        if verdict is Verdict.TAKEN and not answer.conversation_id:
-            verdict = Verdict.UNKNOWN
-        if verdict not in (Verdict.NOT_SENT,) or answer.http_status is not None:
+        verdict, again_at, meaning = answer.verdict, None, answer.meaning
+        if verdict is not Verdict.NOT_SENT or answer.http_status is not None:
             self.unreachable = 0
+        if verdict is Verdict.TAKEN and (strange := _strange(answer, attempt)):
+            _raise_strange(session, one, strange, now)
+            if answer.conversation_id:
+                attempts.keep_conversation(
+                    session,
+                    attempt.id,
+                    conversation_id=answer.conversation_id,
+                    gateway_id=answer.originator_conversation_id,
+                )
+            verdict, meaning = Verdict.UNKNOWN, strange
         if verdict is Verdict.TAKEN:
             assert answer.conversation_id is not None
-            named = answer.originator_conversation_id
-            gateway_id = named if named != one.attempt_id else None
-            if gateway_id and attempt.api == "v3":
-                _note_other_id(session, one, gateway_id, now)
-            ruling = fate.taken(session, attempt, conversation_id=answer.conversation_id, gateway_id=gateway_id, at=now)
+            ruling = fate.taken(
+                session,
+                attempt,
+                conversation_id=answer.conversation_id,
+                gateway_id=answer.originator_conversation_id if attempt.api == "v1" else None,
+                at=now,
+            )
             became = PayoutStatus.SENT
         elif verdict in (Verdict.DUPLICATE, Verdict.UNKNOWN):
-            ruling = fate.doubtful(session, attempt, why=answer.meaning, at=now, code=answer.code or None)
+            ruling = fate.doubtful(session, attempt, why=meaning, at=now, code=answer.code or None)
             became = PayoutStatus.UNKNOWN
         else:
             again_at, code = self._again_at(session, payout, answer, now)
@@ -465,7 +475,7 @@ class _Sender:
             one.wire_cents,
             became,
             answer.code,
-            answer.meaning,
+            meaning,
             again_at,
         ), ruling.entries
 
@@ -494,21 +504,33 @@ class _Sender:
 
         Only what an acknowledgement names is kept, since a result needs it to be believed.
         """
-        if answer.verdict is Verdict.TAKEN and answer.conversation_id:
-            named = answer.originator_conversation_id
-            gateway_id = named if named != one.attempt_id else None
-            fate.taken(session, attempt, conversation_id=answer.conversation_id, gateway_id=gateway_id, at=now)
+        if answer.verdict is Verdict.TAKEN and answer.conversation_id and not _strange(answer, attempt):
+            fate.taken(
+                session,
+                attempt,
+                conversation_id=answer.conversation_id,
+                gateway_id=answer.originator_conversation_id if attempt.api == "v1" else None,
+                at=now,
+            )
         why = f"the answer came after the lease ran out: {answer.meaning}"
         return Sent(one.payout_id, one.attempt_id, one.user_id, one.wire_cents, payout.status, answer.code, why), ()
 
 
-def _note_other_id(session: Session, one: Claimed, gateway_id: str, now: datetime) -> None:
+def _strange(answer: Answer, attempt: Attempt) -> str:
+    """What is wrong with an acknowledgement that says taken; empty if nothing is."""
+    if not answer.conversation_id:
+        return "M-Pesa acknowledged it without a conversation id"
+    if attempt.api == "v3" and answer.originator_conversation_id not in (None, attempt.id):
+        return f"M-Pesa acknowledged it as {answer.originator_conversation_id}, which is another id"
+    return ""
+
+
+def _raise_strange(session: Session, one: Claimed, strange: str, now: datetime) -> None:
     raise_incident(
         session,
-        key="acknowledged-under-another-id",
-        kind="other_id",
-        what=f"M-Pesa acknowledged {one.attempt_id} under an id of its own, {gateway_id}: this gateway may not refuse"
-        " an id that is sent twice.",
+        key=f"strange-acknowledgement:{one.attempt_id}",
+        kind="strange_acknowledgement",
+        what=f"{strange} ({one.attempt_id}, payout {one.payout_id}). It counts as unknown and is asked about.",
         at=now,
         payout_id=one.payout_id,
         attempt_id=one.attempt_id,
@@ -534,3 +556,70 @@ def note_run(db: Database, clock: Clock, act: Act, run: Run, *, market: str | No
                 "unknown": run.count(PayoutStatus.UNKNOWN),
             },
         )
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a payout of the run stands now: a result may have come meanwhile."""
+
+    payout_id: str
+    status: str
+    wire_cents: int
+    code: str
+    why: str
+    not_before: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many payouts, and their wire cents."""
+
+    count: int
+    amount_cents: int
+
+
+def ends_of(db: Database, run: Run) -> list[End]:
+    """Where each payout of the run stands now, in the order of sending."""
+    last = {sent.payout_id: sent for sent in run.sent}
+    with db.reading() as session:
+        found = {payout.id: payout for payout in payouts.by_ids(session, list(last))}
+    return [
+        End(
+            payout_id,
+            str(found[payout_id].status),
+            sent.wire_cents,
+            found[payout_id].failure_code or sent.code,
+            found[payout_id].failure_reason or sent.why,
+            found[payout_id].not_before,
+        )
+        for payout_id, sent in last.items()
+    ]
+
+
+def count_ends(ends: Sequence[End]) -> dict[str, Counted]:
+    """How many ended in each state, in the order of the states."""
+    counted: dict[str, Counted] = {}
+    for status in PayoutStatus:
+        cents = [end.wire_cents for end in ends if end.status == status]
+        if cents:
+            counted[str(status)] = Counted(len(cents), sum(cents))
+    return counted
+
+
+def still_running(db: Database, run: Run) -> int:
+    """How many payouts of the run M-Pesa has taken and not yet answered."""
+    return sum(end.status in (PayoutStatus.SENT, PayoutStatus.SENDING) for end in ends_of(db, run))
+
+
+def exit_code_of(run: Run, ends: Sequence[End]) -> int:
+    """0 all taken, 6 some not sent or failed, 7 some unknown, 10 stopped early, 130 interrupted: the gravest first."""
+    states = {end.status for end in ends}
+    if states & {PayoutStatus.UNKNOWN, PayoutStatus.SENDING}:
+        return 7
+    if run.stopped is Stop.INTERRUPTED:
+        return 130
+    if states & {PayoutStatus.FAILED, PayoutStatus.PENDING} or run.stopped in (Stop.ACCOUNT, Stop.UNREACHABLE):
+        return 6
+    if run.stopped is Stop.PAUSED:
+        return 5
+    return 10 if run.stopped in (Stop.LIMIT, Stop.TIME) and run.left else 0

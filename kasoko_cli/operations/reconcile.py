@@ -19,6 +19,7 @@ from kasoko_cli.daraja.links import Links
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.belief import known_id
 from kasoko_cli.operations.calls import exchange_rows
 from kasoko_cli.operations.receive import Judged, Trust
 from kasoko_cli.store import attempts, markets, payouts, queries
@@ -167,7 +168,7 @@ def _whose_turn(
         if not (now_at_once or due_at <= now):
             report.not_yet += 1
             report.next_at = due_at if report.next_at is None else min(report.next_at, due_at)
-        elif attempt.api == "v1" and attempt.gateway_id is None:
+        elif known_id(attempt) is None:
             # Without an acknowledgement M-Pesa has no name for it that we know: only the statement can tell.
             report.unaskable.append(attempt.payout_id)
         else:
@@ -202,7 +203,7 @@ def _ask(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id:
         session.add(Query(id=query_id, kind="STATUS", attempt_id=attempt.id, asked_at=clock()))
     answer = daraja.ask_status(
         query_id=query_id,
-        attempt_id=attempt.gateway_id or attempt.id,
+        attempt_id=known_id(attempt) or "",
         result_url=links.status_url(query_id),
         timeout_url=links.status_timeout_url(query_id),
     )
@@ -214,3 +215,9 @@ def _ask(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id:
             queries.note_answer(session, query_id, answer="NOT_ASKED", detail=answer.meaning, at=clock())
         session.add_all(exchange_rows(query_id, answer))
     return Asked(attempt.payout_id, attempt.id, query_id, taken, answer.meaning)
+
+
+def unanswered(db: Database, query_ids: Sequence[str]) -> int:
+    """How many of these questions have no answer yet."""
+    with db.reading() as session:
+        return queries.count_unanswered(session, query_ids)

@@ -49,3 +49,8 @@ def count_waiting(session: Session) -> int:
 def last_heard(session: Session) -> datetime | None:
     """When the last callback arrived, from anybody."""
     return session.exec(select(col(Callback.received_at)).order_by(col(Callback.id).desc()).limit(1)).first()
+
+
+def list_all(session: Session) -> Sequence[Callback]:
+    """Every callback that ever arrived, earliest first."""
+    return session.exec(select(Callback).order_by(col(Callback.id))).all()

@@ -8,8 +8,9 @@ cannot have changed by the time it writes, and every commit is on the disk when 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,6 @@ class Database:
         """A session on one unchanging picture of the database; it cannot write."""
         with self._session(writes=False) as session:
             yield session
-            session.rollback()
 
     @contextmanager
     def _session(self, *, writes: bool) -> Iterator[Session]:
@@ -211,6 +211,12 @@ def schema_version(db: Database) -> str | None:
         raise _unavailable(db, error) from error
 
 
+def _create_private(file: Path) -> None:
+    """A new database file is readable by its owner only, since it holds names and phones."""
+    with suppress(OSError):  # it is there already, or SQLite will say why it cannot be written
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def head_version() -> str:
     """The version of the tables that this program was written for."""
     versions = files("kasoko_cli.store.migrations").joinpath("versions")
@@ -237,6 +243,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
                 f"The database {db.url.database} cannot be created: there is no folder {parent}.",
                 hint=f"Make the folder first: mkdir -p {parent}",
             )
+        _create_private(Path(str(db.url.database)))
     try:
         found, head = schema_version(db), head_version()
         if found is not None and found > head:

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import PayoutStatus, payout_sources_of
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.locking import for_update
+from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Payout
 
 
@@ -176,3 +176,12 @@ def count_try(session: Session, payout_id: str) -> int:
         .execution_options(synchronize_session=False)
     )
     return session.exec(select(col(Payout.tries)).where(col(Payout.id) == payout_id)).one()
+
+
+def by_ids(session: Session, payout_ids: Sequence[str]) -> list[Payout]:
+    """Those of the payouts that exist."""
+    found: list[Payout] = []
+    for start in range(0, len(payout_ids), CHUNK):
+        query = select(Payout).where(col(Payout.id).in_(payout_ids[start : start + CHUNK]))
+        found += session.exec(query)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import func, update
@@ -56,3 +57,11 @@ def was_confirmed(session: Session, attempt: Attempt) -> bool:
     """Whether M-Pesa, asked after an attempt failed, did not say that it was completed."""
     asked = last_of(session, attempt.id)
     return asked is not None and asked.asked_at >= attempt.status_at and asked.answer in NOT_COMPLETED
+
+
+def count_unanswered(session: Session, query_ids: Sequence[str]) -> int:
+    """How many of these questions have no answer yet."""
+    open_questions = (
+        select(func.count()).select_from(Query).where(col(Query.id).in_(query_ids), col(Query.answered_at).is_(None))
+    )
+    return session.exec(open_questions).one()

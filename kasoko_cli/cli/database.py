@@ -1,0 +1,70 @@
+"""The database: its tables, a copy of it, its health."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import HOUSE
+
+commands = Commands("db", "The database: its tables, a copy of it, its health.", panel=HOUSE)
+
+
+@commands.writes()
+def upgrade(call: Call) -> None:
+    """Create the tables, or bring them to this program's version.
+
+    Exit status: 0 done, 3 the database cannot be opened, or is newer than this program.
+    """
+    from kasoko_cli.store.database import upgrade as operation
+
+    found, head = operation(call.house.config.database.url)
+    if call.json:
+        render.document({"from": found, "to": head, "changed": found != head})
+    elif found == head:
+        render.line(f"The tables are of version {head} already.")
+    else:
+        render.line(f"The tables are of version {head} now{'' if found is None else f', and were of {found}'}.")
+
+
+@commands.reads()
+def backup(
+    call: Call, file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)]
+) -> None:
+    """Copy a SQLite database while others work on it.
+
+    PostgreSQL has its own tool for this: pg_dump.
+
+    Exit status: 0 copied, 3 it cannot be written, 5 the file is there, or this is PostgreSQL.
+    """
+    from kasoko_cli.operations.upkeep import backup as operation
+
+    size = operation(call.house.db, file)
+    if call.json:
+        render.document({"file": str(file), "bytes": size})
+    else:
+        render.line(f"Copied to {file}, {size:,} bytes.")
+
+
+@commands.reads()
+def check(call: Call) -> None:
+    """Look whether the database itself is whole: pages, keys, version.
+
+    Exit status: 0 it is, 3 it cannot be opened, 8 something was found.
+    """
+    from kasoko_cli.operations.upkeep import check as operation
+
+    found = operation(call.house.db)
+    if call.json:
+        render.document({"ok": not found, "found": found})
+    else:
+        for problem in found:
+            render.line(problem)
+        if not found:
+            render.line("The database is whole.")
+    if found:
+        raise typer.Exit(8)

@@ -1,0 +1,37 @@
+"""The books, proven."""
+
+from __future__ import annotations
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import BOOKS
+from kasoko_cli.cli.render import Column
+
+commands = Commands()
+
+
+@commands.reads(panel=BOOKS)
+def audit(call: Call) -> None:
+    """Recompute everything from the bets up, and name what does not hold.
+
+    Exit status: 0 all holds, 8 something does not.
+    """
+    from kasoko_cli.operations.audit import audit as operation
+
+    with render.progress(call, "Auditing"):
+        report = operation(call.house.db)
+    rows = [
+        (check.name, "ok" if check.ok else f"{check.count:,} WRONG", f"{check.took_ms:,} ms", check.says)
+        for check in report.checks
+    ]
+    columns = [Column("check"), Column("result"), Column("took", right=True), Column("what must hold")]
+    render.table(call, "Audit", columns, rows, document=report)
+    for check in report.checks:
+        for violation in check.violations:
+            render.talk(call, f"{check.name}: {violation.subject}: {violation.what}")
+        if not check.ok:
+            render.talk(call, check.hint)
+    if not report.ok:
+        raise typer.Exit(8)

@@ -1,0 +1,212 @@
+"""Results: taken in, and asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import MPESA
+from kasoko_cli.cli.params import MaybeMarketId, WrongUsage
+from kasoko_cli.cli.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.inbox import Inbox
+    from kasoko_cli.operations.reconcile import Reconciled, StillOpen
+
+commands = Commands()
+
+Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="The address; else of the settings.")]
+Port = Annotated[int | None, typer.Option("--port", metavar="PORT", help="The port; else of the settings.")]
+
+
+@contextlib.contextmanager
+def listening(call: Call, host: str | None = None, port: int | None = None) -> Iterator[Inbox]:
+    """The listener in this process, beside other work; drains when the block ends."""
+    from kasoko_cli.daraja.listener import listener_app
+    from kasoko_cli.daraja.serve import Server
+    from kasoko_cli.operations.inbox import Inbox
+
+    house = call.house
+    settings = house.config.listener
+    inbox = Inbox(house.db, house.clock, house.trust)
+    try:
+        app = listener_app(inbox.take, house.links, clock=house.clock)
+        server = Server(app, host=host or settings.host, port=settings.port if port is None else port)
+        with server:
+            render.talk(call, f"Listening on {server.url} for what M-Pesa posts to {house.config.daraja.callback_url}")
+            yield inbox
+    finally:
+        inbox.close()
+
+
+@commands.writes(panel=MPESA)
+def listen(
+    call: Call,
+    host: Host = None,
+    port: Port = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="TIME", help="So long, like 30m or 2h.")] = None,
+    until_settled: Annotated[
+        str | None, typer.Option("--until-settled", metavar="MARKET", help="Until its payouts are final.")
+    ] = None,
+    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Until so many came.")] = None,
+) -> None:
+    """Take in the results that M-Pesa posts, until told to stop.
+
+    Each body is stored, then answered, then applied.
+
+    Examples: kasoko listen, kasoko listen --for 30m, kasoko listen --until-settled rain
+
+    Exit status: 0 stopped as wanted, 3 settings or the address, 4 no such market.
+    """
+    from kasoko_cli.operations import receive, reports
+
+    house = call.house
+    seconds = None if for_ is None else parse_duration(for_)
+    if until_settled is not None:
+        reports.market_status(house.db, until_settled)
+
+    def final() -> bool:
+        if until_settled is None:
+            return False
+        return not reports.market_status(house.db, until_settled).payouts.pending.count
+
+    receive.apply_waiting(house.db, house.clock, house.trust)
+    with stopping() as stopper, listening(call, host, port) as inbox:
+        stay(stopper, seconds, lambda: final() or (count is not None and inbox.received >= count))
+    if call.json:
+        render.document({"received": inbox.received, "applied": inbox.applied})
+    else:
+        render.talk(call, f"Stopped: {inbox.received:,} received, {inbox.applied:,} applied.")
+
+
+@commands.writes(panel=MPESA)
+def reconcile(
+    call: Call,
+    market: MaybeMarketId = None,
+    host: Host = None,
+    port: Port = None,
+    now: Annotated[bool, typer.Option("--now", help="Ask about all of them, whenever their turn is.")] = False,
+    listen_seconds: Annotated[
+        int, typer.Option("--listen-seconds", metavar="N", min=0, help="How long to wait for answers.")
+    ] = 120,
+    no_listen: Annotated[
+        bool, typer.Option("--no-listen", help="Another process listens already; do not wait.")
+    ] = False,
+) -> None:
+    """Find out how unknown payouts ended: apply results, ask M-Pesa.
+
+    Sends nothing again. Each payout is asked about on a ladder: 5 min, 15 min, 1 h, 4 h, 12 h, 24 h.
+
+    Examples: kasoko reconcile, kasoko reconcile rain --now
+
+    Exit status: 0 nothing is unknown, 3 settings, 6 M-Pesa cannot be reached, 7 some are still unknown.
+    """
+    from kasoko_cli.operations import reconcile as operation
+
+    house = call.house
+    house.config.require_daraja()
+    with contextlib.ExitStack() as stack:
+        stopper = stack.enter_context(stopping())
+        if not no_listen:
+            stack.enter_context(listening(call, host, port))
+        report = operation.ask_around(
+            house.db,
+            house.daraja,
+            house.links,
+            house.clock,
+            house.new_id,
+            call.act,
+            house.ask_policy,
+            house.trust,
+            market=market,
+            now_at_once=now,
+        )
+        waiting = [one.query_id for one in report.asked if one.taken]
+        if waiting and not no_listen:
+            stay(stopper, listen_seconds, lambda: not operation.unanswered(house.db, waiting))
+    still = operation.list_open(house.db, market=market)
+    _tell(call, report, still)
+
+
+def _tell(call: Call, report: Reconciled, still: list[StillOpen]) -> None:
+    from kasoko_cli.cli.words import local
+
+    unknown = [one for one in still if one.status == "UNKNOWN"]
+    if call.json:
+        render.document({"reconciled": report, "open": still, "exit_code": 7 if unknown else 0})
+    else:
+        render.talk(
+            call,
+            f"{len(report.applied):,} stored results applied, {report.reaped:,} lost senders marked,"
+            f" {len(report.asked):,} asked about, {report.not_yet:,} not asked yet.",
+        )
+        if report.next_at is not None:
+            render.talk(call, f"The next turn is at {local(report.next_at)}; at once: kasoko reconcile --now")
+        columns = [
+            Column("payout"),
+            Column("status"),
+            Column("KES", right=True),
+            Column("sent"),
+            Column("asked", right=True),
+        ]
+        columns.append(Column("last answer"))
+        rows = [
+            (
+                one.payout_id,
+                one.status,
+                render.kes(one.wire_cents),
+                local(one.since),
+                one.questions,
+                one.last_answer or "-",
+            )
+            for one in still
+        ]
+        if rows:
+            render.table(call, "Still open", columns, rows)
+        else:
+            render.talk(call, "Nothing is open: the end of every payout that was sent is known.")
+    if unknown:
+        raise typer.Exit(7)
+
+
+def parse_duration(text: str) -> int:
+    """`90`, `90s`, `30m`, `2h` in seconds.
+
+    Raises:
+        WrongUsage: it is no such text.
+    """
+    found = re.fullmatch(r"(\d{1,6})([smh]?)", text)
+    if found is None or not int(found[1]):
+        raise WrongUsage(f"{text!r} is not a length of time. Write 90s, 30m or 2h.")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM end the waiting, and what has arrived is still stored and applied."""
+    stopper = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopper.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopper
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stay(stopper: threading.Event, seconds: int | None, done: Callable[[], bool]) -> None:
+    """Wait until it is done, the time is over, or somebody says stop."""
+    ends_at = None if seconds is None else time.monotonic() + seconds
+    while not stopper.is_set() and not done():
+        left = 0.2 if ends_at is None else min(0.2, ends_at - time.monotonic())
+        if left <= 0:
+            return
+        stopper.wait(left)

@@ -1,0 +1,399 @@
+"""Payouts: sent, listed, looked at, tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import ROAD
+from kasoko_cli.cli.params import Limit, MaybeMarketId, PayoutId, Plan, WrongUsage
+from kasoko_cli.cli.render import Column
+from kasoko_cli.cli.road import show_items, show_story
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.disburse import Run
+    from kasoko_cli.operations.retry import Retried
+
+commands = Commands("payout", "Send what is owed, and look at it.", default="send", panel=ROAD)
+verbs = Commands()
+
+Wait = Annotated[bool, typer.Option("--wait", help="Stay for those that are due later.")]
+Listen = Annotated[bool, typer.Option("--listen", help="Take the results too, until they are all there.")]
+ListenSeconds = Annotated[
+    int, typer.Option("--listen-seconds", metavar="N", min=1, help="How long to wait for results.")
+]
+MaxSeconds = Annotated[
+    int | None, typer.Option("--max-seconds", metavar="N", min=1, help="Begin nothing new after this.")
+]
+
+
+@commands.writes()
+def send(
+    call: Call,
+    market: MaybeMarketId = None,
+    limit: Limit = None,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="PAYOUT", help="Just this payout.")] = None,
+    wait: Wait = False,
+    listen: Listen = False,
+    listen_seconds: ListenSeconds = 120,
+    plan: Plan = False,
+    max_seconds: MaxSeconds = None,
+    expect_total: Annotated[
+        str | None, typer.Option("--expect-total", metavar="KES", help="Send only if this is the sum.")
+    ] = None,
+) -> None:
+    """Send what is due, of MARKET or of all markets.
+
+    kasoko payout MARKET means kasoko payout send MARKET.
+
+    Examples: kasoko payout rain --plan, kasoko payout rain --listen, kasoko payout --yes --max-seconds 240
+
+    Exit status: 0 all taken, 3 settings, 5 paused, 6 some not sent or failed, 7 some unknown, 10 work is left.
+    """
+    if plan:
+        _show_plan(call, market, only or [])
+        return
+    send_payouts(
+        call,
+        market=market,
+        limit=limit,
+        only=only or [],
+        wait=wait,
+        listen=listen,
+        listen_seconds=listen_seconds,
+        max_seconds=max_seconds,
+        expect_total=expect_total,
+    )
+
+
+def _show_plan(call: Call, market: str | None, only: list[str]) -> None:
+    from kasoko_cli.cli.words import amount_of, local
+    from kasoko_cli.operations.disburse import plan_run
+
+    due = plan_run(call.house.db, call.house.clock, market=market, only=only)
+    pairs: list[tuple[str, object]] = [
+        ("due now", f"{due.payouts:,} payouts, {amount_of(due.wire_cents)} to phones"),
+        ("due later", due.later),
+        ("next due", None if due.next_at is None else local(due.next_at)),
+    ]
+    render.card(call, f"A run for {market or 'all markets'}", pairs, document=due)
+    render.talk(call, "Nothing was written or sent.")
+
+
+def send_payouts(
+    call: Call,
+    *,
+    market: str | None,
+    limit: int | None = None,
+    only: list[str] | None = None,
+    wait: bool = False,
+    listen: bool = False,
+    listen_seconds: int = 120,
+    max_seconds: int | None = None,
+    expect_total: str | None = None,
+    asked: bool = False,
+    retried: Retried | None = None,
+) -> None:
+    """Ask unless it was `asked`, send, listen if wanted, tell, and exit with the run's code."""
+    from kasoko_cli.cli.words import amount_of
+    from kasoko_cli.operations import disburse
+
+    house = call.house
+    due = disburse.plan_run(house.db, house.clock, market=market, only=only or [])
+    _check_total(expect_total, due.wire_cents)
+    house.config.require_daraja()
+    question = f"Send {due.payouts:,} payouts, {amount_of(due.wire_cents)}, to phones by M-Pesa?"
+    if due.payouts and not (asked or render.confirm(call, question)):
+        render.talk(call, "Nothing was sent.")
+        raise typer.Exit(1)
+    total = due.payouts if limit is None else min(limit, due.payouts)
+    with contextlib.ExitStack() as stack:
+        if listen:
+            from kasoko_cli.cli.listen import listening
+
+            stack.enter_context(listening(call))
+        stopper = stack.enter_context(_two_stage_stop(call))
+        with render.progress(call, "Sending", total) as bar:
+            run = disburse.send_due(
+                house.db,
+                house.daraja,
+                house.links,
+                house.clock,
+                house.new_id,
+                call.act,
+                house.send_policy,
+                house.trust,
+                market=market,
+                only=only or [],
+                limit=limit,
+                max_seconds=max_seconds,
+                stay=wait,
+                should_stop=stopper.is_set,
+                tell=_Counter(bar),
+            )
+        if run.sent:
+            disburse.note_run(house.db, house.clock, call.act, run, market=market)
+        if listen and run.sent:
+            _await_results(call, run, listen_seconds, stopper)
+    _tell_run(call, run, retried)
+
+
+class _Counter:
+    """Moves the bar by one for each payout."""
+
+    def __init__(self, bar: render.Progress) -> None:
+        self.bar, self.done = bar, 0
+
+    def __call__(self, _sent: object) -> None:
+        self.done += 1
+        self.bar(self.done)
+
+
+def _check_total(expected: str | None, due_cents: int) -> None:
+    from kasoko_cli.cli.words import amount_of
+    from kasoko_cli.domain.money import parse_kes
+    from kasoko_cli.errors import Refused
+
+    if expected is not None and parse_kes(expected, what="expected total") != due_cents:
+        raise Refused(
+            f"{amount_of(due_cents)} is due, and not KES {expected}; nothing was sent.",
+            hint="See what is due: kasoko payout --plan",
+        )
+
+
+@contextlib.contextmanager
+def _two_stage_stop(call: Call) -> Iterator[threading.Event]:
+    """The first Ctrl-C or SIGTERM stops between payouts; the second stops at once. Both are safe."""
+    stopper = threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        if stopper.is_set():
+            raise KeyboardInterrupt
+        stopper.set()
+        render.talk(call, "Stopping: what is in flight is waited for. Once more to stop at once; both are safe.")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopper
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event) -> None:
+    """Wait until every payout of the run has ended, or is unknown, or the time is over."""
+    from kasoko_cli.operations.disburse import still_running
+
+    ends_at = time.monotonic() + seconds
+    total = len(run.sent)
+    with render.progress(call, "Results", total) as bar:
+        while (left := still_running(call.house.db, run)) and time.monotonic() < ends_at and not stopper.is_set():
+            bar(total - left, total)
+            time.sleep(0.2)
+        bar(total - left, total)
+
+
+def _tell_run(call: Call, run: Run, retried: Retried | None) -> None:
+    """Say what the run did, name each payout that needs a look, and exit with the code."""
+    from kasoko_cli.cli.words import amount_of, local
+    from kasoko_cli.operations import disburse
+
+    ends = disburse.ends_of(call.house.db, run)
+    code = disburse.exit_code_of(run, ends)
+    if call.json:
+        render.document({"run": run, "payouts": ends, "retried": retried, "exit_code": code})
+    else:
+        columns = [Column("became"), Column("payouts", right=True), Column("KES to phones", right=True)]
+        rows = [(name, one.count, render.kes(one.amount_cents)) for name, one in disburse.count_ends(ends).items()]
+        if rows:
+            render.table(call, "This run", columns, rows)
+        else:
+            render.talk(call, "Nothing is due.")
+        for one in ends:
+            if one.status in ("FAILED", "PENDING", "UNKNOWN"):
+                again = f"; again at {local(one.not_before)}" if one.not_before is not None else ""
+                render.talk(
+                    call, f"{one.payout_id} {amount_of(one.wire_cents)} {one.status}: {one.why or one.code}{again}"
+                )
+        _tell_stop(call, run, code)
+    if code:
+        raise typer.Exit(code)
+
+
+def _tell_stop(call: Call, run: Run, code: int) -> None:
+    from kasoko_cli.cli.words import local
+    from kasoko_cli.operations.disburse import Stop
+
+    if run.stopped is not Stop.DONE:
+        render.talk(call, f"Stopped: {_STOPPED[str(run.stopped)]}{'. ' + run.why if run.why else '.'}")
+    if run.postponed:
+        render.talk(call, f"{run.postponed:,} wait for tomorrow: their receivers have had the day's limit.")
+    if run.left:
+        when = "" if run.next_at is None else f", the next at {local(run.next_at)}"
+        render.talk(call, f"{run.left:,} are left{when}: kasoko payout")
+    if code == 7:
+        render.talk(call, "Unknown is not failed. Ask M-Pesa how they ended: kasoko reconcile")
+
+
+_STOPPED = {
+    "limit": "as many as --limit says",
+    "time": "as long as --max-seconds says",
+    "interrupted": "interrupted; everything is recorded",
+    "account": "M-Pesa refuses the account; then: kasoko resume",
+    "unreachable": "M-Pesa cannot be reached; no money moved for these",
+    "paused": "somebody paused sending",
+}
+
+
+@commands.reads("list")
+def list_(
+    call: Call,
+    market: MaybeMarketId = None,
+    status: Annotated[str | None, typer.Option("--status", metavar="STATE", help="Only those, like FAILED.")] = None,
+    limit: Limit = None,
+) -> None:
+    """List payouts, one row each.
+
+    Example: kasoko payout list rain --status FAILED
+    """
+    from kasoko_cli.domain.payout import PayoutStatus
+    from kasoko_cli.operations import reports
+
+    if status is not None and status.upper() not in list(PayoutStatus):
+        raise WrongUsage(f"There is no state {status!r}. The states are: {', '.join(PayoutStatus)}.")
+    wanted = None if status is None else PayoutStatus(status.upper())
+    items = reports.list_items(call.house.db, market=market, status=wanted, limit=limit)
+    show_items(call, "Payouts", items)
+
+
+@commands.reads()
+def show(call: Call, payout: PayoutId) -> None:
+    """Show one payout's story: its attempts, results and entries."""
+    from kasoko_cli.operations import reports
+
+    show_story(call, reports.story(call.house.db, payout))
+
+
+@commands.writes()
+def retry(
+    call: Call,
+    payout: Annotated[list[str], typer.Argument(metavar="PAYOUT...", help="Failed payouts.", show_default=False)],
+    listen: Listen = False,
+    listen_seconds: ListenSeconds = 120,
+) -> None:
+    """Send definite failures again, each under a new id.
+
+    Only what certainly did not reach the phone, and may now. What is unknown belongs to kasoko reconcile.
+
+    Exit status: 0 sent, 4 no such payout, 5 none may be tried again, 6 some failed again, 7 some unknown.
+    """
+    retry_and_send(call, only=payout, listen=listen, listen_seconds=listen_seconds)
+
+
+@verbs.writes("retry-failed", panel=ROAD)
+def retry_failed(
+    call: Call,
+    hours: Annotated[int, typer.Option("--hours", metavar="N", min=1, help="Failed within so many hours.")] = 24,
+    market: Annotated[str | None, typer.Option("--market", metavar="MARKET", help="Only of this market.")] = None,
+    listen: Listen = False,
+    listen_seconds: ListenSeconds = 120,
+    max_seconds: MaxSeconds = None,
+) -> None:
+    """Send every definite failure that may succeed, again; safe from cron.
+
+    Each one that is left alone is named, with the reason and what to do.
+
+    Example: kasoko retry-failed --yes --hours 6 --max-seconds 240
+
+    Exit status: 0 all taken or nothing to do, 6 some failed again, 7 some unknown, 10 work is left.
+    """
+    retry_and_send(
+        call, hours=hours, market=market, listen=listen, listen_seconds=listen_seconds, max_seconds=max_seconds
+    )
+
+
+def retry_and_send(
+    call: Call,
+    *,
+    only: list[str] | None = None,
+    hours: int | None = None,
+    market: str | None = None,
+    listen: bool = False,
+    listen_seconds: int = 120,
+    max_seconds: int | None = None,
+) -> None:
+    """Make failures due again and send exactly those."""
+    from kasoko_cli.errors import Refused
+    from kasoko_cli.operations.retry import retry as operation
+
+    house = call.house
+    house.config.require_daraja()
+    if not render.confirm(call, "Send failed payouts again, where their failure is definite?"):
+        raise typer.Exit(1)
+    report = operation(
+        house.db,
+        house.clock,
+        call.act,
+        confirm_above_cents=house.config.payout.confirm_failures_above_cents,
+        only=only or [],
+        market=market,
+        hours=hours,
+    )
+    for one in report.left:
+        render.talk(call, f"{one.payout_id} is left alone: {one.why}. {one.hint}")
+    if not report.retried:
+        if only:
+            first = report.left[0]
+            raise Refused(f"{first.payout_id} was not sent again: {first.why}.", hint=first.hint)
+        if call.json:
+            render.document({"run": None, "payouts": [], "retried": report, "exit_code": 0})
+        else:
+            render.talk(call, "Nothing to send again.")
+        return
+    send_payouts(
+        call,
+        market=None,
+        asked=True,
+        only=report.retried,
+        listen=listen,
+        listen_seconds=listen_seconds,
+        max_seconds=max_seconds,
+        retried=report,
+    )
+
+
+@verbs.writes(panel=ROAD)
+def pause(call: Call) -> None:
+    """Stop all sending, on every host, until kasoko resume.
+
+    Example: kasoko pause --reason 'the float is being moved'
+
+    Exit status: 0 paused, 5 no reason was given.
+    """
+    from kasoko_cli.operations import controls
+
+    controls.pause(call.house.db, call.house.clock, call.act)
+    if call.json:
+        render.document({"paused": True})
+    else:
+        render.line("Sending is paused on every host. What was sent goes on to its result.")
+
+
+@verbs.writes(panel=ROAD)
+def resume(call: Call) -> None:
+    """Let sending go on after a pause, or after M-Pesa refused the account."""
+    from kasoko_cli.operations import controls
+
+    were_on = controls.resume(call.house.db, call.house.clock, call.act)
+    if call.json:
+        render.document({"resumed": were_on})
+    else:
+        render.line(f"Sending goes on; off now: {', '.join(were_on)}." if were_on else "Nothing was paused.")

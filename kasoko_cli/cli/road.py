@@ -1,0 +1,288 @@
+"""The road of a market: resolve, settle, and how everything stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import ROAD
+from kasoko_cli.cli.params import MarketId, Plan
+from kasoko_cli.cli.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.reports import Concern, Groups, Item, MarketStatusReport, Overview, Story
+    from kasoko_cli.operations.settle import Settled
+
+commands = Commands()
+
+
+@commands.writes(panel=ROAD)
+def resolve(
+    call: Call,
+    market: MarketId,
+    outcome: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="OUTCOME...", help="The winner; several for a dead heat.", show_default=False),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="NAME=7/10", help="A part for each outcome, summing to 1."),
+    ] = None,
+    withdrawn: Annotated[
+        list[str] | None, typer.Option("--withdrawn", metavar="NAME", help="An outcome that fell away: refunded.")
+    ] = None,
+) -> None:
+    """Name the winning outcome of MARKET.
+
+    A market past its closing time is closed by it. The same outcome again changes nothing.
+
+    Example: kasoko resolve rain Yes
+
+    Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, or was resolved otherwise.
+    """
+    from kasoko_cli.cli.words import parse_weight
+    from kasoko_cli.operations import markets
+
+    house = call.house
+    view = markets.resolve_market(
+        house.db,
+        house.clock,
+        call.act,
+        market=market,
+        winners=outcome or [],
+        weights=[parse_weight(text) for text in weight or []],
+        withdrawn=withdrawn or [],
+    )
+    if call.json:
+        render.document(view)
+        return
+    render.line(f"{view.slug} is resolved: {view.resolved_outcome}.")
+    render.talk(call, f"Divide the pool: kasoko settle {view.slug}")
+
+
+@commands.writes(panel=ROAD)
+def settle(
+    call: Call,
+    market: MarketId,
+    plan: Plan = False,
+    pay: Annotated[bool, typer.Option("--pay", help="Go on and send the payouts.")] = False,
+    listen: Annotated[bool, typer.Option("--listen", help="With --pay: take the results too.")] = False,
+) -> None:
+    """Divide MARKET's pool and owe the payouts; no money leaves.
+
+    It happens once: settling again changes nothing and says so.
+
+    Examples: kasoko settle rain --plan, kasoko settle rain --pay
+
+    Exit status: 0 settled, 4 no such market, 5 it has no result yet, 8 its bets were changed after the close;
+    with --pay also those of kasoko payout.
+    """
+    from kasoko_cli.cli import payout
+    from kasoko_cli.operations import settle as operation
+
+    house = call.house
+    if plan:
+        planned, owed = operation.plan_settlement(house.db, house.limits, market=market)
+        _show_settled(call, planned, "would be settled", document={"plan": planned, "owed": owed})
+        render.talk(call, "Nothing was written.")
+        return
+    settled = operation.settle_market(house.db, house.clock, call.act, house.limits, market=market)
+    did = "is settled" if settled.is_new else "was settled before; nothing was changed"
+    if not pay:
+        _show_settled(call, settled, did, document=settled)
+        if settled.to_phones and settled.is_new:
+            render.talk(call, f"Send the payouts: kasoko payout {settled.slug}")
+        return
+    if not call.json:
+        _show_settled(call, settled, did, document=settled)
+    payout.send_payouts(call, market=market, listen=listen)
+
+
+def _show_settled(call: Call, settled: Settled, did: str, *, document: object) -> None:
+    from kasoko_cli.cli.words import amount_of
+
+    figures = settled.settlement
+    pairs: list[tuple[str, object]] = [
+        ("outcome", settled.resolved_outcome),
+        ("bets", settled.bets),
+        ("gross pool", amount_of(figures.gross_cents)),
+        ("fee", amount_of(figures.fee_cents)),
+        ("net pool", amount_of(figures.net_cents)),
+        ("on the winner", amount_of(figures.winning_stake_cents)),
+        ("winners", f"{figures.winners:,} share {amount_of(figures.payouts_cents)}"),
+        ("refunds", amount_of(figures.refunds_cents)),
+        ("breakage", amount_of(figures.breakage_cents)),
+        ("to phones", f"{settled.to_phones:,} payouts, {amount_of(settled.wire_cents)}"),
+        ("stays in wallets", amount_of(settled.to_wallets_cents)),
+        ("plan", settled.plan_hash[:16]),
+    ]
+    if figures.top_up_cents:
+        pairs.insert(4, ("the operator adds", amount_of(figures.top_up_cents)))
+    render.card(call, f"{settled.slug} {did}", pairs, document=document)
+    for warning in settled.warnings:
+        render.warn(call, warning)
+
+
+@commands.reads(panel=ROAD)
+def status(
+    call: Call,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MARKET|PAYOUT]", help="A market, or a payout like rain.1.7; else all.", show_default=False
+        ),
+    ] = None,
+    payouts: Annotated[bool, typer.Option("--payouts", help="List each payout of the market.")] = False,
+) -> None:
+    """Show how everything stands, or one market, or one payout's story.
+
+    Examples: kasoko status, kasoko status rain --payouts, kasoko status rain.1.7
+
+    Exit status: 0 shown, 4 no such market or payout.
+    """
+    from kasoko_cli.domain.payout import looks_like_payout_id
+    from kasoko_cli.operations import reports
+
+    db = call.house.db
+    if what is None:
+        _show_overview(call, reports.overview(db))
+    elif looks_like_payout_id(what):
+        show_story(call, reports.story(db, what))
+    else:
+        _show_market(call, reports.market_status(db, what, with_items=payouts))
+
+
+def _show_overview(call: Call, found: Overview) -> None:
+    from kasoko_cli.cli.words import local
+
+    columns = [Column("market"), Column("status"), Column("closes")]
+    for group in ("pending", "completed", "failed"):
+        columns += [Column(group, right=True), Column("KES", right=True)]
+    rows = []
+    for market in found.markets:
+        state = f"{market.status}, settled" if market.settled else market.status
+        rows.append((market.slug, state, local(market.closes_at), *_cells(market.payouts)))
+    rows.append(("all", "", "", *_cells(found.payouts)))
+    render.table(call, "Markets", columns, rows, document=found)
+    if call.json:
+        return
+    heard = "never" if found.callback_heard_at is None else local(found.callback_heard_at)
+    render.talk(call, f"The listener last heard from M-Pesa: {heard}.")
+    if found.callbacks_waiting:
+        render.warn(call, f"{found.callbacks_waiting} results are stored and not applied yet: kasoko reconcile")
+    for switch in found.switches:
+        render.warn(call, f"Nothing is sent: {switch.name} by {switch.actor}, {switch.reason} Then: kasoko resume")
+    _warn_of_unknown(call, found.by_status)
+    _show_concerns(call, found.incidents)
+
+
+def _cells(groups: Groups) -> tuple[object, ...]:
+    parts = (groups.pending, groups.completed, groups.failed)
+    return tuple(value for part in parts for value in (f"{part.count:,}", render.kes(part.amount_cents)))
+
+
+def _show_market(call: Call, found: MarketStatusReport) -> None:
+    from kasoko_cli.cli.words import amount_of, local
+
+    if call.json:
+        render.document(found)
+        return
+    market, settlement = found.market, found.settlement
+    pairs: list[tuple[str, object]] = [
+        ("question", market.question),
+        ("status", f"{market.status}, settled" if settlement else market.status),
+        ("outcome", market.resolved_outcome),
+        ("resolved", None if market.resolved_at is None else local(market.resolved_at)),
+    ]
+    if settlement is not None:
+        pairs += [
+            ("gross pool", amount_of(settlement.gross_cents)),
+            ("fee", amount_of(settlement.fee_cents)),
+            ("net pool", amount_of(settlement.net_cents)),
+            ("winners", f"{settlement.winners:,} share {amount_of(settlement.payouts_cents)}"),
+            ("refunds", amount_of(settlement.refunds_cents)),
+            ("breakage", amount_of(settlement.breakage_cents)),
+        ]
+        for name in ("pending", "completed", "failed"):
+            group = getattr(found.payouts, name)
+            pairs.append((name, f"{group.count:,} payouts, {amount_of(group.amount_cents)}"))
+    pairs += [(f"  {name}", f"{one.count:,}, {amount_of(one.amount_cents)}") for name, one in found.by_status.items()]
+    render.card(call, market.slug, pairs, document=found)
+    if found.items is not None:
+        show_items(call, f"Payouts of {market.slug}", found.items)
+    _warn_of_unknown(call, found.by_status)
+    _show_concerns(call, found.incidents)
+
+
+def show_items(call: Call, title: str, items: list[Item]) -> None:
+    """A table of payouts, one row each."""
+    columns = [
+        Column("payout"),
+        Column("user"),
+        Column("phone"),
+        Column("kind"),
+        Column("KES", right=True),
+        Column("to phone", right=True),
+        Column("status"),
+        Column("receipt or reason"),
+    ]
+    rows = [
+        (
+            item.id,
+            item.user,
+            item.phone,
+            item.kind,
+            render.kes(item.amount_cents),
+            render.kes(item.wire_cents),
+            item.status,
+            item.receipt or (f"{item.failure_code} {item.failure_reason or ''}".strip() if item.failure_code else None),
+        )
+        for item in items
+    ]
+    render.table(call, title, columns, rows, document={"items": items})
+
+
+def show_story(call: Call, found: Story) -> None:
+    """One payout's whole story."""
+    from kasoko_cli.cli.words import amount_of, local
+
+    if call.json:
+        render.document(found)
+        return
+    item = found.payout
+    pairs: list[tuple[str, object]] = [
+        ("market", found.market),
+        ("user", f"{item.user}, {item.phone}"),
+        ("owed", f"{amount_of(item.amount_cents)} ({item.kind}, leg {item.leg})"),
+        ("to the phone", amount_of(item.wire_cents)),
+        ("status", item.status),
+        ("receipt", item.receipt),
+    ]
+    if item.not_before is not None:
+        pairs.append(("not before", local(item.not_before)))
+    if item.failure_code is not None:
+        pairs.append(("failure", f"{item.failure_code} {item.failure_reason or ''}"))
+    pairs += [
+        (name, text) for name, text in (("means", found.meaning), ("do", found.advice), ("note", found.note)) if text
+    ]
+    render.card(call, f"Payout {item.id}", pairs, document=found)
+    rows = [(local(moment.at), moment.what) for moment in found.moments]
+    render.table(call, "What happened", [Column("when"), Column("what")], rows, document=found)
+    render.table(call, "In the books", [Column("entry")], [(entry,) for entry in found.entries], document=found)
+    _show_concerns(call, found.incidents)
+
+
+def _warn_of_unknown(call: Call, by_status: object) -> None:
+    assert isinstance(by_status, dict)
+    if unknown := by_status.get("UNKNOWN"):
+        plural = "payout is" if unknown.count == 1 else "payouts are"
+        render.warn(call, f"{unknown.count:,} {plural} unknown; ask M-Pesa how they ended: kasoko reconcile")
+
+
+def _show_concerns(call: Call, concerns: list[Concern]) -> None:
+    for one in concerns:
+        see = f" Look: kasoko payout show {one.payout_id}" if one.payout_id else ""
+        render.warn(call, f"Incident {one.id}: {one.what}{see}")

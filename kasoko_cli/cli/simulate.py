@@ -1,0 +1,75 @@
+"""The simulator: a Daraja on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.listen import stay, stopping
+from kasoko_cli.cli.panels import MPESA
+
+commands = Commands()
+
+
+@commands.reads(panel=MPESA)
+def simulator(
+    call: Call,
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="PORT", help="The port; 0 takes any free one.")] = 8322,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same seed draws the same run.")] = 0,
+    float_kes: Annotated[str, typer.Option("--float", metavar="KES", help="Money in the utility account.")] = "1000000",
+    daily_kes: Annotated[
+        str, typer.Option("--daily", metavar="KES", help="The most one phone receives in a day.")
+    ] = "500000",
+    env_file: Annotated[
+        Path | None, typer.Option("--write-env", metavar="FILE", help="Write what a client needs, as a .env file.")
+    ] = None,
+) -> None:
+    """Run a Daraja on this machine that pays from a ledger of its own.
+
+    GET /_ledger shows who was really paid, GET /_phones the test numbers.
+
+    Example: kasoko simulator --write-env .env
+
+    Exit status: 0 stopped, 3 the address cannot be had.
+    """
+    from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
+    from kasoko_cli.domain.money import parse_kes
+
+    settings = SimulatorSettings(
+        seed=seed,
+        utility_cents=parse_kes(float_kes, what="float"),
+        daily_cents=parse_kes(daily_kes, what="daily limit"),
+    )
+    simulated = Simulator(settings)
+    with stopping() as stopper, simulated.start(host, port) as running:
+        needed = {
+            "MPESA_BASE_URL": running.url,
+            "MPESA_CONSUMER_KEY": settings.consumer_key,
+            "MPESA_CONSUMER_SECRET": settings.consumer_secret,
+            "MPESA_INITIATOR_NAME": settings.initiator_name,
+            "MPESA_SECURITY_CREDENTIAL_ENCRYPTED": simulated.security_credential(),
+            "MPESA_PAYBILL": settings.shortcode,
+        }
+        if env_file is not None:
+            _write_env(env_file, needed)
+            render.talk(call, f"What a client needs stands in {env_file}.")
+        if call.json:
+            render.document({"url": running.url, "shortcode": settings.shortcode})
+        else:
+            render.line(f"Simulator on {running.url}: no money moves outside of it. Stop it with Ctrl-C.")
+        stay(stopper, None, lambda: False)
+
+
+def _write_env(file: Path, needed: dict[str, str]) -> None:
+    """Add the lines of the simulator to a .env file, replacing those of an earlier simulator."""
+    kept = file.read_text().splitlines() if file.exists() else []
+    kept = [line for line in kept if line.split("=")[0].strip() not in needed]
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write("\n".join([*kept, *(f"{name}={value}" for name, value in needed.items())]) + "\n")

@@ -1,0 +1,82 @@
+"""The people who bet."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import RECORDS
+from kasoko_cli.cli.params import Limit, UserId
+from kasoko_cli.cli.render import Column
+
+commands = Commands("user", "The people who bet, and the phones they are paid on.", panel=RECORDS)
+
+Phone = Annotated[str, typer.Argument(metavar="PHONE", help="A Kenyan mobile, like 0712345678.", show_default=False)]
+
+
+@commands.writes()
+def add(
+    call: Call,
+    user: UserId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user's name.", show_default=False)],
+    phone: Phone,
+) -> None:
+    """Take in a user.
+
+    Example: kasoko user add u1 'Wanjiku Otieno' 0712345678
+
+    Exit status: 0 the user stands, 5 the rules refuse it.
+    """
+    from kasoko_cli.operations import users
+
+    house = call.house
+    is_new = users.add_user(house.db, house.clock, call.act, user_id=user, name=name, phone=phone)
+    _tell(call, user, "taken in" if is_new else "stands already, and was not changed", changed=is_new)
+
+
+@commands.reads("list")
+def list_(call: Call, limit: Limit = None) -> None:
+    """List the users, phones masked."""
+    from kasoko_cli.operations import users
+
+    found = users.list_users(call.house.db, limit=limit)
+    columns = [Column("user"), Column("name"), Column("phone")]
+    render.table(call, "Users", columns, [(one.id, one.name, one.phone) for one in found], document={"users": found})
+
+
+@commands.reads()
+def show(call: Call, user: UserId) -> None:
+    """Show one user with both balances: all that was ever credited, and what can be spent."""
+    from kasoko_cli.cli.words import amount_of, local
+    from kasoko_cli.operations import users
+
+    view = users.show_user(call.house.db, user)
+    pairs: list[tuple[str, object]] = [
+        ("user", view.id),
+        ("name", view.name),
+        ("phone", view.phone),
+        ("phone set", local(view.phone_set_at)),
+        ("balance", amount_of(view.balance_cents)),
+        ("available", amount_of(view.available_cents)),
+        ("payouts", view.payouts),
+    ]
+    render.card(call, view.name, pairs, document=view)
+
+
+@commands.writes("set-phone")
+def set_phone(call: Call, user: UserId, phone: Phone) -> None:
+    """Give a user another number; payouts that are sent from now on go there.
+
+    Example: kasoko user set-phone u1 0722000111 --reason 'the old line is dead'
+    """
+    from kasoko_cli.operations import users
+
+    changed = users.set_phone(call.house.db, call.house.clock, call.act, user_id=user, phone=phone)
+    _tell(call, user, "has a new number" if changed else "had this number already", changed=changed)
+
+
+def _tell(call: Call, user: str, did: str, *, changed: bool) -> None:
+    render.document({"user": user, "changed": changed}) if call.json else render.line(f"{user} {did}.")

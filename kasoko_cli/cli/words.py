@@ -1,0 +1,55 @@
+"""Words on the command line that mean something exact: times and amounts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from fractions import Fraction
+
+from kasoko_cli.clock import NAIROBI
+from kasoko_cli.errors import Refused
+
+
+def parse_time(text: str) -> datetime:
+    """A time with its offset, ISO 8601.
+
+    Raises:
+        Refused: it is no such time, or says no offset.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Refused(
+            f"{text!r} is not a time with its offset; nothing was changed.",
+            hint="Write 2026-12-01T15:00:00+03:00 (Nairobi) or 2026-12-01T12:00:00Z.",
+        )
+    return moment
+
+
+def local(moment: datetime) -> str:
+    """A time as a clock in Nairobi shows it: `2026-12-01 15:00 EAT`."""
+    return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M EAT")
+
+
+def amount_of(cents: int) -> str:
+    """An amount for people: `KES 1,234.50`."""
+    from kasoko_cli.domain.money import format_kes
+
+    return f"KES {format_kes(cents)}"
+
+
+def parse_weight(text: str) -> tuple[str, Fraction]:
+    """An outcome and its part of the pool: `Yes=7/10` or `Yes=0.7`, exactly.
+
+    Raises:
+        Refused: it is no such pair.
+    """
+    name, _, part = text.rpartition("=")
+    try:
+        weight = Fraction(part.strip())
+    except (ValueError, ZeroDivisionError):
+        weight = Fraction(0)
+    if not name or weight <= 0:
+        raise Refused(f"{text!r} is not an outcome and its part; nothing was changed.", hint="Write Yes=7/10.")
+    return name, weight
