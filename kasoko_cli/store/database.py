@@ -183,21 +183,29 @@ def open_database(url: str, *, check_schema: bool = True) -> Database:
             hint="Create it: kasoko init. Or name another: --database URL",
         )
     if check_schema:
-        found, wanted = schema_version(db), head_version()
-        if found is None:
-            raise SchemaOutOfDate(
-                f"The database {db.shown_url} has no kasoko tables.", hint="Create them: kasoko db upgrade"
-            )
-        if found != wanted:
-            newer = found > wanted
-            raise SchemaOutOfDate(
-                f"The database {db.shown_url} has tables of version {found}; this program needs {wanted}."
-                " Nothing was changed.",
-                hint="This kasoko is older than the database: install the newer one."
-                if newer
-                else "Take a backup (kasoko db backup FILE), then: kasoko db upgrade",
-            )
+        try:
+            _check_schema(db)
+        except BaseException:
+            db.close()  # the caller gets no database to close
+            raise
     return db
+
+
+def _check_schema(db: Database) -> None:
+    found, wanted = schema_version(db), head_version()
+    if found is None:
+        raise SchemaOutOfDate(
+            f"The database {db.shown_url} has no kasoko tables.", hint="Create them: kasoko db upgrade"
+        )
+    if found != wanted:
+        newer = found > wanted
+        raise SchemaOutOfDate(
+            f"The database {db.shown_url} has tables of version {found}; this program needs {wanted}."
+            " Nothing was changed.",
+            hint="This kasoko is older than the database: install the newer one."
+            if newer
+            else "Take a backup (kasoko db backup FILE), then: kasoko db upgrade",
+        )
 
 
 def schema_version(db: Database) -> str | None:

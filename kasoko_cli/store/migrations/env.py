@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import text
+from alembic.migration import MigrationContext
+from sqlalchemy import Text, text
+from sqlalchemy.types import TypeEngine
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
@@ -26,6 +28,15 @@ def render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal
     return False
 
 
+def compare_type(
+    _context: MigrationContext, _column: Any, _wanted: Any, found: TypeEngine[Any], wanted: TypeEngine[Any]
+) -> bool | None:
+    """Whether a column has another type than its table says; what is written as text is text to both."""
+    if isinstance(wanted, AutoString | Word) and isinstance(found, Text):
+        return False
+    return None
+
+
 def run() -> None:
     """Run the migrations, one process at a time."""
     connection = context.config.attributes["connection"]
@@ -33,6 +44,7 @@ def run() -> None:
         connection=connection,
         target_metadata=SQLModel.metadata,
         render_item=render_item,
+        compare_type=compare_type,
         transaction_per_migration=False,
         render_as_batch=False,
     )

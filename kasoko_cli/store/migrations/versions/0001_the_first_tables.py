@@ -53,7 +53,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "deployment",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("deployment_id", sa.Text(), nullable=False),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_deployment_there_is_one_deployment")),
