@@ -1,0 +1,298 @@
+"""The two ways in, what a commit is worth, and every way in which a database cannot be opened."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import select
+
+from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, KasokoError, SchemaOutOfDate
+from kasoko_cli.store import database
+from kasoko_cli.store.database import Database, head_version, open_database, parse_url, upgrade
+from kasoko_cli.store.tables import User
+
+NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+
+
+def _user(user_id: str) -> User:
+    return User(id=user_id, name=user_id, phone="254712345678", created_at=NOON, phone_set_at=NOON)
+
+
+def _ids(db: Database) -> list[str]:
+    with db.reading() as session:
+        return [user.id for user in session.exec(select(User).order_by("id"))]
+
+
+# --- The two ways in ------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_commits_what_ends_well(db: Database) -> None:
+    with db.transaction() as session:
+        session.add(_user("ann"))
+    assert _ids(db) == ["ann"]
+
+
+def test_a_transaction_leaves_nothing_behind_if_its_body_does_not_end_well(db: Database) -> None:
+    def stumble() -> None:
+        with db.transaction() as session:
+            session.add(_user("ann"))
+            session.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stumble()
+    assert _ids(db) == []
+
+
+def test_rows_of_a_transaction_keep_their_values_after_the_commit(db: Database) -> None:
+    with db.transaction() as session:
+        session.add(ann := _user("ann"))
+    assert ann.name == "ann"
+
+
+def test_what_is_read_cannot_be_written_and_leaves_nothing_behind(db: Database) -> None:
+    insert = text("INSERT INTO switches (name, is_on, reason, actor, at) VALUES ('pause', true, '', '', :at)")
+    at = "2026-11-23 09:00:00"
+    if db.is_sqlite:
+        with db.reading() as session:
+            session.execute(insert, {"at": at})
+    else:
+        with pytest.raises(DBAPIError, match="read-only transaction"), db.reading() as session:
+            session.execute(insert, {"at": at})
+    with db.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM switches")).scalar_one() == 0
+
+
+def test_reading_sees_one_picture_while_others_write(db: Database) -> None:
+    with db.reading() as session:
+        before = session.execute(text("SELECT count(*) FROM users")).scalar_one()
+        with db.transaction() as other:
+            other.add(_user("ann"))
+        assert session.execute(text("SELECT count(*) FROM users")).scalar_one() == before == 0
+    assert _ids(db) == ["ann"]
+
+
+def test_reading_does_not_make_the_next_transaction_of_that_connection_read_only(db: Database) -> None:
+    for name in ("ann", "ben"):
+        assert name not in _ids(db)
+        with db.transaction() as session:
+            session.add(_user(name))
+    assert _ids(db) == ["ann", "ben"]
+
+
+# --- What a commit is worth -----------------------------------------------------------------------------------
+
+
+def test_every_sqlite_connection_syncs_each_commit_and_holds_foreign_keys(sqlite_template: Path) -> None:
+    db = open_database(f"sqlite:///{sqlite_template}")
+    with db.engine.connect() as one, db.engine.connect().execution_options(kasoko_writes=False) as two:
+        for connection in (two, one):
+            settings = {
+                name: connection.execute(text(f"PRAGMA {name}")).scalar_one()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            }
+            assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+    db.close()
+
+
+def test_no_update_that_read_before_it_wrote_is_lost(db: Database) -> None:
+    """Eight threads add one to the same number fifty times each: a deferred BEGIN would lose most of them."""
+    with db.transaction() as session:
+        session.execute(text("CREATE TABLE counter (n INTEGER)"))
+        session.execute(text("INSERT INTO counter VALUES (0)"))
+    lock = "" if db.is_sqlite else " FOR UPDATE"
+
+    def count() -> None:
+        for _ in range(50):
+            with db.transaction() as session:
+                n = session.execute(text(f"SELECT n FROM counter{lock}")).scalar_one()
+                session.execute(text("UPDATE counter SET n = :n"), {"n": n + 1})
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(count) for _ in range(8)]:
+            done.result()
+    with db.reading() as session:
+        assert session.execute(text("SELECT n FROM counter")).scalar_one() == 400
+
+
+def test_a_database_that_another_run_keeps_locked_is_busy(
+    sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kasoko.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0)
+    db = open_database(f"sqlite:///{path}")
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with db.transaction() as session:
+            session.add(_user("ann"))
+            session.flush()
+            held.set()
+            over.wait(10)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(10)
+    try:
+        with pytest.raises(Busy) as busy, db.transaction() as session:
+            session.execute(text("SELECT 1"))
+    finally:
+        over.set()
+        other.join()
+        db.close()
+    assert busy.value.message == (
+        f"Another process has kept the database sqlite+pysqlite:///{path} locked for 0 seconds. Nothing was changed."
+    )
+    assert busy.value.exit_code == 9
+
+
+# --- What cannot be opened ------------------------------------------------------------------------------------
+
+
+def _refusal(call: Callable[[], object], kind: type[KasokoError]) -> tuple[str, str, int]:
+    with pytest.raises(kind) as refused:
+        call()
+    assert type(refused.value) is kind
+    return refused.value.message, refused.value.hint, refused.value.exit_code
+
+
+def test_a_missing_file_is_not_created(tmp_path: Path) -> None:
+    path = tmp_path / "none.db"
+    assert _refusal(lambda: open_database(f"sqlite:///{path}"), DatabaseUnavailable) == (
+        f"There is no database at {path}.",
+        "Create it: kasoko init. Or name another: --database URL",
+        3,
+    )
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("use", [open_database, upgrade])
+def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path, use: Callable[[str], object]) -> None:
+    path = tmp_path / "letter.db"
+    path.write_text("Dear Ann, this is not a database.\n" * 40)
+    assert _refusal(lambda: use(f"sqlite:///{path}"), DatabaseUnavailable) == (
+        (
+            f"The database sqlite+pysqlite:///{path} cannot be used: file is not a database. What was committed before"
+            " stands, and nothing else was changed."
+        ),
+        "Check the address (kasoko config show --origin) and that the server runs or the file may be written.",
+        3,
+    )
+    assert path.read_text().startswith("Dear Ann")
+
+
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    message, _, exit_code = _refusal(lambda: open_database(f"sqlite:///{tmp_path}"), DatabaseUnavailable)
+    assert message == (
+        f"The database sqlite+pysqlite:///{tmp_path} cannot be used: unable to open database file. What was committed"
+        " before stands, and nothing else was changed."
+    )
+    assert exit_code == 3
+
+
+def test_a_database_without_tables_says_how_to_create_them(empty_url: str) -> None:
+    db = Database(empty_url)
+    db.engine.connect().close()  # makes the file
+    assert _refusal(lambda: open_database(empty_url), SchemaOutOfDate) == (
+        f"The database {db.shown_url} has no kasoko tables.",
+        "Create them: kasoko db upgrade",
+        3,
+    )
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "hint"),
+    [
+        ("0000", "Take a backup (kasoko db backup FILE), then: kasoko db upgrade"),
+        ("9999", "This kasoko is older than the database: install the newer one."),
+    ],
+)
+def test_tables_of_another_version_are_not_touched(db: Database, version: str, hint: str) -> None:
+    with db.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": version})
+    url = db.url.render_as_string(hide_password=False)
+    assert _refusal(lambda: open_database(url), SchemaOutOfDate) == (
+        (
+            f"The database {db.shown_url} has tables of version {version}; this program needs {head_version()}."
+            " Nothing was changed."
+        ),
+        hint,
+        3,
+    )
+    open_database(url, check_schema=False).close()
+
+
+def test_a_newer_database_is_not_upgraded(db: Database) -> None:
+    with db.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert _refusal(lambda: upgrade(db.url.render_as_string(hide_password=False)), SchemaOutOfDate) == (
+        f"The database {db.shown_url} has tables of version 9999; this program knows only {head_version()}.",
+        "Install the newer kasoko; tables are never taken back by themselves.",
+        3,
+    )
+
+
+def test_a_server_that_is_down_is_named_without_its_password() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"postgresql://ann:open-sesame@127.0.0.1:{port}/kasoko"
+    for use in (open_database, upgrade):
+        message, hint, exit_code = _refusal(lambda use=use: use(url), DatabaseUnavailable)  # type: ignore[misc]
+        assert message.startswith(
+            f"The database postgresql+psycopg://ann:***@127.0.0.1:{port}/kasoko cannot be used: connection failed:"
+        )
+        assert message.endswith("What was committed before stands, and nothing else was changed.")
+        assert hint.startswith("Check the address (kasoko config show --origin)")
+        assert exit_code == 3
+    assert "open-sesame" not in repr(Database(url))
+
+
+def test_a_folder_that_is_missing_is_named_before_anything_is_created(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    assert _refusal(lambda: upgrade(f"sqlite:///{folder / 'kasoko.db'}"), DatabaseUnavailable) == (
+        f"The database {folder / 'kasoko.db'} cannot be created: there is no folder {folder}.",
+        f"Make the folder first: mkdir -p {folder}",
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("kasoko.db", "The database address cannot be read."),
+        ("mysql://host/kasoko", "The database address begins with 'mysql'; SQLite or PostgreSQL is needed."),
+        ("sqlite://", "A database in memory would forget every payout when the command ends."),
+        ("sqlite:///:memory:", "A database in memory would forget every payout when the command ends."),
+    ],
+)
+def test_an_address_that_cannot_hold_payouts_is_refused(url: str, message: str) -> None:
+    assert _refusal(lambda: open_database(url), ConfigurationError) == (
+        message,
+        "Write sqlite:///kasoko.db (three slashes: a file here; four: an absolute path) or postgresql://user@host/name",
+        3,
+    )
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_every_spelling_of_postgresql_means_the_same_driver(scheme: str) -> None:
+    assert parse_url(f"{scheme}://ann@host/kasoko").drivername == "postgresql+psycopg"
+
+
+def test_a_server_that_goes_away_in_a_transaction_is_said_to_be_gone(request: pytest.FixtureRequest) -> None:
+    server = request.getfixturevalue("postgres_server")
+    db = Database(server)
+    with pytest.raises(DatabaseUnavailable) as gone, db.transaction() as session:
+        session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    assert gone.value.message.endswith("What was committed before stands, and nothing else was changed.")
+    db.close()
