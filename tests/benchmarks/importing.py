@@ -1,0 +1,115 @@
+"""How long a file of bets takes, beside raw `executemany` of the same rows on SQLite.
+
+    python -m tests.benchmarks.importing [BETS ...]
+
+The raw run writes what the import writes, bets, entries and postings, by the driver alone into the same
+tables with the same indexes, in one transaction; it reads no file and checks nothing.
+"""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+
+from kasoko_cli.clock import system_clock
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.importing import import_markets, import_users
+from kasoko_cli.operations.importing_bets import import_bets
+from kasoko_cli.operations.rowfiles import Format, InputFile
+from kasoko_cli.store import database
+
+USERS = 20_000
+OUTCOMES = ("Yes", "No", "Neither")
+CLOSES = datetime(2026, 12, 1, 15, tzinfo=UTC)
+
+
+def write_files(folder: Path, bets: int) -> None:
+    with (folder / "users.csv").open("w") as file:
+        file.write("user_id,name,phone\n")
+        file.writelines(f"u{n:06d},User {n},2547{n + 10_000_000:08d}\n" for n in range(USERS))
+    with (folder / "markets.csv").open("w") as file:
+        file.write("market_id,slug,question,outcomes,closes_at,fee_bps\n")
+        file.writelines(f"m{n},market-{n},Which?,{'|'.join(OUTCOMES)},{CLOSES.isoformat()},500\n" for n in range(10))
+    start = CLOSES - timedelta(days=30)
+    with (folder / "bets.csv").open("w") as file:
+        file.write("bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at\n")
+        for n in range(bets):
+            placed = (start + timedelta(seconds=2 * n)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            user = n * 7919 % USERS
+            file.write(f"b{n:09d},m{n % 10},u{user:06d},{OUTCOMES[n % 3]},{n % 900 + 1}.{n % 100:02d},{placed},\n")
+
+
+def imported(folder: Path, kasoko: Path) -> tuple[float, float]:
+    """Seconds for the first import and for the same file again."""
+    db = database.Database(f"sqlite:///{kasoko}")
+    act = Act("benchmark")
+
+    def file(name: str) -> InputFile:
+        return InputFile(name, (folder / name).open("rb"), Format.CSV)
+
+    import_users(db, system_clock, act, file("users.csv"))
+    import_markets(db, system_clock, act, file("markets.csv"))
+    took = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        import_bets(db, system_clock, act, file("bets.csv"))
+        took.append(time.perf_counter() - begun)
+    with db.reading() as session:
+        assert session.connection().execute(text("SELECT sum(amount_cents) FROM postings")).scalar() == 0
+    db.close()
+    return took[0], took[1]
+
+
+def raw(kasoko: Path, empty: Path) -> float:
+    """Seconds for the same rows by the driver alone; reading them first is not counted."""
+    source = sqlite3.connect(kasoko)
+    tables = {
+        name: source.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall()
+        for name in ("users", "markets", "outcomes", "bets", "entries", "postings")
+    }
+    source.close()
+    target = sqlite3.connect(empty, isolation_level=None)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        target.execute(f"PRAGMA {pragma}")
+
+    def write(name: str) -> None:
+        rows = tables[name]
+        target.executemany(f"INSERT INTO {name} VALUES ({','.join('?' * len(rows[0]))})", rows)
+
+    for name in ("users", "markets", "outcomes"):
+        write(name)
+    begun = time.perf_counter()
+    target.execute("BEGIN IMMEDIATE")
+    for name in ("bets", "entries", "postings"):
+        write(name)
+    target.execute("COMMIT")
+    took = time.perf_counter() - begun
+    target.close()
+    return took
+
+
+def main() -> None:
+    for bets in [int(word) for word in sys.argv[1:]] or [100_000, 1_000_000]:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_files(folder, bets)
+            for database_name in ("kasoko.db", "raw.db"):
+                database.upgrade(f"sqlite:///{folder / database_name}")
+            first, again = imported(folder, folder / "kasoko.db")
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            alone = raw(folder / "kasoko.db", folder / "raw.db")
+        print(
+            f"{bets:>9,} bets: imported in {first:.1f} s, the same file again {again:.1f} s,"
+            f" raw executemany {alone:.1f} s, ratio {first / alone:.1f}; peak {peak} MB while importing"
+        )
+
+
+if __name__ == "__main__":
+    main()
