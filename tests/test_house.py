@@ -116,3 +116,11 @@ def test_the_help_of_the_root_shows_whole_lines() -> None:
     for name, command in root.commands.items():  # type: ignore[attr-defined]
         first = inspect.cleandoc(command.help).split("\n")[0]
         assert first in shown, f"the help of {name} is broken over two lines: {first}"
+
+
+def test_the_readmes_exit_codes_are_those_of_the_errors() -> None:
+    section = re.search(r"^#+ Exit codes\n(.*?)(?=^#|\Z)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert section is not None, "README.md has a table under the heading Exit codes"
+    told = {int(code) for code in re.findall(r"^\| *`?(\d+)`? *\|", section[1], re.MULTILINE)}
+    # Codes that no error of ours has: done, Typer's usage, work left over, interrupted.
+    assert told == {one.exit_code for one in error_classes()} | {0, 2, 10, 130}

@@ -34,7 +34,8 @@ def place(
 
     Example: kasoko bet place rain u1 Yes 100
 
-    Exit status: 0 it stands, 4 no such market, user or outcome, 5 the rules refuse it.
+    Exit status: 0 it stands, 4 no such market, user or outcome, 5 the rules
+    refuse it.
     """
     from kasoko_cli.cli.words import amount_of
     from kasoko_cli.domain.money import parse_stake

@@ -18,7 +18,8 @@ commands = Commands("db", "The database: its tables, a copy of it, its health.",
 def upgrade(call: Call) -> None:
     """Create the tables, or bring them to this program's version.
 
-    Exit status: 0 done, 3 the database cannot be opened, or is newer than this program.
+    Exit status: 0 done, 3 the database cannot be opened, or is newer than this
+    program.
     """
     from kasoko_cli.store.database import upgrade as operation
 
@@ -39,7 +40,8 @@ def backup(
 
     PostgreSQL has its own tool for this: pg_dump.
 
-    Exit status: 0 copied, 3 it cannot be written, 5 the file is there, or this is PostgreSQL.
+    Exit status: 0 copied, 3 it cannot be written, 5 the file is there, or this is
+    PostgreSQL.
     """
     from kasoko_cli.operations.upkeep import backup as operation
 

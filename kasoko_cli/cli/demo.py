@@ -20,9 +20,11 @@ commands = Commands()
 def demo(call: Call) -> None:
     """Watch markets settle and winners get paid, in some seconds.
 
-    Needs no settings: a database that is thrown away, and the built-in simulator instead of M-Pesa.
+    Needs no settings: a database that is thrown away, and the built-in simulator
+    instead of M-Pesa.
 
-    Exit status: 0 each winner was paid exactly once, 8 the books and the money do not agree.
+    Exit status: 0 each winner was paid exactly once, 8 the books and the money do
+    not agree.
     """
     from kasoko_cli.operations import demo as operation
 

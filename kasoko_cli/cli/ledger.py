@@ -14,7 +14,9 @@ commands = Commands()
 
 @commands.reads(panel=BOOKS)
 def audit(call: Call) -> None:
-    """Recompute everything from the bets up, and name what does not hold.
+    """Recompute everything from the bets up.
+
+    Names each thing that must always hold, and every row that breaks one.
 
     Exit status: 0 all holds, 8 something does not.
     """

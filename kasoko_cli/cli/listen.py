@@ -63,7 +63,11 @@ def listen(
 
     Each body is stored, then answered, then applied.
 
-    Examples: kasoko listen, kasoko listen --for 30m, kasoko listen --until-settled rain
+    Example: kasoko listen
+
+    Example: kasoko listen --for 30m
+
+    Example: kasoko listen --until-settled rain
 
     Exit status: 0 stopped as wanted, 3 settings or the address, 4 no such market.
     """
@@ -104,11 +108,15 @@ def reconcile(
 ) -> None:
     """Find out how unknown payouts ended: apply results, ask M-Pesa.
 
-    Sends nothing again. Each payout is asked about on a ladder: 5 min, 15 min, 1 h, 4 h, 12 h, 24 h.
+    Sends nothing again. Each payout is asked about on a ladder: 5 min, 15 min, 1
+    h, 4 h, 12 h, 24 h.
 
-    Examples: kasoko reconcile, kasoko reconcile rain --now
+    Example: kasoko reconcile
 
-    Exit status: 0 nothing is unknown, 3 settings, 6 M-Pesa cannot be reached, 7 some are still unknown.
+    Example: kasoko reconcile rain --now
+
+    Exit status: 0 nothing is unknown, 3 settings, 6 M-Pesa cannot be reached, 7
+    some are still unknown.
     """
     from kasoko_cli.operations import reconcile as operation
 

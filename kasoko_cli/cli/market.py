@@ -32,10 +32,11 @@ def add(
 ) -> None:
     """Open a market.
 
-    The rules that are not given come from the settings, and are frozen when the market closes.
+    The rules that are not given come from the settings, and are frozen when the
+    market closes.
 
-    Example: kasoko market add rain --question 'Will it rain on Friday?' --outcome Yes --outcome No --closes-at
-    2026-12-01T15:00:00+03:00
+    Example: kasoko market add rain --question 'Will it rain on Friday?' --outcome
+    Yes --outcome No --closes-at 2026-12-01T15:00:00+03:00
 
     Exit status: 0 it stands, 5 the rules refuse it.
     """

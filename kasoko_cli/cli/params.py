@@ -47,7 +47,7 @@ Reason = Annotated[
 
 MarketId = Annotated[str, typer.Argument(metavar="MARKET", help="The market's id or slug.", show_default=False)]
 MaybeMarketId = Annotated[
-    str | None, typer.Argument(metavar="[MARKET]", help="The market's id or slug; else all.", show_default=False)
+    str | None, typer.Argument(metavar="MARKET", help="The market's id or slug; else all.", show_default=False)
 ]
 PayoutId = Annotated[str, typer.Argument(metavar="PAYOUT", help="The payout's id.", show_default=False)]
 UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.", show_default=False)]

@@ -54,9 +54,14 @@ def send(
 
     kasoko payout MARKET means kasoko payout send MARKET.
 
-    Examples: kasoko payout rain --plan, kasoko payout rain --listen, kasoko payout --yes --max-seconds 240
+    Example: kasoko payout rain --plan
 
-    Exit status: 0 all taken, 3 settings, 5 paused, 6 some not sent or failed, 7 some unknown, 10 work is left.
+    Example: kasoko payout rain --listen
+
+    Example: kasoko payout --yes --max-seconds 240
+
+    Exit status: 0 all taken, 3 settings, 5 paused, 6 some not sent or failed, 7
+    some unknown, 10 work is left.
     """
     if plan:
         _show_plan(call, market, only or [])
@@ -291,9 +296,11 @@ def retry(
 ) -> None:
     """Send definite failures again, each under a new id.
 
-    Only what certainly did not reach the phone, and may now. What is unknown belongs to kasoko reconcile.
+    Only what certainly did not reach the phone, and may now. What is unknown
+    belongs to kasoko reconcile.
 
-    Exit status: 0 sent, 4 no such payout, 5 none may be tried again, 6 some failed again, 7 some unknown.
+    Exit status: 0 sent, 4 no such payout, 5 none may be tried again, 6 some
+    failed again, 7 some unknown.
     """
     retry_and_send(call, only=payout, listen=listen, listen_seconds=listen_seconds)
 
@@ -307,13 +314,16 @@ def retry_failed(
     listen_seconds: ListenSeconds = 120,
     max_seconds: MaxSeconds = None,
 ) -> None:
-    """Send every definite failure that may succeed, again; safe from cron.
+    """Send definite failures again, where it can help.
+
+    Safe from cron, and from two crons at once.
 
     Each one that is left alone is named, with the reason and what to do.
 
     Example: kasoko retry-failed --yes --hours 6 --max-seconds 240
 
-    Exit status: 0 all taken or nothing to do, 6 some failed again, 7 some unknown, 10 work is left.
+    Exit status: 0 all taken or nothing to do, 6 some failed again, 7 some
+    unknown, 10 work is left.
     """
     retry_and_send(
         call, hours=hours, market=market, listen=listen, listen_seconds=listen_seconds, max_seconds=max_seconds
@@ -389,7 +399,7 @@ def pause(call: Call) -> None:
 
 @verbs.writes(panel=ROAD)
 def resume(call: Call) -> None:
-    """Let sending go on after a pause, or after M-Pesa refused the account."""
+    """Let sending go on after a pause or a refused account."""
     from kasoko_cli.operations import controls
 
     were_on = controls.resume(call.house.db, call.house.clock, call.act)

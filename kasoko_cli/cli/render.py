@@ -22,6 +22,7 @@ from kasoko_cli.cli.params import WrongUsage
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from kasoko_cli.cli.group import Call
 
@@ -65,12 +66,32 @@ def table(
         for column in columns:
             drawn.add_column(Text(column.name), justify="right" if column.right else "left")
         for row in rows:
-            drawn.add_row(*(Text(cell(value)) for value in row))
+            drawn.add_row(*(_coloured(cell(value)) for value in row))
         _console(sys.stdout).print(drawn)
     else:
         _write(sys.stdout, "\t".join(column.name for column in columns))
         for row in rows:
             _write(sys.stdout, "\t".join(cell(value) for value in row))
+
+
+#: The colour of a word that says how something stands, where it fills a field; anything else has none.
+_COLOURS = {
+    "COMPLETED": "green",
+    "WALLET": "green",
+    "SENT": "cyan",
+    "SENDING": "cyan",
+    "UNKNOWN": "yellow",
+    "HELD": "yellow",
+    "FAILED": "red",
+    "RETURNED": "red",
+    "ok": "green",
+}
+
+
+def _coloured(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, style=_COLOURS.get(text, ""))
 
 
 def card(call: Call, title: str, pairs: Iterable[tuple[str, object]], *, document: object = None) -> None:

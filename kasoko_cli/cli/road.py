@@ -37,11 +37,13 @@ def resolve(
 ) -> None:
     """Name the winning outcome of MARKET.
 
-    A market past its closing time is closed by it. The same outcome again changes nothing.
+    A market past its closing time is closed by it. The same outcome again changes
+    nothing.
 
     Example: kasoko resolve rain Yes
 
-    Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, or was resolved otherwise.
+    Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, or was
+    resolved otherwise.
     """
     from kasoko_cli.cli.words import parse_weight
     from kasoko_cli.operations import markets
@@ -75,10 +77,12 @@ def settle(
 
     It happens once: settling again changes nothing and says so.
 
-    Examples: kasoko settle rain --plan, kasoko settle rain --pay
+    Example: kasoko settle rain --plan
 
-    Exit status: 0 settled, 4 no such market, 5 it has no result yet, 8 its bets were changed after the close;
-    with --pay also those of kasoko payout.
+    Example: kasoko settle rain --pay
+
+    Exit status: 0 settled, 4 no such market, 5 it has no result yet, 8 its bets
+    were changed after the close; with --pay also those of kasoko payout.
     """
     from kasoko_cli.cli import payout
     from kasoko_cli.operations import settle as operation
@@ -132,14 +136,18 @@ def status(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MARKET|PAYOUT]", help="A market, or a payout like rain.1.7; else all.", show_default=False
+            metavar="MARKET|PAYOUT", help="A market, or a payout like rain.1.7; else all.", show_default=False
         ),
     ] = None,
     payouts: Annotated[bool, typer.Option("--payouts", help="List each payout of the market.")] = False,
 ) -> None:
-    """Show how everything stands, or one market, or one payout's story.
+    """Show how everything stands, one market, or one payout.
 
-    Examples: kasoko status, kasoko status rain --payouts, kasoko status rain.1.7
+    Example: kasoko status
+
+    Example: kasoko status rain --payouts
+
+    Example: kasoko status rain.1.7
 
     Exit status: 0 shown, 4 no such market or payout.
     """

@@ -19,7 +19,7 @@ credential = Commands("credential", "The password that M-Pesa wants encrypted.",
 
 @commands.writes(panel=HOUSE)
 def init(call: Call) -> None:
-    """Write kasoko.toml and .env, and create or upgrade the database.
+    """Write kasoko.toml and .env, and set up the database.
 
     A file that is there is never overwritten: run it as often as you like.
 

@@ -30,7 +30,7 @@ def simulator(
         Path | None, typer.Option("--write-env", metavar="FILE", help="Write what a client needs, as a .env file.")
     ] = None,
 ) -> None:
-    """Run a Daraja on this machine that pays from a ledger of its own.
+    """Run a Daraja on this machine, with a ledger of its own.
 
     GET /_ledger shows who was really paid, GET /_phones the test numbers.
 
@@ -70,6 +70,8 @@ def _write_env(file: Path, needed: dict[str, str]) -> None:
     """Add the lines of the simulator to a .env file, replacing those of an earlier simulator."""
     kept = file.read_text().splitlines() if file.exists() else []
     kept = [line for line in kept if line.split("=")[0].strip() not in needed]
+    if not any(line.startswith("MPESA_CALLBACK_URL=") for line in kept):
+        needed = needed | {"MPESA_CALLBACK_URL": "http://127.0.0.1:8321"}  # where kasoko listens by default
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as out:
         out.write("\n".join([*kept, *(f"{name}={value}" for name, value in needed.items())]) + "\n")

@@ -49,7 +49,7 @@ def list_(call: Call, limit: Limit = None) -> None:
 
 @commands.reads()
 def show(call: Call, user: UserId) -> None:
-    """Show one user with both balances: all that was ever credited, and what can be spent."""
+    """Show one user, with the balance ever credited and what is available."""
     from kasoko_cli.cli.words import amount_of, local
     from kasoko_cli.operations import users
 

@@ -17,7 +17,7 @@ commands = Commands("wallet", "What users hold with the operator.", panel=RECORD
 
 @commands.reads()
 def show(call: Call, user: UserId) -> None:
-    """Show a user's wallet: the balance ever credited, what is available, and the latest movements."""
+    """Show a user's wallet: balance, what is available, latest movements."""
     from kasoko_cli.cli.words import amount_of, local
     from kasoko_cli.domain.money import format_kes
     from kasoko_cli.operations import wallets

@@ -1,0 +1,42 @@
+"""One command checks everything: format, lint and strict types are tests like any other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    "habit",
+    [
+        pytest.param(["ruff", "format", "--check", "--quiet", "."], id="format"),
+        pytest.param(["ruff", "check", "--quiet", "."], id="lint"),
+        pytest.param(["mypy"], id="types"),
+    ],
+)
+def test_the_code_keeps_its_habits(habit: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", *habit], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_check_is_the_second_command_of_the_readme() -> None:
+    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if "-m pytest" in line]
+    check = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
+
+    assert commands == [check]
+    assert "-c .ci/constraints.txt" in check
+
+
+def test_constraints_name_versions_and_no_addresses() -> None:
+    lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
+    pinned = [line for line in lines if not line.startswith("#")]
+
+    assert pinned
+    assert all(len(line.split("==")) == 2 for line in pinned)
+    assert not any("/" in line or "@" in line for line in pinned)
