@@ -1,0 +1,160 @@
+"""How long settling takes, beside one raw INSERT ... SELECT of as many rows.
+
+```text
+python -m tests.benchmarks.settle [--bets 100000] [--database URL]
+```
+
+Every bet is a winner's, so that there are as many payouts as bets. Without `--database` a new SQLite file
+is used; a database that is named must be empty, and keeps what was written. Not a test: it prints figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import insert, text
+
+from kasoko_cli.domain.market import Rules
+from kasoko_cli.domain.payout import WireLimits
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations import audit, markets, settle
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.store.database import Database, open_database, upgrade
+from kasoko_cli.store.tables import Bet, Funding, User
+
+ACT = Act("benchmark")
+OPENED = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+#: Rows of preparation written by one statement.
+BATCH = 10_000
+
+
+def prepare(db: Database, count: int) -> None:
+    """As many users and bets, and the market they are on, closed and resolved."""
+    markets.add_market(
+        db,
+        lambda: OPENED,
+        ACT,
+        market_id="derby",
+        slug="derby",
+        question="Who wins?",
+        outcomes=["Yes", "No"],
+        closes_at=OPENED + timedelta(days=1),
+        rules=Rules(fee_bps=500),
+    )
+    with db.transaction() as session:
+        people = (
+            {
+                "id": f"u{n}",
+                "name": f"User {n}",
+                "phone": f"2547{n % 10**8:08d}",
+                "created_at": OPENED,
+                "phone_set_at": OPENED,
+            }
+            for n in range(count)
+        )
+        stakes = (
+            {
+                "id": f"b{n}",
+                "market_id": "derby",
+                "outcome": 0,
+                "user_id": f"u{n}",
+                "stake_cents": _stake(n),
+                "funding": Funding.COLLECTED,
+                "placed_at": OPENED + timedelta(milliseconds=n),
+            }
+            for n in range(count)
+        )
+        for table, rows in ((User, people), (Bet, stakes)):
+            while batch := list(islice(rows, BATCH)):
+                session.execute(insert(table), batch)
+        entries = (journal.bet_collected(f"b{n}", "derby", 0, _stake(n)) for n in range(count))
+        book.post_many(session, entries, at=OPENED)
+    after = OPENED + timedelta(days=2)
+    markets.resolve_market(db, lambda: after, ACT, market="derby", winners=["Yes"])
+
+
+def _stake(n: int) -> int:
+    """From KES 20 to KES 1,019 and some cents."""
+    return 2_000 + n * 37 % 100_000
+
+
+def raw_insert(db: Database) -> float:
+    """Seconds for one INSERT ... SELECT each of the same payout rows and posting rows, and their commit.
+
+    They go into tables with the same primary key and no other index, trigger or foreign key: the least
+    that a database can do for such rows.
+    """
+    with db.transaction() as session:
+        for name, key in (("payouts", "id"), ("postings", "entry_id, line")):
+            session.execute(text(f"CREATE TABLE raw_{name} AS SELECT * FROM {name} WHERE 1 = 0"))
+            session.execute(text(f"CREATE UNIQUE INDEX raw_{name}_key ON raw_{name} ({key})"))
+    started = time.perf_counter()
+    with db.transaction() as session:
+        session.execute(text("INSERT INTO raw_payouts SELECT * FROM payouts"))
+        session.execute(
+            text(
+                "INSERT INTO raw_postings SELECT p.* FROM postings p JOIN entries e ON e.id = p.entry_id"
+                " WHERE e.key = 'settle:derby:1'"
+            )
+        )
+    took = time.perf_counter() - started
+    with db.transaction() as session:
+        for name in ("payouts", "postings"):
+            session.execute(text(f"DROP TABLE raw_{name}"))
+    return took
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held, in MiB; Linux counts it in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def measure(url: str, count: int) -> Iterator[str]:
+    """Settle that many bets, and say how long each part took."""
+    upgrade(url)
+    db = open_database(url)
+    try:
+        prepare(db, count)
+        before = peak_mib()
+        started = time.perf_counter()
+        done = settle.settle_market(db, lambda: OPENED + timedelta(days=2), ACT, WireLimits(), market="derby")
+        settling = time.perf_counter() - started
+        after = peak_mib()
+        raw = raw_insert(db)
+        started = time.perf_counter()
+        report = audit.audit(db)
+        auditing = time.perf_counter() - started
+        assert report.ok, [check.name for check in report.checks if not check.ok]
+        assert done.payouts == count
+        yield f"{db.url.get_backend_name()}: {count:,} bets, {done.payouts:,} payouts"
+        yield f"  settle, one transaction   {settling:8.2f} s   {count / settling:12,.0f} bets a second"
+        yield f"  raw INSERT ... SELECT     {raw:8.2f} s   settle takes {settling / raw:.1f} times as long"
+        yield f"  audit, every check        {auditing:8.2f} s"
+        yield f"  peak memory               {after:8.0f} MiB (before settling {before:.0f} MiB)"
+    finally:
+        db.close()
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    parser = argparse.ArgumentParser(description="How long settling takes, beside one raw INSERT ... SELECT.")
+    parser.add_argument("--bets", type=int, default=100_000)
+    parser.add_argument("--database", help="an empty database; a new SQLite file if it is not given")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        url = options.database or f"sqlite:///{Path(folder) / 'benchmark.db'}"
+        for line in measure(url, options.bets):
+            print(line)
+
+
+if __name__ == "__main__":
+    main()
