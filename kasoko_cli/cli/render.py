@@ -119,6 +119,7 @@ def card(call: Call, title: str, pairs: Iterable[tuple[str, object]], *, documen
 def document(answer: object) -> None:
     """Answer with one JSON document: keys as they are named, amounts in cents, times in UTC."""
     _write(sys.stdout, json_format.dumps(plain(answer), indent=2, ensure_ascii=False, allow_nan=False))
+    sys.stdout.flush()  # the command may go on for hours, as `simulator` does, and a pipe waits for its answer
 
 
 def _document_of(answer: object) -> None:
@@ -129,6 +130,7 @@ def _document_of(answer: object) -> None:
 def line(text: str) -> None:
     """Answer with one line of text, as it is: for an answer that is itself the thing, to be piped on."""
     _write(sys.stdout, clean(text))
+    sys.stdout.flush()
 
 
 def heading(call: Call, text: str) -> None:  # noqa: ARG001 - every answer is of a call
