@@ -304,6 +304,9 @@ class PayoutSettings(Group):
         Kes,
         Setting("A failure above this is confirmed by a status query before a retry.", unit="shillings"),
     ] = 10_000
+    decide_needs_two: Annotated[
+        bool, Setting("A person's word on an unknown payout counts once a second one says the same.")
+    ] = False
 
     @property
     def min_cents(self) -> int:

@@ -16,6 +16,7 @@ from kasoko_cli.cli import (
     database,
     demo,
     group,
+    incident,
     ledger,
     listen,
     market,
@@ -29,7 +30,7 @@ from kasoko_cli.cli import (
 
 #: Every command, panel by panel, as `kasoko --help` lists them.
 SHOWN = (
-    *("resolve", "settle", "payout", "retry-failed", "status", "pause", "resume"),  # The road
+    *("resolve", "settle", "payout", "retry-failed", "status", "incident", "pause", "resume"),  # The road
     *("market", "user", "bet", "wallet", "import", "export"),  # Records
     *("listen", "reconcile", "simulator", "credential"),  # M-Pesa
     *("audit",),  # Books
@@ -75,6 +76,7 @@ for commands in (
     road.commands,
     payout.commands,
     payout.verbs,
+    incident.commands,
     market.commands,
     user.commands,
     bet.commands,

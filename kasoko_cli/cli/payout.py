@@ -305,6 +305,96 @@ def retry(
     retry_and_send(call, only=payout, listen=listen, listen_seconds=listen_seconds)
 
 
+@commands.writes()
+def hold(call: Call, payout: PayoutId) -> None:
+    """Stop a payout before it is sent, with a reason.
+
+    Example: kasoko payout hold rain.1.7 --reason 'the customer disputes it'
+
+    Exit status: 0 it is held, 4 no such payout, 5 it is on its way or has ended.
+    """
+    from kasoko_cli.operations import decide as operation
+
+    house = call.house
+    _tell_moved(call, payout, operation.hold(house.db, house.clock, call.act, payout_id=payout))
+
+
+@commands.writes()
+def release(call: Call, payout: PayoutId) -> None:
+    """Let a held payout go: it is due again.
+
+    Exit status: 0 it is due, 4 no such payout, 5 it is not held.
+    """
+    from kasoko_cli.operations import decide as operation
+
+    house = call.house
+    _tell_moved(call, payout, operation.release(house.db, house.clock, call.act, payout_id=payout))
+
+
+@commands.writes("to-wallet")
+def to_wallet(call: Call, payout: PayoutId) -> None:
+    """Credit the user's wallet instead of the phone.
+
+    Exit status: 0 it is credited, 4 no such payout, 5 it is on its way or has
+    ended.
+    """
+    from kasoko_cli.operations import decide as operation
+
+    if not render.confirm(call, f"Credit {payout} to the wallet, and never send it to the phone?"):
+        raise typer.Exit(1)
+    house = call.house
+    _tell_moved(call, payout, operation.to_wallet(house.db, house.clock, call.act, payout_id=payout))
+
+
+def _tell_moved(call: Call, payout: str, status: str) -> None:
+    render.document({"payout": payout, "status": status}) if call.json else render.line(f"{payout} is {status}.")
+
+
+@commands.writes("decide")
+def decide_(
+    call: Call,
+    payout: PayoutId,
+    paid: Annotated[bool, typer.Option("--paid", help="The receiver got it; needs --receipt.")] = False,
+    not_paid: Annotated[bool, typer.Option("--not-paid", help="No money moved.")] = False,
+    receipt: Annotated[str | None, typer.Option("--receipt", metavar="R", help="M-Pesa's proof.")] = None,
+    evidence: Annotated[str, typer.Option("--evidence", metavar="TEXT", help="Where the next person can see it.")] = "",
+) -> None:
+    """Say how an unknown payout ended, on evidence that you hold.
+
+    First ask M-Pesa: kasoko reconcile. Use this where its portal or its statement
+    says what its answers do not. With payout.decide_needs_two a second person has
+    to say the same.
+
+    Example: kasoko payout decide rain.1.7 --paid --receipt UKN7A1B2C3 --evidence
+    'portal, 23 November' --reason 'no result came'
+
+    Exit status: 0 decided, 4 no such payout, 5 how it ended is known, or a second
+    person has to say the same.
+    """
+    from kasoko_cli.operations.decide import Decision, decide
+
+    if paid == not_paid or (receipt is not None) != paid:
+        raise WrongUsage("Say --paid with --receipt, or --not-paid.")
+    said = f"was paid, receipt {receipt}" if paid else "was not paid"
+    if not render.confirm(call, f"Write down that {payout} {said}?"):
+        raise typer.Exit(1)
+    house = call.house
+    done = decide(
+        house.db,
+        house.clock,
+        call.act,
+        payout_id=payout,
+        decision=Decision(receipt, evidence),
+        two_people=house.config.payout.decide_needs_two,
+    )
+    if call.json:
+        render.document(done)
+    else:
+        render.line(f"{payout} is {done.status}: {done.note}.")
+    if done.waits_for_second:
+        raise typer.Exit(5)
+
+
 @verbs.writes("retry-failed", panel=ROAD)
 def retry_failed(
     call: Call,

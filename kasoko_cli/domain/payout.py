@@ -161,6 +161,7 @@ ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
     _A.UNKNOWN: {
         _A.SUCCEEDED: "a late result, a status answer, a statement or two people say that it was paid",
         _A.FAILED: "a late result, a status answer or two people say for certain that it was not paid",
+        _A.REJECTED: "evidence says that M-Pesa never took it, so the same id may go again",
     },
     _A.SUCCEEDED: {
         _A.RETURNED: "the money came back from the receiver",

@@ -147,6 +147,26 @@ def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evid
     return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
 
 
+def never_taken(session: Session, attempt: Attempt, *, code: str, reason: str, evidence: str, at: datetime) -> Ruling:
+    """There is evidence that M-Pesa never took an attempt that was unknown: UNKNOWN -> REJECTED, payout FAILED.
+
+    Its id is not spent. If the payout is tried again it goes under the same one, so that M-Pesa refuses it if
+    the evidence was wrong.
+    """
+    if not attempts.move(session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=evidence, result_text=reason):
+        return REPEAT
+    payouts.move(
+        session,
+        attempt.payout_id,
+        PayoutStatus.FAILED,
+        at=at,
+        only_from={PayoutStatus.UNKNOWN},
+        failure_code=code,
+        failure_reason=reason,
+    )
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
+
+
 def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, evidence: str, at: datetime) -> Ruling:
     """There is evidence that the receiver got it: -> SUCCEEDED, the wallet credited, the delivery booked.
 

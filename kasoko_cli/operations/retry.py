@@ -18,6 +18,7 @@ from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.decide import DECIDED
 from kasoko_cli.operations.fate import NOT_SENT
 from kasoko_cli.store import attempts, markets, payouts, queries, users
 from kasoko_cli.store.database import Database
@@ -124,7 +125,7 @@ def _why_not(session: Session, payout: Payout, confirm_above_cents: int) -> Left
     user = users.find_user(session, payout.user_id)
     phone_changed = last is None or user.phone != last.phone
     code = payout.failure_code or ""
-    if code not in (NOT_SENT, STATUS_SAYS_NO) and not phone_changed:
+    if code not in (NOT_SENT, STATUS_SAYS_NO, DECIDED) and not phone_changed:
         rule = lookup(code, payout.failure_reason or "")
         if rule.needs_other_phone or _is_refusal(code):
             said = rule.meaning if rule.needs_other_phone else payout.failure_reason

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
@@ -74,6 +75,20 @@ def open_incidents(
     if market_id is not None:
         query = query.join(Payout, col(Payout.id) == col(Incident.payout_id)).where(col(Payout.market_id) == market_id)
     return session.exec(query).all()
+
+
+def close_incident(session: Session, incident_id: int, *, by: str, reason: str, at: datetime) -> bool | None:
+    """Close an incident that stands; says whether this call did it, None where there is no such incident."""
+    closed = session.exec(
+        update(Incident)
+        .where(col(Incident.id) == incident_id, col(Incident.closed_at).is_(None))
+        .values(closed_at=at, closed_by=by, close_reason=reason)
+        .execution_options(synchronize_session=False)
+    )
+    if closed.rowcount == 1:
+        return True
+    known = session.exec(select(col(Incident.id)).where(col(Incident.id) == incident_id)).first()
+    return None if known is None else False
 
 
 def switches_on(session: Session) -> Sequence[Switch]:

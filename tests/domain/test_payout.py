@@ -80,7 +80,7 @@ def test_what_may_follow_for_a_payout(state: PayoutStatus, following: set[Payout
         (A.INTENT, {A.ACCEPTED, A.REJECTED, A.UNKNOWN, A.SUCCEEDED, A.FAILED}),
         (A.ACCEPTED, {A.SUCCEEDED, A.FAILED, A.UNKNOWN}),
         (A.REJECTED, {A.INTENT, A.SUCCEEDED}),
-        (A.UNKNOWN, {A.SUCCEEDED, A.FAILED}),
+        (A.UNKNOWN, {A.SUCCEEDED, A.FAILED, A.REJECTED}),
         (A.SUCCEEDED, {A.RETURNED}),
         (A.FAILED, {A.SUCCEEDED}),
         (A.RETURNED, set()),
@@ -111,7 +111,7 @@ def test_nothing_that_may_have_been_paid_can_be_canceled_or_go_to_the_wallet() -
 
 def test_an_attempt_begins_again_only_where_m_pesa_never_took_it() -> None:
     assert attempt_sources_of(A.INTENT) == {A.REJECTED}
-    assert attempt_sources_of(A.REJECTED) == {A.INTENT}
+    assert attempt_sources_of(A.REJECTED) == {A.INTENT, A.UNKNOWN}
 
 
 def test_live_attempts_are_those_that_may_still_move_money() -> None:

@@ -1,0 +1,262 @@
+"""What only a person can do: stop a payout, let it go, put it into the wallet, say how it ended.
+
+Each act has an actor and a reason, and each is refused unless the payout is where the act makes sense.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations import fate
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import close_incident as close_row
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.tables import Attempt, Event, Payout
+
+#: What a payout carries as its failure code when people said that it was not paid.
+DECIDED = "DECIDED"
+PROPOSED = "payout.decide.proposed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a payout ended, in a person's word: paid with M-Pesa's receipt, or not paid (no receipt)."""
+
+    receipt: str | None
+    evidence: str
+
+    @property
+    def paid(self) -> bool:
+        """Whether it says that the receiver got it."""
+        return self.receipt is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a decision did; `waits_for_second` says that another person has to say the same."""
+
+    payout_id: str
+    status: str
+    note: str
+    waits_for_second: bool = False
+
+
+def decide(
+    db: Database, clock: Clock, act: Act, *, payout_id: str, decision: Decision, two_people: bool = False
+) -> Decided:
+    """End an unknown payout on a person's evidence: M-Pesa's portal, its statement, the customer's message.
+
+    With `two_people`, the first word is written down, and the second person who says the same ends it.
+    An attempt that M-Pesa never acknowledged and that was not paid may go again under the *same* id: if the
+    person erred, M-Pesa refuses it instead of paying twice.
+
+    Raises:
+        NotFound: there is no such payout.
+        Refused: it is not unknown, a reason or evidence is missing, or the receipt proves another attempt.
+    """
+    _needs_reason(act, "A decision")
+    if not decision.evidence.strip():
+        raise Refused(
+            "A decision needs its evidence: where can the next person see it? Nothing was changed.",
+            hint="Say it: --evidence 'M-Pesa portal, organisation statement of 23 November'",
+        )
+    now = clock()
+    with db.transaction() as session:
+        payout = payouts.find_payout(session, payout_id, lock=True)
+        attempt = _open_attempt(session, payout)
+        if decision.receipt and (owner := attempts.receipt_owner(session, decision.receipt)) not in (None, attempt.id):
+            raise Refused(
+                f"The receipt {decision.receipt} already proves the attempt {owner}; nothing was changed.",
+                hint="One receipt proves one payment. Read it again.",
+            )
+        detail: dict[str, object] = {"paid": decision.paid, "receipt": decision.receipt, "attempt": attempt.id}
+        if two_people and not _said_by_another(session, payout_id, act, detail):
+            note_event(
+                session,
+                at=now,
+                actor=act.actor,
+                action=PROPOSED,
+                subject=payout_id,
+                reason=act.reason,
+                detail=detail | {"evidence": decision.evidence},
+            )
+            return Decided(payout_id, str(payout.status), "a second person has to say the same", waits_for_second=True)
+        evidence = f"decided by {act.actor}: {decision.evidence}"
+        if decision.receipt is not None:
+            ruling = fate.paid(session, attempt, payout, receipt=decision.receipt, evidence=evidence, at=now)
+        elif attempt.conversation_id is None:
+            ruling = fate.never_taken(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=now)
+        else:
+            ruling = fate.not_paid(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=now)
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="payout.decide",
+            subject=payout_id,
+            reason=act.reason,
+            detail=detail | {"evidence": decision.evidence},
+        )
+        book.post(session, *ruling.entries, at=now)
+        status = PayoutStatus.COMPLETED if decision.paid else PayoutStatus.FAILED
+        return Decided(payout_id, str(status), ruling.note)
+
+
+def _open_attempt(session: Session, payout: Payout) -> Attempt:
+    for attempt in attempts.list_attempts(session, payout.id):
+        if attempt.status in LIVE:
+            if attempt.status is AttemptStatus.INTENT:
+                raise Refused(
+                    f"{payout.id} is being sent; nothing was changed.",
+                    hint="Wait until its sender has ended or its lease runs out, then: kasoko reconcile",
+                )
+            return fate.lock(session, attempt.id)[0]
+    raise Refused(
+        f"{payout.id} is {payout.status}: how it ended is known, and nothing was changed.",
+        hint=f"Look: kasoko payout show {payout.id}",
+    )
+
+
+def _said_by_another(session: Session, payout_id: str, act: Act, detail: dict[str, object]) -> bool:
+    """Whether somebody else has proposed exactly this about exactly this attempt."""
+    proposed = select(Event).where(col(Event.subject) == payout_id, col(Event.action) == PROPOSED)
+    for event in session.exec(proposed):
+        said = json.loads(event.detail)
+        if event.actor != act.actor and all(said.get(name) == value for name, value in detail.items()):
+            return True
+    return False
+
+
+def hold(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
+    """Stop a payout before it is sent, with a reason; says its state.
+
+    Raises:
+        NotFound: there is no such payout.
+        Refused: no reason was given, or it is on its way or has ended.
+    """
+    _needs_reason(act, "A hold")
+    return _move(
+        db,
+        clock,
+        act,
+        payout_id,
+        PayoutStatus.HELD,
+        only_from={PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED},
+        note=act.reason,
+    )
+
+
+def release(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
+    """Let a held payout go: it is due again; says its state.
+
+    Raises:
+        NotFound: there is no such payout.
+        Refused: no reason was given, it is not held, or its failure cannot be tried again.
+    """
+    _needs_reason(act, "A release")
+    return _move(
+        db,
+        clock,
+        act,
+        payout_id,
+        PayoutStatus.PENDING,
+        only_from={PayoutStatus.HELD},
+        note=None,
+        not_before=None,
+        tries=0,
+    )
+
+
+def to_wallet(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
+    """Credit the wallet instead of the phone; says its state.
+
+    Raises:
+        NotFound: there is no such payout.
+        Refused: no reason was given, or it is on its way or has ended.
+    """
+    _needs_reason(act, "Paying into the wallet")
+    return _move(
+        db,
+        clock,
+        act,
+        payout_id,
+        PayoutStatus.WALLET,
+        only_from={PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED},
+        note=act.reason,
+        not_before=None,
+    )
+
+
+def _move(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    payout_id: str,
+    to: PayoutStatus,
+    *,
+    only_from: set[PayoutStatus],
+    **values: object,
+) -> str:
+    now = clock()
+    with db.transaction() as session:
+        payout = payouts.find_payout(session, payout_id, lock=True)
+        if not payouts.move(session, payout_id, to, at=now, only_from=only_from, **values):
+            wanted = ", ".join(sorted(only_from))
+            raise Refused(
+                f"{payout_id} is {payout.status}, and this is for what is {wanted}; nothing was changed.",
+                hint=f"Look: kasoko payout show {payout_id}",
+            )
+        verb = {PayoutStatus.HELD: "hold", PayoutStatus.PENDING: "release", PayoutStatus.WALLET: "to-wallet"}[to]
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action=f"payout.{verb}",
+            subject=payout_id,
+            reason=act.reason,
+            detail={"from": str(payout.status), "cents": payout.amount_cents},
+        )
+        if to is PayoutStatus.WALLET:
+            book.post(session, journal.credited(payout.id, payout.user_id, payout.amount_cents), at=now)
+    return str(to)
+
+
+def close_incident(db: Database, clock: Clock, act: Act, *, incident_id: int) -> bool:
+    """Say that a person has dealt with an incident; says whether this call closed it.
+
+    Raises:
+        NotFound: there is no such incident.
+        Refused: no reason was given.
+    """
+    _needs_reason(act, "Closing an incident")
+    now = clock()
+    with db.transaction() as session:
+        closed = close_row(session, incident_id, by=act.actor, reason=act.reason, at=now)
+        if closed is None:
+            raise NotFound(f"There is no incident {incident_id}.", hint="See which stand: kasoko incident list")
+        if closed:
+            note_event(
+                session,
+                at=now,
+                actor=act.actor,
+                action="incident.close",
+                subject=f"incident:{incident_id}",
+                reason=act.reason,
+            )
+    return closed
+
+
+def _needs_reason(act: Act, what: str) -> None:
+    if not act.reason.strip():
+        raise Refused(
+            f"{what} needs a reason, for whoever reads the record. Nothing was changed.", hint="Add --reason 'why'"
+        )
