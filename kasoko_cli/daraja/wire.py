@@ -19,6 +19,7 @@ import httpx
 
 from kasoko_cli import __version__
 from kasoko_cli.daraja.messages import MAX_ANSWER_BYTES
+from kasoko_cli.points import REQUEST_AFTER, REQUEST_BEFORE, point
 
 #: The longest that connecting, TLS included, may take at each step.
 CONNECT_SECONDS: Final = 10.0
@@ -101,6 +102,7 @@ class Wire:
             return Broken(never_left=True, what="no time was left to send it", latency_ms=0)
         client, current = self._client()
         current.until = deadline
+        point(REQUEST_BEFORE)
         try:
             with client.stream(
                 method, self._base_url + path, params=params, headers=dict(headers), content=content
@@ -113,6 +115,7 @@ class Wire:
                         return Broken(False, "the answer is too long", elapsed(), status)
                     if deadline.remaining() <= 0:
                         return Broken(False, "the answer took too long", elapsed(), status)
+                point(REQUEST_AFTER)
                 return Reply(status, bytes(body), elapsed())
         except _NEVER_LEFT as error:
             return Broken(True, _words(error), elapsed(), status)

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModul
 from sqlmodel import Session
 
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
+from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, point
 
 #: How long a writer waits for another one before it gives up.
 BUSY_SECONDS = 30
@@ -57,8 +58,11 @@ class Database:
             Busy: another process kept the database locked for too long.
             DatabaseUnavailable: the database went away.
         """
-        with self._session(writes=True) as session, session.begin():
-            yield session
+        with self._session(writes=True) as session:
+            with session.begin():
+                yield session
+                point(COMMIT_BEFORE)
+            point(COMMIT_AFTER)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
