@@ -138,7 +138,7 @@ class Problems:
     def note_refusal(self, line: int, column: str, refused: Refused) -> None:
         """Note what a rule refused, with its advice."""
         advice = refused.hint.removeprefix("Nothing was changed.").strip()
-        self.note(line, column, f"{refused.message.removesuffix(' Nothing was changed.')} {advice}".strip())
+        self.note(line, column, f"{refused.message.replace('; nothing was changed', '')} {advice}".strip())
 
     def suggestion(self, word: str, candidates: Sequence[str]) -> str:
         """` Did you mean 'Yes'?`, or nothing."""
