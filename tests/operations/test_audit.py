@@ -11,12 +11,10 @@ from sqlmodel import Session
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations import bets, markets
-from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import DEEP_RULES, RULES, audit, check_all
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import APPEND_ONLY
-from tests.conftest import FixedClock
 from tests.operations.town import Town
 
 #: One winner for each way that a payout can go; each staked KES 100 on the winner and is owed KES 142.39.
@@ -38,9 +36,9 @@ WAYS = (
 
 
 @pytest.fixture
-def town(db: Database, clock: FixedClock, act: Act) -> Town:
+def town(town: Town) -> Town:
     """A town in which everything that can happen has happened."""
-    return lively(Town(db, clock, act))
+    return lively(town)
 
 
 def lively(town: Town) -> Town:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
+import pytest
 from sqlmodel import Session
 
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, WireLimits
+from kasoko_cli.errors import KasokoError
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations import bets, fate, markets, settle, users, wallets
@@ -243,3 +245,11 @@ class Town:
     def _post(self, session: Session, ruling: Ruling) -> None:
         assert ruling.moved, ruling.note
         book.post(session, *ruling.entries, at=self.clock())
+
+
+def refusal(call: Callable[[], object], kind: type[KasokoError]) -> tuple[str, str]:
+    """The message and the hint of the error that a call must end with, of exactly this kind."""
+    with pytest.raises(kind) as refused:
+        call()
+    assert type(refused.value) is kind
+    return refused.value.message, refused.value.hint

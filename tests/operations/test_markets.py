@@ -1,0 +1,210 @@
+"""A market's life before the money moves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from fractions import Fraction
+
+import pytest
+
+from kasoko_cli.clock import iso
+from kasoko_cli.domain.market import DeadHeat, Rules
+from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.operations import markets
+from kasoko_cli.operations.markets import MarketView
+from tests.operations.town import Town, refusal
+
+
+def _add(town: Town, market_id: str = "m1", slug: str = "long-rains", **other: object) -> bool:
+    described = {
+        "question": "Will the long rains be late?",
+        "outcomes": ["Yes", "No"],
+        "closes_at": town.clock() + timedelta(hours=1),
+        "rules": Rules(fee_bps=500),
+        **other,
+    }
+    return markets.add_market(town.db, town.clock, town.act, market_id=market_id, slug=slug, **described)  # type: ignore[arg-type]
+
+
+def _resolve(town: Town, *winners: str) -> MarketView:
+    return markets.resolve_market(town.db, town.clock, town.act, market="long-rains", winners=winners)
+
+
+@pytest.fixture
+def rains(town: Town) -> Town:
+    """One open market with two bets."""
+    _add(town)
+    town.user("ann", deposit_kes=100)
+    town.bet("long-rains", "ann", "Yes", kes=30)
+    town.bet("long-rains", "ann", "No", kes=20)
+    return town
+
+
+def test_a_market_is_opened_once_and_told_again_without_harm(town: Town) -> None:
+    closes_at = town.clock() + timedelta(hours=1)
+    assert _add(town, closes_at=closes_at) is True
+    town.clock.forward(minutes=5)
+    assert _add(town, closes_at=closes_at) is False
+    [line] = markets.list_markets(town.db)
+    assert (line.id, line.slug, line.status, line.resolved_outcome, line.settled) == (
+        "m1",
+        "long-rains",
+        "OPEN",
+        None,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"question": "Another?"}, {"outcomes": ["No", "Yes"]}, {"slug": "other"}, {"rules": Rules(fee_bps=400)}],
+)
+def test_an_id_that_names_another_market_is_refused(town: Town, other: dict[str, object]) -> None:
+    _add(town)
+    assert refusal(lambda: _add(town, **other), Refused) == (  # type: ignore[arg-type]
+        "The market id 'm1' names another market; nothing was changed.",
+        "Choose another id.",
+    )
+
+
+def test_a_slug_that_is_taken_is_refused(town: Town) -> None:
+    _add(town)
+    assert refusal(lambda: _add(town, "m2"), Refused) == (
+        "The slug 'long-rains' is taken by another market; nothing was changed.",
+        "Choose another slug.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "message"),
+    [
+        (["Yes"], "A market has 2 to 200 outcomes; 'long-rains' has 1. Nothing was changed."),
+        ([str(n) for n in range(201)], "A market has 2 to 200 outcomes; 'long-rains' has 201. Nothing was changed."),
+        (["Yes", "yes "], "The market 'long-rains' names an outcome twice; nothing was changed."),
+        (
+            ["Yes|No", "Maybe"],
+            "An outcome of 'long-rains' holds a bar, which separates outcomes in files; nothing was changed.",
+        ),
+    ],
+)
+def test_outcomes_that_cannot_be_told_apart_are_refused(town: Town, outcomes: list[str], message: str) -> None:
+    assert refusal(lambda: _add(town, outcomes=outcomes), Refused)[0] == message
+    assert markets.list_markets(town.db) == []
+
+
+def test_closing_freezes_rules_and_bets(rains: Town) -> None:
+    rains.clock.forward(1)
+    assert markets.close_market(rains.db, rains.clock, rains.act, market="long-rains") is True
+    closed = markets.show_market(rains.db, "m1")
+    assert (closed.status, closed.closed_at) == ("CLOSED", rains.clock())
+    assert closed.rules_digest == Rules(fee_bps=500).digest()
+    assert len(str(closed.bets_digest)) == 64
+    assert (closed.gross_cents, [(o.name, o.bets, o.stake_cents) for o in closed.outcomes]) == (
+        5_000,
+        [("Yes", 1, 3_000), ("No", 1, 2_000)],
+    )
+    rains.clock.forward(hours=5)
+    assert markets.close_market(rains.db, rains.clock, rains.act, market="m1") is False
+    assert markets.show_market(rains.db, "m1") == closed
+
+
+def test_a_market_closed_late_was_closed_at_its_closing_time(rains: Town) -> None:
+    closes_at = markets.show_market(rains.db, "m1").closes_at
+    rains.clock.forward(hours=9)
+    markets.close_market(rains.db, rains.clock, rains.act, market="m1")
+    assert markets.show_market(rains.db, "m1").closed_at == closes_at
+
+
+def test_a_market_that_still_takes_bets_is_not_resolved(rains: Town) -> None:
+    closes_at = markets.show_market(rains.db, "m1").closes_at
+    assert refusal(lambda: _resolve(rains, "Yes"), Refused) == (
+        f"long-rains still takes bets, until {iso(closes_at)}; it was not resolved.",
+        "Close it first: kasoko market close long-rains",
+    )
+    assert markets.show_market(rains.db, "m1").status == "OPEN"
+
+
+def test_resolving_a_market_past_its_closing_time_closes_it(rains: Town) -> None:
+    closes_at = markets.show_market(rains.db, "m1").closes_at
+    rains.clock.now = closes_at
+    view = _resolve(rains, "yes")
+    assert (view.status, view.closed_at, view.resolved_at, view.resolved_outcome) == (
+        "RESOLVED",
+        closes_at,
+        closes_at,
+        "Yes",
+    )
+
+
+def test_resolving_again_the_same_way_changes_nothing(rains: Town) -> None:
+    rains.clock.forward(hours=1)
+    first = _resolve(rains, "Yes")
+    rains.clock.forward(hours=1)
+    assert _resolve(rains, "Yes", "YES") == first
+
+
+def test_resolving_again_another_way_is_refused(rains: Town) -> None:
+    rains.clock.forward(hours=1)
+    at = iso(rains.clock())
+    _resolve(rains, "Yes")
+    rains.clock.forward(hours=1)
+    assert refusal(lambda: _resolve(rains, "No"), Refused) == (
+        f"long-rains was resolved as 'Yes' at {at}; it was not changed to 'No'.",
+        "See what follows from it: kasoko status long-rains",
+    )
+    void = refusal(lambda: markets.void_market(rains.db, rains.clock, rains.act, market="long-rains"), Refused)
+    assert void[0] == f"long-rains was resolved as 'Yes' at {at}; it was not changed to 'VOID'."
+    assert markets.show_market(rains.db, "m1").resolved_outcome == "Yes"
+
+
+def test_an_outcome_that_is_not_one_of_the_markets_is_not_found(rains: Town) -> None:
+    rains.clock.forward(hours=1)
+    assert refusal(lambda: _resolve(rains, "Yess"), NotFound) == (
+        "'Yess' is not an outcome of long-rains; nothing was changed.",
+        "Did you mean 'Yes'? Its outcomes are: Yes, No",
+    )
+    assert markets.show_market(rains.db, "m1").status == "OPEN"
+
+
+def test_a_market_that_is_unknown_is_not_found_by_any_act(rains: Town) -> None:
+    acts = (
+        lambda: markets.show_market(rains.db, "long-rain"),
+        lambda: markets.close_market(rains.db, rains.clock, rains.act, market="long-rain"),
+        lambda: markets.void_market(rains.db, rains.clock, rains.act, market="long-rain"),
+        lambda: markets.resolve_market(rains.db, rains.clock, rains.act, market="long-rain", winners=["Yes"]),
+    )
+    for act in acts:
+        assert refusal(act, NotFound) == (
+            "There is no market 'long-rain'.",
+            "Did you mean long-rains? List them: kasoko market list",
+        )
+
+
+def test_an_open_market_can_be_called_off_at_once(rains: Town) -> None:
+    rains.clock.forward(1)
+    view = markets.void_market(rains.db, rains.clock, rains.act, market="long-rains")
+    assert (view.status, view.resolved_outcome, view.closed_at) == ("VOID", "VOID", rains.clock())
+    assert markets.void_market(rains.db, rains.clock, rains.act, market="long-rains") == view
+
+
+def test_a_dead_heat_names_several_winners_and_a_partial_one_their_weights(town: Town) -> None:
+    _add(town, outcomes=["Ann", "Ben", "Cyn"], rules=Rules(fee_bps=500, dead_heat=DeadHeat.PROFIT))
+    _add(town, "m2", "shared", outcomes=["Ann", "Ben", "Cyn"])
+    town.clock.forward(hours=1)
+    assert _resolve(town, "Cyn", "Ann").resolved_outcome == "Ann|Cyn"
+    view = markets.resolve_market(
+        town.db,
+        town.clock,
+        town.act,
+        market="shared",
+        weights=[("Ben", Fraction(3, 10)), ("Ann", Fraction(7, 10))],
+        withdrawn=["Cyn"],
+    )
+    assert view.resolved_outcome == "Ann:7/10|Ben:3/10"
+
+
+def test_an_id_goes_before_a_slug_of_the_same_word(town: Town) -> None:
+    _add(town, "derby", "first")
+    _add(town, "other", "derby")
+    assert markets.show_market(town.db, "derby").id == "derby"
+    assert markets.show_market(town.db, "first").id == "derby"
