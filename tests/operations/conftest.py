@@ -1,0 +1,23 @@
+"""A town that bets, and a road from a settled market to M-Pesa and back, on each kind of database."""
+
+from __future__ import annotations
+
+import pytest
+
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.store.database import Database
+from tests.conftest import CountedIds, FixedClock
+from tests.operations.road import Road
+from tests.operations.town import Town
+
+
+@pytest.fixture
+def road(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Road:
+    """Nobody is owed anything yet; M-Pesa is healthy, and its results wait to be delivered."""
+    return Road(db, clock, new_id, act)
+
+
+@pytest.fixture
+def town(db: Database, clock: FixedClock, act: Act) -> Town:
+    """Nobody lives here yet."""
+    return Town(db, clock, act)
