@@ -16,7 +16,7 @@ from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
 from kasoko_cli.cli.params import Limit, MaybeMarketId, PayoutId, Plan, WrongUsage
 from kasoko_cli.cli.render import Column
-from kasoko_cli.cli.road import show_items, show_story
+from kasoko_cli.cli.views import show_items, show_story
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.disburse import Run

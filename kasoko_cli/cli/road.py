@@ -11,9 +11,10 @@ from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
 from kasoko_cli.cli.params import MarketId, Plan
 from kasoko_cli.cli.render import Column
+from kasoko_cli.cli.views import show_concerns, show_items, show_story
 
 if TYPE_CHECKING:
-    from kasoko_cli.operations.reports import Concern, Groups, Item, MarketStatusReport, Overview, Story
+    from kasoko_cli.operations.reports import Groups, MarketStatusReport, Overview
     from kasoko_cli.operations.settle import Settled
 
 commands = Commands()
@@ -184,7 +185,7 @@ def _show_overview(call: Call, found: Overview) -> None:
     for switch in found.switches:
         render.warn(call, f"Nothing is sent: {switch.name} by {switch.actor}, {switch.reason} Then: kasoko resume")
     _warn_of_unknown(call, found.by_status)
-    _show_concerns(call, found.incidents)
+    show_concerns(call, found.incidents)
 
 
 def _cells(groups: Groups) -> tuple[object, ...]:
@@ -222,65 +223,7 @@ def _show_market(call: Call, found: MarketStatusReport) -> None:
     if found.items is not None:
         show_items(call, f"Payouts of {market.slug}", found.items)
     _warn_of_unknown(call, found.by_status)
-    _show_concerns(call, found.incidents)
-
-
-def show_items(call: Call, title: str, items: list[Item]) -> None:
-    """A table of payouts, one row each."""
-    columns = [
-        Column("payout"),
-        Column("user"),
-        Column("phone"),
-        Column("kind"),
-        Column("KES", right=True),
-        Column("to phone", right=True),
-        Column("status"),
-        Column("receipt or reason"),
-    ]
-    rows = [
-        (
-            item.id,
-            item.user,
-            item.phone,
-            item.kind,
-            render.kes(item.amount_cents),
-            render.kes(item.wire_cents),
-            item.status,
-            item.receipt or (f"{item.failure_code} {item.failure_reason or ''}".strip() if item.failure_code else None),
-        )
-        for item in items
-    ]
-    render.table(call, title, columns, rows, document={"items": items})
-
-
-def show_story(call: Call, found: Story) -> None:
-    """One payout's whole story."""
-    from kasoko_cli.cli.words import amount_of, local
-
-    if call.json:
-        render.document(found)
-        return
-    item = found.payout
-    pairs: list[tuple[str, object]] = [
-        ("market", found.market),
-        ("user", f"{item.user}, {item.phone}"),
-        ("owed", f"{amount_of(item.amount_cents)} ({item.kind}, leg {item.leg})"),
-        ("to the phone", amount_of(item.wire_cents)),
-        ("status", item.status),
-        ("receipt", item.receipt),
-    ]
-    if item.not_before is not None:
-        pairs.append(("not before", local(item.not_before)))
-    if item.failure_code is not None:
-        pairs.append(("failure", f"{item.failure_code} {item.failure_reason or ''}"))
-    pairs += [
-        (name, text) for name, text in (("means", found.meaning), ("do", found.advice), ("note", found.note)) if text
-    ]
-    render.card(call, f"Payout {item.id}", pairs, document=found)
-    rows = [(local(moment.at), moment.what) for moment in found.moments]
-    render.table(call, "What happened", [Column("when"), Column("what")], rows, document=found)
-    render.table(call, "In the books", [Column("entry")], [(entry,) for entry in found.entries], document=found)
-    _show_concerns(call, found.incidents)
+    show_concerns(call, found.incidents)
 
 
 def _warn_of_unknown(call: Call, by_status: object) -> None:
@@ -288,9 +231,3 @@ def _warn_of_unknown(call: Call, by_status: object) -> None:
     if unknown := by_status.get("UNKNOWN"):
         plural = "payout is" if unknown.count == 1 else "payouts are"
         render.warn(call, f"{unknown.count:,} {plural} unknown; ask M-Pesa how they ended: kasoko reconcile")
-
-
-def _show_concerns(call: Call, concerns: list[Concern]) -> None:
-    for one in concerns:
-        see = f" Look: kasoko payout show {one.payout_id}" if one.payout_id else ""
-        render.warn(call, f"Incident {one.id}: {one.what}{see}")

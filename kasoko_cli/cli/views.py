@@ -1,0 +1,77 @@
+"""How payouts and incidents are shown, wherever a command shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call
+from kasoko_cli.cli.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.reports import Concern, Item, Story
+
+
+def show_items(call: Call, title: str, items: list[Item]) -> None:
+    """A table of payouts, one row each."""
+    columns = [
+        Column("payout"),
+        Column("user"),
+        Column("phone"),
+        Column("kind"),
+        Column("KES", right=True),
+        Column("to phone", right=True),
+        Column("status"),
+        Column("receipt or reason"),
+    ]
+    rows = [
+        (
+            item.id,
+            item.user,
+            item.phone,
+            item.kind,
+            render.kes(item.amount_cents),
+            render.kes(item.wire_cents),
+            item.status,
+            item.receipt or (f"{item.failure_code} {item.failure_reason or ''}".strip() if item.failure_code else None),
+        )
+        for item in items
+    ]
+    render.table(call, title, columns, rows, document={"items": items})
+
+
+def show_story(call: Call, found: Story) -> None:
+    """One payout's whole story."""
+    from kasoko_cli.cli.words import amount_of, local
+
+    if call.json:
+        render.document(found)
+        return
+    item = found.payout
+    pairs: list[tuple[str, object]] = [
+        ("market", found.market),
+        ("user", f"{item.user}, {item.phone}"),
+        ("owed", f"{amount_of(item.amount_cents)} ({item.kind}, leg {item.leg})"),
+        ("to the phone", amount_of(item.wire_cents)),
+        ("status", item.status),
+        ("receipt", item.receipt),
+    ]
+    if item.not_before is not None:
+        pairs.append(("not before", local(item.not_before)))
+    if item.failure_code is not None:
+        pairs.append(("failure", f"{item.failure_code} {item.failure_reason or ''}"))
+    pairs += [
+        (name, text) for name, text in (("means", found.meaning), ("do", found.advice), ("note", found.note)) if text
+    ]
+    render.card(call, f"Payout {item.id}", pairs, document=found)
+    rows = [(local(moment.at), moment.what) for moment in found.moments]
+    render.table(call, "What happened", [Column("when"), Column("what")], rows, document=found)
+    render.table(call, "In the books", [Column("entry")], [(entry,) for entry in found.entries], document=found)
+    show_concerns(call, found.incidents)
+
+
+def show_concerns(call: Call, concerns: list[Concern]) -> None:
+    """A warning for each incident that nobody has closed."""
+    for one in concerns:
+        see = f" Look: kasoko payout show {one.payout_id}" if one.payout_id else ""
+        render.warn(call, f"Incident {one.id}: {one.what}{see}")
