@@ -1,0 +1,181 @@
+"""The listener's two hands: an answer only after the commit, and nothing lost when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.listener import Delivery
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.operations import audit
+from kasoko_cli.operations.inbox import Inbox
+from kasoko_cli.operations.receive import Trust, apply_waiting
+from kasoko_cli.store.database import Database
+from tests.operations.town import Town
+
+
+@pytest.fixture
+def inbox(town: Town) -> Iterator[Inbox]:
+    """An inbox that is closed when the test ends."""
+    box = Inbox(town.db, town.clock, Trust())
+    try:
+        yield box
+    finally:
+        box.close()
+
+
+def _delivery(town: Town, attempt_id: str, body: bytes) -> Delivery:
+    return Delivery(Kind.RESULT, attempt_id, True, "127.0.0.1", town.clock(), body)
+
+
+def _result(attempt_id: str, *, wire_kes: int, receipt: str = "SKN0000001", code: int = 0) -> bytes:
+    """A result as M-Pesa posts it."""
+    parameters = [
+        {"Key": "TransactionAmount", "Value": wire_kes},
+        {"Key": "TransactionReceipt", "Value": receipt},
+        {"Key": "ReceiverPartyPublicName", "Value": "254712345678 - Jane Doe"},
+    ]
+    result = {
+        "ResultType": 0,
+        "ResultCode": code,
+        "ResultDesc": "The service request is processed successfully." if code == 0 else "The initiator is not allowed",
+        "OriginatorConversationID": attempt_id,
+        "ConversationID": f"AG_{attempt_id}",
+        "TransactionID": receipt,
+    }
+    if code == 0:
+        result["ResultParameters"] = {"ResultParameter": parameters}  # type: ignore[assignment]
+    return json.dumps({"Result": result}).encode()
+
+
+async def _take_all(inbox: Inbox, deliveries: list[Delivery]) -> None:
+    await asyncio.gather(*(inbox.take(delivery) for delivery in deliveries))
+
+
+def _stored(db: Database) -> int:
+    with db.reading() as session:
+        return int(session.execute(text("SELECT count(*) FROM callbacks")).scalar_one())
+
+
+def _sent(town: Town, count: int = 1) -> list[str]:
+    """So many winners of KES 142.50 to whom M-Pesa is paying KES 142."""
+    town.market("derby")
+    town.bets("derby", {f"winner-{n}": ("Yes", 100) for n in range(count)} | {"loser": ("No", 50 * count)})
+    town.settle("derby", "Yes")
+    attempts = [town.intend(f"winner-{n}") for n in range(count)]
+    for attempt in attempts:
+        town.accepted(attempt)
+    return attempts
+
+
+def test_what_was_taken_is_on_the_disk_when_the_answer_goes_out(town: Town, inbox: Inbox) -> None:
+    [attempt] = _sent(town)
+
+    async def take() -> int:
+        await inbox.take(_delivery(town, attempt, b"not even JSON"))
+        return _stored(town.db)
+
+    assert asyncio.run(take()) == 1
+    assert inbox.received == 1
+
+
+def test_a_result_is_applied_without_anybody_asking(town: Town) -> None:
+    [attempt] = _sent(town)
+    inbox = Inbox(town.db, town.clock, Trust())
+    asyncio.run(_take_all(inbox, [_delivery(town, attempt, _result(attempt, wire_kes=142))]))
+    inbox.close()
+    assert (inbox.received, inbox.applied) == (1, 1)
+    assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
+    assert town.balances("winner-0") == (14_250, 50)
+    assert audit.audit(town.db, deep=True).ok
+
+
+def test_the_same_result_twice_credits_once(town: Town) -> None:
+    """The operator's second scenario: COMPLETED once, the wallet credited once."""
+    [attempt] = _sent(town)
+    inbox = Inbox(town.db, town.clock, Trust())
+    again = _delivery(town, attempt, _result(attempt, wire_kes=142))
+    asyncio.run(_take_all(inbox, [again, again]))
+    asyncio.run(_take_all(inbox, [again]))
+    inbox.close()
+    assert (inbox.received, inbox.applied) == (3, 3)
+    assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
+    assert town.balances("winner-0") == (14_250, 50)
+    assert audit.audit(town.db, deep=True).ok
+
+
+def test_many_results_at_once_are_all_stored_and_each_applied_once(town: Town) -> None:
+    attempts = _sent(town, 40)
+    inbox = Inbox(town.db, town.clock, Trust())
+    deliveries = [
+        _delivery(town, attempt, _result(attempt, wire_kes=142, receipt=f"SKN{n:07d}"))
+        for n, attempt in enumerate(attempts, start=1)
+    ]
+    asyncio.run(_take_all(inbox, deliveries))
+    assert inbox.received == _stored(town.db) == 40
+    inbox.close()
+    assert inbox.applied == 40
+    with town.db.reading() as session:
+        left = session.execute(text("SELECT count(*) FROM callbacks WHERE applied_at IS NULL")).scalar_one()
+        paid = session.execute(
+            text("SELECT count(*) FROM attempts WHERE status = :s"), {"s": AttemptStatus.SUCCEEDED}
+        ).scalar_one()
+    assert (left, paid) == (0, 40)
+    assert audit.audit(town.db, deep=True).ok
+
+
+def test_closing_stores_and_applies_what_had_arrived(town: Town) -> None:
+    attempts = _sent(town, 12)
+    inbox = Inbox(town.db, town.clock, Trust())
+
+    async def take_and_close() -> None:
+        waiting = [
+            asyncio.ensure_future(
+                inbox.take(_delivery(town, attempt, _result(attempt, wire_kes=142, receipt=f"SKN{n:07d}")))
+            )
+            for n, attempt in enumerate(attempts, start=1)
+        ]
+        await asyncio.sleep(0)  # each has been handed over, none need have been stored
+        closing = threading.Thread(target=inbox.close)
+        closing.start()
+        await asyncio.gather(*waiting)
+        await asyncio.to_thread(closing.join)
+
+    asyncio.run(take_and_close())
+    assert (inbox.received, inbox.applied) == (12, 12)
+    assert {town.payout_of(f"winner-{n}").status for n in range(12)} == {PayoutStatus.COMPLETED}
+
+
+def test_what_cannot_be_stored_is_told_to_the_listener_and_the_inbox_goes_on(town: Town, inbox: Inbox) -> None:
+    [attempt] = _sent(town)
+    good = _delivery(town, attempt, _result(attempt, wire_kes=142))
+    with town.db.transaction() as session:
+        session.execute(text("ALTER TABLE callbacks RENAME TO hidden"))
+    with pytest.raises(Exception, match="callbacks"):
+        asyncio.run(inbox.take(good))
+    with town.db.transaction() as session:
+        session.execute(text("ALTER TABLE hidden RENAME TO callbacks"))
+    asyncio.run(inbox.take(good))
+    assert (inbox.received, _stored(town.db)) == (1, 1)
+
+
+def test_a_result_that_overtook_its_acknowledgement_waits_for_it(town: Town) -> None:
+    town.market("derby")
+    town.bets("derby", {"winner-0": ("Yes", 100), "loser": ("No", 50)})
+    town.settle("derby", "Yes")
+    attempt = town.intend("winner-0")
+    inbox = Inbox(town.db, town.clock, Trust())
+    asyncio.run(_take_all(inbox, [_delivery(town, attempt, _result(attempt, wire_kes=142))]))
+    inbox.close()
+    assert (inbox.received, inbox.applied) == (1, 0)
+    assert town.payout_of("winner-0").status is PayoutStatus.SENDING
+    town.accepted(attempt)
+    [judged] = apply_waiting(town.db, town.clock, Trust())
+    assert judged.verdict == "paid"
+    assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
