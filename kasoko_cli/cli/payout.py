@@ -80,12 +80,12 @@ def send(
 
 
 def _show_plan(call: Call, market: str | None, only: list[str]) -> None:
-    from kasoko_cli.cli.words import amount_of, local
+    from kasoko_cli.cli.words import amount_of, count_of, local
     from kasoko_cli.operations.disburse import plan_run
 
     due = plan_run(call.house.db, call.house.clock, market=market, only=only)
     pairs: list[tuple[str, object]] = [
-        ("due now", f"{due.payouts:,} payouts, {amount_of(due.wire_cents)} to phones"),
+        ("due now", f"{count_of(due.payouts, 'payout')}, {amount_of(due.wire_cents)} to phones"),
         ("due later", due.later),
         ("next due", None if due.next_at is None else local(due.next_at)),
     ]
@@ -108,14 +108,14 @@ def send_payouts(
     retried: Retried | None = None,
 ) -> None:
     """Ask unless it was `asked`, send, listen if wanted, tell, and exit with the run's code."""
-    from kasoko_cli.cli.words import amount_of
+    from kasoko_cli.cli.words import amount_of, count_of
     from kasoko_cli.operations import disburse
 
     house = call.house
     due = disburse.plan_run(house.db, house.clock, market=market, only=only or [])
     _check_total(expect_total, due.wire_cents)
     house.config.require_daraja()
-    question = f"Send {due.payouts:,} payouts, {amount_of(due.wire_cents)}, to phones by M-Pesa?"
+    question = f"Send {count_of(due.payouts, 'payout')}, {amount_of(due.wire_cents)}, to phones by M-Pesa?"
     if due.payouts and not (asked or render.confirm(call, question)):
         render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)

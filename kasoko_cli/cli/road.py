@@ -107,7 +107,7 @@ def settle(
 
 
 def _show_settled(call: Call, settled: Settled, did: str, *, document: object) -> None:
-    from kasoko_cli.cli.words import amount_of
+    from kasoko_cli.cli.words import amount_of, count_of
 
     figures = settled.settlement
     pairs: list[tuple[str, object]] = [
@@ -120,7 +120,7 @@ def _show_settled(call: Call, settled: Settled, did: str, *, document: object) -
         ("winners", f"{figures.winners:,} share {amount_of(figures.payouts_cents)}"),
         ("refunds", amount_of(figures.refunds_cents)),
         ("breakage", amount_of(figures.breakage_cents)),
-        ("to phones", f"{settled.to_phones:,} payouts, {amount_of(settled.wire_cents)}"),
+        ("to phones", f"{count_of(settled.to_phones, 'payout')}, {amount_of(settled.wire_cents)}"),
         ("stays in wallets", amount_of(settled.to_wallets_cents)),
         ("plan", settled.plan_hash[:16]),
     ]
@@ -194,7 +194,7 @@ def _cells(groups: Groups) -> tuple[object, ...]:
 
 
 def _show_market(call: Call, found: MarketStatusReport) -> None:
-    from kasoko_cli.cli.words import amount_of, local
+    from kasoko_cli.cli.words import amount_of, count_of, local
 
     if call.json:
         render.document(found)
@@ -217,7 +217,7 @@ def _show_market(call: Call, found: MarketStatusReport) -> None:
         ]
         for name in ("pending", "completed", "failed"):
             group = getattr(found.payouts, name)
-            pairs.append((name, f"{group.count:,} payouts, {amount_of(group.amount_cents)}"))
+            pairs.append((name, f"{count_of(group.count, 'payout')}, {amount_of(group.amount_cents)}"))
     pairs += [(f"  {name}", f"{one.count:,}, {amount_of(one.amount_cents)}") for name, one in found.by_status.items()]
     render.card(call, market.slug, pairs, document=found)
     if found.items is not None:

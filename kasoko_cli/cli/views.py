@@ -42,7 +42,7 @@ def show_items(call: Call, title: str, items: list[Item]) -> None:
 
 def show_story(call: Call, found: Story) -> None:
     """One payout's whole story."""
-    from kasoko_cli.cli.words import amount_of, local
+    from kasoko_cli.cli.words import amount_of, local, local_to_the_second
 
     if call.json:
         render.document(found)
@@ -64,7 +64,7 @@ def show_story(call: Call, found: Story) -> None:
         (name, text) for name, text in (("means", found.meaning), ("do", found.advice), ("note", found.note)) if text
     ]
     render.card(call, f"Payout {item.id}", pairs, document=found)
-    rows = [(local(moment.at), moment.what) for moment in found.moments]
+    rows = [(local_to_the_second(moment.at), moment.what) for moment in found.moments]
     render.table(call, "What happened", [Column("when"), Column("what")], rows, document=found)
     render.table(call, "In the books", [Column("entry")], [(entry,) for entry in found.entries], document=found)
     show_concerns(call, found.incidents)

@@ -32,6 +32,16 @@ def local(moment: datetime) -> str:
     return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M EAT")
 
 
+def local_to_the_second(moment: datetime) -> str:
+    """The same with seconds, for a story: `2026-12-01 15:00:07 EAT`."""
+    return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M:%S EAT")
+
+
+def count_of(number: int, noun: str) -> str:
+    """How many: `1 payout`, `1,200 payouts`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def amount_of(cents: int) -> str:
     """An amount for people: `KES 1,234.50`."""
     from kasoko_cli.domain.money import format_kes

@@ -113,15 +113,14 @@ def doubtful(session: Session, attempt: Attempt, *, why: str, at: datetime, code
 def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evidence: str, at: datetime) -> Ruling:
     """There is evidence that no money moved: -> FAILED, and the money is back in the float."""
     if attempt.status in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
-        raise_incident(
+        _alarm(
             session,
+            attempt,
             key=f"failure-after-success:{attempt.id}",
             kind="contradiction",
             what=f"The attempt {attempt.id} was paid (receipt {attempt.receipt}), and now a result says it failed:"
             f" {code} {reason}. Nothing was changed.",
             at=at,
-            payout_id=attempt.payout_id,
-            attempt_id=attempt.id,
         )
         return Ruling(False, (), "a failure after a success: kept as evidence, nothing changed")
     moved = attempts.move(
@@ -189,15 +188,14 @@ def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, ev
     assert moved, f"an attempt that is {before} may succeed"
     was_released = before in (AttemptStatus.FAILED, AttemptStatus.REJECTED)
     if was_released:
-        raise_incident(
+        _alarm(
             session,
+            attempt,
             key=f"late-success:{attempt.id}",
             kind="late_success",
             what=f"The attempt {attempt.id} was taken for {before.lower()}, and M-Pesa paid it after all:"
             f" receipt {receipt}, KES {format_kes(attempt.wire_cents)}.",
             at=at,
-            payout_id=payout.id,
-            attempt_id=attempt.id,
         )
     if not owed_still:
         return _overpaid(session, attempt, payout, receipt, was_released=was_released, at=at)
@@ -221,15 +219,14 @@ _SETTLED_WITHOUT_THIS = frozenset(
 def _paid_before(session: Session, attempt: Attempt, receipt: str, at: datetime) -> Ruling:
     if attempt.receipt == receipt:
         return REPEAT
-    raise_incident(
+    _alarm(
         session,
+        attempt,
         key=f"second-receipt:{attempt.id}:{receipt}",
         kind="contradiction",
         what=f"The attempt {attempt.id} has the receipt {attempt.receipt}, and a result names another: {receipt}."
         " Nothing was changed.",
         at=at,
-        payout_id=attempt.payout_id,
-        attempt_id=attempt.id,
     )
     return Ruling(False, (), "a second receipt for one attempt: kept as evidence, nothing changed")
 
@@ -237,15 +234,14 @@ def _paid_before(session: Session, attempt: Attempt, receipt: str, at: datetime)
 def _overpaid(
     session: Session, attempt: Attempt, payout: Payout, receipt: str, *, was_released: bool, at: datetime
 ) -> Ruling:
-    raise_incident(
+    _alarm(
         session,
+        attempt,
         key=f"overpaid:{receipt}",
         kind="overpaid",
         what=f"The payout {payout.id} was {payout.status} already, and M-Pesa paid it again: receipt {receipt},"
         f" KES {format_kes(attempt.wire_cents)}. The user {payout.user_id} owes it back.",
         at=at,
-        payout_id=payout.id,
-        attempt_id=attempt.id,
     )
     back = [] if was_released else [journal.released(attempt.id, attempt.sends, attempt.wire_cents)]
     return Ruling(
@@ -253,6 +249,10 @@ def _overpaid(
         (*back, journal.overpaid(receipt, payout.user_id, attempt.wire_cents)),
         f"paid a second time, receipt {receipt}",
     )
+
+
+def _alarm(session: Session, attempt: Attempt, *, key: str, kind: str, what: str, at: datetime) -> None:
+    raise_incident(session, key=key, kind=kind, what=what, at=at, payout_id=attempt.payout_id, attempt_id=attempt.id)
 
 
 def reap(session: Session, *, now: datetime) -> int:

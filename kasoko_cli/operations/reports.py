@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlmodel import Session, col, select
@@ -14,7 +14,7 @@ from kasoko_cli.domain.payout import GROUPS, PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.ledger import journal
 from kasoko_cli.operations.markets import describe_resolution, resolution_of
-from kasoko_cli.operations.settle import figures_of
+from kasoko_cli.operations.settle import SettlementFigures, figures_of
 from kasoko_cli.store import attempts, callbacks, markets, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import open_incidents, switches_on
@@ -51,18 +51,9 @@ class MarketFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class SettlementFacts:
-    """How the pool was divided, in cents."""
+class SettlementFacts(SettlementFigures):
+    """How the pool was divided, and when."""
 
-    gross_cents: int
-    fee_cents: int
-    net_cents: int
-    winning_stake_cents: int
-    winners: int
-    payouts_cents: int
-    refunds_cents: int
-    breakage_cents: int
-    top_up_cents: int
     settled_at: datetime
 
 
@@ -201,23 +192,11 @@ def market_status(db: Database, market: str, *, with_items: bool = False) -> Mar
         row = markets.find_market(session, market)
         settlement = markets.standing_settlement(session, row.id)
         totals = payouts.totals_by_status(session, row.id)
-        figures = None if settlement is None else figures_of(settlement)
         return MarketStatusReport(
             market=_market_facts(session, row),
             settlement=None
-            if settlement is None or figures is None
-            else SettlementFacts(
-                gross_cents=figures.gross_cents,
-                fee_cents=figures.fee_cents,
-                net_cents=figures.net_cents,
-                winning_stake_cents=figures.winning_stake_cents,
-                winners=figures.winners,
-                payouts_cents=figures.payouts_cents,
-                refunds_cents=figures.refunds_cents,
-                breakage_cents=figures.breakage_cents,
-                top_up_cents=figures.top_up_cents,
-                settled_at=settlement.settled_at,
-            ),
+            if settlement is None
+            else SettlementFacts(**asdict(figures_of(settlement)), settled_at=settlement.settled_at),
             payouts=_groups(totals),
             by_status=_by_status(totals),
             incidents=_concerns(open_incidents(session, market_id=row.id)),
@@ -408,4 +387,5 @@ def _moments(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list
 def _verdict(callback: Callback) -> str:
     if callback.verdict is None:
         return "stored, not applied yet"
-    return f"{callback.verdict}, {callback.detail}" if callback.detail else callback.verdict
+    detail = callback.detail or ""
+    return detail if detail.startswith(callback.verdict) else f"{callback.verdict}: {detail}".rstrip(": ")
