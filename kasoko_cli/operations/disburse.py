@@ -620,6 +620,8 @@ def exit_code_of(run: Run, ends: Sequence[End]) -> int:
         return 130
     if states & {PayoutStatus.FAILED, PayoutStatus.PENDING} or run.stopped in (Stop.ACCOUNT, Stop.UNREACHABLE):
         return 6
+    if run.postponed:
+        return 6  # their receivers have had the day's limit: not sent today, and nobody shall think so
     if run.stopped is Stop.PAUSED:
         return 5
     return 10 if run.stopped in (Stop.LIMIT, Stop.TIME) and run.left else 0
