@@ -261,8 +261,9 @@ def reap(session: Session, *, now: datetime) -> int:
     Nothing is sent again here: the request may have left before its sender died.
     """
     count = 0
-    for stale in attempts.list_stale(session, now=now):
-        attempt, _ = lock(session, stale.id)
-        ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)
-        count += ruling.moved
+    for attempt_id in attempts.list_stale(session, now=now):
+        attempt, _ = lock(session, attempt_id)
+        if attempt.status is AttemptStatus.INTENT and attempt.lease_until < now:
+            ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)
+            count += ruling.moved
     return count

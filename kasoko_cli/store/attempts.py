@@ -47,14 +47,14 @@ def last_attempts(session: Session, payout_ids: Iterable[str]) -> dict[str, Atte
     return latest
 
 
-def list_stale(session: Session, *, now: datetime) -> Sequence[Attempt]:
-    """Attempts still INTENT whose lease has run out: their sender is gone or far too late."""
+def list_stale(session: Session, *, now: datetime) -> Sequence[str]:
+    """The ids of attempts still INTENT whose lease has run out: their sender is gone or far too late."""
     query = (
-        select(Attempt)
+        select(col(Attempt.id))
         .where(col(Attempt.status) == AttemptStatus.INTENT, col(Attempt.lease_until) < now)
-        .order_by(col(Attempt.id))
+        .order_by(col(Attempt.payout_id))
     )
-    return session.exec(for_update(query, skip_locked=True)).all()
+    return session.exec(query).all()
 
 
 def list_live(session: Session, *, market_id: str | None = None) -> Sequence[Attempt]:

@@ -23,6 +23,8 @@ from sqlmodel import Session
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, point
 
+#: What PostgreSQL says when two transactions stand in each other's way: a deadlock, a serialization failure.
+_COLLISIONS = frozenset({"40P01", "40001"})
 #: How long a writer waits for another one before it gives up.
 BUSY_SECONDS = 30
 
@@ -160,6 +162,11 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
     reason = (
         str(error.orig).strip().splitlines()[0] if error.orig is not None and str(error.orig).strip() else "no answer"
     )
+    if getattr(error.orig, "sqlstate", None) in _COLLISIONS:
+        return Busy(
+            f"Another process changed the same rows of {db.shown_url} at the same moment. Nothing was changed.",
+            hint="Run it again.",
+        )
     if "locked" in reason or "busy" in reason:
         return Busy(
             f"Another process has kept the database {db.shown_url} locked for {BUSY_SECONDS} seconds."
