@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import BigInteger, cast, func, insert, text
+from sqlalchemy import BigInteger, cast, func, text
 from sqlmodel import Session, col, select
 
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Entry
+from kasoko_cli.store.bulk import insert_rows
 from kasoko_cli.store.tables import EntryRow, PostingRow
 
 #: How many entries are written by one statement.
@@ -32,8 +33,9 @@ def post_many(session: Session, entries: Iterable[Entry], *, at: datetime) -> in
     source, written = iter(entries), 0
     while batch := list(islice(source, BATCH)):
         first = _next_id(session)
-        session.execute(
-            insert(EntryRow),
+        insert_rows(
+            session,
+            EntryRow,
             [{"id": first + n, "key": entry.key, "kind": entry.kind, "at": at} for n, entry in enumerate(batch)],
         )
         lines = [
@@ -41,8 +43,7 @@ def post_many(session: Session, entries: Iterable[Entry], *, at: datetime) -> in
             for n, entry in enumerate(batch)
             for line, (account, owner, cents) in enumerate(entry.postings)
         ]
-        if lines:
-            session.execute(insert(PostingRow), lines)
+        insert_rows(session, PostingRow, lines)
         written += len(batch)
     return written
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import insert
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, iso
@@ -23,7 +22,7 @@ from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.markets import describe_resolution, digest_row, resolution_of, rules_of
-from kasoko_cli.store import bets, markets, payouts
+from kasoko_cli.store import bets, bulk, markets, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Payout, Settlement
@@ -218,7 +217,7 @@ def _write(session: Session, plan: Plan, now: datetime) -> None:
     )
     session.flush()
     for start in range(0, len(plan.owed), BATCH):
-        session.execute(insert(Payout), [_row(plan, line, now) for line in plan.owed[start : start + BATCH]])
+        bulk.insert_rows(session, Payout, [_row(plan, line, now) for line in plan.owed[start : start + BATCH]])
 
 
 def _row(plan: Plan, line: Owed, now: datetime) -> dict[str, object]:
