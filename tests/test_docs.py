@@ -1,0 +1,381 @@
+"""The pages say what the program does: links lead somewhere, commands exist, tables equal the code.
+
+Parts of the pages are made from the code. They stand between `<!-- made: NAME -->` and `<!-- end -->`, and
+a test holds them equal to it. `python -m tests.test_docs` writes them anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shlex
+import textwrap
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+
+import pytest
+import typer.main
+
+from kasoko_cli import errors
+from kasoko_cli.cli.app import app
+from kasoko_cli.daraja.codes import RESULT_RULES, Fate, ResultRule
+from kasoko_cli.daraja.simulator.people import PEOPLE
+from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
+from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, WireLimits, legs
+from kasoko_cli.ledger import journal
+from kasoko_cli.ledger.chart import OWNED, Account
+from kasoko_cli.operations import audit, exporting, importing, importing_bets
+from kasoko_cli.operations.rowfiles import FileRefused
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+ALL_PAGES = [ROOT / "README.md", *PAGES]
+WIDTH = 100
+
+
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# --- Parts that are made from the code -----------------------------------------------------------
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def listed(items: list[str]) -> str:
+    return "\n".join(textwrap.fill(f"- {item}", WIDTH, subsequent_indent="  ") for item in items)
+
+
+def movements(moves: Mapping[Any, Mapping[Any, str]]) -> str:
+    """Which state may follow which, and why."""
+    found = [f"`{old}` → `{new}`: {why}." for old, following in moves.items() for new, why in following.items()]
+    ends = [f"`{state}`" for state, following in moves.items() if not following]
+    return listed([*found, f"Nothing follows {' or '.join(ends)}."])
+
+
+def groups() -> str:
+    return table(
+        ("group", "states"),
+        [(f"*{name}*", ", ".join(f"`{state}`" for state in PAYOUT_NEXT if state in of)) for name, of in GROUPS.items()],
+    )
+
+
+def people() -> str:
+    return table(
+        ("number", "what happens", "result", "money"),
+        [
+            (f"`{phone}`", one.title, f"`{one.code}`", "arrives" if one.paid else "stays")
+            for phone, one in PEOPLE.items()
+        ],
+    )
+
+
+def faults() -> str:
+    stages = {
+        Stage.BEFORE: "Before the money, the request is not taken",
+        Stage.AFTER: "After the money, the request is taken and its answer is spoilt",
+        Stage.RESULT: "The result of a payment",
+        Stage.STATUS: "The result of a status query",
+        Stage.BALANCE: "The result of a balance query",
+    }
+    return listed(
+        [
+            f"{says}: {', '.join(f'`{fault}`' for fault in Fault if STAGE_OF[fault] is stage)}."
+            for stage, says in stages.items()
+        ]
+    )
+
+
+def again(rule: ResultRule) -> str:
+    """What `retry` does with a payout that carries this code."""
+    if rule.fate is not Fate.FAILED:
+        return "-"
+    if rule.needs_other_phone:
+        return "to another number"
+    return "yes" if rule.may_succeed_again else "no"
+
+
+def result_codes() -> str:
+    became = {Fate.PAID: "COMPLETED", Fate.FAILED: "FAILED", Fate.UNKNOWN: "UNKNOWN"}
+    return table(
+        ("code", "what it means", "becomes", "stops all", "retry"),
+        [
+            (f"`{code}`", rule.meaning, became[rule.fate], "yes" if rule.account_level else "", again(rule))
+            for code, rule in RESULT_RULES.items()
+        ],
+    )
+
+
+def chart() -> str:
+    used = used_accounts()
+    comments = re.findall(r"^    (\w+) = .*#: (.*)$", inspect.getsource(Account), re.MULTILINE)
+    return table(
+        ("account", "owner", "what it holds", "used"),
+        [
+            (
+                f"`{account}`",
+                {"pool": "market, outcome"}.get(account, "user") if account in OWNED else "",
+                says.removeprefix("by user: ").removeprefix("by market and outcome: "),
+                "yes" if account in used else "",
+            )
+            for account, (_, says) in zip(Account, comments, strict=True)
+        ],
+    )
+
+
+def every_entry() -> list[journal.Entry]:
+    """Each entry that the journal can build, with placeholders for names."""
+    user, market, attempt, payout = "{user}", "{market}", "{attempt}", "{payout}"
+    return [
+        journal.deposited("{reference}", user, 1),
+        journal.bet_from_wallet("{bet}", user, market, 0, 1),
+        journal.bet_collected("{bet}", market, 0, 1),
+        journal.bet_cancelled("{bet}", user, market, 0, 1),
+        journal.settled(market, 1, pools={0: 9}, owed=[(user, 5)], fee_cents=4, breakage_cents=3, top_up_cents=3),
+        journal.credited(payout, user, 1),
+        journal.reserved(attempt, 1, 1),
+        journal.released(attempt, 1, 1),
+        journal.late_reserved(attempt, 1),
+        journal.delivered(payout, attempt, user, 1),
+        journal.overpaid("{receipt}", user, 1),
+    ]
+
+
+def used_accounts() -> set[str]:
+    return {str(posting.account) for entry in every_entry() for posting in entry.postings}
+
+
+def entries() -> str:
+    def side(entry: journal.Entry, sign: int) -> str:
+        return ", ".join(f"`{posting.account}`" for posting in entry.postings if posting.cents * sign > 0)
+
+    rows = []
+    for entry in every_entry():
+        key = entry.key.replace("settle:{market}:1", "settle:{market}:{no}")
+        rows.append((f"`{entry.kind}`", side(entry, 1), side(entry, -1), f"`{key}`"))
+    return table(("kind", "debit", "credit", "key"), rows)
+
+
+def checks() -> str:
+    return listed([f"`{rule.name}`: {rule.says}" for rule in audit.RULES])
+
+
+def error_kinds() -> str:
+    classes = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, errors.KasokoError)]
+    rows = [(one("").kind, one.exit_code, (one.__doc__ or "").split("\n")[0]) for one in classes]
+    refused = FileRefused("", [])
+    rows.append((refused.kind, refused.exit_code, "A file was not taken in; nothing was changed."))
+    return table(("kind", "exit", "says"), [(f"`{kind}`", str(code), says) for kind, code, says in rows])
+
+
+MADE: Mapping[str, Callable[[], str]] = {
+    "payout movements": lambda: movements(PAYOUT_NEXT),
+    "attempt movements": lambda: movements(ATTEMPT_NEXT),
+    "groups": groups,
+    "people": people,
+    "faults": faults,
+    "result codes": result_codes,
+    "chart": chart,
+    "entries": entries,
+    "checks": checks,
+    "error kinds": error_kinds,
+}
+
+PART = re.compile(r"(<!-- made: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def parts() -> Iterator[tuple[Path, str, str]]:
+    for page in PAGES:
+        for _, name, text, _ in PART.findall(page.read_text()):
+            yield page, name, text
+
+
+@pytest.mark.parametrize(("name", "text"), [pytest.param(name, text, id=name) for _, name, text in parts()])
+def test_a_part_that_is_made_from_the_code_equals_it(name: str, text: str) -> None:
+    assert text == MADE[name]() + "\n", "write it anew: python -m tests.test_docs"
+
+
+def test_every_part_that_can_be_made_stands_on_a_page() -> None:
+    assert sorted(name for _, name, _ in parts()) == sorted(MADE)
+
+
+# --- Links and lines -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=page_id)
+def test_every_relative_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", without_blocks(page.read_text()))
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, heading = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page_id(page)} links to {link}"
+        if heading:
+            assert heading in headings(target), f"{page_id(page)} links to {link}"
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def headings(page: Path) -> set[str]:
+    """The names under which a page's headings can be linked to."""
+    found = re.findall(r"^#+ (.+)$", without_blocks(page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_a_page_keeps_to_100_columns_and_ends_with_a_line_end(page: Path) -> None:
+    text = page.read_text()
+    assert [line for line in text.splitlines() if len(line) > WIDTH] == []
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        links = re.findall(r"\]\(([^)\s#]+)", without_blocks(page.read_text()))
+        left += [(page.parent / link).resolve() for link in links if not re.match(r"[a-z]+:", link)]
+    assert [page_id(page) for page in PAGES if page not in reached] == []
+
+
+# --- Commands ------------------------------------------------------------------------------------
+
+#: `kasoko` as a word that is called: by itself, or by its path.
+CALLED = re.compile(r"(?:^|[\s=;&])(?:[\w./-]*/)?kasoko ((?:[^`#;|&<>\n']|'[^']*')+)")
+
+
+def shown_commands(page: Path) -> Iterator[str]:
+    """The words after `kasoko` in every command line of the page's code blocks."""
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        if language in {"sh", "console", "cron", "ini"}:
+            for line in block.splitlines():
+                if line.startswith("Description="):
+                    continue
+                yield from (found.strip() for found in CALLED.findall(line))
+
+
+def named_commands(page: Path) -> Iterator[str]:
+    """The words after `kasoko` where a sentence names a command."""
+    yield from re.findall(r"`kasoko ([^`]+)`", without_blocks(page.read_text()))
+
+
+def find_command(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that these words call, and the words that are its own."""
+    found: Any = typer.main.get_command(app)
+    while hasattr(found, "commands"):
+        if words and words[0] in found.commands:
+            found, words = found.commands[words[0]], words[1:]
+        elif getattr(found, "default", ""):
+            found = found.commands[found.default]
+        else:
+            assert not words or words == ["--help"], f"there is no command {words[0]}"
+            return found, words
+    return found, words
+
+
+SHOWN = [pytest.param(line, id=f"{page_id(page)}: {line}") for page in ALL_PAGES for line in shown_commands(page)]
+NAMED = [pytest.param(line, id=f"{page_id(page)}: {line}") for page in ALL_PAGES for line in named_commands(page)]
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_a_command_line_that_is_shown_can_be_called(line: str) -> None:
+    command, words = find_command(shlex.split(line))
+    if words not in (["--help"], ["--version"]):
+        command.make_context("kasoko", words)
+
+
+@pytest.mark.parametrize("line", NAMED)
+def test_a_command_that_a_sentence_names_exists_with_its_options(line: str) -> None:
+    words = line.split()
+    if words[0].isupper() or words[0].startswith("-"):
+        return
+    command, words = find_command(words)
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word for word in words if word.startswith("-")} <= options
+
+
+def test_the_pages_show_command_lines_at_all() -> None:
+    assert len(SHOWN) > 20
+    assert len(NAMED) > 20
+
+
+# --- Tables written by hand ----------------------------------------------------------------------
+
+#: `<!-- keys: kasoko_cli.operations.reports.Item -->` before a table of a JSON object's keys.
+KEYS = re.compile(r"<!-- keys: ([\w.]+) -->\n\n?((?:\|.*\n)+)")
+
+
+def json_type(hint: Any) -> str:
+    """What a value is in JSON, in the words of the page."""
+    if isinstance(hint, UnionType) or typing.get_origin(hint) is typing.Union:
+        one, *_ = [json_type(part) for part in typing.get_args(hint) if part is not NoneType]
+        return f"{one} or null"
+    origin = typing.get_origin(hint) or hint
+    simple = {int: "number", str: "text", bool: "true or false", datetime: "time", list: "list"}
+    if origin in simple:
+        return simple[origin]
+    if is_dataclass(origin) or issubclass(origin, Mapping):
+        return "object"
+    assert issubclass(origin, str), f"{hint} has no word"
+    return "text"
+
+
+def key_tables() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    for name, lines in KEYS.findall((ROOT / "docs" / "json.md").read_text()):
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines()[2:]]
+        yield name, [(row[0].strip("`"), row[1]) for row in rows]
+
+
+@pytest.mark.parametrize(("name", "rows"), [pytest.param(*found, id=found[0]) for found in key_tables()])
+def test_the_keys_of_a_json_object_are_those_that_the_command_prints(name: str, rows: list[tuple[str, str]]) -> None:
+    module, _, kind = name.rpartition(".")
+    printed = getattr(importlib.import_module(module), kind)
+    hints = typing.get_type_hints(printed)
+    assert rows == [(field.name, json_type(hints[field.name])) for field in fields(printed)]
+
+
+def test_the_legs_of_the_page_are_those_that_are_sent() -> None:
+    page = (ROOT / "docs" / "settling.md").read_text()
+    rows = re.findall(r"^\| P\d \| ([\d ]+) \| ([\d +-]+) \| ([\d ]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 9
+    for owed, wires, stays in (tuple(cell.replace(" ", "") for cell in row) for row in rows):
+        cut = legs(int(owed), WireLimits())
+        assert [leg.wire_cents for leg in cut if leg.wire_cents] == [
+            int(wire) for wire in wires.split("+") if wire != "-"
+        ]
+        assert sum(leg.amount_cents - leg.wire_cents for leg in cut) == int(stays)
+
+
+def test_the_columns_of_files_are_those_that_are_read_and_written() -> None:
+    page = (ROOT / "docs" / "files.md").read_text()
+    for columns in (
+        importing.USER_COLUMNS,
+        importing.MARKET_COLUMNS,
+        importing_bets.BET_COLUMNS,
+        exporting.PAYOUT_COLUMNS,
+        exporting.ENTRY_COLUMNS,
+    ):
+        assert f"```text\n{textwrap.fill(','.join(columns.required).replace(',', ', '), 90)}\n```" in page
+        for name in columns.optional:
+            assert f"| `{name}` |" in page
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(PART.sub(lambda found: found[1] + MADE[found[2]]() + "\n" + found[4], page.read_text()))
