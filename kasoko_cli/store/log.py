@@ -102,5 +102,9 @@ def switch_on(session: Session) -> Switch | None:
 
 
 def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: str, at: datetime) -> None:
-    """Turn a switch on or off for all hosts."""
-    session.merge(Switch(name=name, is_on=is_on, reason=reason, actor=actor, at=at))
+    """Turn a switch on or off for all hosts; of two at once the last word stands."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    values = {"is_on": is_on, "reason": reason, "actor": actor, "at": at}
+    session.exec(
+        insert(Switch).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values)
+    )
