@@ -136,7 +136,8 @@ def measure(url: str, count: int) -> Iterator[str]:
         assert report.ok, [check.name for check in report.checks if not check.ok]
         assert done.payouts == count
         yield f"{db.url.get_backend_name()}: {count:,} bets, {done.payouts:,} payouts"
-        yield f"  settle, one transaction   {settling:8.2f} s   {count / settling:12,.0f} bets a second, {ours:.2f} s of it in this process"
+        yield f"  settle, one transaction   {settling:8.2f} s   {count / settling:12,.0f} bets a second"
+        yield f"    of it in this process   {ours:8.2f} s"
         yield f"  raw INSERT ... SELECT     {raw:8.2f} s   settle takes {settling / raw:.1f} times as long"
         yield f"  audit, every check        {auditing:8.2f} s"
         yield f"  peak memory               {after:8.0f} MiB (before settling {before:.0f} MiB)"
