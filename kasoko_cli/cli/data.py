@@ -135,7 +135,8 @@ def _import(call: Call, path: Path, form: str | None, take_in: Callable[[InputFi
     from_stdin = path == Path("-")
     chosen = _format(form, path, usual=None)
     stream = spooled(sys.stdin.buffer) if from_stdin else open_input(path)
-    name = "stdin" if from_stdin else path.name
+    # A name that is not UTF-8 is shown with its bytes spelt out: neither database could keep it.
+    name = "stdin" if from_stdin else path.name.encode("utf-8", "backslashreplace").decode()
     try:
         with stream, render.progress(call, f"Lines of {name}") as bar:
             done = take_in(InputFile(name, stream, chosen), bar)
@@ -162,7 +163,7 @@ def _told(done: Imported) -> str:
 
 @exports.reads("users")
 def export_users(call: Call, output: OutFile = None, form: FormatName = None, show_phone: ShowPhone = False) -> None:
-    """Write every user: user_id,name,phone
+    """Write every user, as `import users` reads them.
 
     Phones are masked, and such a file cannot be imported; with --show-phone it
     can, and only you can read it.

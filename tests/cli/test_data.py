@@ -151,6 +151,13 @@ def test_a_name_without_an_ending_needs_a_format(town: Kasoko, tmp_path: Path) -
     assert town("import", "users", "-", "--format", "csv", stdin=USERS).stdout == "2 users: 0 new, 2 known\n"
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no file names that are not UTF-8")
+def test_a_file_whose_name_is_not_utf8_is_taken_in(town: Kasoko, tmp_path: Path) -> None:
+    name = os.fsdecode(b"zo\xeb.csv")
+    (tmp_path / name).write_text("user_id,name,phone\nzoe,Zoe,0733000111\n")
+    assert json.loads(town("import", "users", name, "--json").stdout)["file"] == "zo\\udceb.csv"
+
+
 def test_where_there_is_no_database_no_file_is_begun(kasoko: Kasoko, tmp_path: Path) -> None:
     assert kasoko("export", "users", "--output", "users.csv").returncode == 3
     assert list(tmp_path.glob("*users*")) == []
