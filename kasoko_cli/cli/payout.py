@@ -241,6 +241,8 @@ def _tell_stop(call: Call, run: Run, code: int) -> None:
         render.talk(call, f"Stopped: {_STOPPED[str(run.stopped)]}{'. ' + run.why if run.why else '.'}")
     if run.postponed:
         render.talk(call, f"{run.postponed:,} wait for tomorrow: their receivers have had the day's limit.")
+    if run.held:
+        render.talk(call, f"{run.held:,} are held: what is known of them contradicts itself: kasoko incident list")
     if run.left:
         when = "" if run.next_at is None else f", the next at {local(run.next_at)}"
         render.talk(call, f"{run.left:,} are left{when}: kasoko payout")

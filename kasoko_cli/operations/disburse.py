@@ -41,11 +41,13 @@ from kasoko_cli.operations.calls import exchange_rows
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store import attempts, markets, payouts, users
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event, raise_incident, set_switch, switch_on
+from kasoko_cli.store.log import note_event, payouts_in_doubt, raise_incident, set_switch, switch_on
 from kasoko_cli.store.tables import Attempt, Deployment, Payout
 
 #: After this many requests in a row that could not reach M-Pesa at all, the run stops (one that stays goes on).
 UNREACHABLE_STOPS_AFTER = 3
+#: Why a payout with an open incident is not sent.
+IN_DOUBT = "what is known of it contradicts itself: close its incident, then release it, or put it into the wallet"
 #: How often a waiting run looks around, in seconds.
 TICK_SECONDS = 0.2
 
@@ -113,6 +115,7 @@ class Run:
     stopped: Stop = Stop.DONE
     why: str = ""
     postponed: int = 0
+    held: int = 0
     left: int = 0
     next_at: datetime | None = None
     reaped: int = 0
@@ -297,8 +300,10 @@ class _Sender:
         claimed: list[Claimed] = []
         entries: list[Entry] = []
         with self.db.transaction() as session:
-            if switch_on(session) is not None:
-                self.run.stopped, self.run.why = Stop.PAUSED, "somebody paused sending"
+            if (switch := switch_on(session)) is not None:
+                # A result of the account, or another host, may have tripped the breaker while we sent.
+                self.run.stopped = Stop.PAUSED if switch.name == "pause" else Stop.ACCOUNT
+                self.run.why = switch.reason
                 return []
             while len(claimed) < count:
                 due = payouts.list_due(session, now=now, limit=count - len(claimed), market_id=market_id, only=only)
@@ -306,13 +311,24 @@ class _Sender:
                     break
                 last = attempts.last_attempts(session, [payout.id for payout in due])
                 people = users.known_users(session, [payout.user_id for payout in due])
+                doubted = payouts_in_doubt(session, [payout.id for payout in due])
                 for payout in due:
+                    if payout.id in doubted:
+                        self._hold(session, payout, now)
+                        continue
                     one, entry = self._intend(session, payout, last.get(payout.id), people[payout.user_id].phone, now)
                     if one is not None and entry is not None:
                         claimed.append(one)
                         entries.append(entry)
             book.post(session, *entries, at=now)
         return claimed
+
+    def _hold(self, session: Session, payout: Payout, now: datetime) -> None:
+        """Stop a payout that came into doubt after it was due: an earlier attempt of it may have been paid."""
+        held = payouts.move(session, payout.id, PayoutStatus.HELD, at=now, note=IN_DOUBT, not_before=None)
+        assert held, "a payout that we hold as PENDING may be stopped"
+        note_event(session, at=now, actor=self.act.actor, action="payout.hold", subject=payout.id, reason=IN_DOUBT)
+        self.run.held += 1
 
     def _intend(
         self, session: Session, payout: Payout, last: Attempt | None, phone: str, now: datetime
@@ -614,7 +630,7 @@ def still_running(db: Database, run: Run) -> int:
 def exit_code_of(run: Run, ends: Sequence[End]) -> int:
     """0 all taken, 6 some not sent or failed, 7 some unknown, 10 stopped early, 130 interrupted: the gravest first."""
     states = {end.status for end in ends}
-    if states & {PayoutStatus.UNKNOWN, PayoutStatus.SENDING}:
+    if states & {PayoutStatus.UNKNOWN, PayoutStatus.SENDING} or run.held:
         return 7
     if run.stopped is Stop.INTERRUPTED:
         return 130

@@ -77,6 +77,14 @@ def open_incidents(
     return session.exec(query).all()
 
 
+def payouts_in_doubt(session: Session, payout_ids: Sequence[str]) -> set[str]:
+    """Those of the payouts about which an incident stands."""
+    query = select(col(Incident.payout_id)).where(
+        col(Incident.closed_at).is_(None), col(Incident.payout_id).in_(payout_ids)
+    )
+    return {payout_id for payout_id in session.exec(query) if payout_id is not None}
+
+
 def close_incident(session: Session, incident_id: int, *, by: str, reason: str, at: datetime) -> bool | None:
     """Close an incident that stands; says whether this call did it, None where there is no such incident."""
     closed = session.exec(
@@ -105,6 +113,4 @@ def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: 
     """Turn a switch on or off for all hosts; of two at once the last word stands."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     values = {"is_on": is_on, "reason": reason, "actor": actor, "at": at}
-    session.exec(
-        insert(Switch).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values)
-    )
+    session.exec(insert(Switch).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))

@@ -1,0 +1,450 @@
+"""What evidence does to an attempt, its payout and the books, entry by entry as the design's table has them."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import httpx
+import pytest
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations import decide, fate
+from kasoko_cli.operations.disburse import exit_code_of
+from kasoko_cli.operations.receive import Trust
+from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store.log import open_incidents, set_switch, switches_on
+from kasoko_cli.store.tables import Attempt
+from tests.operations.road import ANN, BEN, RECEIPT, Road
+
+SECOND = "UKN9Z9Z9Z9"
+
+
+@pytest.fixture
+def sent(road: Road) -> Road:
+    """Ann is owed KES 142.50, of which 142 are on their way, and M-Pesa owes no result."""
+    road.owe({"ann": ANN}, cents=14_250)
+    road.send()
+    road.posts.clear()
+    return road
+
+
+def say(road: Road, attempt: Attempt, code: int, receipt: str = RECEIPT) -> str:
+    """M-Pesa posts a result that is whole and in order."""
+    return road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, receipt=receipt))
+
+
+def fail_and_send_again(road: Road) -> tuple[Attempt, Attempt]:
+    """The first attempt failed on evidence, and a second one is on its way."""
+    first = road.attempt("ann")
+    assert say(road, first, 26) == "failed"
+    assert road.retry().retried == ["derby.1.1"]
+    road.send()
+    road.posts.clear()
+    second = road.attempt("ann")
+    assert (second.number, second.status) == (2, AttemptStatus.ACCEPTED)
+    return road.attempts("ann")[0], second
+
+
+# --- The books, line by line ---------------------------------------------------------------------------------------
+
+
+def test_a_payout_that_was_paid_has_the_entries_of_the_design_and_leaves_the_cents_in_the_wallet(sent: Road) -> None:
+    attempt = sent.attempt("ann")
+    assert sent.sending_entries() == {
+        f"attempt:{attempt.id}:reserve": [("in_flight", "", 14_200), ("utility", "", -14_200)],
+    }
+    assert say(sent, attempt, 0) == "paid"
+    assert sent.sending_entries() == {
+        f"attempt:{attempt.id}:reserve": [("in_flight", "", 14_200), ("utility", "", -14_200)],
+        "payout:derby.1.1:credit": [("payable", "ann", 14_250), ("wallet", "ann", -14_250)],
+        f"payout:derby.1.1:deliver:{attempt.id}": [("delivered", "ann", 14_200), ("in_flight", "", -14_200)],
+    }
+    assert sent.wallet("ann") == (14_250, 50)
+    assert sent.incidents() == []
+    sent.assert_books()
+
+
+def test_a_payout_that_failed_gives_its_money_back_to_the_float_and_nothing_to_the_wallet(sent: Road) -> None:
+    attempt = sent.attempt("ann")
+    assert say(sent, attempt, 2040) == "failed"
+    assert sent.sending_entries() == {
+        f"attempt:{attempt.id}:reserve": [("in_flight", "", 14_200), ("utility", "", -14_200)],
+        f"attempt:{attempt.id}:release": [("utility", "", 14_200), ("in_flight", "", -14_200)],
+    }
+    assert sent.wallet("ann") == (0, 0)
+    sent.assert_books()
+
+
+def test_a_payout_whose_end_is_not_known_keeps_its_money_in_flight(sent: Road) -> None:
+    attempt, before = sent.attempt("ann"), sent.money()
+    assert say(sent, attempt, 17) == "unclear"
+    assert sent.money() == before
+    assert sent.balance(Account.IN_FLIGHT) == 14_200
+    sent.assert_books()
+
+
+# --- Evidence that comes late, twice, or against what was known ----------------------------------------------------
+
+
+def test_a_success_after_a_failure_wins_with_an_incident_and_the_right_money(sent: Road) -> None:
+    attempt = sent.attempt("ann")
+    assert say(sent, attempt, 26) == "failed"
+    assert say(sent, attempt, 0) == "paid"
+    assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert sent.sending_entries() == {
+        f"attempt:{attempt.id}:reserve": [("in_flight", "", 14_200), ("utility", "", -14_200)],
+        f"attempt:{attempt.id}:release": [("utility", "", 14_200), ("in_flight", "", -14_200)],
+        f"attempt:{attempt.id}:late_reserve": [("in_flight", "", 14_200), ("utility", "", -14_200)],
+        "payout:derby.1.1:credit": [("payable", "ann", 14_250), ("wallet", "ann", -14_250)],
+        f"payout:derby.1.1:deliver:{attempt.id}": [("delivered", "ann", 14_200), ("in_flight", "", -14_200)],
+    }
+    assert sent.wallet("ann") == (14_250, 50)
+    assert sent.incidents() == ["late_success"]
+    payout = sent.payout("ann")
+    assert (payout.failure_code, payout.failure_reason) == (None, None)
+    sent.assert_books()
+
+
+def test_a_failure_after_a_success_is_kept_as_evidence_and_moves_nothing(sent: Road) -> None:
+    attempt = sent.attempt("ann")
+    say(sent, attempt, 0)
+    before = sent.money()
+    assert say(sent, attempt, 2040) == "failed"
+    assert sent.money() == before
+    assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert sent.incidents() == ["contradiction"]
+    assert sent.retry(only=["derby.1.1"]).left[0].why == "it was paid"
+    sent.assert_books()
+
+
+def test_an_account_level_failure_after_a_success_does_not_stop_the_run_of_everybody(sent: Road) -> None:
+    attempt = sent.attempt("ann")
+    say(sent, attempt, 0)
+    say(sent, attempt, 2001)
+    with sent.db.reading() as session:
+        assert list(switches_on(session)) == []
+    sent.assert_books()
+
+
+def test_a_second_receipt_for_one_attempt_is_kept_and_moves_nothing(sent: Road) -> None:
+    attempt = sent.attempt("ann")
+    say(sent, attempt, 0)
+    before = sent.money()
+    assert say(sent, attempt, 0, SECOND) == "paid"
+    assert sent.money() == before
+    assert sent.attempt("ann").receipt == RECEIPT
+    assert [(one.kind, SECOND in one.what) for one in sent.all_incidents()] == [("contradiction", True)]
+    sent.assert_books()
+
+
+def test_when_the_first_attempt_turns_out_paid_after_the_second_was_the_user_owes_one_back(sent: Road) -> None:
+    first, second = fail_and_send_again(sent)
+    assert say(sent, second, 0) == "paid"
+    assert say(sent, first, 0, SECOND) == "paid"
+    assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED", "SUCCEEDED"])
+    assert sent.entries("overpaid") == {f"overpaid:{SECOND}": [("receivable", "ann", 14_200), ("utility", "", -14_200)]}
+    assert len(sent.entries("credit")) == len(sent.entries("deliver")) == 1
+    assert sent.wallet("ann") == (14_250, 50)
+    assert sent.balance(Account.IN_FLIGHT) == 0
+    assert sorted(sent.incidents()) == ["late_success", "overpaid"]
+    sent.assert_books()
+
+
+@pytest.mark.parametrize("code", [0, 26])
+def test_when_the_first_attempt_turns_out_paid_while_the_second_is_on_its_way_the_second_is_booked_for_what_it_is(
+    sent: Road, code: int
+) -> None:
+    first, second = fail_and_send_again(sent)
+    assert say(sent, first, 0) == "paid"
+    assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED", "ACCEPTED"])
+    sent.assert_books()
+    say(sent, second, code, SECOND)
+    if code == 0:
+        assert sent.entries("overpaid", "release") == {
+            f"attempt:{first.id}:release": [("utility", "", 14_200), ("in_flight", "", -14_200)],
+            f"attempt:{second.id}:release": [("utility", "", 14_200), ("in_flight", "", -14_200)],
+            f"overpaid:{SECOND}": [("receivable", "ann", 14_200), ("utility", "", -14_200)],
+        }
+        assert sorted(sent.incidents()) == ["late_success", "overpaid"]
+    else:
+        assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED", "FAILED"])
+        assert sent.entries("overpaid") == {}
+        assert sent.incidents() == ["late_success"]
+    assert sent.wallet("ann") == (14_250, 50)
+    assert sent.balance(Account.IN_FLIGHT) == 0
+    sent.assert_books()
+
+
+def test_a_payout_that_is_due_again_is_not_sent_when_its_first_attempt_turns_out_paid(sent: Road) -> None:
+    first = sent.attempt("ann")
+    say(sent, first, 26)
+    sent.retry()
+    assert sent.payout("ann").status is PayoutStatus.PENDING
+    assert say(sent, first, 0) == "paid"
+    assert sent.send().sent == []
+    assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    sent.assert_books()
+
+
+def test_a_success_of_a_payout_that_went_to_the_wallet_is_owed_back(sent: Road) -> None:
+    """The wallet has it, and the phone has it too: the second one is the user's debt."""
+    first = sent.attempt("ann")
+    say(sent, first, 26)
+    with sent.db.transaction() as session:
+        assert payouts.move(session, "derby.1.1", PayoutStatus.WALLET, at=sent.clock())
+        book.post(session, journal.credited("derby.1.1", "ann", 14_250), at=sent.clock())
+    assert sent.wallet("ann") == (14_250, 14_250)
+    assert say(sent, first, 0) == "paid"
+    assert sent.states("ann") == ("WALLET", ["SUCCEEDED"])
+    assert sent.wallet("ann") == (14_250, 14_250)
+    assert sent.balance(Account.RECEIVABLE, "ann") == 14_200
+    assert sorted(sent.incidents()) == ["late_success", "overpaid"]
+    sent.assert_books()
+
+
+def _refused(road: Road) -> None:
+    """Nothing leaves: the attempt is REJECTED and waits for its schedule."""
+
+    def refuse(request: httpx.Request) -> httpx.Response | None:
+        if "b2c" in request.url.path:
+            raise httpx.ConnectError("refused", request=request)
+        return None
+
+    road.interpose = refuse
+    road.send()
+    road.interpose = lambda request: None
+    assert road.states("ann") == ("PENDING", ["REJECTED"])
+
+
+def test_a_success_on_a_rejected_attempt_is_a_hint_with_an_incident_and_is_not_sent_again(road: Road) -> None:
+    """It was certainly not taken, and a result says that it was paid: a person decides."""
+    road.owe({"ann": ANN}, cents=14_250)
+    _refused(road)
+    attempt, before = road.attempt("ann"), road.money()
+    assert road.post(Kind.RESULT, attempt.id, road.result(attempt, conversation="AG_20261123_x")) == "hint"
+    assert road.money() == before
+    assert road.incidents() == ["contradiction"]
+    road.clock.forward(hours=1)
+    assert road.send().sent == []
+    assert road.ledger() == []
+    payout = road.payout("ann")
+    assert payout.status is PayoutStatus.HELD
+    assert "contradicts itself" in (payout.note or "")
+    road.assert_books()
+
+
+def test_a_success_on_a_rejected_attempt_that_is_believed_is_booked_as_late(road: Road) -> None:
+    road.owe({"ann": ANN}, cents=14_250)
+    _refused(road)
+    road.trust = Trust(success_without_ack=True)
+    attempt = road.attempt("ann")
+    assert road.post(Kind.RESULT, attempt.id, road.result(attempt, conversation="AG_20261123_x")) == "paid"
+    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert list(road.sending_entries()) == [
+        f"attempt:{attempt.id}:reserve",
+        f"attempt:{attempt.id}:release",
+        f"attempt:{attempt.id}:late_reserve",
+        "payout:derby.1.1:credit",
+        f"payout:derby.1.1:deliver:{attempt.id}",
+    ]
+    assert road.incidents() == ["late_success"]
+    assert road.send().sent == []
+    road.assert_books()
+
+
+@pytest.mark.parametrize("lie", [{"amount": "left out"}, {"amount": 1}])
+def test_a_payout_that_was_made_due_again_is_held_when_a_doubtful_success_of_its_first_attempt_turns_up(
+    sent: Road, lie: dict[str, object]
+) -> None:
+    """A retry after the incident is refused; so a send after it must be too, or the user may be paid twice."""
+    first = sent.attempt("ann")
+    say(sent, first, 26)
+    assert sent.retry().retried == ["derby.1.1"]
+    sent.post(Kind.RESULT, first.id, sent.result(first, **lie))  # type: ignore[arg-type]
+    run = sent.send()
+    assert (run.sent, run.held, run.left, exit_code_of(run, [])) == ([], 1, 0, 7)
+    assert sent.payout("ann").status is PayoutStatus.HELD
+    assert len(sent.attempts("ann")) == 1
+    sent.assert_books()
+    # A person looks into it and lets it go: only then does a second attempt leave.
+    for incident in sent.all_incidents():
+        assert decide.close_incident(sent.db, sent.clock, sent.act, incident_id=incident.id or 0)
+    decide.release(sent.db, sent.clock, sent.act, payout_id="derby.1.1")
+    assert [str(one.became) for one in sent.send().sent] == ["SENT"]
+    assert len(sent.attempts("ann")) == 2
+    sent.assert_books()
+
+
+# --- What the schema itself refuses --------------------------------------------------------------------------------
+
+
+def test_the_schema_refuses_a_second_live_attempt_of_one_payout(sent: Road) -> None:
+    first, now = sent.attempt("ann"), sent.clock()
+    with pytest.raises(IntegrityError), sent.db.transaction() as session:
+        session.add(
+            Attempt(
+                id="ks-1",
+                payout_id=first.payout_id,
+                number=2,
+                status=AttemptStatus.INTENT,
+                phone=first.phone,
+                wire_cents=first.wire_cents,
+                api="v3",
+                lease_token="x",
+                lease_until=now,
+                sent_at=now,
+                created_at=now,
+                status_at=now,
+            )
+        )
+    assert len(sent.attempts("ann")) == 1
+    sent.assert_books()
+
+
+def test_no_state_is_left_by_a_way_that_is_not_in_the_tables(sent: Road) -> None:
+    """A guarded move says that it moved nothing, and moves nothing."""
+    attempt = sent.attempt("ann")
+    say(sent, attempt, 0)
+    with sent.db.transaction() as session:
+        for status in set(PayoutStatus) - {PayoutStatus.RETURNED}:
+            assert not payouts.move(session, "derby.1.1", status, at=sent.clock())
+        for state in set(AttemptStatus) - {AttemptStatus.RETURNED}:
+            assert not attempts.move(session, attempt.id, state, at=sent.clock())
+    assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    sent.assert_books()
+
+
+def test_an_attempt_that_is_moved_by_one_process_is_not_moved_again_by_another_that_read_it_before(sent: Road) -> None:
+    """Two judges hold the same old picture: the second one's evidence finds nothing to move."""
+    attempt = sent.attempt("ann")
+    for expected in (True, False):
+        with sent.db.transaction() as session:
+            ruling = fate.not_paid(session, attempt, code="26", reason="busy", evidence="callback:1", at=sent.clock())
+            assert ruling.moved is expected
+            book.post(session, *ruling.entries, at=sent.clock())
+    assert len(sent.entries("release")) == 1
+    sent.assert_books()
+
+
+# --- Leases that ran out -------------------------------------------------------------------------------------------
+
+
+def intent(road: Road, *users: str) -> None:
+    """A sender that dies between its intent and its answer."""
+
+    def killed(request: httpx.Request) -> httpx.Response | None:
+        if "b2c" in request.url.path:
+            raise KeyboardInterrupt
+        return None
+
+    road.interpose = killed
+    for _ in users:
+        with pytest.raises(KeyboardInterrupt):
+            road.send()
+    road.interpose = lambda request: None
+
+
+def test_a_lease_that_ran_out_makes_unknown_and_never_due(road: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN})
+    intent(road, "ann", "ben")
+    before = road.money()
+    with road.db.transaction() as session:
+        assert fate.reap(session, now=road.clock()) == 0
+    road.clock.forward(300)
+    with road.db.transaction() as session:
+        assert fate.reap(session, now=road.clock()) == 0
+    road.clock.forward(1)
+    with road.db.transaction() as session:
+        assert fate.reap(session, now=road.clock()) == 2
+        assert fate.reap(session, now=road.clock()) == 0
+    assert road.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
+    assert road.money() == before
+    assert road.send().sent == []
+    assert road.ledger() == []
+    road.assert_books()
+
+
+def test_reaping_waits_for_whoever_has_the_payout_without_holding_what_that_one_needs(road: Road) -> None:
+    """Everybody takes the payout first and its attempt second; the other order would lock both out for ever."""
+    road.owe({"ann": ANN})
+    intent(road, "ann")
+    road.clock.forward(301)
+    attempt, done, trouble = road.attempt("ann"), threading.Event(), []
+
+    def reap() -> None:
+        try:
+            with road.db.transaction() as session:
+                assert fate.reap(session, now=road.clock()) == 1
+        except Exception as error:
+            trouble.append(error)
+        done.set()
+
+    with road.db.transaction() as session:
+        payouts.find_payout(session, attempt.payout_id, lock=True)
+        thread = threading.Thread(target=reap)
+        thread.start()
+        assert not done.wait(0.5)
+        attempts.find_attempt(session, attempt.id, lock=True)
+    thread.join(timeout=30)
+    assert trouble == []
+    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    road.assert_books()
+
+
+def test_what_was_judged_or_sent_again_meanwhile_is_not_reaped(road: Road) -> None:
+    """The list of dead leases is read first, and what it names may be alive again when its turn comes."""
+    road.owe({"ann": ANN})
+    intent(road, "ann")
+    road.clock.forward(301)
+    attempt, done = road.attempt("ann"), []
+
+    def reap() -> None:
+        with road.db.transaction() as session:
+            done.append(fate.reap(session, now=road.clock()))
+
+    def extend(session: Session) -> None:
+        found = session.exec(select(Attempt).where(col(Attempt.id) == attempt.id)).one()
+        found.lease_until = road.clock() + timedelta(seconds=300)
+        session.add(found)
+
+    with road.db.transaction() as session:
+        payouts.find_payout(session, attempt.payout_id, lock=True)
+        thread = threading.Thread(target=reap)
+        thread.start()
+        thread.join(timeout=0.5)
+        extend(session)
+    thread.join(timeout=30)
+    assert done == [0]
+    assert road.states("ann") == ("SENDING", ["INTENT"])
+    road.assert_books()
+
+
+def test_two_processes_may_turn_a_switch_at_once(road: Road) -> None:
+    """Two results of code 1 are applied on two hosts: the breaker is on, and neither host breaks."""
+    barrier, trouble = threading.Barrier(2), []
+
+    def turn(actor: str) -> None:
+        try:
+            barrier.wait(timeout=10)
+            with road.db.transaction() as session:
+                set_switch(session, "breaker", is_on=True, reason="code 1", actor=actor, at=road.clock())
+                session.flush()
+                threading.Event().wait(0.3)
+        except Exception as error:
+            trouble.append(error)
+
+    threads = [threading.Thread(target=turn, args=(actor,)) for actor in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert trouble == []
+    with road.db.reading() as session:
+        assert [switch.name for switch in switches_on(session)] == ["breaker"]
+        assert list(open_incidents(session)) == []
