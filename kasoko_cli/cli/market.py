@@ -40,10 +40,10 @@ def add(
 
     Exit status: 0 it stands, 5 the rules refuse it.
     """
-    from kasoko_cli.cli.words import parse_time
     from kasoko_cli.domain.market import Rules
     from kasoko_cli.domain.money import parse_percent_bps
     from kasoko_cli.operations import markets
+    from kasoko_cli.operations.rowfiles import parse_time
 
     house, default = call.house, call.house.config.market
     rules = Rules(

@@ -9,24 +9,6 @@ from kasoko_cli.clock import NAIROBI
 from kasoko_cli.errors import Refused
 
 
-def parse_time(text: str) -> datetime:
-    """A time with its offset, ISO 8601.
-
-    Raises:
-        Refused: it is no such time, or says no offset.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Refused(
-            f"{text!r} is not a time with its offset; nothing was changed.",
-            hint="Write 2026-12-01T15:00:00+03:00 (Nairobi) or 2026-12-01T12:00:00Z.",
-        )
-    return moment
-
-
 def local(moment: datetime) -> str:
     """A time as a clock in Nairobi shows it: `2026-12-01 15:00 EAT`."""
     return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M EAT")
