@@ -266,7 +266,7 @@ class MarketSettings(Group):
         Setting("Who makes up the minimum dividend: nobody, the fee, the house."),
     ] = MinDividend.NONE
     min_dividend_pct: Annotated[
-        Percent, Field(ge=0, le=1000), Setting("The least a winner gets back of the stake.", unit="percent")
+        Percent, Field(gt=0, le=1000), Setting("The least a winner gets back of the stake.", unit="percent")
     ] = Decimal("100.00")
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from kasoko_cli.cli import render
@@ -13,7 +15,10 @@ commands = Commands()
 
 
 @commands.reads(panel=BOOKS)
-def audit(call: Call) -> None:
+def audit(
+    call: Call,
+    deep: Annotated[bool, typer.Option("--deep", help="Also each wallet, from its postings.")] = False,
+) -> None:
     """Recompute everything from the bets up.
 
     Names each thing that must always hold, and every row that breaks one.
@@ -23,7 +28,7 @@ def audit(call: Call) -> None:
     from kasoko_cli.operations.audit import audit as operation
 
     with render.progress(call, "Auditing"):
-        report = operation(call.house.db)
+        report = operation(call.house.db, deep=deep)
     rows = [
         (check.name, "ok" if check.ok else f"{check.count:,} WRONG", f"{check.took_ms:,} ms", check.says)
         for check in report.checks

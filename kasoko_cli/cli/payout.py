@@ -296,7 +296,7 @@ def retry(
     listen: Listen = False,
     listen_seconds: ListenSeconds = 120,
 ) -> None:
-    """Send definite failures again, each under a new id.
+    """Send definite failures again, where that can help.
 
     Only what certainly did not reach the phone, and may now. What is unknown
     belongs to kasoko reconcile.
@@ -330,7 +330,14 @@ def release(call: Call, payout: PayoutId) -> None:
     from kasoko_cli.operations import decide as operation
 
     house = call.house
-    _tell_moved(call, payout, operation.release(house.db, house.clock, call.act, payout_id=payout))
+    status = operation.release(
+        house.db,
+        house.clock,
+        call.act,
+        payout_id=payout,
+        confirm_above_cents=house.config.payout.confirm_failures_above_cents,
+    )
+    _tell_moved(call, payout, status)
 
 
 @commands.writes("to-wallet")

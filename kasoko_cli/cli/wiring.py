@@ -105,10 +105,11 @@ class House:
         Raises:
             ConfigurationError: the callback address or the key is not set.
         """
-        from kasoko_cli.daraja.links import Links
+        from kasoko_cli.daraja.links import Links, validate_callback_url
 
         self.config.require("daraja.callback_url", "listener.callback_key")
         assert self.config.daraja.callback_url is not None
+        validate_callback_url(self.config.daraja.callback_url, production=self.config.daraja.production)
         return Links(self.config.daraja.callback_url, self.config.listener.callback_key_bytes())
 
     @property

@@ -51,7 +51,7 @@ class Server:
             self._socket.close()
             raise ConfigurationError(
                 f"Cannot listen on {host}:{port}: {error.strerror or error}.",
-                hint="Another process has this port. If it is kasoko listen, leave out --listen; else choose another port.",
+                hint="Another process has this port. If it is kasoko listen, leave out --listen; else change the port.",
             ) from error
         self.host = host
         self.port: int = self._socket.getsockname()[1]

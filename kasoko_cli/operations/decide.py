@@ -16,14 +16,15 @@ from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations import fate
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.fate import DECIDED
+from kasoko_cli.operations.retry import why_not_again
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import close_incident as close_row
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Attempt, Event, Payout
 
-#: What a payout carries as its failure code when people said that it was not paid.
-DECIDED = "DECIDED"
+#: How the first of two people is written down.
 PROPOSED = "payout.decide.proposed"
 
 
@@ -155,14 +156,21 @@ def hold(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
     )
 
 
-def release(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
+def release(db: Database, clock: Clock, act: Act, *, payout_id: str, confirm_above_cents: int) -> str:
     """Let a held payout go: it is due again; says its state.
+
+    One that had failed is released only where it may be tried again, as `retry` has it.
 
     Raises:
         NotFound: there is no such payout.
         Refused: no reason was given, it is not held, or its failure cannot be tried again.
     """
     _needs_reason(act, "A release")
+    with db.reading() as session:
+        payout = payouts.find_payout(session, payout_id)
+        left = why_not_again(session, payout, confirm_above_cents) if payout.failure_code else None
+    if left is not None:
+        raise Refused(f"{payout_id} was not released: {left.why}. Nothing was changed.", hint=left.hint)
     return _move(
         db,
         clock,

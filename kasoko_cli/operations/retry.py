@@ -18,8 +18,7 @@ from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.decide import DECIDED
-from kasoko_cli.operations.fate import NOT_SENT
+from kasoko_cli.operations.fate import DECIDED, NOT_SENT
 from kasoko_cli.store import attempts, markets, payouts, queries, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event, open_incidents
@@ -59,7 +58,9 @@ def retry(
     market: str | None = None,
     hours: int | None = None,
 ) -> Retried:
-    """Make failed payouts due again where that can help; the next run sends them, each under a new id.
+    """Make failed payouts due again where that can help; the next run sends them.
+
+    Each goes under a new id if M-Pesa took the last one, and under the same if it never did.
 
     `only` names payouts; otherwise all that failed in the last `hours`, of one market or of all.
 
@@ -75,7 +76,7 @@ def retry(
     for payout_id in names:
         with db.transaction() as session:
             payout = payouts.find_payout(session, payout_id, lock=True)
-            left = _why_not(session, payout, confirm_above_cents)
+            left = _not_failed(payout) or why_not_again(session, payout, confirm_above_cents)
             if left is not None:
                 report.left.append(left)
                 continue
@@ -110,15 +111,22 @@ def _failed(session: Session, market: str | None, since: datetime | None) -> lis
     return [payout.id for payout in found if since is None or payout.updated_at >= since]
 
 
-def _why_not(session: Session, payout: Payout, confirm_above_cents: int) -> LeftAlone | None:
-    """Why a payout is not tried again, or None if it may be."""
+def _not_failed(payout: Payout) -> LeftAlone | None:
+    """Why a payout is none to try again: only what is FAILED has evidence that no money moved."""
+    if payout.status is PayoutStatus.FAILED:
+        return None
+    why = _NOT_FAILED.get(payout.status, f"it is {payout.status}")
+    hint = _HINTS.get(payout.status, f"kasoko payout show {payout.id}")
+    return LeftAlone(payout.id, str(payout.status), payout.failure_code or "", why, hint)
+
+
+def why_not_again(session: Session, payout: Payout, confirm_above_cents: int) -> LeftAlone | None:
+    """Why a payout whose last attempt failed is not sent again, or None if it may be."""
 
     def left(why: str, hint: str) -> LeftAlone:
         return LeftAlone(payout.id, str(payout.status), payout.failure_code or "", why, hint)
 
     show = f"kasoko payout show {payout.id}"
-    if payout.status is not PayoutStatus.FAILED:
-        return left(_NOT_FAILED.get(payout.status, f"it is {payout.status}"), _HINTS.get(payout.status, show))
     if open_incidents(session, payout_id=payout.id):
         return left("what is known of it contradicts itself, and a person decides", show)
     last = attempts.last_attempts(session, [payout.id]).get(payout.id)

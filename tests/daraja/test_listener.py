@@ -301,7 +301,7 @@ def test_a_port_that_is_taken_is_an_error_of_the_command() -> None:
     assert str(refused.value) == f"Cannot listen on 127.0.0.1:{port}: Address already in use."
     assert (
         refused.value.hint
-        == "Another process has this port. If it is kasoko listen, leave out --listen; else choose another port."
+        == "Another process has this port. If it is kasoko listen, leave out --listen; else change the port."
     )
 
 
