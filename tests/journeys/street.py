@@ -57,8 +57,8 @@ class Done:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The one error that it told with --json."""
-        found: dict[str, Any] = json.loads(self.err)["error"]
+        """The error that it ended with, told with --json: the last line of its talk."""
+        found: dict[str, Any] = json.loads(self.err.splitlines()[-1])["error"]
         return found
 
 
