@@ -1,0 +1,258 @@
+"""What only a person can do, each with a reason: hold, release, to-wallet, decide, close an incident."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.operations import decide
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.decide import Decision
+from tests.operations.road import ANN, BEN, RECEIPT, Road
+
+BOSS, OTHER = Act("boss", "the portal says so"), Act("other", "I saw it too")
+PAID, NOT_PAID = Decision(RECEIPT, "statement of 23 November"), Decision(None, "statement of 23 November")
+PAYOUT = "derby.1.1"
+
+
+def lost_before(_request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("no answer, and it was never taken")
+
+
+@pytest.fixture
+def unknown(road: Road) -> Road:
+    """Ann's payout was sent; no answer came, and the simulator never took it."""
+    road.owe({"ann": ANN}, cents=14_250)
+    road.interpose = lambda request: lost_before(request) if "paymentrequest" in request.url.path else None
+    road.send()
+    road.interpose = lambda _request: None
+    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    return road
+
+
+@pytest.fixture
+def acknowledged(road: Road) -> Road:
+    """Ann's payout was taken, and a queue timeout made it unknown."""
+    road.owe({"ann": ANN}, cents=14_250)
+    road.send()
+    road.posts.clear()
+    road.post(Kind.TIMEOUT, road.attempt("ann").id, b"{}")
+    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    return road
+
+
+def say(road: Road, decision: Decision, act: Act = BOSS, *, two_people: bool = False) -> decide.Decided:
+    return decide.decide(road.db, road.clock, act, payout_id=PAYOUT, decision=decision, two_people=two_people)
+
+
+def test_a_person_who_holds_the_receipt_completes_an_unknown_payout(acknowledged: Road) -> None:
+    done = say(acknowledged, PAID)
+
+    assert (done.status, done.waits_for_second) == ("COMPLETED", False)
+    attempt = acknowledged.attempt("ann")
+    assert (attempt.status, attempt.receipt) == (AttemptStatus.SUCCEEDED, RECEIPT)
+    assert attempt.evidence == "decided by boss: statement of 23 November"
+    assert acknowledged.wallet("ann") == (14_250, 50)
+    acknowledged.assert_books()
+
+
+def test_not_paid_after_an_acknowledgement_fails_it_and_a_retry_goes_under_a_new_id(acknowledged: Road) -> None:
+    first = acknowledged.attempt("ann").id
+
+    assert say(acknowledged, NOT_PAID).status == "FAILED"
+    assert acknowledged.states("ann") == ("FAILED", ["FAILED"])
+    assert acknowledged.retry().retried == [PAYOUT]
+    acknowledged.send()
+
+    assert [attempt.id == first for attempt in acknowledged.attempts("ann")] == [True, False]
+    acknowledged.assert_books()
+
+
+def test_not_paid_without_an_acknowledgement_goes_again_under_the_same_id(unknown: Road) -> None:
+    first = unknown.attempt("ann").id
+
+    assert say(unknown, NOT_PAID).status == "FAILED"
+    assert unknown.states("ann") == ("FAILED", ["REJECTED"])
+    assert unknown.retry().retried == [PAYOUT]
+    unknown.send()
+    unknown.deliver()
+
+    assert [(attempt.id, attempt.sends) for attempt in unknown.attempts("ann")] == [(first, 2)]
+    assert unknown.paid_to(ANN) == 14_200
+    unknown.assert_agreed()
+
+
+def test_a_person_who_errs_about_an_unacknowledged_payout_does_not_make_it_pay_twice(road: Road) -> None:
+    """M-Pesa took it and paid, the answer was lost, and a person says that it was not paid."""
+    road.owe({"ann": ANN}, cents=14_250)
+
+    def taken_and_lost(request: httpx.Request) -> httpx.Response | None:
+        if "paymentrequest" not in request.url.path:
+            return None
+        road.ask_simulator(request)
+        raise httpx.ReadTimeout("no answer")
+
+    road.interpose = taken_and_lost
+    road.send()
+    road.interpose = lambda _request: None
+    road.posts.clear()
+    assert road.paid_to(ANN) == 14_200
+
+    say(road, NOT_PAID)
+    road.retry()
+    road.send()
+    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"]), "M-Pesa refused the id that it knew"
+    road.reconcile(at_once=True)
+    road.deliver()
+
+    assert road.states("ann")[0] == "COMPLETED"
+    assert road.paid_to(ANN) == 14_200
+    road.assert_agreed()
+
+
+def test_where_two_people_are_needed_one_changes_nothing_however_often(acknowledged: Road) -> None:
+    before = acknowledged.money()
+    for _ in range(2):
+        done = say(acknowledged, PAID, two_people=True)
+        assert (done.status, done.note) == ("UNKNOWN", "a second person has to say the same")
+        assert done.waits_for_second
+
+    assert acknowledged.money() == before
+    assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+
+
+def test_the_second_person_has_to_say_the_same_thing(acknowledged: Road) -> None:
+    say(acknowledged, PAID, two_people=True)
+
+    assert say(acknowledged, NOT_PAID, OTHER, two_people=True).waits_for_second
+    assert say(acknowledged, Decision("UKN0000001", "x"), OTHER, two_people=True).waits_for_second
+    assert say(acknowledged, Decision(RECEIPT, "the customer's message"), OTHER, two_people=True).status == "COMPLETED"
+    acknowledged.assert_books()
+
+
+@pytest.mark.parametrize(
+    ("act", "decision", "message", "hint"),
+    [
+        pytest.param(
+            Act("boss"),
+            PAID,
+            "A decision needs a reason, for whoever reads the record. Nothing was changed.",
+            "Add --reason 'why'",
+            id="no reason",
+        ),
+        pytest.param(
+            BOSS,
+            Decision(RECEIPT, " "),
+            "A decision needs its evidence: where can the next person see it? Nothing was changed.",
+            "Say it: --evidence 'M-Pesa portal, organisation statement of 23 November'",
+            id="no evidence",
+        ),
+    ],
+)
+def test_a_decision_without_reason_or_evidence_is_refused(
+    acknowledged: Road, act: Act, decision: Decision, message: str, hint: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        say(acknowledged, decision, act)
+
+    assert (refused.value.message, refused.value.hint) == (message, hint)
+    assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+
+
+def test_nobody_decides_what_is_known(road: Road) -> None:
+    road.owe({"ann": ANN})
+    road.send()
+    road.deliver()
+
+    with pytest.raises(Refused, match=r"derby\.1\.1 is COMPLETED: how it ended is known, and nothing was changed\."):
+        say(road, NOT_PAID)
+    road.assert_agreed()
+
+
+def test_a_receipt_that_proves_another_attempt_proves_nothing_here(road: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN})
+    road.send()
+    first = road.attempt("ben")
+    assert road.post(Kind.RESULT, first.id, road.result(first, receipt=RECEIPT)) == "paid"
+    road.posts.clear()
+    road.post(Kind.TIMEOUT, road.attempt("ann").id, b"{}")
+
+    with pytest.raises(Refused, match=f"The receipt {RECEIPT} already proves the attempt {first.id}"):
+        say(road, PAID)
+    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+
+
+def test_what_is_held_is_not_sent_until_it_is_released(road: Road) -> None:
+    road.owe({"ann": ANN})
+    assert decide.hold(road.db, road.clock, BOSS, payout_id=PAYOUT) == "HELD"
+    road.send()
+    assert road.paid_to(ANN) == 0
+    assert road.payout("ann").note == "the portal says so"
+
+    assert decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT, confirm_above_cents=1_000_000) == "PENDING"
+    road.send()
+    road.deliver()
+    road.assert_agreed()
+    assert road.paid_to(ANN) == 10_000
+
+
+def test_a_release_goes_by_the_rules_of_a_retry(road: Road) -> None:
+    """Holding a failure and letting it go is no way around its being permanent."""
+    road.owe({"ann": "254799002040"})
+    road.send()
+    road.deliver()
+    assert road.payout("ann").status is PayoutStatus.FAILED
+    decide.hold(road.db, road.clock, BOSS, payout_id=PAYOUT)
+
+    with pytest.raises(Refused, match=r"derby\.1\.1 was not released: it cannot succeed to the same number"):
+        decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT, confirm_above_cents=1_000_000)
+    road.set_phone("ann", ANN)
+    assert decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT, confirm_above_cents=1_000_000) == "PENDING"
+
+
+def test_the_wallet_instead_of_the_phone_is_credited_once(road: Road) -> None:
+    road.owe({"ann": ANN}, cents=14_250)
+
+    assert decide.to_wallet(road.db, road.clock, BOSS, payout_id=PAYOUT) == "WALLET"
+    with pytest.raises(Refused, match=r"derby\.1\.1 is WALLET, and this is for what is FAILED, HELD, PENDING"):
+        decide.to_wallet(road.db, road.clock, BOSS, payout_id=PAYOUT)
+    road.send()
+
+    assert road.wallet("ann") == (14_250, 14_250)
+    assert road.paid_to(ANN) == 0
+    road.assert_books()
+
+
+@pytest.mark.parametrize("verb", [decide.hold, decide.to_wallet])
+def test_what_is_on_its_way_can_be_neither_held_nor_put_into_the_wallet(
+    acknowledged: Road, verb: Callable[..., str]
+) -> None:
+    before = acknowledged.money()
+    with pytest.raises(Refused, match=r"derby\.1\.1 is UNKNOWN"):
+        verb(acknowledged.db, acknowledged.clock, BOSS, payout_id=PAYOUT)
+    assert acknowledged.money() == before
+
+
+def test_an_incident_stands_until_a_person_closes_it_with_a_reason(acknowledged: Road) -> None:
+    attempt = acknowledged.attempt("ann")
+    other_amount = acknowledged.result(attempt) | {}
+    other_amount["Result"]["ResultParameters"]["ResultParameter"][0]["Value"] = 1
+    assert acknowledged.post(Kind.RESULT, attempt.id, other_amount) == "mismatch"
+    [incident] = acknowledged.all_incidents()
+    assert incident.id is not None
+
+    with pytest.raises(Refused, match="Closing an incident needs a reason"):
+        decide.close_incident(acknowledged.db, acknowledged.clock, Act("boss"), incident_id=incident.id)
+    assert decide.close_incident(acknowledged.db, acknowledged.clock, BOSS, incident_id=incident.id)
+    assert not decide.close_incident(acknowledged.db, acknowledged.clock, OTHER, incident_id=incident.id)
+    with pytest.raises(NotFound, match=r"There is no incident 999\."):
+        decide.close_incident(acknowledged.db, acknowledged.clock, BOSS, incident_id=999)
+
+    [closed] = acknowledged.all_incidents()
+    assert (closed.closed_by, closed.close_reason) == ("boss", "the portal says so")
+    assert acknowledged.incidents() == []
