@@ -41,14 +41,21 @@ def known_id(attempt: Attempt) -> str | None:
     return attempt.id if attempt.api == "v3" else attempt.gateway_id
 
 
+def _acknowledged(attempt: Attempt, stated: str | None) -> str | None:
+    """The conversation id of the acknowledgement, as a measure for words that name the payment `stated`.
+
+    Where the acknowledgement named another id and these words name ours, what it said proves nothing.
+    """
+    mixed_up = attempt.gateway_id is not None and stated == attempt.id
+    return None if mixed_up else attempt.conversation_id
+
+
 def weigh_result(result: Result, attempt: Attempt, *, receipt_owner: str | None) -> Weighed:
     """Weigh a result on an attempt's own address. `receipt_owner` is the attempt its receipt already proves."""
-    stated, acknowledged = result.originator_conversation_id, attempt.conversation_id
+    stated = result.originator_conversation_id
+    acknowledged = _acknowledged(attempt, stated)
     if stated is not None and (known := {known_id(attempt), attempt.gateway_id} - {None}) and stated not in known:
         return Weighed(Weight.CONTRADICTED, f"its originator conversation id is {stated[:64]!r}")
-    if attempt.gateway_id is not None and stated == attempt.id:
-        # The acknowledgement named another id, and this result names ours: what it said proves nothing here.
-        acknowledged = None
     if acknowledged is not None and result.conversation_id not in (None, acknowledged):
         return Weighed(Weight.CONTRADICTED, "its conversation id is not the one of the acknowledgement")
     if judge_result(result).fate is Fate.PAID and (trouble := _weigh_payment(result, attempt, receipt_owner)):
@@ -94,7 +101,8 @@ def weigh_status(
         attempt_id=known_id(attempt) or attempt.id, wire_cents=attempt.wire_cents, phone=attempt.phone
     ):
         return Weighed(Weight.CONTRADICTED, ", ".join(differences))
-    if answer.conversation_id is not None and attempt.conversation_id not in (None, answer.conversation_id):
+    acknowledged = _acknowledged(attempt, answer.originator_conversation_id)
+    if answer.conversation_id is not None and acknowledged not in (None, answer.conversation_id):
         return Weighed(Weight.CONTRADICTED, "the payment's conversation id differs")
     if answer.originator_conversation_id is None and answer.conversation_id is None:
         return Weighed(Weight.LACKING, "it names no id of the payment")
