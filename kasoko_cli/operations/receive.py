@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import insert
 from sqlmodel import Session, col, select
@@ -36,6 +36,8 @@ from kasoko_cli.store.locking import for_update
 from kasoko_cli.store.log import raise_incident, set_switch
 from kasoko_cli.store.tables import Attempt, Callback, Payout
 
+#: How long an answer that overtook the acknowledgement of its question waits for it.
+ASKING_SECONDS = 300
 #: Who acts where no person does.
 LISTENER = "kasoko listener"
 
@@ -242,10 +244,13 @@ def _stray(session: Session, callback: Callback, *, at: datetime) -> Verdict:
 
 def _judge_status(
     session: Session, callback: Callback, result: Result | None, trouble: str, *, at: datetime
-) -> Verdict:
+) -> Verdict | None:
     query = queries.find_query(session, callback.subject)
     if query is None or query.attempt_id is None:
         return Verdict("stray", Ruling(False, (), "no such query here"))
+    is_being_asked = query.conversation_id is None and query.answered_at is None
+    if is_being_asked and at < query.asked_at + timedelta(seconds=ASKING_SECONDS):
+        return None
     attempt, payout = fate.lock(session, query.attempt_id)
     if result is None:
         queries.note_answer(session, query.id, answer="UNREADABLE", detail=trouble, at=at)

@@ -115,6 +115,8 @@ def ask_around(
         daraja.check_account()
     for attempt in turn:
         asked = _ask(db, daraja, links, clock, new_id, attempt)
+        # An answer may have overtaken the acknowledgement of its question, and waits for it.
+        report.applied += receive.apply_waiting(db, clock, trust, subject=asked.query_id)
         report.asked.append(asked)
         tell(asked)
     if report.asked:
