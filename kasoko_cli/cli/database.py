@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import HOUSE
+
+if TYPE_CHECKING:
+    from kasoko_cli.store.database import Database
 
 commands = Commands("db", "The database: its tables, a copy of it, its health.", panel=HOUSE)
 
@@ -45,7 +49,8 @@ def backup(
     """
     from kasoko_cli.operations.upkeep import backup as operation
 
-    size = operation(call.house.db, file)
+    with _of_any_version(call) as db:
+        size = operation(db, file)
     if call.json:
         render.document({"file": str(file), "bytes": size})
     else:
@@ -60,7 +65,8 @@ def check(call: Call) -> None:
     """
     from kasoko_cli.operations.upkeep import check as operation
 
-    found = operation(call.house.db)
+    with _of_any_version(call) as db:
+        found = operation(db)
     if call.json:
         render.document({"ok": not found, "found": found})
     else:
@@ -70,3 +76,10 @@ def check(call: Call) -> None:
             render.line("The database is whole.")
     if found:
         raise typer.Exit(8)
+
+
+def _of_any_version(call: Call) -> AbstractContextManager[Database]:
+    """The database, whatever version its tables are of: before an upgrade a copy matters most."""
+    from kasoko_cli.store.database import open_database
+
+    return closing(open_database(call.house.config.database.url, check_schema=False))
