@@ -146,7 +146,7 @@ def _plan(session: Session, market: Market, limits: WireLimits) -> Plan:
     resolution = resolution_of(market)
     if resolution is None:
         is_open = market.status is MarketStatus.OPEN
-        state = f"takes bets until {iso(market.closes_at)}" if is_open else "has no result yet"
+        state = f"is open (its closing time is {iso(market.closes_at)})" if is_open else "has no result yet"
         raise Refused(
             f"{market.slug} {state}; it was not settled.",
             hint=f"Name the winning outcome first: kasoko resolve {market.slug} OUTCOME",

@@ -246,7 +246,7 @@ def test_a_market_that_takes_bets_is_not_settled(town: Town) -> None:
     town.market("derby")
     closes_at = markets.show_market(town.db, "derby").closes_at
     assert refusal(lambda: _settle(town), Refused) == (
-        f"derby takes bets until {iso(closes_at)}; it was not settled.",
+        f"derby is open (its closing time is {iso(closes_at)}); it was not settled.",
         "Name the winning outcome first: kasoko resolve derby OUTCOME",
     )
 
