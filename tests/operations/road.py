@@ -41,7 +41,7 @@ from kasoko_cli.operations.inbox import Inbox
 from kasoko_cli.operations.receive import Judged, Trust
 from kasoko_cli.operations.reconcile import AskPolicy, Reconciled
 from kasoko_cli.operations.retry import Retried
-from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.tables import Attempt, EntryRow, Funding, Incident, Payout, PostingRow, Query
@@ -500,6 +500,11 @@ class LoudRoad(Road):
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    def waiting(self) -> int:
+        """How many results were stored and not applied yet."""
+        with self.db.reading() as session:
+            return callbacks.count_waiting(session)
 
     def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait for what comes over the wire, but not for ever."""
