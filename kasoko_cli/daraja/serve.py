@@ -20,6 +20,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+#: How many connections may wait to be accepted.
+BACKLOG = 2048
+
 
 class Server:
     """One uvicorn server on a socket that is bound when this object is made.
@@ -47,6 +50,8 @@ class Server:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
+            # Two sockets may be bound to one address as long as neither listens: who is first shows only here.
+            self._socket.listen(BACKLOG)
         except OSError as error:
             self._socket.close()
             raise ConfigurationError(
@@ -65,6 +70,7 @@ class Server:
             log_config=None,
             server_header=False,
             date_header=False,
+            backlog=BACKLOG,
             proxy_headers=False,
             timeout_graceful_shutdown=int(drain_seconds) or 1,
         )
