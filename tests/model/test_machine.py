@@ -1,0 +1,404 @@
+"""Any order of operations, answers, crashes, clocks and restored backups: nobody is paid twice, nothing is lost.
+
+Hypothesis draws what is done and what goes wrong; after each step the simulator's ledger and every invariant are
+asked. At the end the faults stop, and what we believe must be what moved, to the cent.
+
+    pytest tests/model/test_machine.py --hypothesis-profile=long --timeout=0 --hypothesis-show-statistics
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.simulator.answers import Notice
+from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
+from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.operations import controls, decide
+from kasoko_cli.points import POINTS
+from kasoko_cli.store.tables import Attempt
+from tests.model.world import (
+    ACT,
+    DAY_SECONDS,
+    LEASE_SECONDS,
+    PHONES,
+    Deal,
+    House,
+    PostgresHouse,
+    SqliteHouse,
+    Tally,
+    World,
+)
+
+#: Results that M-Pesa itself makes up. They are believed, so such worlds confirm each failure before a new id.
+FALSE_FAILURES = (Fault.FAILURE_THEN_SUCCESS,)
+#: Answers of M-Pesa itself, over TLS, that are not true: nothing but a person could tell.
+LIES = (Fault.STATUS_LIES,)
+
+
+def _of(*stages: Stage) -> list[Fault]:
+    return [fault for fault in Fault if STAGE_OF[fault] in stages and fault not in (*FALSE_FAILURES, *LIES)]
+
+
+#: What other processes and the clock do while a request is under way.
+MEANWHILE = st.lists(
+    st.sampled_from(["lease runs out", "send", "reconcile", "deliver", "decide", "retry"]), min_size=1, max_size=3
+).map(tuple)
+NOTHING: st.SearchStrategy[tuple[str, ...]] = st.just(())
+#: One fault on the way and one of the result, each often absent.
+ANSWER_FAULTS = st.sampled_from([None, None, None, *_of(Stage.BEFORE, Stage.AFTER)])
+WIRES = st.sampled_from(["", "", "", "", "refused", "wanders", "crash before", "crash after"])
+
+
+def _deals(results: list[Fault]) -> st.SearchStrategy[list[Deal]]:
+    def deal(
+        on_the_way: Fault | None, result: Fault | None, wire: str, before: tuple[str, ...], after: tuple[str, ...]
+    ) -> Deal:
+        faults = tuple(fault for fault in (on_the_way, result) if fault is not None)
+        return Deal(faults, wire, before, after)
+
+    one = st.builds(
+        deal,
+        ANSWER_FAULTS,
+        st.sampled_from([None, None, None, *results]),
+        WIRES,
+        st.one_of(NOTHING, NOTHING, MEANWHILE),
+        st.one_of(NOTHING, NOTHING, MEANWHILE),
+    )
+    return st.lists(one, min_size=2, max_size=5)
+
+
+#: Deals for payments and for questions.
+PAYMENTS = _deals(_of(Stage.RESULT))
+QUESTIONS = _deals(_of(Stage.STATUS))
+#: Which one of however many there are.
+WHICH = st.integers(0, 40)
+#: Steps of time: seconds, the lease, the schedule, the ladder, a day, and a clock that is set back.
+STEPS = st.sampled_from([1, 30, 121, 245, LEASE_SECONDS, 961, 1921, 3_601, 14_401, DAY_SECONDS, None, -5, -3_600])
+FORGED_RECEIPT = "UKN7A1B2C3"
+
+
+class Payouts(RuleBasedStateMachine):
+    """What anybody may do, in any order."""
+
+    def __init__(self, make_house: Callable[[], House], tally: Tally) -> None:
+        super().__init__()
+        self.make_house, self.tally = make_house, tally
+        self.world: World | None = None
+        self.broken = False
+
+    @initialize(doubts_failures=st.booleans())
+    def begin(self, doubts_failures: bool) -> None:
+        """A database with two markets that owe, and an older copy that knows one of them."""
+        self.world = World(self.make_house(), doubts_failures=doubts_failures, tally=self.tally)
+        self.world.place_next()
+        self.world.back_up()
+        self.world.place_next()
+
+    @contextmanager
+    def at_work(self) -> Iterator[World]:
+        """One process at work, which may crash; a failed claim ends the example without another look."""
+        assert self.world is not None
+        try:
+            with self.world.process():
+                yield self.world
+        except BaseException:
+            self.broken = True
+            raise
+
+    # --- What is done ---------------------------------------------------------------------------------------------
+
+    @rule(deals=PAYMENTS, limit=st.sampled_from([None, None, 1, 2]), lie=st.one_of(st.none(), WHICH))
+    def send(self, deals: list[Deal], limit: int | None, lie: int | None) -> None:
+        """`kasoko payout`. Where the operator has every failure confirmed, M-Pesa may post one that is not true."""
+        with self.at_work() as world:
+            if lie is not None and world.confirm_above_cents == 0:
+                deals = deals or [Deal()]
+                deals[lie % len(deals)] = replace(deals[lie % len(deals)], faults=FALSE_FAILURES)
+            world.send(deals, limit=limit)
+
+    @rule(deals=QUESTIONS, at_once=st.booleans())
+    def reconcile(self, deals: list[Deal], at_once: bool) -> None:
+        """`kasoko reconcile`. "Not found" after a false failure would be two untruths: one at a time."""
+        with self.at_work() as world:
+            if world.confirm_above_cents == 0:
+                deals = [
+                    replace(deal, faults=tuple(fault for fault in deal.faults if fault is not Fault.STATUS_LAGS))
+                    for deal in deals
+                ]
+            world.ask(deals, at_once=at_once)
+
+    @rule()
+    def retry_failed(self) -> None:
+        """`kasoko retry-failed`."""
+        with self.at_work() as world:
+            world.retry()
+
+    @rule(
+        name=st.sampled_from(POINTS),
+        countdown=st.integers(1, 6),
+        doing=st.sampled_from(["send", "send", "ask", "retry", "deliver", "settle", "decide"]),
+        deals=PAYMENTS,
+    )
+    def crash(self, name: str, countdown: int, doing: str, deals: list[Deal]) -> None:
+        """The power goes around a commit or a request."""
+        with self.at_work() as world:
+            world.plug.pull(name, countdown)
+            match doing:
+                case "send":
+                    world.send(deals)
+                case "ask":
+                    world.ask(deals)
+                case "retry":
+                    world.retry()
+                case "deliver":
+                    world.deliver(world.take_mail())
+                case "settle":
+                    world.place_next()
+                case _:
+                    for payout in world.payouts():
+                        world.decide_truly(payout)
+
+    @rule(
+        act=st.sampled_from(
+            [
+                *["settle", "settle", "set phone", "set phone", "decide", "decide", "hold", "release"],
+                *["to wallet", "pause", "resume", "close incidents"],
+            ]
+        ),
+        which=WHICH,
+    )
+    def somebody_acts(self, act: str, which: int) -> None:
+        """A platform with one more market; a user with another number; an operator who looks at M-Pesa's portal."""
+        with self.at_work() as world:
+            known = world.payouts()
+            payout = known[which % len(known)]
+            match act:
+                case "settle":
+                    world.place_next()
+                case "set phone":
+                    world.set_phone(payout.user_id, PHONES[payout.user_id][which % 2])
+                case "pause":
+                    controls.pause(world.db, world.clock, ACT)
+                case "resume":
+                    world.resume()
+                case "decide":
+                    world.decide_truly(payout)
+                case "hold":
+                    world.act_on(decide.hold, payout, frozenset({PayoutStatus.PENDING, PayoutStatus.FAILED}))
+                case "release":
+                    world.act_on(decide.release, payout, frozenset({PayoutStatus.HELD}))
+                case "to wallet":
+                    # Only what was never paid; but a payout of which that is known must be refused in any case.
+                    if payout.status is PayoutStatus.COMPLETED or not world.may_have_moved(payout):
+                        allowed = frozenset({PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED})
+                        world.act_on(decide.to_wallet, payout, allowed)
+                case _:
+                    world.close_incidents()
+
+    # --- What arrives, and what does not --------------------------------------------------------------------------
+
+    @rule(apply=st.booleans())
+    def deliver_all(self, apply: bool) -> None:
+        """Everything that M-Pesa has posted arrives, in its order."""
+        with self.at_work() as world:
+            world.deliver(world.take_mail(), apply=apply)
+
+    @precondition(lambda self: self.world is not None and self.world.mail)
+    @rule(
+        how=st.sampled_from(["come", "come", "come and stay", "come in part", "go astray", "get lost"]),
+        which=st.lists(WHICH, min_size=2, max_size=4),
+        cut=st.integers(0, 99),
+        apply=st.booleans(),
+    )
+    def some_mail(self, how: str, which: list[int], cut: int, apply: bool) -> None:
+        """Some of it in any order: doubled, late, cut short, at another's address (mark and all), or never."""
+        with self.at_work() as world:
+            chosen = [world.mail[number % len(world.mail)] for number in which]
+            if how in ("come", "get lost"):
+                world.mail = [notice for notice in world.mail if notice not in chosen]
+            if how == "come in part":
+                chosen = [replace(notice, body=notice.body[: len(notice.body) * cut // 100]) for notice in chosen]
+            if how == "go astray":
+                chosen = [Notice(chosen[0].url, notice.body) for notice in chosen[1:]]
+            if how != "get lost":
+                world.deliver(chosen, apply=apply)
+
+    @precondition(lambda self: self.world is not None and self.world.wandering)
+    @rule(which=WHICH)
+    def arrive(self, which: int) -> None:
+        """A request that timed out reaches M-Pesa after all."""
+        with self.at_work() as world:
+            world.arrive(which)
+
+    @rule(
+        which=WHICH,
+        code=st.sampled_from([0, 0, 2040, 2040, 1, 17]),
+        kind=st.sampled_from([Kind.RESULT, Kind.RESULT, Kind.TIMEOUT]),
+        conversation=st.sampled_from(["AG_20261123_0123456789abcdef0123", None]),
+        names_us=st.booleans(),
+        more_cents=st.sampled_from([0, 0, 100]),
+        signed=st.booleans(),
+    )
+    def forge_result(
+        self,
+        which: int,
+        code: int,
+        kind: Kind,
+        conversation: str | None,
+        names_us: bool,
+        more_cents: int,
+        signed: bool,
+    ) -> None:
+        """Somebody who knows all but the conversation id posts how a payment ended."""
+        with self.at_work() as world:
+            if attempts := world.attempts():
+                attempt = attempts[which % len(attempts)]
+                body = forged(attempt, code, conversation, names_us=names_us, more_cents=more_cents)
+                world.forge(kind, attempt.id, body, signed=signed)
+
+    @rule(
+        which=WHICH,
+        word=st.sampled_from(["Completed", "Declined", "Expired"]),
+        conversation=st.sampled_from(["AG_20261123_0123456789abcdef0123", None]),
+        signed=st.booleans(),
+    )
+    def forge_status(self, which: int, word: str, conversation: str | None, signed: bool) -> None:
+        """Somebody who knows all but the question's conversation id answers it."""
+        with self.at_work() as world:
+            if questions := world.open_queries():
+                query = questions[which % len(questions)]
+                [attempt] = [one for one in world.attempts() if one.id == query.attempt_id]
+                world.forge(Kind.STATUS, query.id, forged_status(attempt, word, conversation), signed=signed)
+
+    # --- Time, copies ---------------------------------------------------------------------------------------------
+
+    @rule(seconds=STEPS)
+    def time_passes(self, seconds: int | None) -> None:
+        """The clock moves on, is set back a little, or strikes midnight in Nairobi."""
+        with self.at_work() as world:
+            if seconds is None:
+                world.just_past_midnight()
+            else:
+                world.clock.now += timedelta(seconds=seconds)
+
+    @rule()
+    def back_up(self) -> None:
+        """The database is copied aside."""
+        with self.at_work() as world:
+            world.back_up()
+
+    @rule()
+    def restore(self) -> None:
+        """The copy takes its place: everything since then is forgotten here, not at M-Pesa."""
+        with self.at_work() as world:
+            self.tally.add("restored")
+            world.restore()
+
+    # --- What must hold -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def all_is_well(self) -> None:
+        """Nobody was paid twice, nothing false is believed, and the books hold."""
+        if self.world is not None and not self.broken:
+            with self.at_work() as world:
+                world.check()
+
+    def teardown(self) -> None:
+        """Faults stop, and everything comes to its end."""
+        if self.world is None:
+            return
+        try:
+            if not self.broken:
+                self.tally.add("example")
+                self.world.calm_down()
+        finally:
+            self.world.close()
+
+
+def forged(attempt: Attempt, code: int, conversation: str | None, *, names_us: bool, more_cents: int) -> bytes:
+    """A result in M-Pesa's words, with everything right but what only TLS ever carried."""
+    result: dict[str, object] = {"ResultType": 0, "ResultCode": code, "ResultDesc": "", "TransactionID": FORGED_RECEIPT}
+    if names_us:
+        result["OriginatorConversationID"] = attempt.id
+    if conversation is not None:
+        result["ConversationID"] = conversation
+    if code == 0:
+        result["ResultParameters"] = {
+            "ResultParameter": [
+                {"Key": "TransactionAmount", "Value": (attempt.wire_cents + more_cents) // 100},
+                {"Key": "TransactionReceipt", "Value": FORGED_RECEIPT},
+            ]
+        }
+    return json.dumps({"Result": result}).encode()
+
+
+def forged_status(attempt: Attempt, word: str, conversation: str | None) -> bytes:
+    """A status answer with everything right but the question's own conversation id."""
+    parameters = {
+        "OriginatorConversationID": attempt.id,
+        "ConversationID": attempt.conversation_id,
+        "Amount": str(attempt.wire_cents // 100),
+        "ReceiptNo": FORGED_RECEIPT,
+        "TransactionStatus": word,
+        "CreditPartyName": f"{attempt.phone} - Jane Doe",
+    }
+    result: dict[str, object] = {
+        "ResultType": 0,
+        "ResultCode": 0,
+        "ResultDesc": "",
+        "OriginatorConversationID": attempt.id,
+        "TransactionID": FORGED_RECEIPT,
+        "ResultParameters": {
+            "ResultParameter": [{"Key": key, "Value": value} for key, value in parameters.items() if value is not None]
+        },
+    }
+    if conversation is not None:
+        result["ConversationID"] = conversation
+    return json.dumps({"Result": result}).encode()
+
+
+def run(make_house: Callable[[], House], *, share: float) -> Tally:
+    """Run the machine for this share of the profile's examples; CI's profile always draws the same ones."""
+    profile = settings.default
+    assert profile is not None
+    tally = Tally()
+    run_state_machine_as_test(
+        lambda: Payouts(make_house, tally),  # type: ignore[arg-type]  # whatever makes one will do
+        settings=settings(
+            profile,
+            max_examples=max(1, round(profile.max_examples * share)),
+            stateful_step_count=20,
+            phases=[phase for phase in profile.phases if phase is not Phase.explain],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    return tally
+
+
+def test_whatever_happens_on_sqlite_nobody_is_paid_twice(sqlite_template: Path, tmp_path: Path) -> None:
+    tally = run(lambda: SqliteHouse(sqlite_template, tmp_path), share=0.24)
+    print(tally.counts)
+    assert tally.counts["example"] > 10
+
+
+def test_whatever_happens_on_postgres_nobody_is_paid_twice(postgres_server: str, postgres_template: str) -> None:
+    tally = run(lambda: PostgresHouse(postgres_server, postgres_template), share=0.05)
+    print(tally.counts)
+    assert tally.counts["example"] > 3

@@ -1,0 +1,835 @@
+"""A small world for the state machine: one operator, M-Pesa with its own ledger, and everything that may go wrong.
+
+The operations, the database and the client are the real ones; M-Pesa is the simulator's gateway behind a
+transport without sockets. Its ledger of the money that really moved is the judge. A *process* here is a
+`Database` and a `DarajaClient`; when it crashes both are dropped, nothing of it commits any more, and the next
+one opens what is on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, make_url, text
+from sqlmodel import Session, select
+
+from kasoko_cli.clock import nairobi_day
+from kasoko_cli.daraja import wire
+from kasoko_cli.daraja.client import Account, DarajaClient
+from kasoko_cli.daraja.credentials import MemoryShelf
+from kasoko_cli.daraja.links import Kind, Links
+from kasoko_cli.daraja.listener import Delivery
+from kasoko_cli.daraja.simulator.account import Instruction
+from kasoko_cli.daraja.simulator.answers import Manner, Notice
+from kasoko_cli.daraja.simulator.app import Endpoint, Fault, Rule, Simulator, SimulatorSettings
+from kasoko_cli.daraja.simulator.gateway import Request
+from kasoko_cli.domain.market import Rules
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, WireLimits, originator_id
+from kasoko_cli.errors import AccountRefused, ConfigurationError, NotSent, Refused
+from kasoko_cli.ledger import book
+from kasoko_cli.ledger.chart import Account as LedgerAccount
+from kasoko_cli.operations import bets, controls, decide, disburse, markets, receive, reconcile, retry, settle, users
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.decide import Decision
+from kasoko_cli.operations.disburse import SendPolicy
+from kasoko_cli.operations.receive import Trust
+from kasoko_cli.operations.reconcile import AskPolicy
+from kasoko_cli.points import COMMIT_BEFORE
+from kasoko_cli.store import database, payouts
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import open_incidents
+from kasoko_cli.store.tables import Attempt, Bet, Deployment, Funding, Market, Payout, Query, User
+from tests.conftest import CountedIds, FixedClock
+
+KEY = b"a key of thirty-two bytes, or so"
+ACT = Act("ann", "the machine says so")
+#: Each user's two numbers; what happens to a payment to the special ones is in the simulator's table.
+PHONES: Mapping[str, tuple[str, str]] = {
+    "ann": ("254712000111", "254712000112"),
+    "ben": ("254712000221", "254799002040"),  # the second fails for good: not registered
+    "cyn": ("254799010017", "254712000331"),  # the first: an internal failure that was paid all the same
+    "dan": ("254799002040", "254712000441"),
+    "eve": ("254799099999", "254799000001"),  # a code that nobody knows, not paid; and one that stops the account
+}
+#: Who wins how many cents in each market. Two equal payouts to one person are two payments; 40,000 are two legs.
+MARKETS: Sequence[Mapping[str, int]] = (
+    {"ann": 10_000, "dan": 14_250},
+    {"ann": 10_000, "cyn": 5_050, "eve": 2_000},
+    {"ben": 40_000, "ann": 12_300},
+    {"cyn": 30_000, "dan": 900, "ben": 1_000},
+)
+LIMITS = WireLimits(max_cents=20_000)
+POLICY = SendPolicy(rate_per_second=0, concurrency=1, daily_cents=50_000)
+#: Past every lease.
+LEASE_SECONDS = POLICY.lease_seconds + 1
+DAY_SECONDS = 86_400
+
+
+class Crash(BaseException):
+    """The process died here. Nothing catches it but the world."""
+
+
+@dataclass
+class Plug:
+    """When the next crash comes. A process that crashed commits nothing more, whatever its `finally`s do."""
+
+    name: str = ""
+    countdown: int = 0
+    dead: bool = False
+    #: How many transactions have come to their commit: nothing needs another look where it has not changed.
+    commits: int = 0
+
+    def pull(self, name: str, countdown: int) -> None:
+        """Crash when the point of this name is reached that many times."""
+        self.name, self.countdown = name, countdown
+
+    def reset(self) -> None:
+        """A new process, and no crash ahead."""
+        self.name, self.countdown, self.dead = "", 0, False
+
+    def point(self, name: str) -> None:
+        """What the program's named points call instead of doing nothing."""
+        if self.dead:
+            raise Crash
+        self.commits += name == COMMIT_BEFORE
+        if name == self.name:
+            self.countdown -= 1
+            if self.countdown == 0:
+                self.die()
+
+    def die(self) -> None:
+        """The process dies now."""
+        self.dead = True
+        raise Crash
+
+
+@dataclass(frozen=True)
+class Deal:
+    """What happens to one request: on its way, at M-Pesa, and to its answer."""
+
+    #: Faults of the simulator, at most one of each stage.
+    faults: tuple[Fault, ...] = ()
+    #: What the wire does: "" carries it; "refused" never connects; "crash before" and "crash after" kill the sender;
+    #: "wanders" times out, and the request reaches M-Pesa later.
+    wire: str = ""
+    #: What other processes and the clock do while the request is under way, before M-Pesa looks at it and after.
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+PLAIN = Deal()
+
+
+class House(Protocol):
+    """Where the database stands: how to make an empty one, to copy it aside, and to go back to the copy."""
+
+    url: str
+
+    def back_up(self) -> None:
+        """Copy the database aside. Nobody has it open."""
+
+    def restore(self) -> None:
+        """Go back to the copy."""
+
+    def close(self) -> None:
+        """Remove everything."""
+
+
+class SqliteHouse:
+    """A file, and its copy."""
+
+    def __init__(self, template: Path, folder: Path) -> None:
+        self._path = folder / f"{uuid4().hex[:12]}.db"
+        self._copy = self._path.with_suffix(".copy")
+        shutil.copy(template, self._path)
+        self.url = f"sqlite:///{self._path}"
+
+    def back_up(self) -> None:
+        """Closing the last connection has put everything into the one file."""
+        shutil.copy(self._path, self._copy)
+
+    def restore(self) -> None:
+        """As an operator does: the file is replaced, its companions removed."""
+        self._remove(self._path)
+        shutil.copy(self._copy, self._path)
+
+    def close(self) -> None:
+        """Remove both."""
+        self._remove(self._path)
+        self._copy.unlink(missing_ok=True)
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+class PostgresHouse:
+    """A database on a server, and its copy."""
+
+    def __init__(self, server: str, template: str) -> None:
+        self._name = f"kasoko_model_{uuid4().hex[:12]}"
+        self._copy = f"{self._name}_copy"
+        self._engine = create_engine(database.parse_url(server), isolation_level="AUTOCOMMIT")
+        self.url = make_url(server).set(database=self._name).render_as_string(hide_password=False)
+        self._make(self._name, template)
+
+    def back_up(self) -> None:
+        """A copy as good as a dump."""
+        self._drop(self._copy)
+        self._make(self._copy, self._name)
+
+    def restore(self) -> None:
+        """The copy takes the database's place."""
+        self._drop(self._name)
+        self._make(self._name, self._copy)
+
+    def close(self) -> None:
+        """Remove both."""
+        self._drop(self._name)
+        self._drop(self._copy)
+        self._engine.dispose()
+
+    def _make(self, name: str, template: str) -> None:
+        self._do(f"CREATE DATABASE {name} TEMPLATE {template}")
+
+    def _drop(self, name: str) -> None:
+        self._do(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def _do(self, statement: str) -> None:
+        with self._engine.connect() as connection:
+            connection.execute(text(statement))
+
+
+@dataclass
+class Tally:
+    """What happened, for whoever wonders whether the machine gets anywhere."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, what: str) -> None:
+        """Count one."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+
+class World:
+    """Everything there is, and the questions that must always have the right answer."""
+
+    def __init__(self, house: House, *, doubts_failures: bool = False, tally: Tally | None = None) -> None:
+        self.house = house
+        self.tally = tally or Tally()
+        #: With this every failure is confirmed before it is tried again, and M-Pesa may post failures that are false.
+        self.confirm_above_cents = 0 if doubts_failures else 1_000_000
+        self.clock, self.new_id, self.plug = FixedClock(), CountedIds(), Plug()
+        self.simulator = Simulator(SimulatorSettings(), self.clock)
+        self.links = Links("https://pay.example.org", KEY)
+        #: What M-Pesa has posted and nobody has taken yet.
+        self.mail: list[Notice] = []
+        #: Requests that timed out here and have not reached M-Pesa yet.
+        self.wandering: list[httpx.Request] = []
+        #: Ids that a rejected attempt may have although they were paid: a person was rash, or the database forgot.
+        self.forgotten: set[str] = set()
+        #: Markets that the database has, and those that it ever had.
+        self.placed: set[int] = set()
+        self.ever_placed: set[int] = set()
+        self._deals: list[Deal] = []
+        self._depth = 0
+        self._checked: tuple[int, int] | None = None
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(database, "point", self.plug.point)
+        self._patch.setattr(wire, "point", self.plug.point)
+        self._credential = self.simulator.security_credential()
+        self._open()
+        with self.db.reading() as session:
+            self.deployment = session.exec(select(Deployment)).one().deployment_id
+
+    def close(self) -> None:
+        """Nothing is left."""
+        self._patch.undo()
+        self._shut()
+        self.house.close()
+
+    # --- Processes ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self.db = Database(self.house.url)
+        self.daraja = self._client()
+
+    def _shut(self) -> None:
+        self.daraja.close()
+        self.db.close()
+
+    def _client(self) -> DarajaClient:
+        known = self.simulator.settings
+        return DarajaClient(
+            Account(
+                "https://daraja.example.org",
+                known.consumer_key,
+                known.consumer_secret,
+                known.shortcode,
+                known.initiator_name,
+                self._credential,
+            ),
+            MemoryShelf(),
+            self.clock,
+            transport=httpx.MockTransport(self._carry),
+            sleep=lambda _: None,
+        )
+
+    @contextmanager
+    def process(self) -> Iterator[None]:
+        """Whatever happens in here may crash; then every object is dropped and the database opened again."""
+        try:
+            yield
+        except Crash:
+            self.tally.add("crash")
+            self._depth = 0
+            self._deals = []
+            self._shut()
+            self._open()
+        finally:
+            self.plug.reset()
+
+    def back_up(self) -> None:
+        """Copy the database aside."""
+        self._shut()
+        self.house.back_up()
+        self._open()
+
+    def restore(self) -> None:
+        """Go back to the copy: what was recorded since is forgotten, what M-Pesa did is not."""
+        self._shut()
+        self.house.restore()
+        self._open()
+        self._checked = None
+        self.forgotten |= {payment["originator_conversation_id"] for payment in self.payments()}
+        with self.db.reading() as session:
+            stand = {market.id for market in session.exec(select(Market))}
+        self.placed = {number for number in self.placed if f"m{number}" in stand}
+
+    # --- The wire -------------------------------------------------------------------------------------------------
+
+    def _carry(self, request: httpx.Request) -> httpx.Response:
+        """One request: what its deal says, or plainly where another process asks in between."""
+        if self.plug.dead:
+            raise Crash
+        is_payment = "/b2c/" in request.url.path
+        if is_payment:
+            self._check_intent(request)
+        asks_token = "/oauth/" in request.url.path
+        deal = PLAIN if self._depth or asks_token or not self._deals else self._deals.pop(0)
+        self._meanwhile(deal.before)
+        if deal.wire == "crash before":
+            self.plug.die()
+        if deal.wire == "refused":
+            raise httpx.ConnectError("refused", request=request)
+        if deal.wire == "wanders" and is_payment:
+            self.tally.add("request wandered")
+            self.wandering.append(request)
+            self.forgotten.add(json.loads(request.content)["OriginatorConversationID"])
+            raise httpx.ReadTimeout("no answer", request=request)
+        response = self._ask_gateway(request, deal.faults)
+        if deal.wire == "crash after":
+            self.plug.die()
+        self._meanwhile(deal.after)
+        return response
+
+    def _ask_gateway(self, request: httpx.Request, faults: Sequence[Fault]) -> httpx.Response:
+        endpoint = Endpoint.STATUS if "/transactionstatus/" in request.url.path else Endpoint.B2C
+        rules = []
+        for fault in faults:
+            try:
+                rules.append(Rule(fault, endpoint=endpoint))
+            except ValueError:
+                continue  # a fault of the other kind of request
+        self.simulator.gateway.add_faults(tuple(rules), replace_all=True)
+        reply = self.simulator.gateway.handle(
+            Request(
+                method=request.method,
+                path=request.url.path,
+                query=request.url.query.decode(),
+                headers={name.lower(): value for name, value in request.headers.items()},
+                body=request.content,
+            )
+        )
+        for notice in reply.notices:
+            if notice.before_answer:
+                self.deliver([notice])
+            else:
+                self.mail.append(notice)
+        self.clock.forward(reply.wait_seconds)
+        match reply.manner:
+            case Manner.WHOLE:
+                return httpx.Response(reply.status, content=reply.body, headers={"content-type": reply.content_type})
+            case Manner.HALF | Manner.DROPPED:
+                raise httpx.RemoteProtocolError("closed", request=request)
+            case Manner.RESET:
+                raise httpx.ReadError("reset", request=request)
+            case _:
+                raise httpx.ReadTimeout("no answer in time", request=request)
+
+    def arrive(self, index: int) -> None:
+        """A request that wandered reaches M-Pesa at last; nobody waits for its answer."""
+        request = self.wandering.pop(index % len(self.wandering))
+        try:
+            self._ask_gateway(request, ())
+        except httpx.TransportError:
+            return
+
+    def _meanwhile(self, acts: Sequence[str]) -> None:
+        """What another process does, or the clock, while a request is under way."""
+        for act in acts:
+            self._depth += 1
+            self.tally.add(f"meanwhile {act}")
+            others, self.daraja = self.daraja, self._client()
+            try:
+                match act:
+                    case "lease runs out":
+                        self.clock.forward(LEASE_SECONDS)
+                    case "send":
+                        self.send()
+                    case "reconcile":
+                        self.ask()
+                    case "deliver":
+                        self.deliver(self.take_mail())
+                    case "decide":
+                        for payout in self.payouts():
+                            self.decide_truly(payout)
+                    case "retry":
+                        self.retry()
+                    case _:
+                        raise AssertionError(act)
+            finally:
+                self.daraja.close()
+                self.daraja = others
+                self._depth -= 1
+
+    def _check_intent(self, request: httpx.Request) -> None:
+        """What leaves stands in the database before: the same id, number and amount, and its money in flight."""
+        body = json.loads(request.content)
+        with self.db.reading() as session:
+            attempt = session.get(Attempt, body["OriginatorConversationID"])
+            assert attempt is not None, "a request left before its intent was written down"
+            assert (attempt.phone, attempt.wire_cents) == (body["PartyB"], int(body["Amount"]) * 100)
+            assert attempt.status is AttemptStatus.INTENT, f"a request left for an attempt that is {attempt.status}"
+            assert attempt.lease_until >= self.clock(), "a request left after its lease had run out"
+            payout = payouts.find_payout(session, attempt.payout_id)
+            assert payout.status is PayoutStatus.SENDING
+
+    # --- What an operator does ------------------------------------------------------------------------------------
+
+    def place(self, number: int) -> None:
+        """A market with its bets, resolved and settled; the same every time, as a platform's export is."""
+        market = f"m{number}"
+        with self.db.reading() as session:
+            known_users = {user.id for user in session.exec(select(User))}
+            known_bets = {bet.id for bet in session.exec(select(Bet))}
+            known = session.get(Market, market) is not None
+        for user_id in MARKETS[number]:
+            if user_id not in known_users:
+                users.add_user(self.db, self.clock, ACT, user_id=user_id, name=user_id, phone=PHONES[user_id][0])
+        if not known:
+            markets.add_market(
+                self.db,
+                self.clock,
+                ACT,
+                market_id=market,
+                slug=market,
+                question=f"What of {market}?",
+                outcomes=["Yes", "No"],
+                closes_at=self.clock() + timedelta(days=1),
+                rules=Rules(fee_bps=0),
+            )
+        for user_id, cents in MARKETS[number].items():
+            if (bet_id := f"{market}-{user_id}") not in known_bets:
+                bets.place_bet(
+                    self.db,
+                    self.clock,
+                    ACT,
+                    bet_id=bet_id,
+                    market=market,
+                    user_id=user_id,
+                    outcome="Yes",
+                    cents=cents,
+                    funding=Funding.COLLECTED,
+                )
+        markets.close_market(self.db, self.clock, ACT, market=market)
+        markets.resolve_market(self.db, self.clock, ACT, market=market, winners=["Yes"])
+        settle.settle_market(self.db, self.clock, ACT, LIMITS, market=market)
+        self.placed.add(number)
+        self.ever_placed.add(number)
+
+    def place_next(self) -> None:
+        """One more market; after a restore, the platform's export is imported once more."""
+        missing = [number for number in range(len(MARKETS)) if number not in self.placed]
+        if missing:
+            self.place(missing[0])
+
+    def send(self, deals: Sequence[Deal] = (), *, limit: int | None = None) -> None:
+        """One run of sending; each request has its deal, and those after the last are carried plainly."""
+        with self._dealt(deals):
+            try:
+                disburse.send_due(
+                    self.db,
+                    self.daraja,
+                    self.links,
+                    self.clock,
+                    self.new_id,
+                    ACT,
+                    POLICY,
+                    Trust(),
+                    limit=limit,
+                )
+            except (Refused, AccountRefused, NotSent, ConfigurationError) as error:
+                self.tally.add(f"send: {type(error).__name__}")
+
+    def ask(self, deals: Sequence[Deal] = (), *, at_once: bool = True) -> None:
+        """One round of reconcile."""
+        with self._dealt(deals):
+            try:
+                reconcile.ask_around(
+                    self.db,
+                    self.daraja,
+                    self.links,
+                    self.clock,
+                    self.new_id,
+                    ACT,
+                    AskPolicy(confirm_above_cents=self.confirm_above_cents),
+                    Trust(),
+                    now_at_once=at_once,
+                )
+            except (NotSent, ConfigurationError) as error:
+                self.tally.add(f"ask: {type(error).__name__}")
+
+    @contextmanager
+    def _dealt(self, deals: Sequence[Deal]) -> Iterator[None]:
+        """Another process's run in between leaves this one's deals alone."""
+        if self._depth:
+            yield
+            return
+        self._deals = list(deals)
+        try:
+            yield
+        finally:
+            self._deals = []
+
+    def retry(self) -> list[retry.LeftAlone]:
+        """`retry-failed`; says what was left alone."""
+        report = retry.retry(self.db, self.clock, ACT, confirm_above_cents=self.confirm_above_cents)
+        for _ in report.retried:
+            self.tally.add("retried")
+        return report.left
+
+    def decide_truly(self, payout: Payout) -> None:
+        """A person who has looked at M-Pesa's portal says how a payout ended; refused where that is known."""
+        live = [attempt for attempt in self.attempts_of(payout.id) if attempt.status in LIVE]
+        attempt_id = live[0].id if live else ""
+        instruction = self.taken(attempt_id)
+        receipt = instruction.transaction_id if instruction is not None and instruction.paid else None
+        try:
+            decide.decide(
+                self.db, self.clock, ACT, payout_id=payout.id, decision=Decision(receipt, "the organisation portal")
+            )
+        except Refused:
+            assert not live or live[0].status is AttemptStatus.INTENT, "an unknown payout may be decided"
+            return
+        self.tally.add("decided")
+        if instruction is None:
+            self.forgotten.add(attempt_id)  # a request may still be on its way: the portal cannot show it
+
+    def act_on(self, verb: Callable[..., str], payout: Payout, allowed: frozenset[PayoutStatus]) -> None:
+        """Hold, release or to-wallet: done where it may be, refused where not."""
+        more = {"confirm_above_cents": self.confirm_above_cents} if verb is decide.release else {}
+        try:
+            verb(self.db, self.clock, ACT, payout_id=payout.id, **more)
+        except Refused:
+            self.tally.add(f"{verb.__name__}: refused")
+            return
+        assert payout.status in allowed, f"{verb.__name__} of a payout that was {payout.status}"
+        self.tally.add(verb.__name__)
+
+    def close_incidents(self) -> None:
+        """A person has looked at each."""
+        with self.db.reading() as session:
+            numbers = [incident.id for incident in open_incidents(session)]
+        for number in numbers:
+            assert number is not None
+            decide.close_incident(self.db, self.clock, ACT, incident_id=number)
+
+    def resume(self) -> None:
+        """Sending may go on."""
+        controls.resume(self.db, self.clock, ACT)
+
+    def set_phone(self, user_id: str, phone: str) -> None:
+        """A user gives another number; one that the database does not know has none to change."""
+        if any(user_id in MARKETS[number] for number in self.placed):
+            users.set_phone(self.db, self.clock, ACT, user_id=user_id, phone=phone)
+
+    # --- What arrives ---------------------------------------------------------------------------------------------
+
+    def take_mail(self) -> list[Notice]:
+        """Everything that M-Pesa has posted so far."""
+        taken, self.mail = self.mail, []
+        return taken
+
+    def deliver(self, notices: Sequence[Notice], *, apply: bool = True) -> None:
+        """The listener takes these; it may die before it applies them."""
+        arrived = []
+        for notice in notices:
+            route = self.links.parse(urlsplit(notice.url).path)
+            assert route is not None, notice.url
+            arrived.append(Delivery(route.kind, route.id, route.mac_ok, "196.201.214.200", self.clock(), notice.body))
+        if arrived:
+            self.tally.add("delivered")
+            receive.store_deliveries(self.db, self.clock, arrived)
+        if apply:
+            self.apply()
+
+    def apply(self) -> None:
+        """What was stored is judged."""
+        receive.apply_waiting(self.db, self.clock, Trust())
+
+    def forge(self, kind: Kind, subject: str, body: bytes, *, signed: bool) -> None:
+        """Somebody posts a body; `signed` has seen the address."""
+        receive.store_deliveries(
+            self.db, self.clock, [Delivery(kind, subject, signed, "203.0.113.9", self.clock(), body)]
+        )
+        self.apply()
+
+    # --- What is known --------------------------------------------------------------------------------------------
+
+    def payments(self) -> list[dict[str, Any]]:
+        """The judge: every payment that moved money."""
+        found = self.simulator.gateway.ledger()["payments"]
+        assert isinstance(found, list)
+        return found
+
+    def taken(self, attempt_id: str) -> Instruction | None:
+        """What M-Pesa knows under this id."""
+        return self.simulator.gateway._account.find(attempt_id)
+
+    def payouts(self) -> list[Payout]:
+        """Every payout, in the order in which they were owed."""
+        with self.db.reading() as session:
+            found = list(payouts.list_payouts(session))
+            session.expunge_all()
+            return found
+
+    def attempts(self) -> list[Attempt]:
+        """Every attempt."""
+        with self.db.reading() as session:
+            return _all_attempts(session)
+
+    def open_attempts(self) -> list[Attempt]:
+        """Those whose fate is not known."""
+        return [attempt for attempt in self.attempts() if attempt.status in LIVE]
+
+    def attempts_of(self, payout_id: str) -> list[Attempt]:
+        """The attempts of one payout, first to last."""
+        return [attempt for attempt in self.attempts() if attempt.payout_id == payout_id]
+
+    def open_queries(self) -> list[Query]:
+        """Questions that have no answer yet."""
+        with self.db.reading() as session:
+            found = [query for query in session.exec(select(Query)) if query.answered_at is None]
+            session.expunge_all()
+            return sorted(found, key=lambda query: query.id)
+
+    def family(self, payout: Payout) -> dict[int, str]:
+        """The ids that this payout can ever have, by number, as far as any run gets."""
+        return {
+            number: originator_id(
+                deployment_id=self.deployment,
+                market_id=payout.market_id,
+                settlement_no=payout.settlement_no,
+                user_id=payout.user_id,
+                kind=payout.kind,
+                leg=payout.leg,
+                number=number,
+            )
+            for number in range(1, 30)
+        }
+
+    def may_have_moved(self, payout: Payout) -> bool:
+        """Whether money of this payout moved, or a request for it is still on its way: what a careful person checks."""
+        ids = set(self.family(payout).values())
+        on_the_way = {json.loads(request.content)["OriginatorConversationID"] for request in self.wandering}
+        return bool(ids & ({one["originator_conversation_id"] for one in self.payments()} | on_the_way))
+
+    # --- What must always hold ------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Every invariant, whatever has happened so far."""
+        moved = self._check_judge()
+        if (seen := (self.plug.commits, len(moved))) == self._checked:
+            return
+        with self.db.reading() as session:
+            attempts = _all_attempts(session)
+            known = list(payouts.list_payouts(session))
+            in_flight = book.balance(session, LedgerAccount.IN_FLIGHT, "")
+            kinds = {incident.kind for incident in open_incidents(session)}
+        assert "overpaid" not in kinds
+        assert in_flight == sum(attempt.wire_cents for attempt in attempts if attempt.status in LIVE)
+        by_payout: dict[str, list[Attempt]] = {}
+        for attempt in attempts:
+            by_payout.setdefault(attempt.payout_id, []).append(attempt)
+            self._check_attempt(attempt, moved.get(attempt.id))
+        for payout in known:
+            self._check_payout(payout, by_payout.get(payout.id, []), moved)
+        report = audit(self.db)
+        assert [(one.name, one.violations) for one in report.checks if not one.ok] == []
+        self._checked = seen
+
+    def _check_judge(self) -> dict[str, dict[str, Any]]:
+        """Nobody was paid twice, by M-Pesa's own ledger; its payments by our ids."""
+        payments = self.payments()
+        references = [payment["reference"] for payment in payments]
+        assert len(set(references)) == len(references), f"paid twice: {references}"
+        return {payment["originator_conversation_id"]: payment for payment in payments}
+
+    def _check_attempt(self, attempt: Attempt, payment: Mapping[str, Any] | None) -> None:
+        if attempt.status is AttemptStatus.SUCCEEDED:
+            assert payment is not None, f"{attempt.id} is believed paid, and no money moved"
+            assert (payment["receipt"], payment["amount_cents"]) == (attempt.receipt, attempt.wire_cents)
+        elif attempt.status is AttemptStatus.FAILED:
+            # A failure that M-Pesa itself invents is believed; it is asked about before anything is sent again.
+            assert payment is None or self.confirm_above_cents == 0, f"{attempt.id} is believed failed, and was paid"
+        elif attempt.status is AttemptStatus.REJECTED:
+            assert payment is None or attempt.id in self.forgotten, f"{attempt.id} is believed not taken, and was paid"
+
+    def _check_payout(self, payout: Payout, attempts: list[Attempt], moved: Mapping[str, object]) -> None:
+        """A payout that M-Pesa paid is believed paid, or is asked about, or meets its old id before a new one."""
+        for earlier in attempts[:-1]:
+            assert earlier.status is not AttemptStatus.REJECTED, f"{earlier.id} was never taken, and a new id was drawn"
+        by_number = {attempt.number: attempt for attempt in attempts}
+        if payout.status is PayoutStatus.COMPLETED:
+            assert any(attempt.status is AttemptStatus.SUCCEEDED for attempt in attempts)
+        next_number = len(attempts) + (not attempts or attempts[-1].status is not AttemptStatus.REJECTED)
+        for number, attempt_id in self.family(payout).items():
+            if attempt_id not in moved:
+                continue
+            assert payout.status not in (PayoutStatus.WALLET, PayoutStatus.CANCELED), "the phone and the wallet"
+            attempt = by_number.get(number)
+            if attempt is not None and attempt.status in {*LIVE, AttemptStatus.SUCCEEDED}:
+                continue
+            if attempt is not None and attempt.status is AttemptStatus.FAILED:
+                # Only where M-Pesa posted a false failure: nothing may be due before it was asked about.
+                assert payout.status in (PayoutStatus.FAILED, PayoutStatus.HELD), f"{payout.id} is {payout.status}"
+                continue
+            assert next_number <= number, f"{payout.id} was paid as number {number}, and would go as {next_number}"
+
+    # --- The end --------------------------------------------------------------------------------------------------
+
+    def calm_down(self) -> None:
+        """Faults stop, time passes, everything arrives and is asked about; then we believe exactly what moved."""
+        self.plug.reset()
+        while self.wandering:
+            self.arrive(0)
+        for number in sorted(self.ever_placed - self.placed):
+            self.place(number)
+        for turn in range(6):
+            self._find_out()
+            self.check()
+            if not self._try_again(last=turn >= 4):
+                break
+        self._find_out()
+        self.check()
+        self._check_agreed()
+
+    def _find_out(self) -> None:
+        """Ask until nothing is open; a person speaks only where M-Pesa cannot."""
+        self.deliver(self.take_mail())
+        for _ in range(3):
+            if not self.open_attempts():
+                break
+            self.clock.forward(LEASE_SECONDS)
+            self.ask()
+            self.deliver(self.take_mail())
+        known = {payout.id: payout for payout in self.payouts()}
+        for attempt in self.open_attempts():
+            self._check_needs_person(attempt)
+            self.decide_truly(known[attempt.payout_id])
+
+    def _check_needs_person(self, attempt: Attempt) -> None:
+        """M-Pesa, asked three times and telling the truth, settles all that it ever took to this very number."""
+        instruction = self.taken(attempt.id)
+        if instruction is None or instruction.phone != attempt.phone:
+            return
+        acknowledged = attempt.conversation_id in (None, instruction.conversation_id)
+        assert not acknowledged, f"{attempt.id} is {attempt.status}, although M-Pesa knows and says how it ended"
+
+    def _try_again(self, *, last: bool) -> bool:
+        """Everything that is owed and did not go goes again; says whether there was anything."""
+        self.close_incidents()
+        self.resume()
+        for payout in self.payouts():
+            if payout.status is PayoutStatus.HELD and not last:
+                self.act_on(decide.release, payout, frozenset({PayoutStatus.HELD}))
+        if last:
+            due = [payout for payout in self.payouts() if payout.status is PayoutStatus.PENDING]
+        else:
+            failed = {payout.id: payout for payout in self.payouts()}
+            for left in self.retry():
+                if left.status == PayoutStatus.FAILED:
+                    self._toggle_phone(failed[left.payout_id].user_id)
+            self.retry()
+            due = [payout for payout in self.payouts() if payout.status is PayoutStatus.PENDING]
+        self.clock.forward(DAY_SECONDS)
+        self.send()
+        self.deliver(self.take_mail())
+        return bool(due)
+
+    def _toggle_phone(self, user_id: str) -> None:
+        with self.db.reading() as session:
+            user = session.get(User, user_id)
+            assert user is not None
+            other = next(phone for phone in PHONES[user_id] if phone != user.phone)
+        self.set_phone(user_id, other)
+
+    def _check_agreed(self) -> None:
+        """What we believe is what moved, to the cent."""
+        moved = self._check_judge()
+        assert audit(self.db, deep=True).ok
+        for payout in self.payouts():
+            attempts = self.attempts_of(payout.id)
+            assert not [one for one in attempts if one.status in LIVE], f"{payout.id} is {payout.status} for ever"
+            believed = {one.id for one in attempts if one.status is AttemptStatus.SUCCEEDED}
+            really = set(self.family(payout).values()) & set(moved)
+            assert believed == really, f"{payout.id}, {payout.status}: believed {believed}, moved {really}"
+            assert (payout.status is PayoutStatus.COMPLETED) == bool(really), f"{payout.id} is {payout.status}"
+        collected = sum(sum(MARKETS[number].values()) for number in self.placed)
+        with self.db.reading() as session:
+            assert book.balance(session, LedgerAccount.IN_FLIGHT, "") == 0
+            utility = book.balance(session, LedgerAccount.UTILITY, "")
+        paid = sum(payment["amount_cents"] for payment in moved.values())
+        assert utility == collected - paid, "lost or minted"
+        started = self.simulator.settings.utility_cents
+        assert self.simulator.gateway.ledger()["utility_cents"] == started - paid
+
+    def just_past_midnight(self) -> None:
+        """A new day begins in Nairobi."""
+        _, tomorrow = nairobi_day(self.clock())
+        self.clock.now = tomorrow + timedelta(seconds=1)
+
+
+def _all_attempts(session: Session) -> list[Attempt]:
+    found = sorted(session.exec(select(Attempt)), key=lambda attempt: (attempt.payout_id, attempt.number))
+    session.expunge_all()
+    return found
+
+
+def with_faults(*faults: Fault) -> Deal:
+    """A request that is carried, and these faults."""
+    return replace(PLAIN, faults=faults)
