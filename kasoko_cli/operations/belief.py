@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kasoko_cli.daraja.codes import Fate, StatusAnswer, judge_result
+from kasoko_cli.daraja.codes import Fate, StatusAnswer, StatusFate, judge_result
 from kasoko_cli.daraja.messages import Result
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.store.tables import Attempt, Query
@@ -97,9 +97,12 @@ def weigh_status(
         return Weighed(Weight.CONTRADICTED, "its conversation id is not the one of the query's acknowledgement")
     if query.conversation_id is None or result.conversation_id is None:
         return Weighed(Weight.LACKING, "it cannot be tied to the query by a conversation id")
-    if differences := answer.differences(
-        attempt_id=known_id(attempt) or attempt.id, wire_cents=attempt.wire_cents, phone=attempt.phone
-    ):
+    named, phone = known_id(attempt) or attempt.id, attempt.phone
+    if answer.fate is StatusFate.NOT_PAID and answer.originator_conversation_id == named:
+        # What ended unpaid under our id has paid nobody, whoever it was for: a database from an older copy may
+        # know another number than the one that the id went to. Disbelieved, it would never end: no id follows.
+        phone = answer.receiver_phone or phone
+    if differences := answer.differences(attempt_id=named, wire_cents=attempt.wire_cents, phone=phone):
         return Weighed(Weight.CONTRADICTED, ", ".join(differences))
     acknowledged = _acknowledged(attempt, answer.originator_conversation_id)
     if answer.conversation_id is not None and acknowledged not in (None, answer.conversation_id):
