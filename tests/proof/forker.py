@@ -1,0 +1,174 @@
+"""A small process that starts others quickly: everything is imported once, and each child is a fork of it.
+
+    python -m tests.proof.forker
+
+A child is a real process with its own memory, database connections and threads; it runs the real command
+line, and it can be killed with SIGKILL at any instruction. What it does not do is import everything again,
+which takes ten times longer than what is to be tested. This process has no threads, no open database and
+no sockets, so a child inherits nothing that is in use.
+
+It reads one batch a line, a list of orders in JSON, starts them all behind one barrier, kills those that
+are to be killed, waits for all, and writes one line: how each of them ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+import typer.main
+
+import kasoko_cli
+from kasoko_cli import points
+from kasoko_cli.cli.app import app
+from kasoko_cli.cli.wiring import House
+from kasoko_cli.clock import Clock, system_clock
+from kasoko_cli.config import load_config
+from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.operations.tokens import DatabaseShelf
+
+#: A child that is still there after so many seconds is killed, and counts as one that hung.
+HUNG_SECONDS = 90.0
+#: How often to look whether a child has ended.
+LOOK_SECONDS = 0.002
+
+
+class HurriedHouse(House):
+    """The house of a child: its clock is put forward, and it has less patience with M-Pesa than the settings allow."""
+
+    @functools.cached_property
+    def daraja(self) -> DarajaClient:
+        """M-Pesa, which gets half a second for an answer; the waits between two tries are cut to a twentieth."""
+        account = self.daraja_account()
+        return DarajaClient(
+            account,
+            DatabaseShelf(self.db, self.clock, account, self.new_id()),
+            self.clock,
+            timeout_seconds=0.4,
+            total_seconds=0.8,
+            sleep=lambda seconds: time.sleep(seconds / 20),
+        )
+
+
+def put_forward(seconds: float) -> Clock:
+    """The machine's clock, so many seconds ahead."""
+
+    def clock() -> datetime:
+        return system_clock() + timedelta(seconds=seconds)
+
+    return clock
+
+
+def _import_everything() -> None:
+    """What commands and libraries import when they are first used, so that no child has to."""
+    for module in pkgutil.walk_packages(kasoko_cli.__path__, "kasoko_cli."):
+        if not module.name.endswith("__main__") and ".migrations" not in module.name:
+            importlib.import_module(module.name)
+    for name in (
+        "uvicorn.lifespan.off",
+        "uvicorn.loops.auto",
+        "uvicorn.protocols.http.auto",
+        "uvicorn.protocols.http.h11_impl",
+        "sqlalchemy.dialects.sqlite.pysqlite",
+        "sqlalchemy.dialects.postgresql.psycopg",
+        "psycopg",
+        "rich.table",
+        "rich.progress",
+        "httpx",
+    ):
+        importlib.import_module(name)
+
+
+def main() -> None:
+    """Serve batches until nobody asks any more."""
+    _import_everything()
+    command = typer.main.get_command(app)
+    gc.collect()
+    gc.freeze()  # children do not copy these pages only to look for garbage in them
+    answers = os.fdopen(os.dup(1), "w")
+    answers.write("ready\n")
+    answers.flush()
+    for line in sys.stdin:
+        answers.write(json.dumps(_run(json.loads(line), command)) + "\n")
+        answers.flush()
+
+
+def _run(orders: list[dict[str, Any]], command: Callable[..., Any]) -> list[dict[str, Any]]:
+    """Start them all, let them go at once, and say how each ended."""
+    assert threading.active_count() == 1, "a fork of a process with threads may hang"
+    gate, opener = os.pipe()
+    children: dict[int, int] = {}
+    for number, order in enumerate(orders):
+        child = os.fork()
+        if child == 0:
+            os.close(opener)
+            _live(order, gate, command)
+        children[child] = number
+    os.close(gate)
+    started = time.monotonic()
+    os.close(opener)
+    ended: dict[int, dict[str, Any]] = {}
+    while children:
+        gone = 0
+        for child, number in list(children.items()):
+            # Only this process reaps, so a number that it still waits for is never somebody else's.
+            pid, status = os.waitpid(child, os.WNOHANG)
+            elapsed = time.monotonic() - started
+            if pid:
+                del children[child]
+                gone += 1
+                code = os.waitstatus_to_exitcode(status)
+                ended[number] = {"code": code, "seconds": elapsed, "hung": elapsed > HUNG_SECONDS}
+            elif elapsed >= (orders[number]["kill_after"] or HUNG_SECONDS):
+                os.kill(child, signal.SIGKILL)
+        if not gone:
+            time.sleep(LOOK_SECONDS)
+    return [ended[number] for number in range(len(orders))]
+
+
+def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoReturn:
+    """The life of a child: wait at the barrier, run one command, end."""
+    code = 1
+    try:
+        os.chdir(order["folder"])
+        out = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for here, there in ((nothing, 0), (out, 1), (out, 2)):
+            os.dup2(here, there)
+        os.environ.clear()
+        os.environ.update(order["environ"])
+        importlib.reload(points)  # it reads the environment once, when a process starts
+        random.seed()
+        os.read(gate, 1)
+        os.close(gate)
+        house = HurriedHouse(load_config(None), clock=put_forward(order["offset_seconds"]))
+        try:
+            command(args=order["words"], obj=house, prog_name="kasoko")
+        finally:
+            house.close()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

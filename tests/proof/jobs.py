@@ -1,0 +1,29 @@
+"""One job of a long proof: a process with a fork server and templates of its own, which live as long as it does."""
+
+from __future__ import annotations
+
+import tempfile
+from multiprocessing.util import Finalize
+from pathlib import Path
+
+from tests.proof import schedule
+from tests.proof.databases import Kind, Templates
+from tests.proof.processes import Forker
+from tests.proof.schedule import Told
+
+_mine: tuple[Templates, Forker] | None = None
+
+
+def prepare(server: str | None, folder: str) -> None:
+    """Called once in each job; what it makes is given back when the job ends."""
+    global _mine
+    templates, forker = Templates(Path(tempfile.mkdtemp(dir=folder)), server), Forker()
+    Finalize(None, forker.close, exitpriority=2)
+    Finalize(None, templates.close, exitpriority=1)
+    _mine = (templates, forker)
+
+
+def run(seed: int, database: Kind, by_exec: bool) -> Told:
+    """One schedule."""
+    assert _mine is not None
+    return schedule.run(seed, database, *_mine, by_exec=by_exec)

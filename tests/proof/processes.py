@@ -1,0 +1,147 @@
+"""Processes of the program: started by the forker or as an operator would, killed, and asked how they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tests.conftest import PROGRAM
+
+#: What a process that was killed with SIGKILL ends with.
+KILLED = -9
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One process to start: its words, where, what it inherits, how far its clock is ahead, and when it dies."""
+
+    words: tuple[str, ...]
+    folder: str
+    environ: dict[str, str] = field(repr=False)
+    said: str
+    offset_seconds: float = 0.0
+    #: Seconds after the start at which it is killed, if it still lives.
+    kill_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one process ended: its exit code (-9 if it was killed), what it said, whether it had to be stopped."""
+
+    words: tuple[str, ...]
+    code: int
+    said: str
+    seconds: float
+    hung: bool = False
+
+    @property
+    def killed(self) -> bool:
+        """Whether it died of SIGKILL."""
+        return self.code == KILLED
+
+
+class Hands(Protocol):
+    """Whoever starts processes: all of a batch at once, and waits for them."""
+
+    def run(self, orders: Sequence[Order]) -> list[Ended]:
+        """Start them, kill those that are to be killed, wait for all."""
+
+
+class Forker:
+    """The fork server of `forker.py`: a process of the program in a hundredth of a second."""
+
+    def __init__(self) -> None:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.proof.forker"],
+            cwd=ROOT,
+            env=kept | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._line() == "ready"
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip("\n")
+
+    def run(self, orders: Sequence[Order]) -> list[Ended]:
+        """Start them behind one barrier."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([asdict(order) for order in orders]) + "\n")
+        self._process.stdin.flush()
+        answers = json.loads(self._line())
+        return [
+            Ended(order.words, answer["code"], _read(order.said), answer["seconds"], answer["hung"])
+            for order, answer in zip(orders, answers, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Let it end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._process.stdout.close()
+
+
+@contextlib.contextmanager
+def forking() -> Iterator[Forker]:
+    """A fork server while the block runs."""
+    forker = Forker()
+    try:
+        yield forker
+    finally:
+        forker.close()
+
+
+class Exec:
+    """Starts the true program as an operator would, with the machine's own clock."""
+
+    def run(self, orders: Sequence[Order]) -> list[Ended]:
+        """Start them one after another, without waiting in between."""
+        running = [_Started(order) for order in orders]
+        return [one.wait() for one in running]
+
+
+class _Started:
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        with Path(order.said).open("wb") as said:
+            self.process = subprocess.Popen(
+                [*PROGRAM, *order.words],
+                cwd=order.folder,
+                env=order.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+        self.timer = threading.Timer(order.kill_after or 90.0, self.process.kill)
+        self.timer.start()
+
+    def wait(self) -> Ended:
+        code = self.process.wait()
+        self.timer.cancel()
+        self.timer.join()
+        hung = code == KILLED and self.order.kill_after is None and "kill" not in self._points()
+        return Ended(self.order.words, code, _read(self.order.said), 0.0, hung)
+
+    def _points(self) -> str:
+        return self.order.environ.get("KASOKO_TEST_POINTS", "")
+
+
+def _read(said: str) -> str:
+    file = Path(said)
+    text = file.read_text(errors="replace") if file.exists() else ""
+    file.unlink(missing_ok=True)
+    return text
