@@ -1,0 +1,254 @@
+"""Several processes on one database, and processes that end in the middle: nobody is ever paid twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from kasoko_cli.store.database import parse_url
+from tests.journeys.street import PATIENCE_SECONDS, Json, Street
+
+#: So few requests a second that a run lasts some seconds, in which other things can happen.
+SLOWLY = """
+    [payout]
+    rate_per_second = 8
+    concurrency = 4
+    lease_seconds = 10
+"""
+
+#: Of the simulator's table: it is paid, and no result ever comes.
+NO_RESULT = "0799300001"
+
+
+def owe(street: Street, count: int) -> dict[str, str]:
+    """A settled market that owes KES 97 to each of so many winners; their phones by user, as the wire has them."""
+    winners = {f"w{number:03d}": f"0712{number:06d}" for number in range(count)}
+    stakes = [(user, phone, "Yes", "100") for user, phone in winners.items()]
+    # The loser's stake pays the fee and two shillings for each winner.
+    street.open_market("rain", "Yes", "No", stakes=[*stakes, ("loser", "0799000999", "No", str(count * 100 // 40))])
+    settled = street.settle("rain", "Yes")
+    assert (settled["to_phones"], settled["wire_cents"]) == (count, count * 9_700)
+    return {user: "254" + phone[1:] for user, phone in winners.items()}
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Look again and again, for a time."""
+    ends_at, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
+    while not done():
+        assert time.monotonic() < ends_at, "it did not happen"
+        pause.wait(0.02)
+
+
+def assert_each_was_paid_once(street: Street, phones: dict[str, str]) -> None:
+    """The simulator paid each winner once, our books say the same, and every check holds."""
+    assert Counter((one["phone"], one["amount_cents"]) for one in street.payments()) == Counter(
+        (phone, 9_700) for phone in phones.values()
+    )
+    receipts = {one["phone"]: one["receipt"] for one in street.payments()}
+    items = street.items("rain")
+    assert {user: (item["status"], item["receipt"]) for user, item in items.items()} == {
+        user: ("COMPLETED", receipts[phone]) for user, phone in phones.items()
+    }
+    delivered = street.rows("SELECT sum(amount_cents) FROM postings WHERE account = 'delivered'")
+    assert int(delivered[0][0]) == len(phones) * 9_700
+    assert street.rows("SELECT coalesce(sum(amount_cents), 0) FROM postings WHERE account = 'in_flight'") == [(0,)]
+    assert street.ask("audit")["ok"]
+
+
+# --- At once -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def gates(street: Street, count: int) -> Iterator[tuple[list[Path], Callable[[], None]]]:
+    """So many pipes in the place of a secret's file, and what opens them all at once.
+
+    A process that reads its settings waits at its pipe; the gates open when each has one waiting.
+    """
+    secret = street.secrets()["MPESA_CONSUMER_SECRET"]
+    pipes = [street.folder / f"gate-{number}" for number in range(count)]
+    for pipe in pipes:
+        os.mkfifo(pipe, mode=0o600)
+    ends: list[int] = []
+
+    def somebody_waits(pipe: Path) -> bool:
+        try:
+            ends.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # nobody has it open for reading
+            return False
+        return True
+
+    def open_all() -> None:
+        for pipe in pipes:
+            until(lambda pipe=pipe: somebody_waits(pipe))  # type: ignore[misc]
+        for end in ends:
+            os.write(end, secret.encode())
+            os.close(end)
+
+    yield pipes, open_all
+
+
+def test_three_runs_at_once_pay_each_winner_once(street: Street) -> None:
+    street.furnish(SLOWLY)
+    street.start_simulator()
+    phones = owe(street, 60)
+    street.start_listener()
+    # The consumer secret stands in .env too; only one place may have it.
+    env = street.folder / ".env"
+    with gates(street, 3) as (pipes, open_all):
+        secretless = [line for line in env.read_text().splitlines() if not line.startswith("MPESA_CONSUMER_SECRET=")]
+        env.write_text("\n".join(secretless) + "\n")
+        runs = [
+            street.start("payout", "rain", "--yes", "--json", MPESA_CONSUMER_SECRET_FILE=str(pipe)) for pipe in pipes
+        ]
+        open_all()
+        done = [run.wait() for run in runs]
+
+    assert [one.code for one in done] == [0, 0, 0], [one.err for one in done]
+    sent = [[payout["payout_id"] for payout in one.json["run"]["sent"]] for one in done]
+    assert sum(map(bool, sent)) >= 2, "they did not run at the same time"
+    assert Counter(payout_id for ids in sent for payout_id in ids) == Counter(
+        item["id"] for item in street.items("rain").values()
+    )
+    street.until_final("rain")
+    assert street.ledger()["duplicates_refused"] == 0
+    assert_each_was_paid_once(street, phones)
+
+
+# --- Ended in the middle -------------------------------------------------------------------------
+
+
+@contextmanager
+def nothing_can_be_applied(street: Street) -> Iterator[None]:
+    """Callbacks can be stored, and not applied: as if whoever applies them stood still in between."""
+    engine = sa.create_engine(parse_url(street.database_url))
+    try:
+        if engine.dialect.name == "sqlite":
+            trigger = "CREATE TRIGGER stands_still BEFORE UPDATE ON callbacks BEGIN SELECT RAISE(ABORT, 'still'); END"
+            with engine.begin() as connection:
+                connection.execute(sa.text(trigger))
+            yield
+            with engine.begin() as connection:
+                connection.execute(sa.text("DROP TRIGGER stands_still"))
+        else:
+            with engine.begin() as connection:
+                connection.execute(sa.text("SELECT id FROM payouts FOR UPDATE")).all()
+                yield
+    finally:
+        engine.dispose()
+
+
+def test_a_result_that_a_killed_listener_had_stored_is_applied_by_the_next_command(street: Street) -> None:
+    """M-Pesa's answer is on the disk, its 200 has gone out, and the listener dies before it applies it."""
+    street.furnish()
+    street.start_simulator()
+    street.open_market(
+        "rain", "Yes", "No", stakes=[("ann", NO_RESULT, "Yes", "100"), ("ben", "0712000002", "No", "50")]
+    )
+    street.settle("rain", "Yes")
+    street.run("payout", "rain", "--yes")
+    listener = street.start_listener()
+
+    with nothing_can_be_applied(street):
+        street.run("reconcile", "--now", "--no-listen")  # the answer is posted to the listener
+        until(lambda: street.rows("SELECT count(*) FROM callbacks") == [(1,)])
+        assert listener.kill().code == -signal.SIGKILL
+    assert street.rows("SELECT count(*) FROM callbacks WHERE applied_at IS NULL") == [(1,)]
+    assert street.ask("status")["callbacks_waiting"] == 1
+    assert street.items("rain")["ann"]["status"] == "SENT"
+
+    assert street.ask("payout", "rain", "--yes")["run"]["sent"] == []
+    assert street.items("rain")["ann"]["status"] == "COMPLETED"
+    assert street.ask("status")["callbacks_waiting"] == 0
+    assert street.wallet("ann") == (14_250, 50)
+    assert [one["amount_cents"] for one in street.payments()] == [14_200]
+    assert street.ask("audit")["ok"]
+
+
+def _ask_until_each_is_known_or_not_found(street: Street) -> list[Json]:
+    """Ask M-Pesa about all that is open, again and again; what it says it never heard of stays open."""
+    still: list[Json] = []
+
+    def asked() -> bool:
+        found = street.run("reconcile", "--now", "--json", code=None)
+        assert found.code in (0, 7), found.err
+        still[:] = found.json["open"]
+        return all(one["status"] == "UNKNOWN" and one["last_answer"].startswith("NOT_FOUND") for one in still)
+
+    until(asked)
+    return still
+
+
+def test_a_run_killed_in_the_middle_is_found_out_and_finished_and_nobody_is_paid_twice(street: Street) -> None:
+    """Nobody listens while it runs, so that of what it sent not even the results are known."""
+    street.furnish(SLOWLY)
+    street.start_simulator()
+    phones = owe(street, 24)
+    run = street.start("payout", "rain", "--yes")
+    until(lambda: len(street.payments()) >= 6)
+    assert run.kill().code == -signal.SIGKILL
+    paid = {one["phone"] for one in street.payments()}
+    assert len(paid) < 24, "it was killed in the middle"
+
+    # Until the lease of 10 s is over its last attempts may still be on their way, for all that anybody knows.
+    lost = [one["payout_id"] for one in _ask_until_each_is_known_or_not_found(street)]
+    items = street.items("rain")
+    assert {phones[user] for user, item in items.items() if item["status"] == "COMPLETED"} == paid
+    assert len(street.payments()) == len(paid), "finding out sends nothing"
+    assert len(lost) <= 4, "no more than were out at once"
+
+    # That M-Pesa never heard of them is no proof that it never will: a person looks, and says so.
+    for payout_id in lost:
+        street.run(
+            *("payout", "decide", payout_id, "--not-paid", "--yes"),
+            *("--evidence", "the portal, a day later", "--reason", "the power went"),
+        )
+    if lost:
+        street.run("payout", "retry", *lost, "--yes", "--listen")
+    street.run("payout", "rain", "--yes", "--listen")
+    assert street.ledger()["duplicates_refused"] == 0
+    assert_each_was_paid_once(street, phones)
+
+
+def test_ctrl_c_stops_between_payouts_and_a_second_run_finishes(street: Street) -> None:
+    street.furnish(SLOWLY)
+    street.start_simulator()
+    phones = owe(street, 24)
+    street.start_listener()
+    run = street.start("payout", "rain", "--yes", "--json")
+    until(lambda: len(street.payments()) >= 4)
+    run.signal(signal.SIGINT)
+    stopped = run.wait()
+
+    assert stopped.code == 130
+    assert stopped.err.splitlines()[-1] == (
+        "Stopping: what is in flight is waited for. Once more to stop at once; both are safe."
+    )
+    first = stopped.json
+    assert (first["run"]["stopped"], first["exit_code"]) == ("interrupted", 130)
+    assert {payout["became"] for payout in first["run"]["sent"]} == {"SENT"}, "what was in flight was waited for"
+    assert len(first["run"]["sent"]) == len(street.payments()) < 24
+    assert first["run"]["left"] == 24 - len(street.payments())
+
+    second = street.ask("payout", "rain", "--yes")
+    assert (second["run"]["stopped"], second["run"]["left"]) == ("done", 0)
+    assert len(second["run"]["sent"]) == first["run"]["left"]
+    street.until_final("rain")
+    assert_each_was_paid_once(street, phones)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_listener_that_is_told_to_stop_says_how_many_results_it_took(bare: Street, number: signal.Signals) -> None:
+    bare.furnish()
+    listener = bare.start_listener()
+    listener.signal(number)
+    done = listener.wait()
+    assert (done.code, done.err.splitlines()[-1]) == (0, "Stopped: 0 received, 0 applied.")
