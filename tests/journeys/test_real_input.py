@@ -15,6 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.journeys.street import Json, Street
 
 DATA = Path(__file__).parent.parent / "data"
@@ -101,6 +103,7 @@ def expected_balances() -> dict[str, tuple[int, int]]:
     return {user: (cents, left[user]) for user, cents in credited.items()}
 
 
+@pytest.mark.timeout(600)  # on a busy machine; on an idle one it takes a tenth of that
 def test_the_operators_files_are_settled_and_paid_to_the_cent(street: Street) -> None:
     street.furnish(
         """

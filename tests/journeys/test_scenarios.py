@@ -6,7 +6,7 @@ from datetime import datetime
 
 import httpx
 
-from tests.journeys.street import Street
+from tests.journeys.street import Street, assert_hides
 
 #: Phones of the simulator's table.
 ANN, BEN, CYN = "0712000001", "0712000002", "0712000003"
@@ -205,3 +205,12 @@ def test_the_operators_example_reads_exactly(street: Street) -> None:
         ("254799300002", 28_500),
     ]
     assert street.ask("audit")["ok"]
+
+    # What is kept of each call to M-Pesa, and of each act, is for anybody to read.
+    kept = street.rows("SELECT kind, subject, request, response, outcome FROM exchanges")
+    assert {"b2c"} <= {row[0] for row in kept} <= {"b2c", "oauth"}
+    assert {row[1] for row in kept} >= {item["originator_conversation_id"] for item in street.items("rain").values()}
+    acts = street.rows("SELECT action, actor, detail FROM events")
+    assert {"user.add", "market.resolve", "market.settle", "payout.send"} <= {row[0] for row in acts}
+    for row in (*kept, *acts):
+        assert_hides(" ".join(map(str, row)), street.secrets())
