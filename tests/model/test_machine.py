@@ -87,6 +87,11 @@ def _deals(results: list[Fault]) -> st.SearchStrategy[list[Deal]]:
 #: Deals for payments and for questions.
 PAYMENTS = _deals(_of(Stage.RESULT))
 QUESTIONS = _deals(_of(Stage.STATUS))
+#: At which point, the how manieth time it is reached, the power goes; or not.
+Crashes = tuple[str, int] | None
+CRASHES: st.SearchStrategy[Crashes] = st.one_of(
+    st.none(), st.none(), st.tuples(st.sampled_from(POINTS), st.integers(1, 6))
+)
 #: Which one of however many there are.
 WHICH = st.integers(0, 40)
 #: Steps of time: seconds, the lease, the schedule, the ladder, a day, and a clock that is set back.
@@ -112,11 +117,13 @@ class Payouts(RuleBasedStateMachine):
         self.world.place_next()
 
     @contextmanager
-    def at_work(self) -> Iterator[World]:
+    def at_work(self, crash: Crashes = None) -> Iterator[World]:
         """One process at work, which may crash; a failed claim ends the example without another look."""
         assert self.world is not None
         try:
             with self.world.process():
+                if crash is not None:
+                    self.world.plug.pull(*crash)
                 yield self.world
         except BaseException:
             self.broken = True
@@ -124,19 +131,19 @@ class Payouts(RuleBasedStateMachine):
 
     # --- What is done ---------------------------------------------------------------------------------------------
 
-    @rule(deals=PAYMENTS, limit=st.sampled_from([None, None, 1, 2]), lie=st.one_of(st.none(), WHICH))
-    def send(self, deals: list[Deal], limit: int | None, lie: int | None) -> None:
+    @rule(deals=PAYMENTS, limit=st.sampled_from([None, None, 1, 2]), lie=st.one_of(st.none(), WHICH), crash=CRASHES)
+    def send(self, deals: list[Deal], limit: int | None, lie: int | None, crash: Crashes) -> None:
         """`kasoko payout`. Where the operator has every failure confirmed, M-Pesa may post one that is not true."""
-        with self.at_work() as world:
+        with self.at_work(crash) as world:
             if lie is not None and world.confirm_above_cents == 0:
                 deals = deals or [Deal()]
                 deals[lie % len(deals)] = replace(deals[lie % len(deals)], faults=FALSE_FAILURES)
             world.send(deals, limit=limit)
 
-    @rule(deals=QUESTIONS, at_once=st.booleans())
-    def reconcile(self, deals: list[Deal], at_once: bool) -> None:
+    @rule(deals=QUESTIONS, at_once=st.booleans(), crash=CRASHES)
+    def reconcile(self, deals: list[Deal], at_once: bool, crash: Crashes) -> None:
         """`kasoko reconcile`. "Not found" after a false failure would be two untruths: one at a time."""
-        with self.at_work() as world:
+        with self.at_work(crash) as world:
             if world.confirm_above_cents == 0:
                 deals = [
                     replace(deal, faults=tuple(fault for fault in deal.faults if fault is not Fault.STATUS_LAGS))
@@ -144,36 +151,11 @@ class Payouts(RuleBasedStateMachine):
                 ]
             world.ask(deals, at_once=at_once)
 
-    @rule()
-    def retry_failed(self) -> None:
+    @rule(crash=CRASHES)
+    def retry_failed(self, crash: Crashes) -> None:
         """`kasoko retry-failed`."""
-        with self.at_work() as world:
+        with self.at_work(crash) as world:
             world.retry()
-
-    @rule(
-        name=st.sampled_from(POINTS),
-        countdown=st.integers(1, 6),
-        doing=st.sampled_from(["send", "send", "ask", "retry", "deliver", "settle", "decide"]),
-        deals=PAYMENTS,
-    )
-    def crash(self, name: str, countdown: int, doing: str, deals: list[Deal]) -> None:
-        """The power goes around a commit or a request."""
-        with self.at_work() as world:
-            world.plug.pull(name, countdown)
-            match doing:
-                case "send":
-                    world.send(deals)
-                case "ask":
-                    world.ask(deals)
-                case "retry":
-                    world.retry()
-                case "deliver":
-                    world.deliver(world.take_mail())
-                case "settle":
-                    world.place_next()
-                case _:
-                    for payout in world.payouts():
-                        world.decide_truly(payout)
 
     @rule(
         act=st.sampled_from(
@@ -183,10 +165,11 @@ class Payouts(RuleBasedStateMachine):
             ]
         ),
         which=WHICH,
+        crash=CRASHES,
     )
-    def somebody_acts(self, act: str, which: int) -> None:
+    def somebody_acts(self, act: str, which: int, crash: Crashes) -> None:
         """A platform with one more market; a user with another number; an operator who looks at M-Pesa's portal."""
-        with self.at_work() as world:
+        with self.at_work(crash) as world:
             known = world.payouts()
             payout = known[which % len(known)]
             match act:
@@ -214,10 +197,10 @@ class Payouts(RuleBasedStateMachine):
 
     # --- What arrives, and what does not --------------------------------------------------------------------------
 
-    @rule(apply=st.booleans())
-    def deliver_all(self, apply: bool) -> None:
-        """Everything that M-Pesa has posted arrives, in its order."""
-        with self.at_work() as world:
+    @rule(apply=st.booleans(), crash=CRASHES)
+    def deliver_all(self, apply: bool, crash: Crashes) -> None:
+        """Everything that M-Pesa has posted arrives, in its order; what a crash takes away never comes again."""
+        with self.at_work(crash) as world:
             world.deliver(world.take_mail(), apply=apply)
 
     @precondition(lambda self: self.world is not None and self.world.mail)
@@ -298,18 +281,15 @@ class Payouts(RuleBasedStateMachine):
             else:
                 world.clock.now += timedelta(seconds=seconds)
 
-    @rule()
-    def back_up(self) -> None:
-        """The database is copied aside."""
+    @rule(restores=st.booleans())
+    def copies(self, restores: bool) -> None:
+        """The database is copied aside, or the copy takes its place: all since then is forgotten, not at M-Pesa."""
         with self.at_work() as world:
-            world.back_up()
-
-    @rule()
-    def restore(self) -> None:
-        """The copy takes its place: everything since then is forgotten here, not at M-Pesa."""
-        with self.at_work() as world:
-            self.tally.add("restored")
-            world.restore()
+            if restores:
+                self.tally.add("restored")
+                world.restore()
+            else:
+                world.back_up()
 
     # --- What must hold -------------------------------------------------------------------------------------------
 

@@ -241,7 +241,7 @@ class World:
         self.wandering: list[httpx.Request] = []
         #: Ids that a rejected attempt may have although they were paid: a person was rash, or the database forgot.
         self.forgotten: set[str] = set()
-        #: Markets that the database has, and those that it ever had.
+        #: Markets that the database has settled, and those that anybody ever began to settle.
         self.placed: set[int] = set()
         self.ever_placed: set[int] = set()
         self._deals: list[Deal] = []
@@ -433,6 +433,7 @@ class World:
     def place(self, number: int) -> None:
         """A market with its bets, resolved and settled; the same every time, as a platform's export is."""
         market = f"m{number}"
+        self.ever_placed.add(number)
         with self.db.reading() as session:
             known_users = {user.id for user in session.exec(select(User))}
             known_bets = {bet.id for bet in session.exec(select(Bet))}
@@ -469,7 +470,6 @@ class World:
         markets.resolve_market(self.db, self.clock, ACT, market=market, winners=["Yes"])
         settle.settle_market(self.db, self.clock, ACT, LIMITS, market=market)
         self.placed.add(number)
-        self.ever_placed.add(number)
 
     def place_next(self) -> None:
         """One more market; after a restore, the platform's export is imported once more."""
