@@ -12,8 +12,8 @@ from tests.proof.processes import Forker
 @pytest.mark.parametrize(
     ("seed", "kind"),
     [
-        *((seed, "sqlite") for seed in (1, 2, 4, 5, 6, 19, 21)),
-        *((seed, "postgres") for seed in (8, 12, 16)),
+        *((seed, "sqlite") for seed in (1, 2, 4, 6, 19, 21)),
+        *((seed, "postgres") for seed in (8, 12)),
     ],
 )
 def test_whatever_dies_each_winner_is_paid_once(templates: Templates, forker: Forker, seed: int, kind: Kind) -> None:
