@@ -176,9 +176,12 @@ def overpaid(receipt: str, user_id: str, wire_cents: int) -> Entry:
     )
 
 
-def keys_of(payout_id: str, sends: Mapping[str, int]) -> list[str]:
-    """Every key that entries of one payout may have; `sends` has its attempts and how often each was sent."""
-    keys = [f"payout:{payout_id}:credit"]
+def keys_of(payout_id: str, sends: Mapping[str, int], receipts: Iterable[str]) -> list[str]:
+    """Every key that entries of one payout may have.
+
+    `sends` has its attempts and how often each was sent, `receipts` what M-Pesa paid of it.
+    """
+    keys = [f"payout:{payout_id}:credit", *(f"overpaid:{receipt}" for receipt in receipts)]
     for attempt_id, count in sends.items():
         keys += [f"payout:{payout_id}:deliver:{attempt_id}", f"attempt:{attempt_id}:late_reserve"]
         for send in range(1, count + 1):

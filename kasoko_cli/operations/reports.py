@@ -8,17 +8,17 @@ from datetime import datetime
 
 from sqlmodel import Session, col, select
 
-from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.domain.market import MarketStatus
 from kasoko_cli.domain.payout import GROUPS, PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.ledger import journal
+from kasoko_cli.operations.advice import explain
 from kasoko_cli.operations.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.settle import SettlementFigures, figures_of
-from kasoko_cli.store import attempts, callbacks, markets, payouts, users
+from kasoko_cli.store import attempts, callbacks, log, markets, payouts, queries, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import open_incidents, switches_on
-from kasoko_cli.store.tables import Attempt, Callback, EntryRow, Event, Incident, Market, Payout, PostingRow
+from kasoko_cli.store.tables import Attempt, Callback, EntryRow, Incident, Market, Payout, PostingRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +260,13 @@ def story(db: Database, payout_id: str) -> Story:
     with db.reading() as session:
         payout = payouts.find_payout(session, payout_id)
         tries = attempts.list_attempts(session, payout_id)
-        rule = lookup(payout.failure_code, payout.failure_reason or "") if payout.failure_code else None
-        known = rule is not None and rule.code == payout.failure_code
+        meaning, advice = explain(payout, tries[-1] if tries else None)
         return Story(
             payout=_items(session, [payout])[0],
             market=markets.find_market(session, payout.market_id).slug,
             note=payout.note,
-            meaning=rule.meaning if rule is not None and known else None,
-            advice=rule.advice if rule is not None and known else None,
+            meaning=meaning,
+            advice=advice,
             attempts=[_attempt_facts(attempt) for attempt in tries],
             entries=_entries(session, payout, tries),
             incidents=_concerns(open_incidents(session, payout_id=payout_id)),
@@ -355,7 +354,8 @@ def _attempt_facts(attempt: Attempt) -> AttemptFacts:
 
 def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[str]:
     """Every entry of a payout, a line each, as the books have them."""
-    keys = journal.keys_of(payout.id, {attempt.id: attempt.sends for attempt in tries})
+    sends = {attempt.id: attempt.sends for attempt in tries}
+    keys = journal.keys_of(payout.id, sends, [attempt.receipt for attempt in tries if attempt.receipt])
     found = {entry.id: entry for entry in session.exec(select(EntryRow).where(col(EntryRow.key).in_(keys)))}
     lines = select(PostingRow).where(col(PostingRow.entry_id).in_(found))
     said: dict[int, list[str]] = {}
@@ -366,20 +366,28 @@ def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list
 
 
 def _moments(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[Moment]:
+    """Everything that is written down about a payout, in the order in which it happened."""
     moments = [Moment(payout.created_at, f"owed: {payout.kind} leg {payout.leg}")]
     for attempt in tries:
         moments.append(Moment(attempt.sent_at, f"sent as {attempt.id} to {mask(attempt.phone)}"))
+        moments += [Moment(call.at, f"M-Pesa: {call.outcome}") for call in log.calls_about(session, attempt.id)]
         moments += [
             Moment(callback.received_at, f"callback {callback.id} ({callback.route}): {_verdict(callback)}")
             for callback in callbacks.list_of(session, attempt.id)
         ]
+        for query in queries.list_about(session, attempt.id):
+            moments.append(Moment(query.asked_at, f"asked M-Pesa how it ended ({query.id})"))
+            if query.answered_at is not None:
+                moments.append(
+                    Moment(query.answered_at, f"the answer: {query.answer}, {query.detail or ''}".rstrip(", "))
+                )
         if attempt.status_at != attempt.sent_at:
-            why = f" ({attempt.result_code} {attempt.result_text or ''})".rstrip() if attempt.result_code else ""
-            moments.append(Moment(attempt.status_at, f"{attempt.status}{why}"))
-    acts = select(Event).where(col(Event.subject) == payout.id).order_by(col(Event.id))
+            why = " ".join(part for part in (attempt.result_code, attempt.result_text) if part)
+            by = f", by {attempt.evidence}" if attempt.evidence else ""
+            moments.append(Moment(attempt.status_at, f"{attempt.status}{f' ({why})' if why else ''}{by}"))
     moments += [
         Moment(event.at, f"{event.action} by {event.actor}" + (f": {event.reason}" if event.reason else ""))
-        for event in session.exec(acts)
+        for event in log.acts_about(session, payout.id)
     ]
     return sorted(moments, key=lambda moment: moment.at)
 
