@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from kasoko_cli.operations.acts import Act
@@ -12,9 +14,12 @@ from tests.operations.town import Town
 
 
 @pytest.fixture
-def road(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Road:
-    """Nobody is owed anything yet; M-Pesa is healthy, and its results wait to be delivered."""
-    return Road(db, clock, new_id, act)
+def road(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Iterator[Road]:
+    """Nobody is owed anything yet; M-Pesa is healthy, its results wait to be delivered; in the end the books hold."""
+    made = Road(db, clock, new_id, act)
+    yield made
+    if made.books_hold_at_the_end:
+        made.assert_books()
 
 
 @pytest.fixture

@@ -1,0 +1,74 @@
+"""The switches that all hosts heed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy import text
+
+from kasoko_cli.errors import Refused
+from kasoko_cli.operations import controls, reports
+from kasoko_cli.operations.acts import Act
+from tests.operations.road import ANN, Road
+
+
+def events(road: Road) -> list[tuple[str, str, str, object]]:
+    """Who did what, why."""
+    with road.db.reading() as session:
+        rows = session.execute(text("SELECT actor, action, reason, detail FROM events WHERE subject = 'sending'"))
+        return [(actor, action, reason, json.loads(detail)) for actor, action, reason, detail in rows]
+
+
+def test_a_pause_stands_for_everybody_with_who_and_why(road: Road) -> None:
+    controls.pause(road.db, road.clock, Act("amina", "the float is being moved"))
+    [switch] = reports.overview(road.db).switches
+    assert (switch.name, switch.actor, switch.reason, switch.at) == (
+        "pause",
+        "amina",
+        "the float is being moved",
+        road.clock(),
+    )
+    assert events(road) == [("amina", "pause", "the float is being moved", {})]
+
+
+@pytest.mark.parametrize("reason", ["", "  \n"])
+def test_a_pause_without_a_reason_is_refused(road: Road, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        controls.pause(road.db, road.clock, Act("amina", reason))
+    assert str(refused.value) == ("A pause needs a reason: whoever meets it will want to know. Nothing was changed.")
+    assert refused.value.hint == "Say why: kasoko pause --reason 'float is being moved'"
+    assert reports.overview(road.db).switches == []
+
+
+def test_the_last_pause_stands_and_one_resume_ends_it(road: Road) -> None:
+    controls.pause(road.db, road.clock, Act("amina", "first"))
+    controls.pause(road.db, road.clock, Act("brian", "second"))
+    assert [switch.reason for switch in reports.overview(road.db).switches] == ["second"]
+    assert controls.resume(road.db, road.clock, Act("amina")) == ["pause"]
+    assert reports.overview(road.db).switches == []
+    assert controls.resume(road.db, road.clock, Act("amina")) == []
+    assert [event[1] for event in events(road)] == ["pause", "pause", "resume"]
+
+
+def test_one_resume_ends_a_pause_and_the_breaker_and_says_so(road: Road) -> None:
+    road.owe({"ann": "254799000001"})
+    road.send()
+    road.deliver()
+    controls.pause(road.db, road.clock, Act("amina", "and lunch"))
+    assert [switch.name for switch in reports.overview(road.db).switches] == ["pause", "breaker"]
+    with pytest.raises(Refused, match="paused by amina"):
+        road.send()
+    assert controls.resume(road.db, road.clock, road.act) == ["pause", "breaker"]
+    assert road.send().sent == []
+
+
+def test_a_pause_does_not_stop_results_and_questions(road: Road) -> None:
+    """It stops what moves money. What was sent goes on to its end."""
+    road.owe({"ann": ANN})
+    road.send()
+    controls.pause(road.db, road.clock, Act("amina", "a look at the books"))
+    assert len(road.reconcile(deliver=False).asked) == 1
+    road.deliver()
+    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    road.assert_agreed()

@@ -1,0 +1,304 @@
+"""What is shown: exactly the names that the contract promises, sums that add up, and no whole phone number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from kasoko_cli.cli.render import plain
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.domain.payout import GROUPS, PayoutStatus
+from kasoko_cli.errors import NotFound
+from kasoko_cli.operations import controls, decide, markets, reports, retry
+from kasoko_cli.operations.acts import Act
+from tests.operations.road import ANN, BEN, CYN, RECEIPT, Road
+
+#: Fields that the contract names for `status MARKET --json`, as written there.
+MARKET = {"id", "slug", "question", "status", "resolved_outcome", "resolved_at"}
+SETTLEMENT = {
+    "gross_cents",
+    "fee_cents",
+    "net_cents",
+    "winning_stake_cents",
+    "winners",
+    "payouts_cents",
+    "refunds_cents",
+    "breakage_cents",
+}
+ITEM = {
+    "id",
+    "user",
+    "phone",
+    "kind",
+    "leg",
+    "amount_cents",
+    "wire_cents",
+    "status",
+    "attempts",
+    "originator_conversation_id",
+    "conversation_id",
+    "receipt",
+    "failure_code",
+    "failure_reason",
+    "not_before",
+    "updated_at",
+}
+
+
+@pytest.fixture
+def busy(road: Road) -> Road:
+    """Ann was paid, Ben failed, nobody knows about Cyn, Dan has less than M-Pesa carries, Eve is due."""
+    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
+    road.send()
+    road.posts.clear()
+    for user, code in (("ann", 0), ("ben", 2040), ("cyn", 17)):
+        attempt = road.attempt(user)
+        body = road.result(attempt, code=code, receiver=attempt.phone, desc=f"{attempt.phone} said {code}")
+        road.post(Kind.RESULT, attempt.id, body)
+    road.owe({"dan": "254712000444"}, cents=999, market="small")
+    road.owe({"eve": "254712000555"}, cents=20_000, market="late")
+    return road
+
+
+def document(answer: Any) -> Any:
+    """What `--json` prints of it."""
+    return json.loads(json.dumps(plain(answer), allow_nan=False))
+
+
+def floats_in(value: Any) -> list[object]:
+    """Every number that is not whole."""
+    if isinstance(value, Mapping):
+        return [found for part in value.values() for found in floats_in(part)]
+    if isinstance(value, list):
+        return [found for part in value for found in floats_in(part)]
+    return [value] if isinstance(value, float) else []
+
+
+def test_the_status_of_a_market_has_the_names_of_the_contract(busy: Road) -> None:
+    told = document(reports.market_status(busy.db, "derby", with_items=True))
+    assert {"market", "settlement", "payouts", "by_status", "items"} <= set(told)
+    assert set(told["market"]) == MARKET
+    assert set(told["settlement"]) >= SETTLEMENT
+    assert set(told["payouts"]) == {"pending", "completed", "failed"}
+    for amount in (*told["payouts"].values(), *told["by_status"].values()):
+        assert set(amount) == {"count", "amount_cents"}
+    for item in told["items"]:
+        assert set(item) == ITEM
+    assert floats_in(told) == []
+
+
+def test_the_status_of_a_market_has_the_figures_of_its_settlement_and_payouts(busy: Road) -> None:
+    told = document(reports.market_status(busy.db, "derby", with_items=True))
+    settled = told["settlement"]
+    assert {name: settled[name] for name in SETTLEMENT} == {
+        "gross_cents": 42_750,
+        "fee_cents": 0,
+        "net_cents": 42_750,
+        "winning_stake_cents": 21_375,
+        "winners": 3,
+        "payouts_cents": 42_750,
+        "refunds_cents": 0,
+        "breakage_cents": 0,
+    }
+    assert told["payouts"] == {
+        "pending": {"count": 1, "amount_cents": 14_250},
+        "completed": {"count": 1, "amount_cents": 14_250},
+        "failed": {"count": 1, "amount_cents": 14_250},
+    }
+    assert told["by_status"] == {
+        "UNKNOWN": {"count": 1, "amount_cents": 14_250},
+        "COMPLETED": {"count": 1, "amount_cents": 14_250},
+        "FAILED": {"count": 1, "amount_cents": 14_250},
+    }
+    assert (told["market"]["status"], told["market"]["resolved_outcome"]) == ("RESOLVED", "Yes")
+    assert told["market"]["resolved_at"] == "2026-11-23T09:00:00Z"
+
+
+def test_each_item_says_where_its_payout_stands(busy: Road) -> None:
+    items = {item["user"]: item for item in document(reports.list_items(busy.db))}
+    ann, ben, cyn, dan, eve = (items[user] for user in ("ann", "ben", "cyn", "dan", "eve"))
+    attempt = busy.attempt("ann")
+    assert ann == {
+        "id": "derby.1.1",
+        "user": "ann",
+        "phone": "2547****0111",
+        "kind": "PAYOUT",
+        "leg": 1,
+        "amount_cents": 14_250,
+        "wire_cents": 14_200,
+        "status": "COMPLETED",
+        "attempts": 1,
+        "originator_conversation_id": attempt.id,
+        "conversation_id": attempt.conversation_id,
+        "receipt": RECEIPT,
+        "failure_code": None,
+        "failure_reason": None,
+        "not_before": None,
+        "updated_at": "2026-11-23T09:00:00Z",
+    }
+    assert (ben["status"], ben["failure_code"], ben["receipt"]) == ("FAILED", "2040", None)
+    assert (cyn["status"], cyn["failure_code"], cyn["receipt"]) == ("UNKNOWN", None, None)
+    assert (dan["status"], dan["wire_cents"], dan["attempts"], dan["originator_conversation_id"]) == (
+        "WALLET",
+        0,
+        0,
+        None,
+    )
+    assert (eve["status"], eve["attempts"]) == ("PENDING", 0)
+
+
+def test_the_overview_adds_up_over_all_markets(busy: Road) -> None:
+    told = document(reports.overview(busy.db))
+    assert {market["id"]: market["settled"] for market in told["markets"]} == {
+        "derby": True,
+        "small": True,
+        "late": True,
+    }
+    assert told["payouts"] == {
+        "pending": {"count": 2, "amount_cents": 34_250},
+        "completed": {"count": 2, "amount_cents": 15_249},
+        "failed": {"count": 1, "amount_cents": 14_250},
+    }
+    for group in told["payouts"]:
+        assert told["payouts"][group]["amount_cents"] == sum(
+            market["payouts"][group]["amount_cents"] for market in told["markets"]
+        )
+    assert sum(one["amount_cents"] for one in told["by_status"].values()) == 63_749
+    assert (told["callbacks_waiting"], told["callback_heard_at"]) == (0, "2026-11-23T09:00:00Z")
+    assert floats_in(told) == []
+
+
+def test_each_state_of_a_payout_is_in_one_group_but_for_what_is_owed_no_longer() -> None:
+    grouped = [status for group in GROUPS.values() for status in group]
+    assert sorted(grouped) == sorted(set(PayoutStatus) - {PayoutStatus.CANCELED})
+    assert len(grouped) == len(set(grouped))
+
+
+def test_no_report_shows_a_whole_phone_not_even_one_that_m_pesa_wrote_into_its_text(busy: Road) -> None:
+    busy.set_phone("ben", "254712000666")
+    controls.pause(busy.db, busy.clock, Act("amina", "a look"))
+    told: list[object] = [
+        reports.overview(busy.db),
+        reports.list_items(busy.db),
+        *(reports.market_status(busy.db, market, with_items=True) for market in ("derby", "small", "late")),
+        *(reports.story(busy.db, payout_id) for payout_id in ("derby.1.1", "derby.1.2", "derby.1.3", "small.1.1")),
+        retry.retry(busy.db, busy.clock, busy.act, confirm_above_cents=1_000_000),
+    ]
+    for answer in told:
+        shown = json.dumps(plain(answer)) + repr(answer)
+        for phone in (ANN, BEN, CYN, "254712000444", "254712000555", "254712000666"):
+            assert phone not in shown
+            assert phone[3:] not in shown
+
+
+def test_a_payout_that_is_due_shows_the_number_it_will_go_to_and_one_that_ended_the_number_it_went_to(
+    busy: Road,
+) -> None:
+    busy.set_phone("ben", "254712000666")
+    busy.set_phone("eve", "254712000777")
+    shown = {item.user: item.phone for item in reports.list_items(busy.db)}
+    assert (shown["ben"], shown["eve"]) == ("2547****0222", "2547****0777")
+    busy.retry()
+    assert {item.user: item.phone for item in reports.list_items(busy.db)}["ben"] == "2547****0666"
+
+
+def test_items_are_chosen_by_market_state_and_number(busy: Road) -> None:
+    assert [item.user for item in reports.list_items(busy.db, status=PayoutStatus.FAILED)] == ["ben"]
+    assert [item.user for item in reports.list_items(busy.db, market="late")] == ["eve"]
+    assert len(reports.list_items(busy.db, limit=2)) == 2
+    assert reports.list_items(busy.db, market="late", status=PayoutStatus.FAILED) == []
+
+
+@pytest.mark.parametrize("ask", [reports.market_status, reports.story])
+def test_what_is_not_there_is_not_found(busy: Road, ask: Any) -> None:
+    with pytest.raises(NotFound):
+        ask(busy.db, "nowhere.1.1")
+
+
+def test_a_market_that_is_not_settled_has_no_settlement_and_a_void_one_no_outcome(road: Road) -> None:
+    road.owe({"ann": ANN})
+    road.open_market("empty")
+    told = reports.market_status(road.db, "empty")
+    assert (told.settlement, told.by_status, told.items, told.market.resolved_outcome) == (None, {}, None, None)
+    markets.close_market(road.db, road.clock, road.act, market="empty")
+    markets.void_market(road.db, road.clock, road.act, market="empty")
+    assert reports.market_status(road.db, "empty").market.resolved_outcome is None
+
+
+# --- One payout's story --------------------------------------------------------------------------------------------
+
+
+def test_a_story_tells_each_attempt_entry_and_callback_in_the_order_of_time(road: Road) -> None:
+    road.owe({"ann": "254799002040"}, cents=14_250)
+    for seconds in (0, 60):
+        road.clock.forward(seconds)
+        road.send()
+        road.clock.forward(5)
+        road.deliver()
+        road.set_phone("ann", ANN)
+        road.retry()
+    first, second = road.attempts("ann")
+    story = reports.story(road.db, "derby.1.1")
+    assert [(one.number, one.status, one.phone, one.sends, one.receipt) for one in story.attempts] == [
+        (1, "FAILED", "2547****2040", 1, None),
+        (2, "SUCCEEDED", "2547****0111", 1, second.receipt),
+    ]
+    assert story.entries == [
+        f"attempt:{first.id}:reserve: in_flight +14200, utility -14200",
+        f"attempt:{first.id}:release: utility +14200, in_flight -14200",
+        f"attempt:{second.id}:reserve: in_flight +14200, utility -14200",
+        "payout:derby.1.1:credit: payable ann +14250, wallet ann -14250",
+        f"payout:derby.1.1:deliver:{second.id}: delivered ann +14200, in_flight -14200",
+    ]
+    assert [moment.what.partition(":")[0].partition(" (")[0] for moment in story.moments] == [
+        "owed",
+        f"sent as {first.id} to 2547****2040",
+        "callback 1",
+        "FAILED",
+        "payout.retry by tester",
+        f"sent as {second.id} to 2547****0111",
+        "callback 2",
+        "SUCCEEDED",
+    ]
+    assert [moment.at for moment in story.moments] == sorted(moment.at for moment in story.moments)
+    assert (story.market, story.payout.status, story.incidents) == ("derby", "COMPLETED", [])
+    assert set(document(story)) == {field.name for field in dataclasses.fields(story)}
+
+
+def test_a_story_of_a_failure_says_what_it_means_and_what_to_do(busy: Road) -> None:
+    story = reports.story(busy.db, "derby.1.2")
+    assert story.meaning == "the receiver is not a registered M-Pesa customer"
+    assert story.advice is not None
+    assert story.advice.startswith("Ask the customer for another number")
+    assert story.payout.failure_reason == "2547****0222 said 2040"
+
+
+def test_a_story_shows_incidents_until_a_person_closes_them(busy: Road) -> None:
+    attempt = busy.attempt("ann")
+    busy.post(Kind.RESULT, attempt.id, busy.result(attempt, code=26))
+    [concern] = reports.story(busy.db, "derby.1.1").incidents
+    assert (concern.kind, concern.payout_id) == ("contradiction", "derby.1.1")
+    assert concern in reports.market_status(busy.db, "derby").incidents
+    assert concern in reports.overview(busy.db).incidents
+    decide.close_incident(busy.db, busy.clock, busy.act, incident_id=concern.id)
+    assert reports.story(busy.db, "derby.1.1").incidents == []
+
+
+def test_a_story_shows_the_entries_of_a_second_payment(road: Road) -> None:
+    """M-Pesa paid twice: what the user owes back belongs to the payout's story too."""
+    road.owe({"ann": ANN})
+    road.send()
+    road.posts.clear()
+    first = road.attempt("ann")
+    road.post(Kind.RESULT, first.id, road.result(first, code=26))
+    road.retry()
+    road.send()
+    second = road.attempt("ann")
+    road.post(Kind.RESULT, second.id, road.result(second))
+    road.post(Kind.RESULT, first.id, road.result(first, receipt="UKN9Z9Z9Z9"))
+    story = reports.story(road.db, "derby.1.1")
+    assert "overpaid:UKN9Z9Z9Z9: receivable ann +10000, utility -10000" in story.entries
