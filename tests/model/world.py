@@ -81,6 +81,10 @@ class Crash(BaseException):
     """The process died here. Nothing catches it but the world."""
 
 
+class Objection(BaseException):
+    """Something is wrong that was seen from inside a request: no sender may take it for a broken wire."""
+
+
 @dataclass
 class Plug:
     """When the next crash comes. A process that crashed commits nothing more, whatever its `finally`s do."""
@@ -246,6 +250,7 @@ class World:
         self.ever_placed: set[int] = set()
         self._deals: list[Deal] = []
         self._depth = 0
+        self._jumped = False
         self._checked: tuple[int, int] | None = None
         self._patch = pytest.MonkeyPatch()
         self._patch.setattr(database, "point", self.plug.point)
@@ -322,9 +327,18 @@ class World:
     # --- The wire -------------------------------------------------------------------------------------------------
 
     def _carry(self, request: httpx.Request) -> httpx.Response:
-        """One request: what its deal says, or plainly where another process asks in between."""
+        """One request; what fails here besides the wire is a failed claim."""
         if self.plug.dead:
             raise Crash
+        try:
+            return self._deal_with(request)
+        except httpx.TransportError:
+            raise
+        except Exception as error:
+            raise Objection(f"{type(error).__name__}: {error}") from error
+
+    def _deal_with(self, request: httpx.Request) -> httpx.Response:
+        """What the request's deal says; plainly where another process asks in between."""
         is_payment = "/b2c/" in request.url.path
         if is_payment:
             self._check_intent(request)
@@ -397,6 +411,7 @@ class World:
             try:
                 match act:
                     case "lease runs out":
+                        self._jumped = True
                         self.clock.forward(LEASE_SECONDS)
                     case "send":
                         self.send()
@@ -423,6 +438,8 @@ class World:
             attempt = session.get(Attempt, body["OriginatorConversationID"])
             assert attempt is not None, "a request left before its intent was written down"
             assert (attempt.phone, attempt.wire_cents) == (body["PartyB"], int(body["Amount"]) * 100)
+            if self._jumped:
+                return  # the clock jumped over the lease while the request was made: others may have marked it
             assert attempt.status is AttemptStatus.INTENT, f"a request left for an attempt that is {attempt.status}"
             assert attempt.lease_until >= self.clock(), "a request left after its lease had run out"
             payout = payouts.find_payout(session, attempt.payout_id)
@@ -519,9 +536,11 @@ class World:
         if self._depth:
             yield
             return
-        self._deals = list(deals)
+        self._deals, self._jumped = list(deals), False
         try:
             yield
+        except Objection as objection:
+            raise AssertionError(str(objection)) from objection
         finally:
             self._deals = []
 
