@@ -29,10 +29,16 @@ Port = Annotated[int | None, typer.Option("--port", metavar="PORT", help="The po
 
 
 @contextlib.contextmanager
-def listening(call: Call, host: str | None = None, port: int | None = None) -> Iterator[Inbox]:
-    """The listener in this process, beside other work; drains when the block ends."""
+def listening(
+    call: Call, host: str | None = None, port: int | None = None, *, otherwise: str = "choose another with --port"
+) -> Iterator[Inbox]:
+    """The listener in this process, beside other work; drains when the block ends.
+
+    `otherwise` says what to do where a listener has the port already.
+    """
     from kasoko_cli.daraja.listener import listener_app
     from kasoko_cli.daraja.serve import Server
+    from kasoko_cli.errors import ConfigurationError
     from kasoko_cli.operations.inbox import Inbox
 
     house = call.house
@@ -40,7 +46,11 @@ def listening(call: Call, host: str | None = None, port: int | None = None) -> I
     inbox = Inbox(house.db, house.clock, house.trust)
     try:
         app = listener_app(inbox.take, house.links, clock=house.clock)
-        server = Server(app, host=host or settings.host, port=settings.port if port is None else port)
+        try:
+            server = Server(app, host=host or settings.host, port=settings.port if port is None else port)
+        except ConfigurationError as error:
+            hint = f"Another process has this port. If it is kasoko listen, {otherwise}; else stop it."
+            raise ConfigurationError(error.message, hint=hint) from error
         with server:
             render.talk(call, f"Listening on {server.url} for what M-Pesa posts to {house.config.daraja.callback_url}")
             yield inbox
@@ -125,7 +135,7 @@ def reconcile(
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(stopping())
         if not no_listen:
-            stack.enter_context(listening(call, host, port))
+            stack.enter_context(listening(call, host, port, otherwise="add --no-listen, for it takes the answers"))
         report = operation.ask_around(
             house.db,
             house.daraja,
@@ -149,14 +159,18 @@ def _tell(call: Call, report: Reconciled, still: list[StillOpen]) -> None:
     from kasoko_cli.cli.words import local
 
     unknown = [one for one in still if one.status == "UNKNOWN"]
+    not_asked = [one for one in report.asked if not one.taken]
+    code = 7 if unknown else 6 if not_asked else 0
     if call.json:
-        render.document({"reconciled": report, "open": still, "exit_code": 7 if unknown else 0})
+        render.document({"reconciled": report, "open": still, "exit_code": code})
     else:
         render.talk(
             call,
             f"{len(report.applied):,} stored results applied, {report.reaped:,} lost senders marked,"
-            f" {len(report.asked):,} asked about, {report.not_yet:,} not asked yet.",
+            f" {len(report.asked) - len(not_asked):,} asked about, {report.not_yet:,} not asked yet.",
         )
+        for one in not_asked:
+            render.talk(call, f"{one.payout_id} could not be asked about: {one.why}")
         if report.next_at is not None:
             render.talk(call, f"The next turn is at {local(report.next_at)}; at once: kasoko reconcile --now")
         columns = [
@@ -182,8 +196,15 @@ def _tell(call: Call, report: Reconciled, still: list[StillOpen]) -> None:
             render.table(call, "Still open", columns, rows)
         else:
             render.talk(call, "Nothing is open: the end of every payout that was sent is known.")
-    if unknown:
-        raise typer.Exit(7)
+        if any(one.questions for one in unknown):
+            render.hint(
+                call,
+                "What M-Pesa does not answer, its portal or statement does. Then: kasoko payout decide --help",
+            )
+        elif unknown:
+            render.hint(call, "Ask about them now: kasoko reconcile --now")
+    if code:
+        raise typer.Exit(code)
 
 
 def parse_duration(text: str) -> int:

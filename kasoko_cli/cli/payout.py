@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.disburse import Run
     from kasoko_cli.operations.retry import Retried
 
-commands = Commands("payout", "Send what is owed, and look at it.", default="send", panel=ROAD)
+commands = Commands(
+    "payout",
+    "Send what is owed, and look at it.\n\nOptions of sending: kasoko payout send --help",
+    default="send",
+    panel=ROAD,
+)
 verbs = Commands()
 
 Wait = Annotated[bool, typer.Option("--wait", help="Stay for those that are due later.")]
@@ -124,7 +129,7 @@ def send_payouts(
         if listen:
             from kasoko_cli.cli.listen import listening
 
-            stack.enter_context(listening(call))
+            stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the results"))
         stopper = stack.enter_context(_two_stage_stop(call))
         with render.progress(call, "Sending", total) as bar:
             run = disburse.send_due(
@@ -208,7 +213,7 @@ def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event)
 
 def _tell_run(call: Call, run: Run, retried: Retried | None) -> None:
     """Say what the run did, name each payout that needs a look, and exit with the code."""
-    from kasoko_cli.cli.words import amount_of, local
+    from kasoko_cli.cli.words import local
     from kasoko_cli.operations import disburse
 
     ends = disburse.ends_of(call.house.db, run)
@@ -222,41 +227,54 @@ def _tell_run(call: Call, run: Run, retried: Retried | None) -> None:
             render.table(call, "This run", columns, rows)
         else:
             render.talk(call, "Nothing is due.")
-        for one in ends:
-            if one.status in ("FAILED", "PENDING", "UNKNOWN"):
-                again = f"; again at {local(one.not_before)}" if one.not_before is not None else ""
-                render.talk(
-                    call, f"{one.payout_id} {amount_of(one.wire_cents)} {one.status}: {one.why or one.code}{again}"
-                )
-        _tell_stop(call, run, code)
+        troubled = [one for one in ends if one.status in ("FAILED", "PENDING", "UNKNOWN", "HELD")]
+        if troubled:
+            columns = [Column("payout"), Column("KES", right=True), Column("status"), Column("why"), Column("again")]
+            again = [None if one.not_before is None else local(one.not_before) for one in troubled]
+            rows_of_trouble = [
+                (one.payout_id, render.kes(one.wire_cents), one.status, one.why or one.code, at)
+                for one, at in zip(troubled, again, strict=True)
+            ]
+            render.table(call, "To look at", columns, rows_of_trouble)
+        _tell_stop(call, run, {one.status for one in ends})
     if code:
         raise typer.Exit(code)
 
 
-def _tell_stop(call: Call, run: Run, code: int) -> None:
-    from kasoko_cli.cli.words import local
+def _tell_stop(call: Call, run: Run, states: set[str]) -> None:
+    """Why the run ended, what is left, and the next thing to type."""
+    from kasoko_cli.cli.words import count_of, local
     from kasoko_cli.operations.disburse import Stop
 
     if run.stopped is not Stop.DONE:
         render.talk(call, f"Stopped: {_STOPPED[str(run.stopped)]}{'. ' + run.why if run.why else '.'}")
     if run.postponed:
         render.talk(call, f"{run.postponed:,} wait for tomorrow: their receivers have had the day's limit.")
-    if run.held:
-        render.talk(call, f"{run.held:,} are held: what is known of them contradicts itself: kasoko incident list")
     if run.left:
         when = "" if run.next_at is None else f", the next at {local(run.next_at)}"
-        render.talk(call, f"{run.left:,} are left{when}: kasoko payout")
-    if code == 7:
-        render.talk(call, "Unknown is not failed. Ask M-Pesa how they ended: kasoko reconcile")
+        render.talk(call, f"{count_of(run.left, 'payout')} left{when}: kasoko payout")
+    if "SENT" in states:
+        render.talk(call, "M-Pesa posts their results to kasoko listen. If one does not come: kasoko reconcile")
+    if run.reaped:
+        lost = count_of(run.reaped, "payout")
+        render.hint(call, f"The sender of {lost} stopped in the middle: they are unknown. Ask: kasoko reconcile --now")
+    if states & {"UNKNOWN", "SENDING"}:
+        render.hint(call, "Unknown is not failed. Ask M-Pesa how they ended: kasoko reconcile --now")
+    if "FAILED" in states:
+        render.hint(call, "What failed, and what each needs: kasoko retry-failed")
+    if "HELD" in states or run.held:
+        render.hint(call, "What is held contradicts itself: kasoko incident list")
+    if run.stopped is Stop.ACCOUNT:
+        render.hint(call, "Mend the account, then: kasoko resume, and kasoko retry-failed, and kasoko payout")
 
 
 _STOPPED = {
     "limit": "as many as --limit says",
     "time": "as long as --max-seconds says",
     "interrupted": "interrupted; everything is recorded",
-    "account": "M-Pesa refuses the account; then: kasoko resume",
+    "account": "nothing more was sent",
     "unreachable": "M-Pesa cannot be reached; no money moved for these",
-    "paused": "somebody paused sending",
+    "paused": "sending was paused",
 }
 
 
@@ -441,12 +459,15 @@ def retry_and_send(
 ) -> None:
     """Make failures due again and send exactly those."""
     from kasoko_cli.errors import Refused
+    from kasoko_cli.operations import disburse
     from kasoko_cli.operations.retry import retry as operation
 
     house = call.house
     house.config.require_daraja()
     if not render.confirm(call, "Send failed payouts again, where their failure is definite?"):
+        render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)
+    disburse.check_ready(house.db, house.daraja)
     report = operation(
         house.db,
         house.clock,

@@ -64,7 +64,8 @@ def table(
 
         drawn = Table(title=Text(clean(title)), title_justify="left", header_style="bold", box=None, pad_edge=False)
         for column in columns:
-            drawn.add_column(Text(column.name), justify="right" if column.right else "left")
+            # Folded rather than cut: an amount or an address that is not whole is worse than an ugly one.
+            drawn.add_column(Text(column.name), justify="right" if column.right else "left", overflow="fold")
         for row in rows:
             drawn.add_row(*(_coloured(cell(value)) for value in row))
         _console(sys.stdout).print(drawn)
@@ -194,6 +195,12 @@ def warn(call: Call, text: str) -> None:
     """Tell the operator of a danger that does not stop the run; silent with --quiet."""
     if not call.quiet:
         _say("Warning", "yellow", text)
+
+
+def hint(call: Call, text: str) -> None:
+    """Name the one thing to type next after a run that did not end well; --quiet leaves it, as cron mails need it."""
+    if not call.json:
+        _say("Hint", "bold", text)
 
 
 def error(message: str, hint: str, *, kind: str, exit_code: int, json: bool) -> None:

@@ -98,6 +98,8 @@ def settle(
     did = "is settled" if settled.is_new else "was settled before; nothing was changed"
     if not pay:
         _show_settled(call, settled, did, document=settled)
+        if not settled.is_new:
+            render.talk(call, f"{settled.slug} {did}.")
         if settled.to_phones and settled.is_new:
             render.talk(call, f"Send the payouts: kasoko payout {settled.slug}")
         return
@@ -167,14 +169,14 @@ def status(
 def _show_overview(call: Call, found: Overview) -> None:
     from kasoko_cli.cli.words import local
 
-    columns = [Column("market"), Column("status"), Column("closes")]
+    columns = [Column("market"), Column("status")]
     for group in ("pending", "completed", "failed"):
         columns += [Column(group, right=True), Column("KES", right=True)]
-    rows = []
-    for market in found.markets:
-        state = f"{market.status}, settled" if market.settled else market.status
-        rows.append((market.slug, state, local(market.closes_at), *_cells(market.payouts)))
-    rows.append(("all", "", "", *_cells(found.payouts)))
+    rows: list[tuple[object, ...]] = [
+        (market.slug, "settled" if market.settled else market.status, *_cells(market.payouts))
+        for market in found.markets
+    ]
+    rows.append(("all", "", *_cells(found.payouts)))
     render.table(call, "Markets", columns, rows, document=found)
     if call.json:
         return

@@ -67,11 +67,12 @@ def show_story(call: Call, found: Story) -> None:
     rows = [(local_to_the_second(moment.at), moment.what) for moment in found.moments]
     render.table(call, "What happened", [Column("when"), Column("what")], rows, document=found)
     render.table(call, "In the books", [Column("entry")], [(entry,) for entry in found.entries], document=found)
-    show_concerns(call, found.incidents)
+    show_concerns(call, found.incidents, inside=True)
 
 
-def show_concerns(call: Call, concerns: list[Concern]) -> None:
+def show_concerns(call: Call, concerns: list[Concern], *, inside: bool = False) -> None:
     """A warning for each incident that nobody has closed."""
     for one in concerns:
-        see = f" Look: kasoko payout show {one.payout_id}" if one.payout_id else ""
-        render.warn(call, f"Incident {one.id}: {one.what}{see}")
+        see = f" Look: kasoko payout show {one.payout_id}." if one.payout_id and not inside else ""
+        done = f" When it is dealt with: kasoko incident close {one.id} --reason WHY"
+        render.warn(call, f"Incident {one.id}: {one.what}{see}{done}")

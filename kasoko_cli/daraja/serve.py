@@ -56,7 +56,7 @@ class Server:
             self._socket.close()
             raise ConfigurationError(
                 f"Cannot listen on {host}:{port}: {error.strerror or error}.",
-                hint="Another process has this port. If it is kasoko listen, leave out --listen; else change the port.",
+                hint="Another process has this port: stop it, or choose another port.",
             ) from error
         self.host = host
         self.port: int = self._socket.getsockname()[1]

@@ -37,6 +37,7 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.advice import account_refused
 from kasoko_cli.operations.calls import exchange_rows
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store import attempts, markets, payouts, users
@@ -191,8 +192,22 @@ def send_due(
         sender.work(market_id, only, limit, max_seconds, stay, should_stop)
     with db.reading() as session:
         due = Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=only))
-    run.left, run.next_at = due.payouts + due.later, due.next_at
+    run.left, run.next_at = due.payouts + due.later, None if due.payouts else due.next_at
     return run
+
+
+def check_ready(db: Database, daraja: DarajaClient) -> None:
+    """See that something can be sent at all, before anything is changed for it.
+
+    Raises:
+        Refused: sending is paused.
+        AccountRefused: M-Pesa refused the account before, and nobody has resumed since.
+        ConfigurationError: M-Pesa refuses the consumer key or secret.
+        NotSent: M-Pesa cannot be reached.
+    """
+    with db.reading() as session:
+        _check_switches(session)
+    daraja.check_account()
 
 
 def _market_id(session: Session, market: str | None, only: Sequence[str]) -> str | None:
@@ -212,7 +227,7 @@ def _check_switches(session: Session) -> None:
         )
     raise AccountRefused(
         f"Sending stopped at {iso(switch.at)}: {switch.reason} Nothing was sent.",
-        hint="Mend that first, then: kasoko resume, and kasoko payout",
+        hint="Mend that first, then: kasoko resume, and kasoko retry-failed, and kasoko payout",
     )
 
 
@@ -395,7 +410,16 @@ class _Sender:
                 )
             )
             session.flush()
-        moved = payouts.move(session, payout.id, PayoutStatus.SENDING, at=now, not_before=None, note=None)
+        moved = payouts.move(
+            session,
+            payout.id,
+            PayoutStatus.SENDING,
+            at=now,
+            not_before=None,
+            note=None,
+            failure_code=None,
+            failure_reason=None,
+        )
         assert moved, "a payout that we hold as PENDING may be sent"
         one = Claimed(payout.id, attempt_id, sends, payout.user_id, phone, payout.wire_cents, until)
         return one, journal.reserved(attempt_id, sends, payout.wire_cents)
@@ -501,8 +525,8 @@ class _Sender:
             return None, answer.code or fate.NOT_SENT
         if answer.verdict is Verdict.ACCOUNT:
             # The payout is not to blame: it stays due, and its schedule is not used up.
-            self.run.stopped, self.run.why = Stop.ACCOUNT, f"{answer.meaning}. {answer.advice}"
-            why = f"M-Pesa refuses the account: {answer.meaning} ({answer.code}). {answer.advice}."
+            why = account_refused(answer.code, answer.meaning, answer.advice)
+            self.run.stopped, self.run.why = Stop.ACCOUNT, why
             set_switch(session, "breaker", is_on=True, reason=why, actor=self.act.actor, at=now)
             return now, answer.code
         if answer.http_status is None:
@@ -630,7 +654,7 @@ def still_running(db: Database, run: Run) -> int:
 def exit_code_of(run: Run, ends: Sequence[End]) -> int:
     """0 all taken, 6 some not sent or failed, 7 some unknown, 10 stopped early, 130 interrupted: the gravest first."""
     states = {end.status for end in ends}
-    if states & {PayoutStatus.UNKNOWN, PayoutStatus.SENDING} or run.held:
+    if states & {PayoutStatus.UNKNOWN, PayoutStatus.SENDING} or run.held or run.reaped:
         return 7
     if run.stopped is Stop.INTERRUPTED:
         return 130

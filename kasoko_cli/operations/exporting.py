@@ -59,7 +59,7 @@ class Exported:
 PAYOUT_COLUMNS = Columns(
     (
         *("payout_id", "market_id", "slug", "settlement_no", "user_id", "name", "phone", "kind", "leg"),
-        *("amount_cents", "wire_cents", "status", "tries", "originator_conversation_id", "conversation_id"),
+        *("amount_cents", "wire_cents", "status", "attempts", "originator_conversation_id", "conversation_id"),
         *("receipt", "failure_code", "failure_reason", "note", "not_before", "created_at", "updated_at"),
     ),
     text=("name", "conversation_id", "receipt", "failure_code", "failure_reason", "note"),
@@ -189,7 +189,9 @@ def _bets(session: Session, market_id: str | None) -> tuple[Sequence[str], Itera
 
 
 def _payouts(session: Session, market_id: str | None, *, show_phone: bool) -> Iterator[Sequence[Cell]]:
-    for payout, (slug, name, phone, attempt_id, conversation_id, receipt) in bulk.stream_payouts(session, market_id):
+    for payout, (slug, name, phone, number, attempt_id, conversation_id, receipt) in bulk.stream_payouts(
+        session, market_id
+    ):
         yield (
             payout.id,
             payout.market_id,
@@ -203,7 +205,7 @@ def _payouts(session: Session, market_id: str | None, *, show_phone: bool) -> It
             payout.amount_cents,
             payout.wire_cents,
             str(payout.status),
-            payout.tries,
+            number,
             attempt_id,
             conversation_id,
             receipt,

@@ -24,6 +24,8 @@ from kasoko_cli.store.tables import Attempt, Payout
 
 #: What a payout that M-Pesa did not take carries as its failure code once the schedule is used up.
 NOT_SENT = "NOT_SENT"
+#: What a status answer that says Declined, Cancelled or Expired leaves as the failure code.
+STATUS_SAYS_NO = "STATUS"
 #: What a payout carries as its failure code when people said that it was not paid.
 DECIDED = "DECIDED"
 

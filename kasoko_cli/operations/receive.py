@@ -28,6 +28,7 @@ from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.errors import NotFound
 from kasoko_cli.ledger import book
 from kasoko_cli.operations import fate
+from kasoko_cli.operations.advice import account_refused
 from kasoko_cli.operations.belief import BELIEVED, Weight, weigh_result, weigh_status
 from kasoko_cli.operations.fate import Ruling
 from kasoko_cli.store import attempts, callbacks, queries
@@ -175,7 +176,7 @@ def _judge_result(
         code = result.result_code or rule.code
         ruling = fate.not_paid(session, attempt, code=code, reason=text or rule.meaning, evidence=evidence, at=at)
         if rule.account_level and ruling.moved:
-            why = f"M-Pesa refuses the account: code {code}, {rule.meaning}. {rule.advice}"
+            why = account_refused(code, rule.meaning, rule.advice)
             set_switch(session, "breaker", is_on=True, reason=why, actor=LISTENER, at=at)
         return Verdict("failed", ruling, payout.id)
     why = f"code {result.result_code or 'missing'}: {rule.meaning}"
@@ -269,7 +270,9 @@ def _judge_status(
         return Verdict("hint", Ruling(False, (), weighed.why), payout.id)
     evidence = f"status:{query.id}"
     if answer.fate is StatusFate.NOT_PAID:
-        ruling = fate.not_paid(session, attempt, code="STATUS", reason=answer.meaning, evidence=evidence, at=at)
+        ruling = fate.not_paid(
+            session, attempt, code=fate.STATUS_SAYS_NO, reason=answer.meaning, evidence=evidence, at=at
+        )
         return Verdict("failed", ruling, payout.id)
     if not answer.receipt:
         return Verdict("hint", Ruling(False, (), "it says completed, and names no receipt"), payout.id)

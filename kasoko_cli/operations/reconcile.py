@@ -133,6 +133,10 @@ def ask_around(
     return report
 
 
+#: The state of a payout whose live attempt is in this state: what every other answer shows.
+_PAYOUT_WORDS = {AttemptStatus.INTENT: "SENDING", AttemptStatus.ACCEPTED: "SENT"}
+
+
 def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
     """Every payout that was instructed and whose end is not known, longest first."""
     with db.reading() as session:
@@ -143,7 +147,7 @@ def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
             found.append(
                 StillOpen(
                     attempt.payout_id,
-                    str(attempt.status),
+                    _PAYOUT_WORDS.get(attempt.status, str(attempt.status)),
                     attempt.id,
                     attempt.wire_cents,
                     attempt.sent_at,
@@ -214,7 +218,7 @@ def _ask(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id:
         if taken and answer.conversation_id:
             queries.keep_conversation(session, query_id, answer.conversation_id)
         elif not taken:
-            queries.note_answer(session, query_id, answer="NOT_ASKED", detail=answer.meaning, at=clock())
+            queries.note_answer(session, query_id, answer=queries.NOT_ASKED, detail=answer.meaning, at=clock())
         session.add_all(exchange_rows(query_id, answer))
     return Asked(attempt.payout_id, attempt.id, query_id, taken, answer.meaning)
 

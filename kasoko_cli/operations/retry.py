@@ -18,14 +18,11 @@ from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.fate import DECIDED, NOT_SENT
+from kasoko_cli.operations.fate import DECIDED, NOT_SENT, STATUS_SAYS_NO
 from kasoko_cli.store import attempts, markets, payouts, queries, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event, open_incidents
 from kasoko_cli.store.tables import Attempt, Payout
-
-#: What a status answer that says Declined, Cancelled or Expired leaves as the failure code.
-STATUS_SAYS_NO = "STATUS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,8 +180,8 @@ def stream_bets(session: Session, market_id: str | None = None) -> Iterator[Sequ
 
 
 def stream_payouts(session: Session, market_id: str | None = None) -> Iterator[tuple[Payout, Sequence[Any]]]:
-    """Every payout in the order they were owed, with slug, name, phone, and its latest attempt's id,
-    conversation id and receipt."""
+    """Every payout in the order they were owed, with slug, name, phone, and its latest attempt's
+    number (0 for none), id, conversation id and receipt."""
     other = aliased(Attempt)
     latest = sa.select(func.max(col(other.number))).where(col(other.payout_id) == col(Payout.id)).scalar_subquery()
     query = (
@@ -190,6 +190,7 @@ def stream_payouts(session: Session, market_id: str | None = None) -> Iterator[t
             col(Market.slug),
             col(User.name),
             col(User.phone),
+            func.coalesce(col(Attempt.number), 0),
             col(Attempt.id),
             col(Attempt.conversation_id),
             col(Attempt.receipt),

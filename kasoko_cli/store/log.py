@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from kasoko_cli.store.tables import Event, Incident, Payout, Switch
+from kasoko_cli.store.tables import Event, Exchange, Incident, Payout, Switch
 
 
 def note_event(
@@ -114,3 +114,16 @@ def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: 
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     values = {"is_on": is_on, "reason": reason, "actor": actor, "at": at}
     session.exec(insert(Switch).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))
+
+
+def acts_about(session: Session, payout_id: str) -> Sequence[Event]:
+    """What people did to a payout or to an incident about it, earliest first."""
+    incidents = session.exec(select(col(Incident.id)).where(col(Incident.payout_id) == payout_id)).all()
+    subjects = [payout_id, *(f"incident:{number}" for number in incidents)]
+    return session.exec(select(Event).where(col(Event.subject).in_(subjects)).order_by(col(Event.id))).all()
+
+
+def calls_about(session: Session, attempt_id: str) -> Sequence[Exchange]:
+    """The requests to pay that were made for an attempt, earliest first."""
+    query = select(Exchange).where(col(Exchange.subject) == attempt_id, col(Exchange.kind) == "b2c")
+    return session.exec(query.order_by(col(Exchange.id))).all()

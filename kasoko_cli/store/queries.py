@@ -10,6 +10,9 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.store.tables import Attempt, Query
 
+#: What stands as the answer to a question that M-Pesa did not take.
+NOT_ASKED = "NOT_ASKED"
+
 
 def find_query(session: Session, query_id: str) -> Query | None:
     """The question with this id, if we asked it."""
@@ -34,9 +37,13 @@ def last_of(session: Session, attempt_id: str) -> Query | None:
 
 
 def asked_about(session: Session, attempt_id: str) -> tuple[int, Query | None]:
-    """How often an attempt was asked about, and the latest question."""
-    count = session.exec(select(func.count()).select_from(Query).where(col(Query.attempt_id) == attempt_id)).one()
-    return count, last_of(session, attempt_id) if count else None
+    """How often M-Pesa took a question about an attempt, and the latest question, taken or not."""
+    asked = (
+        select(func.count())
+        .select_from(Query)
+        .where(col(Query.attempt_id) == attempt_id, func.coalesce(col(Query.answer), "") != NOT_ASKED)
+    )
+    return session.exec(asked).one(), last_of(session, attempt_id)
 
 
 def keep_conversation(session: Session, query_id: str, conversation_id: str) -> None:
@@ -65,3 +72,9 @@ def count_unanswered(session: Session, query_ids: Sequence[str]) -> int:
         select(func.count()).select_from(Query).where(col(Query.id).in_(query_ids), col(Query.answered_at).is_(None))
     )
     return session.exec(open_questions).one()
+
+
+def list_about(session: Session, attempt_id: str) -> Sequence[Query]:
+    """Every question about this attempt, earliest first."""
+    query = select(Query).where(col(Query.attempt_id) == attempt_id).order_by(col(Query.asked_at), col(Query.id))
+    return session.exec(query).all()

@@ -299,10 +299,7 @@ def test_a_port_that_is_taken_is_an_error_of_the_command() -> None:
         with pytest.raises(ConfigurationError) as refused:
             Server(listener_app(Store().take, LINKS), port=port)
     assert str(refused.value) == f"Cannot listen on 127.0.0.1:{port}: Address already in use."
-    assert (
-        refused.value.hint
-        == "Another process has this port. If it is kasoko listen, leave out --listen; else change the port."
-    )
+    assert refused.value.hint == "Another process has this port: stop it, or choose another port."
 
 
 def test_no_request_is_logged_with_its_mark(http: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,54 @@
+"""What a state or a code means for an operator, and what to do next."""
+
+from __future__ import annotations
+
+from kasoko_cli.clock import iso
+from kasoko_cli.daraja.codes import lookup
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.operations.fate import DECIDED, NOT_SENT, STATUS_SAYS_NO
+from kasoko_cli.store.tables import Attempt, Payout
+
+
+def account_refused(code: str, meaning: str, advice: str) -> str:
+    """Why everything stops: M-Pesa refuses the account, and what mends it. What to type then is said elsewhere."""
+    mend = advice.split(", then:")[0].rstrip(".")
+    return f"M-Pesa refuses the account: {meaning}{f' (code {code})' if code else ''}. {mend}."
+
+
+def explain(payout: Payout, last: Attempt | None) -> tuple[str | None, str | None]:
+    """What a payout's state means, and what to do next; None where nothing is to be done."""
+    again = f"kasoko payout retry {payout.id}"
+    if payout.status is PayoutStatus.UNKNOWN:
+        asked = "Ask M-Pesa: kasoko reconcile --now. What it never knows its portal does, then: kasoko payout decide"
+        return (last.result_text if last is not None else None), asked
+    if payout.status is PayoutStatus.SENT:
+        return (
+            "M-Pesa took it; its result comes to kasoko listen",
+            "If it does not come: kasoko reconcile",
+        )
+    if payout.status is PayoutStatus.SENDING and last is not None and last.status is AttemptStatus.INTENT:
+        until = iso(last.lease_until)
+        return (
+            "its sender has not said how it went",
+            f"If that has died, it counts as unknown after {until}: kasoko reconcile",
+        )
+    code = payout.failure_code
+    if code is None or payout.status not in (PayoutStatus.FAILED, PayoutStatus.PENDING, PayoutStatus.HELD):
+        return None, None
+    if code == NOT_SENT:
+        due = payout.status is PayoutStatus.PENDING
+        return (
+            "M-Pesa certainly did not take it",
+            "It goes again by itself: kasoko payout" if due else f"Send it again: {again}",
+        )
+    if code == STATUS_SAYS_NO:
+        return "M-Pesa, asked, says that it was not paid", f"Send it again: {again}"
+    if code == DECIDED:
+        return "a person said that it was not paid", f"Send it again: {again}"
+    if "." in code:
+        return (
+            "M-Pesa refused the request itself, at once",
+            f"Correct the number: kasoko user set-phone {payout.user_id} PHONE, then: {again}",
+        )
+    rule = lookup(code, payout.failure_reason or "")
+    return rule.meaning, rule.advice
