@@ -369,7 +369,7 @@ def test_a_refusal_of_the_account_trips_the_breaker_and_leaves_the_rest_untouche
     road.interpose = lambda request: None
     with pytest.raises(AccountRefused, match="refused twice") as stopped:
         road.send()
-    assert stopped.value.hint == "Mend that first, then: kasoko resume, and kasoko payout"
+    assert stopped.value.hint == "Mend that first, then: kasoko resume, and kasoko retry-failed, and kasoko payout"
     assert controls.resume(road.db, road.clock, road.act) == ["breaker"]
     assert tuples(road.send(), road) == (["SENT"] * 3, 0)
     road.deliver()
@@ -386,7 +386,10 @@ def test_a_result_that_blames_the_account_stops_the_run_it_belongs_to(road: Road
     run = road.send(tell=tell)
     assert [str(sent.became) for sent in run.sent] == ["SENT"]
     assert (run.stopped, run.left) == (Stop.ACCOUNT, 5)
-    assert run.why.startswith("M-Pesa refuses the account: code 1, the utility account has too little money")
+    assert run.why == (
+        "M-Pesa refuses the account: the utility account has too little money (code 1)."
+        " Move money into the utility account."
+    )
     assert exit_code_of(run, ends_of(road.db, run)) == 6
     assert road.states("ann") == ("FAILED", ["FAILED"])
     road.assert_agreed()
