@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import traceback
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -24,6 +25,9 @@ def prepare(server: str | None, folder: str) -> None:
 
 
 def run(seed: int, database: Kind, by_exec: bool) -> Told:
-    """One schedule."""
+    """One schedule. If the proof itself breaks, that is told like anything else that went wrong."""
     assert _mine is not None
-    return schedule.run(seed, database, *_mine, by_exec=by_exec)
+    try:
+        return schedule.run(seed, database, *_mine, by_exec=by_exec)
+    except Exception:
+        return Told(seed, database, by_exec, tracebacks=1, wrong=[f"the proof broke: {traceback.format_exc()}"])

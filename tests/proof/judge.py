@@ -9,7 +9,7 @@ from sqlmodel import select
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.operations.audit import audit
-from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.tables import Attempt, Deployment, Payout
 from tests.proof.bench import Bench, Payment
 
@@ -32,8 +32,11 @@ class Judgement:
         return not (self.doubles or self.cents or self.wrong)
 
 
-def judge(bench: Bench, *, final: bool = True) -> Judgement:
-    """Compare the two. With `final`, each winner must have been paid, exactly once."""
+def judge(bench: Bench, *, final: bool = True, put_back: bool = False) -> Judgement:
+    """Compare the two. With `final`, each winner must have been paid, exactly once.
+
+    Each result that was answered must stand in the database, unless that was `put_back` to an older copy.
+    """
     found = Judgement(wrong=list(bench.troubles))
     moved: defaultdict[str, list[Payment]] = defaultdict(list)
     for payment in bench.payments():
@@ -42,8 +45,12 @@ def judge(bench: Bench, *, final: bool = True) -> Judgement:
         with db.reading() as session:
             deployment = session.exec(select(Deployment)).one().deployment_id
             owed = {payout.id: payout for payout in payouts.list_payouts(session)}
+            stored, answered = len(callbacks.list_all(session)), bench.simulator.ledger()["results_posted"]
             tries = {payout_id: list(attempts.list_attempts(session, payout_id)) for payout_id in owed}
         found.payouts = len(owed)
+        assert isinstance(answered, int)
+        if stored < answered and not put_back:
+            found.wrong.append(f"{answered} results were answered, and {stored} are stored")
         for payout in owed.values():
             theirs = moved.pop(payout.id.replace(".", " "), [])
             _judge_one(found, deployment, payout, tries[payout.id], theirs, final=final)
@@ -97,6 +104,20 @@ def _judge_one(
         found.wrong.append(f"{payout.id} is proven by {[one.receipt for one in succeeded]}, and paid by {payments}")
     if final and payout.status is not PayoutStatus.COMPLETED:
         found.wrong.append(f"{payout.id} is still {payout.status}")
+
+
+def believed_wrongly(bench: Bench) -> list[str]:
+    """Payouts that count as not paid, or as paid, in the middle of everything, and it is not so."""
+    paid = {payment.reference: payment.receipt for payment in bench.payments()}
+    wrong = []
+    with bench.opened() as db, db.reading() as session:
+        for payout in payouts.list_payouts(session):
+            receipt = paid.get(payout.id.replace(".", " "))
+            if payout.status in (PayoutStatus.PENDING, PayoutStatus.FAILED) and receipt is not None:
+                wrong.append(f"{payout.id} is {payout.status}, and was paid")
+            if payout.status is PayoutStatus.COMPLETED and receipt is None:
+                wrong.append(f"{payout.id} is {payout.status}, and was not paid")
+    return wrong
 
 
 def states(bench: Bench) -> Counter[str]:

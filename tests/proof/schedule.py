@@ -23,7 +23,7 @@ from kasoko_cli.store import attempts
 from tests.proof.bench import Bench, Call, quick, with_listener
 from tests.proof.databases import Kind, Templates
 from tests.proof.finish import finish, other_phone
-from tests.proof.judge import judge, states
+from tests.proof.judge import believed_wrongly, judge, states
 from tests.proof.processes import Exec, Hands
 
 #: A schedule goes on until so many processes were killed, or it has taken so many steps.
@@ -94,7 +94,7 @@ def run(seed: int, database: Kind, templates: Templates, forker: Hands, *, by_ex
             end = finish(play.bench, forker)
             told.steps += end.told
             told.by_person, told.rounds = end.by_person, end.rounds
-            found = judge(play.bench)
+            found = judge(play.bench, put_back=told.restores > 0)
             told.payouts = found.payouts
             told.kills, told.tracebacks = play.bench.kills, play.bench.tracebacks
             told.doubles, told.cents, told.wrong = found.doubles, found.cents, found.wrong
@@ -208,13 +208,16 @@ class _Play:
     def steps(self) -> None:
         """One batch of processes after another, and people in between."""
         for step in range(MOST_STEPS):
-            if self.bench.kills >= WANTED_KILLS:
+            if self.bench.kills >= WANTED_KILLS or self.bench.troubles:
                 return
             self._between(step)
             calls = self._batch(self._work())
             ended = self.bench.run(self.hands, *calls)
             self.told.processes += len(ended)
             self.told.intents += self._intents()
+            if not (self.is_cautious or self.told.restores):
+                # M-Pesa has told no lie here, and nothing was forgotten: what is believed is so at any moment.
+                self.bench.troubles += believed_wrongly(self.bench)
             ends = "; ".join(
                 f"{call} -> {one.code} in {one.seconds:.2f} s" for call, one in zip(calls, ended, strict=True)
             )
