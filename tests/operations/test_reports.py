@@ -257,10 +257,12 @@ def test_a_story_tells_each_attempt_entry_and_callback_in_the_order_of_time(road
     assert [moment.what.partition(":")[0].partition(" (")[0] for moment in story.moments] == [
         "owed",
         f"sent as {first.id} to 2547****2040",
+        "M-Pesa",
         "callback 1",
         "FAILED",
         "payout.retry by tester",
         f"sent as {second.id} to 2547****0111",
+        "M-Pesa",
         "callback 2",
         "SUCCEEDED",
     ]
