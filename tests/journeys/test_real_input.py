@@ -208,7 +208,7 @@ def test_what_is_above_the_days_limit_waits_for_the_next_day_in_nairobi(street: 
     assert any(
         done.err.endswith(
             "1 wait for tomorrow: their receivers have had the day's limit.\n"
-            f"1 are left, the next at {midnight}: kasoko payout\n"
+            f"1 payout left, the next at {midnight}: kasoko payout\n"
         )
         for midnight in midnights
     ), done.err

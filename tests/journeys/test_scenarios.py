@@ -77,7 +77,7 @@ def test_an_impossible_phone_fails_and_says_why_and_once_corrected_a_retry_succe
     assert failed["ann"]["failure_reason"] == "Bad Request - Invalid PartyB"
     assert failed["cyn"]["failure_code"] == "2040"
     for item in failed.values():
-        assert f"{item['id']} KES 118.00 FAILED: {item['failure_reason']}" in sent.err
+        assert f"{item['id']}\t118.00\tFAILED\t{item['failure_reason']}\t-\n" in sent.out
         assert item["receipt"] is None
     assert street.payments() == []
     assert street.wallet("ann") == street.wallet("cyn") == (0, 0)
@@ -119,7 +119,7 @@ def test_in_an_outage_the_schedule_is_kept_then_it_fails_and_a_retry_by_hand_suc
     waited = street.run("payout", "rain", "--yes", "--wait", code=6)
     item = street.items("rain")["ann"]
     assert (item["status"], item["failure_code"], item["not_before"]) == ("FAILED", "NOT_SENT", None)
-    assert item["failure_reason"] in waited.err
+    assert f"{item['id']}\t142.00\tFAILED\t{item['failure_reason']}\t-\n" in waited.out
     [(tries,)] = street.rows(f"SELECT tries FROM payouts WHERE id = '{item['id']}'")
     [(sends,)] = street.rows(f"SELECT sends FROM attempts WHERE payout_id = '{item['id']}'")
     assert (tries, sends) == (6, 6), "the first try and five more, all under one id"
