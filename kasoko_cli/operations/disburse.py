@@ -51,6 +51,8 @@ UNREACHABLE_STOPS_AFTER = 3
 IN_DOUBT = "what is known of it contradicts itself: close its incident, then release it, or put it into the wallet"
 #: How often a waiting run looks around, in seconds.
 TICK_SECONDS = 0.2
+#: How often a run looks again for what is due and was held by another process just now.
+PASSED_OVER_TICKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,7 @@ class _Sender:
     ) -> None:
         """Go on until nothing is due, or something says stop; what is in flight is always waited for."""
         started, claimed_so_far, self.stays = time.monotonic(), 0, stay
+        passed_over = 0
         flying: dict[Future[Answer], Claimed] = {}
         with ThreadPoolExecutor(self.policy.concurrency, thread_name_prefix="kasoko-send") as pool:
             while True:
@@ -292,7 +295,11 @@ class _Sender:
                     if self.run.stopped is Stop.DONE and limit is not None and claimed_so_far >= limit:
                         self.run.stopped = Stop.LIMIT if self._waiting(market_id, only).payouts else Stop.DONE
                         return
-                    if self.run.stopped is not Stop.DONE or not (stay and self._waiting(market_id, only).later):
+                    waiting = self._waiting(market_id, only)
+                    # Another process may hold a row for a moment only: a retry that looks at it, a result.
+                    passed_over += bool(waiting.payouts)
+                    held_by_others = bool(waiting.payouts) and passed_over <= PASSED_OVER_TICKS
+                    if self.run.stopped is not Stop.DONE or not (held_by_others or (stay and waiting.later)):
                         return
                     time.sleep(TICK_SECONDS)
 
