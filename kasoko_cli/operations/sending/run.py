@@ -1,0 +1,121 @@
+"""A run of sending: its limits, what it does one by one, and what became of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, PayoutStatus
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.receive import Trust
+from kasoko_cli.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class SendPolicy:
+    """The limits of a run.
+
+    `daily_cents` is per receiver and Nairobi day. `rate_per_second` of 0 means no limit of our own.
+    `lease_seconds` bounds one attempt, from its intent to its recorded answer.
+    """
+
+    daily_cents: int = 50_000_000
+    concurrency: int = 4
+    rate_per_second: int = 5
+    schedule: Sequence[int] = RETRY_SCHEDULE_SECONDS
+    lease_seconds: int = 300
+    remarks: str = "kasoko payout"
+
+
+class Stop(StrEnum):
+    """Why a run ended."""
+
+    DONE = "done"  #: nothing that is due is left
+    LIMIT = "limit"  #: as many as `--limit` allows
+    TIME = "time"  #: as long as `--max-seconds` allows
+    INTERRUPTED = "interrupted"
+    ACCOUNT = "account"  #: M-Pesa refuses the account
+    UNREACHABLE = "unreachable"
+    PAUSED = "paused"  #: somebody turned the switch
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An attempt that stands as INTENT and is about to leave."""
+
+    payout_id: str
+    attempt_id: str
+    send: int
+    user_id: str
+    phone: str = field(repr=False)
+    wire_cents: int
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of sending one payout."""
+
+    payout_id: str
+    attempt_id: str
+    user_id: str
+    wire_cents: int
+    became: PayoutStatus
+    code: str
+    why: str
+    not_before: datetime | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run did. Amounts are wire cents."""
+
+    sent: list[Sent] = field(default_factory=list)
+    stopped: Stop = Stop.DONE
+    why: str = ""
+    postponed: int = 0
+    held: int = 0
+    left: int = 0
+    next_at: datetime | None = None
+    reaped: int = 0
+
+    def count(self, *states: PayoutStatus) -> int:
+        """How many payouts of the run ended in one of these states."""
+        return sum(sent.became in states for sent in self.sent)
+
+    def cents(self, *states: PayoutStatus) -> int:
+        """Their wire cents."""
+        return sum(sent.wire_cents for sent in self.sent if sent.became in states)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a run would find."""
+
+    payouts: int
+    wire_cents: int
+    later: int
+    next_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every part of one run is given: who sends, with what, within which limits, and where it is told."""
+
+    db: Database
+    daraja: DarajaClient
+    clock: Clock
+    act: Act
+    policy: SendPolicy
+    trust: Trust
+    #: This run's name on the attempts that it holds.
+    run_id: str
+    #: A part of every attempt's id.
+    deployment: str
+    #: Called with each payout once it is recorded.
+    tell: Callable[[Sent], None]
+    run: Run

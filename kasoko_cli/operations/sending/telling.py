@@ -1,0 +1,105 @@
+"""What a run tells: who ran what, where its payouts stand now, and the number it exits with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.sending.run import Run, Stop
+from kasoko_cli.store import payouts
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import note_event
+
+
+def note_run(db: Database, clock: Clock, act: Act, run: Run, *, market: str | None) -> None:
+    """Write down who ran what and how it went."""
+    with db.transaction() as session:
+        note_event(
+            session,
+            at=clock(),
+            actor=act.actor,
+            action="payout.send",
+            subject=market or "all",
+            reason=act.reason,
+            detail={
+                "stopped": str(run.stopped),
+                "sent": run.count(PayoutStatus.SENT),
+                "sent_cents": run.cents(PayoutStatus.SENT),
+                "not_sent": run.count(PayoutStatus.PENDING),
+                "failed": run.count(PayoutStatus.FAILED),
+                "unknown": run.count(PayoutStatus.UNKNOWN),
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a payout of the run stands now: a result may have come meanwhile."""
+
+    payout_id: str
+    status: str
+    wire_cents: int
+    code: str
+    why: str
+    not_before: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many payouts, and their wire cents."""
+
+    count: int
+    amount_cents: int
+
+
+def ends_of(db: Database, run: Run) -> list[End]:
+    """Where each payout of the run stands now, in the order of sending."""
+    last = {sent.payout_id: sent for sent in run.sent}
+    with db.reading() as session:
+        found = {payout.id: payout for payout in payouts.by_ids(session, list(last))}
+    return [
+        End(
+            payout_id,
+            str(found[payout_id].status),
+            sent.wire_cents,
+            found[payout_id].failure_code or sent.code,
+            found[payout_id].failure_reason or sent.why,
+            found[payout_id].not_before,
+        )
+        for payout_id, sent in last.items()
+    ]
+
+
+def count_ends(ends: Sequence[End]) -> dict[str, Counted]:
+    """How many ended in each state, in the order of the states."""
+    counted: dict[str, Counted] = {}
+    for status in PayoutStatus:
+        cents = [end.wire_cents for end in ends if end.status == status]
+        if cents:
+            counted[str(status)] = Counted(len(cents), sum(cents))
+    return counted
+
+
+def still_running(db: Database, run: Run) -> int:
+    """How many payouts of the run M-Pesa has taken and not yet answered."""
+    return sum(end.status in (PayoutStatus.SENT, PayoutStatus.SENDING) for end in ends_of(db, run))
+
+
+def exit_code_of(run: Run, ends: Sequence[End]) -> int:
+    """0 all taken, 6 some not sent or failed, 7 some unknown, 10 stopped early, 130 interrupted: the gravest first."""
+    states = {end.status for end in ends}
+    if states & {PayoutStatus.UNKNOWN, PayoutStatus.SENDING} or run.held or run.reaped:
+        return 7
+    if run.stopped is Stop.INTERRUPTED:
+        return 130
+    if states & {PayoutStatus.FAILED, PayoutStatus.PENDING} or run.stopped in (Stop.ACCOUNT, Stop.UNREACHABLE):
+        return 6
+    if run.postponed:
+        return 6  # their receivers have had the day's limit: not sent today, and nobody shall think so
+    if run.stopped is Stop.PAUSED:
+        return 5
+    return 10 if run.stopped in (Stop.LIMIT, Stop.TIME) and run.left else 0
