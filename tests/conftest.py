@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.store import database
 from kasoko_cli.store.database import Database
+from tests.proof.processes import Forker, forking
 
 # The same examples on every machine; a longer run asks for more with --hypothesis-profile=long.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -65,6 +65,13 @@ def new_id() -> CountedIds:
 def act() -> Act:
     """Somebody acts."""
     return Act("tester", "a test")
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """A fork server: processes of the program that need not import everything again."""
+    with forking() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +149,3 @@ def _on_server(server: str, statement: str) -> None:
             connection.execute(text(statement))
     finally:
         engine.dispose()
-
-
-#: How to start the real program from a test.
-PROGRAM = (sys.executable, "-m", "kasoko_cli")

@@ -10,14 +10,15 @@ import pytest
 
 from tests.conftest import _named, _on_server
 from tests.journeys.street import Street
+from tests.proof.processes import Forker
 
 
 @pytest.fixture
-def street(tmp_path: Path, database_url: str) -> Iterator[Street]:
+def street(tmp_path: Path, database_url: str, forker: Forker) -> Iterator[Street]:
     """An empty street: no settings yet, a database with all tables."""
     folder = tmp_path / "street"
     folder.mkdir()
-    built = Street(folder, database_url)
+    built = Street(folder, database_url, forker)
     try:
         yield built
     finally:
@@ -26,9 +27,9 @@ def street(tmp_path: Path, database_url: str) -> Iterator[Street]:
 
 
 @pytest.fixture
-def bare(tmp_path: Path) -> Iterator[Street]:
+def bare(tmp_path: Path, forker: Forker) -> Iterator[Street]:
     """A street whose database is not even there."""
-    built = Street(tmp_path, f"sqlite:///{tmp_path}/kasoko.db")
+    built = Street(tmp_path, f"sqlite:///{tmp_path}/kasoko.db", forker)
     try:
         yield built
     finally:

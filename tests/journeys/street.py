@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.store.database import parse_url
-from tests.conftest import PROGRAM
+from tests.proof.processes import PROGRAM, Hands, Order
 
 #: How long a command, a start or a stop may take before the test gives up, in seconds. It is far above
 #: what any of them takes, since the machine may be busy.
@@ -145,8 +145,8 @@ class Running:
 class Street:
     """One deployment: settings in a folder, a database, and the processes that were started on it."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, database_url: str, hands: Hands) -> None:
+        self.folder, self._hands = folder, hands
         self.database_url = database_url
         self.listener_port = free_port()
         self.callback_url = f"http://127.0.0.1:{self.listener_port}"
@@ -170,21 +170,29 @@ class Street:
         }
 
     def run(self, *words: str, code: int | None = 0, stdin: str = "", **environ: str) -> Done:
-        """Run `kasoko WORDS...` to its end; it must exit with `code`, unless that is None."""
-        done = subprocess.run(
-            [*PROGRAM, *words],
-            cwd=self.folder,
-            env=self.environ | environ,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
-        self.said += [done.stdout, done.stderr]
-        told = f"kasoko {' '.join(words)} exited with {done.returncode}:\n{done.stdout}{done.stderr}"
-        assert code is None or done.returncode == code, told
-        return Done(words, done.returncode, done.stdout, done.stderr)
+        """Run `kasoko WORDS...` to its end; it must exit with `code`, unless that is None.
+
+        A process of its own with the real wiring, forked from one that has imported everything already.
+        """
+        reads = str(self.write("stdin", stdin)) if stdin else None
+        done = self._hands.run(
+            [
+                Order(
+                    words=words,
+                    folder=str(self.folder),
+                    environ=self.environ | environ,
+                    said=str(self.folder / "stdout"),
+                    talk=str(self.folder / "stderr"),
+                    reads=reads,
+                    offset_seconds=None,
+                )
+            ]
+        )[0]
+        self.said += [done.said, done.talk]
+        told = f"kasoko {' '.join(words)} exited with {done.code}:\n{done.said}{done.talk}"
+        assert not done.hung, told
+        assert code is None or done.code == code, told
+        return Done(words, done.code, done.said, done.talk)
 
     def ask(self, *words: str, code: int = 0) -> Json:
         """Run `kasoko WORDS... --json`; its document."""

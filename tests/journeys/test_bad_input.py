@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from kasoko_cli.store.database import head_version, parse_url
 from tests.journeys.street import Street, free_port
+from tests.proof.processes import Forker
 
 BET_COLUMNS = "bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at"
 NO_AMOUNT = "Write it with digits, and at most two decimals after a point: 150 or 48.50"
@@ -18,12 +19,12 @@ USUAL_PHONES = "Write it as 0712 345 678 or +254 712 345 678."
 
 
 @pytest.fixture(scope="module")
-def town(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+def town(module_database_url: str, tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Iterator[Street]:
     """One street for all: whatever is wrong here changes nothing, so the next finds it as it was.
 
     The market `rain` is settled and owes Ann a payout, `derby` has no result, `sun` takes bets for years.
     """
-    street = Street(tmp_path_factory.mktemp("town"), module_database_url)
+    street = Street(tmp_path_factory.mktemp("town"), module_database_url, forker)
     try:
         street.furnish()
         street.start_simulator()

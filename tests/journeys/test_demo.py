@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROGRAM
+from tests.proof.processes import PROGRAM
 
 #: What the README promises of the first command, with much to spare, in seconds.
 PROMISED_SECONDS = 60

@@ -11,17 +11,9 @@ import pytest
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from tests.proof.bench import Bench, quick
 from tests.proof.databases import Kind, Templates
-from tests.proof.processes import Forker, forking
 
 #: Makes a bench on a database of one kind.
 MakeBench = Callable[..., Bench]
-
-
-@pytest.fixture(scope="session")
-def forker() -> Iterator[Forker]:
-    """A fork server."""
-    with forking() as found:
-        yield found
 
 
 @pytest.fixture(scope="session")

@@ -42,9 +42,10 @@ from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.operations.tokens import DatabaseShelf
 
 #: A child that is still there after so many seconds is killed, and counts as one that hung.
-HUNG_SECONDS = 90.0
+HUNG_SECONDS = 150.0
 #: How often to look whether a child has ended.
 LOOK_SECONDS = 0.002
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 class HurriedHouse(House):
@@ -145,16 +146,20 @@ def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoRe
     code = 1
     try:
         os.chdir(order["folder"])
-        out = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for here, there in ((nothing, 0), (out, 1), (out, 2)):
+        out = os.open(order["said"], _WRITE, 0o600)
+        talk = os.open(order["talk"], _WRITE, 0o600) if order["talk"] else out
+        for here, there in ((os.open(order["reads"] or os.devnull, os.O_RDONLY), 0), (out, 1), (talk, 2)):
             os.dup2(here, there)
+        sys.stdin = os.fdopen(0, closefd=False)
+        sys.argv[1:] = order["words"]
         os.environ.clear()
         os.environ.update(order["environ"])
         importlib.reload(points)  # it reads the environment once, when a process starts
         random.seed()
         os.read(gate, 1)
         os.close(gate)
+        if order["offset_seconds"] is None:
+            command(args=order["words"], prog_name="kasoko")
         house = HurriedHouse(load_config(None), clock=put_forward(order["offset_seconds"]))
         try:
             command(args=order["words"], obj=house, prog_name="kasoko")

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tests.conftest import PROGRAM
-
+#: How to start the real program from a test.
+PROGRAM = (sys.executable, "-m", "kasoko_cli")
 #: What a process that was killed with SIGKILL ends with.
 KILLED = -9
 ROOT = Path(__file__).parents[2]
@@ -27,8 +27,13 @@ class Order:
     words: tuple[str, ...]
     folder: str
     environ: dict[str, str] = field(repr=False)
+    #: The file that its answer goes to, and its talk, unless that has a file of its own.
     said: str
-    offset_seconds: float = 0.0
+    talk: str | None = None
+    #: A file that it reads; None for nothing.
+    reads: str | None = None
+    #: None has it as an operator has: the machine's clock, and the patience of the settings.
+    offset_seconds: float | None = 0.0
     #: Seconds after the start at which it is killed, if it still lives.
     kill_after: float | None = None
 
@@ -42,6 +47,8 @@ class Ended:
     said: str
     seconds: float
     hung: bool = False
+    #: Its talk, where that has a file of its own.
+    talk: str = ""
 
     @property
     def killed(self) -> bool:
@@ -82,7 +89,14 @@ class Forker:
         self._process.stdin.flush()
         answers = json.loads(self._line())
         return [
-            Ended(order.words, answer["code"], _read(order.said), answer["seconds"], answer["hung"])
+            Ended(
+                order.words,
+                answer["code"],
+                _read(order.said),
+                answer["seconds"],
+                answer["hung"],
+                _read(order.talk) if order.talk else "",
+            )
             for order, answer in zip(orders, answers, strict=True)
         ]
 
@@ -116,6 +130,7 @@ class Exec:
 
 class _Started:
     def __init__(self, order: Order) -> None:
+        assert order.talk is order.reads is None, "only the forker keeps them apart"
         self.order = order
         with Path(order.said).open("wb") as said:
             self.process = subprocess.Popen(
