@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +18,10 @@ from typer.testing import CliRunner
 
 from kasoko_cli import errors
 from kasoko_cli.cli import panels
-from kasoko_cli.cli.app import SHOWN, app
+from kasoko_cli.cli.app import app
+from kasoko_cli.cli.front import WORDS, front_page
+from kasoko_cli.cli.group import Commands
+from kasoko_cli.cli.pages import examples_in, exit_codes_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -102,20 +107,66 @@ def test_every_command_and_option_has_a_help_text_that_fits_80_columns(path: tup
     assert max(len(line.rstrip()) for line in shown.stdout.splitlines()) <= 80
 
 
-def test_every_word_of_the_root_stands_in_its_panel() -> None:
+@pytest.mark.parametrize(("path", "command"), ALL_COMMANDS)
+def test_every_help_text_shows_two_examples_that_can_be_called(path: tuple[str, ...], command: Any) -> None:
+    shown = examples_in(inspect.cleandoc(command.help or ""))
+    assert len(shown) >= 2, "write two paragraphs: Example: kasoko ..."
+    for line in shown:
+        called, words = find_command(shlex.split(line)[1:])
+        # A pipe into it, a redirection or another variable is the shell's.
+        words = words[: next((place for place, word in enumerate(words) if word in {"<", ">", "|"}), len(words))]
+        called.make_context("kasoko", words)
+    first, _ = find_command(shlex.split(shown[0])[1:])
+    assert first.help == command.help, f"{shown[0]} calls another command"
+
+
+@pytest.mark.parametrize(("path", "command"), ALL_COMMANDS)
+def test_every_help_text_tells_its_exit_codes(path: tuple[str, ...], command: Any) -> None:
+    told = [int(code) for code, _ in exit_codes_in(inspect.cleandoc(command.help or ""))]
+    assert told[:1] == [0], "write a paragraph: Exit status: 0 done, 4 no such market."
+    assert told == sorted(set(told))
+    assert set(told) <= {one.exit_code for one in error_classes()} | {0, 2, 10, 130}
+
+
+def find_command(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that these words call, and the words that are its own."""
+    found: Any = typer.main.get_command(app)
+    while hasattr(found, "commands"):
+        if words and words[0] in found.commands:
+            found, words = found.commands[words[0]], words[1:]
+        else:
+            assert getattr(found, "default", ""), f"there is no command {words}"
+            found = found.commands[found.default]
+    return found, words
+
+
+def test_the_front_page_says_of_every_word_what_the_command_itself_says() -> None:
     known = {value for name, value in vars(panels).items() if name.isupper()}
     root = typer.main.get_command(app)
-    for name, command in root.commands.items():  # type: ignore[attr-defined]
-        assert name in SHOWN, f"{name} has no place in the order of the help text"
-        assert command.rich_help_panel in known, f"{name} has no panel"
+    for word in WORDS:
+        command = root.commands[word.name]  # type: ignore[attr-defined]
+        assert inspect.cleandoc(command.help).split("\n")[0] == word.says, word.name
+        assert word.panel in known, word.name
 
 
-def test_the_help_of_the_root_shows_whole_lines() -> None:
-    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).stdout
-    root = typer.main.get_command(app)
-    for name, command in root.commands.items():  # type: ignore[attr-defined]
-        first = inspect.cleandoc(command.help).split("\n")[0]
-        assert first in shown, f"the help of {name} is broken over two lines: {first}"
+def test_every_noun_and_verb_of_a_module_has_its_word_on_the_front_page() -> None:
+    """A command that is written and has no word could not be called."""
+    reached = {word.place for word in WORDS}
+    named = {word.name for word in WORDS}
+    for file in sorted((ROOT / "kasoko_cli" / "cli").glob("*.py")):
+        module = importlib.import_module(f"kasoko_cli.cli.{file.stem}")
+        for noun, found in vars(module).items():
+            if isinstance(found, Commands) and found is not Commands:
+                assert f"{file.stem}:{noun}" in reached, f"{file.stem}.{noun}"
+                if found.info.name is None or not isinstance(found.info.name, str):
+                    assert set(typer.main.get_group(found).commands) <= named
+
+
+def test_the_front_page_shows_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = front_page()
+    assert [word.name for word in WORDS if word.says not in shown] == []
+    assert CliRunner().invoke(app, ["--help"]).stdout == shown
 
 
 def test_the_readmes_exit_codes_are_those_of_the_errors() -> None:

@@ -1,4 +1,4 @@
-"""The root command and its groups.
+"""The root command: loads the module of a command when it is called, and no other.
 
 This module and every command module import typer and our aliases only; what a command needs, it imports
 in its body. A test holds that `kasoko --help` loads none of the heavy packages.
@@ -6,51 +6,81 @@ in its body. A test holds that `kasoko --help` loads none of the heavy packages.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+import typer.main
 
-from kasoko_cli.cli import (
-    bet,
-    data,
-    database,
-    demo,
-    group,
-    incident,
-    ledger,
-    listen,
-    market,
-    payout,
-    road,
-    setup,
-    simulate,
-    user,
-    wallet,
-)
+from kasoko_cli.cli import group
+from kasoko_cli.cli.front import ABOUT, WORDS, front_page
 
-#: Every command, panel by panel, as `kasoko --help` lists them.
-SHOWN = (
-    *("resolve", "settle", "payout", "retry-failed", "status", "incident", "pause", "resume"),  # The road
-    *("market", "user", "bet", "wallet", "import", "export"),  # Records
-    *("listen", "reconcile", "simulator", "credential"),  # M-Pesa
-    *("audit",),  # Books
-    *("init", "demo", "config", "db"),  # House
-)
+
+class _Loaded(MutableMapping[str, Any]):
+    """The commands by name; a command's module is loaded when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._words = {word.name: word for word in WORDS}
+        self._commands: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._commands:
+            word = self._words[name]
+            module, _, noun = word.place.partition(":")
+            commands = getattr(import_module(f"kasoko_cli.cli.{module}"), noun)
+            found = typer.main.get_group(commands)
+            self._commands[name] = found if commands.info.name == name else found.commands[name]
+            self._commands[name].rich_help_panel = word.panel
+        return self._commands[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._commands[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._words or name in self._commands
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._words)
+
+    def __len__(self) -> int:
+        return len(self._words)
 
 
 class Kasoko(group.Root):
     """The root of the program."""
 
-    shown = SHOWN
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**given, "commands": _Loaded()})
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - as Typer calls it
+        """Every command, in the order of the front page; Typer's own would load them all."""
+        return list(self.commands)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - of every command of the root alike
+        """The front page; no command is loaded for it."""
+        formatter.write(front_page())
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The words that begin so; no command is loaded for it."""
+        from typer._click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(word.name, help=word.says) for word in WORDS if word.name.startswith(incomplete)]
 
 
 app = typer.Typer(
     name="kasoko",
     cls=Kasoko,
-    help="Settle pari-mutuel prediction markets and pay the winners by M-Pesa, once.",
-    epilog="Every command tells more: kasoko COMMAND --help",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    help=ABOUT,
+    # Our pages know by themselves where colour may be.
+    context_settings={"help_option_names": ["-h", "--help"], "color": True},
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -70,26 +100,3 @@ def root(
     ] = False,
 ) -> None:
     """Settle pari-mutuel prediction markets and pay the winners by M-Pesa, once."""
-
-
-for commands in (
-    road.commands,
-    payout.commands,
-    payout.verbs,
-    incident.commands,
-    market.commands,
-    user.commands,
-    bet.commands,
-    wallet.commands,
-    data.imports,
-    data.exports,
-    listen.commands,
-    simulate.commands,
-    setup.credential,
-    ledger.commands,
-    setup.commands,
-    demo.commands,
-    setup.config,
-    database.commands,
-):
-    app.add_typer(commands, rich_help_panel=commands.panel)

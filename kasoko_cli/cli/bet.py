@@ -34,6 +34,8 @@ def place(
 
     Example: kasoko bet place rain u1 Yes 100
 
+    Example: kasoko bet place rain u1 Yes 99.50 --id b-1001 --funding collected
+
     Exit status: 0 it stands, 4 no such market, user or outcome, 5 the rules
     refuse it.
     """
@@ -66,7 +68,14 @@ def place(
 
 @commands.writes()
 def cancel(call: Call, bet: BetId) -> None:
-    """Take a bet back before its market closes; the stake returns to the wallet."""
+    """Take a bet back before its market closes; the stake returns to the wallet.
+
+    Example: kasoko bet cancel b-1001
+
+    Example: kasoko bet cancel b-1001 --reason 'placed twice'
+
+    Exit status: 0 it is cancelled, 4 no such bet, 5 its market is closed.
+    """
     from kasoko_cli.operations import bets
 
     cancelled = bets.cancel_bet(call.house.db, call.house.clock, call.act, bet_id=bet)
@@ -78,7 +87,14 @@ def cancel(call: Call, bet: BetId) -> None:
 
 @commands.reads("list")
 def list_(call: Call, market: MarketId, limit: Limit = None) -> None:
-    """List the bets on MARKET, earliest first."""
+    """List the bets on MARKET, earliest first.
+
+    Example: kasoko bet list rain
+
+    Example: kasoko bet list rain --limit 20 --json
+
+    Exit status: 0 listed, 4 no such market.
+    """
     from kasoko_cli.cli.words import local
     from kasoko_cli.domain.money import format_kes
     from kasoko_cli.operations import bets

@@ -77,6 +77,8 @@ def import_markets(call: Call, file: InFile, form: FormatName = None) -> None:
     A market that is known with the same content is left alone, so the same
     file can be taken in again; the same id with other content is refused.
 
+    Example: kasoko import markets markets.jsonl --json
+
     Exit status: 0 done, 4 no such file, 5 refused: every bad line is named.
     """
     from kasoko_cli.operations import importing
@@ -170,6 +172,8 @@ def export_users(call: Call, output: OutFile = None, form: FormatName = None, sh
 
     Example: kasoko export users --show-phone --output users.csv
 
+    Example: kasoko export users --format jsonl
+
     Exit status: 0 done, 4 no such folder, 5 it cannot be written.
     """
     _export(call, "users", output, form, show_phone=show_phone)
@@ -184,6 +188,8 @@ def export_markets(call: Call, output: OutFile = None, form: FormatName = None, 
 
     Example: kasoko export markets --output markets.csv
 
+    Example: kasoko export markets --market rain
+
     Exit status: 0 done, 4 no such market or folder, 5 it cannot be written.
     """
     _export(call, "markets", output, form, market=market)
@@ -196,6 +202,8 @@ def export_bets(call: Call, output: OutFile = None, form: FormatName = None, mar
     If a stake came from a wallet there is a column more, funding.
 
     Example: kasoko export bets --market rain --output bets.jsonl
+
+    Example: kasoko export bets --market rain
 
     Exit status: 0 done, 4 no such market or folder, 5 it cannot be written.
     """
@@ -217,6 +225,8 @@ def export_payouts(
 
     Example: kasoko export payouts --market rain --output payouts.csv
 
+    Example: kasoko export payouts --format jsonl
+
     Exit status: 0 done, 4 no such market or folder, 5 it cannot be written.
     """
     _export(call, "payouts", output, form, market=market, show_phone=show_phone)
@@ -230,6 +240,8 @@ def export_entries(call: Call, output: OutFile = None, form: FormatName = None, 
     payouts and attempts.
 
     Example: kasoko export entries --output books.csv
+
+    Example: kasoko export entries --market rain
 
     Exit status: 0 done, 4 no such market or folder, 5 it cannot be written.
     """

@@ -22,6 +22,11 @@ commands = Commands("db", "The database: its tables, a copy of it, its health.",
 def upgrade(call: Call) -> None:
     """Create the tables, or bring them to this program's version.
 
+    Example: kasoko db upgrade
+
+    Example: kasoko db upgrade --database
+    postgresql://kasoko@db.example.org/kasoko
+
     Exit status: 0 done, 3 the database cannot be opened, or is newer than this
     program.
     """
@@ -44,6 +49,10 @@ def backup(
 
     PostgreSQL has its own tool for this: pg_dump.
 
+    Example: kasoko db backup kasoko-2026-11-24.db
+
+    Example: kasoko db backup /srv/copies/kasoko.db --quiet
+
     Exit status: 0 copied, 3 it cannot be written, 5 the file is there, or this is
     PostgreSQL.
     """
@@ -60,6 +69,10 @@ def backup(
 @commands.reads()
 def check(call: Call) -> None:
     """Look whether the database itself is whole: pages, keys, version.
+
+    Example: kasoko db check
+
+    Example: kasoko db check --json
 
     Exit status: 0 it is, 3 it cannot be opened, 8 something was found.
     """

@@ -23,6 +23,10 @@ def demo(call: Call) -> None:
     Needs no settings: a database that is thrown away, and the built-in simulator
     instead of M-Pesa.
 
+    Example: kasoko demo
+
+    Example: kasoko demo --json
+
     Exit status: 0 each winner was paid exactly once, 8 the books and the money do
     not agree.
     """

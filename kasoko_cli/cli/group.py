@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from kasoko_cli.cli import params, render
+from kasoko_cli.cli import pages, params, render
 from kasoko_cli.errors import KasokoError
 
 if TYPE_CHECKING:
@@ -98,8 +98,17 @@ def _plain_flags(options: list[Any]) -> list[Any]:
     return options
 
 
+def _page() -> pages.Page:
+    """An empty page for the terminal that standard output is."""
+    return pages.Page(pages.width_of(), bold=pages.has_colour(sys.stdout))
+
+
 class Command(TyperCommand):
     """One command, as the help text shows it."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help text, laid out by `pages`."""
+        formatter.write(pages.command_page(ctx, self, _page()))
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
         """Every option and argument."""
@@ -114,6 +123,10 @@ class Group(TyperGroup):
 
     #: The command that is meant when none is named; empty for the help text.
     default: ClassVar[str] = ""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help text, laid out by `pages`."""
+        formatter.write(pages.command_page(ctx, self, _page()))
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
         """Every option of the group itself."""
@@ -130,15 +143,7 @@ class Group(TyperGroup):
 
 
 class Root(Group):
-    """The whole program: shows its commands in the order of `shown`, and tells wrong usage as we tell errors."""
-
-    #: The commands as the help text lists them; the order of the panels follows.
-    shown: ClassVar[Sequence[str]] = ()
-
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        """Every command, in the order of `shown`."""
-        place = {name: number for number, name in enumerate(self.shown)}
-        return sorted(super().list_commands(ctx), key=lambda name: place.get(name, len(place)))
+    """The whole program: tells wrong usage as we tell errors."""
 
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run the command line; always ends in SystemExit with the exit code."""
@@ -167,7 +172,7 @@ class Commands(typer.Typer):
         self, name: str | None = None, about: str | None = None, *, default: str = "", panel: str | None = None
     ) -> None:
         kind = type("DefaultGroup", (Group,), {"default": default})
-        super().__init__(name=name, help=about, cls=kind, add_completion=False)
+        super().__init__(name=name, help=about, cls=kind, add_completion=False, rich_markup_mode=None)
         #: The panel of `kasoko --help` that this noun is listed in.
         self.panel = panel
 

@@ -18,6 +18,10 @@ commands = Commands("incident", "What contradicts itself, until a person closes 
 def list_(call: Call) -> None:
     """List the incidents that nobody has closed, oldest first.
 
+    Example: kasoko incident list
+
+    Example: kasoko incident list --json
+
     Exit status: 0 listed.
     """
     from kasoko_cli.cli.words import local
@@ -39,6 +43,9 @@ def close(
     """Say that an incident was dealt with, and how.
 
     Example: kasoko incident close 3 --reason 'the customer paid it back in cash'
+
+    Example: kasoko incident close 4 --reason 'the statement shows one payment'
+    --actor wanjiku
 
     Exit status: 0 closed, 4 no such incident, 5 no reason was given.
     """

@@ -23,6 +23,10 @@ def audit(
 
     Names each thing that must always hold, and every row that breaks one.
 
+    Example: kasoko audit
+
+    Example: kasoko audit --deep --json
+
     Exit status: 0 all holds, 8 something does not.
     """
     from kasoko_cli.operations.audit import audit as operation

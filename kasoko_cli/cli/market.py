@@ -38,6 +38,9 @@ def add(
     Example: kasoko market add rain --question 'Will it rain on Friday?' --outcome
     Yes --outcome No --closes-at 2026-12-01T15:00:00+03:00
 
+    Example: kasoko market add cup --question 'Who wins?' --outcome Home --outcome
+    Draw --outcome Away --closes-at 2026-12-06T13:00:00Z --fee-pct 7.50
+
     Exit status: 0 it stands, 5 the rules refuse it.
     """
     from kasoko_cli.domain.market import Rules
@@ -70,7 +73,14 @@ def add(
 
 @commands.reads("list")
 def list_(call: Call) -> None:
-    """List the markets, the latest to close first."""
+    """List the markets, the latest to close first.
+
+    Example: kasoko market list
+
+    Example: kasoko market list --json
+
+    Exit status: 0 listed.
+    """
     from kasoko_cli.cli.words import local
     from kasoko_cli.operations import markets
 
@@ -91,7 +101,14 @@ def list_(call: Call) -> None:
 
 @commands.reads()
 def show(call: Call, market: MarketId) -> None:
-    """Show one market: its rules, and the stakes on each outcome."""
+    """Show one market: its rules, and the stakes on each outcome.
+
+    Example: kasoko market show rain
+
+    Example: kasoko market show rain --json
+
+    Exit status: 0 shown, 4 no such market.
+    """
     from kasoko_cli.cli.words import amount_of, local
     from kasoko_cli.operations import markets
 
@@ -113,7 +130,14 @@ def show(call: Call, market: MarketId) -> None:
 
 @commands.writes()
 def close(call: Call, market: MarketId) -> None:
-    """Stop bets on MARKET now, and freeze its rules and its bets."""
+    """Stop bets on MARKET now, and freeze its rules and its bets.
+
+    Example: kasoko market close rain
+
+    Example: kasoko market close rain --reason 'the match has begun'
+
+    Exit status: 0 it is closed, 4 no such market, 5 it is void.
+    """
     from kasoko_cli.operations import markets
 
     closed = markets.close_market(call.house.db, call.house.clock, call.act, market=market)
@@ -123,6 +147,10 @@ def close(call: Call, market: MarketId) -> None:
 @commands.writes()
 def void(call: Call, market: MarketId) -> None:
     """Call MARKET off: settling it then gives every stake back and takes no fee.
+
+    Example: kasoko market void rain
+
+    Example: kasoko market void rain --yes --reason 'the match was abandoned'
 
     Exit status: 0 it is void, 5 it was resolved before.
     """

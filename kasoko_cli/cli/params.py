@@ -11,8 +11,10 @@ from typing import Annotated
 
 import typer
 
+from kasoko_cli.cli.pages import SHARED_PANEL
+
 #: The panel of the help text under which the options of every command stand.
-SHARED = "Options of every command"
+SHARED = SHARED_PANEL
 
 # --- Taken by every command ----------------------------------------------------------------------
 

@@ -288,6 +288,10 @@ def list_(
     """List payouts, one row each.
 
     Example: kasoko payout list rain --status FAILED
+
+    Example: kasoko payout list --limit 20
+
+    Exit status: 0 listed, 4 no such market.
     """
     from kasoko_cli.domain.payout import PayoutStatus
     from kasoko_cli.operations import reports
@@ -301,7 +305,14 @@ def list_(
 
 @commands.reads()
 def show(call: Call, payout: PayoutId) -> None:
-    """Show one payout's story: its attempts, results and entries."""
+    """Show one payout's story: its attempts, results and entries.
+
+    Example: kasoko payout show rain.1.7
+
+    Example: kasoko payout show rain.1.7 --json
+
+    Exit status: 0 shown, 4 no such payout.
+    """
     from kasoko_cli.operations import reports
 
     show_story(call, reports.story(call.house.db, payout))
@@ -319,6 +330,10 @@ def retry(
     Only what certainly did not reach the phone, and may now. What is unknown
     belongs to kasoko reconcile.
 
+    Example: kasoko payout retry rain.1.7
+
+    Example: kasoko payout retry rain.1.7 rain.1.9 --listen
+
     Exit status: 0 sent, 4 no such payout, 5 none may be tried again, 6 some
     failed again, 7 some unknown.
     """
@@ -331,6 +346,8 @@ def hold(call: Call, payout: PayoutId) -> None:
 
     Example: kasoko payout hold rain.1.7 --reason 'the customer disputes it'
 
+    Example: kasoko payout hold rain.1.7 --reason 'the number may be wrong' --json
+
     Exit status: 0 it is held, 4 no such payout, 5 it is on its way or has ended.
     """
     from kasoko_cli.operations import decide as operation
@@ -342,6 +359,10 @@ def hold(call: Call, payout: PayoutId) -> None:
 @commands.writes()
 def release(call: Call, payout: PayoutId) -> None:
     """Let a held payout go: it is due again.
+
+    Example: kasoko payout release rain.1.7
+
+    Example: kasoko payout release rain.1.7 --reason 'the dispute is over'
 
     Exit status: 0 it is due, 4 no such payout, 5 it is not held.
     """
@@ -361,6 +382,10 @@ def release(call: Call, payout: PayoutId) -> None:
 @commands.writes("to-wallet")
 def to_wallet(call: Call, payout: PayoutId) -> None:
     """Credit the user's wallet instead of the phone.
+
+    Example: kasoko payout to-wallet rain.1.7
+
+    Example: kasoko payout to-wallet rain.1.7 --yes --reason 'the line is dead'
 
     Exit status: 0 it is credited, 4 no such payout, 5 it is on its way or has
     ended.
@@ -394,6 +419,9 @@ def decide_(
 
     Example: kasoko payout decide rain.1.7 --paid --receipt UKN7A1B2C3 --evidence
     'portal, 23 November' --reason 'no result came'
+
+    Example: kasoko payout decide rain.1.7 --not-paid --evidence 'statement of 23
+    November' --reason 'it is not in it'
 
     Exit status: 0 decided, 4 no such payout, 5 how it ended is known, or a second
     person has to say the same.
@@ -438,6 +466,8 @@ def retry_failed(
     Each one that is left alone is named, with the reason and what to do.
 
     Example: kasoko retry-failed --yes --hours 6 --max-seconds 240
+
+    Example: kasoko retry-failed --market rain --hours 72
 
     Exit status: 0 all taken or nothing to do, 6 some failed again, 7 some
     unknown, 10 work is left.
@@ -506,6 +536,8 @@ def pause(call: Call) -> None:
 
     Example: kasoko pause --reason 'the float is being moved'
 
+    Example: kasoko pause --reason 'audit found something' --actor wanjiku
+
     Exit status: 0 paused, 5 no reason was given.
     """
     from kasoko_cli.operations import controls
@@ -519,7 +551,14 @@ def pause(call: Call) -> None:
 
 @verbs.writes(panel=ROAD)
 def resume(call: Call) -> None:
-    """Let sending go on after a pause or a refused account."""
+    """Let sending go on after a pause or a refused account.
+
+    Example: kasoko resume
+
+    Example: kasoko resume --reason 'the float is there again'
+
+    Exit status: 0 sending goes on.
+    """
     from kasoko_cli.operations import controls
 
     were_on = controls.resume(call.house.db, call.house.clock, call.act)

@@ -43,6 +43,8 @@ def resolve(
 
     Example: kasoko resolve rain Yes
 
+    Example: kasoko resolve cup --weight Home=1/2 --weight Away=1/2
+
     Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, or was
     resolved otherwise.
     """

@@ -23,6 +23,10 @@ def init(call: Call) -> None:
 
     A file that is there is never overwritten: run it as often as you like.
 
+    Example: kasoko init
+
+    Example: kasoko init --database sqlite:////var/lib/kasoko/kasoko.db
+
     Exit status: 0 done, 3 a file or the database cannot be written.
     """
     from kasoko_cli.cli import first_files
@@ -56,7 +60,14 @@ def init(call: Call) -> None:
 def show(
     call: Call, origin: Annotated[bool, typer.Option("--origin", help="Also where each value came from.")] = False
 ) -> None:
-    """Show every setting in force; secrets and passwords are hidden."""
+    """Show every setting in force; secrets and passwords are hidden.
+
+    Example: kasoko config show --origin
+
+    Example: kasoko config show --verbose
+
+    Exit status: 0 shown, 3 a setting cannot be used.
+    """
     explained = call.house.config.explain()
     columns = [Column("setting"), Column("value"), *([Column("origin")] if origin else []), Column("unit")]
     rows = [(one.setting, one.value, *([one.origin] if origin else []), one.unit) for one in explained]
@@ -82,6 +93,12 @@ def encrypt(
 
     The password is asked for without showing it; off a terminal it is the first
     line of stdin. It is kept nowhere. Each answer differs, and each one works.
+
+    Example: kasoko credential encrypt
+
+    Example: kasoko credential encrypt --environment production
+
+    Exit status: 0 printed, 2 no such environment, 4 no such certificate.
     """
     from kasoko_cli.cli.params import WrongUsage
     from kasoko_cli.daraja.credentials import bundled_certificate, encrypt_security_credential

@@ -36,6 +36,8 @@ def simulator(
 
     Example: kasoko simulator --write-env .env
 
+    Example: kasoko simulator --port 0 --seed 7 --float 500
+
     Exit status: 0 stopped, 3 the address cannot be had.
     """
     from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings

@@ -28,6 +28,8 @@ def add(
 
     Example: kasoko user add u1 'Wanjiku Otieno' 0712345678
 
+    Example: kasoko user add u2 'Kamau Njoroge' +254722345678
+
     Exit status: 0 the user stands, 5 the rules refuse it.
     """
     from kasoko_cli.operations import users
@@ -39,7 +41,14 @@ def add(
 
 @commands.reads("list")
 def list_(call: Call, limit: Limit = None) -> None:
-    """List the users, phones masked."""
+    """List the users, phones masked.
+
+    Example: kasoko user list
+
+    Example: kasoko user list --limit 20 --json
+
+    Exit status: 0 listed.
+    """
     from kasoko_cli.operations import users
 
     found = users.list_users(call.house.db, limit=limit)
@@ -49,7 +58,14 @@ def list_(call: Call, limit: Limit = None) -> None:
 
 @commands.reads()
 def show(call: Call, user: UserId) -> None:
-    """Show one user, with the balance ever credited and what is available."""
+    """Show one user, with the balance ever credited and what is available.
+
+    Example: kasoko user show u1
+
+    Example: kasoko user show u1 --json
+
+    Exit status: 0 shown, 4 no such user.
+    """
     from kasoko_cli.cli.words import amount_of, local
     from kasoko_cli.operations import users
 
@@ -71,6 +87,10 @@ def set_phone(call: Call, user: UserId, phone: Phone) -> None:
     """Give a user another number; payouts that are sent from now on go there.
 
     Example: kasoko user set-phone u1 0722000111 --reason 'the old line is dead'
+
+    Example: kasoko user set-phone u1 0110000222 --actor wanjiku
+
+    Exit status: 0 the number stands, 4 no such user, 5 it is no Kenyan mobile.
     """
     from kasoko_cli.operations import users
 

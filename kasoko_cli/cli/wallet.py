@@ -17,7 +17,14 @@ commands = Commands("wallet", "What users hold with the operator.", panel=RECORD
 
 @commands.reads()
 def show(call: Call, user: UserId) -> None:
-    """Show a user's wallet: balance, what is available, latest movements."""
+    """Show a user's wallet: balance, what is available, latest movements.
+
+    Example: kasoko wallet show u1
+
+    Example: kasoko wallet show u1 --json
+
+    Exit status: 0 shown, 4 no such user.
+    """
     from kasoko_cli.cli.words import amount_of, local
     from kasoko_cli.domain.money import format_kes
     from kasoko_cli.operations import wallets
@@ -42,6 +49,8 @@ def deposit(
     """Credit a wallet with money that arrived; each reference is taken once.
 
     Example: kasoko wallet deposit u1 500 --reference UKN7A1B2C3
+
+    Example: kasoko wallet deposit u1 99.50 --reference UKN7A1B2C4 --actor wanjiku
 
     Exit status: 0 it is credited, 4 no such user, 5 the rules refuse it.
     """

@@ -240,4 +240,4 @@ def test_the_help_of_each_import_names_its_columns_an_example_and_the_exit_codes
     columns = {"users": USERS, "markets": MARKETS, "bets": BETS}[kind].splitlines()[0]
     assert columns in text
     assert f"kasoko import {kind} {kind}.csv" in text
-    assert "Exit status: 0 done, 4 no such file, 5 refused: every bad line is named." in text
+    assert "Exit codes\n  0  done\n  4  no such file\n  5  refused: every bad line is named\n" in text

@@ -27,12 +27,6 @@ SECRET = "consumer-secret-5926"
 PHONE = "254712345678"
 
 
-class ForTests(group.Root):
-    """A root as the program's, with commands that go wrong in every way."""
-
-    shown = ("second", "first")
-
-
 verbs = Commands()
 payout = Commands("payout", "Payouts.", default="send", panel="The road")
 
@@ -83,7 +77,7 @@ def list_payouts(call: Call) -> None:
 
 app = typer.Typer(
     name="kasoko",
-    cls=ForTests,
+    cls=group.Root,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -147,12 +141,6 @@ def test_a_first_word_that_is_no_verb_means_the_default_verb(words: list[str], s
 def test_help_of_a_group_with_a_default_is_the_groups_own() -> None:
     assert "List payouts." in invoke("payout", "--help").stdout
     assert "List payouts." in invoke("payout", "-h").stdout
-
-
-def test_commands_are_shown_in_the_order_that_the_root_names() -> None:
-    shown = invoke().stdout
-    assert invoke().exit_code == 0
-    assert shown.index("second") < shown.index("first")
 
 
 # --- Errors --------------------------------------------------------------------------------------

@@ -39,8 +39,20 @@ def loaded_by(program: str, folder: Path) -> set[str]:
 )
 def test_help_loads_none_of_the_heavy_packages(program: str, tmp_path: Path) -> None:
     loaded = loaded_by(program, tmp_path)
-    assert "kasoko_cli.cli.app" in loaded
+    assert "kasoko_cli.cli.front" in loaded
     assert loaded & HEAVY == set()
+
+
+def test_the_front_page_loads_no_command_and_not_even_typer(tmp_path: Path) -> None:
+    loaded = loaded_by("from kasoko_cli.__main__ import main; sys.argv = ['kasoko', '-h']; main()", tmp_path)
+    assert loaded & (HEAVY | {"typer", "rich", "kasoko_cli.cli.payout", "kasoko_cli.cli.app"}) == set()
+
+
+def test_a_command_loads_its_own_module_and_neither_another_nor_rich(tmp_path: Path) -> None:
+    program = "from kasoko_cli.__main__ import main; sys.argv = ['kasoko', 'payout', 'send', '--help']; main()"
+    loaded = loaded_by(program, tmp_path)
+    assert "kasoko_cli.cli.payout" in loaded
+    assert loaded & {"rich", "kasoko_cli.cli.bet", "kasoko_cli.cli.data", "kasoko_cli.cli.simulate"} == set()
 
 
 def test_help_of_a_command_loads_nothing_heavy_but_what_typer_itself_wants(tmp_path: Path) -> None:

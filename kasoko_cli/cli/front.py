@@ -1,0 +1,79 @@
+"""The front of the house: every word that may follow `kasoko`, told without loading any of them.
+
+`kasoko --help`, and a shell that completes a word, need the names and one line each; loading the commands for
+that would take longer than everything else. A command's module is loaded when it is called. A test holds this
+table equal to what the modules themselves say.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+from kasoko_cli.cli.pages import Page, has_colour, width_of
+from kasoko_cli.cli.panels import BOOKS, HOUSE, MPESA, RECORDS, ROAD
+
+#: What the program is, in a sentence.
+ABOUT = "Settle pari-mutuel prediction markets and pay the winners by M-Pesa, once."
+
+
+class Word(NamedTuple):
+    """A command or a group of commands: its name, where it is written, its panel, and what it does."""
+
+    name: str
+    #: A module of `kasoko_cli.cli` and the noun in it: `payout:verbs`.
+    place: str
+    panel: str
+    says: str
+
+
+#: Every word, in the order in which `kasoko --help` shows it.
+WORDS = (
+    Word("resolve", "road:commands", ROAD, "Name the winning outcome of MARKET."),
+    Word("settle", "road:commands", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."),
+    Word("payout", "payout:commands", ROAD, "Send what is owed, and look at it."),
+    Word("retry-failed", "payout:verbs", ROAD, "Send definite failures again, where it can help."),
+    Word("status", "road:commands", ROAD, "Show how everything stands, one market, or one payout."),
+    Word("incident", "incident:commands", ROAD, "What contradicts itself, until a person closes it."),
+    Word("pause", "payout:verbs", ROAD, "Stop all sending, on every host, until kasoko resume."),
+    Word("resume", "payout:verbs", ROAD, "Let sending go on after a pause or a refused account."),
+    Word("market", "market:commands", RECORDS, "Questions with outcomes that people bet on."),
+    Word("user", "user:commands", RECORDS, "The people who bet, and the phones they are paid on."),
+    Word("bet", "bet:commands", RECORDS, "Stakes on the outcomes of a market."),
+    Word("wallet", "wallet:commands", RECORDS, "What users hold with the operator."),
+    Word("import", "data:imports", RECORDS, "Take in users, markets and bets from files."),
+    Word("export", "data:exports", RECORDS, "Write records and reports to files."),
+    Word("listen", "listen:commands", MPESA, "Take in the results that M-Pesa posts, until told to stop."),
+    Word("reconcile", "listen:commands", MPESA, "Find out how unknown payouts ended: apply results, ask M-Pesa."),
+    Word("simulator", "simulate:commands", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
+    Word("credential", "setup:credential", MPESA, "The password that M-Pesa wants encrypted."),
+    Word("audit", "ledger:commands", BOOKS, "Recompute everything from the bets up."),
+    Word("init", "setup:commands", HOUSE, "Write kasoko.toml and .env, and set up the database."),
+    Word("demo", "demo:commands", HOUSE, "Watch markets settle and winners get paid, in some seconds."),
+    Word("config", "setup:config", HOUSE, "Settings, and where each came from."),
+    Word("db", "database:commands", HOUSE, "The database: its tables, a copy of it, its health."),
+)
+
+_OPTIONS = (
+    ("--version", "Show the version and stop."),
+    ("--install-completion", "Have this shell complete commands, markets and payouts."),
+    ("--show-completion", "Show what --install-completion would install."),
+    ("-h, --help", "Show this page and stop."),
+)
+
+_EXAMPLES = ("kasoko demo", "kasoko settle rain --plan", "kasoko payout rain --listen", "kasoko status rain")
+
+_ENDS = "Every command tells more: kasoko COMMAND --help."
+
+
+def front_page() -> str:
+    """What `kasoko --help` shows, for the terminal that standard output is."""
+    page = Page(width_of(), bold=has_colour(sys.stdout))
+    page.usage("kasoko [OPTIONS] COMMAND [ARGS]...")
+    page.text(ABOUT)
+    for panel in dict.fromkeys(word.panel for word in WORDS):
+        page.rows(panel, [(word.name, word.says) for word in WORDS if word.panel == panel])
+    page.rows("Options", _OPTIONS)
+    page.commands("Examples", _EXAMPLES)
+    page.text(_ENDS)
+    return str(page)
