@@ -215,6 +215,12 @@ class Resolution:
 BetRow = tuple[str, str, int, int, str, bool, bool]
 
 
+#: What JSON escapes within printable ASCII.
+_QUOTED = re.compile(r'["\\]')
+#: JSON's words for false and true, by number.
+_JSON = ("false", "true")
+
+
 class BetsDigest:
     """SHA-256 over bets in the order they are added, one JSON list a line; no bet is held in memory."""
 
@@ -224,7 +230,14 @@ class BetsDigest:
 
     def add(self, row: BetRow) -> None:
         """Take in the next bet."""
-        self._digest.update(self._encode(row).encode() + b"\n")
+        bet_id, user_id, outcome, cents, placed, late, cancelled = row
+        text = bet_id + user_id + placed
+        if text.isascii() and text.isprintable() and not _QUOTED.search(text):
+            # What JSON would make of it, to the letter, in a fifth of the time: identifiers need no escapes.
+            line = f'["{bet_id}","{user_id}",{outcome},{cents},"{placed}",{_JSON[late]},{_JSON[cancelled]}]'
+        else:
+            line = self._encode(row)
+        self._digest.update(line.encode() + b"\n")
 
     def hexdigest(self) -> str:
         """The digest of all bets so far, as hex."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from kasoko_cli.domain.money import CENTS_PER_SHILLING, format_kes, whole_shillings_cents
 from kasoko_cli.errors import Refused
@@ -225,11 +225,11 @@ class WireLimits:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(NamedTuple):
     """One part of an entitlement: what is owed, and what of it M-Pesa carries, both in cents.
 
-    The wire is never above the amount. A wire of 0 means that the amount goes to the wallet.
+    The wire is never above the amount. A wire of 0 means that the amount goes to the wallet. A tuple,
+    since a settlement makes a million of them.
     """
 
     amount_cents: int
@@ -249,16 +249,17 @@ def legs(entitlement_cents: int, limits: WireLimits) -> list[Leg]:
         return []
     carried = whole_shillings_cents(entitlement_cents)
     if carried < limits.min_cents:
-        return [Leg(amount_cents=entitlement_cents, wire_cents=0)]
+        return [Leg(entitlement_cents, 0)]
+    if carried <= limits.max_cents:
+        return [Leg(entitlement_cents, carried)]
     full, rest = divmod(carried, limits.max_cents)
     wires = [limits.max_cents] * full
     if rest:
-        borrowed = max(limits.min_cents - rest, 0) if wires else 0
-        if borrowed:
-            wires[-1] -= borrowed
+        borrowed = max(limits.min_cents - rest, 0)
+        wires[-1] -= borrowed
         wires.append(rest + borrowed)
-    cut = [Leg(amount_cents=wire, wire_cents=wire) for wire in wires]
-    cut[-1] = Leg(amount_cents=wires[-1] + entitlement_cents - carried, wire_cents=wires[-1])
+    cut = [Leg(wire, wire) for wire in wires]
+    cut[-1] = Leg(wires[-1] + entitlement_cents - carried, wires[-1])
     assert sum(leg.amount_cents for leg in cut) == entitlement_cents
     return cut
 

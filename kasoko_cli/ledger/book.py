@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.store.bulk import insert_rows
+from kasoko_cli.store.bulk import insert_rows, insert_tuples
 from kasoko_cli.store.tables import EntryRow, PostingRow
 
 #: How many entries are written by one statement.
@@ -38,12 +38,12 @@ def post_many(session: Session, entries: Iterable[Entry], *, at: datetime) -> in
             EntryRow,
             [{"id": first + n, "key": entry.key, "kind": entry.kind, "at": at} for n, entry in enumerate(batch)],
         )
-        lines = [
-            {"entry_id": first + n, "line": line, "account": str(account), "owner": owner, "amount_cents": cents}
+        lines = (
+            (first + n, line, account.value, owner, cents)
             for n, entry in enumerate(batch)
             for line, (account, owner, cents) in enumerate(entry.postings)
-        ]
-        insert_rows(session, PostingRow, lines)
+        )
+        insert_tuples(session, PostingRow, ("entry_id", "line", "account", "owner", "amount_cents"), lines)
         written += len(batch)
     return written
 

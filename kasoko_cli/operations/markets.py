@@ -12,7 +12,6 @@ from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, iso
 from kasoko_cli.domain.market import (
-    BetRow,
     MarketStatus,
     Resolution,
     Rules,
@@ -142,12 +141,6 @@ def new_market(
     return market, [Outcome(market_id=market_id, number=n, name=name) for n, name in enumerate(names)]
 
 
-def digest_row(bet: bets.PlacedBet, closed_at: datetime) -> BetRow:
-    """A bet as the digest has it: one placed at or after the close is late."""
-    late, cancelled = bet.placed_at >= closed_at, bet.cancelled_at is not None
-    return bet.id, bet.user_id, bet.outcome, bet.stake_cents, iso(bet.placed_at), late, cancelled
-
-
 def add_market(
     db: Database,
     clock: Clock,
@@ -213,18 +206,7 @@ def close_market(db: Database, clock: Clock, act: Act, *, market: str) -> bool:
 
 def _close(session: Session, market: Market, act: Act, *, at: datetime, now: datetime) -> None:
     """Freeze a market: no bet stamped at or after `at` takes part."""
-    frozen = bets_digest(
-        (
-            bet.id,
-            bet.user_id,
-            bet.outcome,
-            bet.stake_cents,
-            iso(bet.placed_at),
-            bet.placed_at >= at,
-            bet.cancelled_at is not None,
-        )
-        for bet in bets.stream_bets(session, market.id)
-    )
+    frozen = bets_digest(bets.stream_bets(session, market.id, at))
     digest = rules_of(market).digest()
     moved = markets.move(session, market.id, MarketStatus.CLOSED, closed_at=at, rules_digest=digest, bets_digest=frozen)
     assert moved, "a market locked as OPEN can be closed"

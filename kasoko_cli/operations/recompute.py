@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, cast, func
 from sqlmodel import Session, col, select
 
-from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules
+from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules, bets_digest
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
 from kasoko_cli.domain.payout import PayoutKind
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.invariants import Violation
-from kasoko_cli.operations.markets import digest_row, resolution_of, rules_of
+from kasoko_cli.operations.markets import resolution_of, rules_of
 from kasoko_cli.operations.settle import Owed, figures_by, figures_of, hash_plan
 from kasoko_cli.store import bets
 from kasoko_cli.store.tables import EntryRow, Market, Payout, PostingRow, Settlement
@@ -39,11 +39,8 @@ def changed_markets(session: Session) -> Iterator[Violation]:
         .order_by(col(Market.id))
     )
     for market in session.exec(query).all():
-        digest = BetsDigest()
         assert market.closed_at is not None, "a market that is not open was closed"
-        for bet in bets.stream_bets(session, market.id):
-            digest.add(digest_row(bet, market.closed_at))
-        if digest.hexdigest() != market.bets_digest:
+        if bets_digest(bets.stream_bets(session, market.id, market.closed_at)) != market.bets_digest:
             yield Violation(market.slug, "its bets are not those that stood when it closed")
         if rules_of(market).digest() != market.rules_digest:
             yield Violation(market.slug, "its rules are not those that stood when it closed")
@@ -99,11 +96,12 @@ def _divided(session: Session, market: Market, rules: Rules, resolution: Resolut
 
     def stakes() -> Iterator[Stake]:
         nonlocal count
-        for bet in bets.stream_bets(session, market.id):
-            digest.add(digest_row(bet, closed_at))
+        for bet in bets.stream_bets(session, market.id, closed_at):
+            digest.add(bet)
             count += 1
-            if bet.cancelled_at is None:
-                yield Stake(bet.user_id, bet.outcome, bet.stake_cents, bet.placed_at >= closed_at)
+            _, user_id, outcome, cents, _, late, cancelled = bet
+            if not cancelled:
+                yield Stake(user_id, outcome, cents, late)
 
     division = divide(stakes(), rules, resolution)
     return division, digest.hexdigest(), count

@@ -11,29 +11,29 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, iso
 from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
-from kasoko_cli.domain.payout import Leg, PayoutKind, PayoutStatus, WireLimits, legs, payout_id
+from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, WireLimits, legs, payout_id
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.markets import describe_resolution, digest_row, resolution_of, rules_of
+from kasoko_cli.operations.markets import describe_resolution, resolution_of, rules_of
 from kasoko_cli.store import bets, bulk, markets, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Payout, Settlement
 
-#: How many payout rows one statement writes.
-BATCH = 5_000
 
+class Owed(NamedTuple):
+    """One payout of a settlement: whose, why, which leg, and its two amounts in cents.
 
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """One payout of a settlement: whose, why, which leg, and its two amounts in cents."""
+    A tuple, since a settlement makes a million of them.
+    """
 
     number: int
     user_id: str
@@ -156,12 +156,13 @@ def _plan(session: Session, market: Market, limits: WireLimits) -> Plan:
 
     def stakes() -> Iterator[Stake]:
         nonlocal count
-        for bet in bets.stream_bets(session, market.id):
-            digest.add(digest_row(bet, closed_at))
+        for bet in bets.stream_bets(session, market.id, closed_at):
+            digest.add(bet)
             count += 1
-            if bet.cancelled_at is None:
-                pools[bet.outcome] = pools.get(bet.outcome, 0) + bet.stake_cents
-                yield Stake(bet.user_id, bet.outcome, bet.stake_cents, bet.placed_at >= closed_at)
+            _, user_id, outcome, cents, _, late, cancelled = bet
+            if not cancelled:
+                pools[outcome] = pools.get(outcome, 0) + cents
+                yield Stake(user_id, outcome, cents, late)
 
     division = divide(stakes(), rules, resolution)
     if digest.hexdigest() != market.bets_digest or rules.digest() != market.rules_digest:
@@ -180,13 +181,9 @@ def _owed(division: Division, limits: WireLimits) -> Iterator[Owed]:
     number = 0
     for kind, amounts in ((PayoutKind.PAYOUT, division.payouts), (PayoutKind.REFUND, division.refunds)):
         for user_id, cents in amounts.items():
-            for leg, part in enumerate(legs(cents, limits), start=1):
+            for leg, (amount_cents, wire_cents) in enumerate(legs(cents, limits), start=1):
                 number += 1
-                yield _leg(number, user_id, kind, leg, part)
-
-
-def _leg(number: int, user_id: str, kind: PayoutKind, leg: int, part: Leg) -> Owed:
-    return Owed(number, user_id, kind, leg, part.amount_cents, part.wire_cents)
+                yield Owed(number, user_id, kind, leg, amount_cents, wire_cents)
 
 
 def hash_plan(
@@ -196,8 +193,8 @@ def hash_plan(
     digest = hashlib.sha256()
     head = [market_id, number, rules.digest(), bets_digest, resolution.as_dict()]
     digest.update(json.dumps(head, sort_keys=True).encode())
-    for line in owed:
-        digest.update(f"\n{line.user_id}|{line.kind}|{line.leg}|{line.amount_cents}|{line.wire_cents}".encode())
+    for _, user_id, kind, leg, amount_cents, wire_cents in owed:
+        digest.update(f"\n{user_id}|{kind}|{leg}|{amount_cents}|{wire_cents}".encode())
     return digest.hexdigest()
 
 
@@ -216,26 +213,44 @@ def _write(session: Session, plan: Plan, now: datetime) -> None:
         )
     )
     session.flush()
-    for start in range(0, len(plan.owed), BATCH):
-        bulk.insert_rows(session, Payout, [_row(plan, line, now) for line in plan.owed[start : start + BATCH]])
+    market_id, settlement_no = plan.market.id, plan.number
+    rows = (
+        (
+            payout_id(market_id, settlement_no, number),
+            market_id,
+            settlement_no,
+            number,
+            user_id,
+            kind,
+            leg,
+            amount_cents,
+            wire_cents,
+            PayoutStatus.PENDING if wire_cents else PayoutStatus.WALLET,
+            0,
+            now,
+            now,
+        )
+        for number, user_id, kind, leg, amount_cents, wire_cents in plan.owed
+    )
+    bulk.insert_tuples(session, Payout, _PAYOUT_COLUMNS, rows)
 
 
-def _row(plan: Plan, line: Owed, now: datetime) -> dict[str, object]:
-    return {
-        "id": payout_id(plan.market.id, plan.number, line.number),
-        "market_id": plan.market.id,
-        "settlement_no": plan.number,
-        "number": line.number,
-        "user_id": line.user_id,
-        "kind": line.kind,
-        "leg": line.leg,
-        "amount_cents": line.amount_cents,
-        "wire_cents": line.wire_cents,
-        "status": PayoutStatus.PENDING if line.wire_cents else PayoutStatus.WALLET,
-        "tries": 0,
-        "created_at": now,
-        "updated_at": now,
-    }
+#: What `_write` says of a payout; the rest of its row is empty.
+_PAYOUT_COLUMNS = (
+    "id",
+    "market_id",
+    "settlement_no",
+    "number",
+    "user_id",
+    "kind",
+    "leg",
+    "amount_cents",
+    "wire_cents",
+    "status",
+    "tries",
+    "created_at",
+    "updated_at",
+)
 
 
 def _post(session: Session, plan: Plan, now: datetime) -> None:

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, cast, func, update
+from sqlalchemy.orm import Mapped
+from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Session, col, select
 
+from kasoko_cli.domain.market import BetRow
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Bet
-
-
-class PlacedBet(NamedTuple):
-    """What settling needs of a bet, in the order of placing."""
-
-    id: str
-    user_id: str
-    outcome: int
-    stake_cents: int
-    placed_at: datetime
-    cancelled_at: datetime | None
 
 
 def find_bet(session: Session, bet_id: str, *, lock: bool = False) -> Bet:
@@ -39,23 +30,37 @@ def find_bet(session: Session, bet_id: str, *, lock: bool = False) -> Bet:
     return bet
 
 
-def stream_bets(session: Session, market_id: str) -> Iterator[PlacedBet]:
-    """Every bet of the market, earliest first; rows are read as they are used, not all at once."""
+def stream_bets(session: Session, market_id: str, closed_at: datetime) -> Iterator[BetRow]:
+    """Every bet of the market as its digest has it, earliest first; one placed at or after `closed_at` is late.
+
+    Rows are read as they are used, not all at once. The database writes the times and says what is late:
+    to make a time of every row, and text of it again, took longer than dividing the pool.
+    """
+    placed_at = col(Bet.placed_at)
     query = (
         sa.select(
             col(Bet.id),
             col(Bet.user_id),
             col(Bet.outcome),
             col(Bet.stake_cents),
-            col(Bet.placed_at),
-            col(Bet.cancelled_at),
+            _iso(session, placed_at),
+            sa.case((placed_at >= closed_at, 1), else_=0),
+            sa.case((col(Bet.cancelled_at).is_(None), 0), else_=1),
         )
         .where(col(Bet.market_id) == market_id)
-        .order_by(col(Bet.placed_at), col(Bet.id))
+        .order_by(placed_at, col(Bet.id))
         .execution_options(yield_per=10_000)
     )
-    for row in session.execute(query):
-        yield PlacedBet(*row)
+    for bet_id, user_id, outcome, cents, placed, late, cancelled in session.execute(query):
+        yield bet_id, user_id, outcome, cents, placed, late == 1, cancelled == 1
+
+
+def _iso(session: Session, time: Mapped[datetime]) -> ColumnElement[str]:
+    """A time as `clock.iso` writes it, to the second; what is under a second is cut off, never rounded."""
+    if session.get_bind().dialect.name == "postgresql":
+        return func.to_char(func.timezone("UTC", time), 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+    text = sa.type_coerce(time, sa.Text)
+    return func.substr(text, 1, 10).concat("T").concat(func.substr(text, 12, 8)).concat("Z")
 
 
 def list_bets(session: Session, market_id: str, *, limit: int | None = None) -> Sequence[Bet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from fractions import Fraction
 from typing import Any
@@ -208,6 +209,25 @@ def test_every_field_of_every_bet_counts_and_so_does_the_order() -> None:
     lists += [[BET, others[0]], [others[0], BET]]
 
     assert len({bets_digest(iter(rows)) for rows in lists}) == len(lists)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(max_size=8),
+            st.text(max_size=8),
+            st.integers(),
+            st.integers(),
+            st.text(),
+            st.booleans(),
+            st.booleans(),
+        )
+    )
+)
+def test_a_bet_is_digested_as_json_whatever_its_identifiers_hold(rows: list[BetRow]) -> None:
+    lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+
+    assert bets_digest(rows) == hashlib.sha256(lines.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("slug", ["a", "7", "long-rains", "derby-2026", "x" * 64, "sender", "a--b"])
