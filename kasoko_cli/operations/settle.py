@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlmodel import Session
 
@@ -29,11 +28,9 @@ from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Payout, Settlement
 
 
-class Owed(NamedTuple):
-    """One payout of a settlement: whose, why, which leg, and its two amounts in cents.
-
-    A tuple, since a settlement makes a million of them.
-    """
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """One payout of a settlement: whose, why, which leg, and its two amounts in cents."""
 
     number: int
     user_id: str
@@ -193,8 +190,8 @@ def hash_plan(
     digest = hashlib.sha256()
     head = [market_id, number, rules.digest(), bets_digest, resolution.as_dict()]
     digest.update(json.dumps(head, sort_keys=True).encode())
-    for _, user_id, kind, leg, amount_cents, wire_cents in owed:
-        digest.update(f"\n{user_id}|{kind}|{leg}|{amount_cents}|{wire_cents}".encode())
+    for line in owed:
+        digest.update(f"\n{line.user_id}|{line.kind}|{line.leg}|{line.amount_cents}|{line.wire_cents}".encode())
     return digest.hexdigest()
 
 
@@ -216,21 +213,21 @@ def _write(session: Session, plan: Plan, now: datetime) -> None:
     market_id, settlement_no = plan.market.id, plan.number
     rows = (
         (
-            payout_id(market_id, settlement_no, number),
+            payout_id(market_id, settlement_no, line.number),
             market_id,
             settlement_no,
-            number,
-            user_id,
-            kind,
-            leg,
-            amount_cents,
-            wire_cents,
-            PayoutStatus.PENDING if wire_cents else PayoutStatus.WALLET,
+            line.number,
+            line.user_id,
+            line.kind,
+            line.leg,
+            line.amount_cents,
+            line.wire_cents,
+            PayoutStatus.PENDING if line.wire_cents else PayoutStatus.WALLET,
             0,
             now,
             now,
         )
-        for number, user_id, kind, leg, amount_cents, wire_cents in plan.owed
+        for line in plan.owed
     )
     bulk.insert_tuples(session, Payout, _PAYOUT_COLUMNS, rows)
 
