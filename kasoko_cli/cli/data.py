@@ -132,6 +132,7 @@ def import_bets(
 
 def _import(call: Call, path: Path, form: str | None, take_in: Callable[[InputFile, Told], Imported]) -> None:
     """Open the file, take it in, and say what became of it; a refusal tells programs every line."""
+    from kasoko_cli.cli.telling import progress
     from kasoko_cli.operations.rowfiles import FileRefused, InputFile, open_input, spooled
 
     from_stdin = path == Path("-")
@@ -140,7 +141,7 @@ def _import(call: Call, path: Path, form: str | None, take_in: Callable[[InputFi
     # A name that is not UTF-8 is shown with its bytes spelt out: neither database could keep it.
     name = "stdin" if from_stdin else path.name.encode("utf-8", "backslashreplace").decode()
     try:
-        with stream, render.progress(call, f"Lines of {name}") as bar:
+        with stream, progress(call, f"Lines of {name}") as bar:
             done = take_in(InputFile(name, stream, chosen), bar)
     except FileRefused as refused:
         if call.json:

@@ -29,9 +29,10 @@ def audit(
 
     Exit status: 0 all holds, 8 something does not.
     """
+    from kasoko_cli.cli.telling import progress
     from kasoko_cli.operations.audit import audit as operation
 
-    with render.progress(call, "Auditing"):
+    with progress(call, "Auditing"):
         report = operation(call.house.db, deep=deep)
     rows = [
         (check.name, "ok" if check.ok else f"{check.count:,} WRONG", f"{check.took_ms:,} ms", check.says)

@@ -15,12 +15,14 @@ import typer
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import MPESA
-from kasoko_cli.cli.params import MaybeMarketId, WrongUsage
+from kasoko_cli.cli.params import Events, MaybeMarketId, WrongUsage
 from kasoko_cli.cli.render import Column
 
 if TYPE_CHECKING:
+    from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.operations.inbox import Inbox
-    from kasoko_cli.operations.reconcile import Reconciled, StillOpen
+    from kasoko_cli.operations.receive import Judged
+    from kasoko_cli.operations.reconcile import Asked, Reconciled, StillOpen
 
 commands = Commands()
 
@@ -30,11 +32,16 @@ Port = Annotated[int | None, typer.Option("--port", metavar="PORT", help="The po
 
 @contextlib.contextmanager
 def listening(
-    call: Call, host: str | None = None, port: int | None = None, *, otherwise: str = "choose another with --port"
+    call: Call,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    otherwise: str = "choose another with --port",
+    tell: Callable[[Judged], None] = lambda _: None,
 ) -> Iterator[Inbox]:
     """The listener in this process, beside other work; drains when the block ends.
 
-    `otherwise` says what to do where a listener has the port already.
+    `otherwise` says what to do where a listener has the port already; `tell` hears of each callback judged.
     """
     from kasoko_cli.daraja.listener import listener_app
     from kasoko_cli.daraja.serve import Server
@@ -43,7 +50,7 @@ def listening(
 
     house = call.house
     settings = house.config.listener
-    inbox = Inbox(house.db, house.clock, house.trust)
+    inbox = Inbox(house.db, house.clock, house.trust, tell=tell)
     try:
         app = listener_app(inbox.take, house.links, clock=house.clock)
         try:
@@ -68,6 +75,7 @@ def listen(
         str | None, typer.Option("--until-settled", metavar="MARKET", help="Until its payouts are final.")
     ] = None,
     count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Until so many came.")] = None,
+    events: Events = False,
 ) -> None:
     """Take in the results that M-Pesa posts, until told to stop.
 
@@ -81,9 +89,11 @@ def listen(
 
     Exit status: 0 stopped as wanted, 3 settings or the address, 4 no such market.
     """
+    from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.operations import receive, reports
 
     house = call.house
+    telling = Telling(house.clock, on=events)
     seconds = None if for_ is None else parse_duration(for_)
     if until_settled is not None:
         reports.market_status(house.db, until_settled)
@@ -93,11 +103,13 @@ def listen(
             return False
         return not reports.market_status(house.db, until_settled).payouts.pending.count
 
-    receive.apply_waiting(house.db, house.clock, house.trust)
-    with stopping() as stopper, listening(call, host, port) as inbox:
+    for judged in receive.apply_waiting(house.db, house.clock, house.trust):
+        telling("callback", judged)
+    heard = listening(call, host, port, tell=lambda judged: telling("callback", judged))
+    with stopping() as stopper, heard as inbox:
         stay(stopper, seconds, lambda: final() or (count is not None and inbox.received >= count))
-    if call.json:
-        render.document({"received": inbox.received, "applied": inbox.applied})
+    if call.json or events:
+        telling.answer({"received": inbox.received, "applied": inbox.applied})
     else:
         render.talk(call, f"Stopped: {inbox.received:,} received, {inbox.applied:,} applied.")
 
@@ -115,6 +127,7 @@ def reconcile(
     no_listen: Annotated[
         bool, typer.Option("--no-listen", help="Another process listens already; do not wait.")
     ] = False,
+    events: Events = False,
 ) -> None:
     """Find out how unknown payouts ended: apply results, ask M-Pesa.
 
@@ -128,41 +141,67 @@ def reconcile(
     Exit status: 0 nothing is unknown, 3 settings, 6 M-Pesa cannot be reached, 7
     some are still unknown.
     """
+    from kasoko_cli.cli.telling import Events as Telling
+    from kasoko_cli.cli.telling import Outcomes, progress
     from kasoko_cli.operations import reconcile as operation
 
     house = call.house
     house.config.require_daraja()
+    telling = Telling(house.clock, on=events)
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(stopping())
         if not no_listen:
-            stack.enter_context(listening(call, host, port, otherwise="add --no-listen, for it takes the answers"))
-        report = operation.ask_around(
-            house.db,
-            house.daraja,
-            house.links,
-            house.clock,
-            house.new_id,
-            call.act,
-            house.ask_policy,
-            house.trust,
-            market=market,
-            now_at_once=now,
-        )
+            stack.enter_context(
+                listening(
+                    call,
+                    host,
+                    port,
+                    otherwise="add --no-listen, for it takes the answers",
+                    tell=lambda judged: telling("callback", judged),
+                )
+            )
+        with progress(call, "Asking", bar=not telling.on_a_terminal) as tally:
+            outcomes = Outcomes(tally)
+
+            def tell(asked: Asked) -> None:
+                telling("question", asked)
+                outcomes("asked" if asked.taken else "not asked")
+
+            report = operation.ask_around(
+                house.db,
+                house.daraja,
+                house.links,
+                house.clock,
+                house.new_id,
+                call.act,
+                house.ask_policy,
+                house.trust,
+                market=market,
+                now_at_once=now,
+                tell=tell,
+            )
         waiting = [one.query_id for one in report.asked if one.taken]
         if waiting and not no_listen:
-            stay(stopper, listen_seconds, lambda: not operation.unanswered(house.db, waiting))
+            with progress(call, "Answers", len(waiting), bar=not telling.on_a_terminal) as tally:
+
+                def all_there() -> bool:
+                    left = operation.unanswered(house.db, waiting)
+                    tally(len(waiting) - left)
+                    return not left
+
+                stay(stopper, listen_seconds, all_there)
     still = operation.list_open(house.db, market=market)
-    _tell(call, report, still)
+    _tell(call, report, still, telling)
 
 
-def _tell(call: Call, report: Reconciled, still: list[StillOpen]) -> None:
+def _tell(call: Call, report: Reconciled, still: list[StillOpen], telling: Telling) -> None:
     from kasoko_cli.cli.words import local
 
     unknown = [one for one in still if one.status == "UNKNOWN"]
     not_asked = [one for one in report.asked if not one.taken]
     code = 7 if unknown else 6 if not_asked else 0
-    if call.json:
-        render.document({"reconciled": report, "open": still, "exit_code": code})
+    if call.json or telling.on:
+        telling.answer({"reconciled": report, "open": still, "exit_code": code})
     else:
         render.talk(
             call,

@@ -56,6 +56,7 @@ UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.", sh
 BetId = Annotated[str, typer.Argument(metavar="BET", help="The bet's id.", show_default=False)]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most this many.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Show what would happen; write and send nothing.")]
+Events = Annotated[bool, typer.Option("--events", help="A JSON line for each thing as it happens.")]
 
 
 class WrongUsage(typer.TyperException):

@@ -14,12 +14,13 @@ import typer
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
-from kasoko_cli.cli.params import Limit, MaybeMarketId, PayoutId, Plan, WrongUsage
+from kasoko_cli.cli.params import Events, Limit, MaybeMarketId, PayoutId, Plan, WrongUsage
 from kasoko_cli.cli.render import Column
 from kasoko_cli.cli.views import show_items, show_story
 
 if TYPE_CHECKING:
-    from kasoko_cli.operations.disburse import Run
+    from kasoko_cli.cli.telling import Events as Telling
+    from kasoko_cli.operations.disburse import Run, Sent
     from kasoko_cli.operations.retry import Retried
 
 commands = Commands(
@@ -54,6 +55,7 @@ def send(
     expect_total: Annotated[
         str | None, typer.Option("--expect-total", metavar="KES", help="Send only if this is the sum.")
     ] = None,
+    events: Events = False,
 ) -> None:
     """Send what is due, of MARKET or of all markets.
 
@@ -81,6 +83,7 @@ def send(
         listen_seconds=listen_seconds,
         max_seconds=max_seconds,
         expect_total=expect_total,
+        events=events,
     )
 
 
@@ -111,8 +114,11 @@ def send_payouts(
     expect_total: str | None = None,
     asked: bool = False,
     retried: Retried | None = None,
+    events: bool = False,
 ) -> None:
     """Ask unless it was `asked`, send, listen if wanted, tell, and exit with the run's code."""
+    from kasoko_cli.cli.telling import Events as Telling
+    from kasoko_cli.cli.telling import Outcomes, progress
     from kasoko_cli.cli.words import amount_of, count_of
     from kasoko_cli.operations import disburse
 
@@ -125,13 +131,20 @@ def send_payouts(
         render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)
     total = due.payouts if limit is None else min(limit, due.payouts)
+    telling = Telling(house.clock, on=events)
     with contextlib.ExitStack() as stack:
         if listen:
             from kasoko_cli.cli.listen import listening
 
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the results"))
         stopper = stack.enter_context(_two_stage_stop(call))
-        with render.progress(call, "Sending", total) as bar:
+        with progress(call, "Sending", total, bar=not telling.on_a_terminal) as tally:
+            outcomes = Outcomes(tally)
+
+            def tell(sent: Sent) -> None:
+                telling("payout", sent)
+                outcomes(sent.became)
+
             run = disburse.send_due(
                 house.db,
                 house.daraja,
@@ -147,24 +160,13 @@ def send_payouts(
                 max_seconds=max_seconds,
                 stay=wait,
                 should_stop=stopper.is_set,
-                tell=_Counter(bar),
+                tell=tell,
             )
         if run.sent:
             disburse.note_run(house.db, house.clock, call.act, run, market=market)
         if listen and run.sent:
-            _await_results(call, run, listen_seconds, stopper)
-    _tell_run(call, run, retried)
-
-
-class _Counter:
-    """Moves the bar by one for each payout."""
-
-    def __init__(self, bar: render.Progress) -> None:
-        self.bar, self.done = bar, 0
-
-    def __call__(self, _sent: object) -> None:
-        self.done += 1
-        self.bar(self.done)
+            _await_results(call, run, listen_seconds, stopper, telling)
+    _tell_run(call, run, retried, telling)
 
 
 def _check_total(expected: str | None, due_cents: int) -> None:
@@ -198,28 +200,38 @@ def _two_stage_stop(call: Call) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event) -> None:
+def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event, telling: Telling) -> None:
     """Wait until every payout of the run has ended, or is unknown, or the time is over."""
-    from kasoko_cli.operations.disburse import still_running
+    from kasoko_cli.cli.telling import Outcomes, progress
+    from kasoko_cli.operations.disburse import Run, ends_of
 
     ends_at = time.monotonic() + seconds
-    total = len(run.sent)
-    with render.progress(call, "Results", total) as bar:
-        while (left := still_running(call.house.db, run)) and time.monotonic() < ends_at and not stopper.is_set():
-            bar(total - left, total)
-            time.sleep(0.2)
-        bar(total - left, total)
+    waiting = {sent.payout_id: sent for sent in run.sent}
+    with progress(call, "Results", len(waiting), bar=not telling.on_a_terminal) as tally:
+        outcomes = Outcomes(tally)
+        while True:
+            began = time.monotonic()
+            for end in ends_of(call.house.db, Run(sent=list(waiting.values()))):
+                if end.status not in ("SENT", "SENDING"):
+                    if end.status != waiting.pop(end.payout_id).became:
+                        telling("result", end)
+                    outcomes(end.status)
+            now = time.monotonic()
+            if not waiting or now >= ends_at or stopper.is_set():
+                return
+            # Ten thousand take a while to look at: most of the time is the listener's.
+            time.sleep(max(0.2, 4 * (now - began)))
 
 
-def _tell_run(call: Call, run: Run, retried: Retried | None) -> None:
+def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -> None:
     """Say what the run did, name each payout that needs a look, and exit with the code."""
     from kasoko_cli.cli.words import local
     from kasoko_cli.operations import disburse
 
     ends = disburse.ends_of(call.house.db, run)
     code = disburse.exit_code_of(run, ends)
-    if call.json:
-        render.document({"run": run, "payouts": ends, "retried": retried, "exit_code": code})
+    if call.json or telling.on:
+        telling.answer({"run": run, "payouts": ends, "retried": retried, "exit_code": code})
     else:
         columns = [Column("became"), Column("payouts", right=True), Column("KES to phones", right=True)]
         rows = [(name, one.count, render.kes(one.amount_cents)) for name, one in disburse.count_ends(ends).items()]
@@ -324,6 +336,7 @@ def retry(
     payout: Annotated[list[str], typer.Argument(metavar="PAYOUT...", help="Failed payouts.", show_default=False)],
     listen: Listen = False,
     listen_seconds: ListenSeconds = 120,
+    events: Events = False,
 ) -> None:
     """Send definite failures again, where that can help.
 
@@ -337,7 +350,7 @@ def retry(
     Exit status: 0 sent, 4 no such payout, 5 none may be tried again, 6 some
     failed again, 7 some unknown.
     """
-    retry_and_send(call, only=payout, listen=listen, listen_seconds=listen_seconds)
+    retry_and_send(call, only=payout, listen=listen, listen_seconds=listen_seconds, events=events)
 
 
 @commands.writes()
@@ -458,6 +471,7 @@ def retry_failed(
     listen: Listen = False,
     listen_seconds: ListenSeconds = 120,
     max_seconds: MaxSeconds = None,
+    events: Events = False,
 ) -> None:
     """Send definite failures again, where it can help.
 
@@ -473,7 +487,13 @@ def retry_failed(
     unknown, 10 work is left.
     """
     retry_and_send(
-        call, hours=hours, market=market, listen=listen, listen_seconds=listen_seconds, max_seconds=max_seconds
+        call,
+        hours=hours,
+        market=market,
+        listen=listen,
+        listen_seconds=listen_seconds,
+        max_seconds=max_seconds,
+        events=events,
     )
 
 
@@ -486,8 +506,10 @@ def retry_and_send(
     listen: bool = False,
     listen_seconds: int = 120,
     max_seconds: int | None = None,
+    events: bool = False,
 ) -> None:
     """Make failures due again and send exactly those."""
+    from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.errors import Refused
     from kasoko_cli.operations import disburse
     from kasoko_cli.operations.retry import retry as operation
@@ -507,14 +529,16 @@ def retry_and_send(
         market=market,
         hours=hours,
     )
+    telling = Telling(house.clock, on=events)
     for one in report.left:
+        telling("left_alone", one)
         render.talk(call, f"{one.payout_id} is left alone: {one.why}. {one.hint}")
     if not report.retried:
         if only:
             first = report.left[0]
             raise Refused(f"{first.payout_id} was not sent again: {first.why}.", hint=first.hint)
-        if call.json:
-            render.document({"run": None, "payouts": [], "retried": report, "exit_code": 0})
+        if call.json or events:
+            telling.answer({"run": None, "payouts": [], "retried": report, "exit_code": 0})
         else:
             render.talk(call, "Nothing to send again.")
         return
@@ -527,6 +551,7 @@ def retry_and_send(
         listen_seconds=listen_seconds,
         max_seconds=max_seconds,
         retried=report,
+        events=events,
     )
 
 

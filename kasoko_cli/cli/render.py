@@ -11,12 +11,11 @@ import dataclasses
 import json as json_format
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from kasoko_cli.cli.params import WrongUsage
 
@@ -33,17 +32,6 @@ class Column:
 
     name: str
     right: bool = False
-
-
-class Progress(Protocol):
-    """What a run calls while it goes on: how many are done, and of how many if that has become known."""
-
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Move the bar."""
-
-
-def _no_bar(done: int, total: int | None = None) -> None:
-    """Where nobody looks, nothing moves."""
 
 
 # --- Answers -------------------------------------------------------------------------------------
@@ -68,7 +56,7 @@ def table(
             drawn.add_column(Text(column.name), justify="right" if column.right else "left", overflow="fold")
         for row in rows:
             drawn.add_row(*(_coloured(cell(value)) for value in row))
-        _console(sys.stdout).print(drawn)
+        console(sys.stdout).print(drawn)
     else:
         _write(sys.stdout, "\t".join(column.name for column in columns))
         for row in rows:
@@ -92,7 +80,12 @@ _COLOURS = {
 def _coloured(text: str) -> Text:
     from rich.text import Text
 
-    return Text(text, style=_COLOURS.get(text, ""))
+    return Text(text, style=colour_of(text))
+
+
+def colour_of(state: str) -> str:
+    """The colour of a word that says how something stands; none for any other."""
+    return _COLOURS.get(state, "")
 
 
 def card(call: Call, title: str, pairs: Iterable[tuple[str, object]], *, document: object = None) -> None:
@@ -111,7 +104,7 @@ def card(call: Call, title: str, pairs: Iterable[tuple[str, object]], *, documen
         drawn.add_column(overflow="fold")
         for name, value in pairs:
             drawn.add_row(Text(name), Text(cell(value)))
-        _console(sys.stdout).print(drawn)
+        console(sys.stdout).print(drawn)
     else:
         for name, value in pairs:
             _write(sys.stdout, f"{name}\t{cell(value)}")
@@ -134,6 +127,12 @@ def line(text: str) -> None:
     sys.stdout.flush()
 
 
+def json_line(answer: object) -> None:
+    """Answer with one line of JSON Lines, at once: whoever reads them follows what happens."""
+    _write(sys.stdout, json_format.dumps(plain(answer), ensure_ascii=False, allow_nan=False))
+    sys.stdout.flush()
+
+
 def heading(call: Call, text: str) -> None:  # noqa: ARG001 - every answer is of a call
     """Answer with a heading: a new part of a longer answer begins."""
     if not _is_terminal(sys.stdout):
@@ -141,9 +140,7 @@ def heading(call: Call, text: str) -> None:  # noqa: ARG001 - every answer is of
         return
     from rich.text import Text
 
-    console = _console(sys.stdout)
-    console.print()
-    console.print(Text(clean(text), style="bold"))
+    console(sys.stdout).print("\n", Text(clean(text), style="bold"), sep="")
 
 
 def records(text: str) -> None:
@@ -218,24 +215,6 @@ def trace(text: str) -> None:
     _write(sys.stderr, clean(text, lines=True))
 
 
-@contextmanager
-def progress(call: Call, title: str, total: int | None = None) -> Iterator[Progress]:
-    """A bar on stderr while the block runs, if stderr is a terminal and may be talked to; else nothing.
-
-    The block calls what it is given with how many are done.
-    """
-    if call.quiet or not _is_terminal(sys.stderr):
-        yield _no_bar
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    shown = TextColumn("{task.description}", markup=False)
-    with Bar(shown, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=_console(sys.stderr)) as bar:
-        task = bar.add_task(clean(title), total=total)
-        yield lambda done, total=None: bar.update(task, completed=done, total=total)
-
-
 def confirm(call: Call, question: str) -> bool:
     """Ask the operator, on stderr; True if the answer is yes, or if --yes was given.
 
@@ -308,7 +287,7 @@ def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-def _console(stream: TextIO) -> Console:
+def console(stream: TextIO) -> Console:
     """Rich on that stream; it honours NO_COLOR and TERM=dumb by itself."""
     from rich.console import Console
 
@@ -323,7 +302,7 @@ def _say(word: str, style: str, text: str) -> None:
         return
     from rich.text import Text
 
-    _console(sys.stderr).print(Text.assemble((f"{word}:", style), " ", text), soft_wrap=True)
+    console(sys.stderr).print(Text.assemble((f"{word}:", style), " ", text), soft_wrap=True)
 
 
 def _write(stream: TextIO, text: str) -> None:

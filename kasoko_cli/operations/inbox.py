@@ -10,10 +10,11 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.listener import Delivery
-from kasoko_cli.operations.receive import Trust, apply_waiting, store_deliveries
+from kasoko_cli.operations.receive import Judged, Trust, apply_waiting, store_deliveries
 from kasoko_cli.store.database import Database
 
 #: How many deliveries one commit holds at most.
@@ -25,10 +26,15 @@ _Waiting = tuple[Delivery, asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 class Inbox:
-    """Takes deliveries from the listener until it is closed; `received` and `applied` count them."""
+    """Takes deliveries from the listener until it is closed; `received` and `applied` count them.
 
-    def __init__(self, db: Database, clock: Clock, trust: Trust) -> None:
-        self.db, self.clock, self.trust = db, clock, trust
+    `tell` is called, in the applying thread, with what became of each.
+    """
+
+    def __init__(
+        self, db: Database, clock: Clock, trust: Trust, *, tell: Callable[[Judged], None] = lambda _: None
+    ) -> None:
+        self.db, self.clock, self.trust, self.tell = db, clock, trust, tell
         self.received = 0
         self.applied = 0
         self._queue: deque[_Waiting] = deque()
@@ -87,7 +93,9 @@ class Inbox:
             self._stored.clear()
             closing = self._closing and not self._writer.is_alive()
             try:
-                self.applied += len(apply_waiting(self.db, self.clock, self.trust))
+                for judged in apply_waiting(self.db, self.clock, self.trust):
+                    self.applied += 1
+                    self.tell(judged)
             except Exception as error:
                 _log.error("Stored callbacks could not be applied now (%s); they are kept.", type(error).__name__)
             if closing:

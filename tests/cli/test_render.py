@@ -125,24 +125,6 @@ def test_talk_goes_to_stderr_unless_quiet(capsys: pytest.CaptureFixture[str]) ->
     assert (said.out, said.err) == ("", "two\nlines\\x07\nWarning: careful\n")
 
 
-def test_progress_is_silent_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with render.progress(Call(), "Sending", 2) as bar:
-        bar(1)
-        bar(2, 2)
-    assert capsys.readouterr().err == ""
-
-
-def test_progress_on_a_terminal_counts(kasoko_on_a_terminal: Callable[..., tuple[int, str]]) -> None:
-    run = (
-        "from kasoko_cli.cli import group, render\n"
-        "with render.progress(group.Call(), 'Sending [b]rain', 2) as bar:\n    bar(1)\n    bar(2)\n"
-    )
-    code, shown = kasoko_on_a_terminal(program=run)
-    assert code == 0
-    assert "Sending [b]rain" in shown
-    assert "2/2" in shown
-
-
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
