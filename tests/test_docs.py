@@ -24,7 +24,7 @@ import typer.main
 
 from kasoko_cli import errors
 from kasoko_cli.cli.app import app
-from kasoko_cli.daraja.codes import RESULT_RULES, Fate, ResultRule
+from kasoko_cli.daraja.codes import RESULT_RULES, Fate, Moved, ResultRule, every_meaning
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
 from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, WireLimits, legs
@@ -115,6 +115,23 @@ def result_codes() -> str:
     )
 
 
+def looked_up(where: str) -> str:
+    """Each code that is said in one place: what it means, whether money moved, what to do, how that is known."""
+    moved = {Moved.YES: "The money moved", Moved.NO: "No money moved", Moved.MAYBE: "Money may have moved"}
+    lines = []
+    for one in every_meaning():
+        if one.where == where:
+            stops = "; everything else stops too" if one.stops_all else ""
+            do = f" Do: {one.advice.rstrip('.')}." if one.advice else ""
+            known = f" Source: {one.source} ({str(one.sure).replace('_', ' ')})."
+            text = (
+                f"- `{one.code}`: {one.meaning}. {moved[one.money_moved]}; the payout becomes {one.becomes}{stops}."
+                f" {one.more}{do}{known}"
+            )
+            lines.append(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join(lines)
+
+
 def chart() -> str:
     used = used_accounts()
     comments = re.findall(r"^    (\w+) = .*#: (.*)$", inspect.getsource(Account), re.MULTILINE)
@@ -184,6 +201,10 @@ MADE: Mapping[str, Callable[[], str]] = {
     "people": people,
     "faults": faults,
     "result codes": result_codes,
+    "codes of results": lambda: looked_up("result"),
+    "codes of answers": lambda: looked_up("answer"),
+    "codes of status queries": lambda: looked_up("status query"),
+    "codes of our own": lambda: looked_up("kasoko"),
     "chart": chart,
     "entries": entries,
     "checks": checks,

@@ -34,6 +34,7 @@ WORDS = (
     Word("payout", "payout:commands", ROAD, "Send what is owed, and look at it."),
     Word("retry-failed", "payout:verbs", ROAD, "Send definite failures again, where it can help."),
     Word("status", "road:commands", ROAD, "Show how everything stands, one market, or one payout."),
+    Word("explain", "explain:commands", ROAD, "Explain how a payout's amount came about, or a code."),
     Word("incident", "incident:commands", ROAD, "What contradicts itself, until a person closes it."),
     Word("pause", "payout:verbs", ROAD, "Stop all sending, on every host, until kasoko resume."),
     Word("resume", "payout:verbs", ROAD, "Let sending go on after a pause or a refused account."),

@@ -133,6 +133,19 @@ def json_line(answer: object) -> None:
     sys.stdout.flush()
 
 
+def prose(paragraphs: Iterable[str]) -> None:
+    """Answer with sentences, a paragraph a line; on a terminal they are broken between words."""
+    if not _is_terminal(sys.stdout):
+        for text in paragraphs:
+            _write(sys.stdout, clean(text))
+        return
+    from rich.text import Text
+
+    screen = console(sys.stdout)
+    for text in paragraphs:
+        screen.print(Text(clean(text)), width=min(screen.width, 100))
+
+
 def heading(call: Call, text: str) -> None:  # noqa: ARG001 - every answer is of a call
     """Answer with a heading: a new part of a longer answer begins."""
     if not _is_terminal(sys.stdout):

@@ -1,4 +1,4 @@
-"""Code and text -> taken, not sent, paid, failed or unknown; each line with its source.
+"""Code and text -> taken, not sent, paid, failed or unknown; each line of `codes.toml` with its source.
 
 M-Pesa gives one number opposite meanings on different products, and gives two opposite meanings
 to one number on the same product. So there is one table a direction, code *and* text are read, and
@@ -8,11 +8,13 @@ what no line names is unknown: asked about, never sent again.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.resources import files
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from kasoko_cli.daraja.messages import (
     MAX_ANSWER_BYTES,
@@ -25,12 +27,22 @@ from kasoko_cli.daraja.messages import (
     read_json,
 )
 
-_PORTAL_B2C = "Daraja portal, B2C page, result codes"
-_PORTAL_BALANCE = "Daraja portal, account balance page, result codes"
-_PORTAL_B2C_ERRORS = "Daraja portal, B2C page, error codes"
-_SEVERAL = "the same meaning in three or more public codebases"
-_PRODUCTION_CODE = "one public codebase that pays in production"
-_LIVE = "live sandbox capture, July to October 2026"
+#: The tables, as people can read and extend them.
+_TABLES: Final[Mapping[str, list[dict[str, Any]]]] = tomllib.loads(
+    files("kasoko_cli.daraja").joinpath("codes.toml").read_text(encoding="utf-8")
+)
+
+
+class Sure(StrEnum):
+    """How well the meaning of a code is known."""
+
+    OFFICIAL = "official"  #: Safaricom's Daraja portal says so
+    OLDER_OFFICIAL = "older_official"  #: earlier papers of Safaricom say so
+    LIVE = "live"  #: it was recorded from the real gateway
+    CODEBASES = "codebases"  #: two or more public codebases agree
+    ONE_CODEBASE = "one_codebase"  #: one public codebase says so
+    OURS = "ours"  #: it is a code of kasoko's own
+
 
 # --- What M-Pesa answers at once -------------------------------------------------------------------------------------
 
@@ -69,6 +81,12 @@ class AnswerRule:
     source: str
     #: Whether a fresh token may mend it.
     token_refused: bool = False
+    #: How people know it: its code, and its words where the code alone says too little.
+    shown: str = ""
+    #: What stands behind it, for a person who looks it up.
+    more: str = ""
+    #: How well it is known.
+    sure: Sure = Sure.OFFICIAL
 
     def fits(self, code: str | None, text: str) -> bool:
         """Whether this line speaks of an answer with this code and this text."""
@@ -79,187 +97,31 @@ class AnswerRule:
 
 _WAIT = "Nothing to do: it is sent again, later, with the same id."
 _ASK = "Ask how it ended: kasoko reconcile"
-_CHECK_ACCOUNT = "Mend the account or the settings, then: kasoko payout"
+
+
+def _answer_rules(table: str) -> tuple[AnswerRule, ...]:
+    return tuple(
+        AnswerRule(
+            row.get("code"),
+            row.get("text"),
+            Verdict(row["verdict"]),
+            row["meaning"],
+            row["advice"],
+            row["source"],
+            token_refused=row.get("token_refused", False),
+            shown=row["shown"],
+            more=row["more"],
+            sure=Sure(row["sure"]),
+        )
+        for row in _TABLES[table]
+    )
+
 
 #: Errors of the gateway, in the order in which they are tried. What fits no line is unknown.
-ANSWER_RULES: Final[tuple[AnswerRule, ...]] = (
-    AnswerRule(
-        None,
-        r"duplicate\s+originator\s*conversation\s*id",
-        Verdict.DUPLICATE,
-        "this id was already taken; the first request stands",
-        _ASK,
-        f"{_PORTAL_B2C_ERRORS}, the error sample",
-    ),
-    AnswerRule(
-        None,
-        r"threat detected",
-        Verdict.ACCOUNT,
-        "the gateway refuses a callback URL",
-        "Choose a callback URL without the words M-Pesa forbids: set MPESA_CALLBACK_URL",
-        "an issue thread of Safaricom's public sample code, with the body",
-    ),
-    AnswerRule(
-        None,
-        r"no apiproduct match found",
-        Verdict.ACCOUNT,
-        "the product is not enabled on this app, or the environment is wrong",
-        "Enable B2C on the app in the Daraja portal, or correct the environment, then: kasoko payout",
-        "Daraja portal, authorisation page, frequent questions",
-    ),
-    AnswerRule(
-        r"400\.003\.01|401\.002\.01|401\.001|404\.001\.03",
-        None,
-        Verdict.NOT_SENT,
-        "the access token is refused",
-        _WAIT,
-        f"{_PORTAL_B2C_ERRORS}; status and reversal pages; {_LIVE}",
-        token_refused=True,
-    ),
-    AnswerRule(
-        None,
-        r"invalid access token|access token (has )?expired",
-        Verdict.NOT_SENT,
-        "the access token is refused",
-        _WAIT,
-        f"{_PORTAL_B2C_ERRORS}; {_LIVE}",
-        token_refused=True,
-    ),
-    AnswerRule(
-        r"400\.002\.02",
-        r"invalid\s+(PartyB|Amount|Remarks|Occass?ion|OriginatorConversationID|TransactionID|OriginalConversationID)\b",
-        Verdict.REFUSED,
-        "a field of this request is refused",
-        "Correct the phone or the amount, then: kasoko payout retry",
-        f"{_PORTAL_B2C_ERRORS}; seen live many times",
-    ),
-    AnswerRule(
-        r"400\.002\.02",
-        None,
-        Verdict.ACCOUNT,
-        "a field that every request has is refused",
-        "Check initiator name, credential, shortcode and callback URL: kasoko config show --origin",
-        f"{_PORTAL_B2C_ERRORS}; a wrong content type shows as an invalid first field",
-    ),
-    AnswerRule(
-        r"400\.002\.05",
-        None,
-        Verdict.REFUSED,
-        "the request is malformed",
-        "This is a bug: report it with this line.",
-        _PORTAL_B2C_ERRORS,
-    ),
-    AnswerRule(
-        r"400\.003\.02",
-        None,
-        Verdict.REFUSED,
-        "something is missing in the request",
-        "This is a bug: report it with this line.",
-        _PORTAL_B2C_ERRORS,
-    ),
-    AnswerRule(
-        r"404\.001\.04",
-        None,
-        Verdict.ACCOUNT,
-        "the authentication header or the HTTP method is refused",
-        _CHECK_ACCOUNT,
-        _PORTAL_B2C_ERRORS,
-    ),
-    AnswerRule(
-        r"404\.00[123]\.01",
-        None,
-        Verdict.ACCOUNT,
-        "there is no such path at this address",
-        "Check MPESA_BASE_URL and MPESA_PRODUCTION, then: kasoko payout",
-        _PORTAL_B2C_ERRORS,
-    ),
-    AnswerRule(
-        r"405\.001",
-        None,
-        Verdict.ACCOUNT,
-        "the HTTP method is refused",
-        _CHECK_ACCOUNT,
-        _PORTAL_B2C_ERRORS,
-    ),
-    AnswerRule(
-        r"500\.003\.02",
-        r"spike\s*arrest|system is busy",
-        Verdict.NOT_SENT,
-        "too many requests in one second, or the gateway is busy",
-        _WAIT,
-        f"{_PORTAL_B2C_ERRORS} (both texts)",
-    ),
-    AnswerRule(
-        r"500\.003\.03",
-        r"quota",
-        Verdict.NOT_SENT,
-        "the quota of requests is used up",
-        _WAIT,
-        _PORTAL_B2C_ERRORS,
-    ),
-    AnswerRule(
-        r"policies\.ratelimit\.(SpikeArrest|Quota)Violation",
-        None,
-        Verdict.NOT_SENT,
-        "too many requests",
-        _WAIT,
-        "the API manager's public documentation of its fault codes",
-    ),
-    AnswerRule(
-        r"429(\..*)?",
-        None,
-        Verdict.NOT_SENT,
-        "too many requests",
-        _WAIT,
-        "third-party descriptions only",
-    ),
-    AnswerRule(
-        r"500\.001\.1001",
-        r"merchant does not exist|wrong credentials",
-        Verdict.ACCOUNT,
-        "the shortcode or its credentials are refused",
-        _CHECK_ACCOUNT,
-        "Daraja portal, M-Pesa Express page, error codes",
-    ),
-    AnswerRule(
-        r"5?00\.002\.1001",
-        None,
-        Verdict.UNKNOWN,
-        "M-Pesa has internal trouble, or is under maintenance",
-        _ASK,
-        "an issue thread of a public M-Pesa library; Daraja portal, account balance page",
-    ),
-    AnswerRule(
-        r"500\.001\.1001|500\.003\.1001",
-        None,
-        Verdict.UNKNOWN,
-        "M-Pesa has internal trouble",
-        _ASK,
-        f"{_PORTAL_B2C_ERRORS}; {_LIVE}",
-    ),
-)
+ANSWER_RULES: Final[tuple[AnswerRule, ...]] = _answer_rules("answer")
 
 #: A ResponseCode other than 0 under HTTP 2xx that is a refusal by its nature. Every other one is unknown.
-#: Source: Daraja portal, account balance page, response and result codes.
-RESPONSE_RULES: Final[tuple[AnswerRule, ...]] = (
-    AnswerRule(
-        r"18|20|21|22|23|100000010",
-        None,
-        Verdict.ACCOUNT,
-        "the initiator is refused",
-        "Check the initiator, its role and its credential, then: kasoko payout",
-        _PORTAL_BALANCE,
-    ),
-    AnswerRule(
-        r"24|25|29|100000005",
-        None,
-        Verdict.REFUSED,
-        "the request is malformed",
-        "This is a bug: report it with this line.",
-        _PORTAL_BALANCE,
-    ),
-    AnswerRule(r"100000011", None, Verdict.NOT_SENT, "too many requests", _WAIT, _PORTAL_BALANCE),
-)
+RESPONSE_RULES: Final[tuple[AnswerRule, ...]] = _answer_rules("response")
 
 
 @dataclass(frozen=True)
@@ -437,28 +299,10 @@ class ResultRule:
     may_succeed_again: bool = False
     #: Whether it can only succeed to another number.
     needs_other_phone: bool = False
-
-
-def _operator(code: str, meaning: str, advice: str, source: str) -> ResultRule:
-    """A definite failure of the account: nothing else is sent until the operator has mended it."""
-    return ResultRule(
-        code, meaning, Fate.FAILED, Who.OPERATOR, advice, source, account_level=True, may_succeed_again=True
-    )
-
-
-def _later(code: str, meaning: str, who: Who, advice: str, source: str) -> ResultRule:
-    """A definite failure that time may mend."""
-    return ResultRule(code, meaning, Fate.FAILED, who, advice, source, may_succeed_again=True)
-
-
-def _phone(code: str, meaning: str, advice: str, source: str) -> ResultRule:
-    """A definite failure of this number."""
-    return ResultRule(code, meaning, Fate.FAILED, Who.CUSTOMER, advice, source, needs_other_phone=True)
-
-
-def _never(code: str, meaning: str, advice: str, source: str) -> ResultRule:
-    """A definite failure of this request: the same one fails again."""
-    return ResultRule(code, meaning, Fate.FAILED, Who.PERMANENT, advice, source)
+    #: What stands behind it, for a person who looks it up.
+    more: str = ""
+    #: How well it is known.
+    sure: Sure = Sure.OFFICIAL
 
 
 def _ask(code: str, meaning: str, source: str, advice: str = _ASK) -> ResultRule:
@@ -466,104 +310,46 @@ def _ask(code: str, meaning: str, source: str, advice: str = _ASK) -> ResultRule
     return ResultRule(code, meaning, Fate.UNKNOWN, Who.ASK, advice, source)
 
 
-_OTHER_PHONE = "Ask the customer for another number: kasoko user set-phone, then: kasoko payout retry"
-_FUND = "Move money into the utility account, then: kasoko retry-failed"
-_ACCOUNT = "Have Safaricom or the Business Administrator mend it, then: kasoko retry-failed"
-_BUG = "This is a bug: report it with this line. The money can go to the wallet: kasoko payout to-wallet"
-_CREDENTIAL = (
-    "Check initiator name, password and environment, make a new credential (kasoko credential encrypt), "
-    "then: kasoko retry-failed"
+#: What the `kind` of a row says: its fate, and on whom it depends whether the same payment can succeed.
+_KINDS: Final[Mapping[str, tuple[Fate, Who]]] = MappingProxyType(
+    {
+        "paid": (Fate.PAID, Who.NOBODY),
+        # A definite failure of our side: nothing else is sent until the operator has mended it.
+        "account": (Fate.FAILED, Who.OPERATOR),
+        # A definite failure that time may mend.
+        "later": (Fate.FAILED, Who.TIME),
+        # A definite failure of this number.
+        "phone": (Fate.FAILED, Who.CUSTOMER),
+        # A definite failure of this request: the same one fails again.
+        "never": (Fate.FAILED, Who.PERMANENT),
+        # It leaves open whether money moved.
+        "ask": (Fate.UNKNOWN, Who.ASK),
+    }
 )
 
-_RULES: Final[tuple[ResultRule, ...]] = (
-    ResultRule("0", "paid", Fate.PAID, Who.NOBODY, "", _PORTAL_B2C),
-    _operator("1", "the utility account has too little money", _FUND, _PORTAL_B2C),
-    _never(
-        "2",
-        "the amount is below M-Pesa's minimum of KES 10",
-        "Credit the wallet instead: kasoko payout to-wallet",
-        f"{_PORTAL_B2C}; {_PRODUCTION_CODE}",
-    ),
-    _never(
-        "3",
-        "the amount is above M-Pesa's maximum of KES 250,000",
-        "Credit the wallet instead: kasoko payout to-wallet",
-        _PORTAL_B2C,
-    ),
-    _later(
-        "4",
-        "the customer's daily limit is reached",
-        Who.CUSTOMER,
-        "Send it tomorrow, Nairobi time: kasoko payout retry",
-        _PORTAL_B2C,
-    ),
-    _operator("5", "the utility account would fall below its minimum", _FUND, f"older Safaricom list; {_SEVERAL}"),
-    _operator("6", "our shortcode is not known", _ACCOUNT, _SEVERAL),
-    _phone("7", "the receiver is not known", _OTHER_PHONE, f"{_SEVERAL}; {_LIVE}"),
-    _later(
-        "8",
-        "the customer's balance would pass M-Pesa's maximum",
-        Who.CUSTOMER,
-        "Send it later: kasoko payout retry",
-        _PORTAL_B2C,
-    ),
-    _operator("11", "our shortcode is not active", _ACCOUNT, _PORTAL_B2C),
-    _phone("12", "the customer's account cannot receive money", _OTHER_PHONE, _SEVERAL),
-    _operator("13", "our account is not known", _ACCOUNT, _SEVERAL),
-    _phone("14", "the customer's account is not known", _OTHER_PHONE, _SEVERAL),
-    _ask("15", "this id was taken before; the first request stands", _PORTAL_BALANCE),
-    _ask("17", "M-Pesa had an internal failure", f"{_PORTAL_BALANCE}; a Safaricom tutorial"),
-    _operator("18", "the initiator's credential is wrong", _CREDENTIAL, _PORTAL_BALANCE),
-    _ask("19", "M-Pesa lost the order of its messages", _PORTAL_BALANCE),
-    _operator("20", "the initiator's name is not known", _CREDENTIAL, _PORTAL_BALANCE),
-    _operator(
-        "21",
-        "the initiator may not start B2C payments",
-        'Give it the role "ORG B2C API Initiator", then: kasoko retry-failed',
-        _PORTAL_B2C,
-    ),
-    _operator("22", "the initiator is not active, or has no permission", _ACCOUNT, _PORTAL_BALANCE),
-    _never("24", "a field is missing", _BUG, _PORTAL_BALANCE),
-    _never("25", "a field has the wrong form", _BUG, _PORTAL_BALANCE),
-    _later("26", "M-Pesa was too busy", Who.TIME, "Send it later: kasoko payout retry", _PORTAL_BALANCE),
-    _never("29", "the command is not known", _BUG, _PORTAL_BALANCE),
-    _later(
-        "1001",
-        "another operation had locked the customer's account",
-        Who.TIME,
-        "Send it after a minute: kasoko payout retry",
-        "two public codebases; the same code on M-Pesa Express",
-    ),
-    _never("1005", "an account reference is invalid", _BUG, _PRODUCTION_CODE),
-    _operator("2001", "the initiator's name, password or certificate is wrong", _CREDENTIAL, _PORTAL_B2C),
-    _operator("2006", "our account is not active", _ACCOUNT, _PORTAL_B2C),
-    _phone("2007", "M-Pesa's outside check of the receiver failed", _OTHER_PHONE, _PRODUCTION_CODE),
-    _never("2020", "the form of the amount is invalid", _BUG, _PRODUCTION_CODE),
-    _operator("2028", "our shortcode may not make B2C payments", _ACCOUNT, _PORTAL_B2C),
-    _ask("2029", "the reason type is not known", _PRODUCTION_CODE),
-    _phone("2040", "the receiver is not a registered M-Pesa customer", _OTHER_PHONE, f"{_PORTAL_B2C}; {_LIVE}"),
-    _operator("2043", "our organisation does not belong to the initiator", _ACCOUNT, _PRODUCTION_CODE),
-    _phone("2051", "the number is not a valid phone", _OTHER_PHONE, _PRODUCTION_CODE),
-    _never("2202", "an account number does not exist", _BUG, _PRODUCTION_CODE),
-    _operator("4001", "the utility account has too little money", _FUND, _LIVE),
-    _operator(
-        "8006",
-        "the initiator's password is locked",
-        "Have the Business Administrator unlock it, make a new credential, then: kasoko retry-failed",
-        f"{_PORTAL_B2C}; {_LIVE}",
-    ),
-    _ask("9999", "M-Pesa had an internal failure", "two public codebases"),
-    _ask("100000100", "M-Pesa had a failure of its storage", "two public codebases"),
-    _phone("SFC_IC0003", "the number is not on M-Pesa", _OTHER_PHONE, _PORTAL_B2C),
-    _operator("TP40153", "the operator has no permission", _ACCOUNT, "one public codebase"),
-    _never("R002", "the type of identity document is not known", _BUG, "two public codebases; validated B2C only"),
-    _phone(
-        "R003", "the identity document is another person's", _OTHER_PHONE, "two public codebases; validated B2C only"
-    ),
-)
+
+def _result_rule(row: Mapping[str, Any]) -> ResultRule:
+    kind = row["kind"]
+    fate, who = _KINDS[kind]
+    return ResultRule(
+        row["code"],
+        row["meaning"],
+        fate,
+        Who.CUSTOMER if row.get("who") == "customer" else who,
+        row["advice"],
+        row["source"],
+        account_level=kind == "account",
+        may_succeed_again=kind in ("account", "later"),
+        needs_other_phone=kind == "phone",
+        more=row["more"],
+        sure=Sure(row["sure"]),
+    )
+
 
 #: B2C result codes by their text.
-RESULT_RULES: Final[Mapping[str, ResultRule]] = MappingProxyType({rule.code: rule for rule in _RULES})
+RESULT_RULES: Final[Mapping[str, ResultRule]] = MappingProxyType(
+    {row["code"]: _result_rule(row) for row in _TABLES["result"]}
+)
 
 #: On M-Pesa Express the number 17 means this instead; if B2C ever says it, time mends it, but only after asking.
 _SAME_AGAIN = re.compile(r"2 minutes|two minutes|similar transaction|same amount", re.IGNORECASE)
@@ -624,8 +410,8 @@ _STATUS_WORDS: Final[Mapping[str, StatusFate]] = MappingProxyType(
     }
 )
 
-#: Status queries only: no such receipt (live sandbox captures); no such originator id (a production codebase).
-_NOT_FOUND_CODES: Final = frozenset({"2032", "2033"})
+#: Status queries only: no such receipt, no such originator id.
+_NOT_FOUND_CODES: Final = frozenset(row["code"] for row in _TABLES["status"])
 
 
 @dataclass(frozen=True)
@@ -692,3 +478,108 @@ def _credit_party(result: Result) -> str | None:
         if isinstance(value, str) and (phone := party_phone(value)) is not None:
             return phone
     return None
+
+
+# --- Looked up by a person -------------------------------------------------------------------------------------------
+
+
+class Moved(StrEnum):
+    """Whether money moved, as far as a code says it."""
+
+    YES = "yes"
+    NO = "no"
+    MAYBE = "maybe"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What one code means, wherever M-Pesa says it."""
+
+    code: str
+    #: Where it is said: in the result of a payment, in the answer to a request, in the result of a status query.
+    where: str
+    meaning: str
+    more: str
+    money_moved: Moved
+    #: What becomes of the payout.
+    becomes: str
+    #: Whether everything else stops too.
+    stops_all: bool
+    advice: str
+    source: str
+    sure: Sure
+
+
+_BECOMES: Final[Mapping[Verdict, str]] = MappingProxyType(
+    {
+        Verdict.NOT_SENT: "PENDING, and sent again later with the same id",
+        Verdict.REFUSED: "FAILED",
+        Verdict.ACCOUNT: "PENDING, and nothing else is sent",
+        Verdict.DUPLICATE: "UNKNOWN, and asked about",
+        Verdict.UNKNOWN: "UNKNOWN, and asked about",
+    }
+)
+
+
+def every_meaning() -> list[Meaning]:
+    """Every code that is known, as a person looks it up: results first, then answers, status queries, our own."""
+    found = [_meaning_of_result(rule) for rule in RESULT_RULES.values()]
+    for rules, where in ((ANSWER_RULES, "answer"), (RESPONSE_RULES, "answer")):
+        for rule in rules:
+            maybe = rule.verdict in (Verdict.DUPLICATE, Verdict.UNKNOWN)
+            found.append(
+                Meaning(
+                    rule.shown,
+                    where,
+                    rule.meaning,
+                    rule.more,
+                    Moved.MAYBE if maybe else Moved.NO,
+                    _BECOMES[rule.verdict],
+                    rule.verdict is Verdict.ACCOUNT,
+                    rule.advice,
+                    rule.source,
+                    rule.sure,
+                )
+            )
+    still = "UNKNOWN still, and asked about again"
+    found += [_meaning_of_row(row, "status query", Moved.MAYBE, still) for row in _TABLES["status"]]
+    return found + [_meaning_of_row(row, "kasoko", Moved.NO, "FAILED") for row in _TABLES["own"]]
+
+
+def meanings_of(code: str) -> list[Meaning]:
+    """What a code means, in each place where M-Pesa says it; none where it stands in no table."""
+    wanted = code.strip().casefold()
+    patterns = {
+        rule.shown
+        for rule in (*ANSWER_RULES, *RESPONSE_RULES)
+        if rule.code is not None and re.fullmatch(rule.code, wanted, re.IGNORECASE)
+    }
+    return [
+        one
+        for one in every_meaning()
+        if one.code.casefold() == wanted
+        or one.code in patterns
+        or (one.where == "answer" and len(wanted) >= 3 and wanted in one.code.casefold())
+    ]
+
+
+def _meaning_of_result(rule: ResultRule) -> Meaning:
+    moved = {Fate.PAID: Moved.YES, Fate.FAILED: Moved.NO, Fate.UNKNOWN: Moved.MAYBE}[rule.fate]
+    becomes = {Fate.PAID: "COMPLETED", Fate.FAILED: "FAILED", Fate.UNKNOWN: "UNKNOWN, and asked about"}[rule.fate]
+    return Meaning(
+        rule.code,
+        "result",
+        rule.meaning,
+        rule.more,
+        moved,
+        becomes,
+        rule.account_level,
+        rule.advice,
+        rule.source,
+        rule.sure,
+    )
+
+
+def _meaning_of_row(row: Mapping[str, Any], where: str, moved: Moved, becomes: str) -> Meaning:
+    told = (row["meaning"], row["more"], moved, becomes, False, row["advice"], row["source"])
+    return Meaning(row["code"], where, *told, Sure(row["sure"]))

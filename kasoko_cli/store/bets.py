@@ -88,6 +88,22 @@ def stakes_by_outcome(session: Session, market_id: str) -> dict[int, tuple[int, 
     return {outcome: (count, int(cents)) for outcome, count, cents in session.exec(query)}
 
 
+def valid_stakes(session: Session, market_id: str, *, closed_at: datetime) -> dict[int, int]:
+    """For each outcome: the stakes that take part, in cents; not cancelled, and placed before the close."""
+    query = (
+        select(col(Bet.outcome), cast(func.sum(col(Bet.stake_cents)), BigInteger))
+        .where(col(Bet.market_id) == market_id, col(Bet.cancelled_at).is_(None), col(Bet.placed_at) < closed_at)
+        .group_by(col(Bet.outcome))
+    )
+    return {outcome: int(cents) for outcome, cents in session.exec(query)}
+
+
+def bets_of(session: Session, market_id: str, user_id: str) -> Sequence[Bet]:
+    """One user's bets on a market, earliest first, cancelled and late ones too."""
+    query = select(Bet).where(col(Bet.market_id) == market_id, col(Bet.user_id) == user_id)
+    return session.exec(query.order_by(col(Bet.placed_at), col(Bet.id))).all()
+
+
 def cancel(session: Session, bet_id: str, *, at: datetime) -> bool:
     """Cancel a bet that stands, and say whether this call did it."""
     moved = session.exec(

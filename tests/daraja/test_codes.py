@@ -560,3 +560,39 @@ def test_no_advice_names_a_command_that_is_not_in_the_design() -> None:
     for text in advice:
         for command in re.findall(r"kasoko ([a-z -]+?)(?=[.,)]|$| then|, then)", text):
             assert command.strip() in known
+
+
+# --- Looked up by a person -------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_tables_can_be_looked_up_and_says_all_that_a_person_needs() -> None:
+    found = codes.every_meaning()
+    assert {one.where for one in found} == {"result", "answer", "status query", "kasoko"}
+    for one in found:
+        assert one in codes.meanings_of(one.code), one.code
+        assert one.meaning
+        assert one.source
+        assert one.more.endswith("."), one.code
+        assert one.advice or one.money_moved is codes.Moved.YES, one.code
+
+
+def test_a_looked_up_code_says_of_the_money_what_is_decided_by_it() -> None:
+    moved = {Fate.PAID: "yes", Fate.FAILED: "no", Fate.UNKNOWN: "maybe"}
+    told = {one.code: str(one.money_moved) for one in codes.every_meaning() if one.where == "result"}
+    assert told == {code: moved[rule.fate] for code, rule in RESULT_RULES.items()}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("2001", ["2001"]),
+        ("sfc_ic0003", ["SFC_IC0003"]),
+        ("17", ["17"]),
+        ("20", ["20", "18, 20, 21, 22, 23, 100000010"]),
+        ("500.002.1001", ["500.002.1001 Duplicate OriginatorConversationID", "500.002.1001, 00.002.1001"]),
+        ("threat detected", ["Threat Detected"]),
+        ("777", []),
+    ],
+)
+def test_a_code_is_found_in_each_place_where_it_means_something(asked: str, found: list[str]) -> None:
+    assert [one.code for one in codes.meanings_of(asked)] == found
