@@ -127,6 +127,12 @@ def _database_url(value: str) -> str:
     return value
 
 
+def _broker_url(value: str) -> str:
+    if value and not re.match(r"\w+(\+\w+)?://", value):
+        raise ValueError("must be like redis://127.0.0.1:6379/0")
+    return value
+
+
 Kes = Annotated[int, BeforeValidator(_whole_shillings), Field(ge=1, le=1_000_000_000)]
 Percent = Annotated[Decimal, BeforeValidator(_percent)]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
@@ -363,6 +369,36 @@ class ReconcileSettings(Group):
     ] = 300
 
 
+class CelerySettings(Group):
+    """For fleets that run Celery: where its broker is. The database decides all the same."""
+
+    broker_url: Annotated[
+        str,
+        AfterValidator(_broker_url),
+        Field(repr=False),
+        Setting("The broker of kasoko worker.", variable="CELERY_BROKER_URL", file=True),
+    ] = "redis://127.0.0.1:6379/0"
+    result_backend: Annotated[
+        str,
+        AfterValidator(_broker_url),
+        Field(repr=False),
+        Setting(
+            "Where its tasks' answers are kept; by itself nowhere.",
+            variable="CELERY_RESULT_BACKEND",
+            file=True,
+        ),
+    ] = ""
+    worker_concurrency: Annotated[
+        int,
+        Field(ge=1, le=256),
+        Setting("How many tasks one worker runs at once.", unit="tasks", variable="CELERY_WORKER_CONCURRENCY"),
+    ] = 4
+
+    @field_serializer("broker_url", "result_backend")
+    def _without_password(self, url: str) -> str:
+        return mask_url(url)
+
+
 @dataclass(frozen=True)
 class Explained:
     """One setting as `config show` tells it; secrets and passwords are already masked."""
@@ -384,6 +420,7 @@ class Config(Group):
     payout: PayoutSettings = PayoutSettings()
     listener: ListenerSettings = ListenerSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
+    celery: CelerySettings = CelerySettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -462,7 +499,8 @@ class Config(Group):
     def redact(self, text: str) -> str:
         """The text without any secret of this configuration in it; for tracebacks."""
         secrets = [value.get_secret_value() for name in SETTINGS if isinstance(value := self._value(name), SecretStr)]
-        secrets.append(password_in(self.database.url))
+        addresses = (self.database.url, self.celery.broker_url, self.celery.result_backend)
+        secrets += [password_in(url) for url in addresses]
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
         return text

@@ -46,6 +46,7 @@ WORDS = (
     Word("export", "data:exports", RECORDS, "Write records and reports to files."),
     Word("listen", "listen:commands", MPESA, "Take in the results that M-Pesa posts, until told to stop."),
     Word("reconcile", "listen:commands", MPESA, "Find out how unknown payouts ended: apply results, ask M-Pesa."),
+    Word("worker", "worker:commands", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),
     Word("simulator", "simulate:commands", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
     Word("credential", "setup:credential", MPESA, "The password that M-Pesa wants encrypted."),
     Word("audit", "ledger:commands", BOOKS, "Recompute everything from the bets up."),

@@ -56,6 +56,9 @@ def send(
         str | None, typer.Option("--expect-total", metavar="KES", help="Send only if this is the sum.")
     ] = None,
     events: Events = False,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="local sends here; celery enqueues for kasoko worker.")
+    ] = "local",
 ) -> None:
     """Send what is due, of MARKET or of all markets.
 
@@ -70,8 +73,15 @@ def send(
     Exit status: 0 all taken, 3 settings, 5 paused, 6 some not sent or failed, 7
     some unknown, 10 work is left.
     """
+    if engine not in ("local", "celery"):
+        raise WrongUsage(f"There is no engine {engine!r}. Take local or celery.")
     if plan:
         _show_plan(call, market, only or [])
+        return
+    if engine == "celery":
+        if wait or listen or max_seconds is not None:
+            raise WrongUsage("With --engine celery the workers send: --wait, --listen, --max-seconds are not for it.")
+        _enqueue(call, market=market, limit=limit, only=only or [], expect_total=expect_total)
         return
     send_payouts(
         call,
@@ -85,6 +95,30 @@ def send(
         expect_total=expect_total,
         events=events,
     )
+
+
+def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[str], expect_total: str | None) -> None:
+    """Put a task a payout on the queue of a Celery fleet; nothing is claimed, and nothing changes in the database."""
+    from kasoko_cli.cli.words import amount_of, count_of
+    from kasoko_cli.cli.worker import tasks_of
+    from kasoko_cli.operations import disburse
+
+    tasks = tasks_of(call)
+    house = call.house
+    house.config.require_daraja()
+    due = disburse.plan_run(house.db, house.clock, market=market, only=only)
+    _check_total(expect_total, due.wire_cents)
+    question = f"Enqueue {count_of(due.payouts, 'payout')}, {amount_of(due.wire_cents)}, for the workers to send?"
+    if due.payouts and not render.confirm(call, question):
+        render.talk(call, "Nothing was enqueued.")
+        raise typer.Exit(1)
+    disburse.check_ready(house.db, house.daraja)
+    tasks.check_broker()
+    enqueued = tasks.enqueue_due(house, market=market, only=only, limit=limit)
+    if call.json:
+        render.document({"engine": "celery", "enqueued": enqueued})
+        return
+    render.line(f"{count_of(len(enqueued), 'payout')} enqueued. How they end: kasoko status")
 
 
 def _show_plan(call: Call, market: str | None, only: list[str]) -> None:

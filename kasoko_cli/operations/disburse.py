@@ -49,9 +49,11 @@ __all__ = [
     "count_ends",
     "ends_of",
     "exit_code_of",
+    "list_due",
     "note_run",
     "plan_run",
     "send_due",
+    "state_of",
     "still_running",
 ]
 
@@ -64,6 +66,29 @@ def plan_run(db: Database, clock: Clock, *, market: str | None = None, only: Seq
     """
     with db.reading() as session:
         return Due(*payouts.totals_due(session, now=clock(), market_id=_market_id(session, market, only), only=only))
+
+
+def list_due(
+    db: Database, clock: Clock, *, market: str | None = None, only: Sequence[str] = (), limit: int | None = None
+) -> list[str]:
+    """The ids of the payouts that a run would send now, in its order; nothing is claimed.
+
+    Raises:
+        NotFound: there is no such market or payout.
+    """
+    with db.reading() as session:
+        market_id = _market_id(session, market, only)
+        return payouts.ids_due(session, now=clock(), market_id=market_id, only=only, limit=limit)
+
+
+def state_of(db: Database, payout_id: str) -> str:
+    """Where one payout stands.
+
+    Raises:
+        NotFound: there is no such payout.
+    """
+    with db.reading() as session:
+        return str(payouts.find_payout(session, payout_id).status)
 
 
 def send_due(

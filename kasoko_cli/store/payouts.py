@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, cast, func, or_, update
+from sqlalchemy import BigInteger, Select, cast, func, or_, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import PayoutStatus, payout_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Payout
+
+_Asked = TypeVar("_Asked", bound=Select[Any])
 
 
 def find_payout(session: Session, payout_id: str, *, lock: bool = False) -> Payout:
@@ -47,24 +49,32 @@ def list_payouts(
     return session.exec(query).all()
 
 
+def ids_due(
+    session: Session, *, now: datetime, market_id: str | None, only: Sequence[str] = (), limit: int | None = None
+) -> list[str]:
+    """The ids of the payouts that may be sent now, longest owed first; nothing is kept from other claimers."""
+    return list(session.exec(_due(select(col(Payout.id)), now, market_id, only).limit(limit)))
+
+
 def list_due(
     session: Session, *, now: datetime, limit: int, market_id: str | None, only: Sequence[str] = ()
 ) -> Sequence[Payout]:
     """Payouts that may be sent now, longest owed first, kept from other claimers until the transaction ends."""
-    query = (
-        select(Payout)
-        .where(
-            col(Payout.status) == PayoutStatus.PENDING,
-            or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now),
-        )
-        .order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
-        .limit(limit)
-    )
+    query = _due(select(Payout), now, market_id, only).limit(limit)
+    return session.exec(for_update(query, skip_locked=True)).all()
+
+
+def _due(query: _Asked, now: datetime, market_id: str | None, only: Sequence[str]) -> _Asked:
+    """Narrow a query to what may be sent now, longest owed first."""
+    query = query.where(
+        col(Payout.status) == PayoutStatus.PENDING,
+        or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now),
+    ).order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
     if market_id is not None:
         query = query.where(col(Payout.market_id) == market_id)
     if only:
         query = query.where(col(Payout.id).in_(only))
-    return session.exec(for_update(query, skip_locked=True)).all()
+    return query
 
 
 def totals_due(

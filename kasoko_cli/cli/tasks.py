@@ -1,0 +1,215 @@
+"""The same operations as Celery tasks, for fleets that run Celery already.
+
+A task carries names only, of a market or of a payout, and the database decides what it is worth: one that
+is delivered twice, early, late or after a crash finds the payout no longer due and sends nothing. Nothing
+is retried by the broker. What was not sent is due again by the schedule in the database; what is unknown
+is asked about by `kasoko reconcile`, which no task does.
+
+    celery -A kasoko_cli.cli.tasks worker      or      kasoko worker
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
+from kombu.exceptions import OperationalError
+
+from kasoko_cli.cli.group import os_user
+from kasoko_cli.cli.wiring import House
+from kasoko_cli.config import Config
+from kasoko_cli.errors import KasokoError, NotSent
+from kasoko_cli.operations import disburse
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.retry import retry
+from kasoko_cli.operations.settle import settle_market as settle
+
+#: A task is asked to stop after this long, and killed after that. Source: the operator's existing deployment.
+SOFT_LIMIT_SECONDS, HARD_LIMIT_SECONDS = 600, 900
+#: How long the broker waits for an answer to a delivery before it delivers again: well beyond the hard limit, so
+#: that a task that still runs is not begun a second time. (If it were, the database would refuse it.)
+VISIBILITY_SECONDS = 3_600
+#: How long a client waits for the broker.
+BROKER_SECONDS = 5
+
+app = Celery("kasoko", set_as_current=False)
+app.conf.update(
+    task_default_queue="kasoko",
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    enable_utc=True,
+    timezone="UTC",
+    # A task is done when it has ended, not when it was taken; a worker that dies gives it back.
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    task_soft_time_limit=SOFT_LIMIT_SECONDS,
+    task_time_limit=HARD_LIMIT_SECONDS,
+    result_expires=86_400,
+    broker_connection_timeout=BROKER_SECONDS,
+    broker_transport_options={"visibility_timeout": VISIBILITY_SECONDS, "socket_connect_timeout": BROKER_SECONDS},
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+)
+
+
+class _Worker:
+    """How the tasks of this process make their house, and who acts in it. A forked worker inherits it."""
+
+    make_house: ClassVar[Callable[[], House]] = staticmethod(House.furnished)
+    actor: ClassVar[str] = ""
+
+
+@app.on_configure.connect
+def _connect(sender: Celery, **_: Any) -> None:
+    """Where the broker is: asked for when it is first needed, so that importing this reads no settings."""
+    connect_to(sender, _Worker.make_house().config)
+
+
+def connect_to(celery: Celery, config: Config) -> None:
+    """Give Celery what the settings say of the broker."""
+    celery.conf.update(
+        broker_url=config.celery.broker_url,
+        result_backend=config.celery.result_backend or None,
+        worker_concurrency=config.celery.worker_concurrency,
+    )
+
+
+def furnish(make_house: Callable[[], House], config: Config, actor: str) -> None:
+    """Have the tasks of this process, and of those that it forks, work in this house and under this name."""
+    _Worker.make_house, _Worker.actor = staticmethod(make_house), actor
+    connect_to(app, config)
+
+
+@functools.lru_cache(maxsize=1)
+def _house_of(_process: int) -> House:
+    """The house of one worker process: connections do not survive a fork."""
+    return _Worker.make_house()
+
+
+def _answered(work: Callable[[House, Act], dict[str, Any]]) -> dict[str, Any]:
+    """Run a task's work; an error becomes an answer, so that no traceback goes to the result backend."""
+    house = _house_of(os.getpid())
+    try:
+        return work(house, Act(_Worker.actor or os_user(), "celery"))
+    except KasokoError as error:
+        return {"error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
+    except SoftTimeLimitExceeded:
+        message = f"The task took more than {SOFT_LIMIT_SECONDS} seconds and was stopped; everything is recorded."
+        return {"error": {"kind": "time", "message": message, "hint": "Ask how it ended: kasoko reconcile"}}
+    except Exception as error:
+        # The words of an unforeseen error may hold anything; its kind does not.
+        raise RuntimeError(f"a task of kasoko met {type(error).__name__}; see: kasoko status") from None
+
+
+@app.task(name="settle_market")
+def settle_market(market: str, pay: bool = False) -> dict[str, Any]:
+    """Divide the pool of a market, once; `pay` also enqueues what it owes. Answers with ids and cents."""
+
+    def work(house: House, act: Act) -> dict[str, Any]:
+        done = settle(house.db, house.clock, act, house.limits, market=market)
+        sent = enqueue_due(house, market=market) if pay else []
+        return {
+            "market": done.slug,
+            "settlement": done.number,
+            "is_new": done.is_new,
+            "payouts": done.payouts,
+            "wire_cents": done.wire_cents,
+            "enqueued": len(sent),
+        }
+
+    return _answered(work)
+
+
+@app.task(name="send_b2c_payout")
+def send_b2c_payout(payout_id: str) -> dict[str, Any]:
+    """Send one payout if it is due; a second delivery finds that it is not. Answers with its state."""
+
+    def work(house: House, act: Act) -> dict[str, Any]:
+        run = disburse.send_due(
+            house.db,
+            house.daraja,
+            house.links,
+            house.clock,
+            house.new_id,
+            act,
+            house.send_policy,
+            house.trust,
+            only=[payout_id],
+            limit=1,
+        )
+        if run.sent:
+            disburse.note_run(house.db, house.clock, act, run, market=payout_id)
+        return {"payout": payout_id, "sent": bool(run.sent), "status": disburse.state_of(house.db, payout_id)}
+
+    return _answered(work)
+
+
+@app.task(name="retry_failed_payouts")
+def retry_failed_payouts(hours: int = 24, market: str | None = None) -> dict[str, Any]:
+    """Make definite failures due again where that can help, and enqueue them; names each that is left alone."""
+
+    def work(house: House, act: Act) -> dict[str, Any]:
+        disburse.check_ready(house.db, house.daraja)
+        report = retry(
+            house.db,
+            house.clock,
+            act,
+            confirm_above_cents=house.config.payout.confirm_failures_above_cents,
+            market=market,
+            hours=hours,
+        )
+        enqueue(report.retried)
+        left = [{"payout": one.payout_id, "why": one.why, "hint": one.hint} for one in report.left]
+        return {"retried": report.retried, "left": left}
+
+    return _answered(work)
+
+
+def check_broker() -> None:
+    """See that the broker answers.
+
+    Raises:
+        NotSent: it does not.
+    """
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=BROKER_SECONDS)
+    except (OperationalError, OSError) as error:
+        raise NotSent(
+            "The broker of Celery does not answer; nothing was enqueued or sent.",
+            hint="Start it, or correct CELERY_BROKER_URL: kasoko config show --origin",
+        ) from error
+
+
+def enqueue_due(
+    house: House, *, market: str | None = None, only: Sequence[str] = (), limit: int | None = None
+) -> list[str]:
+    """Enqueue every payout that is due, of one market or of all; says which."""
+    due = disburse.list_due(house.db, house.clock, market=market, only=only, limit=limit)
+    enqueue(due)
+    return due
+
+
+def enqueue(payout_ids: Sequence[str]) -> None:
+    """Put one task a payout on the queue.
+
+    Raises:
+        NotSent: the broker does not answer; what was enqueued before is on the queue, and enqueueing again is safe.
+    """
+    number = 0
+    try:
+        with app.pool.acquire(block=True).Producer() as producer:
+            for number, payout_id in enumerate(payout_ids):  # noqa: B007 - said in the error
+                send_b2c_payout.apply_async((payout_id,), producer=producer, retry=False)
+    except (OperationalError, OSError) as error:
+        raise NotSent(
+            f"The broker of Celery does not answer: {number} of {len(payout_ids)} payouts were enqueued.",
+            hint="No money moved for the rest. Start the broker, then do the same again: what is on the queue twice"
+            " is sent once.",
+        ) from error

