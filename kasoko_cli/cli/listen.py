@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.operations.inbox import Inbox
     from kasoko_cli.operations.receive import Judged
-    from kasoko_cli.operations.reconcile import Asked, Reconciled, StillOpen
+    from kasoko_cli.operations.reconcile import Asked, Contradiction, Reconciled, StillOpen
 
 commands = Commands()
 
@@ -139,7 +139,7 @@ def reconcile(
     Example: kasoko reconcile rain --now
 
     Exit status: 0 nothing is unknown, 3 settings, 6 M-Pesa cannot be reached, 7
-    some are still unknown.
+    some are still unknown, or contradict themselves.
     """
     from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.cli.telling import Outcomes, progress
@@ -191,17 +191,33 @@ def reconcile(
 
                 stay(stopper, listen_seconds, all_there)
     still = operation.list_open(house.db, market=market)
-    _tell(call, report, still, telling)
+    _tell(call, report, still, operation.list_contradictions(house.db, market=market), telling)
 
 
-def _tell(call: Call, report: Reconciled, still: list[StillOpen], telling: Telling) -> None:
+def _tell(
+    call: Call,
+    report: Reconciled,
+    still: list[StillOpen],
+    contradictions: list[Contradiction],
+    telling: Telling,
+) -> None:
     from kasoko_cli.cli.words import local
+    from kasoko_cli.operations.reconcile import next_step
 
     unknown = [one for one in still if one.status == "UNKNOWN"]
     not_asked = [one for one in report.asked if not one.taken]
-    code = 7 if unknown else 6 if not_asked else 0
+    code = 7 if unknown or contradictions else 6 if not_asked else 0
+    following = next_step(still, contradictions, report.unaskable)
     if call.json or telling.on:
-        telling.answer({"reconciled": report, "open": still, "exit_code": code})
+        telling.answer(
+            {
+                "reconciled": report,
+                "open": still,
+                "contradictions": contradictions,
+                "next": following or None,
+                "exit_code": code,
+            }
+        )
     else:
         render.talk(
             call,
@@ -235,13 +251,8 @@ def _tell(call: Call, report: Reconciled, still: list[StillOpen], telling: Telli
             render.table(call, "Still open", columns, rows)
         else:
             render.talk(call, "Nothing is open: the end of every payout that was sent is known.")
-        if any(one.questions for one in unknown):
-            render.hint(
-                call,
-                "What M-Pesa does not answer, its portal or statement does. Then: kasoko payout decide --help",
-            )
-        elif unknown:
-            render.hint(call, "Ask about them now: kasoko reconcile --now")
+        if following:
+            render.hint(call, following)
     if code:
         raise typer.Exit(code)
 

@@ -265,7 +265,8 @@ def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -
     ends = disburse.ends_of(call.house.db, run)
     code = disburse.exit_code_of(run, ends)
     if call.json or telling.on:
-        telling.answer({"run": run, "payouts": ends, "retried": retried, "exit_code": code})
+        following = _next_after_doubt({one.status for one in ends}, run) if code == 7 else None
+        telling.answer({"run": run, "payouts": ends, "retried": retried, "next": following, "exit_code": code})
     else:
         columns = [Column("became"), Column("payouts", right=True), Column("KES to phones", right=True)]
         rows = [(name, one.count, render.kes(one.amount_cents)) for name, one in disburse.count_ends(ends).items()]
@@ -282,12 +283,21 @@ def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -
                 for one, at in zip(troubled, again, strict=True)
             ]
             render.table(call, "To look at", columns, rows_of_trouble)
-        _tell_stop(call, run, {one.status for one in ends})
+        _tell_stop(call, run, {one.status for one in ends}, is_doubtful=code == 7)
     if code:
         raise typer.Exit(code)
 
 
-def _tell_stop(call: Call, run: Run, states: set[str]) -> None:
+def _next_after_doubt(states: set[str], run: Run) -> str:
+    """The one thing to type next where it is not known how some ended; everything else can wait for it."""
+    if run.reaped and not states & {"UNKNOWN", "SENDING"}:
+        return "The sender of some stopped in the middle: they are unknown. Ask M-Pesa: kasoko reconcile --now"
+    if states & {"UNKNOWN", "SENDING"}:
+        return "Unknown is not failed. Ask M-Pesa how they ended: kasoko reconcile --now"
+    return "What is held contradicts itself, and a person decides: kasoko incident list"
+
+
+def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> None:
     """Why the run ended, what is left, and the next thing to type."""
     from kasoko_cli.cli.words import count_of, local
     from kasoko_cli.operations.disburse import Stop
@@ -301,15 +311,11 @@ def _tell_stop(call: Call, run: Run, states: set[str]) -> None:
         render.talk(call, f"{count_of(run.left, 'payout')} left{when}: kasoko payout")
     if "SENT" in states:
         render.talk(call, "M-Pesa posts their results to kasoko listen. If one does not come: kasoko reconcile")
-    if run.reaped:
-        lost = count_of(run.reaped, "payout")
-        render.hint(call, f"The sender of {lost} stopped in the middle: they are unknown. Ask: kasoko reconcile --now")
-    if states & {"UNKNOWN", "SENDING"}:
-        render.hint(call, "Unknown is not failed. Ask M-Pesa how they ended: kasoko reconcile --now")
+    if is_doubtful:
+        render.hint(call, _next_after_doubt(states, run))
+        return
     if "FAILED" in states:
         render.hint(call, "What failed, and what each needs: kasoko retry-failed")
-    if "HELD" in states or run.held:
-        render.hint(call, "What is held contradicts itself: kasoko incident list")
     if run.stopped is Stop.ACCOUNT:
         render.hint(call, "Mend the account, then: kasoko resume, and kasoko retry-failed, and kasoko payout")
 

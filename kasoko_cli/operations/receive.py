@@ -67,6 +67,8 @@ class Verdict:
     word: str
     ruling: Ruling
     payout_id: str | None = None
+    #: The attempt that the body names, where its address named none.
+    about: str | None = None
 
 
 def store_deliveries(db: Database, clock: Clock, deliveries: Sequence[Delivery]) -> None:
@@ -114,7 +116,9 @@ def apply_callback(db: Database, clock: Clock, trust: Trust, callback_id: int) -
         verdict = _judge(session, callback, trust, at=now)
         if verdict is None:
             return None
-        callbacks.take(session, callback_id, verdict=verdict.word, detail=verdict.ruling.note, at=now)
+        callbacks.take(
+            session, callback_id, verdict=verdict.word, detail=verdict.ruling.note, about=verdict.about, at=now
+        )
         book.post(session, *verdict.ruling.entries, at=now)
         return Judged(callback_id, verdict.word, verdict.ruling.note, verdict.payout_id)
 
@@ -126,7 +130,7 @@ def _judge(session: Session, callback: Callback, trust: Trust, *, at: datetime) 
     except MalformedBody as error:
         result, trouble = None, f"unreadable: {error.reason}"
     if not callback.signed:
-        return Verdict("hint", Ruling(False, (), trouble or "posted without a signature: kept, never believed"))
+        return _unsigned(session, callback, result, trouble, at=at)
     kind = Kind(callback.route)
     if kind in (Kind.RESULT, Kind.TIMEOUT):
         try:
@@ -143,6 +147,24 @@ def _judge(session: Session, callback: Callback, trust: Trust, *, at: datetime) 
     if kind is Kind.STATUS:
         return _judge_status(session, callback, result, trouble, at=at)
     return _note_answer(session, callback, result, trouble, at=at)
+
+
+def _unsigned(session: Session, callback: Callback, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
+    """Posted without our mark: kept and never believed, whoever posted it; but M-Pesa is asked about what it names.
+
+    It moves no state. That a payment which ended unpaid was made after all is an incident: until somebody has
+    looked, nothing is sent again for it.
+    """
+    why = trouble or "posted without a signature: kept, never believed"
+    if result is None or Kind(callback.route) not in (Kind.RESULT, Kind.TIMEOUT):
+        return Verdict("hint", Ruling(False, (), why))
+    attempt = attempts.named_as(session, result.originator_conversation_id)
+    if attempt is None:
+        return Verdict("hint", Ruling(False, (), why))
+    stated = judge_result(result).fate if callback.route == Kind.RESULT else Fate.UNKNOWN
+    if stated is Fate.PAID:
+        _speaks_against(session, callback, attempt, stated, "a result was posted without a signature", at=at)
+    return Verdict("hint", Ruling(False, (), f"{why}; M-Pesa is asked"), attempt.payout_id, about=attempt.id)
 
 
 def _judge_result(
@@ -186,6 +208,14 @@ def _judge_result(
 def _hinted(session: Session, callback: Callback, attempt: Attempt, stated: Fate, why: str, *, at: datetime) -> Verdict:
     """A result that lacks a factor: never believed, but a reason to ask. On an attempt that ended, an incident."""
     ruling = fate.doubtful(session, attempt, why=why, at=at)
+    _speaks_against(session, callback, attempt, stated, why, at=at)
+    return Verdict("hint", Ruling(ruling.moved, (), why), attempt.payout_id)
+
+
+def _speaks_against(
+    session: Session, callback: Callback, attempt: Attempt, stated: Fate, why: str, *, at: datetime
+) -> None:
+    """Raise an incident if an attempt has ended otherwise than this says."""
     ended = {AttemptStatus.FAILED: Fate.PAID, AttemptStatus.REJECTED: Fate.PAID, AttemptStatus.SUCCEEDED: Fate.FAILED}
     if ended.get(attempt.status) is stated:
         raise_incident(
@@ -198,7 +228,6 @@ def _hinted(session: Session, callback: Callback, attempt: Attempt, stated: Fate
             attempt_id=attempt.id,
             callback_id=callback.id,
         )
-    return Verdict("hint", Ruling(ruling.moved, (), why), attempt.payout_id)
 
 
 def _contradicted(session: Session, callback: Callback, attempt: Attempt, what: str, *, at: datetime) -> Verdict:

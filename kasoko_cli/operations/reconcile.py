@@ -22,9 +22,9 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.belief import known_id
 from kasoko_cli.operations.calls import exchange_rows
 from kasoko_cli.operations.receive import Judged, Trust
-from kasoko_cli.store import attempts, markets, payouts, queries
+from kasoko_cli.store import attempts, callbacks, markets, payouts, queries
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event
+from kasoko_cli.store.log import note_event, open_incidents
 from kasoko_cli.store.tables import Attempt, Query
 
 #: When the first, second, ... question about an attempt is asked, in seconds after it was sent.
@@ -133,6 +133,8 @@ def ask_around(
     return report
 
 
+#: What stands as the last answer while there is none.
+_SILENCE = "no answer yet"
 #: The state of a payout whose live attempt is in this state: what every other answer shows.
 _PAYOUT_WORDS = {AttemptStatus.INTENT: "SENDING", AttemptStatus.ACCEPTED: "SENT"}
 
@@ -144,6 +146,7 @@ def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
         found = []
         for attempt in attempts.list_live(session, market_id=market_id):
             count, last = queries.asked_about(session, attempt.id)
+            said = "" if last is None else f"{last.answer or _SILENCE} {last.detail or ''}".strip()
             found.append(
                 StillOpen(
                     attempt.payout_id,
@@ -152,10 +155,51 @@ def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
                     attempt.wire_cents,
                     attempt.sent_at,
                     count,
-                    "" if last is None else f"{last.answer or 'no answer yet'} {last.detail or ''}".strip(),
+                    said,
                 )
             )
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """An incident that stands about a payout: what is known of it contradicts itself, until a person closes it."""
+
+    incident_id: int
+    payout_id: str
+    what: str
+
+
+def list_contradictions(db: Database, *, market: str | None = None) -> list[Contradiction]:
+    """Every incident about a payout that nobody has closed, oldest first."""
+    with db.reading() as session:
+        market_id = None if market is None else markets.find_market(session, market).id
+        return [
+            Contradiction(one.id, one.payout_id, one.what)
+            for one in open_incidents(session, market_id=market_id)
+            if one.id is not None and one.payout_id is not None
+        ]
+
+
+#: After so many answers that do not say how a payout ended, M-Pesa's portal or statement is looked at.
+ASKED_ENOUGH = 3
+
+
+def next_step(still: Sequence[StillOpen], contradictions: Sequence[Contradiction], unaskable: Sequence[str]) -> str:
+    """The one thing to type next after a round, and why; empty where every end is known or on its way."""
+    unknown = [one for one in still if one.status == AttemptStatus.UNKNOWN]
+    if contradictions:
+        return "What is known of a payout contradicts itself, and a person decides: kasoko incident list"
+    for one in unknown:
+        is_answered = one.questions >= ASKED_ENOUGH and not one.last_answer.startswith(_SILENCE)
+        if is_answered or one.payout_id in unaskable:
+            return (
+                f"M-Pesa does not say how {one.payout_id} ended, its portal or statement does. Look there, then:"
+                f" kasoko payout decide {one.payout_id} --help"
+            )
+    if unknown:
+        return "Unknown is not failed. Ask M-Pesa again: kasoko reconcile --now"
+    return ""
 
 
 def _whose_turn(
@@ -168,9 +212,9 @@ def _whose_turn(
     now_at_once: bool,
 ) -> list[Attempt]:
     turn = []
-    for attempt in _open_questions(session, policy, market_id):
+    for attempt, is_hinted in _open_questions(session, policy, market_id):
         count, _ = queries.asked_about(session, attempt.id)
-        due_at = _due_at(attempt, count, policy)
+        due_at = now if is_hinted else _due_at(attempt, count, policy)
         if not (now_at_once or due_at <= now):
             report.not_yet += 1
             report.next_at = due_at if report.next_at is None else min(report.next_at, due_at)
@@ -182,17 +226,44 @@ def _whose_turn(
     return turn
 
 
-def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) -> list[Attempt]:
-    """Attempts whose end is not known, and large failures that only a callback speaks of."""
+def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) -> list[tuple[Attempt, bool]]:
+    """Attempts whose end is not known, large failures that only a callback speaks of, and whatever a hint names.
+
+    Each with whether it is to be asked about at once: somebody has posted something about it, unsigned, since
+    M-Pesa was last asked.
+    """
     live = [one for one in attempts.list_live(session, market_id=market_id) if one.status is not AttemptStatus.INTENT]
-    failed = payouts.list_payouts(session, market_id=market_id, statuses=frozenset({PayoutStatus.FAILED}))
-    large = [payout.id for payout in failed if payout.wire_cents > policy.confirm_above_cents]
+    stopped = payouts.list_payouts(
+        session, market_id=market_id, statuses=frozenset({PayoutStatus.FAILED, PayoutStatus.HELD})
+    )
+    large = {
+        payout.id
+        for payout in stopped
+        if payout.status is PayoutStatus.FAILED and payout.wire_cents > policy.confirm_above_cents
+    }
+    ended = attempts.last_attempts(session, [payout.id for payout in stopped])
+    hinted = _hinted(session, [*live, *ended.values()])
     doubted = [
         attempt
-        for attempt in attempts.last_attempts(session, large).values()
-        if (attempt.evidence or "").startswith("callback:") and not queries.was_confirmed(session, attempt)
+        for attempt in ended.values()
+        if attempt.id in hinted
+        or (
+            attempt.payout_id in large
+            and (attempt.evidence or "").startswith("callback:")
+            and not queries.was_confirmed(session, attempt)
+        )
     ]
-    return live + doubted
+    return [(attempt, attempt.id in hinted) for attempt in [*live, *doubted]]
+
+
+def _hinted(session: Session, among: Sequence[Attempt]) -> set[str]:
+    """Those about which somebody has posted something since M-Pesa last took a question about them."""
+    found = set()
+    for attempt_id, heard_at in callbacks.last_hints(session, [attempt.id for attempt in among]).items():
+        last = queries.last_of(session, attempt_id)
+        if last is None or last.answer == queries.NOT_ASKED or last.asked_at < heard_at:
+            found.add(attempt_id)
+    return found
 
 
 def _due_at(attempt: Attempt, asked: int, policy: AskPolicy) -> datetime:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, cast, func, update
+from sqlalchemy import BigInteger, cast, func, or_, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
@@ -26,6 +26,14 @@ def find_attempt(session: Session, attempt_id: str, *, lock: bool = False) -> At
     if attempt is None:
         raise NotFound(f"There is no attempt {attempt_id!r}.", hint="Look at its payout: kasoko payout show PAYOUT")
     return attempt
+
+
+def named_as(session: Session, originator_id: str | None) -> Attempt | None:
+    """The attempt that M-Pesa calls by this id: ours, or on v1 the one that it made."""
+    if not originator_id:
+        return None
+    called = or_(col(Attempt.id) == originator_id, col(Attempt.gateway_id) == originator_id)
+    return session.exec(select(Attempt).where(called).order_by(col(Attempt.created_at)).limit(1)).first()
 
 
 def list_attempts(session: Session, payout_id: str) -> Sequence[Attempt]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
+from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.tables import Callback
 
 
@@ -30,15 +31,38 @@ def list_of(session: Session, subject: str) -> Sequence[Callback]:
     return session.exec(query).all()
 
 
-def take(session: Session, callback_id: int, *, verdict: str, detail: str, at: datetime) -> bool:
-    """Mark a callback as judged, and say whether this call did it; a second judge changes nothing."""
+def take(
+    session: Session, callback_id: int, *, verdict: str, detail: str, at: datetime, about: str | None = None
+) -> bool:
+    """Mark a callback as judged, and say whether this call did it; a second judge changes nothing.
+
+    `about` is the attempt that it names, where its address named none.
+    """
+    subject = {} if about is None else {"subject": about}
     moved = session.exec(
         update(Callback)
         .where(col(Callback.id) == callback_id, col(Callback.applied_at).is_(None))
-        .values(applied_at=at, verdict=verdict, detail=detail)
+        .values(applied_at=at, verdict=verdict, detail=detail, **subject)
         .execution_options(synchronize_session=False)
     )
     return moved.rowcount == 1
+
+
+def last_hints(session: Session, attempt_ids: Sequence[str]) -> dict[str, datetime]:
+    """When somebody last posted, without our mark, how each of these attempts ended."""
+    found = dict[str, datetime]()
+    for start in range(0, len(attempt_ids), CHUNK):
+        query = (
+            select(Callback.subject, Callback.received_at)
+            .where(
+                col(Callback.subject).in_(attempt_ids[start : start + CHUNK]),
+                col(Callback.signed).is_(False),
+                col(Callback.applied_at).is_not(None),
+            )
+            .order_by(col(Callback.id))
+        )
+        found |= dict(session.exec(query).all())
+    return found
 
 
 def count_waiting(session: Session) -> int:
