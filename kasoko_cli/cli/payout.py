@@ -316,6 +316,8 @@ def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> 
         return
     if "FAILED" in states:
         render.hint(call, "What failed, and what each needs: kasoko retry-failed")
+    if "HELD" in states:
+        render.hint(call, "Some were held meanwhile: kasoko payout list --status HELD")
     if run.stopped is Stop.ACCOUNT:
         render.hint(call, "Mend the account, then: kasoko resume, and kasoko retry-failed, and kasoko payout")
 

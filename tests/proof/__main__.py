@@ -89,6 +89,7 @@ def _sum_up(told: list[Told], seconds: float) -> int:
         "double payments": sum(one.doubles for one in told),
         "lost or minted cents": sum(one.cents for one in told),
         "tracebacks": sum(one.tracebacks for one in told),
+        "payouts not final": sum(one.not_final for one in told),
         "payouts that a person ended": sum(by_person.values()),
         "schedules with anything wrong": sum(bool(one.wrong) for one in told),
         "seconds": round(seconds),

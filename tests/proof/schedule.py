@@ -30,6 +30,9 @@ from tests.proof.processes import Exec, Hands
 WANTED_KILLS = 6
 MOST_STEPS = 16
 
+#: What a payout may be once the faults have stopped and everybody has done what is theirs.
+FINAL = frozenset({"COMPLETED", "WALLET"})
+
 #: M-Pesa itself says, by every factor that there is, that an attempt failed which was paid. Below the
 #: limit from which failures are confirmed, a retry after that is a second payment, and nobody who can only
 #: listen to M-Pesa can know better. So these are drawn only where every failure is confirmed before a retry.
@@ -72,6 +75,7 @@ class Told:
     doubles: int = 0
     cents: int = 0
     tracebacks: int = 0
+    not_final: int = 0
     seconds: float = 0.0
     rounds: int = 0
     by_person: Counter[str] = field(default_factory=Counter)
@@ -96,6 +100,7 @@ def run(seed: int, database: Kind, templates: Templates, forker: Hands, *, by_ex
             told.by_person, told.rounds = end.by_person, end.rounds
             found = judge(play.bench, put_back=told.restores > 0)
             told.payouts = found.payouts
+            told.not_final = sum(count for state, count in states(play.bench).items() if state not in FINAL)
             told.kills, told.tracebacks = play.bench.kills, play.bench.tracebacks
             told.doubles, told.cents, told.wrong = found.doubles, found.cents, found.wrong
         finally:

@@ -1,0 +1,280 @@
+"""Bugs that would pay twice or lose money, planted in a copy of this checkout: the tests must catch each.
+
+    python -m tests.proof.planted
+    python -m tests.proof.planted --bug 'FAILED on a read timeout'
+
+A claim that no test can break is no claim. Each bug is a small exact replacement in the source; where the text to
+replace is no longer there just once, nothing is run and the bug has to be written anew. The tests that are named
+beside it run in the copy. Exit status: 0 each was caught, 8 one was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+#: What no copy needs.
+_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.db", "*.pyc")
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One replacement in one file, from its path in the package."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """What somebody might get wrong, and the tests that hold against it."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+def _bug(name: str, file: str, old: str, new: str, *tests: str) -> Bug:
+    return Bug(name, (Edit(file, old, new),), tests)
+
+
+BUGS: Sequence[Bug] = (
+    _bug(
+        "a new id on retry",
+        "operations/sending/claiming.py",
+        "again = last is not None and last.status is AttemptStatus.REJECTED",
+        "again = False",
+        "operations/test_disburse.py::test_what_the_gateway_refused_goes_again_later_under_the_same_id_with_a_numbered_reserve",
+        "operations/test_schedule.py::test_after_the_schedule_a_retry_by_hand_pays_once_under_the_same_id",
+    ),
+    _bug(
+        "FAILED on a read timeout",
+        "daraja/client.py",
+        'SortedAnswer(Verdict.UNKNOWN, "", came.what,',
+        'SortedAnswer(Verdict.REFUSED, "", came.what,',
+        "operations/test_disburse.py::test_what_may_have_been_taken_is_unknown_and_is_never_sent_again",
+    ),
+    _bug(
+        "FAILED on a duplicate id",
+        "daraja/codes.py",
+        'conversation\\s*id",\n        Verdict.DUPLICATE,',
+        'conversation\\s*id",\n        Verdict.REFUSED,',
+        "operations/test_disburse.py::test_a_duplicate_is_the_first_request_which_is_asked_about",
+    ),
+    Bug(
+        "the intent written after the send",
+        (
+            Edit(
+                "operations/sending/claiming.py",
+                "            book.post(session, *entries, at=now)\n        return claimed",
+                "            book.post(session, *entries, at=now)\n"
+                "            self.early = {one.attempt_id: self.send(one) for one in claimed}\n        return claimed",
+            ),
+            Edit(
+                "operations/sending/crew.py",
+                "claimed = self.claimer.claim(room, market_id, only)",
+                "self.claimer.send = self._send\n"
+                "                    claimed = self.claimer.claim(room, market_id, only)",
+            ),
+            Edit(
+                "operations/sending/crew.py",
+                "pool.submit(self._send, one)",
+                "pool.submit(self.claimer.early.pop, one.attempt_id)",
+            ),
+        ),
+        ("operations/test_disburse.py::test_the_intent_is_on_the_disk_before_a_byte_leaves",),
+    ),
+    _bug(
+        "the one-live index dropped",
+        "store/migrations/versions/0001_the_first_tables.py",
+        '"attempt_one_live_per_payout",\n        "attempts",\n        ["payout_id"],\n        unique=True,',
+        '"attempt_one_live_per_payout",\n        "attempts",\n        ["payout_id"],\n        unique=False,',
+        "operations/test_fate.py::test_the_schema_refuses_a_second_live_attempt_of_one_payout",
+    ),
+    _bug(
+        "an unguarded UPDATE of an attempt",
+        "store/attempts.py",
+        ".where(col(Attempt.id) == attempt_id, col(Attempt.status).in_(attempt_sources_of(to)))",
+        ".where(col(Attempt.id) == attempt_id)",
+        "operations/test_fate.py::test_an_attempt_that_is_moved_by_one_process_is_not_moved_again_by_another_that_read_it_before",
+        "operations/test_fate.py::test_no_state_is_left_by_a_way_that_is_not_in_the_tables",
+    ),
+    _bug(
+        "an unguarded UPDATE of a payout",
+        "store/payouts.py",
+        ".where(col(Payout.id) == payout_id, col(Payout.status).in_(sources))",
+        ".where(col(Payout.id) == payout_id)",
+        "operations/test_fate.py::test_no_state_is_left_by_a_way_that_is_not_in_the_tables",
+        "operations/test_decide.py",
+    ),
+    _bug(
+        "200 before the commit",
+        "operations/inbox.py",
+        "        await done\n",
+        "        done.cancel()\n",
+        "operations/test_inbox.py::test_what_was_taken_is_on_the_disk_when_the_answer_goes_out",
+        "operations/test_inbox.py::test_what_cannot_be_stored_is_told_to_the_listener_and_the_inbox_goes_on",
+    ),
+    _bug(
+        "synchronous=NORMAL",
+        "store/database.py",
+        '"synchronous=FULL",',
+        '"synchronous=NORMAL",',
+        "store/test_database.py::test_every_sqlite_connection_syncs_each_commit_and_holds_foreign_keys",
+    ),
+    _bug(
+        "a reaper that returns to PENDING",
+        "operations/fate.py",
+        'doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
+        'not_taken(session, attempt, evidence="reaped", at=now, again_at=now, code=NOT_SENT, reason="it died")',
+        "operations/test_fate.py::test_a_lease_that_ran_out_makes_unknown_and_never_due",
+    ),
+    _bug(
+        "a timeout notice read as failure",
+        "operations/receive.py",
+        'fate.doubtful(session, attempt, why="M-Pesa says that it waited too long in the queue", at=at)',
+        'fate.not_paid(session, attempt, code="1", reason="too long", evidence=f"callback:{callback.id}", at=at)',
+        "operations/test_belief.py::test_a_timeout_notice_is_neither_paid_nor_failed_whatever_it_says",
+    ),
+    _bug(
+        '"not found" read as failure',
+        "operations/receive.py",
+        "    if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):\n",
+        "    if answer.fate is StatusFate.NOT_FOUND:\n"
+        '        ruling = fate.not_paid(session, attempt, code="STATUS", reason="?", evidence="status:1", at=at)\n'
+        '        return Verdict("failed", ruling, payout.id)\n'
+        "    if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):\n",
+        "operations/test_reconcile.py::test_not_found_never_fails_a_payout_however_often_it_is_said",
+    ),
+    Bug(
+        "the ids of a status answer's envelope used instead of its parameters",
+        (
+            Edit(
+                "daraja/codes.py",
+                'originator_conversation_id=result.text("OriginatorConversationID"),',
+                "originator_conversation_id=result.originator_conversation_id,",
+            ),
+            Edit(
+                "daraja/codes.py",
+                'conversation_id=result.text("ConversationID"),',
+                "conversation_id=result.conversation_id,",
+            ),
+        ),
+        (
+            "operations/test_reconcile.py::test_the_payments_ids_are_read_from_the_parameters_and_never_from_the_envelope",
+        ),
+    ),
+    _bug(
+        "a hint that nobody asks about",
+        "operations/reconcile.py",
+        "due_at = now if is_hinted else _due_at(attempt, count, policy)",
+        "due_at = _due_at(attempt, count, policy)",
+        "operations/test_hints.py",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A bug's changed files by path, and what does not fit; nothing is planted unless all of it does."""
+
+    changed: dict[str, str]
+    trouble: str = ""
+
+
+def fit(bug: Bug, root: Path = ROOT) -> Fitted:
+    """Apply a bug to the sources in memory: each text must stand there exactly once, and the result must compile."""
+    changed: dict[str, str] = {}
+    for edit in bug.edits:
+        path = f"kasoko_cli/{edit.file}"
+        if path not in changed and not (root / path).exists():
+            return Fitted({}, f"there is no {path} any more")
+        text = changed.get(path) or (root / path).read_text()
+        if (times := text.count(edit.old)) != 1:
+            return Fitted({}, f"{edit.old!r} stands {times} times in {path}, not once: write the bug anew")
+        changed[path] = text.replace(edit.old, edit.new)
+    for path, text in changed.items():
+        compile(text, path, "exec")
+    missing = [name for name in bug.tests if not _stands(name, root)]
+    return Fitted(changed, f"there is no test {', '.join(missing)}" if missing else "")
+
+
+def _stands(test: str, root: Path) -> bool:
+    file, _, name = test.partition("::")
+    return (root / "tests" / file).exists() and f"def {name}" in (root / "tests" / file).read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one bug: the test that caught it, or what is wrong."""
+
+    caught_by: str
+    trouble: str
+    seconds: float
+
+
+def plant(bug: Bug, folder: Path) -> Outcome:
+    """Copy the checkout, plant the bug, run the tests that hold against it until the first fails."""
+    started = time.monotonic()
+    fitted = fit(bug)
+    if fitted.trouble:
+        return Outcome("", fitted.trouble, 0.0)
+    copy = folder / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(ROOT, copy, ignore=_LEFT_OUT)
+    for path, text in fitted.changed.items():
+        (copy / path).write_text(text)
+    environ = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    asked = [sys.executable, "-c", "import kasoko_cli; print(kasoko_cli.__file__)"]
+    where = subprocess.run(asked, cwd=copy, env=environ, capture_output=True, text=True, check=True).stdout
+    assert where.startswith(str(copy)), f"the tests would look at {where}"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        + [f"tests/{test}" for test in bug.tests],
+        cwd=copy,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.monotonic() - started
+    failed = re.search(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
+    if done.returncode == 1 and failed:
+        return Outcome(failed[1].removeprefix("tests/"), "", seconds)
+    if done.returncode == 0:
+        return Outcome("", "it survived: no test fails", seconds)
+    return Outcome(
+        "", f"the tests did not run (pytest exited with {done.returncode}):\n{done.stdout[-2_000:]}", seconds
+    )
+
+
+def main() -> int:
+    """Plant them one after another, and say which test caught each."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.planted", description=__doc__)
+    parser.add_argument("--bug", action="append", choices=[bug.name for bug in BUGS], help="Only this one.")
+    asked = parser.parse_args()
+    chosen = [bug for bug in BUGS if not asked.bug or bug.name in asked.bug]
+    survived = 0
+    with tempfile.TemporaryDirectory(prefix="kasoko-planted-") as folder:
+        for bug in chosen:
+            outcome = plant(bug, Path(folder))
+            survived += not outcome.caught_by
+            how = f"caught by {outcome.caught_by}" if outcome.caught_by else f"NOT CAUGHT: {outcome.trouble}"
+            print(f"{bug.name} ({outcome.seconds:.0f} s): {how}", flush=True)
+    print(f"{len(chosen)} bugs planted, {survived} not caught")
+    return 8 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
