@@ -580,7 +580,7 @@ def retry_and_send(
             first = report.left[0]
             raise Refused(f"{first.payout_id} was not sent again: {first.why}.", hint=first.hint)
         if call.json or events:
-            telling.answer({"run": None, "payouts": [], "retried": report, "exit_code": 0})
+            telling.answer({"run": None, "payouts": [], "retried": report, "next": None, "exit_code": 0})
         else:
             render.talk(call, "Nothing to send again.")
         return
