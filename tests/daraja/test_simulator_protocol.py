@@ -533,6 +533,18 @@ def test_the_balance_comes_packed_with_its_action_type_first(desk: Desk) -> None
     ]
 
 
+def test_what_is_reserved_is_in_the_balance_and_does_not_pay() -> None:
+    """Field 3 is the current balance, 4 what is available, 5 what is reserved."""
+    with a_desk(utility_cents=100_000, reserved_cents=90_000) as desk:
+        desk.balance()
+        packed = desk.inbox.results(1)[0]["ResultParameters"]["ResultParameter"][1]["Value"]
+        assert packed.split("&")[1] == "Utility Account|KES|1000.00|100.00|900.00|0.00"
+        desk.pay(kes=101)
+        desk.pay(kes=100)
+        assert [result["ResultCode"] for result in desk.inbox.results(3)[1:]].count(1) == 1
+        assert [payment["amount_cents"] for payment in desk.ledger()["payments"]] == [10_000]
+
+
 def test_a_failed_balance_says_why(desk: Desk) -> None:
     desk.balance(SecurityCredential="wrong")
     result = desk.inbox.results(1)[0]

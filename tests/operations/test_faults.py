@@ -5,15 +5,18 @@ The rows that stay open are named here, each with its reason; whatever is not na
 
 from __future__ import annotations
 
+import sys
+
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.errors import AccountRefused
 from kasoko_cli.operations import controls, reconcile
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.disburse import SendPolicy
+from kasoko_cli.store import callbacks
 from kasoko_cli.store.database import Database
 from tests.conftest import CountedIds, FixedClock
-from tests.operations.road import LoudRoad
+from tests.operations.road import ANN, LoudRoad
 
 POLICY = SendPolicy(rate_per_second=0, concurrency=8)
 NEVER_TAKEN = "M-Pesa never took it and did not say so: it only ever answers that it does not know the id"
@@ -155,3 +158,17 @@ def _assert_books_and_believed(road: LoudRoad) -> None:
 def test_the_table_of_the_matrix_names_only_numbers_of_the_simulator() -> None:
     numbers = {phone[6:] for phone in PEOPLE}
     assert {*OPEN, REFUSES_THE_ACCOUNT, LIES_TO_US} <= numbers
+
+
+def test_a_result_from_another_address_is_believed_and_its_address_is_kept(
+    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+) -> None:
+    """M-Pesa posts from many addresses: which one it was is evidence, and no factor of belief."""
+    address = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # only Linux has all of 127.0.0.0/8
+    settings = SimulatorSettings(post_from=address, result_delay_seconds=(0.0, 0.01))
+    with LoudRoad(db, clock, new_id, act, settings) as road:
+        road.owe({"ann": ANN})
+        road.send()
+        road.until(lambda: road.statuses() == {"ann": "COMPLETED"})
+        with db.reading() as session:
+            assert [callback.source for callback in callbacks.list_all(session)] == [address]

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import select
 
+import kasoko_cli
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, KasokoError, SchemaOutOfDate
 from kasoko_cli.store import database
 from kasoko_cli.store.database import Database, head_version, open_database, parse_url, upgrade
@@ -98,6 +99,13 @@ def test_every_sqlite_connection_syncs_each_commit_and_holds_foreign_keys(sqlite
             }
             assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
     db.close()
+
+
+def test_one_place_makes_the_engines_that_write() -> None:
+    """Whoever opened the file otherwise would write without the settings above."""
+    package = Path(kasoko_cli.__file__).parent
+    makers = {str(file.relative_to(package)) for file in package.rglob("*.py") if "create_engine(" in file.read_text()}
+    assert makers == {"store/database.py"}
 
 
 def test_no_update_that_read_before_it_wrote_is_lost(db: Database) -> None:

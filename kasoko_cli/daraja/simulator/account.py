@@ -50,6 +50,7 @@ class Account:
     def __init__(self, settings: SimulatorSettings) -> None:
         self._settings = settings
         self.utility_cents = settings.utility_cents
+        self.reserved_cents = settings.reserved_cents
         self.working_cents = settings.working_cents
         #: Below zero by all that was charged, as Safaricom shows it.
         self.charges_cents = 0
@@ -59,6 +60,11 @@ class Account:
         self._issued: set[str] = set()
         self._received_today: Counter[tuple[str, str]] = Counter()
         self._held: Counter[str] = Counter()
+
+    @property
+    def available_cents(self) -> int:
+        """What of the utility account can pay."""
+        return self.utility_cents - self.reserved_cents
 
     def find(self, originator_id: str) -> Instruction | None:
         """The instruction with this id, if one was ever taken."""
@@ -88,7 +94,7 @@ class Account:
         assert originator_id not in self._taken, "an id is taken once"
         if code == "0" and not expired:
             code = self._refusal(phone, amount_cents, at)
-        paid = not expired and (code == "0" or (paid_anyway and amount_cents <= self.utility_cents))
+        paid = not expired and (code == "0" or (paid_anyway and amount_cents <= self.available_cents))
         charge_cents = AUGUST_2023.charge_cents(amount_cents) if paid and self._settings.tariff else 0
         if paid:
             self.utility_cents -= amount_cents
@@ -170,7 +176,7 @@ class Account:
             return "4"
         if cap is not None and self._held[phone] + amount_cents > cap:
             return "8"
-        if amount_cents > self.utility_cents:
+        if amount_cents > self.available_cents:
             return "1"
         return "0"
 

@@ -109,6 +109,7 @@ class Simulator:
             callback_map=self.settings.callback_map,
             timeout_seconds=self.settings.post_timeout_seconds,
             tries=self.settings.post_tries,
+            post_from=self.settings.post_from,
         )
 
     # --- ASGI --------------------------------------------------------------------------------------------------------

@@ -47,9 +47,16 @@ class Postman:
     """
 
     def __init__(
-        self, tally: Tally, *, callback_map: tuple[tuple[str, str], ...], timeout_seconds: float, tries: int
+        self,
+        tally: Tally,
+        *,
+        callback_map: tuple[tuple[str, str], ...],
+        timeout_seconds: float,
+        tries: int,
+        post_from: str | None = None,
     ) -> None:
         self._tally = tally
+        self._from = None if post_from is None else (post_from, 0)
         self._map = callback_map
         self._timeout_seconds = timeout_seconds
         self._tries = tries
@@ -167,7 +174,7 @@ class Postman:
                 return reader, writer
             writer.close()
         host, port, is_tls = origin
-        return await asyncio.open_connection(host, port, ssl=_tls() if is_tls else None)
+        return await asyncio.open_connection(host, port, ssl=_tls() if is_tls else None, local_addr=self._from)
 
     def _really(self, url: str) -> str:
         for prefix, instead in self._map:

@@ -191,15 +191,18 @@ def balance(
     has_utility: bool = True,
 ) -> Envelope:
     """The accounts in one packed text, `ActionType` first, every code as text."""
-    accounts = [("Working Account", account.working_cents)]
+    accounts = [("Working Account", account.working_cents, 0)]
     if has_utility:
-        accounts.append(("Utility Account", account.utility_cents))
+        accounts.append(("Utility Account", account.utility_cents, account.reserved_cents))
     accounts += [
-        ("Charges Paid Account", account.charges_cents),
-        ("Merchant Account", 0),
-        ("Organization Settlement Account", 0),
+        ("Charges Paid Account", account.charges_cents, 0),
+        ("Merchant Account", 0, 0),
+        ("Organization Settlement Account", 0, 0),
     ]
-    packed = "&".join(f"{name}|KES|{kes(cents)}|{kes(cents)}|0.00|0.00" for name, cents in accounts)
+    packed = "&".join(
+        f"{name}|KES|{kes(current)}|{kes(current - reserved)}|{kes(reserved)}|0.00"
+        for name, current, reserved in accounts
+    )
     return Envelope(
         code="0",
         originator_id=originator_id,

@@ -29,6 +29,8 @@ class SimulatorSettings:
 
     #: Money in the utility account at the start: this is what pays.
     utility_cents: int = 1_000_000_00
+    #: Of the utility account, what is reserved for something else: it is in the balance and does not pay.
+    reserved_cents: int = 0
     #: Money in the working account at the start: this does not pay.
     working_cents: int = 0
     #: Whether payments are charged for, to the Charges Paid account (tariff of August 2023).
@@ -46,6 +48,8 @@ class SimulatorSettings:
     result_delay_seconds: tuple[float, float] = (0.05, 0.3)
     #: (https prefix, loopback prefix): where a result for a public address really goes.
     callback_map: tuple[tuple[str, str], ...] = ()
+    #: The loopback address that results come from, such as 127.0.0.2; None leaves it to the system.
+    post_from: str | None = None
     #: How often a result is posted before it is given up. Daraja posts once.
     post_tries: int = 1
     #: How long one post may take.
