@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,6 +31,7 @@ from pydantic import (
 
 from kasoko_cli.daraja.links import base_of, is_loopback
 from kasoko_cli.daraja.messages import FORBIDDEN_URL_WORDS
+from kasoko_cli.domain.floats import FloatCheck
 from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding
 from kasoko_cli.errors import ConfigurationError
 
@@ -133,7 +135,18 @@ def _broker_url(value: str) -> str:
     return value
 
 
+def _credential_day(value: object) -> object:
+    """`2026-11-01`, as text or as TOML's own date."""
+    if isinstance(value, date) and type(value) is date:
+        return value
+    try:
+        return date.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("must be a day like 2026-11-01") from None
+
+
 Kes = Annotated[int, BeforeValidator(_whole_shillings), Field(ge=1, le=1_000_000_000)]
+KesOrNothing = Annotated[int, BeforeValidator(_whole_shillings), Field(ge=0, le=1_000_000_000)]
 Percent = Annotated[Decimal, BeforeValidator(_percent)]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 WaitSeconds = Annotated[int, Field(ge=1, le=86_400)]
@@ -244,6 +257,11 @@ class DarajaSettings(Group):
         ),
     ] = None
 
+    security_credential_set_on: Annotated[
+        Annotated[date, BeforeValidator(_credential_day)] | None,
+        Setting("The day on which the initiator's password was set; M-Pesa lets it grow 90 days old."),
+    ] = None
+
     @model_validator(mode="after")
     def _address_of_the_environment(self) -> DarajaSettings:
         if not self.base_url:
@@ -313,6 +331,25 @@ class PayoutSettings(Group):
     decide_needs_two: Annotated[
         bool, Setting("A person's word on an unknown payout counts once a second one says the same.")
     ] = False
+    float_check: Annotated[
+        FloatCheck, Setting("Before a run, is there enough in the utility account: off, warn, refuse, require.")
+    ] = FloatCheck.REFUSE
+    float_max_age_hours: Annotated[
+        int,
+        Field(ge=1, le=8_760),
+        Setting("A balance that M-Pesa said longer ago than this counts as not known.", unit="hours"),
+    ] = 24
+    tariff_file: Annotated[
+        str | None, Setting("What M-Pesa charges for a payment: a file like kasoko's own tariff.toml.")
+    ] = None
+    confirm_slug_above_kes: Annotated[
+        KesOrNothing,
+        Setting("In production a run above this is confirmed by typing the market's slug.", unit="shillings"),
+    ] = 1_000_000
+    approval_above_kes: Annotated[
+        KesOrNothing | None,
+        Setting("A settlement that owes more than this is released by a second person.", unit="shillings"),
+    ] = None
 
     @property
     def min_cents(self) -> int:
@@ -328,6 +365,16 @@ class PayoutSettings(Group):
     def daily_cents(self) -> int:
         """The most that one phone is sent in one Nairobi day, in cents."""
         return self.daily_kes * 100
+
+    @property
+    def confirm_slug_above_cents(self) -> int:
+        """Above this many cents a run in production is confirmed by typing."""
+        return self.confirm_slug_above_kes * 100
+
+    @property
+    def approval_above_cents(self) -> int | None:
+        """Above this many cents a settlement waits for a second person; None is never."""
+        return None if self.approval_above_kes is None else self.approval_above_kes * 100
 
     @property
     def confirm_failures_above_cents(self) -> int:

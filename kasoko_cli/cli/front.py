@@ -31,6 +31,7 @@ class Word(NamedTuple):
 WORDS = (
     Word("resolve", "road:commands", ROAD, "Name the winning outcome of MARKET."),
     Word("settle", "road:commands", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."),
+    Word("approve", "approve:commands", ROAD, "Release a settlement that waits for a second person."),
     Word("payout", "payout:commands", ROAD, "Send what is owed, and look at it."),
     Word("retry-failed", "payout:verbs", ROAD, "Send definite failures again, where it can help."),
     Word("status", "road:commands", ROAD, "Show how everything stands, one market, or one payout."),
@@ -47,6 +48,7 @@ WORDS = (
     Word("listen", "listen:commands", MPESA, "Take in the results that M-Pesa posts, until told to stop."),
     Word("reconcile", "listen:commands", MPESA, "Find out how unknown payouts ended: apply results, ask M-Pesa."),
     Word("worker", "worker:commands", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),
+    Word("float", "floats:commands", MPESA, "Ask M-Pesa for its balances, and compare them with the books."),
     Word("simulator", "simulate:commands", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
     Word("credential", "setup:credential", MPESA, "The password that M-Pesa wants encrypted."),
     Word("audit", "ledger:commands", BOOKS, "Recompute everything from the bets up."),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli import render
+from kasoko_cli.cli.before import NO_BOUNDS, Bounds, ExpectTotal, MaxTotal, PlanHash, look_and_ask, show_plan
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
 from kasoko_cli.cli.params import Events, Limit, MaybeMarketId, PayoutId, Plan, WrongUsage
@@ -21,6 +22,7 @@ from kasoko_cli.cli.views import show_items, show_story
 if TYPE_CHECKING:
     from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.operations.disburse import Run, Sent
+    from kasoko_cli.operations.holding import MarketMoved
     from kasoko_cli.operations.retry import Retried
 
 commands = Commands(
@@ -41,6 +43,11 @@ MaxSeconds = Annotated[
 ]
 
 
+PayoutOrMarket = Annotated[
+    str, typer.Argument(metavar="PAYOUT|MARKET", help="A payout like rain.1.7, or a market.", show_default=False)
+]
+
+
 @commands.writes()
 def send(
     call: Call,
@@ -52,9 +59,9 @@ def send(
     listen_seconds: ListenSeconds = 120,
     plan: Plan = False,
     max_seconds: MaxSeconds = None,
-    expect_total: Annotated[
-        str | None, typer.Option("--expect-total", metavar="KES", help="Send only if this is the sum.")
-    ] = None,
+    expect_total: ExpectTotal = None,
+    max_total: MaxTotal = None,
+    plan_hash: PlanHash = None,
     events: Events = False,
     engine: Annotated[
         str, typer.Option("--engine", metavar="NAME", help="local sends here; celery enqueues for kasoko worker.")
@@ -62,7 +69,9 @@ def send(
 ) -> None:
     """Send what is due, of MARKET or of all markets.
 
-    kasoko payout MARKET means kasoko payout send MARKET.
+    kasoko payout MARKET means kasoko payout send MARKET. In production a run
+    above payout.confirm_slug_above_kes is confirmed by typing the market's slug;
+    off a terminal --yes then needs --expect-total, --max-total or --plan-hash.
 
     Example: kasoko payout rain --plan
 
@@ -70,18 +79,19 @@ def send(
 
     Example: kasoko payout --yes --max-seconds 240
 
-    Exit status: 0 all taken, 3 settings, 5 paused, 6 some not sent or failed, 7
-    some unknown, 10 work is left.
+    Exit status: 0 all taken, 3 settings, 5 paused, the float is short or the sum
+    is another, 6 some not sent or failed, 7 some unknown, 10 work is left.
     """
     if engine not in ("local", "celery"):
         raise WrongUsage(f"There is no engine {engine!r}. Take local or celery.")
     if plan:
-        _show_plan(call, market, only or [])
+        show_plan(call, market, only or [], limit)
         return
     if engine == "celery":
         if wait or listen or max_seconds is not None:
             raise WrongUsage("With --engine celery the workers send: --wait, --listen, --max-seconds are not for it.")
-        _enqueue(call, market=market, limit=limit, only=only or [], expect_total=expect_total)
+        bounds = Bounds(expect_total, max_total, plan_hash)
+        _enqueue(call, market=market, limit=limit, only=only or [], bounds=bounds)
         return
     send_payouts(
         call,
@@ -92,26 +102,21 @@ def send(
         listen=listen,
         listen_seconds=listen_seconds,
         max_seconds=max_seconds,
-        expect_total=expect_total,
+        bounds=Bounds(expect_total, max_total, plan_hash),
         events=events,
     )
 
 
-def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[str], expect_total: str | None) -> None:
+def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[str], bounds: Bounds) -> None:
     """Put a task a payout on the queue of a Celery fleet; nothing is claimed, and nothing changes in the database."""
-    from kasoko_cli.cli.words import amount_of, count_of
+    from kasoko_cli.cli.words import count_of
     from kasoko_cli.cli.worker import tasks_of
     from kasoko_cli.operations import disburse
 
     tasks = tasks_of(call)
     house = call.house
-    house.config.require_daraja()
-    due = disburse.plan_run(house.db, house.clock, market=market, only=only)
-    _check_total(expect_total, due.wire_cents)
-    question = f"Enqueue {count_of(due.payouts, 'payout')}, {amount_of(due.wire_cents)}, for the workers to send?"
-    if due.payouts and not render.confirm(call, question):
-        render.talk(call, "Nothing was enqueued.")
-        raise typer.Exit(1)
+    question = "Enqueue {}, for the workers to send?"
+    look_and_ask(call, market=market, only=only, limit=limit, bounds=bounds, asked=False, question=question)
     disburse.check_ready(house.db, house.daraja)
     tasks.check_broker()
     enqueued = tasks.enqueue_due(house, market=market, only=only, limit=limit)
@@ -119,20 +124,6 @@ def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[st
         render.document({"engine": "celery", "enqueued": enqueued})
         return
     render.line(f"{count_of(len(enqueued), 'payout')} enqueued. How they end: kasoko status")
-
-
-def _show_plan(call: Call, market: str | None, only: list[str]) -> None:
-    from kasoko_cli.cli.words import amount_of, count_of, local
-    from kasoko_cli.operations.disburse import plan_run
-
-    due = plan_run(call.house.db, call.house.clock, market=market, only=only)
-    pairs: list[tuple[str, object]] = [
-        ("due now", f"{count_of(due.payouts, 'payout')}, {amount_of(due.wire_cents)} to phones"),
-        ("due later", due.later),
-        ("next due", None if due.next_at is None else local(due.next_at)),
-    ]
-    render.card(call, f"A run for {market or 'all markets'}", pairs, document=due)
-    render.talk(call, "Nothing was written or sent.")
 
 
 def send_payouts(
@@ -145,7 +136,7 @@ def send_payouts(
     listen: bool = False,
     listen_seconds: int = 120,
     max_seconds: int | None = None,
-    expect_total: str | None = None,
+    bounds: Bounds = NO_BOUNDS,
     asked: bool = False,
     retried: Retried | None = None,
     events: bool = False,
@@ -153,18 +144,12 @@ def send_payouts(
     """Ask unless it was `asked`, send, listen if wanted, tell, and exit with the run's code."""
     from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.cli.telling import Outcomes, progress
-    from kasoko_cli.cli.words import amount_of, count_of
     from kasoko_cli.operations import disburse
 
     house = call.house
-    due = disburse.plan_run(house.db, house.clock, market=market, only=only or [])
-    _check_total(expect_total, due.wire_cents)
-    house.config.require_daraja()
-    question = f"Send {count_of(due.payouts, 'payout')}, {amount_of(due.wire_cents)}, to phones by M-Pesa?"
-    if due.payouts and not (asked or render.confirm(call, question)):
-        render.talk(call, "Nothing was sent.")
-        raise typer.Exit(1)
-    total = due.payouts if limit is None else min(limit, due.payouts)
+    total = look_and_ask(call, market=market, only=only or [], limit=limit, bounds=bounds, asked=asked).payments
+    if bounds and not wait:
+        limit = total or limit  # what becomes due after the sum was held against its bound waits for the next run
     telling = Telling(house.clock, on=events)
     with contextlib.ExitStack() as stack:
         if listen:
@@ -201,18 +186,6 @@ def send_payouts(
         if listen and run.sent:
             _await_results(call, run, listen_seconds, stopper, telling)
     _tell_run(call, run, retried, telling)
-
-
-def _check_total(expected: str | None, due_cents: int) -> None:
-    from kasoko_cli.cli.words import amount_of
-    from kasoko_cli.domain.money import parse_kes
-    from kasoko_cli.errors import Refused
-
-    if expected is not None and parse_kes(expected, what="expected total") != due_cents:
-        raise Refused(
-            f"{amount_of(due_cents)} is due, and not KES {expected}; nothing was sent.",
-            hint="See what is due: kasoko payout --plan",
-        )
 
 
 @contextlib.contextmanager
@@ -396,42 +369,69 @@ def retry(
 
 
 @commands.writes()
-def hold(call: Call, payout: PayoutId) -> None:
-    """Stop a payout before it is sent, with a reason.
+def hold(call: Call, payout: PayoutOrMarket) -> None:
+    """Stop a payout, or all of a market, before it is sent.
+
+    Of a market it stops what is due, has failed, or waits for a second person.
 
     Example: kasoko payout hold rain.1.7 --reason 'the customer disputes it'
 
-    Example: kasoko payout hold rain.1.7 --reason 'the number may be wrong' --json
+    Example: kasoko payout hold rain --reason 'the result is disputed'
 
-    Exit status: 0 it is held, 4 no such payout, 5 it is on its way or has ended.
+    Exit status: 0 it is held, 4 no such payout or market, 5 it is on its way, has
+    ended, or no reason was given.
     """
-    from kasoko_cli.operations import decide as operation
+    from kasoko_cli.domain.payout import looks_like_payout_id
+    from kasoko_cli.operations import decide, holding
 
     house = call.house
-    _tell_moved(call, payout, operation.hold(house.db, house.clock, call.act, payout_id=payout))
+    if looks_like_payout_id(payout):
+        _tell_moved(call, payout, decide.hold(house.db, house.clock, call.act, payout_id=payout))
+    else:
+        _tell_market(call, holding.hold_market(house.db, house.clock, call.act, market=payout))
 
 
 @commands.writes()
-def release(call: Call, payout: PayoutId) -> None:
-    """Let a held payout go: it is due again.
+def release(call: Call, payout: PayoutOrMarket) -> None:
+    """Let a held payout go: it is due again, or waits for approval.
 
-    Example: kasoko payout release rain.1.7
+    Of a market it lets go what was held with the whole market; what was held by
+    itself stays.
 
-    Example: kasoko payout release rain.1.7 --reason 'the dispute is over'
+    Example: kasoko payout release rain.1.7 --reason 'the customer agrees'
 
-    Exit status: 0 it is due, 4 no such payout, 5 it is not held.
+    Example: kasoko payout release rain --reason 'the result stands'
+
+    Exit status: 0 it is released, 4 no such payout or market, 5 it is not held,
+    or no reason was given.
     """
-    from kasoko_cli.operations import decide as operation
+    from kasoko_cli.domain.payout import looks_like_payout_id
+    from kasoko_cli.operations import decide, holding
 
     house = call.house
-    status = operation.release(
-        house.db,
-        house.clock,
-        call.act,
-        payout_id=payout,
-        confirm_above_cents=house.config.payout.confirm_failures_above_cents,
-    )
-    _tell_moved(call, payout, status)
+    above = house.config.payout.confirm_failures_above_cents
+    if looks_like_payout_id(payout):
+        status = decide.release(house.db, house.clock, call.act, payout_id=payout, confirm_above_cents=above)
+        _tell_moved(call, payout, status)
+    else:
+        moved = holding.release_market(house.db, house.clock, call.act, market=payout, confirm_above_cents=above)
+        _tell_market(call, moved)
+
+
+def _tell_market(call: Call, done: MarketMoved) -> None:
+    from kasoko_cli.cli.words import amount_of, count_of
+
+    if call.json:
+        render.document(done)
+        return
+    for status, count in done.moved.items():
+        render.line(f"{count_of(count, 'payout')} of {done.slug} now {status}.")
+    if done.moved:
+        render.talk(call, f"They carry {amount_of(done.wire_cents)} to phones.")
+    else:
+        render.line(f"Nothing of {done.slug} was there to be moved.")
+    for why in done.left:
+        render.talk(call, f"{why}.")
 
 
 @commands.writes("to-wallet")

@@ -207,6 +207,11 @@ def warn(call: Call, text: str) -> None:
         _say("Warning", "yellow", text)
 
 
+def alarm(text: str) -> None:
+    """Tell the operator, in red, of what they must read before they say yes; --quiet does not hide it."""
+    _say("Danger", "bold red", text)
+
+
 def hint(call: Call, text: str) -> None:
     """Name the one thing to type next after a run that did not end well; --quiet leaves it, as cron mails need it."""
     if not call.json:
@@ -236,11 +241,32 @@ def confirm(call: Call, question: str) -> bool:
     """
     if call.yes:
         return True
-    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+    if not is_somebody_here():
         raise WrongUsage(f"Nobody is here to answer: {clean(question)} Nothing was done. Add --yes to do it.")
-    sys.stderr.write(f"{clean(question, lines=True)} [y/N] ")
+    return ask(f"{question} [y/N]").lower() in {"y", "yes"}
+
+
+def typed(question: str, wanted: str) -> bool:
+    """Have the operator type a word, on stderr, for what is too large for a yes; whether it was that word.
+
+    Raises:
+        WrongUsage: nobody is there to type.
+    """
+    if not is_somebody_here():
+        raise WrongUsage(f"Nobody is here to answer: {clean(question)} Nothing was done.")
+    return ask(f"{question} Type {wanted} to go on:") == wanted
+
+
+def is_somebody_here() -> bool:
+    """Whether there is a terminal to ask on."""
+    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+
+
+def ask(question: str) -> str:
+    """Ask for one line, on stderr; empty where the answer is."""
+    sys.stderr.write(f"{clean(question, lines=True)} ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    return sys.stdin.readline().strip()
 
 
 def ask_secret(question: str) -> str:

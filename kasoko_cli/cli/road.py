@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,8 +39,8 @@ def resolve(
 ) -> None:
     """Name the winning outcome of MARKET.
 
-    A market past its closing time is closed by it. The same outcome again changes
-    nothing.
+    It shows what would follow, and asks. A market past its closing time is closed
+    by it. The same outcome again changes nothing.
 
     Example: kasoko resolve rain Yes
 
@@ -52,20 +53,51 @@ def resolve(
     from kasoko_cli.operations import markets
 
     house = call.house
-    view = markets.resolve_market(
-        house.db,
-        house.clock,
-        call.act,
-        market=market,
-        winners=outcome or [],
-        weights=[parse_weight(text) for text in weight or []],
-        withdrawn=withdrawn or [],
-    )
+    weights = [parse_weight(text) for text in weight or []]
+    named: dict[str, Any] = {"winners": outcome or [], "weights": weights, "withdrawn": withdrawn or []}
+    if not call.yes and not _resolve_it(call, market, named):
+        render.talk(call, "Nothing was changed.")
+        raise typer.Exit(1)
+    view = markets.resolve_market(house.db, house.clock, call.act, market=market, **named)
     if call.json:
         render.document(view)
         return
     render.line(f"{view.slug} is resolved: {view.resolved_outcome}.")
     render.talk(call, f"Divide the pool: kasoko settle {view.slug}")
+
+
+def _resolve_it(call: Call, market: str, named: dict[str, Any]) -> bool:
+    """Show what the resolution would lead to, and ask; True at once where it is resolved so already."""
+    from kasoko_cli.operations.preview import preview_resolution
+
+    house = call.house
+    found = preview_resolution(house.db, house.clock, call.act, house.limits, market=market, **named)
+    if found is None:
+        return True
+    if render.is_somebody_here():
+        _tell_consequences(call, found)
+    return render.confirm(call, f"Resolve {found.slug} as {found.resolved_outcome}? It cannot be taken back easily.")
+
+
+def _tell_consequences(call: Call, found: Settled) -> None:
+    from kasoko_cli.cli.words import amount_of, count_of
+
+    figures = found.settlement
+    render.talk(
+        call,
+        f"{found.slug}: {count_of(found.bets, 'bet')}, {amount_of(figures.gross_cents)} in the pool. With"
+        f" {found.resolved_outcome} {count_of(figures.winners, 'winner')} would share"
+        f" {amount_of(figures.payouts_cents)} on {amount_of(figures.winning_stake_cents)} staked; fee"
+        f" {amount_of(figures.fee_cents)}, refunds {amount_of(figures.refunds_cents)}.",
+    )
+    _tell_warnings(call, found)
+
+
+def _tell_warnings(call: Call, found: Settled) -> None:
+    """The warnings of a settlement; in red where winners get less than they staked."""
+    one_sided = found.settlement.winners and found.settlement.payouts_cents < found.settlement.winning_stake_cents
+    for warning in found.warnings:
+        render.alarm(warning) if one_sided else render.warn(call, warning)
 
 
 @commands.writes(panel=ROAD)
@@ -84,33 +116,89 @@ def settle(
 
     Example: kasoko settle rain --pay
 
-    Exit status: 0 settled, 4 no such market, 5 it has no result yet, 8 its bets
-    were changed after the close; with --pay also those of kasoko payout.
+    Exit status: 0 settled, 4 no such market, 5 it has no result yet, or with
+    --pay waits for a second person, 8 its bets were changed after the close;
+    with --pay also those of kasoko payout.
     """
     from kasoko_cli.cli import payout
     from kasoko_cli.operations import settle as operation
 
     house = call.house
     if plan:
-        planned, owed = operation.plan_settlement(house.db, house.limits, market=market)
-        _show_settled(call, planned, "would be settled", document={"plan": planned, "owed": owed})
-        render.talk(call, "Nothing was written.")
+        _show_settlement_plan(call, market)
         return
-    settled = operation.settle_market(house.db, house.clock, call.act, house.limits, market=market)
+    settled = operation.settle_market(
+        house.db,
+        house.clock,
+        call.act,
+        house.limits,
+        market=market,
+        approval_above_cents=house.config.payout.approval_above_cents,
+    )
     did = "is settled" if settled.is_new else "was settled before; nothing was changed"
     if not pay:
         _show_settled(call, settled, did, document=settled)
         if not settled.is_new:
             render.talk(call, f"{settled.slug} {did}.")
-        if settled.to_phones and settled.is_new:
+        if settled.awaits_approval:
+            _tell_who_releases(call, settled)
+        elif settled.to_phones and settled.is_new:
             render.talk(call, f"Send the payouts: kasoko payout {settled.slug}")
         return
+    if settled.awaits_approval:
+        _show_settled(call, settled, did, document=settled)
+        _tell_who_releases(call, settled)
+        raise typer.Exit(5)
     if not call.json:
         _show_settled(call, settled, did, document=settled)
     payout.send_payouts(call, market=market, listen=listen)
 
 
-def _show_settled(call: Call, settled: Settled, did: str, *, document: object) -> None:
+def _tell_who_releases(call: Call, settled: Settled) -> None:
+    render.talk(
+        call,
+        "Nothing of it is sent or credited until a second person has released it:"
+        f" kasoko approve {settled.slug} --plan-hash {settled.plan_hash[:16]}",
+    )
+
+
+def _show_settlement_plan(call: Call, market: str) -> None:
+    from kasoko_cli.cli.before import SHOWN_ROWS, gate_lines, tell_cut, tell_warning
+    from kasoko_cli.operations import gate
+    from kasoko_cli.operations.settle import plan_settlement
+
+    house = call.house
+    planned, owed = plan_settlement(house.db, house.limits, market=market)
+    wires = [line.wire_cents for line in owed if line.wire_cents]
+    cover = gate.look_at_plan(house.db, house.clock, house.gate_policy, wires)
+    document = {"plan": planned, "owed": owed, "float": cover}
+    _show_settled(call, planned, "would be settled", document=document, more=gate_lines(cover))
+    if call.json:
+        return
+    columns = [Column("user"), Column("kind"), Column("leg", right=True), Column("KES", right=True)]
+    columns += [Column("to phone", right=True), Column("to wallet", right=True)]
+    rows = [
+        (
+            line.user_id,
+            line.kind,
+            line.leg,
+            render.kes(line.amount_cents),
+            render.kes(line.wire_cents),
+            render.kes(line.amount_cents - line.wire_cents),
+        )
+        for line in owed[:SHOWN_ROWS]
+    ]
+    if rows:
+        render.table(call, "Who would be owed what", columns, rows)
+        tell_cut(call, len(owed), f"kasoko settle {planned.slug} --plan --json")
+    if cover.warning:
+        tell_warning(call, cover.warning, cover)
+    render.talk(call, "Nothing was written.")
+
+
+def _show_settled(
+    call: Call, settled: Settled, did: str, *, document: object, more: Sequence[tuple[str, object]] = ()
+) -> None:
     from kasoko_cli.cli.words import amount_of, count_of
 
     figures = settled.settlement
@@ -126,13 +214,13 @@ def _show_settled(call: Call, settled: Settled, did: str, *, document: object) -
         ("breakage", amount_of(figures.breakage_cents)),
         ("to phones", f"{count_of(settled.to_phones, 'payout')}, {amount_of(settled.wire_cents)}"),
         ("stays in wallets", amount_of(settled.to_wallets_cents)),
+        *more,
         ("plan", settled.plan_hash[:16]),
     ]
     if figures.top_up_cents:
         pairs.insert(4, ("the operator adds", amount_of(figures.top_up_cents)))
     render.card(call, f"{settled.slug} {did}", pairs, document=document)
-    for warning in settled.warnings:
-        render.warn(call, warning)
+    _tell_warnings(call, settled)
 
 
 @commands.reads(panel=ROAD)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from kasoko_cli.daraja.client import Account, DarajaClient
     from kasoko_cli.daraja.links import Links
     from kasoko_cli.domain.payout import WireLimits
+    from kasoko_cli.domain.tariff import Tariff
     from kasoko_cli.operations.disburse import SendPolicy
+    from kasoko_cli.operations.gate import GatePolicy
     from kasoko_cli.operations.receive import Trust
     from kasoko_cli.operations.reconcile import AskPolicy
     from kasoko_cli.store.database import Database
@@ -126,6 +128,26 @@ class House:
             lease_seconds=payout.lease_seconds,
             remarks=self.config.daraja.remarks,
         )
+
+    @functools.cached_property
+    def tariff(self) -> Tariff:
+        """What M-Pesa charges for a payment.
+
+        Raises:
+            ConfigurationError: the file that the settings name cannot be read, or is no tariff.
+        """
+        from kasoko_cli.operations.tariffs import load_tariff
+
+        file, home = self.config.payout.tariff_file, self.config.file
+        return load_tariff(None if file is None else (home.parent if home is not None else Path()) / file)
+
+    @property
+    def gate_policy(self) -> GatePolicy:
+        """How strictly the float is looked at before a run."""
+        from kasoko_cli.operations.gate import GatePolicy
+
+        payout = self.config.payout
+        return GatePolicy(payout.float_check, self.tariff, payout.float_max_age_hours * 3600)
 
     @property
     def limits(self) -> WireLimits:

@@ -19,6 +19,14 @@ def local_to_the_second(moment: datetime) -> str:
     return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M:%S EAT")
 
 
+def age_of(seconds: int) -> str:
+    """A length of time in its largest unit: `40 seconds`, `3 hours`, `2 days`."""
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= size:
+            return count_of(seconds // size, unit)
+    return count_of(seconds, "second")
+
+
 def count_of(number: int, noun: str) -> str:
     """How many: `1 payout`, `1,200 payouts`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -83,11 +83,13 @@ _A = AttemptStatus
 PAYOUT_NEXT: Mapping[PayoutStatus, Mapping[PayoutStatus, str]] = {
     _P.AWAITING_APPROVAL: {
         _P.PENDING: "a second person released exactly the plan that was shown",
+        _P.WALLET: "a second person released it, and M-Pesa cannot carry so little",
         _P.HELD: "a rule or a person stopped it, with a reason",
         _P.CANCELED: "the settlement was reversed before it was released",
     },
     _P.HELD: {
         _P.PENDING: "a person let it go, with a reason",
+        _P.AWAITING_APPROVAL: "a person let it go, and the second person has not released it yet",
         _P.WALLET: "a person chose the wallet instead of the phone",
         _P.CANCELED: "the settlement was reversed before anything was sent",
         _P.COMPLETED: "an earlier attempt turned out to have succeeded",

@@ -18,7 +18,7 @@ from kasoko_cli.operations import fate
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.fate import DECIDED
 from kasoko_cli.operations.retry import why_not_again
-from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import close_incident as close_row
 from kasoko_cli.store.log import note_event
@@ -157,7 +157,7 @@ def hold(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
 
 
 def release(db: Database, clock: Clock, act: Act, *, payout_id: str, confirm_above_cents: int) -> str:
-    """Let a held payout go: it is due again; says its state.
+    """Let a held payout go: it is due again, or waits again for the second person; says its state.
 
     One that had failed is released only where it may be tried again, as `retry` has it.
 
@@ -176,7 +176,7 @@ def release(db: Database, clock: Clock, act: Act, *, payout_id: str, confirm_abo
         clock,
         act,
         payout_id,
-        PayoutStatus.PENDING,
+        None,
         only_from={PayoutStatus.HELD},
         note=None,
         not_before=None,
@@ -192,6 +192,13 @@ def to_wallet(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
         Refused: no reason was given, or it is on its way or has ended.
     """
     _needs_reason(act, "Paying into the wallet")
+    with db.reading() as session:
+        payout = payouts.find_payout(session, payout_id)
+        if approvals.is_outstanding(session, payout.market_id, payout.settlement_no):
+            raise Refused(
+                f"{payout_id} waits for a second person, and was not paid into the wallet. Nothing was changed.",
+                hint=f"Have its settlement released first: kasoko approve {payout.market_id}",
+            )
     return _move(
         db,
         clock,
@@ -209,7 +216,7 @@ def _move(
     clock: Clock,
     act: Act,
     payout_id: str,
-    to: PayoutStatus,
+    wanted: PayoutStatus | None,
     *,
     only_from: set[PayoutStatus],
     **values: object,
@@ -217,13 +224,14 @@ def _move(
     now = clock()
     with db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
+        to = wanted or after_a_hold(session, payout)
         if not payouts.move(session, payout_id, to, at=now, only_from=only_from, **values):
-            wanted = ", ".join(sorted(only_from))
+            allowed = ", ".join(sorted(only_from))
             raise Refused(
-                f"{payout_id} is {payout.status}, and this is for what is {wanted}; nothing was changed.",
+                f"{payout_id} is {payout.status}, and this is for what is {allowed}; nothing was changed.",
                 hint=f"Look: kasoko payout show {payout_id}",
             )
-        verb = {PayoutStatus.HELD: "hold", PayoutStatus.PENDING: "release", PayoutStatus.WALLET: "to-wallet"}[to]
+        verb = {PayoutStatus.HELD: "hold", PayoutStatus.WALLET: "to-wallet", None: "release"}[wanted]
         note_event(
             session,
             at=now,
@@ -236,6 +244,13 @@ def _move(
         if to is PayoutStatus.WALLET:
             book.post(session, journal.credited(payout.id, payout.user_id, payout.amount_cents), at=now)
     return str(to)
+
+
+def after_a_hold(session: Session, payout: Payout) -> PayoutStatus:
+    """Where a payout goes that is let go: a hold is no way round the second person."""
+    if approvals.is_outstanding(session, payout.market_id, payout.settlement_no):
+        return PayoutStatus.AWAITING_APPROVAL
+    return PayoutStatus.PENDING if payout.wire_cents else PayoutStatus.WALLET
 
 
 def close_incident(db: Database, clock: Clock, act: Act, *, incident_id: int) -> bool:

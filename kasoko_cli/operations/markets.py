@@ -238,17 +238,37 @@ def resolve_market(
         NotFound: there is no such market, or an outcome is not one of its own.
         Refused: it is still open, void, or resolved with another outcome.
     """
-    now = clock()
     with db.transaction() as session:
-        row = markets.find_market(session, market, lock=True)
-        outcomes = list(markets.list_outcomes(session, row.id))
-        resolution = Resolution(
-            winners=tuple(dict.fromkeys(find_outcome(row, outcomes, name).number for name in winners)),
-            weights=tuple((find_outcome(row, outcomes, name).number, weight) for name, weight in weights),
-            withdrawn=frozenset(find_outcome(row, outcomes, name).number for name in withdrawn),
-        )
-        _end(session, row, outcomes, resolution, act, now)
+        row, _ = resolve_in(session, clock, act, market=market, winners=winners, weights=weights, withdrawn=withdrawn)
     return show_market(db, row.id)
+
+
+def resolve_in(
+    session: Session,
+    clock: Clock,
+    act: Act,
+    *,
+    market: str,
+    winners: Sequence[str] = (),
+    weights: Sequence[tuple[str, Fraction]] = (),
+    withdrawn: Sequence[str] = (),
+) -> tuple[Market, bool]:
+    """Name the winning outcome in the caller's transaction; the market, and whether that is new.
+
+    Raises:
+        NotFound, Refused: as `resolve_market`.
+    """
+    row = markets.find_market(session, market, lock=True)
+    outcomes = list(markets.list_outcomes(session, row.id))
+    resolution = Resolution(
+        winners=tuple(dict.fromkeys(find_outcome(row, outcomes, name).number for name in winners)),
+        weights=tuple((find_outcome(row, outcomes, name).number, weight) for name, weight in weights),
+        withdrawn=frozenset(find_outcome(row, outcomes, name).number for name in withdrawn),
+    )
+    is_new = resolution_of(row) is None
+    _end(session, row, outcomes, resolution, act, clock())
+    session.refresh(row)
+    return row, is_new
 
 
 def void_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketView:

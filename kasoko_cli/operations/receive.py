@@ -27,7 +27,7 @@ from kasoko_cli.daraja.messages import MalformedBody, Result, parse_result, reda
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.errors import NotFound
 from kasoko_cli.ledger import book
-from kasoko_cli.operations import fate
+from kasoko_cli.operations import fate, floats
 from kasoko_cli.operations.advice import account_refused
 from kasoko_cli.operations.belief import BELIEVED, Weight, weigh_result, weigh_status
 from kasoko_cli.operations.fate import Ruling
@@ -146,6 +146,9 @@ def _judge(session: Session, callback: Callback, trust: Trust, *, at: datetime) 
         return _judge_result(session, callback, result, attempt, payout, trust, at=at)
     if kind is Kind.STATUS:
         return _judge_status(session, callback, result, trouble, at=at)
+    if kind is Kind.BALANCE:
+        balance = floats.judge_answer(session, callback, result, trouble, at=at)
+        return None if balance is None else Verdict(balance[0], Ruling(False, (), balance[1]))
     return _note_answer(session, callback, result, trouble, at=at)
 
 
@@ -191,6 +194,7 @@ def _judge_result(
         return _hinted(session, callback, attempt, rule.fate, f"a result that is not believed: {weighed.why}", at=at)
     if rule.fate is Fate.PAID:
         assert receipt is not None, "a success is believed with its receipt only"
+        floats.note_result(session, attempt.id, result, at=at)
         return Verdict(
             "paid", fate.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=at), payout.id
         )
@@ -310,7 +314,7 @@ def _judge_status(
 
 
 def _note_answer(session: Session, callback: Callback, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
-    """Answers that move no money: a query that waited too long, a balance."""
+    """Notices that move no money: a query that waited too long."""
     said = trouble or (
         f"code {result.result_code}" if result is not None and result.result_code else "a timeout notice"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from sqlmodel import Session
@@ -22,7 +22,7 @@ from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.markets import describe_resolution, resolution_of, rules_of
-from kasoko_cli.store import bets, bulk, markets, payouts
+from kasoko_cli.store import approvals, bets, bulk, markets, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Payout, Settlement
@@ -74,6 +74,7 @@ class Settled:
     warnings: list[str]
     settled_at: datetime | None
     is_new: bool
+    awaits_approval: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,19 @@ def plan_settlement(db: Database, limits: WireLimits, *, market: str) -> tuple[S
         return _settled(session, plan, settled_at=None, is_new=False), plan.owed
 
 
-def settle_market(db: Database, clock: Clock, act: Act, limits: WireLimits, *, market: str) -> Settled:
+def settle_market(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    limits: WireLimits,
+    *,
+    market: str,
+    approval_above_cents: int | None = None,
+) -> Settled:
     """Divide the pool once; settling again changes nothing and says so.
+
+    Where it owes more than `approval_above_cents`, nothing of it is sent or credited until a second person
+    has released it.
 
     Raises:
         NotFound: there is no such market.
@@ -125,7 +137,10 @@ def settle_market(db: Database, clock: Clock, act: Act, limits: WireLimits, *, m
         if standing := markets.standing_settlement(session, row.id):
             return _settled_before(session, row, standing)
         plan = _plan(session, row, limits)
-        _write(session, plan, now)
+        waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
+        _write(session, plan, now, waits=waits)
+        if waits:
+            approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=act.actor)
         note_event(
             session,
             at=now,
@@ -135,8 +150,13 @@ def settle_market(db: Database, clock: Clock, act: Act, limits: WireLimits, *, m
             reason=act.reason,
             detail={"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)},
         )
-        _post(session, plan, now)
-        return _settled(session, plan, settled_at=now, is_new=True)
+        _post(session, plan, now, waits=waits)
+        return replace(_settled(session, plan, settled_at=now, is_new=True), awaits_approval=waits)
+
+
+def plan_in(session: Session, market: Market, limits: WireLimits) -> Settled:
+    """How a market would be settled, worked out in the caller's transaction."""
+    return _settled(session, _plan(session, market, limits), settled_at=None, is_new=False)
 
 
 def _plan(session: Session, market: Market, limits: WireLimits) -> Plan:
@@ -195,7 +215,7 @@ def hash_plan(
     return digest.hexdigest()
 
 
-def _write(session: Session, plan: Plan, now: datetime) -> None:
+def _write(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
     session.add(
         Settlement(
             market_id=plan.market.id,
@@ -211,6 +231,7 @@ def _write(session: Session, plan: Plan, now: datetime) -> None:
     )
     session.flush()
     market_id, settlement_no = plan.market.id, plan.number
+    waiting = PayoutStatus.AWAITING_APPROVAL if waits else None
     rows = (
         (
             payout_id(market_id, settlement_no, line.number),
@@ -222,7 +243,7 @@ def _write(session: Session, plan: Plan, now: datetime) -> None:
             line.leg,
             line.amount_cents,
             line.wire_cents,
-            PayoutStatus.PENDING if line.wire_cents else PayoutStatus.WALLET,
+            waiting or (PayoutStatus.PENDING if line.wire_cents else PayoutStatus.WALLET),
             0,
             now,
             now,
@@ -250,8 +271,8 @@ _PAYOUT_COLUMNS = (
 )
 
 
-def _post(session: Session, plan: Plan, now: datetime) -> None:
-    """The pool divided, and what M-Pesa cannot carry credited to the wallets at once."""
+def _post(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
+    """The pool divided, and what M-Pesa cannot carry credited to the wallets at once, unless it waits."""
     division = plan.division
     entry = journal.settled(
         plan.market.id,
@@ -263,6 +284,8 @@ def _post(session: Session, plan: Plan, now: datetime) -> None:
         top_up_cents=division.top_up_cents,
     )
     book.post(session, entry, at=now)
+    if waits:
+        return
     small = (
         journal.credited(payout_id(plan.market.id, plan.number, line.number), line.user_id, line.amount_cents)
         for line in plan.owed
@@ -349,4 +372,5 @@ def _settled_before(session: Session, market: Market, standing: Settlement) -> S
         warnings=_warnings(figures),
         settled_at=standing.settled_at,
         is_new=False,
+        awaits_approval=approvals.is_outstanding(session, market.id, standing.number),
     )

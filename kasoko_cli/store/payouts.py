@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import BigInteger, Select, cast, func, or_, update
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from kasoko_cli.domain.payout import PayoutStatus, payout_sources_of
 from kasoko_cli.errors import NotFound
@@ -60,8 +61,7 @@ def list_due(
     session: Session, *, now: datetime, limit: int, market_id: str | None, only: Sequence[str] = ()
 ) -> Sequence[Payout]:
     """Payouts that may be sent now, longest owed first, kept from other claimers until the transaction ends."""
-    query = _due(select(Payout), now, market_id, only).limit(limit)
-    return session.exec(for_update(query, skip_locked=True)).all()
+    return session.exec(for_update(due(now, limit, market_id, only), skip_locked=True)).all()
 
 
 def _due(query: _Asked, now: datetime, market_id: str | None, only: Sequence[str]) -> _Asked:
@@ -77,16 +77,28 @@ def _due(query: _Asked, now: datetime, market_id: str | None, only: Sequence[str
     return query
 
 
+def due(now: datetime, limit: int | None, market_id: str | None, only: Sequence[str]) -> SelectOfScalar[Payout]:
+    """The query of what may be sent now, longest owed first."""
+    return _due(select(Payout), now, market_id, only).limit(limit)
+
+
+def list_due_now(
+    session: Session, *, now: datetime, limit: int | None, market_id: str | None, only: Sequence[str] = ()
+) -> Sequence[Payout]:
+    """The same to look at: nothing is kept from others."""
+    return session.exec(due(now, limit, market_id, only)).all()
+
+
 def totals_due(
     session: Session, *, now: datetime, market_id: str | None, only: Sequence[str] = ()
 ) -> tuple[int, int, int, datetime | None]:
     """What a run would find: due now (count, wire cents), waiting for later (count), and the next time one is due."""
-    due = or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now)
+    is_due = or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now)
     query = select(
-        func.count().filter(due),
-        cast(func.coalesce(func.sum(col(Payout.wire_cents)).filter(due), 0), BigInteger),
-        func.count().filter(~due),
-        func.min(col(Payout.not_before)).filter(~due),
+        func.count().filter(is_due),
+        cast(func.coalesce(func.sum(col(Payout.wire_cents)).filter(is_due), 0), BigInteger),
+        func.count().filter(~is_due),
+        func.min(col(Payout.not_before)).filter(~is_due),
     ).where(col(Payout.status) == PayoutStatus.PENDING)
     if market_id is not None:
         query = query.where(col(Payout.market_id) == market_id)
@@ -120,6 +132,18 @@ def totals_by_status(session: Session, market_id: str | None = None) -> dict[Pay
     """For each state with payouts: how many, and their amounts in cents."""
     query = select(col(Payout.status), func.count(), cast(func.sum(col(Payout.amount_cents)), BigInteger)).group_by(
         col(Payout.status)
+    )
+    if market_id is not None:
+        query = query.where(col(Payout.market_id) == market_id)
+    return {PayoutStatus(status): (count, int(cents)) for status, count, cents in session.exec(query)}
+
+
+def parked_by_status(session: Session, market_id: str | None = None) -> dict[PayoutStatus, tuple[int, int]]:
+    """Those that wait for a person, by state: how many, and their wires in cents."""
+    query = (
+        select(col(Payout.status), func.count(), cast(func.sum(col(Payout.wire_cents)), BigInteger))
+        .where(col(Payout.status).in_((PayoutStatus.HELD, PayoutStatus.AWAITING_APPROVAL)))
+        .group_by(col(Payout.status))
     )
     if market_id is not None:
         query = query.where(col(Payout.market_id) == market_id)

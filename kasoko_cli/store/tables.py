@@ -198,6 +198,28 @@ class Settlement(SQLModel, table=True):
     reversed_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
+class Approval(SQLModel, table=True):
+    """A settlement that a second person has to release, and who did: bound to the plan by its hash."""
+
+    __tablename__ = "approvals"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["market_id", "settlement_no"],
+            ["settlements.market_id", "settlements.number"],
+            name="approval_is_of_a_settlement",
+        ),
+        CheckConstraint("(approved_by IS NULL) = (approved_at IS NULL)", name="approved_says_when"),
+        CheckConstraint("lower(trim(approved_by)) <> lower(trim(settled_by))", name="nobody_approves_their_own"),
+    )
+
+    market_id: str = Field(primary_key=True)
+    settlement_no: int = Field(primary_key=True)
+    plan_hash: str
+    settled_by: str
+    approved_by: str | None = None
+    approved_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
 class Payout(SQLModel, table=True):
     """What is owed to one person for one settlement, or one leg of it.
 
@@ -367,6 +389,31 @@ class Query(SQLModel, table=True):
     answered_at: datetime | None = Field(default=None, sa_type=UtcTime)
     answer: str | None = None
     detail: str | None = None
+
+
+class FloatReading(SQLModel, table=True):
+    """What M-Pesa said is in its accounts: in the answer to a query, or by the way in a payment's result.
+
+    `as_of` is when M-Pesa says that it was so, never later than `noted_at`, when we took it down.
+    """
+
+    __tablename__ = "float_readings"
+    __table_args__ = (
+        CheckConstraint("(query_id IS NULL) <> (attempt_id IS NULL)", name="reading_has_one_source"),
+        CheckConstraint("as_of <= noted_at", name="nothing_is_read_before_it_is_so"),
+        UniqueConstraint("query_id", name="query_is_read_once"),
+        UniqueConstraint("attempt_id", name="result_is_read_once"),
+        Index("ix_float_readings_latest", "as_of", "utility_cents"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
+    as_of: datetime = Field(sa_type=UtcTime)
+    noted_at: datetime = Field(sa_type=UtcTime)
+    query_id: str | None = Field(default=None, foreign_key="queries.id")
+    attempt_id: str | None = Field(default=None, foreign_key="attempts.id")
+    utility_cents: int = Field(sa_type=Whole)
+    working_cents: int | None = Field(default=None, sa_type=Whole)
+    charges_cents: int | None = Field(default=None, sa_type=Whole)
 
 
 class Incident(SQLModel, table=True):

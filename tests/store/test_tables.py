@@ -15,6 +15,7 @@ from kasoko_cli.store.tables import APPEND_ONLY
 
 #: Rows are written as plain SQL: nothing of ours stands between them and the constraints.
 NOON = "2026-11-23 09:00:00.000000"
+LATER = "2026-11-23 09:00:01.000000"
 
 Row = Mapping[str, Any]
 
@@ -147,6 +148,24 @@ GOOD: dict[str, Row] = {
         "close_reason": None,
     },
     "switches": {"name": "pause", "is_on": True, "reason": "a test", "actor": "tester", "at": NOON},
+    "approvals": {
+        "market_id": "derby",
+        "settlement_no": 1,
+        "plan_hash": "0",
+        "settled_by": "ann",
+        "approved_by": "joyce",
+        "approved_at": NOON,
+    },
+    "float_readings": {
+        "id": 1,
+        "as_of": NOON,
+        "noted_at": NOON,
+        "query_id": None,
+        "attempt_id": "ks-1",
+        "utility_cents": 100,
+        "working_cents": None,
+        "charges_cents": -5,
+    },
     "events": {"id": 1, "at": NOON, "actor": "tester", "action": "test", "subject": "x", "reason": "", "detail": "{}"},
     "entries": {"id": 1, "key": "deposit:1", "kind": "deposit", "at": NOON},
     "postings": {"entry_id": 1, "line": 0, "account": "utility", "owner": "", "amount_cents": 100},
@@ -237,6 +256,19 @@ BAD: list[tuple[str, str, Row, str]] = [
     ("ck_callbacks_applied_says_how", "callbacks", {"id": 2, "verdict": None}, ""),
     ("ck_queries_kind_is_known", "queries", {"id": "q2", "kind": "GOSSIP", "attempt_id": None}, ""),
     ("ck_queries_status_query_is_about_an_attempt", "queries", {"id": "q2", "attempt_id": None}, ""),
+    ("ck_approvals_approved_says_when", "approvals", {"settlement_no": 2, "approved_at": None}, ""),
+    ("ck_approvals_nobody_approves_their_own", "approvals", {"settlement_no": 2, "approved_by": " Ann "}, ""),
+    ("approval_is_of_a_settlement", "approvals", {"settlement_no": 7}, "FOREIGN KEY"),
+    ("ck_float_readings_reading_has_one_source", "float_readings", {"id": 2, "attempt_id": None}, ""),
+    ("ck_float_readings_reading_has_one_source", "float_readings", {"id": 2, "query_id": "q1"}, ""),
+    ("ck_float_readings_nothing_is_read_before_it_is_so", "float_readings", {"id": 2, "as_of": LATER}, ""),
+    ("result_is_read_once", "float_readings", {"id": 2}, "float_readings.attempt_id"),
+    (
+        "query_is_read_once",
+        "float_readings",
+        {"id": 2, "attempt_id": None, "query_id": "q1"},
+        "float_readings.query_id",
+    ),
     ("ck_incidents_closed_says_by_whom", "incidents", {"id": 2, "key": "other", "closed_at": NOON}, ""),
     ("incident_is_raised_once", "incidents", {"id": 2}, "incidents.key"),
     ("ck_switches_switch_is_known", "switches", {"name": "light"}, ""),
@@ -262,6 +294,7 @@ def filled(db: Database) -> Database:
 
 def test_every_bad_row_is_refused_by_the_constraint_that_names_it(filled: Database) -> None:
     with filled.engine.connect() as connection:
+        _insert(connection, "float_readings", {**GOOD["float_readings"], "id": 9, "attempt_id": None, "query_id": "q1"})
         for name, table, changes, columns in BAD:
             savepoint = connection.begin_nested()
             with pytest.raises(IntegrityError) as refused:
@@ -295,7 +328,7 @@ def test_every_named_constraint_has_a_row_that_it_refuses() -> None:
             if isinstance(constraint, CheckConstraint | UniqueConstraint)
         }
         named |= {str(index.name) for index in table.indexes if index.unique}
-    assert named == tested - {"bet_is_on_an_outcome", "payout_belongs_to_a_settlement"}
+    assert named == tested - {"bet_is_on_an_outcome", "payout_belongs_to_a_settlement", "approval_is_of_a_settlement"}
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)

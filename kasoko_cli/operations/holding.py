@@ -1,0 +1,133 @@
+"""A whole market stopped before it is sent, and let go again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.errors import Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.decide import after_a_hold
+from kasoko_cli.operations.retry import why_not_again
+from kasoko_cli.store import markets, payouts
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.tables import Payout
+
+#: How a payout is marked that was stopped with its market: only those are let go with it.
+WITH_ITS_MARKET = "with its whole market: "
+#: What has not left and may be stopped.
+STOPPABLE = frozenset({PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class MarketMoved:
+    """What holding or releasing a market did.
+
+    `moved` has how many payouts are in which state now because of it, `wire_cents` what they carry, and
+    `left` why others stayed as they were.
+    """
+
+    market: str
+    slug: str
+    moved: dict[str, int]
+    wire_cents: int
+    left: list[str]
+
+
+def hold_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketMoved:
+    """Stop every payout of a market that has not left: due, failed, or waiting for a second person.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: no reason was given.
+    """
+    _needs_reason(act)
+    now = clock()
+    with db.transaction() as session:
+        row = markets.find_market(session, market, lock=True)
+        moved = [
+            one
+            for one in payouts.list_payouts(session, market_id=row.id, statuses=STOPPABLE)
+            if payouts.move(
+                session, one.id, PayoutStatus.HELD, at=now, only_from=STOPPABLE, note=WITH_ITS_MARKET + act.reason
+            )
+        ]
+        on_their_way = payouts.list_payouts(
+            session,
+            market_id=row.id,
+            statuses=frozenset({PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN}),
+        )
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="market.hold",
+            subject=row.id,
+            reason=act.reason,
+            detail={"payouts": len(moved)},
+        )
+    left = [f"{one.id} is {one.status}: it may be on its way, and goes on to its result" for one in on_their_way]
+    by_state = {str(PayoutStatus.HELD): len(moved)} if moved else {}
+    return MarketMoved(row.id, row.slug, by_state, sum(one.wire_cents for one in moved), left)
+
+
+def release_market(db: Database, clock: Clock, act: Act, *, market: str, confirm_above_cents: int) -> MarketMoved:
+    """Let go what was stopped with its whole market; what was stopped by itself stays.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: no reason was given.
+    """
+    _needs_reason(act)
+    now = clock()
+    moved: Counter[str] = Counter()
+    left: list[str] = []
+    wire_cents = 0
+    with db.transaction() as session:
+        row = markets.find_market(session, market, lock=True)
+        credited = []
+        for one in payouts.list_payouts(session, market_id=row.id, statuses=frozenset({PayoutStatus.HELD})):
+            to, why = _may_go(session, one, confirm_above_cents)
+            if why or not payouts.move(
+                session, one.id, to, at=now, only_from={PayoutStatus.HELD}, note=None, not_before=None, tries=0
+            ):
+                left.append(f"{one.id} stays held: {why}")
+                continue
+            moved[str(to)] += 1
+            wire_cents += one.wire_cents
+            if to is PayoutStatus.WALLET:
+                credited.append(journal.credited(one.id, one.user_id, one.amount_cents))
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="market.release",
+            subject=row.id,
+            reason=act.reason,
+            detail={"payouts": moved.total()},
+        )
+        book.post_many(session, credited, at=now)
+    return MarketMoved(row.id, row.slug, dict(moved), wire_cents, left)
+
+
+def _may_go(session: Session, payout: Payout, confirm_above_cents: int) -> tuple[PayoutStatus, str]:
+    """Where a held payout would go, and why it may not; empty where it may."""
+    to = after_a_hold(session, payout)
+    if not (payout.note or "").startswith(WITH_ITS_MARKET):
+        return to, f"it was stopped by itself ({payout.note}); let it go with kasoko payout release {payout.id}"
+    against = why_not_again(session, payout, confirm_above_cents) if payout.failure_code else None
+    return to, against.why if against is not None else ""
+
+
+def _needs_reason(act: Act) -> None:
+    if not act.reason.strip():
+        raise Refused(
+            "To hold or release a whole market needs a reason, for whoever reads the record. Nothing was changed.",
+            hint="Add --reason 'why'",
+        )

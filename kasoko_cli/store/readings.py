@@ -1,0 +1,100 @@
+"""Queries on what the M-Pesa accounts held, and on what has moved since."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, and_, case, cast, func, or_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from kasoko_cli.domain.payout import LIVE, AttemptStatus
+from kasoko_cli.domain.tariff import Tariff
+from kasoko_cli.store import payouts
+from kasoko_cli.store.tables import Attempt, FloatReading
+
+
+class Sum(NamedTuple):
+    """How many payments, what they carry, and what M-Pesa charges for them; both in cents."""
+
+    payments: int
+    wire_cents: int
+    charges_cents: int
+
+
+def add_reading(session: Session, **values: Any) -> bool:
+    """Take a reading down unless this query or attempt has one; says whether it is new."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    added = session.exec(insert(FloatReading).values(**values).on_conflict_do_nothing())
+    return added.rowcount == 1
+
+
+def latest_reading(session: Session) -> FloatReading | None:
+    """What M-Pesa said last; of two from the same second the lower one, for M-Pesa counts in seconds."""
+    query = select(FloatReading).order_by(col(FloatReading.as_of).desc(), col(FloatReading.utility_cents))
+    return session.exec(query.limit(1)).first()
+
+
+def reading_of_query(session: Session, query_id: str) -> FloatReading | None:
+    """The reading that the answer to this question gave."""
+    return session.exec(select(FloatReading).where(col(FloatReading.query_id) == query_id)).one_or_none()
+
+
+def not_in(session: Session, reading: FloatReading | None, tariff: Tariff) -> Sum:
+    """The payments that a reading may not hold yet: those under way, and those that were paid after it.
+
+    A payment whose own result brought a reading was done by then. One that ended by other evidence counts as
+    later than the reading where we learned of it later: rather too little float than too much.
+    """
+    under_way = col(Attempt.status).in_(LIVE)
+    later: ColumnElement[bool] = under_way
+    query = select(*_sums(col(Attempt.wire_cents), tariff)).select_from(Attempt)
+    if reading is not None:
+        query = query.outerjoin(FloatReading, col(FloatReading.attempt_id) == col(Attempt.id))
+        paid_after = and_(
+            col(Attempt.status) == AttemptStatus.SUCCEEDED,
+            func.coalesce(col(FloatReading.as_of), col(Attempt.status_at)) > reading.as_of,
+        )
+        later = or_(under_way, paid_after)
+    return Sum(*(int(value) for value in session.exec(query.where(later)).one()))
+
+
+def under_way(session: Session, tariff: Tariff) -> Sum:
+    """The payments whose end is not known."""
+    return not_in(session, None, tariff)
+
+
+def sum_of_run(
+    session: Session,
+    tariff: Tariff,
+    *,
+    now: datetime,
+    market_id: str | None,
+    only: tuple[str, ...] = (),
+    limit: int | None = None,
+) -> Sum:
+    """What a run would send now, and what M-Pesa would charge for it."""
+    query = payouts.due(now, limit, market_id, only)
+    chosen = query.subquery()
+    found = session.exec(select(*_sums(chosen.c.wire_cents, tariff)).select_from(chosen)).one()
+    return Sum(*(int(value) for value in found))
+
+
+def charges_paid(session: Session, tariff: Tariff) -> Sum:
+    """All payments that were made, and what the tariff says M-Pesa charged for them."""
+    paid = (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED)
+    query = select(*_sums(col(Attempt.wire_cents), tariff)).where(col(Attempt.status).in_(paid))
+    return Sum(*(int(value) for value in session.exec(query).one()))
+
+
+def _sums(wire_cents: Any, tariff: Tariff) -> tuple[ColumnElement[Any], ...]:
+    charge = case(
+        *((wire_cents <= up_to_kes * 100, charge_kes * 100) for up_to_kes, charge_kes in tariff.bands),
+        else_=tariff.bands[-1][1] * 100,
+    )
+    return (
+        func.count(),
+        cast(func.coalesce(func.sum(wire_cents), 0), BigInteger),
+        cast(func.coalesce(func.sum(charge), 0), BigInteger),
+    )

@@ -1,0 +1,125 @@
+"""A run that is shown before it begins: who gets what, what keeps it back, and a hash that names exactly that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kasoko_cli.domain.floats import FloatCheck
+from kasoko_cli.domain.payout import WireLimits
+from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.operations import controls, decide, markets, run_plan
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.gate import GatePolicy
+from kasoko_cli.operations.preview import preview_resolution
+from kasoko_cli.operations.run_plan import Parked, RunPlan
+from kasoko_cli.operations.settle import plan_settlement, settle_market
+from kasoko_cli.operations.tariffs import load_tariff
+from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.town import Town
+
+POLICY = GatePolicy(FloatCheck.REFUSE, load_tariff(), 86_400)
+
+
+def plan(road: Road, *, daily_cents: int = 50_000_000, **more: Any) -> RunPlan:
+    return run_plan.plan(road.db, road.clock, POLICY, daily_cents, **more)
+
+
+def test_a_plan_names_who_gets_what_and_writes_nothing(road: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN})
+    before = road.money()
+    found = plan(road)
+    assert (found.payouts, found.wire_cents, found.receivers, found.several_legs) == (2, 20_000, 2, 0)
+    assert [(one.payout_id, one.user_id, one.phone, one.wire_cents, one.would) for one in found.items] == [
+        ("derby.1.1", "ann", "2547****0111", 10_000, "send"),
+        ("derby.1.2", "ben", "2547****0222", 10_000, "send"),
+    ]
+    assert found.warnings == ["The float is not known: no balance of M-Pesa was ever read."]
+    assert road.money() == before
+
+
+def test_a_plan_says_whom_the_days_limit_keeps_back(road: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN, "cyn": ANN})  # ann and cyn share a phone
+    found = plan(road, daily_cents=15_000)
+    assert [one.would for one in found.items] == ["send", "send", "tomorrow"]
+    assert found.tomorrow == Parked(1, 10_000)
+
+
+def test_a_large_payout_is_shown_by_its_legs(road: Road) -> None:
+    road.owe({"ann": ANN}, cents=60_000_000)
+    found = plan(road)
+    assert [(one.leg, one.wire_cents) for one in found.items] == [(1, 25_000_000), (2, 25_000_000), (3, 10_000_000)]
+    assert (found.receivers, found.several_legs) == (1, 1)
+    assert [one.would for one in found.items] == ["send", "send", "tomorrow"]
+
+
+def test_what_a_person_stopped_is_counted_apart(road: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
+    decide.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
+    controls.pause(road.db, road.clock, Act("boss", "the float is being moved"))
+    found = plan(road, limit=1)
+    assert (found.payouts, found.held) == (1, Parked(1, 10_000))
+    assert found.warnings[0] == "Nothing is sent now: pause by boss, the float is being moved"
+
+
+def test_the_hash_names_these_payouts_amounts_and_phones(road: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN})
+    first = plan(road).plan_hash
+    assert plan(road).plan_hash == first
+    assert plan(road, limit=1).plan_hash != first
+    assert plan(road, only=["derby.1.1"]).plan_hash == plan(road, limit=1).plan_hash
+    road.set_phone("ben", CYN)
+    assert plan(road).plan_hash != first
+
+
+def test_a_plan_of_what_is_not_there_says_so(road: Road) -> None:
+    with pytest.raises(NotFound):
+        plan(road, market="derby")
+    with pytest.raises(NotFound):
+        plan(road, only=["derby.1.1"])
+
+
+# --- Before a winner is named ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def closed(road: Road) -> Road:
+    """Nearly everybody is on Yes; nothing is resolved."""
+    town = Town(road.db, road.clock, road.act)
+    town.market("derby")
+    town.bets("derby", {"ann": ("Yes", 900), "ben": ("No", 10)})
+    road.clock.forward(1)
+    markets.close_market(road.db, road.clock, road.act, market="derby")
+    return road
+
+
+def preview(road: Road, *winners: str) -> Any:
+    return preview_resolution(road.db, road.clock, road.act, WireLimits(), market="derby", winners=winners)
+
+
+def test_a_preview_takes_the_same_road_and_leaves_nothing(closed: Road) -> None:
+    found = preview(closed, "Yes")
+    assert (found.resolved_outcome, found.settlement.payouts_cents, found.settlement.winning_stake_cents) == (
+        "Yes",
+        86_450,
+        90_000,
+    )
+    assert found.warnings == [
+        "Winners get back less than they staked: nearly everybody backed the winner, and the fee is taken all the same."
+    ]
+    assert markets.show_market(closed.db, "derby").status == "CLOSED"
+
+    markets.resolve_market(closed.db, closed.clock, closed.act, market="derby", winners=["Yes"])
+    settled = settle_market(closed.db, closed.clock, closed.act, WireLimits(), market="derby")
+    assert (settled.plan_hash, settled.settlement) == (found.plan_hash, found.settlement)
+
+
+def test_a_preview_refuses_what_resolving_would_and_is_silent_where_nothing_would_change(closed: Road) -> None:
+    with pytest.raises(NotFound):
+        preview(closed, "Maybe")
+    markets.resolve_market(closed.db, closed.clock, closed.act, market="derby", winners=["Yes"])
+    assert preview(closed, "Yes") is None
+    with pytest.raises(Refused):
+        preview(closed, "No")
+    assert plan_settlement(closed.db, WireLimits(), market="derby")[0].number == 1
