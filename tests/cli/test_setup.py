@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from kasoko_cli.config import load_config
 from kasoko_cli.settings import SETTINGS
+from kasoko_cli.store.database import head_version
 from tests.cli.conftest import Kasoko
 
 EXAMPLE = Path(__file__).parents[2] / "kasoko.toml.example"
@@ -53,7 +54,7 @@ def test_init_again_changes_nothing(kasoko: Kasoko, tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {
         "settings": {"file": "kasoko.toml", "written": False},
         "secrets": {"file": ".env", "written": False},
-        "database": {"url": "sqlite:///kasoko.db", "from_version": "0001", "to_version": "0001"},
+        "database": {"url": "sqlite:///kasoko.db", "from_version": head_version(), "to_version": head_version()},
     }
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 

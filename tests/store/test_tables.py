@@ -174,6 +174,9 @@ GOOD: dict[str, Row] = {
 #: A second attempt and a second payout that break nothing but what a case changes.
 _LIVE = {"id": "ks-2", "number": 2, "receipt": None, "evidence": None, "status": "UNKNOWN"}
 
+#: A reading that answers a question instead of coming with a result.
+_ANSWER = {"attempt_id": None, "query_id": "q1"}
+
 #: (constraint, table, what differs from the good row, the columns by which SQLite names a UNIQUE that refuses).
 BAD: list[tuple[str, str, Row, str]] = [
     ("ck_users_phone_is_kenyan_and_whole", "users", {"id": "ben", "phone": "0712345678"}, ""),
@@ -294,7 +297,7 @@ def filled(db: Database) -> Database:
 
 def test_every_bad_row_is_refused_by_the_constraint_that_names_it(filled: Database) -> None:
     with filled.engine.connect() as connection:
-        _insert(connection, "float_readings", {**GOOD["float_readings"], "id": 9, "attempt_id": None, "query_id": "q1"})
+        _insert(connection, "float_readings", {**GOOD["float_readings"], "id": 9, **_ANSWER})
         for name, table, changes, columns in BAD:
             savepoint = connection.begin_nested()
             with pytest.raises(IntegrityError) as refused:
