@@ -24,7 +24,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.settings import SETTINGS, Config, DatabaseSettings, mask_url, password_in, shown
+from kasoko_cli.settings import EXPECTED, SETTINGS, Config, DatabaseSettings, mask_url, password_in, shown
 
 __all__ = ["SETTINGS", "Config", "load_config", "mask_url"]
 
@@ -254,15 +254,6 @@ def _explained(problem: Any, given: Mapping[str, _Given]) -> str:
     if problem["type"] == "string_pattern_mismatch":
         expected = EXPECTED.get(setting, expected)
     return f"{_told(setting, given[setting])} {expected[:1].lower()}{expected[1:]}"
-
-
-#: What to say instead of a regular expression.
-EXPECTED: Mapping[str, str] = {
-    "daraja.shortcode": "must be a shortcode of digits only, like 600999",
-    "daraja.initiator_name": "must be one word",
-    "daraja.remarks": "must be letters, digits, spaces and hyphens only",
-    "listener.host": "must be an address like 127.0.0.1",
-}
 
 
 def _told(setting: str, one: _Given) -> str:

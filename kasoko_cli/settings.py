@@ -23,6 +23,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
+    ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
@@ -539,9 +540,16 @@ class Config(Group):
         Raises:
             ConfigurationError: with all of them that are not, by name.
         """
-        missing = [name for name in settings if self._value(name) is None]
-        if missing:
+        if missing := self.missing(*settings):
             raise _missing(missing)
+
+    def missing(self, *settings: str) -> list[str]:
+        """Those of the settings that are not set."""
+        return [name for name in settings if self._value(name) is None]
+
+    def shown_value(self, setting: str) -> str:
+        """The value of a setting as a person may see it."""
+        return shown(self._value(setting), SETTINGS[setting])
 
     def redact(self, text: str) -> str:
         """The text without any secret of this configuration in it; for tracebacks."""
@@ -581,6 +589,32 @@ NEEDED_TO_PAY = (
     "daraja.security_credential",
     "listener.callback_key",
 )
+
+
+def trouble_with(setting: str, value: object) -> str:
+    """Why a setting cannot have this value, as in "... must be a shortcode"; empty where it can."""
+    group, name = setting.split(".")
+    kind = Config.model_fields[group].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, Group)
+    try:
+        kind.model_validate({name: value})
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        if problem["type"] == "string_pattern_mismatch":
+            return EXPECTED.get(setting, problem["msg"])
+        said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        return said[:1].lower() + said[1:]
+    return ""
+
+
+#: What to say instead of a regular expression.
+EXPECTED: Mapping[str, str] = {
+    "daraja.shortcode": "must be a shortcode of digits only, like 600999",
+    "daraja.initiator_name": "must be one word",
+    "daraja.remarks": "must be letters, digits, spaces and hyphens only",
+    "listener.host": "must be an address like 127.0.0.1",
+}
 
 
 # --- Masks and words ------------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from kasoko_cli.config import SETTINGS
-from kasoko_cli.errors import ConfigurationError
+from kasoko_cli.config import SETTINGS, load_config
+from kasoko_cli.errors import ConfigurationError, Refused
 
 #: The template, in the package, so that an installed kasoko has it too.
 TEMPLATE = "kasoko.toml.example"
@@ -34,18 +37,46 @@ def template() -> str:
     return files("kasoko_cli").joinpath(TEMPLATE).read_text(encoding="utf-8")
 
 
-def write_settings(file: Path) -> FirstFile:
-    """Write kasoko.toml from the template unless it is there.
+def write_settings(file: Path, values: Mapping[str, str]) -> FirstFile:
+    """Write kasoko.toml from the template, with these values in it, unless it is there.
 
     Raises:
         ConfigurationError: the file cannot be written.
     """
-    written = _create(file, template(), mode=0o644)
+    written = _create(file, filled(values), mode=0o644)
     return FirstFile(file, written, "written" if written else "is there, left alone")
 
 
-def write_secrets(file: Path) -> FirstFile:
-    """Write .env with a fresh callback key, or add the key to one that has none.
+def filled(values: Mapping[str, str]) -> str:
+    """The template with these settings of [daraja] in the place of their defaults."""
+    text = template()
+    for setting, value in values.items():
+        name = setting.split(".")[1]
+        written = value if setting == "daraja.production" else json.dumps(value)
+        text, count = re.subn(rf"(?m)^{name} = .*$", lambda _, line=f"{name} = {written}": line, text, count=1)  # type: ignore[misc]
+        assert count == 1, f"the template has {setting}"
+    return text
+
+
+def refuse_other_settings(file: Path, wanted: Mapping[str, str]) -> None:
+    """Hold that a kasoko.toml that is there says what the options say, since it is not changed.
+
+    Raises:
+        Refused: it says something else.
+    """
+    if not file.exists() or not wanted:
+        return
+    config = load_config(file)
+    for setting, value in wanted.items():
+        if (found := config.shown_value(setting)) != value:
+            raise Refused(
+                f"{file} is there, and with it {setting} is {found} and not {value}. Nothing was changed.",
+                hint=f"init never changes a file that is there: write {setting} into it by hand.",
+            )
+
+
+def write_secrets(file: Path, answers: Mapping[str, str]) -> FirstFile:
+    """Write .env with a fresh callback key and these secrets, or add to one what it has not.
 
     The file is for its owner alone. What stands in it is never changed: another key would make the
     results of payouts that are under way unreadable.
@@ -61,21 +92,34 @@ def write_secrets(file: Path) -> FirstFile:
         "# Signs the addresses that results come to. Changing it orphans payouts under way.\n"
         + key
         + "\n# From the Daraja portal; the last one from: kasoko credential encrypt\n"
-        + "".join(f"# {name}=\n" for name in names)
+        + "".join(_line(name, answers[name]) if name in answers else f"# {name}=\n" for name in names)
     )
     if _create(file, text, mode=0o600):
-        return FirstFile(file, True, "written, with a fresh key; fill in the secrets of the Daraja portal")
+        rest = "" if set(answers) >= set(names) else "; fill in the secrets of the Daraja portal"
+        return FirstFile(file, True, f"written, with a fresh key{rest}")
     from dotenv import dotenv_values
 
     try:
         present = dotenv_values(file, interpolate=False, encoding="utf-8")
-        if present.get(OWN_KEY) or present.get(f"{OWN_KEY}_FILE") or os.environ.get(OWN_KEY):
+        has_key = present.get(OWN_KEY) or present.get(f"{OWN_KEY}_FILE") or os.environ.get(OWN_KEY)
+        new = {} if has_key else {OWN_KEY: secrets.token_hex(32)}
+        new |= {name: value for name, value in answers.items() if not present.get(name)}
+        if not new:
             return FirstFile(file, False, "is there, left alone")
         with file.open("a", encoding="utf-8") as opened:
-            opened.write(f"\n{key}")
+            opened.write("\n" + "".join(_line(name, value) for name, value in new.items()))
     except (OSError, UnicodeDecodeError) as error:
         raise _cannot_write(file, error) from None
-    return FirstFile(file, True, f"is there; {OWN_KEY} was added")
+    added = f"{', '.join(new)} {'was' if len(new) == 1 else 'were'} added"
+    return FirstFile(file, True, f"is there; {added}")
+
+
+def _line(name: str, value: str) -> str:
+    """One line of .env; a value that is more than letters, digits and base64 is quoted."""
+    if re.fullmatch(r"[A-Za-z0-9+/=._-]+", value):
+        return f"{name}={value}\n"
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{name}='{escaped}'\n"
 
 
 def _create(file: Path, text: str, *, mode: int) -> bool:

@@ -53,6 +53,7 @@ WORDS = (
     Word("credential", "setup:credential", MPESA, "The password that M-Pesa wants encrypted."),
     Word("audit", "ledger:commands", BOOKS, "Recompute everything from the bets up."),
     Word("init", "setup:commands", HOUSE, "Write kasoko.toml and .env, and set up the database."),
+    Word("doctor", "doctor:commands", HOUSE, "Check all that a real run needs, each with its remedy."),
     Word("demo", "demo:commands", HOUSE, "Watch markets settle and winners get paid, in some seconds."),
     Word("config", "setup:config", HOUSE, "Settings, and where each came from."),
     Word("db", "database:commands", HOUSE, "The database: its tables, a copy of it, its health."),

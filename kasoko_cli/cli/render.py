@@ -74,6 +74,9 @@ _COLOURS = {
     "FAILED": "red",
     "RETURNED": "red",
     "ok": "green",
+    "warn": "yellow",
+    "FAIL": "bold red",
+    "skip": "dim",
 }
 
 
@@ -267,6 +270,11 @@ def ask(question: str) -> str:
     sys.stderr.write(f"{clean(question, lines=True)} ")
     sys.stderr.flush()
     return sys.stdin.readline().strip()
+
+
+def say_again(why: str) -> None:
+    """Tell whoever was asked why the answer cannot be used."""
+    _write(sys.stderr, clean(why, lines=True))
 
 
 def ask_secret(question: str) -> str:

@@ -18,27 +18,60 @@ credential = Commands("credential", "The password that M-Pesa wants encrypted.",
 
 
 @commands.writes(panel=HOUSE)
-def init(call: Call) -> None:
+def init(
+    call: Call,
+    shortcode: Annotated[
+        str | None, typer.Option("--shortcode", metavar="N", help="The number that pays, like 600999.")
+    ] = None,
+    initiator: Annotated[
+        str | None, typer.Option("--initiator", metavar="NAME", help="The user name of the API operator.")
+    ] = None,
+    callback_url: Annotated[
+        str | None, typer.Option("--callback-url", metavar="URL", help="Where the world reaches kasoko listen.")
+    ] = None,
+    production: Annotated[bool, typer.Option("--production", help="Real money, not Safaricom's sandbox.")] = False,
+) -> None:
     """Write kasoko.toml and .env, and set up the database.
 
-    A file that is there is never overwritten: run it as often as you like.
+    On a terminal it asks for what paying needs and is not there yet; Enter leaves
+    an answer for later. The initiator's password is encrypted on the spot and kept
+    nowhere. A file that is there is never overwritten, a secret that is there never
+    changed: run it as often as you like.
 
     Example: kasoko init
 
-    Example: kasoko init --database sqlite:////var/lib/kasoko/kasoko.db
+    Example: kasoko init --yes --shortcode 600999 --initiator testapi --callback-url
+    https://pay.example.org
 
-    Exit status: 0 done, 3 a file or the database cannot be written.
+    Exit status: 0 done, 2 a value cannot be used, 3 a file or the database cannot
+    be written, 5 kasoko.toml is there and says something else.
     """
-    from kasoko_cli.cli import first_files
+    from kasoko_cli.cli import first_files, first_questions
 
-    toml = first_files.write_settings(call.config_file or Path("kasoko.toml"))
-    env = first_files.write_secrets(toml.file.parent / ".env")
+    toml_file = call.config_file or Path("kasoko.toml")
+    given = {
+        "daraja.shortcode": shortcode,
+        "daraja.initiator_name": initiator,
+        "daraja.callback_url": callback_url,
+        "daraja.production": "true" if production else None,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    first_questions.check(wanted)
+    first_files.refuse_other_settings(toml_file, wanted)
+    asks = render.is_somebody_here() and not (call.yes or call.json)
+    if asks:
+        wanted = first_questions.ask_settings(call, toml_file, wanted)
+    toml = first_files.write_settings(toml_file, wanted)
+    answers = first_questions.ask_secrets(call, toml.file) if asks else first_questions.NO_SECRETS
+    env = first_files.write_secrets(toml.file.parent / ".env", answers.secrets)
 
     from kasoko_cli.store.database import upgrade
 
     url = call.house.config.database.url
     found, head = upgrade(url)
     database = "is up to date" if found == head else "created" if found is None else f"upgraded from {found}"
+    if answers.sealed:
+        _note_encrypted(call, answers.sealed, answers.environment)
 
     from kasoko_cli.config import mask_url
 
@@ -54,6 +87,27 @@ def init(call: Call) -> None:
         },
     )
     render.talk(call, "See the whole road on a database that is thrown away: kasoko demo")
+    render.talk(call, "See what a real run still needs: kasoko doctor")
+
+
+def _note_encrypted(call: Call, sealed: str, environment: str) -> bool:
+    """Write down that a credential was made, so that doctor can tell its age; whether there was a database for it."""
+    from kasoko_cli.errors import KasokoError
+    from kasoko_cli.operations.doctor import note_encrypted
+
+    try:
+        house = call.house
+        note_encrypted(
+            house.db,
+            house.clock,
+            actor=call.actor,
+            reason=call.reason or "",
+            sealed=sealed,
+            environment=environment,
+        )
+    except KasokoError:
+        return False
+    return True
 
 
 @config.reads()
@@ -77,7 +131,7 @@ def show(
     render.table(call, "Settings", columns, rows, document={"settings": explained})
 
 
-@credential.reads("encrypt")
+@credential.writes("encrypt")
 def encrypt(
     call: Call,
     environment: Annotated[
@@ -109,11 +163,17 @@ def encrypt(
     pem = bundled_certificate(chosen) if certificate is None else _read_certificate(certificate)
     password = render.ask_secret(f"Initiator password ({chosen}, not shown):")
     sealed = encrypt_security_credential(password, pem)
+    noted = _note_encrypted(call, sealed, chosen)
     if call.json:
         render.document({"environment": chosen, "security_credential": sealed})
     else:
         render.line(sealed)
     render.talk(call, "Set it as MPESA_SECURITY_CREDENTIAL_ENCRYPTED. M-Pesa lets the password grow 90 days old.")
+    if not noted:
+        render.talk(
+            call,
+            "There is no database here to write down when: set daraja.security_credential_set_on, for kasoko doctor.",
+        )
 
 
 def _read_certificate(file: Path) -> bytes:
