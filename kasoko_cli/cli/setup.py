@@ -34,14 +34,14 @@ def init(
     """Write kasoko.toml and .env, and set up the database.
 
     On a terminal it asks for what paying needs and is not there yet; Enter leaves
-    an answer for later. The initiator's password is encrypted on the spot and kept
-    nowhere. A file that is there is never overwritten, a secret that is there never
-    changed: run it as often as you like.
+    an answer for later. The initiator's password is encrypted on the spot and
+    kept nowhere. A file that is there is never overwritten, a secret that is
+    there never changed: run it as often as you like.
 
     Example: kasoko init
 
-    Example: kasoko init --yes --shortcode 600999 --initiator testapi --callback-url
-    https://pay.example.org
+    Example: kasoko init --yes --shortcode 600999 --initiator testapi
+    --callback-url https://pay.example.org
 
     Exit status: 0 done, 2 a value cannot be used, 3 a file or the database cannot
     be written, 5 kasoko.toml is there and says something else.

@@ -7,7 +7,7 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,12 +46,18 @@ def kasoko_on_a_terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Run `kasoko WORDS...`, or a program, on a terminal; returns its exit code and all that was shown.
 
     `typed` is typed once `prompt` is shown, as a person would: a question for a password throws away
-    what was typed before it.
+    what was typed before it. `answers` are several such pairs, one after the other.
     """
 
     def run(
-        *words: str, program: str | None = None, prompt: str = "", typed: str = "", **environ: str
+        *words: str,
+        program: str | None = None,
+        prompt: str = "",
+        typed: str = "",
+        answers: Sequence[tuple[str, str]] = (),
+        **environ: str,
     ) -> tuple[int, str]:
+        left = [(prompt, typed)] if typed else [(question, f"{answer}\n") for question, answer in answers]
         mine, theirs = pty.openpty()
         started = [sys.executable, "-c", program] if program else [sys.executable, "-m", "kasoko_cli"]
         with subprocess.Popen(
@@ -64,7 +70,7 @@ def kasoko_on_a_terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
             start_new_session=True,
         ) as process:
             os.close(theirs)
-            shown = ""
+            shown, seen = "", 0
             while select.select([mine], [], [], 30)[0]:
                 try:
                     part = os.read(mine, 65_536).decode()
@@ -73,9 +79,9 @@ def kasoko_on_a_terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
                 shown += part
                 if not part:
                     break
-                if typed and prompt in shown:
-                    os.write(mine, typed.encode())
-                    typed = ""
+                if left and left[0][0] in shown[seen:]:
+                    seen = len(shown)
+                    os.write(mine, left.pop(0)[1].encode())
             else:
                 process.kill()
             os.close(mine)

@@ -33,7 +33,10 @@ def test_init_writes_settings_secrets_and_database_and_asks_nothing(kasoko: Kaso
         ".env\twritten, with a fresh key; fill in the secrets of the Daraja portal\n"
         "sqlite:///kasoko.db\tcreated\n"
     )
-    assert result.stderr == "See the whole road on a database that is thrown away: kasoko demo\n"
+    assert result.stderr == (
+        "See the whole road on a database that is thrown away: kasoko demo\n"
+        "See what a real run still needs: kasoko doctor\n"
+    )
     assert result.returncode == 0
     assert (tmp_path / "kasoko.toml").read_text() == EXAMPLE.read_text()
     assert (tmp_path / "kasoko.db").stat().st_size > 0
@@ -186,3 +189,116 @@ def test_an_environment_that_does_not_exist_is_wrong_usage(kasoko: Kasoko) -> No
     result = kasoko("credential", "encrypt", "--environment", "test", stdin="x\n")
     assert result.returncode == 2
     assert result.stderr.startswith("Error: --environment is 'test'; it is sandbox or production.\n")
+
+
+# --- init asks -----------------------------------------------------------------------------------
+
+
+def test_init_takes_its_answers_from_options_and_says_the_same_again(kasoko: Kasoko, tmp_path: Path) -> None:
+    words = ("--shortcode", "600999", "--initiator", "testapi", "--callback-url", "https://pay.example.org")
+    assert kasoko("init", *words).returncode == 0
+    written = (tmp_path / "kasoko.toml").read_text()
+    assert 'shortcode = "600999"' in written
+    assert 'callback_url = "https://pay.example.org"' in written
+    assert "production = false" in written
+    assert kasoko("init", *words).returncode == 0
+    other = kasoko("init", "--shortcode", "600998")
+    assert (other.returncode, other.stderr) == (
+        5,
+        (
+            "Error: kasoko.toml is there, and with it daraja.shortcode is 600999 and not 600998. Nothing was changed.\n"
+            "Hint: init never changes a file that is there: write daraja.shortcode into it by hand.\n"
+        ),
+    )
+    assert (tmp_path / "kasoko.toml").read_text() == written
+
+
+def test_init_refuses_a_value_that_cannot_be_used_before_it_writes(kasoko: Kasoko, tmp_path: Path) -> None:
+    result = kasoko("init", "--callback-url", "https://mpesa.example.org")
+    assert (result.returncode, result.stderr) == (
+        2,
+        (
+            "Error: daraja.callback_url = 'https://mpesa.example.org' must not contain 'mpesa': Daraja refuses"
+            " addresses with that word in them. Nothing was written.\nHint: Read how it is used: kasoko --help\n"
+        ),
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_asks_on_a_terminal_encrypts_the_password_and_keeps_it_nowhere(
+    kasoko_on_a_terminal: Callable[..., tuple[int, str]], kasoko: Kasoko, tmp_path: Path
+) -> None:
+    answers = [
+        ("Sandbox or production? [sandbox] ", ""),
+        ("Shortcode, the number that pays, like 600999: ", "6x"),
+        (
+            "must be a shortcode of digits only, like 600999.\r\nShortcode, the number that pays, like 600999: ",
+            "600999",
+        ),
+        ("Initiator, the user name of the API operator: ", "testapi"),
+        ("like https://pay.example.org: ", "https://pay.example.org"),
+        ("Consumer key of the app on the Daraja portal (not shown): ", "a'key#1"),
+        ("Consumer secret of the app (not shown): ", "secret12"),
+        ("Initiator's password (sandbox; encrypted here, kept nowhere, not shown): ", "Safaricom999!*!"),
+    ]
+    code, shown = kasoko_on_a_terminal("init", answers=answers)
+    assert code == 0, shown
+    for secret in ("a'key#1", "secret12", "Safaricom999"):
+        assert secret not in shown
+    env = (tmp_path / ".env").read_text()
+    assert "Safaricom999" not in env + (tmp_path / "kasoko.toml").read_text()
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    config = load_config(environ={}, folder=tmp_path)
+    config.require_daraja()
+    assert config.daraja.consumer_key is not None
+    assert config.daraja.consumer_key.get_secret_value() == "a'key#1"
+    assert config.daraja.security_credential is not None
+    assert len(config.daraja.security_credential.get_secret_value()) == 344
+
+    before = env, (tmp_path / "kasoko.toml").read_text()
+    code, shown = kasoko_on_a_terminal("init")  # there is nothing left to ask
+    assert code == 0, shown
+    assert ((tmp_path / ".env").read_text(), (tmp_path / "kasoko.toml").read_text()) == before
+
+    found = json.loads(kasoko("doctor", "--offline", "--json").stdout)
+    states = {one["check"]: one["state"] for one in found["checks"]}
+    assert {one for one, state in states.items() if state == "FAIL"} == set()
+    assert (states["settings to pay"], states["credential"], states["password age"]) == ("ok", "ok", "ok")
+
+
+# --- doctor --------------------------------------------------------------------------------------
+
+
+def test_the_doctor_names_what_is_missing_and_exits_8(kasoko: Kasoko) -> None:
+    before = kasoko("doctor", "--offline", "--quiet")
+    assert before.returncode == 8
+    assert (
+        "database\tFAIL\tThere is no database at kasoko.db.\n"
+        "\t\tdo: Create it: kasoko init. Or name another: --database URL\n"
+    ) in before.stdout
+    kasoko("init")
+    after = kasoko("doctor", "--offline", "--quiet")
+    assert after.returncode == 8
+    assert (
+        "settings to pay\tFAIL\tNot set: daraja.shortcode (MPESA_PAYBILL), daraja.initiator_name"
+        " (MPESA_INITIATOR_NAME), daraja.callback_url (MPESA_CALLBACK_URL), daraja.consumer_key (MPESA_CONSUMER_KEY),"
+        " daraja.consumer_secret (MPESA_CONSUMER_SECRET), daraja.security_credential"
+        " (MPESA_SECURITY_CREDENTIAL_ENCRYPTED).\n\t\tdo: kasoko init asks for them; or set them in .env\n"
+    ) in after.stdout
+    assert "Only their owner" not in after.stdout, "with --quiet what is well is left out"
+    assert after.stderr == ""
+
+
+def test_the_doctor_tells_settings_that_cannot_be_read_as_a_finding(kasoko: Kasoko, tmp_path: Path) -> None:
+    (tmp_path / "kasoko.toml").write_text("[payout]\nmin_kes = 0\n")
+    found = json.loads(kasoko("doctor", "--json").stdout)
+    assert (found["fail"], found["exit_code"]) == (1, 8)
+    assert found["checks"][0]["says"].startswith("payout.min_kes = 0 (kasoko.toml:2)")
+
+
+def test_a_credential_without_a_database_says_how_its_age_can_be_told(kasoko: Kasoko, tmp_path: Path) -> None:
+    file, _ = certificate(tmp_path)
+    assert kasoko("credential", "encrypt", "--certificate", str(file), stdin="x\n").stderr == (
+        "Set it as MPESA_SECURITY_CREDENTIAL_ENCRYPTED. M-Pesa lets the password grow 90 days old.\n"
+        "There is no database here to write down when: set daraja.security_credential_set_on, for kasoko doctor.\n"
+    )
