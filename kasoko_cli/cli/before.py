@@ -73,7 +73,7 @@ def look_and_ask(
         _tell_of_approval(call, market)
         return found
     gate.pass_or_refuse(found)
-    if found.warning:
+    if found.warning and not call.json:  # a program that reads stderr shall find one document there
         render.warn(call, found.warning)
     large = house.config.daraja.production and found.wire_cents > house.config.payout.confirm_slug_above_cents
     sum_of = f"{count_of(found.payments, 'payout')}, {amount_of(found.wire_cents)}"
