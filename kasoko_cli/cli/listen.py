@@ -139,16 +139,21 @@ def reconcile(
     Example: kasoko reconcile rain --now
 
     Exit status: 0 nothing is unknown, 3 settings, 6 M-Pesa cannot be reached, 7
-    some are still unknown, or contradict themselves.
+    some are still unknown, or contradict themselves, 9 another run has this
+    work.
     """
     from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.cli.telling import Outcomes, progress
     from kasoko_cli.operations import reconcile as operation
+    from kasoko_cli.operations.runs import at_work
 
     house = call.house
     house.config.require_daraja()
     telling = Telling(house.clock, on=events)
     with contextlib.ExitStack() as stack:
+        place = at_work(house.db, house.clock, house.new_id, call.act, command="reconcile", market=market)
+        work = stack.enter_context(place)
+        work.doing = "asking"
         stopper = stack.enter_context(stopping())
         if not no_listen:
             stack.enter_context(
@@ -166,6 +171,7 @@ def reconcile(
             def tell(asked: Asked) -> None:
                 telling("question", asked)
                 outcomes("asked" if asked.taken else "not asked")
+                work.count("asked" if asked.taken else "not asked")
 
             report = operation.ask_around(
                 house.db,
@@ -182,6 +188,7 @@ def reconcile(
             )
         waiting = [one.query_id for one in report.asked if one.taken]
         if waiting and not no_listen:
+            work.doing = "waiting for answers"
             with progress(call, "Answers", len(waiting), bar=not telling.on_a_terminal) as tally:
 
                 def all_there() -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.disburse import Run, Sent
     from kasoko_cli.operations.holding import MarketMoved
     from kasoko_cli.operations.retry import Retried
+    from kasoko_cli.operations.runs import AtWork
 
 commands = Commands(
     "payout",
@@ -140,11 +141,17 @@ def send_payouts(
     asked: bool = False,
     retried: Retried | None = None,
     events: bool = False,
+    work: AtWork | None = None,
 ) -> None:
-    """Ask unless it was `asked`, send, listen if wanted, tell, and exit with the run's code."""
+    """Ask unless it was `asked`, send, listen if wanted, tell, and exit with the run's code.
+
+    `work` is the run that stands in the list already; else this is one of its own. Payouts that were named are
+    nobody's work but the caller's.
+    """
     from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.cli.telling import Outcomes, progress
     from kasoko_cli.operations import disburse
+    from kasoko_cli.operations.runs import at_work
 
     house = call.house
     total = look_and_ask(call, market=market, only=only or [], limit=limit, bounds=bounds, asked=asked).payments
@@ -152,17 +159,24 @@ def send_payouts(
         limit = total or limit  # what becomes due after the sum was held against its bound waits for the next run
     telling = Telling(house.clock, on=events)
     with contextlib.ExitStack() as stack:
+        if work is None:
+            place = at_work(
+                house.db, house.clock, house.new_id, call.act, command="payout", market=market, alone=not only
+            )
+            work = stack.enter_context(place)
         if listen:
             from kasoko_cli.cli.listen import listening
 
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the results"))
         stopper = stack.enter_context(_two_stage_stop(call))
+        work.doing = "sending"
         with progress(call, "Sending", total, bar=not telling.on_a_terminal) as tally:
             outcomes = Outcomes(tally)
 
             def tell(sent: Sent) -> None:
                 telling("payout", sent)
                 outcomes(sent.became)
+                work.count(str(sent.became))
 
             run = disburse.send_due(
                 house.db,
@@ -184,6 +198,7 @@ def send_payouts(
         if run.sent:
             disburse.note_run(house.db, house.clock, call.act, run, market=market)
         if listen and run.sent:
+            work.doing = "waiting for results"
             _await_results(call, run, listen_seconds, stopper, telling)
     _tell_run(call, run, retried, telling)
 
@@ -526,7 +541,7 @@ def retry_failed(
     Example: kasoko retry-failed --market rain --hours 72
 
     Exit status: 0 all taken or nothing to do, 6 some failed again, 7 some
-    unknown, 10 work is left.
+    unknown, 9 another run has this work, 10 work is left.
     """
     retry_and_send(
         call,
@@ -551,23 +566,53 @@ def retry_and_send(
     events: bool = False,
 ) -> None:
     """Make failures due again and send exactly those."""
-    from kasoko_cli.cli.telling import Events as Telling
-    from kasoko_cli.errors import Refused
-    from kasoko_cli.operations import disburse
-    from kasoko_cli.operations.retry import retry as operation
+    from kasoko_cli.operations.runs import at_work
 
     house = call.house
     house.config.require_daraja()
     if not render.confirm(call, "Send failed payouts again, where their failure is definite?"):
         render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)
+    command = "payout retry" if only else "retry-failed"
+    with at_work(house.db, house.clock, house.new_id, call.act, command=command, market=market, alone=not only) as work:
+        _retry_and_send(
+            call,
+            work,
+            only=only or [],
+            hours=hours,
+            market=market,
+            listen=listen,
+            listen_seconds=listen_seconds,
+            max_seconds=max_seconds,
+            events=events,
+        )
+
+
+def _retry_and_send(
+    call: Call,
+    work: AtWork,
+    *,
+    only: list[str],
+    hours: int | None,
+    market: str | None,
+    listen: bool,
+    listen_seconds: int,
+    max_seconds: int | None,
+    events: bool,
+) -> None:
+    from kasoko_cli.cli.telling import Events as Telling
+    from kasoko_cli.errors import Refused
+    from kasoko_cli.operations import disburse
+    from kasoko_cli.operations.retry import retry as operation
+
+    house = call.house
     disburse.check_ready(house.db, house.daraja)
     report = operation(
         house.db,
         house.clock,
         call.act,
         confirm_above_cents=house.config.payout.confirm_failures_above_cents,
-        only=only or [],
+        only=only,
         market=market,
         hours=hours,
     )
@@ -594,6 +639,7 @@ def retry_and_send(
         max_seconds=max_seconds,
         retried=report,
         events=events,
+        work=work,
     )
 
 

@@ -16,6 +16,7 @@ from kasoko_cli.cli.views import show_concerns, show_items, show_story
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reports import Groups, MarketStatusReport, Overview
+    from kasoko_cli.operations.runs import RunFacts
     from kasoko_cli.operations.settle import Settled
 
 commands = Commands()
@@ -274,10 +275,33 @@ def _show_overview(call: Call, found: Overview) -> None:
     render.talk(call, f"The listener last heard from M-Pesa: {heard}.")
     if found.callbacks_waiting:
         render.warn(call, f"{found.callbacks_waiting} results are stored and not applied yet: kasoko reconcile")
+    _show_runs(call, found.runs)
     for switch in found.switches:
         render.warn(call, f"Nothing is sent: {switch.name} by {switch.actor}, {switch.reason} Then: kasoko resume")
     _warn_of_unknown(call, found.by_status)
     show_concerns(call, found.incidents)
+
+
+def _show_runs(call: Call, runs: list[RunFacts]) -> None:
+    from kasoko_cli.cli.words import local
+    from kasoko_cli.operations.runs import is_dead
+
+    if not runs:
+        return
+    columns = [Column("at work"), Column("host"), Column("by"), Column("since"), Column("doing"), Column("so far")]
+    now = call.house.clock()
+    rows = [
+        (
+            f"{run.command} {run.market or ''}".strip(),
+            f"{run.host} ({run.pid})",
+            run.actor,
+            local(run.started_at),
+            f"not heard of since {local(run.heartbeat_at)}" if is_dead(run, now) else run.doing,
+            ", ".join(f"{count:,} {what}" for what, count in run.counts.items()),
+        )
+        for run in runs
+    ]
+    render.table(call, "Runs", columns, rows)
 
 
 def _cells(groups: Groups) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from kasoko_cli.domain.phone import mask
 from kasoko_cli.ledger import journal
 from kasoko_cli.operations.advice import explain
 from kasoko_cli.operations.markets import describe_resolution, resolution_of
+from kasoko_cli.operations.runs import RunFacts, list_runs
 from kasoko_cli.operations.settle import SettlementFigures, figures_of
 from kasoko_cli.store import attempts, callbacks, log, markets, payouts, queries, users
 from kasoko_cli.store.database import Database
@@ -135,6 +136,7 @@ class Overview:
     switches: list[SwitchFacts]
     callbacks_waiting: int
     callback_heard_at: datetime | None
+    runs: list[RunFacts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,7 @@ def overview(db: Database) -> Overview:
             ],
             callbacks_waiting=callbacks.count_waiting(session),
             callback_heard_at=callbacks.last_heard(session),
+            runs=list_runs(session),
         )
 
 

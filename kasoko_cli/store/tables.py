@@ -255,6 +255,15 @@ class Payout(SQLModel, table=True):
             sqlite_where=text("status = 'PENDING'"),
             postgresql_where=text("status = 'PENDING'"),
         ),
+        Index(
+            "ix_payouts_due_small",
+            "wire_cents",
+            "created_at",
+            "market_id",
+            "number",
+            sqlite_where=text("status = 'PENDING'"),
+            postgresql_where=text("status = 'PENDING'"),
+        ),
         Index("ix_payouts_user", "user_id"),
     )
 
@@ -494,6 +503,52 @@ class Switch(SQLModel, table=True):
     reason: str
     actor: str
     at: datetime = Field(sa_type=UtcTime)
+
+
+class RunRow(SQLModel, table=True):
+    """A command at work: who runs it, where, on what, and when it was last heard of.
+
+    `market` is empty where it works on all of them. `is_alone` says that the same work may have no second one.
+    """
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index(
+            "ix_runs_open",
+            "started_at",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    command: str
+    market: str = ""
+    is_alone: bool
+    host: str
+    pid: int = Field(sa_type=Whole)
+    actor: str
+    started_at: datetime = Field(sa_type=UtcTime)
+    heartbeat_at: datetime = Field(sa_type=UtcTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    doing: str
+    counts: str = "{}"
+
+
+class PaceRow(SQLModel, table=True):
+    """The one pace of a Daraja account, kept by all senders on all hosts.
+
+    `next_at` is when the next request may begin. `per_1000_seconds` is the pace while M-Pesa has asked for a
+    slower one, null at full pace; `changed_at` is when it last changed.
+    """
+
+    __tablename__ = "paces"
+    __table_args__ = (CheckConstraint("per_1000_seconds > 0", name="pace_is_positive"),)
+
+    account: str = Field(primary_key=True)
+    next_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    per_1000_seconds: int | None = Field(default=None, sa_type=Whole)
+    changed_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
 class EntryRow(SQLModel, table=True):

@@ -147,6 +147,7 @@ GOOD: dict[str, Row] = {
         "closed_by": None,
         "close_reason": None,
     },
+    "paces": {"account": "somebody", "per_1000_seconds": 5_000},
     "switches": {"name": "pause", "is_on": True, "reason": "a test", "actor": "tester", "at": NOON},
     "approvals": {
         "market_id": "derby",
@@ -274,6 +275,7 @@ BAD: list[tuple[str, str, Row, str]] = [
     ),
     ("ck_incidents_closed_says_by_whom", "incidents", {"id": 2, "key": "other", "closed_at": NOON}, ""),
     ("incident_is_raised_once", "incidents", {"id": 2}, "incidents.key"),
+    ("ck_paces_pace_is_positive", "paces", {"per_1000_seconds": 0}, ""),
     ("ck_switches_switch_is_known", "switches", {"name": "light"}, ""),
     ("entry_is_posted_once", "entries", {"id": 2}, "entries.key"),
     ("ck_postings_posting_moves_something", "postings", {"line": 1, "amount_cents": 0}, ""),

@@ -1,0 +1,53 @@
+"""Queries on runs: which commands are at work, where, and when each was last heard of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import text, update
+from sqlmodel import Session, col, select
+
+from kasoko_cli.store.tables import RunRow
+
+#: PostgreSQL's lock under which runs begin, one after the other. The books have their own beside it.
+_BEGIN_LOCK = 7215190334
+
+
+def one_begins_at_a_time(session: Session) -> None:
+    """Wait for another run that is just beginning. SQLite has one writer at a time anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SELECT pg_advisory_xact_lock({_BEGIN_LOCK})"))
+
+
+def list_open(session: Session, *, command: str | None = None) -> Sequence[RunRow]:
+    """Runs that have not said that they ended, longest first; some may have died."""
+    query = select(RunRow).where(col(RunRow.ended_at).is_(None)).order_by(col(RunRow.started_at), col(RunRow.id))
+    if command is not None:
+        query = query.where(col(RunRow.command) == command)
+    return session.exec(query).all()
+
+
+def beat(session: Session, run_id: str, *, doing: str, counts: Mapping[str, int], at: datetime) -> None:
+    """Say that a run is alive and what it does; one that was taken for dead stands as running again."""
+    session.exec(
+        update(RunRow)
+        .where(col(RunRow.id) == run_id)
+        .values(heartbeat_at=at, doing=doing, counts=json.dumps(counts), ended_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def end(session: Session, run_id: str, *, doing: str, counts: Mapping[str, int] | None, at: datetime) -> bool:
+    """Say that a run is over, and how; says whether it stood as running."""
+    values: dict[str, object] = {"ended_at": at, "doing": doing}
+    if counts is not None:
+        values |= {"heartbeat_at": at, "counts": json.dumps(counts)}
+    ended = session.exec(
+        update(RunRow)
+        .where(col(RunRow.id) == run_id, col(RunRow.ended_at).is_(None))
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    return ended.rowcount == 1
