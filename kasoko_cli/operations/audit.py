@@ -137,6 +137,12 @@ RULES = (
         _SHOW_PAYOUT,
     ),
     _Rule(
+        "second-person-releases",
+        "What waits for a second person has not gone on, and nothing waits that asks for none.",
+        invariants.unapproved_payouts,
+        "Send nothing more of this market: kasoko pause --reason audit. Who did what: kasoko payout show PAYOUT",
+    ),
+    _Rule(
         "reversal-negates-target",
         "A reversal takes back exactly the entry that it names.",
         invariants.wrong_reversals,

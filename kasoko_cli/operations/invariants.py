@@ -36,6 +36,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.store.tables import (
+    Approval,
     Attempt,
     Bet,
     Callback,
@@ -500,6 +501,35 @@ def wallets_unlike_bets(session: Session) -> Iterator[Violation]:
             user_id,
             f"the wallet gave KES {format_kes(in_book)} to bets, and the bets say KES {format_kes(by_bets)}",
         )
+
+
+# --- The second person ----------------------------------------------------------------------------------------
+
+
+def unapproved_payouts(session: Session) -> Iterator[Violation]:
+    """Payouts that went on before their settlement was released, and those that wait where nobody is asked."""
+    outstanding = and_(
+        col(Approval.market_id) == col(Payout.market_id),
+        col(Approval.settlement_no) == col(Payout.settlement_no),
+        col(Approval.approved_by).is_(None),
+    )
+    stays = (PayoutStatus.AWAITING_APPROVAL, PayoutStatus.HELD, PayoutStatus.CANCELED)
+    went_on = (
+        sa.select(col(Payout.id), col(Payout.status))
+        .join(Approval, outstanding)
+        .where(col(Payout.status).not_in(stays))
+        .order_by(col(Payout.id))
+    )
+    for payout_id, status in session.execute(went_on):
+        yield Violation(payout_id, f"it is {status}, and no second person has released its settlement")
+    left_waiting = (
+        sa.select(col(Payout.id))
+        .outerjoin(Approval, outstanding)
+        .where(col(Payout.status) == PayoutStatus.AWAITING_APPROVAL, col(Approval.market_id).is_(None))
+        .order_by(col(Payout.id))
+    )
+    for (payout_id,) in session.execute(left_waiting):
+        yield Violation(payout_id, "it waits for a second person, and its settlement asks for none")
 
 
 # --- Pieces of the questions ----------------------------------------------------------------------------------

@@ -290,6 +290,18 @@ TAMPERINGS = [
         "was sent with KES 143.00, and {paid} carries KES 142.00",
     ),
     Tampering(
+        "second-person-releases",
+        "INSERT INTO approvals (market_id, settlement_no, plan_hash, settled_by) VALUES ('derby', 1, '0', 'ann')",
+        "{waiting}",
+        "it is PENDING, and no second person has released its settlement",
+    ),
+    Tampering(
+        "second-person-releases",
+        "UPDATE payouts SET status = 'AWAITING_APPROVAL' WHERE id = '{waiting}'",
+        "{waiting}",
+        "it waits for a second person, and its settlement asks for none",
+    ),
+    Tampering(
         "reversal-negates-target",
         "UPDATE postings SET amount_cents = amount_cents * 2 WHERE entry_id ="
         f" {_ENTRY.format('reverse:deposit:MISTAKE')}",
