@@ -69,12 +69,16 @@ def float_(
     _show(call, floats.report(house.db, house.clock, house.tariff), asked, _trouble(asked, said), code)
 
 
+#: What to type next where M-Pesa has not said its balance.
+_AGAIN = "Ask again, and let this command take the answer: kasoko float --listen"
+
+
 def _trouble(asked: Asked, said: str | None) -> str:
     """Why M-Pesa's balance is not known now; empty where it is."""
     if not asked.taken:
         return f"M-Pesa did not take the question: {asked.why}"
     if said is None:
-        return "M-Pesa took the question and has not answered yet. It may take minutes: see kasoko float --last"
+        return "M-Pesa took the question and has not answered yet; it may take minutes, and needs a listener."
     return said and f"M-Pesa answered, and said no balance: {said}"
 
 
@@ -83,7 +87,8 @@ def _show(call: Call, found: FloatReport, asked: Asked | None, trouble: str, cod
 
     reading = found.reading
     if call.json:
-        render.document({"float": found, "asked": asked, "trouble": trouble, "exit_code": code})
+        following = _AGAIN if code == 7 else None
+        render.document({"float": found, "asked": asked, "trouble": trouble, "next": following, "exit_code": code})
     elif reading is None:
         render.talk(call, "The float is not known: no balance of M-Pesa was ever read.")
     else:
@@ -104,8 +109,8 @@ def _show(call: Call, found: FloatReport, asked: Asked | None, trouble: str, cod
             render.talk(call, "What is not told to kasoko is told by M-Pesa's statement of the utility account.")
     if trouble:
         render.warn(call, trouble)
-        if asked is not None and asked.taken:
-            render.hint(call, "Is a listener there, and reached? kasoko doctor. Or let this command listen: --listen")
+        if code == 7:
+            render.hint(call, _AGAIN)
     if code:
         raise typer.Exit(code)
 

@@ -133,8 +133,8 @@ def test_a_question_that_is_not_answered_in_time_says_so(desk: Desk) -> None:
     found = desk.run("float", "--listen-seconds", "0", code=7)
     assert found.stderr == (
         "The float is not known: no balance of M-Pesa was ever read.\n"
-        "Warning: M-Pesa took the question and has not answered yet. It may take minutes: see kasoko float --last\n"
-        "Hint: Is a listener there, and reached? kasoko doctor. Or let this command listen: --listen\n"
+        "Warning: M-Pesa took the question and has not answered yet; it may take minutes, and needs a listener.\n"
+        "Hint: Ask again, and let this command take the answer: kasoko float --listen\n"
     )
     desk.road.deliver()
     assert json.loads(desk.run("float", "--last", "--json").stdout)["float"]["reading"]["said_by"] == "balance query"

@@ -22,6 +22,7 @@ NO_ANSWER, NEVER_TAKEN, UNREGISTERED = "254799200005", "254799100010", "25479900
 ANOTHER_AMOUNT = "254799400008"
 
 ASK, DECIDE, INCIDENTS = "kasoko reconcile --now", "kasoko payout decide derby.1.1 --help", "kasoko incident list"
+FLOAT = "kasoko float --listen"
 PAY, ROUND = ("payout", "--yes"), ("reconcile", "--now", "--listen-seconds", "1")
 
 Story = Callable[[Bench, Forker], tuple[str, ...]]
@@ -91,6 +92,12 @@ def contradicted(bench: Bench, forker: Forker) -> tuple[str, ...]:
     return ROUND
 
 
+def no_balance(bench: Bench, forker: Forker) -> tuple[str, ...]:
+    """M-Pesa was asked for its balances, and nobody listens for the answer."""
+    bench.owe({"u1": (ANN, 10_000)})
+    return "float", "--listen-seconds", "0"
+
+
 @pytest.mark.parametrize(
     ("story", "command"),
     [
@@ -102,6 +109,7 @@ def contradicted(bench: Bench, forker: Forker) -> tuple[str, ...]:
         (not_answered_yet, ASK),
         (never_known, DECIDE),
         (contradicted, INCIDENTS),
+        (no_balance, FLOAT),
     ],
     ids=lambda part: part.__name__ if callable(part) else "",
 )
@@ -124,7 +132,8 @@ def told(ended: Ended, *, as_json: bool) -> list[str]:
     """The commands that are named as the next: on the one line that begins with Hint, or under `next`."""
     text = ended.said
     if as_json:
-        found = json.loads(text[text.index("{\n") :])["next"]
+        # The talk stands in the same file, before the document and after it.
+        found = json.JSONDecoder().raw_decode(text[text.index("{\n") :])[0]["next"]
     else:
         hints = re.findall(r"^Hint: (.*)$", text, re.MULTILINE)
         assert len(hints) == 1, text
@@ -147,4 +156,5 @@ def test_every_command_that_may_exit_with_7_is_among_these() -> None:
         for path, text in commands_of(typer.main.get_command(app))
         if re.search(r"\b7\s", text.partition("Exit status")[2] or text.partition("Exit codes")[2])
     }
-    assert may == {"kasoko payout send", "kasoko payout retry", "kasoko retry-failed", "kasoko reconcile"}
+    sends = {"kasoko payout send", "kasoko payout retry", "kasoko retry-failed"}
+    assert may == {*sends, "kasoko reconcile", "kasoko float"}
