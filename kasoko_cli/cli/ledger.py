@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import BOOKS
+from kasoko_cli.cli.params import WrongUsage
 from kasoko_cli.cli.render import Column
 
 commands = Commands()
@@ -17,23 +19,40 @@ commands = Commands()
 @commands.reads(panel=BOOKS)
 def audit(
     call: Call,
-    deep: Annotated[bool, typer.Option("--deep", help="Also each wallet, from its postings.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also each wallet, and the row behind each entry.")] = False,
+    chain: Annotated[bool, typer.Option("--chain", help="Also the chain of digests, from its first link.")] = False,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="Write the heads of the chain there.")
+    ] = None,
+    head: Annotated[
+        Path | None, typer.Option("--head", metavar="FILE", help="Hold the chain against heads exported before.")
+    ] = None,
 ) -> None:
     """Recompute everything from the bets up.
 
-    Names each thing that must always hold, and every row that breaks one.
+    Names each thing that must always hold, and every row that breaks one. The
+    chain tells of any row that was changed, removed or put in by hand. Keep its
+    heads on another machine (--export): held against them (--head), a chain
+    that was written anew shows, and so does an older copy of the database.
 
-    Example: kasoko audit
+    Example: kasoko audit --deep
 
-    Example: kasoko audit --deep --json
+    Example: kasoko audit --chain --export heads-2026-11-24.json
 
-    Exit status: 0 all holds, 8 something does not.
+    Example: kasoko audit --chain --head heads-2026-11-23.json
+
+    Exit status: 0 all holds, 4 no such folder, 5 the file cannot be written or
+    is none of heads, 8 something does not hold.
     """
     from kasoko_cli.cli.telling import progress
+    from kasoko_cli.operations import chaining
     from kasoko_cli.operations.audit import audit as operation
 
+    if (export or head) and not chain:
+        raise WrongUsage("--export and --head are about the chain. Add --chain.")
+    exported = chaining.read_heads(head) if head else None
     with progress(call, "Auditing"):
-        report = operation(call.house.db, deep=deep)
+        report = operation(call.house.db, call.house.clock, deep=deep, chain=chain, head=exported)
     rows = [
         (check.name, "ok" if check.ok else f"{check.count:,} WRONG", f"{check.took_ms:,} ms", check.says)
         for check in report.checks
@@ -47,3 +66,6 @@ def audit(
             render.talk(call, check.hint)
     if not report.ok:
         raise typer.Exit(8)
+    if export and report.heads:
+        chaining.export_heads(report.heads, export)
+        render.talk(call, f"Heads written to {export}. Keep them where whoever runs this machine cannot write.")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import BigInteger, cast, func, text
+from sqlalchemy import BigInteger, cast, func
 from sqlmodel import Session, col, select
 
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.store.bulk import insert_rows, insert_tuples
+from kasoko_cli.store import chain
+from kasoko_cli.store.bulk import insert_tuples
+from kasoko_cli.store.facts import About, facts_of
 from kasoko_cli.store.tables import EntryRow, PostingRow
 
 #: How many entries are written by one statement.
@@ -32,31 +34,27 @@ def post_many(session: Session, entries: Iterable[Entry], *, at: datetime) -> in
     """Write many entries, in the order given and in batches; says how many."""
     source, written = iter(entries), 0
     while batch := list(islice(source, BATCH)):
-        first = _next_id(session)
-        insert_rows(
-            session,
-            EntryRow,
-            [{"id": first + n, "key": entry.key, "kind": entry.kind, "at": at} for n, entry in enumerate(batch)],
-        )
-        lines = (
-            (first + n, line, account.value, owner, cents)
-            for n, entry in enumerate(batch)
-            for line, (account, owner, cents) in enumerate(entry.postings)
-        )
+        facts = facts_of(session, [About(entry.key, entry.kind) for entry in batch])
+        # From here on nobody else posts before this transaction ends: entries commit in the order of their numbers.
+        chain.lock(session, chain.BOOKS)
+        first = chain.next_number(session, col(EntryRow.id))
+        rows = []
+        for number, entry in enumerate(batch, start=first):
+            fact = facts[entry.key].digest if entry.key in facts else None
+            leaf = chain.entry_leaf(entry.key, entry.kind, at, fact, _lines(entry))
+            chain.take_in(session, chain.ENTRIES, number, at, leaf)
+            rows.append((number, entry.key, entry.kind, at, fact, leaf))
+        insert_tuples(session, EntryRow, ("id", "key", "kind", "at", "facts", "digest"), rows)
+        lines = ((number, *line) for number, entry in enumerate(batch, start=first) for line in _lines(entry))
         insert_tuples(session, PostingRow, ("entry_id", "line", "account", "owner", "amount_cents"), lines)
         written += len(batch)
     return written
 
 
-def _next_id(session: Session) -> int:
-    """The first entry number that nobody has used or will use before this transaction ends.
-
-    SQLite has one writer at a time, so the highest number plus one is free. PostgreSQL takes a
-    lock for the rest of the transaction, so that entries also commit in the order of their numbers.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(7215190332)"))
-    return int(session.exec(select(func.coalesce(func.max(col(EntryRow.id)), 0))).one()) + 1
+def _lines(entry: Entry) -> Iterator[tuple[int, str, str, int]]:
+    """The lines of an entry as its digest and its rows have them."""
+    for line, (account, owner, cents) in enumerate(entry.postings):
+        yield line, account.value, owner, cents
 
 
 def balance(session: Session, account: Account, owner: str | None = "") -> int:

@@ -8,12 +8,15 @@ others. It writes nothing, and it trusts no figure that can be worked out from o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from sqlmodel import Session
 
-from kasoko_cli.operations import invariants, recompute
+from kasoko_cli.clock import Clock, system_clock
+from kasoko_cli.operations import chaining, invariants, recompute
 from kasoko_cli.operations.invariants import Violation
 from kasoko_cli.store.database import Database
 
@@ -37,10 +40,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """Every check in its order; `ok` where all hold."""
+    """Every check in its order; `ok` where all hold. `heads` are those of the chain, where it was followed."""
 
     ok: bool
     checks: list[Check]
+    heads: chaining.Heads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ class _Rule:
 _KEEP = (
     "Send nothing more. Keep a copy of the database as it is, compare it with the last backup, and report this:"
     " no command writes such rows."
+)
+#: What to do where a row was changed behind the program's back.
+_EDITED = (
+    "Somebody edited the database by hand. Send nothing more, keep a copy of it as it is, and restore these rows"
+    " from a backup."
 )
 _SHOW_PAYOUT = "Send nothing of it until a person has compared it with M-Pesa's statement: kasoko payout show PAYOUT"
 
@@ -170,22 +179,68 @@ DEEP_RULES = (
         invariants.wallets_unlike_bets,
         "Take no bet and pay nothing out of this wallet until it is explained: kasoko wallet show USER",
     ),
+    _Rule(
+        "rows-are-as-booked",
+        "The bet, the settlement or the attempt behind each entry is what it was when the entry was posted, with its"
+        " phone, its receipt and its evidence.",
+        invariants.rows_unlike_facts,
+        _EDITED,
+    ),
 )
 
+#: Asked for besides, since they work out the digest of every row that is written once.
+CHAIN_RULES = (
+    _Rule(
+        "chain-holds",
+        "Every entry, event and callback is as it was written, none is missing, and none came in beside the chain.",
+        chaining.broken_links,
+        _EDITED,
+    ),
+)
+HEAD = "chain-holds-the-head"
 
-def audit(db: Database, *, deep: bool = False, limit_per_check: int = 20) -> AuditReport:
+
+def audit(
+    db: Database,
+    clock: Clock = system_clock,
+    *,
+    deep: bool = False,
+    chain: bool = False,
+    head: Mapping[str, Any] | None = None,
+    limit_per_check: int = 20,
+) -> AuditReport:
     """Make every check on one unchanging picture of the database; `deep` also works the wallets out again.
 
-    At most `limit_per_check` violations of each check are shown; all are counted.
+    `chain` follows the chain of digests, and `head` holds it against heads that were exported before. At most
+    `limit_per_check` violations of each check are shown; all are counted.
     """
     with db.reading() as session:
-        checks = check_all(session, deep=deep, limit_per_check=limit_per_check)
-    return AuditReport(ok=all(check.ok for check in checks), checks=checks)
+        checks = check_all(session, deep=deep, chain=chain, head=head, limit_per_check=limit_per_check)
+        heads = chaining.heads_of(session, clock()) if chain else None
+    return AuditReport(ok=all(check.ok for check in checks), checks=checks, heads=heads)
 
 
-def check_all(session: Session, *, deep: bool = False, limit_per_check: int = 20) -> list[Check]:
+def check_all(
+    session: Session,
+    *,
+    deep: bool = False,
+    chain: bool = False,
+    head: Mapping[str, Any] | None = None,
+    limit_per_check: int = 20,
+) -> list[Check]:
     """Make every check in a transaction that is open already."""
-    return [_made(session, rule, limit_per_check) for rule in (*RULES, *(DEEP_RULES if deep else ()))]
+    rules = [*RULES, *(DEEP_RULES if deep else ()), *(CHAIN_RULES if chain else ())]
+    if head is not None:
+        rules.append(
+            _Rule(
+                HEAD,
+                "The chain goes through every head that was exported.",
+                partial(chaining.unlike_heads, exported=head),
+                "An older copy of the database sends nothing before what happened since is known: kasoko reconcile."
+                " If no copy was restored, somebody rewrote it: keep it as it is, and restore from a backup.",
+            )
+        )
+    return [_made(session, rule, limit_per_check) for rule in rules]
 
 
 def _made(session: Session, rule: _Rule, limit: int) -> Check:

@@ -35,6 +35,7 @@ from sqlmodel import Session, col
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.ledger.chart import Account
+from kasoko_cli.store import facts
 from kasoko_cli.store.tables import (
     Approval,
     Attempt,
@@ -59,6 +60,8 @@ class Violation:
     what: str
 
 
+#: How many entries are compared with their rows at a time.
+FACTS_AT_ONCE = 5_000
 #: Attempts that M-Pesa paid, whether or not the money came back later.
 PAID = (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED)
 #: Attempts after which another id may be used.
@@ -149,6 +152,27 @@ def wrong_reversals(session: Session) -> Iterator[Violation]:
     )
     for key, account, owner, cents in session.execute(query):
         yield Violation(key, f"together with its target it leaves {cents} cents on {_named(account, owner)}")
+
+
+def rows_unlike_facts(session: Session) -> Iterator[Violation]:
+    """Entries whose bet, settlement or attempt is not what it was when they were posted."""
+    after = 0
+    query = (
+        sa.select(col(EntryRow.id), col(EntryRow.key), col(EntryRow.kind), col(EntryRow.facts))
+        .where(col(EntryRow.kind).in_(facts.KINDS))
+        .order_by(col(EntryRow.id))
+        .limit(FACTS_AT_ONCE)
+    )
+    while entries := session.execute(query.where(col(EntryRow.id) > after)).all():
+        after = entries[-1][0]
+        found = facts.facts_of(session, [facts.About(key, kind) for _, key, kind, _ in entries])
+        for _, key, kind, digest in entries:
+            fact = found.get(key)
+            if fact is None:
+                if digest is not None:
+                    yield Violation(key, f"what this {kind} is about is no longer there, or not what it was")
+            elif fact.stands and fact.digest != digest:
+                yield Violation(key, f"what this {kind} is about is not what it was when it was posted")
 
 
 # --- Pools ----------------------------------------------------------------------------------------------------

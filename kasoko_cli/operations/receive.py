@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert
 from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import Clock
@@ -86,7 +85,7 @@ def store_deliveries(db: Database, clock: Clock, deliveries: Sequence[Delivery])
         for delivery in deliveries
     ]
     with db.transaction() as session:
-        session.execute(insert(Callback), rows)
+        callbacks.store(session, rows)
 
 
 def apply_waiting(db: Database, clock: Clock, trust: Trust, *, subject: str | None = None) -> list[Judged]:

@@ -210,7 +210,7 @@ def available_of(session: Session, user_ids: Iterable[str]) -> dict[str, int]:
 
 def stream_users(session: Session) -> Iterator[Sequence[Any]]:
     """Every user by id: id, name, phone."""
-    yield from _streamed(
+    yield from streamed(
         session,
         sa.select(col(User.id), col(User.name), col(User.phone)).order_by(_bytewise(session, col(User.id))),
     )
@@ -244,7 +244,7 @@ def stream_bets(session: Session, market_id: str | None = None) -> Iterator[Sequ
     )
     if market_id is not None:
         query = query.where(col(Bet.market_id) == market_id)
-    yield from _streamed(
+    yield from streamed(
         session,
         query.order_by(_bytewise(session, col(Bet.market_id)), col(Bet.placed_at), _bytewise(session, col(Bet.id))),
     )
@@ -273,7 +273,7 @@ def stream_payouts(session: Session, market_id: str | None = None) -> Iterator[t
     )
     if market_id is not None:
         query = query.where(col(Payout.market_id) == market_id)
-    for row in _streamed(session, query):
+    for row in streamed(session, query):
         yield row[0], row[1:]
 
 
@@ -311,7 +311,7 @@ def stream_postings(session: Session, market_id: str | None = None) -> Iterator[
                 & func.substr(col(EntryRow.key), start, _ATTEMPT_ID_LENGTH).in_(attempts),
             )
         )
-    yield from _streamed(session, query)
+    yield from streamed(session, query)
 
 
 #: The columns of a bet, in the order of `BetRecord`.
@@ -334,7 +334,8 @@ def _with_ids(session: Session, query: Query, column: Any, ids: Iterable[str]) -
         yield from session.execute(query.where(column.in_(wanted[start : start + CHUNK])))
 
 
-def _streamed(session: Session, query: Query) -> Iterator[Found]:
+def streamed(session: Session, query: Query) -> Iterator[Found]:
+    """The rows that a query finds, some thousands in memory at a time."""
     yield from session.execute(query.execution_options(yield_per=_AT_A_TIME))
 
 

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
+from kasoko_cli.store import chain
+from kasoko_cli.store.bulk import insert_rows
 from kasoko_cli.store.locking import CHUNK
-from kasoko_cli.store.tables import Callback
+from kasoko_cli.store.tables import Callback, new_salt
+
+
+def store(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write down callbacks in the order given, each a column's name to its value; says the number of the first.
+
+    On PostgreSQL this waits for other listeners that store at this moment, and for nobody else.
+    """
+    chain.lock(session, chain.INBOX)
+    first = chain.next_number(session, col(Callback.id))
+    written = []
+    for number, row in enumerate(rows, start=first):
+        salt = new_salt()
+        digest = chain.body_digest(salt, row["body"])
+        leaf = chain.callback_leaf(
+            number, row["received_at"], row["route"], row["subject"], row["signed"], row["source"], digest
+        )
+        chain.take_in(session, chain.CALLBACKS, number, row["received_at"], leaf)
+        written.append({**row, "id": number, "salt": salt, "digest": digest})
+    insert_rows(session, Callback, written)
+    return first
 
 
 def list_waiting(session: Session, *, subject: str | None = None, after: int = 0, limit: int = 500) -> Sequence[int]:

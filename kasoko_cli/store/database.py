@@ -63,6 +63,10 @@ class Database:
         with self._session(writes=True) as session:
             with session.begin():
                 yield session
+                if session.info:
+                    from kasoko_cli.store import chain
+
+                    chain.seal(session)
                 point(COMMIT_BEFORE)
             point(COMMIT_AFTER)
 

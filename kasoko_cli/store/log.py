@@ -10,6 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from kasoko_cli.store import chain
 from kasoko_cli.store.tables import Event, Exchange, Incident, Payout, Switch
 
 
@@ -23,16 +24,17 @@ def note_event(
     reason: str = "",
     detail: Mapping[str, object] | None = None,
 ) -> None:
-    """Write down an act: who, what, to which thing, why."""
-    session.add(
-        Event(
-            at=at,
-            actor=actor,
-            action=action,
-            subject=subject,
-            reason=reason,
-            detail=json.dumps(detail or {}, sort_keys=True, ensure_ascii=False),
-        )
+    """Write down an act: who, what, to which thing, why. It is written, and chained, when the transaction commits."""
+    chain.take_in_event(
+        session,
+        {
+            "at": at,
+            "actor": actor,
+            "action": action,
+            "subject": subject,
+            "reason": reason,
+            "detail": json.dumps(detail or {}, sort_keys=True, ensure_ascii=False),
+        },
     )
 
 

@@ -7,6 +7,7 @@ constraint has a name that reads as a sentence, since the name is what an operat
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
@@ -50,6 +51,11 @@ def one_of(column: str, words: Iterable[str], name: str) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=name)
 
 
+def new_salt() -> bytes:
+    """Sixteen bytes of chance, to digest what a person may want to be forgotten."""
+    return secrets.token_bytes(16)
+
+
 #: The attempts whose fate is not known: their money is in flight.
 LIVE_ATTEMPT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for status in LIVE))))
 
@@ -66,7 +72,11 @@ class Deployment(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """Somebody who bets. `phone` is twelve digits, `2547...` or `2541...`."""
+    """Somebody who bets. `phone` is twelve digits, `2547...` or `2541...`.
+
+    What the record says of name and phone is digested with `salt`, which goes when the person is erased.
+    `seal` is that digest as it was when the user was taken in, together with the others of one `batch`.
+    """
 
     __tablename__ = "users"
     __table_args__ = (
@@ -79,6 +89,9 @@ class User(SQLModel, table=True):
     phone: str
     created_at: datetime = Field(sa_type=UtcTime)
     phone_set_at: datetime = Field(sa_type=UtcTime)
+    salt: bytes | None = Field(default=None, sa_column=Column(LargeBinary, default=new_salt))
+    seal: str | None = None
+    batch: str | None = None
 
 
 class Market(SQLModel, table=True):
@@ -353,7 +366,8 @@ class Callback(SQLModel, table=True):
     """A body that somebody posted to the listener, as it came, credentials stripped.
 
     `signed` says that its URL carried the right MAC. `applied_at` is set once it has been judged;
-    until then the next command takes it up.
+    until then the next command takes it up. `digest` is that of the body with `salt`; it stays when the
+    body is dropped, and the salt goes with the body.
     """
 
     __tablename__ = "callbacks"
@@ -378,6 +392,8 @@ class Callback(SQLModel, table=True):
     applied_at: datetime | None = Field(default=None, sa_type=UtcTime)
     verdict: str | None = None
     detail: str | None = None
+    salt: bytes | None = Field(default=None, sa_type=LargeBinary)
+    digest: bytes | None = Field(default=None, sa_type=LargeBinary)
 
 
 class Query(SQLModel, table=True):
@@ -460,6 +476,7 @@ class Event(SQLModel, table=True):
     subject: str
     reason: str = ""
     detail: str = "{}"
+    digest: bytes | None = Field(default=None, sa_type=LargeBinary)
 
 
 class Exchange(SQLModel, table=True):
@@ -552,7 +569,11 @@ class PaceRow(SQLModel, table=True):
 
 
 class EntryRow(SQLModel, table=True):
-    """A balanced event in the books. Append-only; its key says what it is about, once."""
+    """A balanced event in the books. Append-only; its key says what it is about, once.
+
+    `facts` is a digest of the row that it is about, as that stood when the entry was posted (`store/facts.py`);
+    `digest` is one of the entry with its lines and its facts (`store/chain.py`).
+    """
 
     __tablename__ = "entries"
     __table_args__ = (UniqueConstraint("key", name="entry_is_posted_once"),)
@@ -561,6 +582,8 @@ class EntryRow(SQLModel, table=True):
     key: str
     kind: str
     at: datetime = Field(sa_type=UtcTime)
+    facts: bytes | None = Field(default=None, sa_type=LargeBinary)
+    digest: bytes | None = Field(default=None, sa_type=LargeBinary)
 
 
 class PostingRow(SQLModel, table=True):
@@ -579,5 +602,28 @@ class PostingRow(SQLModel, table=True):
     amount_cents: int = Field(sa_type=Whole)
 
 
+class Link(SQLModel, table=True):
+    """What one transaction wrote of one kind: rows `first` to `last`, their digest, and the hash of it all.
+
+    The hash takes in the hash of the link before, so that a chain has one head that speaks for all of it.
+    """
+
+    __tablename__ = "links"
+    __table_args__ = (
+        one_of("chain", ("books", "inbox"), "chain_is_known"),
+        one_of("kind", ("entries", "events", "callbacks"), "kind_is_known"),
+        CheckConstraint("first <= last", name="rows_are_in_order"),
+    )
+
+    chain: str = Field(primary_key=True)
+    number: int = Field(sa_column=Column(Whole, primary_key=True))
+    kind: str
+    first: int = Field(sa_type=Whole)
+    last: int = Field(sa_type=Whole)
+    at: datetime = Field(sa_type=UtcTime)
+    digest: str
+    hash: str
+
+
 #: Tables whose rows are never changed or removed; triggers refuse it on both databases.
-APPEND_ONLY = ("entries", "postings", "events")
+APPEND_ONLY = ("entries", "postings", "events", "links")

@@ -18,9 +18,9 @@ from kasoko_cli.operations import bets, fate, markets, settle, users, wallets
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.fate import Ruling
 from kasoko_cli.operations.settle import Settled
-from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Attempt, Callback, Funding, Payout
+from kasoko_cli.store.tables import Attempt, Funding, Payout
 from tests.conftest import FixedClock
 
 #: The smallest payout that M-Pesa carries is KES 10, the largest KES 250,000.
@@ -228,19 +228,10 @@ class Town:
     def _callback(self, session: Session, attempt_id: str) -> str:
         """A stored body that says so, and its name as evidence."""
         now = self.clock()
-        callback = Callback(
-            received_at=now,
-            route="result",
-            subject=attempt_id,
-            signed=True,
-            source="127.0.0.1",
-            body=b"{}",
-            applied_at=now,
-            verdict="by hand",
-        )
-        session.add(callback)
-        session.flush()
-        return f"callback:{callback.id}"
+        body = {"route": "result", "subject": attempt_id, "signed": True, "source": "127.0.0.1", "body": b"{}"}
+        number = callbacks.store(session, [{"received_at": now, **body}])
+        assert callbacks.take(session, number, verdict="by hand", detail="", at=now)
+        return f"callback:{number}"
 
     def _post(self, session: Session, ruling: Ruling) -> None:
         assert ruling.moved, ruling.note

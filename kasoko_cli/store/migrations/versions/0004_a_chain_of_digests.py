@@ -1,0 +1,166 @@
+"""A chain of digests over entries, events and callbacks; what stands already is chained here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlmodel import Session
+
+from kasoko_cli.store import chain, facts
+from kasoko_cli.store.types import UtcTime
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+#: The columns that are new.
+COLUMNS: dict[str, dict[str, Any]] = {
+    "entries": {"facts": sa.LargeBinary(), "digest": sa.LargeBinary()},
+    "events": {"digest": sa.LargeBinary()},
+    "callbacks": {"salt": sa.LargeBinary(), "digest": sa.LargeBinary()},
+    "users": {"salt": sa.LargeBinary(), "seal": sa.Text(), "batch": sa.Text()},
+}
+#: How many rows are read and written at a time.
+AT_ONCE = 5_000
+
+
+def upgrade() -> None:
+    for table in ("entries", "events"):
+        _allow_changes(table)
+    for table, columns in COLUMNS.items():
+        for name, kind in columns.items():
+            op.add_column(table, sa.Column(name, kind, nullable=True))
+    op.create_table(
+        "links",
+        sa.Column("chain", sa.Text(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.CheckConstraint("chain IN ('books', 'inbox')", name=op.f("ck_links_chain_is_known")),
+        sa.CheckConstraint("kind IN ('entries', 'events', 'callbacks')", name=op.f("ck_links_kind_is_known")),
+        sa.CheckConstraint("first <= last", name=op.f("ck_links_rows_are_in_order")),
+        sa.PrimaryKeyConstraint("chain", "number", name=op.f("pk_links")),
+    )
+    with Session(op.get_bind()) as session:
+        _salt(session)
+        _chain_callbacks(session)
+        _chain_entries(session)
+        _chain_events(session)
+        chain.seal(session)
+        session.flush()
+    for table in ("entries", "events", "links"):
+        _refuse_changes(table)
+
+
+def downgrade() -> None:
+    for table in ("entries", "events", "links"):
+        _allow_changes(table)
+    op.drop_table("links")
+    for table, columns in COLUMNS.items():
+        for name in columns:
+            op.drop_column(table, name)
+    for table in ("entries", "events"):
+        _refuse_changes(table)
+
+
+def _salt(session: Session) -> None:
+    """Every user gets a salt, and a seal of who they are."""
+    after = ""
+    while found := session.execute(
+        sa.text("SELECT id, name, phone FROM users WHERE id > :after ORDER BY id LIMIT :n"),
+        {"after": after, "n": AT_ONCE},
+    ).all():
+        after, rows = found[-1].id, []
+        for row in found:
+            salt = secrets.token_bytes(16)
+            rows.append({"salt": salt, "seal": facts.person_seal(salt, row.id, row.name, row.phone), "key": row.id})
+        session.execute(sa.text("UPDATE users SET salt = :salt, seal = :seal, batch = 'before' WHERE id = :key"), rows)
+
+
+def _chain_callbacks(session: Session) -> None:
+    table = sa.table(
+        "callbacks",
+        sa.column("id"),
+        sa.column("received_at", UtcTime()),
+        *(sa.column(name) for name in ("route", "subject")),
+        sa.column("signed", sa.Boolean()),
+        *(sa.column(name) for name in ("source", "body")),
+    )
+    for found in _in_parts(session, table):
+        rows = []
+        for row in found:
+            salt = secrets.token_bytes(16)
+            digest = chain.body_digest(salt, row.body)
+            leaf = chain.callback_leaf(
+                row.id, row.received_at, row.route, row.subject, row.signed, row.source, digest
+            )
+            chain.take_in(session, chain.CALLBACKS, row.id, row.received_at, leaf)
+            rows.append({"salt": salt, "digest": digest, "key": row.id})
+        session.execute(sa.text("UPDATE callbacks SET salt = :salt, digest = :digest WHERE id = :key"), rows)
+
+
+def _chain_entries(session: Session) -> None:
+    table = sa.table(
+        "entries", sa.column("id"), sa.column("key"), sa.column("kind"), sa.column("at", UtcTime())
+    )
+    lines = sa.text("SELECT line, account, owner, amount_cents FROM postings WHERE entry_id = :key ORDER BY line")
+    for found in _in_parts(session, table):
+        known, rows = facts.facts_of(session, [facts.About(row.key, row.kind) for row in found]), []
+        for row in found:
+            fact = known[row.key].digest if row.key in known else None
+            postings = (tuple(line) for line in session.execute(lines, {"key": row.id}))
+            leaf = chain.entry_leaf(row.key, row.kind, row.at, fact, postings)
+            chain.take_in(session, chain.ENTRIES, row.id, row.at, leaf)
+            rows.append({"facts": fact, "digest": leaf, "number": row.id})
+        session.execute(sa.text("UPDATE entries SET facts = :facts, digest = :digest WHERE id = :number"), rows)
+
+
+def _chain_events(session: Session) -> None:
+    names = chain.EVENT_FACTS
+    table = sa.table("events", *(sa.column(name, UtcTime() if name == "at" else None) for name in names))
+    for found in _in_parts(session, table):
+        rows = []
+        for row in found:
+            leaf = chain.event_leaf(*row)
+            chain.take_in(session, chain.EVENTS, row.id, row.at, leaf)
+            rows.append({"digest": leaf, "number": row.id})
+        session.execute(sa.text("UPDATE events SET digest = :digest WHERE id = :number"), rows)
+
+
+def _in_parts(session: Session, table: sa.TableClause) -> Iterator[Sequence[sa.Row[*tuple[Any, ...]]]]:
+    after = 0
+    query = sa.select(table).order_by(table.c.id).limit(AT_ONCE)
+    while found := session.execute(query.where(table.c.id > after)).all():
+        after = found[-1].id
+        yield found
+
+
+def _refuse_changes(table: str) -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION kasoko_append_only()"
+        )
+        return
+    for act in ("update", "delete"):
+        op.execute(
+            f"CREATE TRIGGER {table}_append_only_{act} BEFORE {act.upper()} ON {table}"
+            f" BEGIN SELECT RAISE(ABORT, '{table} is append-only: post a new row instead'); END"
+        )
+
+
+def _allow_changes(table: str) -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"DROP TRIGGER {table}_append_only ON {table}")
+        return
+    for act in ("update", "delete"):
+        op.execute(f"DROP TRIGGER {table}_append_only_{act}")
