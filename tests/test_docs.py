@@ -186,6 +186,10 @@ def checks() -> str:
     return listed([f"`{rule.name}`: {rule.says}" for rule in audit.RULES])
 
 
+def deep_checks() -> str:
+    return listed([f"`{rule.name}`: {rule.says}" for rule in (*audit.DEEP_RULES, *audit.CHAIN_RULES)])
+
+
 def error_kinds() -> str:
     classes = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, errors.KasokoError)]
     rows = [(one("").kind, one.exit_code, (one.__doc__ or "").split("\n")[0]) for one in classes]

@@ -8,7 +8,7 @@ others. It writes nothing, and it trusts no figure that can be worked out from o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -243,9 +243,17 @@ def check_all(
     return [_made(session, rule, limit_per_check) for rule in rules]
 
 
+def _found(rule: _Rule, session: Session) -> Iterator[Violation]:
+    """What speaks against it; a value that cannot even be read speaks against it too."""
+    try:
+        yield from rule.find(session)
+    except (TypeError, ValueError, LookupError) as error:
+        yield Violation("a row", f"holds a value that no command writes, and cannot be read ({type(error).__name__})")
+
+
 def _made(session: Session, rule: _Rule, limit: int) -> Check:
     started, shown, count = time.perf_counter(), list[Violation](), 0
-    for violation in rule.find(session):
+    for violation in _found(rule, session):
         count += 1
         if count <= limit:
             shown.append(violation)

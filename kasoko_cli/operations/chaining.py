@@ -199,8 +199,8 @@ def _callbacks(session: Session) -> Iterator[_Leaf]:
     ).order_by(col(Callback.id))
     for number, received_at, route, subject, signed, source, digest, body, salt in streamed(session, query):
         leaf = chain.callback_leaf(number, received_at, route, subject, signed, source, digest or b"")
-        # A body that was dropped took its salt with it.
-        whole = salt is None or chain.body_digest(salt, body) == digest
+        # A body that was dropped took its salt with it. SQLite keeps a text in a column of bytes, if it is told to.
+        whole = salt is None or (isinstance(body, bytes) and chain.body_digest(salt, body) == digest)
         yield _Leaf(number, leaf, f"callback:{number}", is_as_written=whole)
 
 
@@ -264,10 +264,8 @@ def unlike_heads(session: Session, exported: Mapping[str, Any]) -> Iterator[Viol
     if exported["deployment"] != deployment:
         yield Violation(deployment, f"is not the deployment of the exported heads, {exported['deployment']}")
         return
-    ends = dict(
-        row._tuple()
-        for row in session.execute(sa.select(col(Link.chain), sa.func.max(col(Link.number))).group_by(col(Link.chain)))
-    )
+    last = sa.select(col(Link.chain), sa.func.max(col(Link.number))).group_by(col(Link.chain))
+    ends = {row[0]: int(row[1]) for row in session.execute(last)}
     for head in exported["heads"]:
         if head["number"] > ends.get(head["chain"], 0):
             yield Violation(

@@ -374,6 +374,18 @@ TAMPERINGS = [
         "ann",
         "the wallet gave KES 372.00 to bets, and the bets say KES 272.00",
     ),
+    Tampering(
+        "rows-are-as-booked",
+        "UPDATE attempts SET phone = '254799999999' WHERE id = '{intent_attempt}'",
+        "attempt:{intent_attempt}:reserve",
+        "what this reserve is about is not what it was when it was posted",
+    ),
+    Tampering(
+        "rows-are-as-booked",
+        "DELETE FROM bets WHERE market_id = 'open' AND cancelled_at IS NULL AND funding = 'wallet'",
+        "bet:{bet}",
+        "what this bet is about is no longer there, or not what it was",
+    ),
 ]
 
 
@@ -416,6 +428,9 @@ def _names(town: Town) -> dict[str, str]:
     """The ids that the tamperings speak of: `paid` is a payout, `paid_attempt` its first attempt."""
     names = {}
     with town.db.reading() as session:
+        names["bet"] = session.execute(
+            text("SELECT id FROM bets WHERE market_id = 'open' AND cancelled_at IS NULL AND funding = 'wallet'")
+        ).scalar_one()
         for way in WAYS:
             [payout] = payouts.list_payouts(session, user_id=f"{way}-winner")
             tried = attempts.list_attempts(session, payout.id)
