@@ -212,6 +212,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "chart": chart,
     "entries": entries,
     "checks": checks,
+    "deep_checks": deep_checks,
     "error kinds": error_kinds,
 }
 
