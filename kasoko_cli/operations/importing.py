@@ -38,7 +38,7 @@ from kasoko_cli.operations.rowfiles import (
 from kasoko_cli.store import bulk
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Market, Outcome, User
+from kasoko_cli.store.tables import Market, Outcome, User, new_salt
 
 #: How many rows are looked up and written at a time.
 CHUNK = 10_000
@@ -193,7 +193,14 @@ class _Users:
             if other is None:
                 standing[one[0]] = one
                 fresh.append(
-                    {"id": one[0], "name": one[1], "phone": one[2], "created_at": self._now, "phone_set_at": self._now}
+                    {
+                        "id": one[0],
+                        "name": one[1],
+                        "phone": one[2],
+                        "created_at": self._now,
+                        "phone_set_at": self._now,
+                        "salt": new_salt(),
+                    }
                 )
             elif other == one:
                 self.known += 1

@@ -229,7 +229,7 @@ def test_lines_become_an_entry_exactly_if_they_sum_to_zero(postings: list[Postin
 def test_only_the_book_writes_entries_and_postings() -> None:
     package = Path(kasoko_cli.__file__).parent
     writes = re.compile(
-        r"(insert|update|delete|insert_rows)\(\s*(session,\s*)?(EntryRow|PostingRow)"
+        r"(insert|update|delete|insert_rows|insert_tuples)\(\s*(session,\s*)?(EntryRow|PostingRow)"
         r"|(INSERT INTO|UPDATE|DELETE FROM)\s+(entries|postings)"
         r"|\b(EntryRow|PostingRow)\((?!SQLModel)",
         re.IGNORECASE,
