@@ -16,9 +16,10 @@ from typing import Any
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, system_clock
-from kasoko_cli.operations import chaining, invariants, recompute
+from kasoko_cli.operations import chaining, invariants, recompute, records
 from kasoko_cli.operations.invariants import Violation
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.tables import APPEND_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,37 @@ DEEP_RULES = (
         invariants.rows_unlike_facts,
         _EDITED,
     ),
+    _Rule(
+        "people-are-as-recorded",
+        "Every user was taken in by an act that is on record, and has the name and the phone that acts gave.",
+        records.people_unlike_record,
+        "Send nothing to these users until their numbers are known: somebody edited the database by hand.",
+    ),
+    _Rule(
+        "markets-are-as-recorded",
+        "Every market has the question, outcomes and rules that it was opened with, and was closed and resolved by"
+        " acts on record.",
+        records.markets_unlike_record,
+        _EDITED,
+    ),
+    _Rule(
+        "incidents-are-as-recorded",
+        "Every incident that was raised stands as it was raised, and those that are closed were closed by somebody.",
+        records.incidents_unlike_record,
+        _EDITED,
+    ),
+    _Rule(
+        "switches-are-as-recorded",
+        "Sending is paused or let go as acts on record left it.",
+        records.switches_unlike_record,
+        "Turn it as it should be, with a reason: kasoko pause, kasoko resume",
+    ),
+    _Rule(
+        "payouts-are-as-recorded",
+        "No payout that was held or had failed is due again without somebody who let it go.",
+        records.payouts_unlike_record,
+        _SHOW_PAYOUT,
+    ),
 )
 
 #: Asked for besides, since they work out the digest of every row that is written once.
@@ -195,6 +227,12 @@ CHAIN_RULES = (
         "Every entry, event and callback is as it was written, none is missing, and none came in beside the chain.",
         chaining.broken_links,
         _EDITED,
+    ),
+    _Rule(
+        "what-is-written-once-is-guarded",
+        "The database itself refuses to change what is written once.",
+        partial(records.triggers_gone, tables=APPEND_ONLY),
+        "Somebody took the guard away. See what else was touched, restore from a backup, and change the password.",
     ),
 )
 HEAD = "chain-holds-the-head"

@@ -35,10 +35,10 @@ from kasoko_cli.operations.rowfiles import (
     format_time,
     parse_time,
 )
-from kasoko_cli.store import bulk
+from kasoko_cli.store import bulk, facts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Market, Outcome, User, new_salt
+from kasoko_cli.store.tables import Market, Outcome, User, new_batch, new_salt
 
 #: How many rows are looked up and written at a time.
 CHUNK = 10_000
@@ -86,8 +86,8 @@ class Intake(Protocol):
     def take(self, rows: Sequence[Row]) -> None:
         """Check these rows and write those that are new."""
 
-    def finish(self) -> None:
-        """Do what is done once every row is known to be good."""
+    def finish(self) -> dict[str, object]:
+        """Do what is done once every row is known to be good; says what the record of the import holds besides."""
 
 
 def import_users(db: Database, clock: Clock, act: Act, file: InputFile, *, told: Told | None = None) -> Imported:
@@ -133,7 +133,7 @@ def take_in(
                     told(reader.line)
             if problems.found:
                 raise FileRefused(file.name, sorted(problems.found, key=lambda problem: problem.line))
-            intake.finish()
+            proof = intake.finish()
             if intake.new:
                 note_event(
                     session,
@@ -142,7 +142,7 @@ def take_in(
                     action=f"import.{kind}",
                     subject=file.name,
                     reason=act.reason,
-                    detail={"new": intake.new, "known": intake.known, "sha256": reader.sha256()},
+                    detail={"new": intake.new, "known": intake.known, "sha256": reader.sha256(), **proof},
                 )
     except IntegrityError as error:
         raise Busy(
@@ -180,7 +180,7 @@ class _Users:
 
     def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
         self.new = self.known = 0
-        self._session, self._problems, self._now = session, problems, now
+        self._session, self._problems, self._now, self._batch = session, problems, now, new_batch()
 
     def take(self, rows: Sequence[Row]) -> None:
         standing = bulk.known_users(self._session, (row.values[0] for row in rows))
@@ -199,7 +199,9 @@ class _Users:
                         "phone": one[2],
                         "created_at": self._now,
                         "phone_set_at": self._now,
-                        "salt": new_salt(),
+                        "salt": (salt := new_salt()),
+                        "seal": facts.person_seal(salt, *one),
+                        "batch": self._batch,
                     }
                 )
             elif other == one:
@@ -238,8 +240,9 @@ class _Users:
             return None
         return good_id, good_name, number
 
-    def finish(self) -> None:
-        """Users move no money."""
+    def finish(self) -> dict[str, object]:
+        """Users move no money; who they are is digested."""
+        return {"batch": self._batch, "people": facts.people_digest(self._session, self._batch)}
 
 
 class _Markets:
@@ -252,6 +255,7 @@ class _Markets:
         self._session, self._problems, self._now = session, problems, now
         self._standing = {market.id: (market, names) for market, names in bulk.all_markets(session)}
         self._slugs = {market.slug: market.id for market, _ in self._standing.values()}
+        self._facts: dict[str, str] = {}
 
     def take(self, rows: Sequence[Row]) -> None:
         markets: list[Market] = []
@@ -275,6 +279,7 @@ class _Markets:
                 self._standing[market.id], self._slugs[market.slug] = (market, names), market.id
                 markets.append(market)
                 outcomes += answers
+                self._facts[market.id] = facts.market_facts(market, answers)
         bulk.insert_rows(self._session, Market, [market.model_dump() for market in markets])
         bulk.insert_rows(self._session, Outcome, [outcome.model_dump() for outcome in outcomes])
         self.new += len(markets)
@@ -338,8 +343,9 @@ class _Markets:
                 given[column] = value
         return Rules(**{"fee_bps": 0, **given})  # type: ignore[arg-type]
 
-    def finish(self) -> None:
-        """Markets move no money."""
+    def finish(self) -> dict[str, object]:
+        """Markets move no money; what each is, is digested."""
+        return {"markets": self._facts}
 
 
 def _rule(column: str, value: int | str, _text: str) -> Rules:

@@ -98,9 +98,10 @@ class _Bets:
                 fresh.append(bet)
         self._write(fresh)
 
-    def finish(self) -> None:
-        """Book every new bet."""
+    def finish(self) -> dict[str, object]:
+        """Book every new bet; its entry holds what it is."""
         book.post_many(self._session, self._entries(), at=self._now)
+        return {}
 
     def _open_wallets(self, user_ids: set[str]) -> None:
         """Look into the wallets of these users; nobody else spends from them until the transaction ends."""

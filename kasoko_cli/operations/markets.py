@@ -25,6 +25,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.bets import find_outcome
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.facts import market_facts
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Outcome
 
@@ -177,7 +178,15 @@ def add_market(
         session.add(market)
         session.flush()
         session.add_all(answers)
-        note_event(session, at=now, actor=act.actor, action="market.add", subject=market.id, reason=act.reason)
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="market.add",
+            subject=market.id,
+            reason=act.reason,
+            detail={"facts": market_facts(market, answers)},
+        )
     return True
 
 
@@ -323,7 +332,7 @@ def _end(
         action="market.void" if resolution.void else "market.resolve",
         subject=market.id,
         reason=act.reason,
-        detail={"outcome": describe_resolution(resolution, names)},
+        detail={"outcome": describe_resolution(resolution, names), "resolution": resolution.as_dict()},
     )
 
 

@@ -11,10 +11,10 @@ from kasoko_cli.domain.market import check_identifier, clean_text
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.store import payouts, users
+from kasoko_cli.store import facts, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import User
+from kasoko_cli.store.tables import User, new_batch, new_salt
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,21 @@ def add_user(db: Database, clock: Clock, act: Act, *, user_id: str, name: str, p
                 f"The user {user_id!r} exists with another name or phone; nothing was changed.",
                 hint=f"For a new number: kasoko user set-phone {user_id} PHONE. For another person choose another id.",
             )
-        session.add(User(id=user_id, name=name, phone=number, created_at=now, phone_set_at=now))
-        note_event(session, at=now, actor=act.actor, action="user.add", subject=user_id, reason=act.reason)
+        batch, salt = new_batch(), new_salt()
+        seal = facts.person_seal(salt, user_id, name, number)
+        user = User(id=user_id, name=name, phone=number, created_at=now, phone_set_at=now)
+        user.salt, user.seal, user.batch = salt, seal, batch
+        session.add(user)
+        session.flush()
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="user.add",
+            subject=user_id,
+            reason=act.reason,
+            detail={"batch": batch, "people": facts.people_digest(session, batch)},
+        )
     return True
 
 
@@ -77,7 +90,8 @@ def set_phone(db: Database, clock: Clock, act: Act, *, user_id: str, phone: str)
         user = users.find_user(session, user_id, lock=True)
         if user.phone == number:
             return False
-        detail = {"from": phones.mask(user.phone), "to": phones.mask(number)}
+        seal = facts.person_seal(user.salt, user.id, user.name, number)
+        detail = {"seal": seal}  # no digit of either number: what is written here cannot be taken back
         user.phone, user.phone_set_at = number, now
         note_event(
             session, at=now, actor=act.actor, action="user.set-phone", subject=user_id, reason=act.reason, detail=detail

@@ -212,13 +212,13 @@ def stream_users(session: Session) -> Iterator[Sequence[Any]]:
     """Every user by id: id, name, phone."""
     yield from streamed(
         session,
-        sa.select(col(User.id), col(User.name), col(User.phone)).order_by(_bytewise(session, col(User.id))),
+        sa.select(col(User.id), col(User.name), col(User.phone)).order_by(bytewise(session, col(User.id))),
     )
 
 
 def all_markets(session: Session, market_id: str | None = None) -> list[tuple[Market, list[str]]]:
     """Every market by id, or one, each with the names of its outcomes in their order."""
-    query = sa.select(Market).order_by(_bytewise(session, col(Market.id)))
+    query = sa.select(Market).order_by(bytewise(session, col(Market.id)))
     names = sa.select(col(Outcome.market_id), col(Outcome.name)).order_by(col(Outcome.number))
     if market_id is not None:
         query = query.where(col(Market.id) == market_id)
@@ -246,7 +246,7 @@ def stream_bets(session: Session, market_id: str | None = None) -> Iterator[Sequ
         query = query.where(col(Bet.market_id) == market_id)
     yield from streamed(
         session,
-        query.order_by(_bytewise(session, col(Bet.market_id)), col(Bet.placed_at), _bytewise(session, col(Bet.id))),
+        query.order_by(bytewise(session, col(Bet.market_id)), col(Bet.placed_at), bytewise(session, col(Bet.id))),
     )
 
 
@@ -269,7 +269,7 @@ def stream_payouts(session: Session, market_id: str | None = None) -> Iterator[t
         .join(Market, col(Market.id) == col(Payout.market_id))
         .join(User, col(User.id) == col(Payout.user_id))
         .outerjoin(Attempt, (col(Attempt.payout_id) == col(Payout.id)) & (col(Attempt.number) == latest))
-        .order_by(col(Payout.created_at), _bytewise(session, col(Payout.market_id)), col(Payout.number))
+        .order_by(col(Payout.created_at), bytewise(session, col(Payout.market_id)), col(Payout.number))
     )
     if market_id is not None:
         query = query.where(col(Payout.market_id) == market_id)
@@ -339,6 +339,6 @@ def streamed(session: Session, query: Query) -> Iterator[Found]:
     yield from session.execute(query.execution_options(yield_per=_AT_A_TIME))
 
 
-def _bytewise(session: Session, column: Any) -> Any:
+def bytewise(session: Session, column: Any) -> Any:
     """The column in the order of its bytes, whatever language the server sorts by."""
     return column.collate("C" if session.get_bind().dialect.name == "postgresql" else "BINARY")

@@ -20,9 +20,10 @@ import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from kasoko_cli.domain.payout import AttemptStatus
-from kasoko_cli.store.chain import sealed, stamp
+from kasoko_cli.store.bulk import bytewise, streamed
+from kasoko_cli.store.chain import canonical, sealed, stamp
 from kasoko_cli.store.locking import CHUNK
-from kasoko_cli.store.tables import Attempt, Bet, Callback, Payout, Query, Settlement, User
+from kasoko_cli.store.tables import Attempt, Bet, Callback, Market, Outcome, Payout, Query, Settlement, User
 
 #: What stands before the digest that an attempt keeps in place of an erased phone.
 ERASED = "erased:"
@@ -59,6 +60,55 @@ def phone_seal(salt: bytes | None, phone: str) -> str:
 def person_seal(salt: bytes | None, user_id: str, name: str, phone: str) -> str:
     """The digest of who a user is."""
     return sealed((salt or b"").hex(), user_id, name, phone).hex()
+
+
+def people_digest(session: Session, batch: str) -> str:
+    """The digest of everybody who was taken in together, by their seals at that time."""
+    digest = hashlib.sha256()
+    query = (
+        sa.select(col(User.id), col(User.seal))
+        .where(col(User.batch) == batch)
+        .order_by(bytewise(session, col(User.id)))
+    )
+    for user_id, seal in streamed(session, query):
+        digest.update(canonical(user_id, seal))
+    return digest.hexdigest()
+
+
+def market_facts(market: Market, outcomes: Iterable[Outcome]) -> str:
+    """The digest of a market as it was opened: its question, its outcomes, its rules."""
+    return market_digest(
+        (getattr(market, name) for name in MARKET_FACTS), [(outcome.number, outcome.name) for outcome in outcomes]
+    )
+
+
+#: The columns of a market that never change, in the order of its digest.
+MARKET_FACTS = (
+    "id",
+    "slug",
+    "question",
+    "fee_bps",
+    "rounding",
+    "break_unit_cents",
+    "dead_heat",
+    "min_dividend",
+    "min_dividend_bps",
+    "closes_at",
+    "created_at",
+)
+
+
+def market_digest(values: Iterable[Any], outcomes: Iterable[tuple[int, str]]) -> str:
+    """The digest of a market by the values of `MARKET_FACTS` and its outcomes, numbered."""
+    plain = [stamp(value) if isinstance(value, datetime) else value for value in values]
+    return sealed("market", plain, sorted(outcomes)).hex()
+
+
+def incident_facts(
+    key: str, kind: str, what: str, payout_id: str | None, attempt_id: str | None, callback_id: int | None
+) -> str:
+    """The digest of an incident as it was raised."""
+    return sealed("incident", key, kind, what, payout_id, attempt_id, callback_id).hex()
 
 
 def facts_of(session: Session, entries: Sequence[About]) -> dict[str, Fact]:

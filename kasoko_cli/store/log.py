@@ -11,7 +11,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store import chain
+from kasoko_cli.store.facts import incident_facts
 from kasoko_cli.store.tables import Event, Exchange, Incident, Payout, Switch
+
+#: Who acts where no person does, and what the program itself writes down.
+MACHINE, RAISED, BREAKER = "kasoko", "incident.raise", "breaker"
 
 
 def note_event(
@@ -51,7 +55,7 @@ def raise_incident(
 ) -> bool:
     """Raise an incident unless one with this key was raised before; says whether it is new."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    raised = session.exec(
+    number = session.execute(
         insert(Incident)
         .values(
             key=key,
@@ -63,8 +67,20 @@ def raise_incident(
             opened_at=at,
         )
         .on_conflict_do_nothing(index_elements=["key"])
+        .returning(col(Incident.id))
+    ).scalar()
+    if number is None:
+        return False
+    note_event(
+        session,
+        at=at,
+        actor=MACHINE,
+        action=RAISED,
+        subject=f"incident:{number}",
+        reason=kind,
+        detail={"key": key, "facts": incident_facts(key, kind, what, payout_id, attempt_id, callback_id)},
     )
-    return raised.rowcount == 1
+    return True
 
 
 def open_incidents(
@@ -116,13 +132,16 @@ def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: 
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     values = {"is_on": is_on, "reason": reason, "actor": actor, "at": at}
     session.exec(insert(Switch).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))
+    if name == BREAKER and is_on:  # people say themselves what they do
+        note_event(session, at=at, actor=actor, action=BREAKER, subject="sending", reason=reason)
 
 
 def acts_about(session: Session, payout_id: str) -> Sequence[Event]:
     """What people did to a payout or to an incident about it, earliest first."""
     incidents = session.exec(select(col(Incident.id)).where(col(Incident.payout_id) == payout_id)).all()
     subjects = [payout_id, *(f"incident:{number}" for number in incidents)]
-    return session.exec(select(Event).where(col(Event.subject).in_(subjects)).order_by(col(Event.id))).all()
+    acts = select(Event).where(col(Event.subject).in_(subjects), col(Event.action) != RAISED)
+    return session.exec(acts.order_by(col(Event.id))).all()
 
 
 def calls_about(session: Session, attempt_id: str) -> Sequence[Exchange]:

@@ -56,6 +56,11 @@ def new_salt() -> bytes:
     return secrets.token_bytes(16)
 
 
+def new_batch() -> str:
+    """A name for those who are taken in together."""
+    return secrets.token_hex(8)
+
+
 #: The attempts whose fate is not known: their money is in flight.
 LIVE_ATTEMPT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for status in LIVE))))
 
@@ -82,6 +87,7 @@ class User(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("length(phone) = 12 AND phone LIKE '254%'", name="phone_is_kenyan_and_whole"),
         Index("ix_users_phone", "phone"),
+        Index("ix_users_batch", "batch"),
     )
 
     id: str = Field(primary_key=True)
@@ -92,6 +98,7 @@ class User(SQLModel, table=True):
     salt: bytes | None = Field(default=None, sa_column=Column(LargeBinary, default=new_salt))
     seal: str | None = None
     batch: str | None = None
+    erased_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
 class Market(SQLModel, table=True):

@@ -421,7 +421,8 @@ class Road:
     def assert_books(self) -> None:
         """Every invariant holds."""
         report = audit(self.db, deep=True)
-        assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
+        wrong = [(check.name, check.violations) for check in report.checks if not check.ok]
+        assert not wrong, wrong
 
     def assert_agreed(self) -> None:
         """The books hold, nobody was paid twice, and what we believe is what really moved.

@@ -386,6 +386,37 @@ TAMPERINGS = [
         "bet:{bet}",
         "what this bet is about is no longer there, or not what it was",
     ),
+    Tampering(
+        "people-are-as-recorded",
+        "UPDATE users SET name = 'Somebody Else' WHERE id = 'ann'",
+        "ann",
+        "has a name or a phone that no act gave",
+    ),
+    Tampering(
+        "markets-are-as-recorded",
+        "UPDATE outcomes SET name = 'Maybe' WHERE market_id = 'open' AND number = 0",
+        "open",
+        "its question, outcomes or rules are not those that it was opened with",
+    ),
+    Tampering(
+        "incidents-are-as-recorded",
+        "UPDATE incidents SET closed_at = opened_at, closed_by = 'ann', close_reason = 'nothing' WHERE id = 1",
+        "incident:1",
+        "is closed by ann, and the record knows nothing of it",
+    ),
+    Tampering(
+        "switches-are-as-recorded",
+        "INSERT INTO switches (name, is_on, reason, actor, at) SELECT 'pause', signed, 'x', 'x', received_at"
+        " FROM callbacks LIMIT 1",
+        "pause",
+        "is on, and the record says otherwise",
+    ),
+    Tampering(
+        "payouts-are-as-recorded",
+        "UPDATE payouts SET status = 'PENDING' WHERE id = '{failed}'",
+        "{failed}",
+        "failed and is due again, and nobody made it so",
+    ),
 ]
 
 

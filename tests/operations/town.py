@@ -20,6 +20,7 @@ from kasoko_cli.operations.fate import Ruling
 from kasoko_cli.operations.settle import Settled
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Attempt, Funding, Payout
 from tests.conftest import FixedClock
 
@@ -208,6 +209,7 @@ class Town:
         with self.db.transaction() as session:
             [payout] = payouts.list_payouts(session, user_id=user_id)
             assert payouts.move(session, payout.id, PayoutStatus.PENDING, at=self.clock())
+            note_event(session, at=self.clock(), actor="town", action="payout.retry", subject=payout.id)
 
     def came_back(self, attempt_id: str) -> None:
         """The money of a paid attempt came back from the receiver."""
