@@ -12,8 +12,8 @@ from sqlmodel import Session
 from kasoko_cli.store import chain, facts, log
 from kasoko_cli.store.types import UtcTime
 
-revision = "0003"
-down_revision = "0002"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
