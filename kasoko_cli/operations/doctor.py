@@ -28,7 +28,7 @@ from kasoko_cli.domain.floats import FloatCheck
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import KasokoError
-from kasoko_cli.operations import floats
+from kasoko_cli.operations import floats, runs
 from kasoko_cli.operations.gate import GatePolicy
 from kasoko_cli.store import callbacks, payouts
 from kasoko_cli.store.database import Database, head_version, schema_version
@@ -339,10 +339,11 @@ def certificate(check: str, ends: datetime | None, now: datetime, *, theirs: boo
         yield ok(check, says)
 
 
-def callback(links: Links, clock: Clock, *, production: bool) -> Iterable[Finding]:
+def callback(links: Links, clock: Clock, *, production: bool, has_allow_list: bool = False) -> Iterable[Finding]:
     """Our public address leads to a listener of ours that reads our marks. Nothing is posted.
 
-    A GET to a signed address is answered 405 by a listener with our key, and 404 by everybody else.
+    A GET to a signed address is answered 405 by a listener with our key, and 404 by everybody else, and by a
+    listener that takes nothing from where we are.
     """
     seen = probe.look(links.base + "/healthz")
     if isinstance(seen, Unseen):
@@ -365,6 +366,9 @@ def callback(links: Links, clock: Clock, *, production: bool) -> Iterable[Findin
     signed = probe.look(links.status_url("kq-doctor"))
     if isinstance(signed, Seen) and signed.http_status == 405:
         yield ok("callback", f"{links.base} leads to a listener that knows our key.")
+    elif isinstance(signed, Seen) and signed.http_status == 404 and has_allow_list:
+        says = f"A listener answers at {links.base}; its list of addresses keeps this machine from seeing whose it is."
+        yield warn("callback", says, "Put this machine on listener.allow_from for the look.")
     elif isinstance(signed, Seen) and signed.http_status == 404:
         yield fail(
             "callback",
@@ -440,6 +444,11 @@ def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
     unknown, _ = totals.get(PayoutStatus.UNKNOWN, (0, 0))
     waits, cents = totals.get(PayoutStatus.AWAITING_APPROVAL, (0, 0))
     incidents, switches = open_incidents(session), switches_on(session)
+    dead = [run for run in runs.list_runs(session) if runs.is_dead(run, now)]
+    if dead:
+        first = f"kasoko {dead[0].command} of {dead[0].actor} on {dead[0].host}, since {iso(dead[0].started_at)}"
+        says = f"{len(dead)} were not heard of for {runs.DEAD_SECONDS} seconds, the first: {first}."
+        yield warn("dead runs", says, "The next run takes their place. What they began: kasoko reconcile --now")
     if lost:
         yield warn("lost senders", f"{lost} sends began and never said how they went.", "kasoko reconcile --now")
     if unknown:
@@ -452,8 +461,8 @@ def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
         yield warn(
             "approval", f"{waits} payouts, KES {format_kes(cents)}, wait for a second person.", "kasoko approve MARKET"
         )
-    if not (lost or unknown or incidents or switches):
-        yield ok("open matters", "No lost senders, no unknown payouts, no incidents; nothing is paused.")
+    if not (dead or lost or unknown or incidents or switches):
+        yield ok("open matters", "No dead runs, no unknown payouts, no incidents; nothing is paused.")
 
 
 def is_safaricoms(base_url: str) -> bool:
