@@ -14,7 +14,7 @@ import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
@@ -353,7 +353,7 @@ def json_type(hint: Any) -> str:
         one, *_ = [json_type(part) for part in typing.get_args(hint) if part is not NoneType]
         return f"{one} or null"
     origin = typing.get_origin(hint) or hint
-    simple = {int: "number", str: "text", bool: "true or false", datetime: "time", list: "list"}
+    simple = {int: "number", str: "text", bool: "true or false", datetime: "time", date: "day", list: "list"}
     if origin in simple:
         return simple[origin]
     if is_dataclass(origin) or issubclass(origin, Mapping):

@@ -33,7 +33,7 @@ OutFile = Annotated[
     typer.Option("--output", "-o", metavar="FILE", help="Write it there, whole or not at all; else to stdout."),
 ]
 OfMarket = Annotated[str | None, typer.Option("--market", metavar="MARKET", help="Only of this market: id or slug.")]
-ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones, not 2547****5678.")]
+ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones; that you did is recorded.")]
 
 
 # --- import --------------------------------------------------------------------------------------
@@ -265,6 +265,10 @@ def _export(
     if call.json and output is None:
         raise WrongUsage("--json tells how it went, and the records go to stdout. Add --output, or use --format jsonl.")
     chosen = _format(form, output, usual="csv")
+    if show_phone:
+        from kasoko_cli.operations.reporting import note_unmasked
+
+        note_unmasked(call.house.db, call.house.clock, call.act, what=f"export {kind}", subject=market or "all")
     if output is None:
         done = export(call.house.db, Kind(kind), chosen, render.records, market=market, show_phone=show_phone)
         render.talk(call, f"{done.rows:,} {done.kind}")

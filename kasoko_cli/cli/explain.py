@@ -121,6 +121,6 @@ def _show_codes(call: Call) -> None:
     from kasoko_cli.daraja.codes import every_meaning
 
     found = every_meaning()
-    columns = [Column("code"), Column("said in"), Column("means"), Column("money moved"), Column("stops all")]
-    rows = [(one.code, one.where, one.meaning, str(one.money_moved), "yes" if one.stops_all else "") for one in found]
+    columns = [Column("code"), Column("means"), Column("money moved"), Column("stops all")]
+    rows = [(one.code, one.meaning, str(one.money_moved), "yes" if one.stops_all else "") for one in found]
     render.table(call, "Codes", columns, rows, document={"codes": found})

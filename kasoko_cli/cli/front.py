@@ -52,6 +52,7 @@ WORDS = (
     Word("simulator", "simulate:commands", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
     Word("credential", "setup:credential", MPESA, "The password that M-Pesa wants encrypted."),
     Word("audit", "ledger:commands", BOOKS, "Recompute everything from the bets up."),
+    Word("report", "report:commands", BOOKS, "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML."),
     Word("init", "setup:commands", HOUSE, "Write kasoko.toml and .env, and set up the database."),
     Word("doctor", "doctor:commands", HOUSE, "Check all that a real run needs, each with its remedy."),
     Word("demo", "demo:commands", HOUSE, "Watch markets settle and winners get paid, in some seconds."),

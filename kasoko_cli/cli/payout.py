@@ -320,29 +320,59 @@ _STOPPED = {
 }
 
 
+#: How many payouts a terminal is shown unless it asks for more.
+SCREENFUL = 100
+
+
 @commands.reads("list")
 def list_(
     call: Call,
     market: MaybeMarketId = None,
-    status: Annotated[str | None, typer.Option("--status", metavar="STATE", help="Only those, like FAILED.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATE", help="Only those, like FAILED; may be repeated.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Only of this user.")] = None,
+    code: Annotated[str | None, typer.Option("--code", metavar="CODE", help="Only failed with this code.")] = None,
+    receipt: Annotated[str | None, typer.Option("--receipt", metavar="R", help="The one with this receipt.")] = None,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="PAYOUT", help="Only those after this one: the next page.")
+    ] = None,
     limit: Limit = None,
 ) -> None:
-    """List payouts, one row each.
+    """List payouts, one row each, in the order they were owed.
 
-    Example: kasoko payout list rain --status FAILED
+    A terminal is shown the first hundred, and what to type for the next; a pipe
+    and --json have all, unless --limit says otherwise.
 
-    Example: kasoko payout list --limit 20
+    Example: kasoko payout list rain --status FAILED --status UNKNOWN
 
-    Exit status: 0 listed, 4 no such market.
+    Example: kasoko payout list --receipt UKN7A1B2C3
+
+    Exit status: 0 shown, 2 no such state, 4 no such market, user or payout.
     """
     from kasoko_cli.domain.payout import PayoutStatus
     from kasoko_cli.operations import reports
 
-    if status is not None and status.upper() not in list(PayoutStatus):
-        raise WrongUsage(f"There is no state {status!r}. The states are: {', '.join(PayoutStatus)}.")
-    wanted = None if status is None else PayoutStatus(status.upper())
-    items = reports.list_items(call.house.db, market=market, status=wanted, limit=limit)
-    show_items(call, "Payouts", items)
+    wanted = [one.upper() for one in status or []]
+    for one in wanted:
+        if one not in list(PayoutStatus):
+            raise WrongUsage(f"There is no state {one!r}. The states are: {', '.join(PayoutStatus)}.")
+    if limit is None and not call.json and render.is_on_a_terminal():
+        limit = SCREENFUL
+    page = reports.list_page(
+        call.house.db,
+        market=market,
+        statuses=[PayoutStatus(one) for one in wanted],
+        user=user,
+        code=code,
+        receipt=receipt,
+        after=after,
+        limit=limit,
+    )
+    show_items(call, "Payouts", page.items, total=page.total)
+    if page.total > len(page.items):
+        last = page.items[-1].id
+        render.talk(call, f"{len(page.items):,} of {page.total:,}. The next: the same with --after {last}")
 
 
 @commands.reads()

@@ -115,8 +115,13 @@ def card(call: Call, title: str, pairs: Iterable[tuple[str, object]], *, documen
 
 def document(answer: object) -> None:
     """Answer with one JSON document: keys as they are named, amounts in cents, times in UTC."""
-    _write(sys.stdout, json_format.dumps(plain(answer), indent=2, ensure_ascii=False, allow_nan=False))
+    _write(sys.stdout, as_json(answer))
     sys.stdout.flush()  # the command may go on for hours, as `simulator` does, and a pipe waits for its answer
+
+
+def as_json(answer: object) -> str:
+    """The text of one JSON document."""
+    return json_format.dumps(plain(answer), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _document_of(answer: object) -> None:
@@ -312,6 +317,8 @@ def clean(text: str, *, lines: bool = False) -> str:
 
     With `lines`, a line break stays one: for our own messages, never for a field.
     """
+    if text.isprintable():  # nearly always, and a report has a million fields
+        return text
     return "".join(
         char if char.isprintable() or (lines and char == "\n") or unicodedata.category(char) == "Zs" else _spelt(char)
         for char in text
@@ -328,6 +335,11 @@ def _spelt(char: str) -> str:
 
 def _without_lone_surrogates(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def is_on_a_terminal() -> bool:
+    """Whether the answer goes to a terminal."""
+    return _is_terminal(sys.stdout)
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -10,7 +10,7 @@ import typer
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
-from kasoko_cli.cli.params import MarketId, Plan
+from kasoko_cli.cli.params import MarketId, Plan, WrongUsage
 from kasoko_cli.cli.render import Column
 from kasoko_cli.cli.views import show_concerns, show_items, show_story
 
@@ -122,20 +122,22 @@ def settle(
     with --pay also those of kasoko payout.
     """
     from kasoko_cli.cli import payout
+    from kasoko_cli.cli.telling import progress
     from kasoko_cli.operations import settle as operation
 
     house = call.house
     if plan:
         _show_settlement_plan(call, market)
         return
-    settled = operation.settle_market(
-        house.db,
-        house.clock,
-        call.act,
-        house.limits,
-        market=market,
-        approval_above_cents=house.config.payout.approval_above_cents,
-    )
+    with progress(call, "Dividing the pool"):
+        settled = operation.settle_market(
+            house.db,
+            house.clock,
+            call.act,
+            house.limits,
+            market=market,
+            approval_above_cents=house.config.payout.approval_above_cents,
+        )
     did = "is settled" if settled.is_new else "was settled before; nothing was changed"
     if not pay:
         _show_settled(call, settled, did, document=settled)
@@ -234,6 +236,8 @@ def status(
         ),
     ] = None,
     payouts: Annotated[bool, typer.Option("--payouts", help="List each payout of the market.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Everything at once, drawn anew until Ctrl-C.")] = False,
+    every: Annotated[int, typer.Option("--every", metavar="SECONDS", min=1, help="With --watch: how often.")] = 5,
 ) -> None:
     """Show how everything stands, one market, or one payout.
 
@@ -248,6 +252,13 @@ def status(
     from kasoko_cli.domain.payout import looks_like_payout_id
     from kasoko_cli.operations import reports
 
+    if watch:
+        from kasoko_cli.cli import board
+
+        if what is not None:
+            raise WrongUsage("--watch shows everything at once; leave the market out.")
+        board.watch(call, every)
+        return
     db = call.house.db
     if what is None:
         _show_overview(call, reports.overview(db))

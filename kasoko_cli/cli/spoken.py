@@ -101,7 +101,9 @@ class _Speaker:
             f"All the stakes that count came to {self.kes(found.gross_cents)}.",
             f"Jumla ya madau yote halali ilikuwa {self.kes(found.gross_cents)}.",
         )
-        if found.full_fee_cents != found.fee_cents:
+        if not rules["fee_bps"]:
+            yield self.say("No fee is taken.", "Hakuna ada inayotozwa.")
+        elif found.full_fee_cents != found.fee_cents:
             least = times_of(int(rules["min_dividend_bps"]))
             yield self.say(
                 f"The fee is {percent}% of that, {self.kes(found.full_fee_cents)}; but this market promises each winner"

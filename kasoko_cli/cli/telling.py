@@ -37,7 +37,8 @@ class Tally:
     def __init__(self, title: str, total: int | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
         self.title, self.total, self.done = title, total, 0
         self.counts: Mapping[str, int] = {}
-        self._now, self._seen = now, deque([(now(), 0)])
+        self._now, self._began = now, now()
+        self._seen = deque([(self._began, 0)])
 
     def __call__(self, done: int, total: int | None = None, counts: Mapping[str, int] | None = None) -> None:
         """`done` are done; `total` where that has become known; `counts` by outcome."""
@@ -58,7 +59,9 @@ class Tally:
         return (self.done - before) / seconds if seconds >= 1 else 0.0
 
     def facts(self) -> list[str]:
-        """`1,200 of 10,000`, `4.9/s`, `30 min left`: what is known of it."""
+        """`1,200 of 10,000`, `4.9/s`, `30 min left`: what is known of it; else how long it has taken."""
+        if self.total is None and not self.done:
+            return [duration(self._now() - self._began)]  # what cannot be counted still takes its time
         facts = [f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"]
         if rate := self.rate():
             facts.append(f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.1f}/s")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.reports import Concern, Item, Story
 
 
-def show_items(call: Call, title: str, items: list[Item]) -> None:
+def show_items(call: Call, title: str, items: list[Item], *, total: int | None = None) -> None:
     """A table of payouts, one row each."""
     columns = [
         Column("payout"),
@@ -37,18 +37,21 @@ def show_items(call: Call, title: str, items: list[Item]) -> None:
         )
         for item in items
     ]
-    render.table(call, title, columns, rows, document={"items": items})
+    render.table(
+        call, title, columns, rows, document={"items": items} if total is None else {"items": items, "total": total}
+    )
 
 
 def show_story(call: Call, found: Story) -> None:
-    """One payout's whole story."""
-    from kasoko_cli.cli.words import amount_of, local, local_to_the_second
+    """One payout's whole story: what it is, what to do, and all that happened, by Nairobi's and by UTC's clock."""
+    from kasoko_cli.cli.words import amount_of, local, nairobi_clock, utc_clock
 
     if call.json:
         render.document(found)
         return
     item = found.payout
     pairs: list[tuple[str, object]] = [
+        ("payout", item.id),
         ("market", found.market),
         ("user", f"{item.user}, {item.phone}"),
         ("owed", f"{amount_of(item.amount_cents)} ({item.kind}, leg {item.leg})"),
@@ -64,9 +67,16 @@ def show_story(call: Call, found: Story) -> None:
         (name, text) for name, text in (("means", found.meaning), ("do", found.advice), ("note", found.note)) if text
     ]
     render.card(call, f"Payout {item.id}", pairs, document=found)
-    rows = [(local_to_the_second(moment.at), moment.what) for moment in found.moments]
-    render.table(call, "What happened", [Column("when"), Column("what")], rows, document=found)
-    render.table(call, "In the books", [Column("entry")], [(entry,) for entry in found.entries], document=found)
+    columns = [Column("Nairobi"), Column("UTC"), Column("what happened")]
+    rows = [(nairobi_clock(moment.at), utc_clock(moment.at), moment.what) for moment in found.moments]
+    render.table(call, "What happened", columns, rows, document=found)
+    render.table(
+        call, "In the books, in cents", [Column("entry")], [(entry,) for entry in found.entries], document=found
+    )
+    if found.payout.status in ("COMPLETED", "WALLET", "PENDING"):
+        render.talk(call, f"How the amount came about: kasoko explain {item.id}")
+    if item.failure_code is not None:
+        render.talk(call, f"What the code means: kasoko explain {item.failure_code}")
     show_concerns(call, found.incidents, inside=True)
 
 

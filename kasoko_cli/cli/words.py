@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from fractions import Fraction
 
 from kasoko_cli.clock import NAIROBI
@@ -14,9 +14,15 @@ def local(moment: datetime) -> str:
     return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M EAT")
 
 
-def local_to_the_second(moment: datetime) -> str:
-    """The same with seconds, for a story: `2026-12-01 15:00:07 EAT`."""
-    return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M:%S EAT")
+def nairobi_clock(moment: datetime) -> str:
+    """A time in a story, by Nairobi's clock: `2026-12-01 15:00:07`."""
+    return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def utc_clock(moment: datetime) -> str:
+    """The same instant by UTC's clock beside it: `12:00:07Z`, with its own day where that is another one."""
+    other_day = moment.astimezone(NAIROBI).date() != moment.astimezone(UTC).date()
+    return moment.astimezone(UTC).strftime("%m-%d %H:%M:%SZ" if other_day else "%H:%M:%SZ")
 
 
 def age_of(seconds: int) -> str:

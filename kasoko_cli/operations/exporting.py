@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
 
 from sqlmodel import Session
 
@@ -108,7 +108,7 @@ def export(
 
 
 @contextmanager
-def written_whole(target: Path, *, private: bool) -> Iterator[TextIO]:
+def written_whole(target: Path, *, private: bool) -> Iterator[TextIOWrapper]:
     """A file that appears under its name once it is complete; `private` lets only its owner read it.
 
     What stood there before is replaced at once, or stays as it was.
@@ -147,6 +147,18 @@ def written_whole(target: Path, *, private: bool) -> Iterator[TextIO]:
             f"{target} cannot be written: {error.strerror}. What stood there before is still there.",
             hint="Check the folder's permissions and the space that is left, or name another file.",
         ) from None
+
+
+def placed_whole(target: Path, content: bytes, *, private: bool) -> None:
+    """The same for a file of bytes that is made already.
+
+    Raises:
+        NotFound: there is no such folder.
+        Refused: the file cannot be written there.
+    """
+    with written_whole(target, private=private) as file:
+        file.flush()
+        file.buffer.write(content)
 
 
 def _umask() -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import MarketStatus
+from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import GROUPS, PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.ledger import journal
@@ -160,10 +161,15 @@ class AttemptFacts:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One thing that happened to a payout, in its story."""
+    """One thing that happened to a payout, in its story; `kind` is one of the words of `ORDER`."""
 
     at: datetime
+    kind: str
     what: str
+
+
+#: The kinds of moments, in the order in which they stand where they happened in one instant.
+ORDER = ("owed", "send", "answer", "callback", "question", "state", "entry", "incident", "act")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +205,8 @@ def market_status(db: Database, market: str, *, with_items: bool = False) -> Mar
             settlement=None
             if settlement is None
             else SettlementFacts(**asdict(figures_of(settlement)), settled_at=settlement.settled_at),
-            payouts=_groups(totals),
-            by_status=_by_status(totals),
+            payouts=groups_of(totals),
+            by_status=by_status_of(totals),
             incidents=_concerns(open_incidents(session, market_id=row.id)),
             items=_items(session, payouts.list_payouts(session, market_id=row.id)) if with_items else None,
         )
@@ -224,12 +230,12 @@ def overview(db: Database) -> Overview:
                     str(market.status),
                     market.closes_at,
                     market.id in settled,
-                    _groups(by_market.get(market.id, {})),
+                    groups_of(by_market.get(market.id, {})),
                 )
                 for market in markets.list_markets(session)
             ],
-            payouts=_groups(totals),
-            by_status=_by_status(totals),
+            payouts=groups_of(totals),
+            by_status=by_status_of(totals),
             incidents=_concerns(open_incidents(session)),
             switches=[
                 SwitchFacts(switch.name, switch.reason, switch.actor, switch.at) for switch in switches_on(session)
@@ -240,18 +246,51 @@ def overview(db: Database) -> Overview:
         )
 
 
-def list_items(
-    db: Database, *, market: str | None = None, status: PayoutStatus | None = None, limit: int | None = None
-) -> list[Item]:
-    """Payouts in the order they were owed.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some payouts, and how many there are of the kind that was asked for."""
+
+    items: list[Item]
+    total: int
+
+
+def list_items(db: Database, *, market: str | None = None) -> list[Item]:
+    """Every payout, or those of one market, in the order they were owed.
 
     Raises:
         NotFound: there is no such market.
     """
+    return list_page(db, market=market).items
+
+
+def list_page(
+    db: Database,
+    *,
+    market: str | None = None,
+    statuses: Collection[PayoutStatus] = (),
+    user: str | None = None,
+    code: str | None = None,
+    receipt: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+) -> Page:
+    """Payouts in the order they were owed, those after the payout `after`; `limit` at most.
+
+    Raises:
+        NotFound: there is no such market, user or payout.
+    """
     with db.reading() as session:
-        market_id = None if market is None else markets.find_market(session, market).id
-        statuses = None if status is None else frozenset({status})
-        return _items(session, payouts.list_payouts(session, market_id=market_id, statuses=statuses, limit=limit))
+        wanted = payouts.Wanted(
+            market_id=None if market is None else markets.find_market(session, market).id,
+            statuses=frozenset(statuses) or None,
+            user_id=None if user is None else users.find_user(session, user).id,
+            failure_code=code,
+            receipt=receipt,
+            after=None if after is None else payouts.find_payout(session, after),
+        )
+        found = payouts.select_payouts(session, wanted, limit=limit)
+        short = limit is not None and len(found) == limit
+        return Page(_items(session, found), payouts.count_payouts(session, wanted) if short else len(found))
 
 
 def story(db: Database, payout_id: str) -> Story:
@@ -264,6 +303,7 @@ def story(db: Database, payout_id: str) -> Story:
         payout = payouts.find_payout(session, payout_id)
         tries = attempts.list_attempts(session, payout_id)
         meaning, advice = explain(payout, tries[-1] if tries else None)
+        entries = _entries(session, payout, tries)
         return Story(
             payout=_items(session, [payout])[0],
             market=markets.find_market(session, payout.market_id).slug,
@@ -271,9 +311,9 @@ def story(db: Database, payout_id: str) -> Story:
             meaning=meaning,
             advice=advice,
             attempts=[_attempt_facts(attempt) for attempt in tries],
-            entries=_entries(session, payout, tries),
+            entries=[f"{entry.key}: {', '.join(lines)}" for entry, lines in entries],
             incidents=_concerns(open_incidents(session, payout_id=payout_id)),
-            moments=_moments(session, payout, tries),
+            moments=_moments(session, payout, tries, [entry for entry, _ in entries]),
         )
 
 
@@ -291,7 +331,9 @@ def _market_facts(session: Session, market: Market) -> MarketFacts:
     )
 
 
-def _groups(totals: Mapping[PayoutStatus, tuple[int, int]]) -> Groups:
+def groups_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> Groups:
+    """The three groups, of counts and cents by state."""
+
     def add_up(name: str) -> Amount:
         found = [totals.get(status, (0, 0)) for status in GROUPS[name]]
         return Amount(sum(count for count, _ in found), sum(cents for _, cents in found))
@@ -299,7 +341,8 @@ def _groups(totals: Mapping[PayoutStatus, tuple[int, int]]) -> Groups:
     return Groups(add_up("pending"), add_up("completed"), add_up("failed"))
 
 
-def _by_status(totals: Mapping[PayoutStatus, tuple[int, int]]) -> dict[str, Amount]:
+def by_status_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> dict[str, Amount]:
+    """The states that occur, in their order."""
     return {str(status): Amount(*totals[status]) for status in PayoutStatus if status in totals}
 
 
@@ -355,8 +398,8 @@ def _attempt_facts(attempt: Attempt) -> AttemptFacts:
     )
 
 
-def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[str]:
-    """Every entry of a payout, a line each, as the books have them."""
+def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[tuple[EntryRow, list[str]]]:
+    """Every entry of a payout as the books have it, with its lines in words."""
     sends = {attempt.id: attempt.sends for attempt in tries}
     keys = journal.keys_of(payout.id, sends, [attempt.receipt for attempt in tries if attempt.receipt])
     found = {entry.id: entry for entry in session.exec(select(EntryRow).where(col(EntryRow.key).in_(keys)))}
@@ -365,34 +408,56 @@ def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list
     for line in session.exec(lines.order_by(col(PostingRow.entry_id), col(PostingRow.line))):
         account = f"{line.account} {line.owner}".strip()
         said.setdefault(line.entry_id, []).append(f"{account} {line.amount_cents:+d}")
-    return [f"{found[number].key}: {', '.join(parts)}" for number, parts in said.items()]
+    return [(found[number], parts) for number, parts in said.items()]
 
 
-def _moments(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[Moment]:
+#: What an entry of a payout says about the money, by its kind.
+_BOOKED = {
+    "reserve": "its money is in flight",
+    "late_reserve": "its money is in flight again: it was paid after all",
+    "release": "its money is back in the utility account",
+    "credit": "the wallet is credited",
+    "deliver": "the phone has it, and the wallet is lowered by it",
+    "overpaid": "the user owes it back: M-Pesa paid twice",
+}
+
+
+def _moments(session: Session, payout: Payout, tries: Sequence[Attempt], entries: Sequence[EntryRow]) -> list[Moment]:
     """Everything that is written down about a payout, in the order in which it happened."""
-    moments = [Moment(payout.created_at, f"owed: {payout.kind} leg {payout.leg}")]
+    owed = f"owed: {format_kes(payout.amount_cents)} ({payout.kind}, leg {payout.leg})"
+    moments = [Moment(payout.created_at, "owed", owed)]
     for attempt in tries:
-        moments.append(Moment(attempt.sent_at, f"sent as {attempt.id} to {mask(attempt.phone)}"))
-        moments += [Moment(call.at, f"M-Pesa: {call.outcome}") for call in log.calls_about(session, attempt.id)]
+        sent = f"sent: {format_kes(attempt.wire_cents)} to {mask(attempt.phone)} as {attempt.id}"
+        moments.append(Moment(attempt.sent_at, "send", sent))
         moments += [
-            Moment(callback.received_at, f"callback {callback.id} ({callback.route}): {_verdict(callback)}")
+            Moment(call.at, "answer", f"M-Pesa: {call.outcome}") for call in log.calls_about(session, attempt.id)
+        ]
+        moments += [
+            Moment(callback.received_at, "callback", f"callback {callback.id} ({callback.route}): {_verdict(callback)}")
             for callback in callbacks.list_of(session, attempt.id)
         ]
         for query in queries.list_about(session, attempt.id):
-            moments.append(Moment(query.asked_at, f"asked M-Pesa how it ended ({query.id})"))
+            moments.append(Moment(query.asked_at, "question", f"asked M-Pesa how it ended ({query.id})"))
             if query.answered_at is not None:
-                moments.append(
-                    Moment(query.answered_at, f"the answer: {query.answer}, {query.detail or ''}".rstrip(", "))
-                )
+                answer = f"the answer: {query.answer}, {query.detail or ''}".rstrip(", ")
+                moments.append(Moment(query.answered_at, "question", answer))
         if attempt.status_at != attempt.sent_at:
             why = " ".join(part for part in (attempt.result_code, attempt.result_text) if part)
             by = f", by {attempt.evidence}" if attempt.evidence else ""
-            moments.append(Moment(attempt.status_at, f"{attempt.status}{f' ({why})' if why else ''}{by}"))
+            receipt = f", receipt {attempt.receipt}" if attempt.receipt else ""
+            became = f"{attempt.status}{f' ({why})' if why else ''}{receipt}{by}"
+            moments.append(Moment(attempt.status_at, "state", became))
+    for entry in entries:
+        # The intent and its entry are one commit, before anything is said to M-Pesa.
+        kind = "send" if entry.kind == "reserve" else "entry"
+        moments.append(Moment(entry.at, kind, f"booked: {_BOOKED.get(entry.kind, entry.kind)}"))
+    for incident in log.incidents_about(session, payout.id):
+        moments.append(Moment(incident.opened_at, "incident", f"incident {incident.id}: {incident.what}"))
     moments += [
-        Moment(event.at, f"{event.action} by {event.actor}" + (f": {event.reason}" if event.reason else ""))
+        Moment(event.at, "act", f"{event.action} by {event.actor}" + (f": {event.reason}" if event.reason else ""))
         for event in log.acts_about(session, payout.id)
     ]
-    return sorted(moments, key=lambda moment: moment.at)
+    return sorted(moments, key=lambda moment: (moment.at, ORDER.index(moment.kind)))
 
 
 def _verdict(callback: Callback) -> str:

@@ -95,6 +95,11 @@ def open_incidents(
     return session.exec(query).all()
 
 
+def incidents_about(session: Session, payout_id: str) -> Sequence[Incident]:
+    """Every incident about a payout, closed ones too, oldest first."""
+    return session.exec(select(Incident).where(col(Incident.payout_id) == payout_id).order_by(col(Incident.id))).all()
+
+
 def payouts_in_doubt(session: Session, payout_ids: Sequence[str]) -> set[str]:
     """Those of the payouts about which an incident stands."""
     query = select(col(Incident.payout_id)).where(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, Select, cast, func, or_, update
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, or_, tuple_, update
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from kasoko_cli.domain.payout import PayoutStatus, payout_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.locking import CHUNK, for_update
-from kasoko_cli.store.tables import Payout
+from kasoko_cli.store.tables import Attempt, Payout
+from kasoko_cli.store.types import UtcTime
 
 _Asked = TypeVar("_Asked", bound=Select[Any])
 
@@ -55,6 +57,51 @@ def ids_due(
 ) -> list[str]:
     """The ids of the payouts that may be sent now, longest owed first; nothing is kept from other claimers."""
     return list(session.exec(_due(select(col(Payout.id)), now, market_id, only).limit(limit)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which payouts to list: what is None does not matter."""
+
+    market_id: str | None = None
+    statuses: frozenset[PayoutStatus] | None = None
+    user_id: str | None = None
+    failure_code: str | None = None
+    receipt: str | None = None
+    after: Payout | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The same as SQL."""
+        found: list[ColumnElement[bool]] = []
+        if self.market_id is not None:
+            found.append(col(Payout.market_id) == self.market_id)
+        if self.statuses is not None:
+            found.append(col(Payout.status).in_(self.statuses))
+        if self.user_id is not None:
+            found.append(col(Payout.user_id) == self.user_id)
+        if self.failure_code is not None:
+            found.append(col(Payout.failure_code) == self.failure_code)
+        if self.receipt is not None:
+            paid = select(col(Attempt.payout_id)).where(col(Attempt.receipt) == self.receipt)
+            found.append(col(Payout.id).in_(paid))
+        if self.after is not None:
+            last = literal(self.after.created_at, UtcTime), literal(self.after.market_id), literal(self.after.number)
+            found.append(tuple_(*_PLACE) > tuple_(*last))
+        return found
+
+
+#: Where a payout stands in the order in which they were owed.
+_PLACE = (col(Payout.created_at), col(Payout.market_id), col(Payout.number))
+
+
+def select_payouts(session: Session, wanted: Wanted, *, limit: int | None = None) -> Sequence[Payout]:
+    """The payouts that are wanted, in the order they were owed."""
+    return session.exec(select(Payout).where(*wanted.conditions()).order_by(*_PLACE).limit(limit)).all()
+
+
+def count_payouts(session: Session, wanted: Wanted) -> int:
+    """How many payouts are wanted."""
+    return session.exec(select(func.count()).select_from(Payout).where(*wanted.conditions())).one()
 
 
 def list_due(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -275,14 +276,20 @@ def test_ctrl_c_while_a_command_waits_ends_with_130(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that started these tests in the background has them ignore SIGINT, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing but that
     )
     os.close(read)
-    # A pipe holds 64 KiB: the last of more than that is only taken once the command is in its body. The wait
-    # is for CPython, which misses a signal in the moment before a read begins to wait.
+    # A pipe holds 64 KiB: the last of more than that is only taken once the command is in its body.
     os.write(write, b"x" * 65_536)
     os.write(write, b"x" * 4_096)
-    time.sleep(0.5)
-    running.send_signal(signal.SIGINT)
+    # CPython misses a signal in the moment before a read begins to wait: a person would press it again.
+    for _ in range(60):
+        time.sleep(1)
+        running.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=1)
+            break
     stdout, stderr = running.communicate(timeout=60)
     os.close(write)
     assert running.returncode == 130

@@ -51,6 +51,13 @@ def test_a_rate_that_is_not_known_yet_is_not_made_up() -> None:
     assert tally.line() == "Lines of bets.csv: 5,000."
 
 
+def test_what_cannot_be_counted_says_how_long_it_has_taken() -> None:
+    seconds = Seconds()
+    tally = Tally("Dividing the pool", now=seconds)
+    seconds.now += 42
+    assert tally.line() == "Dividing the pool: 42 s."
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(0.2, "0 s"), (89, "89 s"), (100, "2 min"), (5_400, "1 h 30 min"), (7_200, "2 h"), (400_000, "5 days")],

@@ -45,3 +45,38 @@ def test_programs_are_told_of_each_payout_question_and_callback_as_it_happens(ba
 
     again = events(street.run("retry-failed", "--yes", "--events"))
     assert [(one["event"], one.get("payout_id")) for one in again] == [("left_alone", "rain.1.2"), ("summary", None)]
+
+
+def test_what_is_read_afterwards_is_masked_whole_and_in_every_form(bare: Street) -> None:
+    street = bare
+    street.furnish()
+    stakes = [("ann", ANN, "Yes", "100"), ("cyn", NOT_REGISTERED, "Yes", "0.5"), ("ben", BEN, "No", "150")]
+    street.open_market("rain", "Yes", "No", stakes=stakes)
+    refused = street.run("report", "settlement", "rain", "--json", code=5)
+    assert refused.error["hint"] == "Settle it first: kasoko settle rain --plan"
+    street.settle("rain", "Yes")
+
+    assert [item["id"] for item in street.ask("payout", "list", "rain", "--user", "ann")["items"]] == ["rain.1.1"]
+    assert street.run("payout", "list", "--status", "nope", code=2).err.startswith("Error: There is no state 'NOPE'.")
+    assert "Fungu lako ni 100.00 × 237.98 ÷ 100.50" in street.run("explain", "rain.1.1", "--lang", "sw").out
+    assert street.ask("explain", "rain.1.1")["explained"]["owed_cents"] == 23_679
+    assert street.ask("explain", "2001")["codes"][0]["money_moved"] == "no"
+    assert "kasoko explain" in street.run("explain", "2002", "--json", code=4).error["hint"]
+
+    for name in ("rain.csv", "rain.json", "rain.xlsx", "rain.html"):
+        street.run("report", "settlement", "rain", "--output", name)
+        assert (street.folder / name).stat().st_size > 200
+    assert "2547****0001" in (street.folder / "rain.csv").read_text()
+    assert street.ask("report", "daily")["is_balanced"]
+    assert street.run("report", "incidents", "--format", "csv").out.startswith("number,kind,what,")
+    assert street.run("report", "daily", "--format", "xlsx", code=2).err.startswith("Error: A workbook needs a file")
+    assert street.run("report", "daily", "--date", "2026-02-30", code=2).err.startswith("Error: '2026-02-30' is not")
+
+    # Whole phones go into a file of its owner's, and who asked for them is on record.
+    street.run("report", "settlement", "rain", "--show-phone", "--output", "whole.csv")
+    street.run("export", "payouts", "--show-phone", "--output", "payouts.csv")
+    whole = street.folder / "whole.csv"
+    assert "254712000001" in whole.read_text()
+    assert whole.stat().st_mode & 0o077 == 0
+    shown = street.rows("SELECT subject, detail FROM events WHERE action = 'phones.shown' ORDER BY id")
+    assert shown == [("rain", '{"what": "report settlement"}'), ("all", '{"what": "export payouts"}')]

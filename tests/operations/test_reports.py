@@ -206,13 +206,6 @@ def test_a_payout_that_is_due_shows_the_number_it_will_go_to_and_one_that_ended_
     assert {item.user: item.phone for item in reports.list_items(busy.db)}["ben"] == "2547****0666"
 
 
-def test_items_are_chosen_by_market_state_and_number(busy: Road) -> None:
-    assert [item.user for item in reports.list_items(busy.db, status=PayoutStatus.FAILED)] == ["ben"]
-    assert [item.user for item in reports.list_items(busy.db, market="late")] == ["eve"]
-    assert len(reports.list_items(busy.db, limit=2)) == 2
-    assert reports.list_items(busy.db, market="late", status=PayoutStatus.FAILED) == []
-
-
 @pytest.mark.parametrize("ask", [reports.market_status, reports.story])
 def test_what_is_not_there_is_not_found(busy: Road, ask: Any) -> None:
     with pytest.raises(NotFound):
@@ -227,6 +220,29 @@ def test_a_market_that_is_not_settled_has_no_settlement_and_a_void_one_no_outcom
     markets.close_market(road.db, road.clock, road.act, market="empty")
     markets.void_market(road.db, road.clock, road.act, market="empty")
     assert reports.market_status(road.db, "empty").market.resolved_outcome is None
+
+
+def test_payouts_are_found_by_what_is_known_of_them_and_page_by_page(busy: Road) -> None:
+    def ids(**which: Any) -> list[str]:
+        return [item.id for item in reports.list_page(busy.db, **which).items]
+
+    everything = ids()
+    assert len(everything) == 5
+    assert ids(statuses=[PayoutStatus.FAILED, PayoutStatus.UNKNOWN]) == ["derby.1.2", "derby.1.3"]
+    assert ids(user="ann") == ids(receipt=RECEIPT) == ["derby.1.1"]
+    assert ids(code="2040") == ["derby.1.2"]
+    assert ids(code="2001") == ids(receipt="UKN0000000") == []
+    assert ids(market="late", user="ann") == []
+    first = reports.list_page(busy.db, limit=2)
+    assert (len(first.items), first.total) == (2, 5)
+    pages = [item.id for item in first.items]
+    while (page := reports.list_page(busy.db, after=pages[-1], limit=2)).items:
+        pages += [item.id for item in page.items]
+    assert pages == everything
+    with pytest.raises(NotFound):
+        reports.list_page(busy.db, user="nobody")
+    with pytest.raises(NotFound):
+        reports.list_page(busy.db, after="derby.1.99")
 
 
 # --- One payout's story --------------------------------------------------------------------------------------------
@@ -256,16 +272,23 @@ def test_a_story_tells_each_attempt_entry_and_callback_in_the_order_of_time(road
     ]
     assert [moment.what.partition(":")[0].partition(" (")[0] for moment in story.moments] == [
         "owed",
-        f"sent as {first.id} to 2547****2040",
+        "sent",
+        "booked",
         "M-Pesa",
         "callback 1",
         "FAILED",
+        "booked",
         "payout.retry by tester",
-        f"sent as {second.id} to 2547****0111",
+        "sent",
+        "booked",
         "M-Pesa",
         "callback 2",
         "SUCCEEDED",
+        "booked",
+        "booked",
     ]
+    sent = [moment.what for moment in story.moments if moment.what.startswith("sent")]
+    assert sent == [f"sent: 142.00 to 2547****2040 as {first.id}", f"sent: 142.00 to 2547****0111 as {second.id}"]
     assert [moment.at for moment in story.moments] == sorted(moment.at for moment in story.moments)
     assert (story.market, story.payout.status, story.incidents) == ("derby", "COMPLETED", [])
     assert set(document(story)) == {field.name for field in dataclasses.fields(story)}
@@ -287,7 +310,9 @@ def test_a_story_shows_incidents_until_a_person_closes_them(busy: Road) -> None:
     assert concern in reports.market_status(busy.db, "derby").incidents
     assert concern in reports.overview(busy.db).incidents
     decide.close_incident(busy.db, busy.clock, busy.act, incident_id=concern.id)
-    assert reports.story(busy.db, "derby.1.1").incidents == []
+    story = reports.story(busy.db, "derby.1.1")
+    assert story.incidents == []
+    assert [moment.kind for moment in story.moments][-2:] == ["incident", "act"]
 
 
 def test_a_story_shows_the_entries_of_a_second_payment(road: Road) -> None:

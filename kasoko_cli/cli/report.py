@@ -1,0 +1,255 @@
+"""Reports for finance: a settlement's sheet, the close of a day, incidents."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import BOOKS
+from kasoko_cli.cli.params import MarketId, WrongUsage
+from kasoko_cli.cli.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.cli.sheet import Sheet, Table
+
+commands = Commands("report", "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML.", panel=BOOKS)
+
+Form = Annotated[
+    Literal["table", "csv", "json", "xlsx", "html"] | None,
+    typer.Option("--format", help="How; else as the name of --output ends.", show_default=False),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, whole or not at all.")
+]
+TableName = Annotated[
+    str | None, typer.Option("--table", metavar="NAME", help="Which table CSV has; else the first one.")
+]
+Since = Annotated[str | None, typer.Option("--since", metavar="DATE", help="From this Nairobi day on: 2026-11-24.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="DATE", help="To this Nairobi day, with it.")]
+ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones; that you did is recorded.")]
+
+_ENDINGS = {".csv": "csv", ".json": "json", ".xlsx": "xlsx", ".html": "html", ".htm": "html"}
+
+
+@commands.reads()
+def settlement(
+    call: Call,
+    market: MarketId,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+    show_phone: ShowPhone = False,
+) -> None:
+    """Show how MARKET was settled, with every payout.
+
+    The terminal has figures, outcomes and states; the other forms have each
+    payout too. Tables: payouts, outcomes, states.
+
+    Example: kasoko report settlement rain
+
+    Example: kasoko report settlement rain --output rain.xlsx
+
+    Exit status: 0 shown, 3 a package is missing, 4 no such market, 5 it was not
+    settled yet.
+    """
+    from kasoko_cli.cli.sheets import settlement_sheet_of
+    from kasoko_cli.operations import reporting
+
+    house = call.house
+    if show_phone:
+        reporting.settlement_sheet(house.db, market)
+        reporting.note_unmasked(house.db, house.clock, call.act, what="report settlement", subject=market)
+    found = reporting.settlement_sheet(house.db, market, show_phone=show_phone)
+    _answer(
+        call,
+        settlement_sheet_of(found, house.clock()),
+        found,
+        form,
+        output,
+        table,
+        private=show_phone,
+        without=("payouts",),
+    )
+
+
+@commands.reads()
+def daily(
+    call: Call,
+    day: Annotated[
+        str | None, typer.Option("--date", metavar="DATE", help="The Nairobi day, 2026-11-24; else today so far.")
+    ] = None,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+) -> None:
+    """Show the close of a Nairobi day: balances, payouts, income.
+
+    From the books to the cent: the days add up to them. Tables: accounts,
+    entries, hours.
+
+    Example: kasoko report daily
+
+    Example: kasoko report daily --date 2026-11-23 --output day.html
+
+    Exit status: 0 shown, 2 no such date, 3 a package is missing, 5 the day has
+    not begun, 8 the books do not balance.
+    """
+    from kasoko_cli.cli.sheets import day_sheet_of
+    from kasoko_cli.operations import reporting
+
+    house = call.house
+    found = reporting.day_close(house.db, house.clock, _day(day))
+    _answer(call, day_sheet_of(found, house.clock()), found, form, output, table)
+    if not found.is_balanced:
+        render.hint(call, "The accounts do not sum to zero: kasoko audit")
+        raise typer.Exit(8)
+
+
+@commands.reads()
+def incidents(
+    call: Call,
+    since: Since = None,
+    until: Until = None,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+) -> None:
+    """Show incidents, the closed ones too, and how each ended.
+
+    Tables: incidents, kinds.
+
+    Example: kasoko report incidents
+
+    Example: kasoko report incidents --since 2026-11-01 --output incidents.html
+
+    Exit status: 0 shown, 2 no such date, 3 a package is missing, 5 the days are
+    the wrong way round.
+    """
+    from kasoko_cli.cli.sheets import incidents_sheet_of
+    from kasoko_cli.operations import reporting
+
+    house = call.house
+    found = reporting.incidents_report(house.db, first=_day(since), last=_day(until))
+    _answer(call, incidents_sheet_of(found, house.clock()), found, form, output, table)
+
+
+def _day(text: str | None) -> date | None:
+    """A day as it is written on the command line.
+
+    Raises:
+        WrongUsage: there is no such day.
+    """
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise WrongUsage(f"{text!r} is not a day. Write it as 2026-11-24.") from None
+
+
+def _answer(
+    call: Call,
+    sheet: Sheet,
+    document: object,
+    form: str | None,
+    output: Path | None,
+    table: str | None,
+    *,
+    private: bool = False,
+    without: tuple[str, ...] = (),
+) -> None:
+    """Answer in the form that was asked for, on stdout or in a file that is there whole or not at all."""
+    from kasoko_cli.operations.exporting import written_whole
+
+    form = _form(call, form, output)
+    chosen = _table(sheet, table)
+    if form == "xlsx":
+        _write_xlsx(call, sheet, output, private=private)
+    elif form == "table":
+        _show(call, sheet, without)
+    elif output is None:
+        _print(sheet, document, form, chosen)
+    else:
+        with written_whole(output, private=private) as file:
+            file.write(_written(sheet, document, form, chosen))
+        _tell_where(call, output)
+
+
+def _form(call: Call, form: str | None, output: Path | None) -> str:
+    if form is None and output is not None:
+        form = _ENDINGS.get(output.suffix.lower())
+        if form is None:
+            raise WrongUsage(f"{output} does not end in .csv, .json, .xlsx or .html. Say what it is: --format csv.")
+    if form is None:
+        form = "json" if call.json else "table"
+    if form == "table" and output is not None:
+        raise WrongUsage("A table is for the terminal. For a file take --format csv, json, xlsx or html.")
+    if form == "xlsx" and output is None:
+        raise WrongUsage("A workbook needs a file: --output report.xlsx")
+    return form
+
+
+def _table(sheet: Sheet, name: str | None) -> Table:
+    if name is None:
+        return sheet.tables[0]
+    found = sheet.table(name)
+    if found is None:
+        raise WrongUsage(f"There is no table {name!r}. There are: {', '.join(one.name for one in sheet.tables)}.")
+    return found
+
+
+def _written(sheet: Sheet, document: object, form: str, table: Table) -> str:
+    from kasoko_cli.cli.htmlpage import to_html
+    from kasoko_cli.cli.sheet import to_csv
+
+    if form == "csv":
+        return to_csv(table)
+    return to_html(sheet) if form == "html" else render.as_json(document) + "\n"
+
+
+def _print(sheet: Sheet, document: object, form: str, table: Table) -> None:
+    if form == "json":
+        render.document(document)
+    else:
+        render.records(_written(sheet, document, form, table))
+
+
+def _write_xlsx(call: Call, sheet: Sheet, output: Path | None, *, private: bool) -> None:
+    import tempfile
+
+    from kasoko_cli.cli.sheet import to_xlsx
+    from kasoko_cli.operations.exporting import placed_whole
+
+    assert output is not None, "a workbook without a file was refused"
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "report.xlsx"
+        to_xlsx(sheet, made)
+        placed_whole(output, made.read_bytes(), private=private)
+    _tell_where(call, output)
+
+
+def _tell_where(call: Call, output: Path) -> None:
+    if call.json:
+        render.document({"file": output})
+    else:
+        render.line(f"Written to {output}")
+
+
+def _show(call: Call, sheet: Sheet, without: tuple[str, ...]) -> None:
+    from kasoko_cli.cli.sheet import is_number, shown, told
+
+    facts = [("about", sheet.subtitle), *((name, told(value)) for name, value in sheet.facts)]
+    render.card(call, sheet.title, facts)
+    for table in sheet.tables:
+        if table.name in without or not table.rows:
+            continue
+        first = table.rows[0]
+        columns = [Column(name, right=is_number(value)) for name, value in zip(table.columns, first, strict=True)]
+        render.table(call, table.title, columns, [[shown(value) for value in row] for row in table.rows])
+    for note in sheet.notes:
+        render.talk(call, note)

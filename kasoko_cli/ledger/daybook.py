@@ -1,0 +1,96 @@
+"""The books of a stretch of time: what each account held before, what went in and out, what it holds after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Cast, ColumnElement, and_, cast, func
+from sqlmodel import Session, col, select
+
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.store.tables import EntryRow, PostingRow
+
+
+class AccountMoves(NamedTuple):
+    """One account over a stretch of time, in cents: debits and what it holds are positive, credits too."""
+
+    account: str
+    opening_cents: int
+    debit_cents: int
+    credit_cents: int
+
+    @property
+    def closing_cents(self) -> int:
+        """What it holds at the end."""
+        return self.opening_cents + self.debit_cents - self.credit_cents
+
+
+class KindMoves(NamedTuple):
+    """One kind of entry over a stretch of time: how many, and the sum of their debits in cents."""
+
+    kind: str
+    entries: int
+    cents: int
+
+
+class Movement(NamedTuple):
+    """One entry, for a chart of the day: its kind, when, and the sum of its debits in cents."""
+
+    kind: str
+    at: datetime
+    cents: int
+
+
+def _sum(condition: ColumnElement[bool]) -> Cast[int]:
+    return cast(func.coalesce(func.sum(col(PostingRow.amount_cents)).filter(condition), 0), BigInteger)
+
+
+def accounts(session: Session, *, start: datetime, end: datetime) -> list[AccountMoves]:
+    """Every account that ever moved before `end`, in the order of the chart."""
+    at, cents = col(EntryRow.at), col(PostingRow.amount_cents)
+    query = (
+        select(
+            col(PostingRow.account),
+            _sum(at < start),
+            _sum(and_(at >= start, cents > 0)),
+            _sum(and_(at >= start, cents < 0)),
+        )
+        .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(at < end)
+        .group_by(col(PostingRow.account))
+    )
+    found = {
+        name: AccountMoves(name, int(opening), int(ins), -int(outs)) for name, opening, ins, outs in session.exec(query)
+    }
+    return [found[account] for account in Account if account in found]
+
+
+def kinds(session: Session, *, start: datetime, end: datetime) -> list[KindMoves]:
+    """Every kind of entry of a stretch of time, by name."""
+    query = (
+        select(
+            col(EntryRow.kind),
+            func.count(func.distinct(col(EntryRow.id))),
+            _sum(col(PostingRow.amount_cents) > 0),
+        )
+        .join(PostingRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(col(EntryRow.at) >= start, col(EntryRow.at) < end)
+        .group_by(col(EntryRow.kind))
+        .order_by(col(EntryRow.kind))
+    )
+    return [KindMoves(kind, int(count), int(cents)) for kind, count, cents in session.exec(query)]
+
+
+def movements(session: Session, *, start: datetime, end: datetime, kinds: frozenset[str]) -> Iterator[Movement]:
+    """Every entry of these kinds, in the order of their writing."""
+    query = (
+        select(col(EntryRow.kind), col(EntryRow.at), _sum(col(PostingRow.amount_cents) > 0))
+        .join(PostingRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(col(EntryRow.at) >= start, col(EntryRow.at) < end, col(EntryRow.kind).in_(kinds))
+        .group_by(col(EntryRow.id), col(EntryRow.kind), col(EntryRow.at))
+        .order_by(col(EntryRow.id))
+    )
+    for kind, at, cents in session.exec(query):
+        yield Movement(kind, at, int(cents))

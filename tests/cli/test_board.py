@@ -1,0 +1,116 @@
+"""The live board: everything at once, on narrow and wide terminals, and gone without a trace at Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kasoko_cli.cli import board, render
+from kasoko_cli.cli.group import Call
+from kasoko_cli.operations.board import Board, Oldest
+from kasoko_cli.operations.reports import Amount, Concern, Groups, MarketRow, Overview, SwitchFacts
+from tests.cli.conftest import Kasoko
+
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+def market(slug: str, pending: int) -> MarketRow:
+    groups = Groups(Amount(pending, pending * 1_234_500), Amount(9_000, 123_456_700), Amount(3, 42_000))
+    return MarketRow(slug, slug, "RESOLVED", NOW, True, groups)
+
+
+def a_board(markets: int = 3) -> Board:
+    """A day with everything in it."""
+    rows = [market(f"a-market-with-quite-a-long-name-number-{n}", n) for n in range(markets)]
+    states = {"PENDING": Amount(40, 49_380_000), "UNKNOWN": Amount(2, 28_500), "COMPLETED": Amount(9_000, 123_456_700)}
+    found = Overview(
+        markets=rows,
+        payouts=rows[0].payouts,
+        by_status=states,
+        incidents=[Concern(4, "paid_twice", "the attempt \x1b[2J was paid twice", "rain.1.1", NOW)],
+        switches=[SwitchFacts("pause", "the float is being moved", "amina", NOW)],
+        callbacks_waiting=2,
+        callback_heard_at=NOW,
+    )
+    return Board(NOW, found, Oldest("rain.1.3", NOW - timedelta(hours=2), 7_200), 12)
+
+
+def drawn(width: int, height: int, found: Board) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=width, height=height, force_terminal=True, color_system=None)
+    console.print(board.drawn(found, 5, width, height))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_board_fits_the_terminal_and_has_everything(width: int) -> None:
+    shown = drawn(width, 40, a_board())
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
+    for text in (
+        "2026-11-24 12:00:00 Nairobi",
+        "STOPPED: pause by amina, the float is being moved",
+        "2, KES 285.00; the oldest rain.1.3, 2 h",
+        "heard from M-Pesa 12 s ago; 2 results wait to be applied",
+        "1 open",
+        "\\x1b[2J was paid twice",
+        "COMPLETED",
+        "1,234,567.00",
+        "a-market-with-quite-a-long",
+        "pending",
+    ):
+        assert text in shown, text
+    assert "…" not in shown.split("Markets")[0], "an amount or a word is cut"
+
+
+def test_more_markets_than_there_is_room_for_are_counted_and_those_with_work_come_first() -> None:
+    shown = drawn(80, 24, a_board(200))
+    assert len(shown.splitlines()) <= 24
+    assert "and 198 more: kasoko status" in shown
+    assert "number-0 " not in shown, "what has nothing pending waits behind"
+
+
+def test_what_is_not_known_is_said_and_not_taken_as_zero() -> None:
+    found = a_board()
+    quiet = Overview([], found.overview.payouts, {}, [], [], callbacks_waiting=0, callback_heard_at=None)
+    shown = drawn(80, 24, Board(NOW, quiet, None, None))
+    assert "never heard from M-Pesa" in shown
+    assert "allowed" in shown
+
+
+def test_off_a_terminal_it_is_one_snapshot(kasoko: Kasoko, tmp_path: Path, sqlite_template: Path) -> None:
+    (tmp_path / "kasoko.db").write_bytes(sqlite_template.read_bytes())
+    done = kasoko("status", "--watch")
+    assert done.returncode == 0
+    assert "listener\tnever heard from M-Pesa\n" in done.stdout
+    told = json.loads(kasoko("status", "--watch", "--json").stdout)
+    assert told["oldest_unknown"] is None
+    assert told["overview"]["markets"] == []
+
+
+def test_ctrl_c_ends_it_and_leaves_the_terminal_as_it_was(
+    kasoko_on_a_terminal: Callable[..., tuple[int, str]], tmp_path: Path, sqlite_template: Path
+) -> None:
+    (tmp_path / "kasoko.db").write_bytes(sqlite_template.read_bytes())
+    code, shown = kasoko_on_a_terminal(
+        program="import sys; sys.argv = ['kasoko', 'status', '--watch', '--every', '60'];"
+        " import os, threading, signal, time\n"
+        "threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+        "from kasoko_cli.__main__ import main; main()"
+    )
+    assert code == 0, shown
+    assert "\x1b[?1049h" in shown, "its own screen"
+    assert shown.index("\x1b[?1049l") > shown.index("\x1b[?1049h"), "and back to ours"
+    assert "\x1b[?25h" in shown, "with a cursor"
+    assert "Traceback" not in shown
+
+
+def test_the_document_of_the_board_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    render.document(a_board())
+    assert json.loads(capsys.readouterr().out)["heard_seconds"] == 12
+    assert Call().json is False

@@ -1,0 +1,118 @@
+"""Reports for finance: the days add up to the books, and what is told of a settlement is what was settled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from sqlmodel import col, select
+
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.operations import reporting
+from kasoko_cli.operations.reports import Amount
+from kasoko_cli.store.log import raise_incident
+from kasoko_cli.store.tables import Event, PostingRow
+from tests.operations.road import ANN, BEN, CYN, Road
+
+
+@pytest.fixture
+def three_days(road: Road) -> Road:
+    """Owed and sent late on the first Nairobi day, ended on the second, and a third with another market."""
+    road.clock.now = datetime(2026, 11, 23, 20, 59, tzinfo=UTC)  # 23:59 in Nairobi
+    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
+    road.send()
+    road.posts.clear()
+    road.clock.forward(minutes=2)
+    for user, code in (("ann", 0), ("ben", 2040)):
+        attempt = road.attempt(user)
+        road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code))
+    road.clock.forward(days=1)
+    road.owe({"dan": "254712000444"}, cents=999, market="small")
+    return road
+
+
+def test_the_days_add_up_to_the_books_to_the_cent(three_days: Road) -> None:
+    road = three_days
+    days = [reporting.day_close(road.db, road.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)]
+    moved: Counter[str] = Counter()
+    for before, after in zip([None, *days], days, strict=False):
+        opening = {row.account: row.opening_cents for row in after.accounts}
+        if before is not None:
+            closing = {row.account: row.closing_cents for row in before.accounts}
+            assert {name: cents for name, cents in opening.items() if cents} == {n: c for n, c in closing.items() if c}
+        else:
+            assert not any(opening.values())
+        for row in after.accounts:
+            assert row.closing_cents == row.opening_cents + row.debit_cents - row.credit_cents
+            moved[row.account] += row.debit_cents - row.credit_cents
+        assert after.is_balanced
+    books: Counter[str] = Counter()
+    with road.db.reading() as session:
+        for line in session.exec(select(PostingRow)):
+            books[line.account] += line.amount_cents
+    assert {name: cents for name, cents in moved.items() if cents} == {n: c for n, c in books.items() if c}
+    assert sum(moved.values()) == 0
+
+
+def test_a_day_is_nairobis_and_tells_what_went_through_on_it(three_days: Road) -> None:
+    road = three_days
+    first, second, third = (
+        reporting.day_close(road.db, road.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)
+    )
+    assert (first.settled, first.sent, first.delivered) == (Amount(1, 42_750), Amount(3, 42_600), Amount(0, 0))
+    assert first.in_flight_cents == 42_600
+    assert (second.sent.count, second.delivered, second.released) == (0, Amount(1, 14_200), Amount(1, 14_200))
+    assert second.in_flight_cents == 14_200
+    assert [(row.hour, row.sent_cents) for row in first.hours if row.sent_cents] == [(23, 42_600)]
+    assert [(row.hour, row.delivered_cents) for row in second.hours if row.delivered_cents] == [(0, 14_200)]
+    assert (third.settled, third.credited) == (Amount(1, 999), Amount(1, 999))
+    assert (first.is_over, second.is_over, third.is_over) == (True, True, False)
+    assert reporting.day_close(road.db, road.clock) == third
+    with pytest.raises(Refused, match="has not begun"):
+        reporting.day_close(road.db, road.clock, date(2026, 11, 27))
+
+
+def test_a_day_that_is_over_tells_the_same_later(three_days: Road) -> None:
+    road = three_days
+    before = reporting.day_close(road.db, road.clock, date(2026, 11, 24))
+    attempt = road.attempt("cyn")
+    road.post(Kind.RESULT, attempt.id, road.result(attempt, receipt="UKN0B0B0B0"))
+    assert reporting.day_close(road.db, road.clock, date(2026, 11, 24)) == before
+
+
+def test_a_settlement_sheet_has_every_payout_and_its_rows_add_up(three_days: Road) -> None:
+    found = reporting.settlement_sheet(three_days.db, "derby")
+    assert sum(row.amount_cents for row in found.rows) == found.figures.payouts_cents == 42_750
+    assert [(row.outcome, row.bets, row.won) for row in found.outcomes] == [("Yes", 3, True), ("No", 1, False)]
+    assert sum(row.staked_cents for row in found.outcomes) == found.figures.gross_cents
+    assert {row.status for row in found.rows} == {"COMPLETED", "FAILED", "SENT"}
+    assert {row.phone for row in found.rows} == {"2547****0111", "2547****0222", "2547****0333"}
+    whole = reporting.settlement_sheet(three_days.db, "derby", show_phone=True)
+    assert {row.phone for row in whole.rows} == {ANN, BEN, CYN}
+
+
+def test_a_market_that_was_not_settled_has_no_sheet(road: Road) -> None:
+    road.open_market("later")
+    with pytest.raises(Refused, match="was not settled yet"):
+        reporting.settlement_sheet(road.db, "later")
+    with pytest.raises(NotFound):
+        reporting.settlement_sheet(road.db, "nowhere")
+
+
+def test_incidents_are_listed_with_how_they_ended(road: Road) -> None:
+    with road.db.transaction() as session:
+        raise_incident(session, key="a", kind="paid_twice", what="it was paid twice", at=road.clock())
+    found = reporting.incidents_report(road.db)
+    assert (found.opened, found.still_open, found.by_kind) == (1, 1, {"paid_twice": 1})
+    day = reporting.day_close(road.db, road.clock)
+    assert (day.incidents_opened, day.incidents_closed, day.incidents_open) == (1, 0, 1)
+    assert reporting.incidents_report(road.db, last=date(2026, 11, 22)).rows == []
+
+
+def test_who_had_whole_phones_shown_is_written_down(road: Road) -> None:
+    reporting.note_unmasked(road.db, road.clock, road.act, what="report settlement", subject="derby")
+    with road.db.reading() as session:
+        [event] = session.exec(select(Event).where(col(Event.action) == "phones.shown"))
+    assert (event.actor, event.subject, event.reason) == ("tester", "derby", "a test")
