@@ -31,7 +31,7 @@ def watch(call: Call, every_seconds: int) -> None:
 
     house = call.house
     if call.json or not render.is_on_a_terminal():
-        _snapshot(call, read_board(house.db, house.clock))
+        _snapshot(call, read_board(house.db, house.clock, house.tariff))
         return
     from rich.live import Live
 
@@ -40,7 +40,8 @@ def watch(call: Call, every_seconds: int) -> None:
     screen = render.console(sys.stdout)
     with stopping() as stopper, Live(console=screen, screen=True, auto_refresh=False, transient=True) as live:
         while not stopper.is_set():
-            live.update(drawn(read_board(house.db, house.clock), every_seconds, *screen.size), refresh=True)
+            found = read_board(house.db, house.clock, house.tariff)
+            live.update(drawn(found, every_seconds, *screen.size), refresh=True)
             stopper.wait(every_seconds)
 
 
@@ -141,6 +142,18 @@ def _facts(board: Board) -> list[tuple[str, str, str]]:
         heard = f"heard from M-Pesa {duration(board.heard_seconds)} ago"
         waits = f"; {found.callbacks_waiting:,} results wait to be applied" if found.callbacks_waiting else ""
         facts.append(("listener", heard + waits, "yellow" if waits else ""))
+    facts.append(("float", *_float(board)))
     count = len(found.incidents)
     facts.append(("incidents", f"{count:,} open" if count else "none", "red" if count else ""))
     return facts
+
+
+def _float(board: Board) -> tuple[str, str]:
+    """What the utility account holds, as far as that is known, and the colour of it."""
+    found = board.float
+    if found.reading is None:
+        return "not known: no balance of M-Pesa was ever read; kasoko float", "yellow"
+    said = f"KES {render.kes(found.reading.utility_cents)}, {duration(found.reading.age_seconds)} ago"
+    if found.available_cents is None:
+        return f"{said}; what of it can be counted on now is not known", "yellow"
+    return f"KES {render.kes(found.available_cents)} to count on; M-Pesa said {said}", ""

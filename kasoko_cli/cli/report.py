@@ -1,4 +1,4 @@
-"""Reports for finance: a settlement's sheet, the close of a day, incidents."""
+"""Reports for finance: a settlement's sheet, the close of a day, charges, incidents."""
 
 from __future__ import annotations
 
@@ -108,6 +108,35 @@ def daily(
     if not found.is_balanced:
         render.hint(call, "The accounts do not sum to zero: kasoko audit")
         raise typer.Exit(8)
+
+
+@commands.reads()
+def charges(
+    call: Call,
+    since: Since = None,
+    until: Until = None,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+) -> None:
+    """Show what M-Pesa charged, by day, booked and expected.
+
+    Expected is what the tariff says for the payments that arrived; booked is
+    what the books have of it. Tables: days.
+
+    Example: kasoko report charges
+
+    Example: kasoko report charges --since 2026-11-01 --format csv
+
+    Exit status: 0 shown, 2 no such date, 3 a package is missing, 5 the days are
+    the wrong way round.
+    """
+    from kasoko_cli.cli.sheets import charges_sheet_of
+    from kasoko_cli.operations import reporting
+
+    house = call.house
+    found = reporting.charges_report(house.db, house.tariff, first=_day(since), last=_day(until))
+    _answer(call, charges_sheet_of(found, house.clock()), found, form, output, table)
 
 
 @commands.reads()

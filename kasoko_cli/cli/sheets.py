@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kasoko_cli.cli.sheet import Cents, Chart, Sheet, Table, Value, shown, told
 
 if TYPE_CHECKING:
-    from kasoko_cli.operations.reporting import DayClose, IncidentsReport, SettlementSheet
+    from kasoko_cli.operations.reporting import ChargesReport, DayClose, IncidentsReport, SettlementSheet
     from kasoko_cli.operations.reports import Amount
 
 
@@ -179,6 +179,54 @@ def day_sheet_of(found: DayClose, now: datetime) -> Sheet:
             ),
         ),
         ("A debit balance is positive. Every figure is of the books, by the time of its entry.", _made(now)),
+    )
+
+
+def charges_sheet_of(found: ChargesReport, now: datetime) -> Sheet:
+    """Charges by day."""
+    facts: list[tuple[str, Value]] = [
+        ("Payments that arrived", found.payments),
+        ("Their amounts", Cents(found.wire_cents)),
+        ("Expected by the tariff", Cents(found.expected_cents)),
+        ("Booked", Cents(found.booked_cents)),
+        ("Charges booked", found.booked),
+        ("Tariff since", found.tariff_valid_from),
+    ]
+    return Sheet(
+        "M-Pesa's charges",
+        _span(found.first, found.last),
+        facts,
+        (
+            Table(
+                "days",
+                "By day",
+                ("day", "payments", "amount", "expected", "charges booked", "booked"),
+                [
+                    (
+                        row.day,
+                        row.payments,
+                        Cents(row.wire_cents),
+                        Cents(row.expected_cents),
+                        row.booked,
+                        Cents(row.booked_cents),
+                    )
+                    for row in found.days
+                ],
+            ),
+        ),
+        (
+            Chart(
+                "Expected and booked",
+                ("expected", "booked"),
+                [(f"{row.day:%m-%d}", (row.expected_cents, row.booked_cents)) for row in found.days],
+            )
+            if all(row.booked_cents >= 0 for row in found.days)
+            else Chart("Expected", ("expected",), [(f"{row.day:%m-%d}", (row.expected_cents,)) for row in found.days]),
+        ),
+        (
+            f"Expected is by the tariff, and not what M-Pesa billed. Source of the tariff: {found.tariff_source}.",
+            _made(now),
+        ),
     )
 
 

@@ -9,6 +9,8 @@ from sqlmodel import col, select
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.domain.tariff import Tariff
+from kasoko_cli.operations.floats import FloatReport, report
 from kasoko_cli.operations.reports import Overview, overview
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import Attempt, Payout
@@ -25,20 +27,25 @@ class Oldest:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """How everything stands at one moment; `heard_seconds` is how long the listener has heard nothing."""
+    """How everything stands at one moment; `heard_seconds` is how long the listener has heard nothing.
+
+    What was never read of the float is None, and not known.
+    """
 
     at: datetime
     overview: Overview
     oldest_unknown: Oldest | None
     heard_seconds: int | None
+    float: FloatReport
 
 
-def read_board(db: Database, clock: Clock) -> Board:
+def read_board(db: Database, clock: Clock, tariff: Tariff) -> Board:
     """How everything stands now."""
     found = overview(db)
     now = clock()
     heard = found.callback_heard_at
-    return Board(now, found, _oldest_unknown(db, now), None if heard is None else _seconds(now, heard))
+    heard_seconds = None if heard is None else _seconds(now, heard)
+    return Board(now, found, _oldest_unknown(db, now), heard_seconds, report(db, clock, tariff))
 
 
 def _oldest_unknown(db: Database, now: datetime) -> Oldest | None:

@@ -1,4 +1,4 @@
-"""What finance asks for: a settlement's sheet, the close of a day, incidents. Read-only, on one snapshot.
+"""What finance asks for: a settlement's sheet, the close of a day, charges, incidents. Read-only, on one snapshot.
 
 Every figure of a day comes from the books, by the time of its entry; so the days add up to the books, and a
 day that is over never changes. Only what has no entry (who is still unknown, an incident) is read elsewhere.
@@ -18,6 +18,7 @@ from sqlmodel import Session, col, select
 from kasoko_cli.clock import NAIROBI, Clock, nairobi_day
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.domain.phone import mask
+from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import daybook
 from kasoko_cli.operations.acts import Act
@@ -27,7 +28,7 @@ from kasoko_cli.operations.settle import SettlementFigures, figures_of
 from kasoko_cli.store import bets, bulk, markets, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Attempt, Incident
+from kasoko_cli.store.tables import Attempt, EntryRow, Incident, PostingRow
 
 # --- A settlement --------------------------------------------------------------------------------
 
@@ -288,6 +289,75 @@ def _incidents_of(session: Session, start: datetime, end: datetime) -> tuple[int
     ).where(opened < end)
     found = session.exec(query).one()
     return found[0], found[1], found[2]
+
+
+# --- Charges -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeDay:
+    """What M-Pesa charged for the payments that arrived on one Nairobi day.
+
+    `booked_cents` is what the books have of it, `expected_cents` what the tariff says.
+    """
+
+    day: date
+    payments: int
+    wire_cents: int
+    expected_cents: int
+    booked: int
+    booked_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChargesReport:
+    """Charges by day."""
+
+    first: date | None
+    last: date | None
+    tariff_valid_from: date
+    tariff_source: str
+    days: list[ChargeDay]
+    payments: int
+    wire_cents: int
+    expected_cents: int
+    booked: int
+    booked_cents: int
+
+
+def charges_report(
+    db: Database, tariff: Tariff, *, first: date | None = None, last: date | None = None
+) -> ChargesReport:
+    """What M-Pesa charged, day by day, and what it should have by the tariff.
+
+    Raises:
+        Refused: the first day is after the last.
+    """
+    start, end = _between(first, last)
+    days: defaultdict[date, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    with db.reading() as session:
+        paid = daybook.movements(session, start=start, end=end, kinds=frozenset({"deliver", "overpaid"}))
+        for _, at, cents in paid:
+            sums = days[at.astimezone(NAIROBI).date()]
+            sums[0] += 1
+            sums[1] += cents
+            sums[2] += tariff.charge_cents(cents)
+        for at, cents in _booked(session, start, end):
+            sums = days[at.astimezone(NAIROBI).date()]
+            sums[3] += 1
+            sums[4] += cents
+    rows = [ChargeDay(day, *days[day]) for day in sorted(days)]
+    sums_of_all = [sum(getattr(row, name) for row in rows) for name in ChargeDay.__slots__[1:]]
+    return ChargesReport(first, last, tariff.valid_from, tariff.source, rows, *sums_of_all)
+
+
+def _booked(session: Session, start: datetime, end: datetime) -> Iterator[tuple[datetime, int]]:
+    query = (
+        select(col(EntryRow.at), col(PostingRow.amount_cents))
+        .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
+        .where(col(PostingRow.account) == "charges", col(EntryRow.at) >= start, col(EntryRow.at) < end)
+    )
+    yield from session.exec(query)
 
 
 def _between(first: date | None, last: date | None) -> tuple[datetime, datetime]:

@@ -14,10 +14,12 @@ from rich.console import Console
 from kasoko_cli.cli import board, render
 from kasoko_cli.cli.group import Call
 from kasoko_cli.operations.board import Board, Oldest
+from kasoko_cli.operations.floats import FloatReport, Reading
 from kasoko_cli.operations.reports import Amount, Concern, Groups, MarketRow, Overview, SwitchFacts
 from tests.cli.conftest import Kasoko
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 def market(slug: str, pending: int) -> MarketRow:
@@ -38,7 +40,9 @@ def a_board(markets: int = 3) -> Board:
         callbacks_waiting=2,
         callback_heard_at=NOW,
     )
-    return Board(NOW, found, Oldest("rain.1.3", NOW - timedelta(hours=2), 7_200), 12)
+    reading = Reading(9_876_500, 0, 0, NOW - timedelta(minutes=5), 300, "balance query")
+    the_float = FloatReport(reading, 9_000_000, 0, 9_000_000, 0, [], 0, "2023-08-01")
+    return Board(NOW, found, Oldest("rain.1.3", NOW - timedelta(hours=2), 7_200), 12, the_float)
 
 
 def drawn(width: int, height: int, found: Board) -> str:
@@ -59,6 +63,7 @@ def test_the_board_fits_the_terminal_and_has_everything(width: int) -> None:
         "heard from M-Pesa 12 s ago; 2 results wait to be applied",
         "1 open",
         "\\x1b[2J was paid twice",
+        "KES 90,000.00 to count on; M-Pesa said KES 98,765.00, 5 min ago",
         "COMPLETED",
         "1,234,567.00",
         "a-market-with-quite-a-long",
@@ -78,7 +83,9 @@ def test_more_markets_than_there_is_room_for_are_counted_and_those_with_work_com
 def test_what_is_not_known_is_said_and_not_taken_as_zero() -> None:
     found = a_board()
     quiet = Overview([], found.overview.payouts, {}, [], [], callbacks_waiting=0, callback_heard_at=None)
-    shown = drawn(80, 24, Board(NOW, quiet, None, None))
+    nothing = FloatReport(None, None, 0, 0, None, [], None, "2023-08-01")
+    shown = drawn(80, 24, Board(NOW, quiet, None, None, nothing))
+    assert "not known: no balance of M-Pesa was ever read; kasoko float" in shown
     assert "never heard from M-Pesa" in shown
     assert "allowed" in shown
 
@@ -97,12 +104,18 @@ def test_ctrl_c_ends_it_and_leaves_the_terminal_as_it_was(
     kasoko_on_a_terminal: Callable[..., tuple[int, str]], tmp_path: Path, sqlite_template: Path
 ) -> None:
     (tmp_path / "kasoko.db").write_bytes(sqlite_template.read_bytes())
-    code, shown = kasoko_on_a_terminal(
-        program="import sys; sys.argv = ['kasoko', 'status', '--watch', '--every', '60'];"
-        " import os, threading, signal, time\n"
-        "threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
-        "from kasoko_cli.__main__ import main; main()"
+    run = (
+        "import os, signal, sys\n"
+        "from kasoko_cli.cli import board\n"
+        "real = board.drawn\n"
+        "def drawn(*words):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(*words)\n"
+        "board.drawn = drawn\n"
+        "sys.argv = ['kasoko', 'status', '--watch', '--every', '60']\n"
+        "from kasoko_cli.__main__ import main; main()\n"
     )
+    code, shown = kasoko_on_a_terminal(program=run)
     assert code == 0, shown
     assert "\x1b[?1049h" in shown, "its own screen"
     assert shown.index("\x1b[?1049l") > shown.index("\x1b[?1049h"), "and back to ours"

@@ -9,12 +9,15 @@ import pytest
 from sqlmodel import col, select
 
 from kasoko_cli.daraja.links import Kind
+from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations import reporting
 from kasoko_cli.operations.reports import Amount
 from kasoko_cli.store.log import raise_incident
 from kasoko_cli.store.tables import Event, PostingRow
 from tests.operations.road import ANN, BEN, CYN, Road
+
+TARIFF = Tariff(date(2023, 8, 1), ((100, 0), (1_500, 5), (5_000, 9)), "a form")
 
 
 @pytest.fixture
@@ -99,6 +102,17 @@ def test_a_market_that_was_not_settled_has_no_sheet(road: Road) -> None:
         reporting.settlement_sheet(road.db, "later")
     with pytest.raises(NotFound):
         reporting.settlement_sheet(road.db, "nowhere")
+
+
+def test_charges_are_expected_by_the_tariff_and_booked_only_where_the_books_have_them(three_days: Road) -> None:
+    found = reporting.charges_report(three_days.db, TARIFF)
+    assert [(row.day, row.payments, row.wire_cents, row.expected_cents) for row in found.days] == [
+        (date(2026, 11, 24), 1, 14_200, 500)
+    ]
+    assert (found.booked, found.booked_cents) == (0, 0)
+    assert reporting.charges_report(three_days.db, TARIFF, last=date(2026, 11, 23)).days == []
+    with pytest.raises(Refused, match="is after"):
+        reporting.charges_report(three_days.db, TARIFF, first=date(2026, 11, 25), last=date(2026, 11, 24))
 
 
 def test_incidents_are_listed_with_how_they_ended(road: Road) -> None:
