@@ -123,6 +123,8 @@ def _markets(board: Board, room: int, width: int) -> RenderableType:
 
 def _facts(board: Board) -> list[tuple[str, str, str]]:
     """What is to be known besides the money: name, text, colour."""
+    from kasoko_cli.operations.runs import is_dead
+
     found = board.overview
     facts = [
         ("sending", f"STOPPED: {switch.name} by {switch.actor}, {switch.reason}", "bold red")
@@ -143,6 +145,15 @@ def _facts(board: Board) -> list[tuple[str, str, str]]:
         waits = f"; {found.callbacks_waiting:,} results wait to be applied" if found.callbacks_waiting else ""
         facts.append(("listener", heard + waits, "yellow" if waits else ""))
     facts.append(("float", *_float(board)))
+    for run in found.runs:
+        dead = is_dead(run, board.at)
+        counts = ", ".join(f"{number:,} {word}" for word, number in run.counts.items())
+        since = duration((board.at - run.started_at).total_seconds())
+        place = f"{run.command} {run.market or 'all'} on {run.host}, {since}"
+        says = f"{place}, {run.doing}{': ' + counts if counts else ''}{'; not heard of, perhaps dead' if dead else ''}"
+        facts.append(("at work", says, "yellow" if dead else "cyan"))
+    if not found.runs:
+        facts.append(("at work", "no run", ""))
     count = len(found.incidents)
     facts.append(("incidents", f"{count:,} open" if count else "none", "red" if count else ""))
     return facts

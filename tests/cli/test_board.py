@@ -16,6 +16,7 @@ from kasoko_cli.cli.group import Call
 from kasoko_cli.operations.board import Board, Oldest
 from kasoko_cli.operations.floats import FloatReport, Reading
 from kasoko_cli.operations.reports import Amount, Concern, Groups, MarketRow, Overview, SwitchFacts
+from kasoko_cli.operations.runs import RunFacts
 from tests.cli.conftest import Kasoko
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -39,6 +40,10 @@ def a_board(markets: int = 3) -> Board:
         switches=[SwitchFacts("pause", "the float is being moved", "amina", NOW)],
         callbacks_waiting=2,
         callback_heard_at=NOW,
+        runs=[
+            RunFacts("1", "payout", "rain", "host-a", 7, "cron", NOW - 3 * MINUTE, NOW, "sending", {"SENT": 40}),
+            RunFacts("2", "listen", None, "host-b", 8, "amina", NOW - HOUR, NOW - HOUR, "listening", {}),
+        ],
     )
     reading = Reading(9_876_500, 0, 0, NOW - timedelta(minutes=5), 300, "balance query")
     the_float = FloatReport(reading, 9_000_000, 0, 9_000_000, 0, [], 0, "2023-08-01")
@@ -64,6 +69,8 @@ def test_the_board_fits_the_terminal_and_has_everything(width: int) -> None:
         "1 open",
         "\\x1b[2J was paid twice",
         "KES 90,000.00 to count on; M-Pesa said KES 98,765.00, 5 min ago",
+        "payout rain on host-a, 3 min, sending: 40 SENT",
+        "not heard of, perhaps dead",
         "COMPLETED",
         "1,234,567.00",
         "a-market-with-quite-a-long",
@@ -82,12 +89,13 @@ def test_more_markets_than_there_is_room_for_are_counted_and_those_with_work_com
 
 def test_what_is_not_known_is_said_and_not_taken_as_zero() -> None:
     found = a_board()
-    quiet = Overview([], found.overview.payouts, {}, [], [], callbacks_waiting=0, callback_heard_at=None)
+    quiet = Overview([], found.overview.payouts, {}, [], [], callbacks_waiting=0, callback_heard_at=None, runs=[])
     nothing = FloatReport(None, None, 0, 0, None, [], None, "2023-08-01")
     shown = drawn(80, 24, Board(NOW, quiet, None, None, nothing))
     assert "not known: no balance of M-Pesa was ever read; kasoko float" in shown
     assert "never heard from M-Pesa" in shown
     assert "allowed" in shown
+    assert "no run" in shown
 
 
 def test_off_a_terminal_it_is_one_snapshot(kasoko: Kasoko, tmp_path: Path, sqlite_template: Path) -> None:
