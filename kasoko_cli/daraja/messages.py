@@ -314,11 +314,15 @@ def _check_depth_and_text(value: Json) -> None:
                 waiting.append((part, depth + 1))
 
 
+#: What no database keeps as text: NUL, and half of a surrogate pair.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
 def _check_text(text: str) -> None:
-    if "\x00" in text:
-        raise MalformedBody("a text has a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise MalformedBody("a text has half of a surrogate pair")
+    if (found := _UNSTORABLE.search(text)) is not None:
+        raise MalformedBody(
+            "a text has a NUL character" if found[0] == "\x00" else "a text has half of a surrogate pair"
+        )
 
 
 # --- Acknowledgements ------------------------------------------------------------------------------------------------

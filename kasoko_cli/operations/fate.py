@@ -9,6 +9,7 @@ The caller holds the payout's row (`lock`), so two processes rule on one payout 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,6 +53,15 @@ def lock(session: Session, attempt_id: str) -> tuple[Attempt, Payout]:
     payout_id = attempts.find_attempt(session, attempt_id).payout_id
     payout = payouts.find_payout(session, payout_id, lock=True)
     return attempts.find_attempt(session, attempt_id, lock=True), payout
+
+
+def lock_many(session: Session, subjects: Collection[str]) -> dict[str, tuple[Attempt, Payout]]:
+    """The attempts with these ids and their payouts; for the id of a question, locks what it is about too.
+
+    The payouts are locked in the order of their ids, as everybody does who locks several.
+    """
+    owed = payouts.lock_payouts(session, attempts.payouts_of(session, subjects))
+    return {one.id: (one, owed[one.payout_id]) for one in attempts.lock_attempts(session, subjects)}
 
 
 def taken(session: Session, attempt: Attempt, *, conversation_id: str, gateway_id: str | None, at: datetime) -> Ruling:
@@ -212,6 +222,38 @@ def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, ev
     )
     assert done, f"a payout that is {payout.status} may be completed"
     return Ruling(True, tuple(entries), f"paid, receipt {receipt}")
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A success that is believed: what it is about, the receipt, and where it is written down."""
+
+    attempt: Attempt
+    payout: Payout
+    receipt: str
+    evidence: str
+
+
+def is_plain(attempt: Attempt, payout: Payout) -> bool:
+    """Whether nothing has happened to a payout but one attempt, which M-Pesa acknowledged."""
+    return attempt.number == 1 and attempt.status is AttemptStatus.ACCEPTED and payout.status is PayoutStatus.SENT
+
+
+def paid_plainly(session: Session, successes: Sequence[Success], *, at: datetime) -> list[Ruling]:
+    """What `paid` does, for many plain successes at once: a statement for the attempts, one for the payouts."""
+    attempts.succeed(session, [(one.attempt.id, one.receipt, one.evidence) for one in successes], at=at)
+    payouts.complete(session, [one.payout.id for one in successes], at=at)
+    return [
+        Ruling(
+            True,
+            (
+                journal.credited(one.payout.id, one.payout.user_id, one.payout.amount_cents),
+                journal.delivered(one.payout.id, one.attempt.id, one.payout.user_id, one.attempt.wire_cents),
+            ),
+            f"paid, receipt {one.receipt}",
+        )
+        for one in successes
+    ]
 
 
 #: States in which a success comes on top of what the user has had already.

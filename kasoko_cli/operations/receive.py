@@ -12,11 +12,13 @@ believed either unless its ids hold.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.codes import Fate, StatusFate, judge_result, read_status
@@ -24,22 +26,25 @@ from kasoko_cli.daraja.links import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.daraja.messages import MalformedBody, Result, parse_result, redact
 from kasoko_cli.domain.payout import AttemptStatus
-from kasoko_cli.errors import NotFound
+from kasoko_cli.errors import Busy, ConfigurationError, NotFound
 from kasoko_cli.ledger import book
 from kasoko_cli.operations import fate, floats
 from kasoko_cli.operations.advice import account_refused
 from kasoko_cli.operations.belief import BELIEVED, Weight, weigh_result, weigh_status
-from kasoko_cli.operations.fate import Ruling
+from kasoko_cli.operations.fate import Ruling, Success
 from kasoko_cli.store import attempts, callbacks, queries
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.locking import for_update
 from kasoko_cli.store.log import raise_incident, set_switch
 from kasoko_cli.store.tables import Attempt, Callback, Payout
 
 #: How long an answer that overtook the acknowledgement of its question waits for it.
 ASKING_SECONDS = 300
+#: How many callbacks one transaction judges: few enough that storing never waits long for the books.
+GROUP = 100
 #: Who acts where no person does.
 LISTENER = "kasoko listener"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,41 +98,145 @@ def apply_waiting(db: Database, clock: Clock, trust: Trust, *, subject: str | No
 
     One that overtook its own acknowledgement waits until the sender has recorded that.
     """
-    judged: list[Judged] = []
+    return [judged for group in judge_waiting(db, clock, trust, subject=subject) for judged in group]
+
+
+def judge_waiting(
+    db: Database, clock: Clock, trust: Trust, *, subject: str | None = None
+) -> Iterator[Sequence[Judged]]:
+    """The same group by group, each in a transaction of its own, and nothing is held between two of them."""
     after = 0
     while True:
         with db.reading() as session:
-            numbers = callbacks.list_waiting(session, subject=subject, after=after)
-        if not numbers:
-            return judged
-        judged += filter(None, (apply_callback(db, clock, trust, number) for number in numbers))
-        after = numbers[-1]
+            waiting = callbacks.list_waiting(session, subject=subject, after=after, limit=GROUP)
+            session.expunge_all()
+        if not waiting:
+            return
+        # Read before the transaction: on SQLite nobody can store a callback while one is open.
+        bodies = [_read(callback) for callback in waiting]
+        yield _judge_group(db, clock, trust, bodies)
+        after = bodies[-1].number
 
 
-def apply_callback(db: Database, clock: Clock, trust: Trust, callback_id: int) -> Judged | None:
-    """Judge one stored callback, once; None where it was judged already or has to wait."""
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A stored callback that was read: what it says, or why it cannot be read."""
+
+    number: int
+    callback: Callback
+    result: Result | None
+    trouble: str = ""
+    #: What reading it ended in where that was not foreseen.
+    broken: Exception | None = None
+
+
+def _read(callback: Callback) -> _Body:
+    assert callback.id is not None, "what is stored has a number"
+    try:
+        return _Body(callback.id, callback, parse_result(callback.body))
+    except MalformedBody as error:
+        return _Body(callback.id, callback, None, f"unreadable: {error.reason}")
+    except Exception as error:
+        return _Body(callback.id, callback, None, broken=error)
+
+
+#: What is no body's fault: it goes to the caller, and every callback stays as it is.
+_NO_BODYS_FAULT = (Busy, ConfigurationError)
+
+
+def _judge_group(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_Body]) -> Sequence[Judged]:
+    """Judge callbacks together. Where one of them breaks that, each alone, and the poisonous one is set aside."""
+    try:
+        return _judge_together(db, clock, trust, bodies)
+    except _NO_BODYS_FAULT:
+        raise
+    except Exception as error:
+        if len(bodies) == 1:
+            return _set_aside(db, clock, bodies[0], error)
+        _log.warning("%d callbacks cannot be applied together (%s): each alone.", len(bodies), type(error).__name__)
+    return [judged for body in bodies for judged in _judge_group(db, clock, trust, [body])]
+
+
+def _judge_together(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_Body]) -> Sequence[Judged]:
     now = clock()
     with db.transaction() as session:
-        waiting = select(Callback).where(col(Callback.id) == callback_id, col(Callback.applied_at).is_(None))
-        callback = session.exec(for_update(waiting)).one_or_none()
-        if callback is None:
-            return None
-        verdict = _judge(session, callback, trust, at=now)
-        if verdict is None:
-            return None
+        waiting = callbacks.lock_waiting(session, [body.number for body in bodies])
+        bodies = [body for body in bodies if body.number in waiting]
+        verdicts = _judge_plain(session, bodies, at=now)
+        for body in bodies:
+            if body.number not in verdicts and (verdict := _judge(session, body, trust, at=now)) is not None:
+                verdicts[body.number] = verdict
         callbacks.take(
-            session, callback_id, verdict=verdict.word, detail=verdict.ruling.note, about=verdict.about, at=now
+            session,
+            {number: (verdict.word, verdict.ruling.note, verdict.about) for number, verdict in verdicts.items()},
+            at=now,
         )
-        book.post(session, *verdict.ruling.entries, at=now)
-        return Judged(callback_id, verdict.word, verdict.ruling.note, verdict.payout_id)
+        book.post(session, *(entry for verdict in verdicts.values() for entry in verdict.ruling.entries), at=now)
+    return [
+        Judged(number, verdict.word, verdict.ruling.note, verdict.payout_id)
+        for number, verdict in sorted(verdicts.items())
+    ]
 
 
-def _judge(session: Session, callback: Callback, trust: Trust, *, at: datetime) -> Verdict | None:
+def _set_aside(db: Database, clock: Clock, body: _Body, error: Exception) -> Sequence[Judged]:
+    """A body that breaks the judge: it stands in nobody's way, its bytes are kept, and a person is called."""
+    now, what, callback = clock(), type(error).__name__, body.callback
+    note = f"applying it ended in {what}; nothing was changed"
+    with db.transaction() as session:
+        if not callbacks.lock_waiting(session, [body.number]):
+            return []
+        callbacks.take(session, {body.number: ("poisonous", note, None)}, at=now)
+        raise_incident(
+            session,
+            key=f"poisonous:{body.number}",
+            kind="poisonous",
+            what=f"The callback {body.number} ({callback.route} {callback.subject or 'without an id'}) cannot be"
+            f" applied: {what}. Its bytes are kept and nothing was changed; its payout is asked about in time."
+            f" Look at it (kasoko callback show {body.number}) and report it.",
+            at=now,
+            callback_id=body.number,
+        )
+    return [Judged(body.number, "poisonous", note)]
+
+
+def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> dict[int, Verdict]:
+    """The verdicts on plain successes, whose rows are moved by a statement for all of them.
+
+    Plain is the signed result of a first attempt that M-Pesa acknowledged, whose every factor holds, with a
+    receipt that nobody else has, and nothing else in this group is about its payout. What is not plain is left
+    to be judged one by one; its payouts are locked too, all in one order, so that two hosts never wait for
+    each other.
+    """
+    subjects = Counter(body.callback.subject for body in bodies if body.callback.signed)
+    touched = fate.lock_many(session, subjects)
+    payouts_touched = Counter(payout.id for _, payout in touched.values())
+    weighed: list[tuple[int, Success]] = []
+    for body in bodies:
+        callback, result = body.callback, body.result
+        if not callback.signed or callback.route != Kind.RESULT or callback.subject not in touched or result is None:
+            continue
+        attempt, payout = touched[callback.subject]
+        if subjects[attempt.id] > 1 or payouts_touched[payout.id] > 1 or not fate.is_plain(attempt, payout):
+            continue
+        if judge_result(result).fate is Fate.PAID and weigh_result(result, attempt, receipt_owner=None) == BELIEVED:
+            receipt = result.receipt()
+            assert receipt is not None, "a success is believed with its receipt only"
+            weighed.append((body.number, Success(attempt, payout, receipt, f"callback:{body.number}")))
+    receipts = Counter(success.receipt for _, success in weighed)
+    owned = attempts.receipts_owned(session, receipts)
+    plain = [(n, success) for n, success in weighed if receipts[success.receipt] == 1 and success.receipt not in owned]
+    rulings = fate.paid_plainly(session, [success for _, success in plain], at=at)
+    return {
+        number: Verdict("paid", ruling, success.payout.id)
+        for (number, success), ruling in zip(plain, rulings, strict=True)
+    }
+
+
+def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Verdict | None:
     """What a callback is worth and what follows; None where it has to wait for its acknowledgement."""
-    try:
-        result, trouble = parse_result(callback.body), ""
-    except MalformedBody as error:
-        result, trouble = None, f"unreadable: {error.reason}"
+    if body.broken is not None:
+        raise body.broken
+    callback, result, trouble = body.callback, body.result, body.trouble
     if not callback.signed:
         return _unsigned(session, callback, result, trouble, at=at)
     kind = Kind(callback.route)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, cast, func, or_, update
+from sqlalchemy import BigInteger, bindparam, cast, func, or_, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.locking import CHUNK, for_update
-from kasoko_cli.store.tables import Attempt, Payout
+from kasoko_cli.store.tables import Attempt, Payout, Query
 
 
 def find_attempt(session: Session, attempt_id: str, *, lock: bool = False) -> Attempt:
@@ -96,6 +96,50 @@ def wired_by_phone(session: Session, since: datetime) -> dict[str, int]:
 def receipt_owner(session: Session, receipt: str) -> str | None:
     """The attempt that this receipt already proves, if any."""
     return session.exec(select(col(Attempt.id)).where(col(Attempt.receipt) == receipt)).one_or_none()
+
+
+def receipts_owned(session: Session, receipts: Collection[str]) -> set[str]:
+    """Those of the receipts that prove an attempt already."""
+    query = select(col(Attempt.receipt)).where(col(Attempt.receipt).in_(receipts))
+    return {receipt for receipt in session.exec(query) if receipt is not None} if receipts else set()
+
+
+def payouts_of(session: Session, subjects: Collection[str]) -> set[str]:
+    """The payouts of attempts, each named by its id or by that of a question about it."""
+    asked = select(col(Query.attempt_id)).where(col(Query.id).in_(subjects))
+    query = select(col(Attempt.payout_id)).where(or_(col(Attempt.id).in_(subjects), col(Attempt.id).in_(asked)))
+    return set(session.exec(query)) if subjects else set()
+
+
+def lock_attempts(session: Session, attempt_ids: Collection[str]) -> Sequence[Attempt]:
+    """Those of the attempts that exist, kept from other writers; their payouts are locked before."""
+    query = select(Attempt).where(col(Attempt.id).in_(attempt_ids)).order_by(col(Attempt.id))
+    return session.exec(for_update(query)).all() if attempt_ids else []
+
+
+def succeed(session: Session, proofs: Sequence[tuple[str, str, str]], *, at: datetime) -> None:
+    """Move attempts, which are locked, to SUCCEEDED: the id, the receipt and the evidence of each."""
+    if not proofs:
+        return
+    table = Attempt.__table__  # type: ignore[attr-defined]
+    moved = session.connection().execute(
+        update(table)
+        .where(
+            table.c.id == bindparam("attempt"),
+            # Not `IN`: that cannot be carried by a statement for many rows.
+            or_(*(table.c.status == source for source in sorted(attempt_sources_of(AttemptStatus.SUCCEEDED)))),
+        )
+        .values(
+            status=AttemptStatus.SUCCEEDED,
+            status_at=at,
+            receipt=bindparam("proof"),
+            result_code="0",
+            result_text="paid",
+            evidence=bindparam("where"),
+        ),
+        [{"attempt": attempt, "proof": receipt, "where": evidence} for attempt, receipt, evidence in proofs],
+    )
+    assert moved.rowcount == len(proofs), "an attempt that is locked and live may succeed"
 
 
 def move(session: Session, attempt_id: str, to: AttemptStatus, *, at: datetime, **values: Any) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, update
+from sqlalchemy import bindparam, func, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store import chain
 from kasoko_cli.store.bulk import insert_rows
-from kasoko_cli.store.locking import CHUNK
+from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Callback, new_salt
 
 
@@ -35,17 +35,19 @@ def store(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
     return first
 
 
-def list_waiting(session: Session, *, subject: str | None = None, after: int = 0, limit: int = 500) -> Sequence[int]:
-    """The numbers of callbacks that were stored but not judged yet, earliest first."""
+def list_waiting(
+    session: Session, *, subject: str | None = None, after: int = 0, limit: int = 500
+) -> Sequence[Callback]:
+    """Callbacks that were stored but not judged yet, earliest first, from the number `after` on."""
     query = (
-        select(col(Callback.id))
+        select(Callback)
         .where(col(Callback.applied_at).is_(None), col(Callback.id) > after)
         .order_by(col(Callback.id))
         .limit(limit)
     )
     if subject is not None:
         query = query.where(col(Callback.subject) == subject)
-    return [number for number in session.exec(query) if number is not None]
+    return session.exec(query).all()
 
 
 def list_of(session: Session, subject: str) -> Sequence[Callback]:
@@ -54,21 +56,35 @@ def list_of(session: Session, subject: str) -> Sequence[Callback]:
     return session.exec(query).all()
 
 
-def take(
-    session: Session, callback_id: int, *, verdict: str, detail: str, at: datetime, about: str | None = None
-) -> bool:
-    """Mark a callback as judged, and say whether this call did it; a second judge changes nothing.
+def lock_waiting(session: Session, numbers: Sequence[int]) -> set[int]:
+    """Those of these callbacks that nobody has judged, kept from other judges until the transaction ends."""
+    query = select(col(Callback.id)).where(col(Callback.id).in_(numbers), col(Callback.applied_at).is_(None))
+    return {number for number in session.exec(for_update(query.order_by(col(Callback.id)))) if number is not None}
 
-    `about` is the attempt that it names, where its address named none.
+
+def take(session: Session, verdicts: Mapping[int, tuple[str, str, str | None]], *, at: datetime) -> None:
+    """Mark callbacks, which are locked, as judged: by number, the verdict on each, its detail, and what it is about.
+
+    The last is the attempt that a body names, where its address named none; else None.
     """
-    subject = {} if about is None else {"subject": about}
-    moved = session.exec(
-        update(Callback)
-        .where(col(Callback.id) == callback_id, col(Callback.applied_at).is_(None))
-        .values(applied_at=at, verdict=verdict, detail=detail, **subject)
-        .execution_options(synchronize_session=False)
+    if not verdicts:
+        return
+    table = Callback.__table__  # type: ignore[attr-defined]
+    moved = session.connection().execute(
+        update(table)
+        .where(table.c.id == bindparam("number"), table.c.applied_at.is_(None))
+        .values(
+            applied_at=at,
+            verdict=bindparam("word"),
+            detail=bindparam("said"),
+            subject=func.coalesce(bindparam("about", type_=table.c.subject.type), table.c.subject),
+        ),
+        [
+            {"number": number, "word": word, "said": said, "about": about}
+            for number, (word, said, about) in verdicts.items()
+        ],
     )
-    return moved.rowcount == 1
+    assert moved.rowcount == len(verdicts), "a callback that is locked and not judged can be judged"
 
 
 def last_hints(session: Session, attempt_ids: Sequence[str]) -> dict[str, datetime]:

@@ -237,6 +237,25 @@ def move(
     return moved.rowcount == 1
 
 
+def lock_payouts(session: Session, payout_ids: Collection[str]) -> dict[str, Payout]:
+    """Those of the payouts that exist, by id, kept from other writers until the transaction ends."""
+    query = select(Payout).where(col(Payout.id).in_(payout_ids)).order_by(col(Payout.id))
+    return {payout.id: payout for payout in session.exec(for_update(query))} if payout_ids else {}
+
+
+def complete(session: Session, payout_ids: Sequence[str], *, at: datetime) -> None:
+    """Move payouts, which are locked, to COMPLETED."""
+    if not payout_ids:
+        return
+    moved = session.exec(
+        update(Payout)
+        .where(col(Payout.id).in_(payout_ids), col(Payout.status).in_(payout_sources_of(PayoutStatus.COMPLETED)))
+        .values(status=PayoutStatus.COMPLETED, updated_at=at, failure_code=None, failure_reason=None, not_before=None)
+        .execution_options(synchronize_session=False)
+    )
+    assert moved.rowcount == len(payout_ids), "a payout that is locked and owed may be completed"
+
+
 def postpone(session: Session, payout_id: str, *, until: datetime, note: str, at: datetime) -> bool:
     """Put a pending payout off until a time, with the reason; says whether it was pending."""
     moved = session.exec(

@@ -1,0 +1,187 @@
+"""Callbacks judged in groups: what judging them one by one leaves, and one poisonous body stops nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from kasoko_cli.daraja import messages
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.listener import Delivery
+from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.errors import DatabaseUnavailable
+from kasoko_cli.operations import audit, belief, receive
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.receive import Trust, apply_waiting, store_deliveries
+from kasoko_cli.store.database import Database, open_database
+from tests.conftest import FixedClock
+from tests.operations.town import Town
+
+#: Everything that judging writes, without the numbers that only say in which order it was written.
+ROWS = (
+    "SELECT id, applied_at, verdict, detail FROM callbacks",
+    "SELECT id, status, status_at, receipt, result_code, result_text, evidence FROM attempts",
+    "SELECT id, status, updated_at, failure_code, failure_reason, not_before FROM payouts",
+    "SELECT key, kind, at, line, account, owner, amount_cents FROM entries JOIN postings ON entry_id = id",
+    "SELECT key, kind, what, payout_id, attempt_id, callback_id FROM incidents",
+    "SELECT * FROM switches",
+)
+
+
+def result(attempt: str, *, kes: int = 142, receipt: str = "SKN0000001", code: int = 0) -> bytes:
+    """A result as M-Pesa posts it."""
+    said: dict[str, Any] = {
+        "ResultType": 0,
+        "ResultCode": code,
+        "ResultDesc": "as the code says",
+        "OriginatorConversationID": attempt,
+        "ConversationID": f"AG_{attempt}",
+        "TransactionID": receipt,
+    }
+    if code == 0:
+        said["ResultParameters"] = {
+            "ResultParameter": [
+                {"Key": "TransactionAmount", "Value": kes},
+                {"Key": "TransactionReceipt", "Value": receipt},
+            ]
+        }
+    return json.dumps({"Result": said}).encode()
+
+
+def sent(town: Town, count: int) -> list[str]:
+    """So many winners of KES 142.50 to whom M-Pesa is paying KES 142."""
+    town.market("derby")
+    town.bets("derby", {f"winner-{n}": ("Yes", 100) for n in range(count)} | {"loser": ("No", 50 * count)})
+    town.settle("derby", "Yes")
+    attempts = [town.intend(f"winner-{n}") for n in range(count)]
+    for attempt in attempts:
+        town.accepted(attempt)
+    return attempts
+
+
+def posted(town: Town, *bodies: tuple[str, bytes], kind: Kind = Kind.RESULT, signed: bool = True) -> list[Delivery]:
+    return [Delivery(kind, subject, signed, "127.0.0.1", town.clock(), body) for subject, body in bodies]
+
+
+def assorted(town: Town, ids: Sequence[str]) -> list[Delivery]:
+    """Plain, doubled, contradicting, failed, of strangers, two in one receipt's name, unclear then paid, unsigned."""
+    return [
+        *posted(
+            town,
+            (ids[0], result(ids[0], receipt="SKN0000001")),
+            (ids[1], result(ids[1], receipt="SKN0000002")),
+            (ids[1], result(ids[1], receipt="SKN0000002")),
+            (ids[2], result(ids[2], kes=999, receipt="SKN0000003")),
+            (ids[3], result(ids[3], code=2040)),
+            (ids[4], result(ids[4], receipt="SKN0000004")),
+            (ids[5], result(ids[5], receipt="SKN0000004")),
+            (ids[6], b"[[["),
+            ("ks-" + "0" * 32, result(ids[0])),
+            (ids[7], result(ids[7], code=1)),
+            (ids[8], result(ids[8], code=17)),
+            (ids[8], result(ids[8], receipt="SKN0000005")),
+            (ids[9], result(ids[9], receipt="SKN0000001")),
+        ),
+        *posted(town, (ids[10], b"{}"), kind=Kind.TIMEOUT),
+        *posted(town, ("", result(ids[0])), signed=False),
+        *posted(town, *((attempt, result(attempt, receipt=f"SKP{n:07d}")) for n, attempt in enumerate(ids[11:], 1))),
+    ]
+
+
+def everything(db: Database) -> list[list[tuple[Any, ...]]]:
+    with db.reading() as session:
+        return [sorted((tuple(row) for row in session.execute(text(query))), key=repr) for query in ROWS]
+
+
+def test_judging_together_leaves_what_judging_one_by_one_leaves(
+    sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same callbacks, in groups of 1, 3 and 100, on copies of one database: every row is the same."""
+    first = Path(shutil.copy(sqlite_template, tmp_path / "first.db"))
+    clock = FixedClock()
+    db = open_database(f"sqlite:///{first}")
+    town = Town(db, clock, Act("tester", "a test"))
+    ids = sent(town, 16)
+    store_deliveries(db, clock, assorted(town, ids))
+    db.close()
+    found = []
+    for size in (1, 3, 100):
+        monkeypatch.setattr(receive, "GROUP", size)
+        copy = open_database(f"sqlite:///{shutil.copy(first, tmp_path / f'{size}.db')}")
+        judged = apply_waiting(copy, clock, Trust())
+        found.append(([(one.callback_id, one.verdict, one.detail) for one in judged], everything(copy)))
+        assert audit.audit(copy, deep=True).ok
+        copy.close()
+    # Of two attempts in one receipt's name the earlier has it, in whatever group they come.
+    assert found[0] == found[1] == found[2]
+    assert {verdict for _, verdict, _ in found[0][0]} == {
+        *("paid", "mismatch", "failed", "unreadable", "stray", "unclear", "timeout", "hint")
+    }
+    assert "each alone" not in caplog.text
+
+
+def test_plain_successes_are_moved_together_on_both_databases(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    ids = sent(town, 8)
+    store_deliveries(
+        town.db, town.clock, posted(town, *((one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)))
+    )
+    statements: list[object] = []
+    event.listen(town.db.engine, "before_cursor_execute", lambda *seen: statements.append(seen))
+    judged = apply_waiting(town.db, town.clock, Trust())
+    assert [one.verdict for one in judged] == ["paid"] * 8
+    assert len(statements) < 8 * 4, "eight at once take hardly more statements than one"
+    assert caplog.text == ""
+    assert {town.payout_of(f"winner-{n}").status for n in range(8)} == {PayoutStatus.COMPLETED}
+    assert {town.balances(f"winner-{n}") for n in range(8)} == {(14_250, 50)}
+    assert audit.audit(town.db, deep=True).ok
+
+
+@pytest.mark.parametrize("where", ["reading it", "weighing it"])
+def test_a_poisonous_body_is_set_aside_with_an_incident_and_the_rest_goes_on(
+    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    ids = sent(town, 5)
+    poison = result(ids[2], receipt="SKP6666666")
+    if where == "reading it":
+        read = messages.parse_result
+        monkeypatch.setattr(receive, "parse_result", lambda body: read(body) if body != poison else 1 // 0)
+    else:
+        weigh = belief.weigh_result
+        broken = lambda said, attempt, **more: weigh(said, attempt, **more) if attempt.id != ids[2] else 1 // 0  # noqa: E731
+        monkeypatch.setattr(receive, "weigh_result", broken)
+    bodies = [(one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)]
+    bodies[2] = (ids[2], poison)
+    store_deliveries(town.db, town.clock, posted(town, *bodies))
+    judged = apply_waiting(town.db, town.clock, Trust())
+    assert [one.verdict for one in judged] == ["paid", "paid", "poisonous", "paid", "paid"]
+    assert town.payout_of("winner-2").status is PayoutStatus.SENT
+    assert "5 callbacks cannot be applied together (ZeroDivisionError): each alone." in caplog.text
+    with town.db.reading() as session:
+        [(kind, what, number)] = session.execute(text("SELECT kind, what, callback_id FROM incidents")).all()
+    assert (kind, number) == ("poisonous", judged[2].callback_id)
+    assert f"kasoko callback show {number}" in what
+    assert "254712345678" not in what
+    assert apply_waiting(town.db, town.clock, Trust()) == []
+    assert audit.audit(town.db, deep=True).ok
+
+
+def test_a_database_that_goes_away_sets_nothing_aside(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = sent(town, 2)
+    store_deliveries(
+        town.db, town.clock, posted(town, *((one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)))
+    )
+
+    def gone(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(receive, "weigh_result", gone)
+        with pytest.raises(DatabaseUnavailable):
+            apply_waiting(town.db, town.clock, Trust())
+    assert [one.verdict for one in apply_waiting(town.db, town.clock, Trust())] == ["paid", "paid"]
