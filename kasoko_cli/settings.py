@@ -6,6 +6,7 @@ dump or error of what is here.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -121,6 +122,29 @@ def _plain_secret(value: SecretStr) -> SecretStr:
 def _callback_key(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,}", value.get_secret_value()):
         raise ValueError("must be hex digits, 64 or more (make one: openssl rand -hex 32)")
+    return value
+
+
+def _old_callback_keys(value: SecretStr) -> SecretStr:
+    if not all(re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,}", key) for key in re.split(r"[,\s]+", value.get_secret_value())):
+        raise ValueError("must be keys of 64 or more hex digits each, with commas between them")
+    return value
+
+
+def _sources(value: tuple[str, ...]) -> tuple[str, ...]:
+    for word in value:
+        try:
+            if word not in ("safaricom", "unix"):
+                ipaddress.ip_network(word, strict=False)
+        except ValueError:
+            raise ValueError(f"must be addresses or networks like 10.0.0.0/8, and {word!r} is none") from None
+    return value
+
+
+def _host_and_port(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if value and not (colon and host.strip("[]") and port.isdigit() and int(port) <= 65_535):
+        raise ValueError("must be an address and a port like 127.0.0.1:8323")
     return value
 
 
@@ -390,6 +414,42 @@ class ListenerSettings(Group):
         str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$"), Setting("The address to listen on.")
     ] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535), Setting("The port to listen on; 0 takes any free one.")] = 8321
+    unix_socket: Annotated[
+        str, Field(max_length=100), Setting("The path of a Unix socket to listen on instead of an address and port.")
+    ] = ""
+    tls_cert_file: Annotated[
+        str, Setting("The certificate and its chain, in PEM, where the listener itself speaks TLS.")
+    ] = ""
+    tls_key_file: Annotated[str, Setting("The certificate's key, in PEM, without a password.")] = ""
+    allow_from: Annotated[
+        tuple[str, ...],
+        AfterValidator(_sources),
+        Setting("Who may post: addresses, networks, or safaricom for M-Pesa's. Empty for everybody."),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        AfterValidator(_sources),
+        Setting("Proxies whose X-Forwarded-For is believed: addresses, networks, or unix for the Unix socket."),
+    ] = ()
+    max_connections: Annotated[
+        int, Field(ge=16, le=100_000), Setting("How many connections are open at once.", unit="connections")
+    ] = 1024
+    misses_per_minute: Annotated[
+        int,
+        Field(ge=1, le=100_000),
+        Setting("How often one source may ask for a wrong address.", unit="requests a minute"),
+    ] = 60
+    hints_per_hour: Annotated[
+        int, Field(ge=0, le=1_000_000), Setting("How many posts without our mark are kept.", unit="posts an hour")
+    ] = 1000
+    hints_mib: Annotated[
+        int, Field(ge=0, le=100_000), Setting("How much of the database such posts may fill.", unit="mebibytes")
+    ] = 64
+    metrics: Annotated[
+        str,
+        AfterValidator(_host_and_port),
+        Setting("A private address and port for /metrics, like 127.0.0.1:8323. Empty for none."),
+    ] = ""
     believe_success_without_ack: Annotated[
         bool, Setting("Believe a success whose acknowledgement was lost without asking.")
     ] = False
@@ -397,6 +457,20 @@ class ListenerSettings(Group):
         Annotated[SecretStr, AfterValidator(_callback_key)] | None,
         Setting("Signs the address that each result comes to.", variable="KASOKO_CALLBACK_KEY", secret=True),
     ] = None
+    old_callback_keys: Annotated[
+        Annotated[SecretStr, AfterValidator(_old_callback_keys)] | None,
+        Setting(
+            "Earlier keys, with commas: results of what they signed still come in.",
+            variable="KASOKO_OLD_CALLBACK_KEYS",
+            secret=True,
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> ListenerSettings:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("listener.tls_cert_file and listener.tls_key_file go together: set both, or neither")
+        return self
 
     def callback_key_bytes(self) -> bytes:
         """The key as bytes, 32 or more.
@@ -407,6 +481,12 @@ class ListenerSettings(Group):
         if self.callback_key is None:
             raise _missing(["listener.callback_key"])
         return bytes.fromhex(self.callback_key.get_secret_value())
+
+    def old_callback_keys_bytes(self) -> tuple[bytes, ...]:
+        """The earlier keys as bytes."""
+        if self.old_callback_keys is None:
+            return ()
+        return tuple(map(bytes.fromhex, re.split(r"[,\s]+", self.old_callback_keys.get_secret_value())))
 
 
 class ReconcileSettings(Group):

@@ -49,6 +49,7 @@ WORDS = (
     Word("reconcile", "listen:commands", MPESA, "Find out how unknown payouts ended: apply results, ask M-Pesa."),
     Word("worker", "worker:commands", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),
     Word("float", "floats:commands", MPESA, "Ask M-Pesa for its balances, and compare them with the books."),
+    Word("callback", "callback:commands", MPESA, "What M-Pesa, or somebody, posted to the listener."),
     Word("simulator", "simulate:commands", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
     Word("credential", "setup:credential", MPESA, "The password that M-Pesa wants encrypted."),
     Word("audit", "ledger:commands", BOOKS, "Recompute everything from the bets up."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from kasoko_cli.cli.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.telling import Events as Telling
+    from kasoko_cli.daraja.serve import Tls
     from kasoko_cli.operations.inbox import Inbox
     from kasoko_cli.operations.receive import Judged
     from kasoko_cli.operations.reconcile import Asked, Contradiction, Reconciled, StillOpen
@@ -41,28 +43,102 @@ def listening(
 ) -> Iterator[Inbox]:
     """The listener in this process, beside other work; drains when the block ends.
 
-    `otherwise` says what to do where a listener has the port already; `tell` hears of each callback judged.
+    It listens on the sockets that systemd hands on, else on the address of the command line, else on that of
+    the settings. `otherwise` says what to do where a listener has the port already; `tell` hears of each
+    callback judged.
     """
-    from kasoko_cli.daraja.listener import listener_app
+    from kasoko_cli.daraja.doors import Limits
+    from kasoko_cli.daraja.listener import Counts, listener_app, metrics_app
     from kasoko_cli.daraja.serve import Server
-    from kasoko_cli.errors import ConfigurationError
+    from kasoko_cli.daraja.strangers import AllowList
     from kasoko_cli.operations.inbox import Inbox
 
-    house = call.house
+    house, counts = call.house, Counts()
     settings = house.config.listener
-    inbox = Inbox(house.db, house.clock, house.trust, tell=tell)
+    allow, tls = AllowList(settings.allow_from), house.tls()
+    with contextlib.ExitStack() as stack:
+        sockets = _sockets(call, host, port, otherwise)
+        for listening_socket in sockets:
+            stack.callback(listening_socket.close)
+        inbox = Inbox(house.db, house.clock, house.trust, house.caps, tell=tell)
+        stack.callback(inbox.close)
+        app = listener_app(
+            inbox.take,
+            house.links,
+            clock=house.clock,
+            allow=allow,
+            trusted_proxies=settings.trusted_proxies,
+            misses_per_minute=settings.misses_per_minute,
+            counts=counts,
+        )
+        _more_descriptors(settings.max_connections)
+        server = Server(app, sockets=sockets, tls=tls, limits=Limits(connections=settings.max_connections))
+        if settings.metrics:
+            metrics_host, _, metrics_port = settings.metrics.rpartition(":")
+            figures = house.listener_figures(counts, inbox, server.doors)
+            beside = Server(metrics_app(figures), host=metrics_host.strip("[]"), port=int(metrics_port))
+            stack.enter_context(beside)
+            render.talk(call, f"Metrics for Prometheus at {beside.url}/metrics")
+        stack.enter_context(server)
+        if tls is not None:
+            stack.enter_context(_renewing(call, tls))
+        render.talk(call, f"Listening on {server.url} for what M-Pesa posts to {house.config.daraja.callback_url}")
+        yield inbox
+
+
+def _sockets(call: Call, host: str | None, port: int | None, otherwise: str) -> list[socket.socket]:
+    """What to listen on.
+
+    Raises:
+        ConfigurationError: the address cannot be bound.
+    """
+    import os
+    from pathlib import Path
+
+    from kasoko_cli.daraja import serve
+    from kasoko_cli.errors import ConfigurationError
+
+    settings = call.house.config.listener
+    if found := serve.inherited(os.environ):
+        return found
+    if settings.unix_socket and host is None and port is None:
+        return [serve.bound_unix(Path(settings.unix_socket))]
     try:
-        app = listener_app(inbox.take, house.links, clock=house.clock)
+        return [serve.bound(host or settings.host, settings.port if port is None else port)]
+    except ConfigurationError as error:
+        hint = f"Another process has this port. If it is kasoko listen, {otherwise}; else stop it."
+        raise ConfigurationError(error.message, hint=hint) from error
+
+
+def _more_descriptors(connections: int) -> None:
+    """Raise the limit of open files towards what so many connections need, as far as this process may."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):  # a stricter sandbox than it says: the doors make room
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+@contextlib.contextmanager
+def _renewing(call: Call, tls: Tls) -> Iterator[None]:
+    """SIGHUP reads the certificate anew; one that cannot be used is told, and the one of before stays."""
+    from kasoko_cli.errors import ConfigurationError
+
+    def renew(*_: object) -> None:
         try:
-            server = Server(app, host=host or settings.host, port=settings.port if port is None else port)
+            tls.reload()
+            render.talk(call, f"The certificate was read anew: {tls.cert_file}")
         except ConfigurationError as error:
-            hint = f"Another process has this port. If it is kasoko listen, {otherwise}; else stop it."
-            raise ConfigurationError(error.message, hint=hint) from error
-        with server:
-            render.talk(call, f"Listening on {server.url} for what M-Pesa posts to {house.config.daraja.callback_url}")
-            yield inbox
+            render.warn(call, f"{error.message} The one of before stays in use.")
+
+    before = signal.signal(signal.SIGHUP, renew)
+    try:
+        yield
     finally:
-        inbox.close()
+        signal.signal(signal.SIGHUP, before)
 
 
 @commands.writes(panel=MPESA)

@@ -7,7 +7,7 @@ Every part is made when it is first asked for, so that `market list` never meets
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,15 @@ from kasoko_cli.config import Config, load_config
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.client import Account, DarajaClient
+    from kasoko_cli.daraja.doors import Doors
     from kasoko_cli.daraja.links import Links
+    from kasoko_cli.daraja.listener import Counts
+    from kasoko_cli.daraja.serve import Tls
     from kasoko_cli.domain.payout import WireLimits
     from kasoko_cli.domain.tariff import Tariff
     from kasoko_cli.operations.disburse import SendPolicy
     from kasoko_cli.operations.gate import GatePolicy
+    from kasoko_cli.operations.inbox import Caps, Inbox
     from kasoko_cli.operations.receive import Trust
     from kasoko_cli.operations.reconcile import AskPolicy
     from kasoko_cli.store.database import Database
@@ -112,7 +116,8 @@ class House:
         self.config.require("daraja.callback_url", "listener.callback_key")
         assert self.config.daraja.callback_url is not None
         validate_callback_url(self.config.daraja.callback_url, production=self.config.daraja.production)
-        return Links(self.config.daraja.callback_url, self.config.listener.callback_key_bytes())
+        listener = self.config.listener
+        return Links(self.config.daraja.callback_url, listener.callback_key_bytes(), listener.old_callback_keys_bytes())
 
     @property
     def send_policy(self) -> SendPolicy:
@@ -172,6 +177,33 @@ class House:
         from kasoko_cli.operations.receive import Trust
 
         return Trust(success_without_ack=self.config.listener.believe_success_without_ack)
+
+    def tls(self) -> Tls | None:
+        """The listener's certificate, where it speaks TLS itself.
+
+        Raises:
+            ConfigurationError: the certificate or its key cannot be used.
+        """
+        from kasoko_cli.daraja.serve import Tls
+
+        listener = self.config.listener
+        if not listener.tls_cert_file:
+            return None
+        return Tls(Path(listener.tls_cert_file), Path(listener.tls_key_file))
+
+    def listener_figures(self, counts: Counts, inbox: Inbox, doors: Doors) -> Callable[[], bytes]:
+        """What /metrics answers: what this listener has done."""
+        from kasoko_cli.operations import listener_metrics
+
+        return lambda: listener_metrics.exposition(counts, inbox, doors)
+
+    @property
+    def caps(self) -> Caps:
+        """How much is kept of what matches nothing."""
+        from kasoko_cli.operations.inbox import Caps
+
+        listener = self.config.listener
+        return Caps(hints_per_hour=listener.hints_per_hour, hint_bytes=listener.hints_mib * 2**20)
 
     def close(self) -> None:
         """Give back what was opened."""

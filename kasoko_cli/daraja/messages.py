@@ -611,6 +611,7 @@ _LOOSE_CREDENTIAL = re.compile(
 #: An RSA-2048 cryptogram in base64 has 344 characters; nothing else on this wire looks like that.
 _CRYPTOGRAM = re.compile(r"[A-Za-z0-9+/%\\]{200,}={0,2}")
 _SECRET_KEYS = frozenset({"password", "accesstoken", "consumerkey", "consumersecret", "authorization"})
+_SECRET_NAMES = tuple(key.encode() for key in sorted(_SECRET_KEYS))
 
 
 def strip_credentials(body: bytes) -> bytes:
@@ -618,6 +619,8 @@ def strip_credentials(body: bytes) -> bytes:
 
     A queue timeout posts our own request back, credential and all. Works on what is no JSON too.
     """
+    if _names_none(body):
+        return body
     # NUL bytes make JSON look like UTF-16, which it may or may not be: both readings are searched.
     for encoding in dict.fromkeys((json.detect_encoding(body), "utf-8")):
         errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
@@ -626,6 +629,22 @@ def strip_credentials(body: bytes) -> bytes:
         if stripped != text:
             body = stripped.encode(encoding, errors)
     return body
+
+
+#: Every byte that is no letter, and the letters in lower case.
+_NO_LETTERS = bytes(byte for byte in range(256) if not chr(byte).isascii() or not chr(byte).isalpha())
+_LOWER = bytes(ord(chr(byte).lower()) if byte < 128 else byte for byte in range(256))
+
+
+def _names_none(body: bytes) -> bool:
+    """Whether a body certainly has nothing to strip, which is true of results and cheap to see.
+
+    What is not ASCII, or has an escape other than of a slash, may spell a name in many ways: that is not said.
+    """
+    if not body.isascii() or b"\\" in body.replace(b"\\/", b"") or max(map(len, body.split(b'"'))) >= 200:
+        return False
+    letters = body.translate(_LOWER, _NO_LETTERS)
+    return b"credential" not in letters and not any(name in letters for name in _SECRET_NAMES)
 
 
 def _without_secrets(text: str) -> str:

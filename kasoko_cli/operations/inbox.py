@@ -1,7 +1,9 @@
 """The listener's two hands: one thread writes callbacks down in groups, another applies them.
 
-Each delivery is answered only after the commit that holds it. Applying never holds up storing, and
-what was not applied when the process ends is applied by the next command.
+Each delivery is answered only after the commit that holds it. Applying never holds up storing: it steps
+back while something waits to be stored, and what was not applied when the process ends is applied by the
+next command. What nobody has to keep (posts without a mark, the hundredth body about one payment) is kept
+only up to a limit, so that no flood fills the disk.
 """
 
 from __future__ import annotations
@@ -9,20 +11,82 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.daraja.listener import Delivery
-from kasoko_cli.operations.receive import Judged, Trust, apply_waiting, store_deliveries
+from kasoko_cli.daraja.listener import Delivery, TooMany
+from kasoko_cli.operations.receive import Judged, Trust, judge_waiting, store_deliveries
+from kasoko_cli.store import callbacks
 from kasoko_cli.store.database import Database
 
 #: How many deliveries one commit holds at most.
-MOST_AT_ONCE = 500
+MOST_AT_ONCE: Final = 500
+#: While more than this arrive in a second, storing has the processor, and applying takes a group now and then.
+BUSY_RATE: Final = 1_500
+#: How long applying steps back then after each group, in seconds.
+STEP_BACK_SECONDS: Final = 0.5
+#: How long it is before callbacks that could not be applied are tried again, in seconds.
+AGAIN_SECONDS: Final = 5.0
+#: How many bodies about one payment or question are kept in an hour, and how many bytes of them.
+MOST_ABOUT_ONE: Final = 200
+MOST_BYTES_ABOUT_ONE: Final = 2 * 1024 * 1024
+#: How many payments the counting of bodies remembers.
+MOST_REMEMBERED: Final = 10_000
 
 _log = logging.getLogger(__name__)
 
 _Waiting = tuple[Delivery, asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much is kept of what matches nothing: posts without our mark."""
+
+    #: How many in an hour.
+    hints_per_hour: int = 1000
+    #: How many bytes of them, whenever they came.
+    hint_bytes: int = 64 * 1024 * 1024
+
+
+class Gauge:
+    """Says of each delivery whether it may still be kept; memory is bounded, and hours are fixed ones."""
+
+    def __init__(self, caps: Caps, hint_bytes: int, clock: Clock) -> None:
+        self._caps, self._clock = caps, clock
+        self._hint_bytes = hint_bytes
+        self._hints = 0
+        self._about: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._hour = 0
+
+    def check(self, delivery: Delivery) -> None:
+        """Count one delivery.
+
+        Raises:
+            TooMany: it is over the limit, and is not kept.
+        """
+        hour = int(self._clock().timestamp()) // 3600
+        if hour != self._hour:
+            self._hour, self._hints = hour, 0
+            self._about.clear()
+        size = len(delivery.body)
+        if not delivery.signed:
+            if self._hints >= self._caps.hints_per_hour or self._hint_bytes + size > self._caps.hint_bytes:
+                raise TooMany
+            self._hints += 1
+            self._hint_bytes += size
+            return
+        subject = f"{delivery.kind} {delivery.subject_id}"
+        count, held = self._about.pop(subject, (0, 0))
+        allowed = count < MOST_ABOUT_ONE and held + size <= MOST_BYTES_ABOUT_ONE
+        self._about[subject] = (count + 1, held + size) if allowed else (count, held)
+        if len(self._about) > MOST_REMEMBERED:
+            self._about.popitem(last=False)
+        if not allowed:
+            raise TooMany
 
 
 class Inbox:
@@ -32,26 +96,42 @@ class Inbox:
     """
 
     def __init__(
-        self, db: Database, clock: Clock, trust: Trust, *, tell: Callable[[Judged], None] = lambda _: None
+        self,
+        db: Database,
+        clock: Clock,
+        trust: Trust,
+        caps: Caps | None = None,
+        *,
+        tell: Callable[[Judged], None] = lambda _: None,
     ) -> None:
         self.db, self.clock, self.trust, self.tell = db, clock, trust, tell
         self.received = 0
         self.applied = 0
+        with db.reading() as session:
+            self._gauge = Gauge(caps or Caps(), callbacks.hint_bytes(session), clock)
         self._queue: deque[_Waiting] = deque()
         self._arrived = threading.Condition()
         self._stored = threading.Event()
+        self._stop = threading.Event()
         self._closing = False
         self._writer = threading.Thread(target=self._write, name="kasoko-store", daemon=True)
         self._applier = threading.Thread(target=self._apply, name="kasoko-apply", daemon=True)
         self._writer.start()
         self._applier.start()
 
+    @property
+    def queued(self) -> int:
+        """How many deliveries wait to be stored."""
+        return len(self._queue)
+
     async def take(self, delivery: Delivery) -> None:
         """Store one delivery; returns once it is on the disk.
 
         Raises:
+            TooMany: more has come of this than is kept; the listener answers 429.
             KasokoError: it could not be stored; the listener answers 503.
         """
+        self._gauge.check(delivery)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         with self._arrived:
@@ -64,6 +144,7 @@ class Inbox:
         with self._arrived:
             self._closing = True
             self._arrived.notify()
+        self._stop.set()
         self._writer.join()
         self._stored.set()
         self._applier.join()
@@ -84,28 +165,46 @@ class Inbox:
             else:
                 self.received += len(group)
                 self._stored.set()
-            for _, loop, done in group:
-                loop.call_soon_threadsafe(_finish, done, trouble)
+            _tell(group, trouble)
 
     def _apply(self) -> None:
+        again = False
         while True:
-            self._stored.wait()
+            self._stored.wait(AGAIN_SECONDS if again else None)
             self._stored.clear()
             closing = self._closing and not self._writer.is_alive()
+            again = False
+            began, had = time.monotonic(), self.received
             try:
-                for judged in apply_waiting(self.db, self.clock, self.trust):
-                    self.applied += 1
-                    self.tell(judged)
+                for group in judge_waiting(self.db, self.clock, self.trust):
+                    for judged in group:
+                        self.applied += 1
+                        self.tell(judged)
+                    if self.received - had > BUSY_RATE * (time.monotonic() - began):
+                        self._stop.wait(STEP_BACK_SECONDS)
+                    began, had = time.monotonic(), self.received
             except Exception as error:
+                again = True
                 _log.error("Stored callbacks could not be applied now (%s); they are kept.", type(error).__name__)
             if closing:
                 return
 
 
-def _finish(done: asyncio.Future[None], trouble: Exception | None) -> None:
-    if done.done():
-        return
-    if trouble is None:
-        done.set_result(None)
-    else:
-        done.set_exception(trouble)
+def _tell(group: Sequence[_Waiting], trouble: Exception | None) -> None:
+    """Let the answers of a group go out: one call into each loop, since each costs a system call."""
+    for loop in dict.fromkeys(loop for _, loop, _ in group):
+        mine = [done for _, theirs, done in group if theirs is loop]
+        try:
+            loop.call_soon_threadsafe(_finish, mine, trouble)
+        except RuntimeError:  # the loop is closed: nobody is left to be told, and what is stored is stored
+            continue
+
+
+def _finish(waiting: Sequence[asyncio.Future[None]], trouble: Exception | None) -> None:
+    for done in waiting:
+        if done.done():
+            continue
+        if trouble is None:
+            done.set_result(None)
+        else:
+            done.set_exception(trouble)

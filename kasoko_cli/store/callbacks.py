@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, update
+from sqlalchemy import BigInteger, bindparam, cast, func, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store import chain
@@ -48,6 +48,37 @@ def list_waiting(
     if subject is not None:
         query = query.where(col(Callback.subject) == subject)
     return session.exec(query).all()
+
+
+def list_latest(
+    session: Session, *, subject: str | None, verdict: str | None, waiting: bool, hints: bool, limit: int | None
+) -> Sequence[Callback]:
+    """The latest callbacks, newest first; each condition that is given narrows them."""
+    query = select(Callback).order_by(col(Callback.id).desc()).limit(limit)
+    if subject is not None:
+        query = query.where(col(Callback.subject) == subject)
+    if verdict is not None:
+        query = query.where(col(Callback.verdict) == verdict)
+    if waiting:
+        query = query.where(col(Callback.applied_at).is_(None))
+    if hints:
+        query = query.where(*_HINTS)
+    return session.exec(query).all()
+
+
+def by_numbers(session: Session, numbers: Sequence[int]) -> Sequence[Callback]:
+    """Those of these callbacks that exist, earliest first."""
+    return session.exec(select(Callback).where(col(Callback.id).in_(numbers)).order_by(col(Callback.id))).all()
+
+
+def make_waiting(session: Session, numbers: Sequence[int]) -> None:
+    """Let callbacks be judged again, as if they had just been stored."""
+    session.exec(
+        update(Callback)
+        .where(col(Callback.id).in_(numbers))
+        .values(applied_at=None, verdict=None, detail=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def list_of(session: Session, subject: str) -> Sequence[Callback]:
@@ -107,6 +138,16 @@ def last_hints(session: Session, attempt_ids: Sequence[str]) -> dict[str, dateti
 def count_waiting(session: Session) -> int:
     """How many callbacks were stored and not judged yet."""
     return session.exec(select(func.count()).select_from(Callback).where(col(Callback.applied_at).is_(None))).one()
+
+
+#: Posts on the plain path: they have no subject, which the index of subjects knows.
+_HINTS = (col(Callback.subject) == "", ~col(Callback.signed))
+
+
+def hint_bytes(session: Session) -> int:
+    """How many bytes of posts without our mark are kept."""
+    size = cast(func.coalesce(func.sum(func.length(col(Callback.body))), 0), BigInteger)
+    return int(session.exec(select(size).where(*_HINTS)).one())
 
 
 def last_heard(session: Session) -> datetime | None:

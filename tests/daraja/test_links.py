@@ -217,3 +217,43 @@ def test_a_short_key_is_refused() -> None:
 
 def test_a_key_is_not_in_the_repr() -> None:
     assert repr(LINKS) == "Links('https://pay.example.org')"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/favicon.ico",
+        "/api/payments/b2c-callback/",
+        "/api/payments/b2c-timeout",
+        "/api/payments/none/ks-1/" + "0" * 32,
+        "/api/payments/b2c-callback/ks-1/" + "0" * 32,
+        "/api/payments/b2c-callback/ks-1/",
+        "/api/payments/b2c-callback/KS 1/" + "0" * 32,
+        "/api/payments/b2c-callback/" + "x" * 65 + "/" + "0" * 32,
+        "right",
+    ],
+)
+def test_whatever_is_asked_for_the_same_marks_are_made_and_compared(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a 404 took says nothing of how near it was: each key makes one mark, each is compared once."""
+    made = Links("https://pay.example.org", b"k" * 32, [b"l" * 32, b"m" * 32])
+    path = urlsplit(made.result_url("ks-1")).path if path == "right" else path
+    compared: list[tuple[bytes, bytes]] = []
+    signed: list[bytes] = []
+    digest = hmac.digest
+
+    def counted(key: bytes, said: bytes, name: str) -> bytes:
+        signed.append(key)
+        return digest(key, said, name)
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr(hmac, "digest", counted)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    made.parse(path)
+    assert signed == [b"k" * 32, b"l" * 32, b"m" * 32]
+    assert len(compared) == 3
+    assert {len(ours) for ours, _ in compared} == {32}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -10,15 +11,18 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from kasoko_cli.daraja import listener
 from kasoko_cli.daraja.links import Kind, Links
-from kasoko_cli.daraja.listener import Delivery, listener_app
-from kasoko_cli.daraja.serve import Server
+from kasoko_cli.daraja.listener import Counts, Delivery, TooMany, listener_app, metrics_app
+from kasoko_cli.daraja.serve import Server, bound_unix
+from kasoko_cli.daraja.strangers import AllowList
 from kasoko_cli.errors import ConfigurationError
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -51,7 +55,7 @@ def house(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Store]]:
     if request.param == "httptools":
         pytest.importorskip("httptools")
     store = Store()
-    app = listener_app(store.take, LINKS, clock=lambda: NOW, max_body=1000, body_seconds=0.5)
+    app = listener_app(store.take, LINKS, clock=lambda: NOW, max_body=1000, body_seconds=0.5, misses_per_minute=10_000)
     with Server(app, http=request.param) as running:
         yield running, store
 
@@ -132,6 +136,12 @@ def test_every_miss_is_the_same_404(http: httpx.Client, store: Store, path: str,
     answer = http.request(method, path, content=b"x")
     assert answer.status_code == 404
     assert answer.content == b'{"error":"not found"}'
+    assert dict(answer.headers) == {
+        "content-type": "application/json",
+        "content-length": "21",
+        "cache-control": "no-store",
+        "connection": "close",
+    }
     assert store.kept == []
 
 
@@ -326,3 +336,116 @@ def test_what_is_no_request_is_left_alone() -> None:
 
     asyncio.run(offer())
     assert sent == []
+
+
+# --- Strangers ----------------------------------------------------------------------------------------------------
+
+
+def serve(**more: Any) -> tuple[Server, Store, Counts]:
+    """A listener of its own, and what it counts."""
+    store, counts = Store(), Counts()
+    return Server(listener_app(store.take, LINKS, clock=lambda: NOW, counts=counts, **more)), store, counts
+
+
+def test_who_asks_for_wrong_addresses_too_often_is_told_to_wait_and_a_right_one_is_always_answered() -> None:
+    server, store, counts = serve(misses_per_minute=5)
+    with server, httpx.Client(base_url=server.url, trust_env=False) as http:
+        found = [http.post(RESULT_PATH + letter) for letter in "0123456789"]
+        assert [answer.status_code for answer in found[:5]] == [404] * 5
+        limited = [answer.headers["retry-after"] for answer in found if answer.status_code == 429]
+        assert set(limited) == {"60"}
+        assert http.post(RESULT_PATH, content=b"x").status_code == 200
+    assert len(store.kept) == 1
+    assert (counts.stored, counts.missed, counts.limited) == (1, 10, len(limited))
+
+
+@pytest.mark.parametrize("path", [RESULT_PATH, "/api/payments/b2c-callback/", "/none"])
+def test_who_is_not_on_the_list_learns_nothing(path: str) -> None:
+    server, store, counts = serve(allow=AllowList(["safaricom"]))
+    with server, httpx.Client(base_url=server.url, trust_env=False) as http:
+        answer = http.post(path, content=b"x")
+        assert (answer.status_code, answer.content) == (404, b'{"error":"not found"}')
+        assert http.get("/healthz").status_code == 200
+    assert store.kept == []
+    assert counts.not_allowed == 1
+
+
+FORWARDED = {"X-Forwarded-For": "203.0.113.66, 196.201.214.200"}
+
+
+def test_a_proxy_that_is_trusted_says_who_posted() -> None:
+    server, store, _ = serve(allow=AllowList(["safaricom"]), trusted_proxies=["127.0.0.1"])
+    with server, httpx.Client(base_url=server.url, trust_env=False) as http:
+        assert http.post(RESULT_PATH, content=b"x", headers=FORWARDED).status_code == 200
+        # What stands before the last address that the proxy itself saw was written by whoever posted.
+        forged = {"X-Forwarded-For": "196.201.214.200, 203.0.113.66"}
+        assert http.post(RESULT_PATH, content=b"x", headers=forged).status_code == 404
+        assert http.post(RESULT_PATH, content=b"x").status_code == 404
+    assert [each.source for each in store.kept] == ["196.201.214.200"]
+
+
+def test_a_proxy_that_is_not_trusted_says_nothing() -> None:
+    server, store, _ = serve(trusted_proxies=["10.0.0.0/8"])
+    with server, httpx.Client(base_url=server.url, trust_env=False) as http:
+        assert http.post(RESULT_PATH, content=b"x", headers=FORWARDED).status_code == 200
+    assert [each.source for each in store.kept] == ["127.0.0.1"]
+
+
+def test_the_proxy_of_a_unix_socket_is_trusted_by_name(tmp_path: Path) -> None:
+    for trusted, source in (["unix"], "196.201.214.200"), ([], ""):
+        store = Store()
+        app = listener_app(store.take, LINKS, trusted_proxies=trusted)
+        path = tmp_path / "listen.sock"
+        with (
+            Server(app, sockets=[bound_unix(path)]),
+            httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as http,
+        ):
+            assert http.post(f"http://kasoko{RESULT_PATH}", content=b"x", headers=FORWARDED).status_code == 200
+        assert [each.source for each in store.kept] == [source]
+
+
+def test_what_is_over_the_limit_of_what_is_kept_is_told_so() -> None:
+    server, store, counts = serve()
+    store.error = TooMany()
+    with server, httpx.Client(base_url=server.url, trust_env=False) as http:
+        answer = http.post(RESULT_PATH, content=b"x")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3600")
+    assert counts.overflowed == 1
+
+
+def test_posts_without_a_mark_cannot_take_the_place_of_signed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three bodies that drip on the plain path are all that is read there at once; a result has its own places."""
+    monkeypatch.setattr(listener, "MOST_HINTS", 3)
+    server, store, counts = serve(body_seconds=5)
+    head = b"POST /api/payments/b2c-callback/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nx"
+    with server, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port))).sendall(head)
+        http = stack.enter_context(httpx.Client(base_url=server.url, trust_env=False))
+        ends = time.monotonic() + 20
+        while http.post("/api/payments/b2c-callback/", content=b"x").status_code != 503:
+            assert time.monotonic() < ends
+        assert http.post(RESULT_PATH, content=b"x").status_code == 200
+    assert counts.overflowed == 1
+    assert [each.signed for each in store.kept][-1]
+
+
+# --- Figures ------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_on_an_address_of_their_own() -> None:
+    def broken() -> bytes:
+        raise RuntimeError("254712345678")
+
+    with Server(metrics_app(lambda: b"kasoko_up 1\n")) as server:
+        answer = httpx.get(f"{server.url}/metrics", trust_env=False)
+        assert (answer.status_code, answer.text) == (200, "kasoko_up 1\n")
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert httpx.get(f"{server.url}/healthz", trust_env=False).status_code == 404
+        assert httpx.post(f"{server.url}/metrics", trust_env=False).status_code == 405
+    with Server(metrics_app(broken)) as server:
+        assert httpx.get(f"{server.url}/metrics", trust_env=False).status_code == 503
+
+
+def test_the_listeners_own_address_has_no_metrics(http: httpx.Client) -> None:
+    assert http.get("/metrics").status_code == 404

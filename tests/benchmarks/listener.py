@@ -1,0 +1,217 @@
+"""How many results a second the listener stores and applies, and how long each poster waits.
+
+```text
+python -m tests.benchmarks.listener [--results 20000] [--connections 32] [--http h11] [--requests 0] [--database URL]
+```
+
+The listener is a process of its own, on a new SQLite database (WAL, synchronous FULL) unless one is named,
+which must be empty. This process posts real result bodies, each to its own signed address, over keep-alive
+connections; a connection posts again when it was answered. `--requests` posts more than there are payments:
+the bodies come again, to see whether memory stays flat. Not a test: it prints figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from sqlalchemy import text
+
+from kasoko_cli.daraja.links import Links
+from kasoko_cli.daraja.listener import listener_app
+from kasoko_cli.daraja.serve import Server
+from kasoko_cli.operations import audit
+from kasoko_cli.operations.inbox import Inbox
+from kasoko_cli.operations.receive import Trust
+from kasoko_cli.store.database import Database, open_database, upgrade
+from tests.benchmarks.results import SENT, on_their_way, result_body
+
+LINKS = Links("https://pay.example.org", b"a key of thirty-two bytes, or so")
+
+
+def requests(sent: Sequence[tuple[str, int]]) -> list[bytes]:
+    """The requests that M-Pesa sends, whole."""
+    made = []
+    for number, (attempt, cents) in enumerate(sent, 1):
+        body = result_body(attempt, cents, number)
+        head = (
+            f"POST {urlsplit(LINKS.result_url(attempt)).path} HTTP/1.1\r\nHost: pay.example.org\r\n"
+            f"Content-Type: application/json;charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        made.append(head.encode() + body)
+    return made
+
+
+class Poster(asyncio.Protocol):
+    """One connection that posts, waits for the answer, and posts again."""
+
+    def __init__(self, work: Iterator[bytes], waits: list[float], finished: asyncio.Event) -> None:
+        self.work, self.waits, self.finished = work, waits, finished
+        self.answer = b""
+        self.refused = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+        self._post()
+
+    def _post(self) -> None:
+        request = next(self.work, None)
+        if request is None:
+            self.finished.set()
+            return
+        self.began = time.perf_counter()
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self.answer += data
+        if not self.answer.endswith(b"}"):
+            return
+        self.waits.append(time.perf_counter() - self.began)
+        self.refused += not self.answer.startswith(b"HTTP/1.1 200 ")
+        self.answer = b""
+        self._post()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.finished.set()
+
+
+async def post(port: int, work: Iterator[bytes], connections: int) -> tuple[list[float], int]:
+    """Post everything; how long each waited, and how many were not accepted."""
+    waits: list[float] = []
+    loop = asyncio.get_running_loop()
+    made = [
+        await loop.create_connection(lambda: Poster(work, waits, asyncio.Event()), "127.0.0.1", port)
+        for _ in range(connections)
+    ]
+    posters = [poster for _, poster in made]
+    await asyncio.gather(*(poster.finished.wait() for poster in posters))
+    for poster in posters:
+        poster.transport.close()
+    return waits, sum(poster.refused for poster in posters)
+
+
+def serve(url: str, http: Literal["h11", "httptools"]) -> None:
+    """The listener's process: says its port, and serves until its input ends."""
+    db = open_database(url)
+    inbox = Inbox(db, lambda: SENT + timedelta(seconds=30), Trust())
+    with Server(listener_app(inbox.take, LINKS), http=http) as server:
+        print(server.port, flush=True)
+        sys.stdin.read()
+    inbox.close()
+    db.close()
+
+
+@contextlib.contextmanager
+def listening(url: str, http: str) -> Iterator[tuple[int, int]]:
+    """A listener on this database: its port and its process."""
+    command = [sys.executable, "-m", "tests.benchmarks.listener", "--serve", url, "--http", http]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield int(process.stdout.readline()), process.pid
+        process.stdin.close()
+        process.wait(timeout=120)
+
+
+def memory_mib(pid: int) -> float:
+    """What a process holds in memory, in MiB, where /proc tells it."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def processor_seconds(pid: int) -> float:
+    """How long a process has worked so far, where /proc tells it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def waiting_count(db: Database) -> int:
+    with db.reading() as session:
+        return int(session.execute(text("SELECT count(*) FROM callbacks WHERE applied_at IS NULL")).scalar_one())
+
+
+def endless(made: Sequence[bytes], count: int) -> Iterator[bytes]:
+    """So many requests, the same again when they are used up."""
+    for number in range(count):
+        yield made[number % len(made)]
+
+
+def measure(url: str, http: str, results: int, connections: int, count: int) -> Iterator[str]:
+    """Post results to a listener, and say how it went."""
+    upgrade(url)
+    db = open_database(url)
+    made = requests(on_their_way(db, results))
+    total = max(count, results)
+    with listening(url, http) as (port, pid):
+        asyncio.run(post(port, iter([]), 1))
+        before, idle = memory_mib(pid), processor_seconds(pid)
+        began = time.perf_counter()
+        waits, refused = asyncio.run(post(port, endless(made, total), connections))
+        took = time.perf_counter() - began
+        worked = processor_seconds(pid)
+        left, after = waiting_count(db), memory_mib(pid)
+        draining = time.perf_counter()
+        while waiting_count(db):
+            time.sleep(0.05)
+        drained = time.perf_counter() - draining
+        applied = time.perf_counter() - began
+    waits.sort()
+    with db.reading() as session:
+        stored = session.execute(text("SELECT count(*) FROM callbacks")).scalar_one()
+        paid = session.execute(text("SELECT count(*) FROM payouts WHERE status = 'COMPLETED'")).scalar_one()
+    assert (stored, refused) == (total, 0), (stored, refused)
+    assert paid == results, paid
+    assert audit.audit(db).ok
+    db.close()
+    yield f"{http}, {connections} connections, {len(made[0]):,} bytes a request, load {os.getloadavg()[0]:.1f}"
+    yield f"  stored    {total:10,} in {took:7.2f} s   {total / took:9,.0f} a second"
+    yield f"  of it {total - left:,} applied meanwhile, {(worked - idle) / total * 1e6:,.0f} us of processor time each"
+    yield (
+        f"  answered  p50 {waits[len(waits) // 2] * 1000:.1f} ms, p99 {waits[len(waits) * 99 // 100] * 1000:.1f} ms,"
+        f" slowest {waits[-1] * 1000:.1f} ms"
+    )
+    if left:
+        yield f"  applied   {left:10,} in {drained:7.2f} s   {left / drained:9,.0f} a second once nothing more came"
+    yield f"  all of it {total:10,} in {applied:7.2f} s   {total / applied:9,.0f} a second, stored and applied"
+    yield f"  memory    {before:.0f} MiB before, {after:.0f} MiB after"
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    parser = argparse.ArgumentParser(description="How many results a second the listener stores and applies.")
+    parser.add_argument("--results", type=int, default=20_000)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--requests", type=int, default=0, help="post so many, the same results again and again")
+    parser.add_argument("--http", choices=["h11", "httptools"], help="one parser; both if it is not given")
+    parser.add_argument("--database", help="an empty database, for one parser; a new SQLite file if it is not given")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.http)
+        return
+    for http in [options.http] if options.http else ["h11", "httptools"]:
+        with tempfile.TemporaryDirectory() as folder:
+            url = options.database or f"sqlite:///{Path(folder) / 'benchmark.db'}"
+            for line in measure(url, http, options.results, options.connections, options.requests):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
