@@ -39,7 +39,7 @@ def list_(
 
     Exit status: 0 listed.
     """
-    from kasoko_cli.cli.words import local_to_the_second
+    from kasoko_cli.cli.words import nairobi_clock
     from kasoko_cli.operations import received
 
     found = received.list_received(
@@ -56,7 +56,7 @@ def list_(
     rows = [
         (
             one.id,
-            local_to_the_second(one.received_at),
+            nairobi_clock(one.received_at),
             one.route,
             one.subject or "-",
             one.source,
@@ -79,7 +79,7 @@ def show(call: Call, callback: Number) -> None:
 
     Exit status: 0 shown, 4 no such callback.
     """
-    from kasoko_cli.cli.words import local_to_the_second
+    from kasoko_cli.cli.words import nairobi_clock
     from kasoko_cli.operations import received
 
     found = received.show_received(call.house.db, callback)
@@ -89,7 +89,7 @@ def show(call: Call, callback: Number) -> None:
         call,
         f"Callback {one.id}",
         [
-            ("received", local_to_the_second(one.received_at)),
+            ("received", nairobi_clock(one.received_at)),
             ("from", one.source or "-"),
             ("route", one.route),
             ("about", one.subject or "-"),

@@ -62,7 +62,7 @@ def list_latest(
     if waiting:
         query = query.where(col(Callback.applied_at).is_(None))
     if hints:
-        query = query.where(*_HINTS)
+        query = query.where(col(Callback.signed).is_(False))
     return session.exec(query).all()
 
 
@@ -140,14 +140,10 @@ def count_waiting(session: Session) -> int:
     return session.exec(select(func.count()).select_from(Callback).where(col(Callback.applied_at).is_(None))).one()
 
 
-#: Posts on the plain path: they have no subject, which the index of subjects knows.
-_HINTS = (col(Callback.subject) == "", ~col(Callback.signed))
-
-
 def hint_bytes(session: Session) -> int:
     """How many bytes of posts without our mark are kept."""
     size = cast(func.coalesce(func.sum(func.length(col(Callback.body))), 0), BigInteger)
-    return int(session.exec(select(size).where(*_HINTS)).one())
+    return int(session.exec(select(size).where(col(Callback.signed).is_(False))).one())
 
 
 def last_heard(session: Session) -> datetime | None:

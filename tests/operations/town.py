@@ -232,7 +232,7 @@ class Town:
         now = self.clock()
         body = {"route": "result", "subject": attempt_id, "signed": True, "source": "127.0.0.1", "body": b"{}"}
         number = callbacks.store(session, [{"received_at": now, **body}])
-        assert callbacks.take(session, number, verdict="by hand", detail="", at=now)
+        callbacks.take(session, {number: ("by hand", "", None)}, at=now)
         return f"callback:{number}"
 
     def _post(self, session: Session, ruling: Ruling) -> None:
