@@ -71,7 +71,7 @@ def list_(
 
 @commands.reads()
 def show(call: Call, callback: Number) -> None:
-    """Show one of them with its body; phones are masked, credentials were never kept.
+    """Show one with its body; phones are masked, credentials were never kept.
 
     Example: kasoko callback show 17
 
