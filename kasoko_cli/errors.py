@@ -7,6 +7,7 @@ KasokoError               1   (also: a bug, with its traceback)
     SchemaOutOfDate       3   the database has another version of the tables
   NotFound                4   no such market, user, bet, payout or file
   Refused                 5   the rules forbid it; nothing was changed
+    Paused                5   a person has stopped all sending
   NotSent                 6   M-Pesa certainly did not take it; no money moved
     AccountRefused        6   M-Pesa refuses the account, not the payment; the run stops
   OutcomeUnknown          7   nobody here knows whether money moved
@@ -33,6 +34,8 @@ class KasokoError(Exception):
     exit_code: ClassVar[int] = 1
     #: What to do next, where the place that raises it knows no better.
     hint: str = "Run it again with --verbose and read docs/ for this command."
+    #: Nobody has to act on it, since somebody sees to it already: under cron it is not worth a mail.
+    needs_nobody: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -79,6 +82,13 @@ class Refused(KasokoError):
     hint = "Nothing was changed."
 
 
+class Paused(Refused):
+    """A person has stopped all sending; nothing was changed."""
+
+    hint = "Let it go on when that is over: kasoko resume"
+    needs_nobody = True
+
+
 class NotSent(KasokoError):
     """M-Pesa certainly did not take it; no money moved."""
 
@@ -123,4 +133,5 @@ class Busy(KasokoError):
     """Another run has this work."""
 
     exit_code = 9
+    needs_nobody = True
     hint = "Nothing was changed. Wait for the other run, or look at it: kasoko status"

@@ -119,6 +119,13 @@ def _plain_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _addresses(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not all(char.isprintable() or char in "\r\n\t" for char in text):
+        raise ValueError("must be addresses of plain characters, parted by spaces")
+    return value
+
+
 def _callback_key(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,}", value.get_secret_value()):
         raise ValueError("must be hex digits, 64 or more (make one: openssl rand -hex 32)")
@@ -527,6 +534,48 @@ class CelerySettings(Group):
         return mask_url(url)
 
 
+class HealthSettings(Group):
+    """From when on `status --check`, the alerts and the alert rules say that something is not well."""
+
+    success_pct: Annotated[
+        Percent, Field(ge=0, le=100), Setting("The least of payouts that succeed within the window.", unit="percent")
+    ] = Decimal("99.00")
+    window_hours: Annotated[
+        int, Field(ge=1, le=8_760), Setting("How far back success and settlement times are counted.", unit="hours")
+    ] = 24
+    failed_minutes: Annotated[
+        int, Field(ge=1, le=10_080), Setting("Any failure within so long is told.", unit="minutes")
+    ] = 60
+    settlement_minutes: Annotated[
+        int, Field(ge=1, le=10_080), Setting("How long from a resolution to its last payout.", unit="minutes")
+    ] = 5
+    unknown_minutes: Annotated[
+        int, Field(ge=1, le=10_080), Setting("How long a payout may be unknown before it is critical.", unit="minutes")
+    ] = 30
+    daraja_seconds: Annotated[
+        int, Field(ge=1, le=600), Setting("Within how long M-Pesa answers 95 of 100 requests.", unit="seconds")
+    ] = 5
+    listener_minutes: Annotated[
+        int, Field(ge=1, le=10_080), Setting("How long results may be due with nothing heard.", unit="minutes")
+    ] = 10
+    due_minutes: Annotated[
+        int, Field(ge=1, le=10_080), Setting("How long a payout may be due and not be sent.", unit="minutes")
+    ] = 15
+
+
+class AlertSettings(Group):
+    """Who is told."""
+
+    urls: Annotated[
+        Annotated[SecretStr, AfterValidator(_addresses)] | None,
+        Setting("Whom kasoko notify tells: Apprise addresses.", variable="KASOKO_ALERT_URLS", secret=True),
+    ] = None
+    sentry_dsn: Annotated[
+        Secret | None,
+        Setting("Where bugs are told, without anything private.", variable="KASOKO_SENTRY_DSN", secret=True),
+    ] = None
+
+
 @dataclass(frozen=True)
 class Explained:
     """One setting as `config show` tells it; secrets and passwords are already masked."""
@@ -549,6 +598,8 @@ class Config(Group):
     listener: ListenerSettings = ListenerSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     celery: CelerySettings = CelerySettings()
+    health: HealthSettings = HealthSettings()
+    alerts: AlertSettings = AlertSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -631,11 +682,16 @@ class Config(Group):
         """The value of a setting as a person may see it."""
         return shown(self._value(setting), SETTINGS[setting])
 
+    def alert_urls(self) -> list[str]:
+        """The addresses that alerts go to, one by one."""
+        return [] if self.alerts.urls is None else self.alerts.urls.get_secret_value().split()
+
     def redact(self, text: str) -> str:
         """The text without any secret of this configuration in it; for tracebacks."""
         secrets = [value.get_secret_value() for name in SETTINGS if isinstance(value := self._value(name), SecretStr)]
         addresses = (self.database.url, self.celery.broker_url, self.celery.result_backend)
         secrets += [password_in(url) for url in addresses]
+        secrets += self.alert_urls()
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
         return text

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kasoko_cli.cli import render
+from kasoko_cli.cli import complete, render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import RECORDS
 from kasoko_cli.cli.params import BetId, Limit, MarketId, UserId
@@ -20,7 +20,12 @@ def place(
     call: Call,
     market: MarketId,
     user: UserId,
-    outcome: Annotated[str, typer.Argument(metavar="OUTCOME", help="What the user bets on.", show_default=False)],
+    outcome: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUTCOME", help="What the user bets on.", show_default=False, autocompletion=complete.outcomes
+        ),
+    ],
     amount: Annotated[str, typer.Argument(metavar="KES", help="The stake, like 100 or 99.50.", show_default=False)],
     bet_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="Its id, so that saying it twice bets once.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kasoko_cli.cli.group import Call
     from kasoko_cli.operations.board import Board
-    from kasoko_cli.operations.reports import Groups
+    from kasoko_cli.operations.overview import Groups
 
 #: How many markets and incidents the board shows at most; the rest are counted.
 MOST_MARKETS, MOST_INCIDENTS = 10, 3
@@ -123,7 +123,7 @@ def _markets(board: Board, room: int, width: int) -> RenderableType:
 
 def _facts(board: Board) -> list[tuple[str, str, str]]:
     """What is to be known besides the money: name, text, colour."""
-    from kasoko_cli.operations.runs import is_dead
+    from kasoko_cli.operations.overview import is_dead
 
     found = board.overview
     facts = [

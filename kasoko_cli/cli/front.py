@@ -57,7 +57,16 @@ WORDS = (
     Word("init", "setup:commands", HOUSE, "Write kasoko.toml and .env, and set up the database."),
     Word("doctor", "doctor:commands", HOUSE, "Check all that a real run needs, each with its remedy."),
     Word("demo", "demo:commands", HOUSE, "Watch markets settle and winners get paid, in some seconds."),
+    Word("notify", "watch:commands", HOUSE, "Tell people what is not well, once each, and when it is over."),
+    Word("metrics", "watch:metrics", HOUSE, "Figures for Prometheus, and the rules that alert on them."),
+    Word("units", "units:commands", HOUSE, "systemd services and timers for all that runs by itself."),
     Word("config", "setup:config", HOUSE, "Settings, and where each came from."),
+    Word(
+        "help",
+        "manual:commands",
+        HOUSE,
+        "Read about exit codes, states, environment, formats, cron, recovery.",
+    ),
     Word("db", "database:commands", HOUSE, "The database: its tables, a copy of it, its health."),
 )
 
@@ -70,7 +79,7 @@ _OPTIONS = (
 
 _EXAMPLES = ("kasoko demo", "kasoko settle rain --plan", "kasoko payout rain --listen", "kasoko status rain")
 
-_ENDS = "Every command tells more: kasoko COMMAND --help."
+_ENDS = "Every command tells more: kasoko COMMAND --help. Topics: kasoko help."
 
 
 def front_page() -> str:

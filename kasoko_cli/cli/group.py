@@ -132,6 +132,18 @@ class Group(TyperGroup):
         """Every option of the group itself."""
         return _plain_flags(super().get_params(ctx))
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Its commands; and what the default command could begin with, which may stand there too."""
+        offered = super().shell_complete(ctx, incomplete)
+        if self.default:
+            default = self.commands[self.default]
+            offered += (
+                default.make_context(self.default, [], parent=ctx, resilient_parsing=True)
+                .command.params[0]
+                .shell_complete(ctx, incomplete)
+            )
+        return offered
+
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Put the default command before words that name none."""
         # A shell that completes a word asks with nothing yet, and wants to see the commands.
@@ -266,7 +278,8 @@ def run(call: Call, body: Callable[[], None]) -> None:
     except (typer.Exit, typer.Abort, typer.TyperException):
         raise
     except KasokoError as error:
-        render.error(error.message, error.hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
+        if not (error.needs_nobody and render.unattended(call)):
+            render.error(error.message, error.hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
         if call.verbose:
             render.trace(_redacted(call, error))
         raise typer.Exit(error.exit_code) from None
@@ -302,6 +315,10 @@ def _tell_a_bug(call: Call, error: Exception) -> None:
     )
     if call.verbose:
         render.trace(_redacted(call, error))
+    if "house" in call.__dict__ and call.house.config.alerts.sentry_dsn is not None:
+        from kasoko_cli.cli.crash import tell_sentry
+
+        tell_sentry(call.house.config, error)
 
 
 def _redacted(call: Call, error: BaseException) -> str:

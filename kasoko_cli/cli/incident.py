@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli import render
+from kasoko_cli.cli import complete, render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
 from kasoko_cli.cli.render import Column
@@ -38,7 +38,15 @@ def list_(call: Call) -> None:
 @commands.writes()
 def close(
     call: Call,
-    incident: Annotated[int, typer.Argument(metavar="INCIDENT", help="Its number.", show_default=False)],
+    incident: Annotated[
+        int,
+        typer.Argument(
+            metavar="INCIDENT",
+            help="Its number.",
+            show_default=False,
+            autocompletion=complete.incidents,
+        ),
+    ],
 ) -> None:
     """Say that an incident was dealt with, and how.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import BOOKS
 from kasoko_cli.cli.params import WrongUsage
 from kasoko_cli.cli.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.audit import AuditReport
 
 commands = Commands()
 
@@ -41,6 +44,8 @@ def audit(
 
     Example: kasoko audit --chain --head heads-2026-11-23.json
 
+    With --quiet it says nothing while all holds.
+
     Exit status: 0 all holds, 4 no such folder, 5 the file cannot be written or
     is none of heads, 8 something does not hold.
     """
@@ -53,6 +58,21 @@ def audit(
     exported = chaining.read_heads(head) if head else None
     with progress(call, "Auditing"):
         report = operation(call.house.db, call.house.clock, deep=deep, chain=chain, head=exported)
+    if call.json or not call.quiet:
+        _show(call, report)
+    elif not report.ok:
+        from kasoko_cli.cli import mail
+
+        render.mail(mail.audit_mail(report))
+    if not report.ok:
+        raise typer.Exit(8)
+    if export and report.heads:
+        chaining.export_heads(report.heads, export)
+        render.talk(call, f"Heads written to {export}. Keep them where whoever runs this machine cannot write.")
+
+
+def _show(call: Call, report: AuditReport) -> None:
+    """Every check, and what speaks against those that do not hold."""
     rows = [
         (check.name, "ok" if check.ok else f"{check.count:,} WRONG", f"{check.took_ms:,} ms", check.says)
         for check in report.checks
@@ -64,8 +84,3 @@ def audit(
             render.talk(call, f"{check.name}: {violation.subject}: {violation.what}")
         if not check.ok:
             render.talk(call, check.hint)
-    if not report.ok:
-        raise typer.Exit(8)
-    if export and report.heads:
-        chaining.export_heads(report.heads, export)
-        render.talk(call, f"Heads written to {export}. Keep them where whoever runs this machine cannot write.")

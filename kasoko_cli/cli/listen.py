@@ -203,6 +203,9 @@ def reconcile(
     no_listen: Annotated[
         bool, typer.Option("--no-listen", help="Another process listens already; do not wait.")
     ] = False,
+    max_seconds: Annotated[
+        int | None, typer.Option("--max-seconds", metavar="N", min=1, help="Ask nothing new after this.")
+    ] = None,
     events: Events = False,
 ) -> None:
     """Find out how unknown payouts ended: apply results, ask M-Pesa.
@@ -226,6 +229,7 @@ def reconcile(
     house = call.house
     house.config.require_daraja()
     telling = Telling(house.clock, on=events)
+    ends_at = None if max_seconds is None else time.monotonic() + max_seconds
     with contextlib.ExitStack() as stack:
         place = at_work(house.db, house.clock, house.new_id, call.act, command="reconcile", market=market)
         work = stack.enter_context(place)
@@ -260,6 +264,7 @@ def reconcile(
                 house.trust,
                 market=market,
                 now_at_once=now,
+                should_stop=lambda: stopper.is_set() or (ends_at is not None and time.monotonic() >= ends_at),
                 tell=tell,
             )
         waiting = [one.query_id for one in report.asked if one.taken]
@@ -272,7 +277,8 @@ def reconcile(
                     tally(len(waiting) - left)
                     return not left
 
-                stay(stopper, listen_seconds, all_there)
+                most = listen_seconds if ends_at is None else min(listen_seconds, int(ends_at - time.monotonic()))
+                stay(stopper, max(0, most), all_there)
     still = operation.list_open(house.db, market=market)
     _tell(call, report, still, operation.list_contradictions(house.db, market=market), telling)
 
@@ -301,6 +307,8 @@ def _tell(
                 "exit_code": code,
             }
         )
+    elif render.unattended(call) and not (code and (report.asked or report.applied or report.reaped)):
+        pass  # nothing is unknown, or nothing new was asked and learnt: nobody has to act on it now
     else:
         render.talk(
             call,
@@ -330,7 +338,11 @@ def _tell(
             )
             for one in still
         ]
-        if rows:
+        if render.unattended(call):
+            from kasoko_cli.cli import mail
+
+            render.mail(mail.reconcile_mail(report, still, contradictions))
+        elif rows:
             render.table(call, "Still open", columns, rows)
         else:
             render.talk(call, "Nothing is open: the end of every payout that was sent is known.")

@@ -126,7 +126,7 @@ def exit_codes_in(text: str) -> Rows:
     return []
 
 
-def _told_in(text: str) -> list[str]:
+def told_in(text: str) -> list[str]:
     """The paragraphs that are neither examples nor exit codes."""
     return [part for part in text.split("\n\n") if not part.startswith(("Example", "Exit status:"))]
 
@@ -135,7 +135,7 @@ def command_page(ctx: Any, command: Any, page: Page) -> str:
     """The help text of one command or of a group, from what Typer knows of it."""
     text = (command.help or "").strip()
     page.usage(" ".join([ctx.command_path, *command.collect_usage_pieces(ctx)]))
-    for part in _told_in(text):
+    for part in told_in(text):
         page.text(part)
     panels: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):

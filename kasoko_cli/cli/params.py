@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from kasoko_cli.cli import complete
 from kasoko_cli.cli.pages import SHARED_PANEL
 
 #: The panel of the help text under which the options of every command stand.
@@ -47,12 +48,36 @@ Reason = Annotated[
 
 # --- Words that several commands use -------------------------------------------------------------
 
-MarketId = Annotated[str, typer.Argument(metavar="MARKET", help="The market's id or slug.", show_default=False)]
-MaybeMarketId = Annotated[
-    str | None, typer.Argument(metavar="MARKET", help="The market's id or slug; else all.", show_default=False)
+MarketId = Annotated[
+    str,
+    typer.Argument(
+        metavar="MARKET", help="The market's id or slug.", show_default=False, autocompletion=complete.markets
+    ),
 ]
-PayoutId = Annotated[str, typer.Argument(metavar="PAYOUT", help="The payout's id.", show_default=False)]
-UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.", show_default=False)]
+MaybeMarketId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MARKET", help="The market's id or slug; else all.", show_default=False, autocompletion=complete.markets
+    ),
+]
+PayoutId = Annotated[
+    str,
+    typer.Argument(
+        metavar="PAYOUT",
+        help="The payout's id.",
+        show_default=False,
+        autocompletion=complete.payouts,
+    ),
+]
+UserId = Annotated[
+    str,
+    typer.Argument(
+        metavar="USER",
+        help="The user's id.",
+        show_default=False,
+        autocompletion=complete.users,
+    ),
+]
 BetId = Annotated[str, typer.Argument(metavar="BET", help="The bet's id.", show_default=False)]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most this many.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Show what would happen; write and send nothing.")]

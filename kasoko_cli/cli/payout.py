@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli import render
+from kasoko_cli.cli import complete, render
 from kasoko_cli.cli.before import NO_BOUNDS, Bounds, ExpectTotal, MaxTotal, PlanHash, look_and_ask, show_plan
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
@@ -54,7 +54,15 @@ def send(
     call: Call,
     market: MaybeMarketId = None,
     limit: Limit = None,
-    only: Annotated[list[str] | None, typer.Option("--only", metavar="PAYOUT", help="Just this payout.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="PAYOUT",
+            help="Just this payout.",
+            autocompletion=complete.payouts,
+        ),
+    ] = None,
     wait: Wait = False,
     listen: Listen = False,
     listen_seconds: ListenSeconds = 120,
@@ -255,6 +263,12 @@ def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -
     if call.json or telling.on:
         following = _next_after_doubt({one.status for one in ends}, run) if code == 7 else None
         telling.answer({"run": run, "payouts": ends, "retried": retried, "next": following, "exit_code": code})
+    elif render.unattended(call):
+        from kasoko_cli.cli import mail
+
+        if mail.needs_somebody(run, ends):
+            render.mail(mail.run_mail(run, ends))
+            _tell_stop(call, run, {one.status for one in ends}, is_doubtful=code == 7)
     else:
         columns = [Column("became"), Column("payouts", right=True), Column("KES to phones", right=True)]
         rows = [(name, one.count, render.kes(one.amount_cents)) for name, one in disburse.count_ends(ends).items()]
@@ -329,7 +343,13 @@ def list_(
     call: Call,
     market: MaybeMarketId = None,
     status: Annotated[
-        list[str] | None, typer.Option("--status", metavar="STATE", help="Only those, like FAILED; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--status",
+            metavar="STATE",
+            help="Only those, like FAILED; may be repeated.",
+            autocompletion=complete.states,
+        ),
     ] = None,
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Only of this user.")] = None,
     code: Annotated[str | None, typer.Option("--code", metavar="CODE", help="Only failed with this code.")] = None,
@@ -393,7 +413,12 @@ def show(call: Call, payout: PayoutId) -> None:
 @commands.writes()
 def retry(
     call: Call,
-    payout: Annotated[list[str], typer.Argument(metavar="PAYOUT...", help="Failed payouts.", show_default=False)],
+    payout: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PAYOUT...", help="Failed payouts.", show_default=False, autocompletion=complete.failed_payouts
+        ),
+    ],
     listen: Listen = False,
     listen_seconds: ListenSeconds = 120,
     events: Events = False,

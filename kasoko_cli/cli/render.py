@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from kasoko_cli.cli.pages import has_colour
 from kasoko_cli.cli.params import WrongUsage
 
 if TYPE_CHECKING:
@@ -54,13 +55,46 @@ def table(
         for column in columns:
             # Folded rather than cut: an amount or an address that is not whole is worse than an ugly one.
             drawn.add_column(Text(column.name), justify="right" if column.right else "left", overflow="fold")
-        for row in rows:
-            drawn.add_row(*(_coloured(cell(value)) for value in row))
+        cells = [[cell(value) for value in row] for row in rows]
+        if _is_too_narrow(columns, cells):
+            _blocks(title, columns, cells)
+            return
+        for values in cells:
+            drawn.add_row(*(_coloured(value) for value in values))
         console(sys.stdout).print(drawn)
     else:
         _write(sys.stdout, "\t".join(column.name for column in columns))
         for row in rows:
             _write(sys.stdout, "\t".join(cell(value) for value in row))
+
+
+#: On a terminal narrower than this, a table that does not fit is shown row by row.
+NARROW = 72
+
+
+def _is_too_narrow(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the terminal is so narrow that the table's fields would be folded beyond reading."""
+    room = console(sys.stdout).width
+    widths = (max([len(column.name), *(len(row[n]) for row in rows)]) for n, column in enumerate(columns))
+    return room < NARROW and sum(widths) + 2 * (len(columns) - 1) > room
+
+
+def _blocks(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """A block for each row: a line for each field that has a value."""
+    from rich.table import Table
+    from rich.text import Text
+
+    screen = console(sys.stdout)
+    screen.print(Text(clean(title), style="italic"))
+    for row in rows:
+        drawn = Table(show_header=False, box=None, pad_edge=False)
+        drawn.add_column(style="dim")
+        drawn.add_column(overflow="fold")
+        for column, value in zip(columns, row, strict=True):
+            if value not in {"", "-"}:
+                drawn.add_row(Text(column.name), _coloured(value))
+        screen.print(drawn)
+        screen.print()
 
 
 #: The colour of a word that says how something stands, where it fills a field; anything else has none.
@@ -172,6 +206,11 @@ def records(text: str) -> None:
         sys.stdout.buffer.write(text.encode())
 
 
+def page(text: str) -> None:
+    """Answer with a page that `pages` laid out for the terminal: all of it is ours, its bold too."""
+    _write(sys.stdout, text.rstrip("\n"))
+
+
 def plain(value: object) -> object:
     """The same as JSON knows it.
 
@@ -207,6 +246,17 @@ def talk(call: Call, text: str) -> None:
     """Tell the operator something by the way, on stderr; silent with --quiet."""
     if not call.quiet:
         _write(sys.stderr, clean(text, lines=True))
+
+
+def unattended(call: Call) -> bool:
+    """Whether nobody looks on and nobody wants talk, as under cron: then a command that went well says nothing."""
+    return call.quiet and not call.json and not _is_terminal(sys.stdout) and not _is_terminal(sys.stderr)
+
+
+def mail(text: str) -> None:
+    """Answer with a few lines that somebody will be sent."""
+    _write(sys.stdout, clean(text, lines=True))
+    sys.stdout.flush()  # before the hints on stderr, which are mailed with it
 
 
 def warn(call: Call, text: str) -> None:
@@ -347,21 +397,26 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def console(stream: TextIO) -> Console:
-    """Rich on that stream; it honours NO_COLOR and TERM=dumb by itself."""
+    """Rich on that stream, without any style where `has_colour` says so: NO_COLOR, TERM=dumb."""
     from rich.console import Console
 
-    return Console(file=stream, highlight=False, markup=False, emoji=False)
+    return Console(
+        file=stream,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        color_system="auto" if has_colour(stream) else None,
+    )
+
+
+#: The codes of a terminal for what the first word of a message may look like.
+_STYLES = {"bold": "1", "yellow": "33", "bold red": "1;31"}
 
 
 def _say(word: str, style: str, text: str) -> None:
-    """`Error: text` on stderr; only the first word is ever coloured."""
-    text = clean(text, lines=True)
-    if not _is_terminal(sys.stderr):
-        _write(sys.stderr, f"{word}: {text}")
-        return
-    from rich.text import Text
-
-    console(sys.stderr).print(Text.assemble((f"{word}:", style), " ", text), soft_wrap=True)
+    """`Error: text` on stderr; only the first word is ever coloured. Rich is not loaded for it."""
+    shown = f"\x1b[{_STYLES[style]}m{word}:\x1b[0m" if has_colour(sys.stderr) else f"{word}:"
+    _write(sys.stderr, f"{shown} {clean(text, lines=True)}")
 
 
 def _write(stream: TextIO, text: str) -> None:

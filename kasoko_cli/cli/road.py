@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kasoko_cli.cli import render
+from kasoko_cli.cli import complete, render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
 from kasoko_cli.cli.params import MarketId, Plan, WrongUsage
@@ -15,8 +15,8 @@ from kasoko_cli.cli.render import Column
 from kasoko_cli.cli.views import show_concerns, show_items, show_story
 
 if TYPE_CHECKING:
-    from kasoko_cli.operations.reports import Groups, MarketStatusReport, Overview
-    from kasoko_cli.operations.runs import RunFacts
+    from kasoko_cli.operations.overview import Groups, Overview, RunFacts
+    from kasoko_cli.operations.reports import MarketStatusReport
     from kasoko_cli.operations.settle import Settled
 
 commands = Commands()
@@ -28,14 +28,25 @@ def resolve(
     market: MarketId,
     outcome: Annotated[
         list[str] | None,
-        typer.Argument(metavar="OUTCOME...", help="The winner; several for a dead heat.", show_default=False),
+        typer.Argument(
+            metavar="OUTCOME...",
+            help="The winner; several for a dead heat.",
+            show_default=False,
+            autocompletion=complete.outcomes,
+        ),
     ] = None,
     weight: Annotated[
         list[str] | None,
         typer.Option("--weight", metavar="NAME=7/10", help="A part for each outcome, summing to 1."),
     ] = None,
     withdrawn: Annotated[
-        list[str] | None, typer.Option("--withdrawn", metavar="NAME", help="An outcome that fell away: refunded.")
+        list[str] | None,
+        typer.Option(
+            "--withdrawn",
+            metavar="NAME",
+            help="An outcome that fell away: refunded.",
+            autocompletion=complete.outcomes,
+        ),
     ] = None,
 ) -> None:
     """Name the winning outcome of MARKET.
@@ -232,12 +243,16 @@ def status(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="MARKET|PAYOUT", help="A market, or a payout like rain.1.7; else all.", show_default=False
+            metavar="MARKET|PAYOUT",
+            help="A market, or a payout like rain.1.7; else all.",
+            show_default=False,
+            autocompletion=complete.markets_or_payouts,
         ),
     ] = None,
     payouts: Annotated[bool, typer.Option("--payouts", help="List each payout of the market.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Everything at once, drawn anew until Ctrl-C.")] = False,
     every: Annotated[int, typer.Option("--every", metavar="SECONDS", min=1, help="With --watch: how often.")] = 5,
+    check: Annotated[bool, typer.Option("--check", help="One line for monitoring: is all well? Exits 0 or 8.")] = False,
 ) -> None:
     """Show how everything stands, one market, or one payout.
 
@@ -247,11 +262,18 @@ def status(
 
     Example: kasoko status rain.1.7
 
-    Exit status: 0 shown, 4 no such market or payout.
-    """
-    from kasoko_cli.domain.payout import looks_like_payout_id
-    from kasoko_cli.operations import reports
+    Example: kasoko status --check
 
+    Exit status: 0 shown, 4 no such market or payout, 8 with --check: something is
+    not well.
+    """
+    if check:
+        from kasoko_cli.cli.watch import check as check_all
+
+        if what is not None:
+            raise WrongUsage("--check looks at everything: leave the market out.")
+        check_all(call)
+        return
     if watch:
         from kasoko_cli.cli import board
 
@@ -259,10 +281,15 @@ def status(
             raise WrongUsage("--watch shows everything at once; leave the market out.")
         board.watch(call, every)
         return
-    db = call.house.db
+    from kasoko_cli.domain.payout import looks_like_payout_id
+
     if what is None:
-        _show_overview(call, reports.overview(db))
-    elif looks_like_payout_id(what):
+        _show_overview(call, call.house.overview())
+        return
+    from kasoko_cli.operations import reports
+
+    db = call.house.db
+    if looks_like_payout_id(what):
         show_story(call, reports.story(db, what))
     else:
         _show_market(call, reports.market_status(db, what, with_items=payouts))
@@ -295,7 +322,7 @@ def _show_overview(call: Call, found: Overview) -> None:
 
 def _show_runs(call: Call, runs: list[RunFacts]) -> None:
     from kasoko_cli.cli.words import local
-    from kasoko_cli.operations.runs import is_dead
+    from kasoko_cli.operations.overview import is_dead
 
     if not runs:
         return

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from kasoko_cli.cli.sheet import Cents, Chart, Sheet, Table, Value, shown, told
 
 if TYPE_CHECKING:
+    from kasoko_cli.operations.overview import Amount
     from kasoko_cli.operations.reporting import ChargesReport, DayClose, IncidentsReport, SettlementSheet
-    from kasoko_cli.operations.reports import Amount
 
 
 def _made(now: datetime) -> str:

@@ -9,7 +9,8 @@ from kasoko_cli.cli.group import Call
 from kasoko_cli.cli.render import Column
 
 if TYPE_CHECKING:
-    from kasoko_cli.operations.reports import Concern, Item, Story
+    from kasoko_cli.operations.overview import Concern
+    from kasoko_cli.operations.reports import Item, Story
 
 
 def show_items(call: Call, title: str, items: list[Item], *, total: int | None = None) -> None:

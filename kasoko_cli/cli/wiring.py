@@ -6,6 +6,7 @@ Every part is made when it is first asked for, so that `market list` never meets
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from kasoko_cli.domain.tariff import Tariff
     from kasoko_cli.operations.disburse import SendPolicy
     from kasoko_cli.operations.gate import GatePolicy
+    from kasoko_cli.operations.health import Limits
     from kasoko_cli.operations.inbox import Caps, Inbox
+    from kasoko_cli.operations.overview import Overview
     from kasoko_cli.operations.receive import Trust
     from kasoko_cli.operations.reconcile import AskPolicy
     from kasoko_cli.store.database import Database
@@ -58,6 +61,23 @@ class House:
         from kasoko_cli.store.database import open_database
 
         return open_database(self.config.database.url)
+
+    def overview(self) -> Overview:
+        """How everything stands. Where nothing is open yet it is read by the driver alone: it is asked for often.
+
+        Raises:
+            DatabaseUnavailable: the database is not there or cannot be opened.
+            SchemaOutOfDate: its tables are of another version.
+        """
+        from kasoko_cli.operations.overview import read_overview
+        from kasoko_cli.store import plain
+
+        if "db" not in self.__dict__:
+            with contextlib.suppress(plain.NotPlain), plain.reading(self.config.database.url) as rows:
+                return read_overview(rows)
+        from kasoko_cli.operations import reports
+
+        return reports.overview(self.db)
 
     @functools.cached_property
     def daraja(self) -> DarajaClient:
@@ -169,6 +189,23 @@ class House:
         return AskPolicy(
             after_seconds=self.config.reconcile.after_seconds,
             confirm_above_cents=self.config.payout.confirm_failures_above_cents,
+        )
+
+    @property
+    def limits_of_health(self) -> Limits:
+        """From when on something is not well."""
+        from kasoko_cli.operations.figures import Spans
+        from kasoko_cli.operations.health import Limits
+
+        health = self.config.health
+        return Limits(
+            spans=Spans(window_seconds=health.window_hours * 3_600, lately_seconds=health.failed_minutes * 60),
+            success_bps=int(health.success_pct * 100),
+            settlement_seconds=health.settlement_minutes * 60,
+            unknown_seconds=health.unknown_minutes * 60,
+            daraja_ms=health.daraja_seconds * 1_000,
+            listener_seconds=health.listener_minutes * 60,
+            due_seconds=health.due_minutes * 60,
         )
 
     @property

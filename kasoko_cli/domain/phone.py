@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-import phonenumbers
-
 from kasoko_cli.errors import Refused
 
 #: What may stand between the digits of a number that a person wrote.
@@ -70,6 +68,8 @@ def quoted(text: str) -> str:
 
 
 def _is_kenyan_mobile(national: str) -> bool:
+    import phonenumbers  # only where a number is judged: loading its tables is slow
+
     number = phonenumbers.PhoneNumber(country_code=254, national_number=int(national))
     return phonenumbers.is_valid_number_for_region(number, "KE") and phonenumbers.number_type(number) in {
         phonenumbers.PhoneNumberType.MOBILE,

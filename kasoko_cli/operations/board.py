@@ -11,7 +11,8 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.floats import FloatReport, report
-from kasoko_cli.operations.reports import Overview, overview
+from kasoko_cli.operations.overview import Overview
+from kasoko_cli.operations.reports import overview
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import Attempt, Payout
 

@@ -17,7 +17,7 @@ from sqlmodel import Session, select
 from kasoko_cli.clock import Clock, NewId, iso
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.links import Links
-from kasoko_cli.errors import AccountRefused, Refused
+from kasoko_cli.errors import AccountRefused, Paused
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.receive import Trust
@@ -162,10 +162,7 @@ def _check_switches(session: Session) -> None:
     if switch is None:
         return
     if switch.name == "pause":
-        raise Refused(
-            f"Sending is paused by {switch.actor} since {iso(switch.at)}: {switch.reason}. Nothing was sent.",
-            hint="Let it go on when that is over: kasoko resume",
-        )
+        raise Paused(f"Sending is paused by {switch.actor} since {iso(switch.at)}: {switch.reason}. Nothing was sent.")
     raise AccountRefused(
         f"Sending stopped at {iso(switch.at)}: {switch.reason} Nothing was sent.",
         hint="Mend that first, then: kasoko resume, and kasoko retry-failed, and kasoko payout",

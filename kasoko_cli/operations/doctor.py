@@ -30,6 +30,7 @@ from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.operations import floats, runs
 from kasoko_cli.operations.gate import GatePolicy
+from kasoko_cli.operations.overview import is_dead
 from kasoko_cli.store import callbacks, payouts
 from kasoko_cli.store.database import Database, head_version, schema_version
 from kasoko_cli.store.log import note_event, open_incidents, switches_on
@@ -444,7 +445,7 @@ def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
     unknown, _ = totals.get(PayoutStatus.UNKNOWN, (0, 0))
     waits, cents = totals.get(PayoutStatus.AWAITING_APPROVAL, (0, 0))
     incidents, switches = open_incidents(session), switches_on(session)
-    dead = [run for run in runs.list_runs(session) if runs.is_dead(run, now)]
+    dead = [run for run in runs.list_runs(session) if is_dead(run, now)]
     if dead:
         first = f"kasoko {dead[0].command} of {dead[0].actor} on {dead[0].host}, since {iso(dead[0].started_at)}"
         says = f"{len(dead)} were not heard of for {runs.DEAD_SECONDS} seconds, the first: {first}."

@@ -64,6 +64,7 @@ class Reconciled:
     reaped: int = 0
     asked: list[Asked] = field(default_factory=list)
     not_yet: int = 0
+    left: int = 0
     next_at: datetime | None = None
     unaskable: list[str] = field(default_factory=list)
 
@@ -93,11 +94,13 @@ def ask_around(
     *,
     market: str | None = None,
     now_at_once: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Asked], None] = lambda _: None,
 ) -> Reconciled:
     """Apply what has arrived, mark dead leases, and ask about every payout whose turn it is.
 
-    `now_at_once` asks about all of them, whatever the ladder says.
+    `now_at_once` asks about all of them, whatever the ladder says. Once `should_stop` says so no further
+    question is begun; those that were not asked are counted, and keep their turn.
 
     Raises:
         NotFound: there is no such market.
@@ -113,7 +116,10 @@ def ask_around(
         turn = _whose_turn(session, report, policy, market_id, now, now_at_once=now_at_once)
     if turn:
         daraja.check_account()
-    for attempt in turn:
+    for number, attempt in enumerate(turn):
+        if should_stop():
+            report.left = len(turn) - number
+            break
         asked = _ask(db, daraja, links, clock, new_id, attempt)
         # An answer may have overtaken the acknowledgement of its question, and waits for it.
         report.applied += receive.apply_waiting(db, clock, trust, subject=asked.query_id)

@@ -23,7 +23,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import daybook
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.markets import describe_resolution, resolution_of
-from kasoko_cli.operations.reports import Amount, Groups, by_status_of, groups_of
+from kasoko_cli.operations.overview import Amount, Groups, by_status_of, groups_of
 from kasoko_cli.operations.settle import SettlementFigures, figures_of
 from kasoko_cli.store import bets, bulk, markets, payouts
 from kasoko_cli.store.database import Database

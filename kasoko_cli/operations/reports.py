@@ -10,34 +10,17 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import MarketStatus
 from kasoko_cli.domain.money import format_kes
-from kasoko_cli.domain.payout import GROUPS, PayoutStatus
+from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.ledger import journal
 from kasoko_cli.operations.advice import explain
 from kasoko_cli.operations.markets import describe_resolution, resolution_of
-from kasoko_cli.operations.runs import RunFacts, list_runs
+from kasoko_cli.operations.overview import Amount, Concern, Groups, Overview, by_status_of, groups_of, read_overview
 from kasoko_cli.operations.settle import SettlementFigures, figures_of
 from kasoko_cli.store import attempts, callbacks, log, markets, payouts, queries, users
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import open_incidents, switches_on
+from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.tables import Attempt, Callback, EntryRow, Incident, Market, Payout, PostingRow
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """How many payouts, and their amounts in cents."""
-
-    count: int
-    amount_cents: int
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """The three groups that every report shows; they add up to all that is owed or was."""
-
-    pending: Amount
-    completed: Amount
-    failed: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +65,6 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Concern:
-    """An incident that nobody has closed."""
-
-    id: int
-    kind: str
-    what: str
-    payout_id: str | None
-    opened_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchFacts:
-    """A switch that stops all sending."""
-
-    name: str
-    reason: str
-    actor: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class MarketStatusReport:
     """One market's settlement and payouts."""
 
@@ -112,32 +74,6 @@ class MarketStatusReport:
     by_status: Mapping[str, Amount]
     incidents: list[Concern]
     items: list[Item] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MarketRow:
-    """One market in the overview."""
-
-    id: str
-    slug: str
-    status: str
-    closes_at: datetime
-    settled: bool
-    payouts: Groups
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """How everything stands."""
-
-    markets: list[MarketRow]
-    payouts: Groups
-    by_status: Mapping[str, Amount]
-    incidents: list[Concern]
-    switches: list[SwitchFacts]
-    callbacks_waiting: int
-    callback_heard_at: datetime | None
-    runs: list[RunFacts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,35 +151,7 @@ def market_status(db: Database, market: str, *, with_items: bool = False) -> Mar
 def overview(db: Database) -> Overview:
     """How everything stands: the markets, the money by state, what a person should look at."""
     with db.reading() as session:
-        by_market = payouts.totals_by_market(session)
-        settled = markets.settled_markets(session)
-        totals: dict[PayoutStatus, tuple[int, int]] = {}
-        for states in by_market.values():
-            for status, (count, cents) in states.items():
-                before = totals.get(status, (0, 0))
-                totals[status] = (before[0] + count, before[1] + cents)
-        return Overview(
-            markets=[
-                MarketRow(
-                    market.id,
-                    market.slug,
-                    str(market.status),
-                    market.closes_at,
-                    market.id in settled,
-                    groups_of(by_market.get(market.id, {})),
-                )
-                for market in markets.list_markets(session)
-            ],
-            payouts=groups_of(totals),
-            by_status=by_status_of(totals),
-            incidents=_concerns(open_incidents(session)),
-            switches=[
-                SwitchFacts(switch.name, switch.reason, switch.actor, switch.at) for switch in switches_on(session)
-            ],
-            callbacks_waiting=callbacks.count_waiting(session),
-            callback_heard_at=callbacks.last_heard(session),
-            runs=list_runs(session),
-        )
+        return read_overview(lambda query: session.connection().exec_driver_sql(query).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,21 +237,6 @@ def _market_facts(session: Session, market: Market) -> MarketFacts:
         else describe_resolution(resolution_of(market), names),
         resolved_at=market.resolved_at,
     )
-
-
-def groups_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> Groups:
-    """The three groups, of counts and cents by state."""
-
-    def add_up(name: str) -> Amount:
-        found = [totals.get(status, (0, 0)) for status in GROUPS[name]]
-        return Amount(sum(count for count, _ in found), sum(cents for _, cents in found))
-
-    return Groups(add_up("pending"), add_up("completed"), add_up("failed"))
-
-
-def by_status_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> dict[str, Amount]:
-    """The states that occur, in their order."""
-    return {str(status): Amount(*totals[status]) for status in PayoutStatus if status in totals}
 
 
 def _concerns(found: Sequence[Incident]) -> list[Concern]:

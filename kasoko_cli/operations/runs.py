@@ -15,41 +15,26 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, NewId, iso
 from kasoko_cli.errors import Busy, KasokoError
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.overview import DEAD_SECONDS as DEAD_SECONDS
+from kasoko_cli.operations.overview import RunFacts
+from kasoko_cli.operations.overview import is_dead as is_dead
 from kasoko_cli.store import markets, runs
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import RunRow
 
 #: How often a run says that it is alive.
 BEAT_SECONDS = 5.0
-#: A run that was not heard of for so long counts as dead.
-DEAD_SECONDS = 60
 #: What stands in place of what a run did if it ended without saying so.
 DIED = "died"
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """A command at work, for `status`. `market` is null where it works on all of them."""
-
-    id: str
-    command: str
-    market: str | None
-    host: str
-    pid: int
-    actor: str
-    started_at: datetime
-    heartbeat_at: datetime
-    doing: str
-    counts: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -130,11 +115,6 @@ def host_name() -> str:
 def list_runs(session: Session) -> list[RunFacts]:
     """Every run that has not ended, longest first. One that was killed stands here until the next one begins."""
     return [_facts(row) for row in runs.list_open(session)]
-
-
-def is_dead(run: RunFacts, now: datetime) -> bool:
-    """Whether a run was not heard of for so long that it counts as dead."""
-    return now - run.heartbeat_at > timedelta(seconds=DEAD_SECONDS)
 
 
 def _facts(row: RunRow) -> RunFacts:

@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from sqlmodel import Session
 
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, point
+from kasoko_cli.store.version import head_version as head_version
 
 #: What PostgreSQL says when two transactions stand in each other's way: a deadlock, a serialization failure.
 _COLLISIONS = frozenset({"40P01", "40001"})
@@ -239,12 +239,6 @@ def _create_private(file: Path) -> None:
     """A new database file is readable by its owner only, since it holds names and phones."""
     with suppress(OSError):  # it is there already, or SQLite will say why it cannot be written
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def head_version() -> str:
-    """The version of the tables that this program was written for."""
-    versions = files("kasoko_cli.store.migrations").joinpath("versions")
-    return max(entry.name.split("_")[0] for entry in versions.iterdir() if entry.name[:4].isdigit())
 
 
 def upgrade(url: str) -> tuple[str | None, str]:

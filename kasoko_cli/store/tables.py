@@ -65,6 +65,11 @@ def new_batch() -> str:
 LIVE_ATTEMPT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for status in LIVE))))
 
 
+#: Payouts that have come to an end, paid or not: monitoring counts them by when they did.
+_ENDED = frozenset({PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.FAILED, PayoutStatus.RETURNED})
+ENDED_PAYOUT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for status in _ENDED))))
+
+
 class Deployment(SQLModel, table=True):
     """Who we are: one row, made with the database. Its id goes into every attempt's id."""
 
@@ -285,6 +290,14 @@ class Payout(SQLModel, table=True):
             postgresql_where=text("status = 'PENDING'"),
         ),
         Index("ix_payouts_user", "user_id"),
+        Index(
+            "ix_payouts_ended",
+            "updated_at",
+            "status",
+            "market_id",
+            sqlite_where=ENDED_PAYOUT,
+            postgresql_where=ENDED_PAYOUT,
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -490,7 +503,11 @@ class Exchange(SQLModel, table=True):
     """One call to Daraja: what, when, how it was answered, how long it took; no secrets."""
 
     __tablename__ = "exchanges"
-    __table_args__ = (Index("ix_exchanges_subject", "subject"), Index("ix_exchanges_at", "at"))
+    __table_args__ = (
+        Index("ix_exchanges_subject", "subject"),
+        Index("ix_exchanges_at", "at", "latency_ms"),
+        Index("ix_exchanges_latency", "kind", "http_status", "latency_ms"),
+    )
 
     id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
     at: datetime = Field(sa_type=UtcTime)
@@ -501,6 +518,24 @@ class Exchange(SQLModel, table=True):
     latency_ms: int
     request: str
     response: str
+
+
+class Alert(SQLModel, table=True):
+    """Something that is not well, and whether people were told of it.
+
+    `told_mark` is how much of it they know; null while nobody knows. `claimed_until` bounds how long the process
+    that is telling them may take.
+    """
+
+    __tablename__ = "alerts"
+    __table_args__ = (CheckConstraint("(told_mark IS NULL) = (told_at IS NULL)", name="told_says_when"),)
+
+    key: str = Field(primary_key=True)
+    what: str
+    since: datetime = Field(sa_type=UtcTime)
+    told_mark: str | None = None
+    told_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    claimed_until: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
 class AccessToken(SQLModel, table=True):

@@ -63,7 +63,7 @@ def kasoko_on_a_terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         with subprocess.Popen(
             [*started, *words],
             cwd=tmp_path,
-            env=environment(COLUMNS="100", TERM="xterm-256color", **environ),
+            env=environment(**{"COLUMNS": "100", "TERM": "xterm-256color", **environ}),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -15,8 +15,7 @@ from kasoko_cli.cli import board, render
 from kasoko_cli.cli.group import Call
 from kasoko_cli.operations.board import Board, Oldest
 from kasoko_cli.operations.floats import FloatReport, Reading
-from kasoko_cli.operations.reports import Amount, Concern, Groups, MarketRow, Overview, SwitchFacts
-from kasoko_cli.operations.runs import RunFacts
+from kasoko_cli.operations.overview import Amount, Concern, Groups, MarketRow, Overview, RunFacts, SwitchFacts
 from tests.cli.conftest import Kasoko
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 import pytest
 
@@ -141,3 +142,53 @@ def test_clean_shows_what_a_terminal_would_obey(text: str, shown: str) -> None:
 
 def test_an_amount_is_shown_in_shillings_and_an_absent_one_as_a_dash() -> None:
     assert (render.kes(123_450), render.kes(None)) == ("1,234.50", "-")
+
+
+# --- Terminals of every kind ---------------------------------------------------------------------
+
+#: A table of eight columns, a warning and an error's first word.
+WIDE = (
+    "from kasoko_cli.cli import render\n"
+    "from kasoko_cli.cli.group import Call\n"
+    "columns = [render.Column(f'column {n}') for n in range(8)]\n"
+    "render.table(Call(), 'Payouts', columns, [[f'value {n}' for n in range(7)] + [None]])\n"
+    "render.warn(Call(), 'look')\n"
+)
+
+
+def test_a_table_too_wide_for_a_narrow_terminal_is_shown_row_by_row(kasoko_on_a_terminal: Callable[..., Any]) -> None:
+    _, shown = kasoko_on_a_terminal(program=WIDE, COLUMNS="40", NO_COLOR="1")
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert [" ".join(line.split()) for line in lines[:3]] == ["Payouts", "column 0 value 0", "column 1 value 1"]
+    assert "column 7" not in shown, "what has no value is left out"
+    assert max(map(len, lines)) <= 40
+
+
+def test_a_table_that_fits_a_narrow_terminal_stays_one(kasoko_on_a_terminal: Callable[..., Any]) -> None:
+    _, shown = kasoko_on_a_terminal(program=ON_A_TERMINAL, COLUMNS="40", NO_COLOR="1")
+    assert "user" in shown.splitlines()[1]
+    assert "amount" in shown.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("environ", "coloured"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colour_is_where_it_is_wanted(
+    kasoko_on_a_terminal: Callable[..., Any], environ: dict[str, str], coloured: bool
+) -> None:
+    _, shown = kasoko_on_a_terminal(program=WIDE, **environ)
+    assert ("\x1b[33mWarning:" in shown) == coloured
+
+
+def test_colour_can_be_had_off_a_terminal(kasoko: Callable[..., Any]) -> None:
+    assert "\x1b[1mHint:\x1b[0m" in kasoko("frist", FORCE_COLOR="1").stderr
+    assert "\x1b" not in kasoko("frist").stderr
+    assert "\x1b[1mThe road\x1b[0m" in kasoko("--help", FORCE_COLOR="1").stdout
+    assert "\x1b[1mExamples\x1b[0m" in kasoko("audit", "--help", FORCE_COLOR="1").stdout
+    assert "\x1b" not in kasoko("audit", "--help").stdout

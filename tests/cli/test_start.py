@@ -75,3 +75,25 @@ def test_without_a_word_the_help_is_shown(kasoko: Kasoko) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert "Usage: kasoko [OPTIONS] COMMAND [ARGS]..." in result.stdout
     assert result.stdout == kasoko("-h").stdout == kasoko("--help").stdout
+
+
+def test_status_reads_without_sqlalchemy(kasoko: Kasoko, tmp_path: Path) -> None:
+    assert kasoko("init").returncode == 0
+    loaded = loaded_by("from kasoko_cli.__main__ import main; sys.argv = ['kasoko', 'status']; main()", tmp_path)
+    assert "kasoko_cli.operations.overview" in loaded
+    assert loaded & {"sqlalchemy", "sqlmodel", "rich", "httpx", "phonenumbers", "alembic"} == set()
+
+
+def test_a_reader_that_goes_away_after_a_line_of_help_is_no_error(tmp_path: Path) -> None:
+    for words in (["--help"], ["payout", "send", "--help"], ["help", "recovery"]):
+        done = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -m kasoko_cli {' '.join(words)} | head -1"],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(done.stdout.splitlines()) == 1

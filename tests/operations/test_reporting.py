@@ -12,7 +12,7 @@ from kasoko_cli.daraja.links import Kind
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations import reporting
-from kasoko_cli.operations.reports import Amount
+from kasoko_cli.operations.overview import Amount
 from kasoko_cli.store.log import raise_incident
 from kasoko_cli.store.tables import Event, PostingRow
 from tests.operations.road import ANN, BEN, CYN, Road

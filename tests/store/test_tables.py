@@ -287,6 +287,7 @@ BAD: list[tuple[str, str, Row, str]] = [
     ("incident_is_raised_once", "incidents", {"id": 2}, "incidents.key"),
     ("ck_paces_pace_is_positive", "paces", {"per_1000_seconds": 0}, ""),
     ("ck_switches_switch_is_known", "switches", {"name": "light"}, ""),
+    ("ck_alerts_told_says_when", "alerts", {"key": "failed", "what": "?", "since": NOON, "told_at": NOON}, ""),
     ("entry_is_posted_once", "entries", {"id": 2}, "entries.key"),
     ("ck_postings_posting_moves_something", "postings", {"line": 1, "amount_cents": 0}, ""),
     ("ck_links_chain_is_known", "links", {"chain": "gold"}, ""),

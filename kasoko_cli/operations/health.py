@@ -1,0 +1,170 @@
+"""Whether all is well: rules over the figures, each with what it means and what to type.
+
+The operator's own key figures are the defaults: a success rate over 99 %, settlement in under five minutes,
+any failure within an hour, and M-Pesa's answers in under five seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.operations.figures import Figures, Spans, read_figures
+from kasoko_cli.store.database import Database
+
+#: How long a stored result may wait to be applied before that is worth a word.
+APPLY_SECONDS = 60
+
+
+class State(StrEnum):
+    """How well it is."""
+
+    OK = "OK"
+    WARNING = "WARNING"  #: somebody should look today
+    CRITICAL = "CRITICAL"  #: somebody should look now
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From when on something is not well. Times in seconds."""
+
+    spans: Spans = field(default_factory=Spans)
+    success_bps: int = 9_900
+    settlement_seconds: int = 300
+    unknown_seconds: int = 1_800
+    daraja_ms: int = 5_000
+    listener_seconds: int = 600
+    due_seconds: int = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not well.
+
+    `key` says which rule it is of. `mark` grows when the same rule finds something new, such as one more
+    failure; who was told of a smaller mark is told again.
+    """
+
+    key: str
+    state: State
+    what: str
+    do: str
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The verdict, what speaks against it, and the figures that it rests on."""
+
+    state: State
+    findings: list[Finding]
+    figures: Figures
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is to be looked at."""
+        return self.state is State.OK
+
+
+def check_health(db: Database, clock: Clock, limits: Limits) -> Health:
+    """Read the figures and judge them."""
+    figures = read_figures(db, clock, limits.spans)
+    findings = sorted(judge(figures, limits), key=lambda one: one.state is not State.CRITICAL)
+    state = State.OK
+    if findings:
+        state = State.CRITICAL if findings[0].state is State.CRITICAL else State.WARNING
+    return Health(state, findings, figures)
+
+
+def judge(now: Figures, limits: Limits) -> Iterator[Finding]:
+    """What is not well, rule by rule; no database is asked."""
+
+    def age(since: datetime | None) -> int:
+        return 0 if since is None else max(0, round((now.at - since).total_seconds()))
+
+    for switch in now.switches:
+        since = f"since {length(age(switch.at))}"
+        if switch.name == "breaker":
+            what = f"M-Pesa refuses the account {since}, and nothing is sent: {switch.reason}"
+            do = "Mend that first, then: kasoko resume, and kasoko retry-failed, and kasoko payout"
+            yield Finding("breaker", State.CRITICAL, what, do)
+        else:
+            what = f"Sending is paused {since}: {switch.reason}"
+            yield Finding("paused", State.WARNING, what, "Let it go on when that is over: kasoko resume")
+    if now.failed_lately:
+        what = f"{_payouts(now.failed_lately)} failed in the last {length(limits.spans.lately_seconds)}"
+        mark = "" if now.last_failed_at is None else now.last_failed_at.isoformat(timespec="microseconds")
+        yield Finding("failed", State.CRITICAL, what, "See why: kasoko payout list --status FAILED", mark)
+    if now.incidents:
+        count = sum(now.incidents.values())
+        what = f"{count} incident{'s' if count > 1 else ''} that nobody has closed: {', '.join(sorted(now.incidents))}"
+        do = "Read them: kasoko incident list"
+        yield Finding("incidents", State.CRITICAL, what, do, f"{now.latest_incident:012d}")
+    if now.unknown:
+        old = age(now.unknown_since)
+        what = (
+            f"How {_payouts(now.unknown)} ended is unknown, KES {format_kes(now.unknown_cents)},"
+            f" the oldest for {length(old)}"
+        )
+        late = old > limits.unknown_seconds
+        state = State.CRITICAL if late else State.WARNING
+        mark = "2 late" if late else "1 young"
+        yield Finding("unknown", state, what, "Ask M-Pesa: kasoko reconcile. Never send them by hand.", mark)
+    yield from _judge_listener(now, limits, age(now.awaited_since))
+    if (waited := age(now.due_since)) > limits.due_seconds:
+        waits = f"A payout has been due for {length(waited)} and nobody sends it"
+        yield Finding("due", State.CRITICAL, waits, "Send what is due: kasoko payout. Does its timer run?")
+    if now.success_bps is not None and now.success_bps < limits.success_bps:
+        ended = now.completed + now.failed
+        what = (
+            f"{percent(now.success_bps)} of {ended:,} payouts succeeded in the last"
+            f" {length(limits.spans.window_seconds)}, and {percent(limits.success_bps)} is wanted"
+        )
+        yield Finding("success", State.WARNING, what, "See why: kasoko payout list --status FAILED")
+    slow = [one for one in now.unsettled if age(one.resolved_at) > limits.settlement_seconds]
+    if slow:
+        first = max(slow, key=lambda one: age(one.resolved_at))
+        what = (
+            f"{first.market} was resolved {length(age(first.resolved_at))} ago and is not through:"
+            f" {_payouts(first.payouts)}, KES {format_kes(first.amount_cents)}"
+        ) + (f" (and {len(slow) - 1} more)" if len(slow) > 1 else "")
+        yield Finding("settlement", State.WARNING, what, f"See what it waits for: kasoko status {first.market}")
+    if now.daraja_p95_ms is not None and now.daraja_p95_ms > limits.daraja_ms:
+        what = (
+            f"M-Pesa takes {now.daraja_p95_ms / 1000:.1f} s for 95 of 100 requests, and"
+            f" {limits.daraja_ms / 1000:.0f} s is wanted"
+        )
+        yield Finding("daraja", State.WARNING, what, "Nothing is lost. If it lasts, pause, and ask Safaricom.")
+
+
+def _judge_listener(now: Figures, limits: Limits, awaited_seconds: int) -> Iterator[Finding]:
+    """A listener is deaf when results are due and nothing at all has come since they were sent."""
+    silent = now.heard_at is None or (now.awaited_since is not None and now.heard_at < now.awaited_since)
+    if awaited_seconds > limits.listener_seconds and silent:
+        what = f"Results have been due for {length(awaited_seconds)} and the listener has heard nothing"
+        yield Finding("listener", State.CRITICAL, what, "See that kasoko listen runs and that M-Pesa reaches it")
+    # A result that has just come is applied in this moment.
+    if now.callbacks_waiting and now.heard_at is not None and (now.at - now.heard_at).total_seconds() > APPLY_SECONDS:
+        what = f"{now.callbacks_waiting:,} results are stored and not applied"
+        yield Finding("waiting", State.WARNING, what, "Apply them: kasoko reconcile")
+
+
+def length(seconds: int) -> str:
+    """A length of time as people say it: `40 s`, `12 min`, `3 h`, `2 days`."""
+    for unit, size, until in (("s", 1, 120), ("min", 60, 7_200), ("h", 3_600, 172_800)):
+        if seconds < until:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86_400} days"
+
+
+def percent(bps: int) -> str:
+    """Basis points as a percentage: 9950 is `99.50 %`."""
+    return f"{bps // 100}.{bps % 100:02d} %"
+
+
+def _payouts(count: int) -> str:
+    return f"{count:,} payout" if count == 1 else f"{count:,} payouts"

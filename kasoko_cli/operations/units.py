@@ -1,0 +1,215 @@
+"""systemd units: the listener as a service, everything else as a timer, each with no more rights than it needs.
+
+What is made here is text; who installs it reads it first. The services run as a user of their own, write only
+into the folder of the database, and get secrets as credentials: files that systemd shows to that one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+#: What every service is denied. Source: systemd.exec(5), "Sandboxing"; `systemd-analyze security`.
+_HARDENED = """\
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+UMask=0077"""
+
+_PAYING = (
+    "MPESA_CONSUMER_KEY",
+    "MPESA_CONSUMER_SECRET",
+    "MPESA_SECURITY_CREDENTIAL_ENCRYPTED",
+    "KASOKO_CALLBACK_KEY",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where kasoko lives on a host, and what its units need to know.
+
+    `credentials` is the folder of the secrets, a file for each, named like its variable and readable by root
+    alone; None where the secrets stand in `.env`. `listens_on` is the address of the socket where systemd
+    holds it, and None where the listener opens its own.
+    """
+
+    folder: PurePosixPath
+    program: PurePosixPath
+    user: str
+    credentials: PurePosixPath | None
+    metrics: PurePosixPath
+    is_sqlite: bool
+    database_is_secret: bool
+    has_alerts: bool
+    listens_on: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Something that a timer starts: what it does, its words, when, which secrets, and where it writes besides."""
+
+    name: str
+    says: str
+    command: str
+    when: str
+    secrets: Sequence[str] = ()
+    #: Exit codes that are no failure of the unit: another run has the work, work is left for the next run.
+    well: str = "9 10"
+    writes: Sequence[str] = ()
+    persistent: bool = False
+
+
+def _jobs(place: Place) -> list[_Job]:
+    jobs = [
+        _Job("payout", "sends what is due", "payout --yes --quiet --max-seconds 240", "*:0/5", _PAYING),
+        _Job(
+            "retry-failed",
+            "sends definite failures again",
+            "retry-failed --yes --quiet --max-seconds 1500",
+            "*:07",
+            _PAYING,
+        ),
+        _Job(
+            "reconcile",
+            "asks M-Pesa how unknown payouts ended",
+            "reconcile --quiet --no-listen --max-seconds 600",
+            "*:2/15",
+            _PAYING,
+        ),
+        _Job(
+            "metrics",
+            "writes figures for Prometheus",
+            f"metrics write {place.metrics} --quiet",
+            "*:*:00",
+            writes=(str(place.metrics),),
+        ),
+        _Job("audit", "recomputes everything from the bets up", "audit --quiet", "02:30", persistent=True),
+    ]
+    if place.has_alerts:
+        jobs.append(_Job("notify", "tells people what is not well", "notify --quiet", "*:*:30", ("KASOKO_ALERT_URLS",)))
+    if place.is_sqlite:
+        jobs.append(
+            _Job(
+                "backup",
+                "copies the database",
+                # A percent sign is systemd's own, and a dollar too.
+                'db backup "backups/kasoko-$$(date +%%Y-%%m-%%dT%%H%%M%%S).db" --quiet',
+                "02:00",
+                persistent=True,
+            )
+        )
+    return jobs
+
+
+def make_units(place: Place) -> dict[str, str]:
+    """Every unit by the name of its file."""
+    units = {"kasoko-listen.service": _listener(place)}
+    if place.listens_on is not None:
+        units["kasoko-listen.socket"] = _unit(
+            {
+                "Unit": ["Description=kasoko: the port that M-Pesa posts results to"],
+                # The port stays open while the listener starts anew: what arrives waits, and is not refused.
+                "Socket": [f"ListenStream={place.listens_on}", "Backlog=1024", "NoDelay=yes"],
+                "Install": ["WantedBy=sockets.target"],
+            }
+        )
+    for job in _jobs(place):
+        units[f"kasoko-{job.name}.service"] = _service(place, job)
+        units[f"kasoko-{job.name}.timer"] = _timer(job)
+    return units
+
+
+def _listener(place: Place) -> str:
+    socket = ["Requires=kasoko-listen.socket", "After=kasoko-listen.socket"] if place.listens_on is not None else []
+    return _unit(
+        {
+            "Unit": [
+                "Description=kasoko listener: takes in the results that M-Pesa posts",
+                "Wants=network-online.target",
+                "After=network-online.target",
+                *socket,
+            ],
+            "Service": [
+                "Type=exec",
+                f"ExecStart={place.program} listen",
+                "Restart=always",
+                "RestartSec=2",
+                "TimeoutStopSec=60",
+                *_common(place, ("KASOKO_CALLBACK_KEY",)),
+            ],
+            "Install": ["WantedBy=multi-user.target"],
+        }
+    )
+
+
+def _service(place: Place, job: _Job) -> str:
+    command = f"{place.program} {job.command}"
+    if "$$" in job.command:
+        command = f"/bin/sh -c 'mkdir -p backups && exec {place.program} {job.command}'"
+    return _unit(
+        {
+            "Unit": [
+                f"Description=kasoko {job.name}: {job.says}",
+                "Wants=network-online.target",
+                "After=network-online.target",
+            ],
+            "Service": [
+                "Type=oneshot",
+                f"ExecStart={command}",
+                f"SuccessExitStatus={job.well}",
+                *_common(place, job.secrets, job.writes),
+            ],
+        }
+    )
+
+
+def _timer(job: _Job) -> str:
+    return _unit(
+        {
+            "Unit": [f"Description=kasoko {job.name}, by the clock"],
+            "Timer": [
+                f"OnCalendar={job.when}",
+                "AccuracySec=5s",
+                *(["Persistent=yes"] if job.persistent else []),
+            ],
+            "Install": ["WantedBy=timers.target"],
+        }
+    )
+
+
+def _common(place: Place, secrets: Sequence[str], writes: Sequence[str] = ()) -> list[str]:
+    named = [*secrets, *(["KASOKO_DATABASE_URL"] if place.database_is_secret else [])]
+    loaded: list[str] = []
+    if place.credentials is not None:
+        for name in named:
+            loaded.append(f"LoadCredential={name}:{place.credentials / name}")
+            loaded.append(f"Environment={name}_FILE=%d/{name}")
+    return [
+        f"User={place.user}",
+        f"WorkingDirectory={place.folder}",
+        *loaded,
+        f"ReadWritePaths={' '.join([str(place.folder), *writes])}",
+        *_HARDENED.splitlines(),
+    ]
+
+
+def _unit(sections: Mapping[str, Sequence[str]]) -> str:
+    return "\n\n".join("\n".join([f"[{name}]", *lines]) for name, lines in sections.items()) + "\n"

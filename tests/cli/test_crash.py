@@ -1,0 +1,103 @@
+"""What Sentry is told of a bug: where it was, and nothing private."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.transport import Transport
+
+from kasoko_cli.cli.crash import tell_sentry
+from kasoko_cli.config import Config, load_config
+
+SECRET = "consumer-secret-5926"
+KEY = "ab" * 32
+PHONE = "254712345678"
+DSN = "https://public5926@sentry.invalid/1"
+
+
+class Kept(Transport):
+    """A transport that keeps every event and sends none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[dict[str, Any]] = []
+
+    def capture_envelope(self, envelope: Envelope) -> None:
+        for item in envelope.items:
+            self.events.append(json.loads(item.get_bytes()))
+
+
+def config(folder: Path, **environ: str) -> Config:
+    return load_config(
+        environ={
+            "MPESA_CONSUMER_SECRET": SECRET,
+            "KASOKO_CALLBACK_KEY": KEY,
+            "KASOKO_DATABASE_URL": "postgresql://kasoko:pw5926@db/kasoko",
+            "KASOKO_ALERT_URLS": "slack://tokenA5926/tokenB tgram://bot5926/1",
+            **environ,
+        },
+        folder=folder,
+    )
+
+
+def bug() -> BaseException:
+    """An error that has everything private in its words, its variables and its cause."""
+    try:
+        look_up(PHONE)
+    except RuntimeError as error:
+        return error
+    raise AssertionError
+
+
+def look_up(phone: str) -> None:
+    token = f"Bearer-{SECRET}"
+    try:
+        int(f"no row for {phone} with {token}")
+    except ValueError as error:
+        raise RuntimeError(f"{token} {KEY} slack://tokenA5926/tokenB") from error
+
+
+def sent(folder: Path) -> dict[str, Any]:
+    kept = Kept()
+    assert tell_sentry(config(folder, KASOKO_SENTRY_DSN=DSN), bug(), transport=kept)
+    [event] = kept.events
+    return event
+
+
+def test_sentry_learns_what_and_where(tmp_path: Path) -> None:
+    event = sent(tmp_path)
+    kinds = [one["type"] for one in event["exception"]["values"]]
+    assert kinds == ["ValueError", "RuntimeError"]
+    frame = event["exception"]["values"][-1]["stacktrace"]["frames"][-1]
+    assert (frame["function"], frame["filename"]) == ("look_up", "tests/cli/test_crash.py")
+    assert event["release"].startswith("kasoko@")
+
+
+def test_no_phone_no_secret_no_variable_and_no_host_leaves(tmp_path: Path) -> None:
+    event = sent(tmp_path)
+    text = json.dumps(event)
+    for private in (PHONE, SECRET, KEY, "pw5926", "tokenA5926", "bot5926", "public5926"):
+        assert private not in text, private
+    assert '"vars"' not in text
+    assert "abs_path" not in text
+    assert set(event) <= {"event_id", "timestamp", "platform", "level", "release", "exception"}
+
+
+def test_without_an_address_nothing_is_sent(tmp_path: Path) -> None:
+    kept = Kept()
+    assert not tell_sentry(config(tmp_path), bug(), transport=kept)
+    assert kept.events == []
+
+
+def test_sentry_that_breaks_does_not_hide_the_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sentry_sdk
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("its own bug")
+
+    monkeypatch.setattr(sentry_sdk, "Client", broken)
+    assert not tell_sentry(config(tmp_path, KASOKO_SENTRY_DSN=DSN), bug())

@@ -1,0 +1,126 @@
+"""The systemd units: systemd takes them, they have few rights, and what they call can be called."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from kasoko_cli.operations.units import Place, make_units
+
+PLACE = Place(
+    folder=PurePosixPath("/srv/kasoko"),
+    program=PurePosixPath("/srv/kasoko/.venv/bin/kasoko"),
+    user="kasoko",
+    credentials=PurePosixPath("/etc/kasoko/credentials"),
+    metrics=PurePosixPath("/var/lib/prometheus/node-exporter"),
+    is_sqlite=True,
+    database_is_secret=False,
+    has_alerts=True,
+)
+
+
+def services(place: Place) -> dict[str, str]:
+    return {name: text for name, text in make_units(place).items() if name.endswith(".service")}
+
+
+def test_there_is_a_listener_and_a_timer_for_each_job() -> None:
+    assert sorted(make_units(PLACE)) == sorted(
+        ["kasoko-listen.service"]
+        + [
+            f"kasoko-{job}.{kind}"
+            for job in ("payout", "retry-failed", "reconcile", "metrics", "audit", "notify", "backup")
+            for kind in ("service", "timer")
+        ]
+    )
+
+
+def test_on_postgresql_the_copy_is_pg_dumps_and_the_address_a_credential() -> None:
+    units = services(replace(PLACE, is_sqlite=False, database_is_secret=True))
+    assert "kasoko-backup.service" not in units
+    assert all("LoadCredential=KASOKO_DATABASE_URL:" in text for text in units.values())
+
+
+def test_each_service_gets_only_the_secrets_that_it_needs() -> None:
+    given = {
+        name.removeprefix("kasoko-").removesuffix(".service"): set(re.findall(r"LoadCredential=(\w+):", text))
+        for name, text in services(PLACE).items()
+    }
+    paying = {
+        "MPESA_CONSUMER_KEY",
+        "MPESA_CONSUMER_SECRET",
+        "MPESA_SECURITY_CREDENTIAL_ENCRYPTED",
+        "KASOKO_CALLBACK_KEY",
+    }
+    assert given == {
+        "listen": {"KASOKO_CALLBACK_KEY"},
+        "payout": paying,
+        "retry-failed": paying,
+        "reconcile": paying,
+        "metrics": set(),
+        "audit": set(),
+        "notify": {"KASOKO_ALERT_URLS"},
+        "backup": set(),
+    }
+
+
+def test_with_the_secrets_in_env_no_credential_is_loaded() -> None:
+    assert "Credential" not in "".join(make_units(replace(PLACE, credentials=None)).values())
+
+
+def test_no_service_may_gain_rights_or_write_elsewhere() -> None:
+    for name, text in services(PLACE).items():
+        assert {
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "ProtectHome=yes",
+            "PrivateTmp=yes",
+            "CapabilityBoundingSet=",
+            "User=kasoko",
+        } <= set(text.splitlines()), name
+        writable = re.findall(r"^ReadWritePaths=(.*)$", text, re.MULTILINE)
+        more = ["/var/lib/prometheus/node-exporter"] if name == "kasoko-metrics.service" else []
+        assert writable == [" ".join(["/srv/kasoko", *more])]
+
+
+def test_what_the_services_call_can_be_called() -> None:
+    import shlex
+
+    from tests.test_house import find_command
+
+    for text in services(replace(PLACE, listens_on="127.0.0.1:8321")).values():
+        [line] = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+        line = line.removeprefix("/bin/sh -c 'mkdir -p backups && exec ").rstrip("'").replace("$$", "$")
+        program, *words = shlex.split(line)
+        assert program == "/srv/kasoko/.venv/bin/kasoko"
+        command, own = find_command(words)
+        command.make_context("kasoko", own)
+
+
+def test_with_a_socket_systemd_holds_the_port() -> None:
+    units = make_units(replace(PLACE, listens_on="127.0.0.1:8321"))
+    assert "ListenStream=127.0.0.1:8321" in units["kasoko-listen.socket"]
+    assert "Requires=kasoko-listen.socket" in units["kasoko-listen.service"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+@pytest.mark.parametrize("socket", [None, "127.0.0.1:8321"])
+def test_systemd_finds_nothing_to_say_about_them(tmp_path: Path, socket: str | None) -> None:
+    # What is verified must exist on this machine: the program and the user.
+    here = replace(PLACE, program=PurePosixPath(sys.executable), user="root", listens_on=socket)
+    for name, text in make_units(here).items():
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *sorted(map(str, tmp_path.iterdir()))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    said = [line for line in done.stderr.splitlines() if "kasoko" in line]
+    assert (done.returncode, said) == (0, []), done.stderr

@@ -1,0 +1,90 @@
+"""Reading by the driver alone says what SQLAlchemy says, and leaves what is unusual to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from kasoko_cli.cli.wiring import House
+from kasoko_cli.config import load_config
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.errors import DatabaseUnavailable, SchemaOutOfDate
+from kasoko_cli.operations import controls, reports
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.overview import read_overview
+from kasoko_cli.store import plain
+from kasoko_cli.store.database import Database
+from tests.operations.conftest import road  # noqa: F401 - a fixture
+from tests.operations.road import ANN, BEN, CYN, Road
+
+
+def test_both_ways_of_reading_give_the_same_overview(road: Road, database_url: str, act: Act) -> None:  # noqa: F811
+    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
+    road.send()
+    road.posts.clear()
+    for user, code in (("ann", 0), ("ben", 2040)):
+        attempt = road.attempt(user)
+        road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, receiver=attempt.phone, desc="said so"))
+    road.post(Kind.RESULT, road.attempt("ben").id, road.result(road.attempt("ben"), code=0, receiver=BEN, desc="paid"))
+    controls.pause(road.db, road.clock, act)
+    heavy = reports.overview(road.db)
+    with plain.reading(database_url) as rows:
+        light = read_overview(rows)
+    assert light == heavy
+    assert heavy.incidents
+    assert heavy.switches
+    assert heavy.callback_heard_at == road.clock()
+
+
+def test_it_cannot_write(db: Database, database_url: str) -> None:
+    with plain.reading(database_url) as rows, pytest.raises(Exception, match=r"(?i)read.?only"):
+        rows("DELETE FROM markets")
+
+
+def test_it_reads_one_unchanging_picture(db: Database, database_url: str, act: Act, road: Road) -> None:  # noqa: F811
+    with plain.reading(database_url) as rows:
+        before = read_overview(rows)
+        controls.pause(road.db, road.clock, act)
+        assert read_overview(rows) == before
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////nowhere/kasoko.db",
+        "sqlite:///kasoko.db?mode=ro",
+        "postgresql://kasoko@127.0.0.1:1/kasoko",
+        "mysql://kasoko@db/kasoko",
+    ],
+)
+def test_what_is_unusual_is_left_to_the_other_way(url: str) -> None:
+    with pytest.raises(plain.NotPlain), plain.reading(url):
+        pass
+
+
+def house(folder: Path, url: str) -> House:
+    return House(load_config(environ={"KASOKO_DATABASE_URL": url}, folder=folder))
+
+
+def test_a_database_that_is_not_there_is_told_as_ever_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="There is no database at"):
+        house(tmp_path, f"sqlite:///{tmp_path}/kasoko.db").overview()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_of_another_version_are_told_as_ever(tmp_path: Path, sqlite_template: Path) -> None:
+    file = tmp_path / "kasoko.db"
+    file.write_bytes(sqlite_template.read_bytes())
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    with pytest.raises(SchemaOutOfDate, match="has tables of version 9999"):
+        house(tmp_path, f"sqlite:///{file}").overview()
+
+
+def test_a_file_that_is_no_database_is_told_as_ever(tmp_path: Path) -> None:
+    (tmp_path / "kasoko.db").write_text("not a database, but long enough to be looked at as one" * 100)
+    with pytest.raises(DatabaseUnavailable, match="cannot be used"):
+        house(tmp_path, f"sqlite:///{tmp_path}/kasoko.db").overview()
