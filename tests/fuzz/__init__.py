@@ -1,0 +1,1 @@
+"""What nobody thought of: bodies and requests that chance and coverage find."""
