@@ -155,6 +155,12 @@ def _host_and_port(value: str) -> str:
     return value
 
 
+def _proof_key(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", value.get_secret_value()):
+        raise ValueError("must be 64 hex digits (make one: openssl rand -hex 32)")
+    return value
+
+
 def _database_url(value: str) -> str:
     if not re.match(r"(sqlite|postgresql)(\+\w+)?://", value):
         raise ValueError("must be like sqlite:///kasoko.db or postgresql://user@host/name")
@@ -496,6 +502,18 @@ class ListenerSettings(Group):
         return tuple(map(bytes.fromhex, re.split(r"[,\s]+", self.old_callback_keys.get_secret_value())))
 
 
+class ProofSettings(Group):
+    """What proofs of settlement are signed with."""
+
+    key_file: Annotated[
+        str, Field(min_length=1, max_length=4_096), Setting("Holds the key that signs proofs; made when first needed.")
+    ] = "proof.key"
+    key: Annotated[
+        Annotated[SecretStr, AfterValidator(_proof_key)] | None,
+        Setting("The key that signs proofs, instead of a file.", variable="KASOKO_PROOF_KEY", secret=True),
+    ] = None
+
+
 class ReconcileSettings(Group):
     """When we begin to ask."""
 
@@ -597,6 +615,7 @@ class Config(Group):
     payout: PayoutSettings = PayoutSettings()
     listener: ListenerSettings = ListenerSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
+    proof: ProofSettings = ProofSettings()
     celery: CelerySettings = CelerySettings()
     health: HealthSettings = HealthSettings()
     alerts: AlertSettings = AlertSettings()

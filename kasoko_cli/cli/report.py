@@ -167,6 +167,89 @@ def incidents(
     _answer(call, incidents_sheet_of(found, house.clock()), found, form, output, table)
 
 
+@commands.reads()
+def proof(
+    call: Call,
+    market: MarketId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the proof there; else to stdout.")
+    ] = None,
+    codes: Annotated[
+        Path | None, typer.Option("--codes", metavar="FILE", help="Write each bettor's code there, for you alone.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Show the code of this user only.")] = None,
+) -> None:
+    """Prove how MARKET was settled, to people without the database.
+
+    The proof has every stake and share under a blinded name, the rules, a root
+    over them all and a signature. A bettor finds their own share in it with a
+    code; nobody else can tell whose it is. Give each bettor only their own.
+
+    Example: kasoko report proof rain --output rain.proof.json --codes codes.csv
+
+    Example: kasoko report proof rain --user wanjiku
+
+    Exit status: 0 written, 4 no such market, or no bet of this user, 5 it is
+    not settled, 8 its bets no longer give what was settled.
+    """
+    from kasoko_cli.operations import proving
+    from kasoko_cli.operations.exporting import written_whole
+
+    key, db = _key(call, make=True), call.house.db
+    if user is not None:
+        [one] = proving.codes(db, market, key, user=user)
+        if call.json:
+            render.document(one)
+        else:
+            render.line(one.code)
+        return
+    text = proving.canonical_file(proving.prove(db, market, key))
+    if codes is not None:
+        with written_whole(codes, private=True) as file:
+            file.write("user_id,code\n")
+            file.writelines(f"{one.user},{one.code}\n" for one in proving.codes(db, market, key))
+    if output is None:
+        render.line(text.rstrip("\n"))
+        return
+    with written_whole(output, private=False) as file:
+        file.write(text)
+    if call.json:
+        render.document({"market": market, "file": output, "codes": codes})
+    else:
+        render.line(f"The proof of {market} is in {output}; check it: kasoko verify {output}")
+
+
+@commands.reads("proof-key")
+def proof_key(call: Call) -> None:
+    """Show the public key that proofs are signed with, to publish it.
+
+    The key itself is in proof.key (or KASOKO_PROOF_KEY): keep a copy, and show
+    it to nobody.
+
+    Example: kasoko report proof-key
+
+    Example: kasoko report proof-key --json
+
+    Exit status: 0 shown, 3 the key cannot be read.
+    """
+    from kasoko_cli.domain.proof import public_key_of
+
+    public = public_key_of(_key(call, make=True))
+    if call.json:
+        render.document({"public_key": public})
+    else:
+        render.line(public)
+
+
+def _key(call: Call, *, make: bool) -> bytes:
+    from kasoko_cli.operations import proving
+
+    settings = call.house.config.proof
+    if settings.key is not None:
+        return bytes.fromhex(settings.key.get_secret_value())
+    return proving.key_of(Path(settings.key_file), make=make)
+
+
 def _day(text: str | None) -> date | None:
     """A day as it is written on the command line.
 

@@ -1,0 +1,287 @@
+"""A proof that a pool was divided by its rules: made from the bets, checked without them.
+
+The proof holds one leaf for each bettor: their stakes, their exact share and what they are owed, under a blinded
+name. A Merkle tree over the leaves has one root, and an Ed25519 signature stands for all of it. Everybody can
+divide the pool again and see that no share is missing or added. Who a leaf belongs to is known only to whoever
+has its inclusion code, `{user}:{secret}`: a digest of the code is the blinded name.
+
+Numbers are whole cents; shares are exact fractions of a cent. JSON is canonical: sorted keys, no spaces, ASCII.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from kasoko_cli.domain.market import BetRow, Resolution, Rounding, Rules
+from kasoko_cli.domain.parimutuel import Division, Stake, divide
+from kasoko_cli.errors import KasokoError
+
+#: What a proof says it is.
+FORM = "kasoko proof 1"
+#: Bytes of chance in a code: sixteen letters and digits.
+_CODE_BYTES = 10
+
+_KEYS = {
+    "form",
+    "deployment",
+    "market",
+    "rules",
+    "resolution",
+    "settlement",
+    "bets_digest",
+    "plan_hash",
+    "leaves",
+    "root",
+    "digest",
+    "public_key",
+    "signature",
+}
+_LEAF = {"name", "stakes", "turn", "share", "payout_cents", "refund_cents"}
+_MARKET = {"id", "slug", "question", "outcomes", "closed_at"}
+_FIGURES = (
+    "gross_cents",
+    "fee_cents",
+    "net_cents",
+    "winning_stake_cents",
+    "winners",
+    "payouts_cents",
+    "refunds_cents",
+    "breakage_cents",
+    "top_up_cents",
+)
+_SETTLEMENT = {"number", "settled_at", *_FIGURES}
+#: What can happen to a stake before the pool is divided.
+VALID, LATE, CANCELLED = "valid", "late", "cancelled"
+
+
+class ProofBroken(ValueError):
+    """A proof that does not hold, and where."""
+
+
+def canonical(data: object) -> bytes:
+    """JSON in the one spelling that is digested and signed."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def code_of(seed: bytes, market_id: str, number: int, user_id: str) -> str:
+    """The inclusion code of a bettor: made anew from the key whenever it is asked for, never stored."""
+    text = canonical(["kasoko code 1", market_id, number, user_id])
+    secret = base64.b32encode(hmac.new(seed, text, hashlib.sha256).digest()[:_CODE_BYTES]).decode()
+    return f"{user_id}:{secret}"
+
+
+def name_of(market_id: str, number: int, code: str) -> str:
+    """The blinded name of whoever has this code."""
+    return hashlib.sha256(canonical(["kasoko name 1", market_id, number, code])).hexdigest()
+
+
+def leaf_hash(leaf: Mapping[str, Any]) -> bytes:
+    """The hash of a leaf; no leaf can pass for a node."""
+    return hashlib.sha256(b"\x00" + canonical(leaf)).digest()
+
+
+def merkle_root(hashes: Sequence[bytes]) -> str:
+    """The root over leaves in their order; an odd one out goes up as it is. No leaves: the hash of nothing."""
+    level = list(hashes) or [hashlib.sha256(b"").digest()]
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=False)
+        odd = [level[-1]] if len(level) % 2 else []
+        level = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs] + odd
+    return level[0].hex()
+
+
+def leaves_of(
+    bets: Iterable[BetRow], rules: Rules, resolution: Resolution, *, seed: bytes, key: tuple[str, int]
+) -> tuple[list[dict[str, Any]], Division]:
+    """A leaf for each bettor, by name, and the division that they follow from; `key` is market and number."""
+    stakes: dict[str, dict[tuple[int, str], int]] = {}
+
+    def read() -> Iterator[Stake]:
+        for _, user_id, outcome, cents, _, late, cancelled in bets:
+            fate = CANCELLED if cancelled else LATE if late else VALID
+            own = stakes.setdefault(user_id, {})
+            own[outcome, fate] = own.get((outcome, fate), 0) + cents
+            if not cancelled:
+                yield Stake(user_id, outcome, cents, late)
+
+    division = divide(read(), rules, resolution)
+    turns = (
+        {user_id: turn for turn, user_id in enumerate(division.payouts)} if rules.rounding is Rounding.LARGEST else {}
+    )
+    leaves = []
+    for user_id, own in stakes.items():
+        leaves.append(
+            {
+                "name": name_of(*key, code_of(seed, *key, user_id)),
+                "stakes": [[outcome, fate, cents] for (outcome, fate), cents in sorted(own.items())],
+                "turn": turns.get(user_id),
+                "share": _share(own, division),
+                "payout_cents": division.payouts.get(user_id, 0),
+                "refund_cents": division.refunds.get(user_id, 0),
+            }
+        )
+    return sorted(leaves, key=lambda leaf: str(leaf["name"])), division
+
+
+def _share(own: Mapping[tuple[int, str], int], division: Division) -> str:
+    """The exact share of the net pool, before rounding, as `n/d` cents."""
+    shares = (
+        cents * division.dividends[outcome]
+        for (outcome, fate), cents in own.items()
+        if fate == VALID and outcome in division.dividends
+    )
+    exact = sum(shares, Fraction(0))
+    return f"{exact.numerator}/{exact.denominator}"
+
+
+def figures(division: Division) -> dict[str, int]:
+    """The figures of a division, as a proof has them."""
+    return {
+        "gross_cents": division.gross_cents,
+        "fee_cents": division.fee_cents,
+        "net_cents": division.net_cents,
+        "winning_stake_cents": division.winning_stake_cents,
+        "winners": len(division.payouts),
+        "payouts_cents": sum(division.payouts.values()),
+        "refunds_cents": sum(division.refunds.values()),
+        "breakage_cents": division.breakage_cents,
+        "top_up_cents": division.top_up_cents,
+    }
+
+
+def sign(proof: dict[str, Any], seed: bytes) -> dict[str, Any]:
+    """The proof with its digest, its public key and its signature."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    whole = {**proof, "public_key": key.public_key().public_bytes_raw().hex()}
+    whole["digest"] = hashlib.sha256(canonical(whole)).hexdigest()
+    return {**whole, "signature": key.sign(_signed(whole["digest"])).hex()}
+
+
+def public_key_of(seed: bytes) -> str:
+    """The public half of the key, as hex."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw().hex()
+
+
+def _signed(digest: str) -> bytes:
+    return b"kasoko proof 1:" + digest.encode()
+
+
+# --- Checking -----------------------------------------------------------------------------------------------------
+
+
+def read(raw: bytes) -> dict[str, Any]:
+    """A proof as its bytes say it; numbers are whole, and nothing is said twice.
+
+    Raises:
+        ProofBroken: it is not JSON of that kind.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ProofBroken("it says something twice")
+        return found
+
+    def refuse(text: str) -> Any:
+        raise ProofBroken(f"it holds {text[:20]}, which is no whole number")
+
+    try:
+        proof = json.loads(raw.decode("utf-8"), object_pairs_hook=once, parse_float=refuse, parse_constant=refuse)
+    except ProofBroken:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ProofBroken("it is not a whole JSON document") from error
+    if not isinstance(proof, dict) or proof.get("form") != FORM:
+        raise ProofBroken(f"it does not say that it is a {FORM}")
+    return proof
+
+
+def check(proof: Mapping[str, Any], *, public_key: str | None = None) -> None:
+    """Divide the pool again, from the leaves alone, and check the tree and the signature.
+
+    Raises:
+        ProofBroken: it does not hold; the message says where.
+    """
+    try:
+        _check_names(proof)
+        _check_signature(proof, public_key)
+        _check_division(proof)
+    except ProofBroken:
+        raise
+    except (KasokoError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ProofBroken(f"a part of it cannot be read ({type(error).__name__})") from error
+
+
+def _check_names(proof: Mapping[str, Any]) -> None:
+    parts: list[tuple[str, object, set[str]]] = [
+        ("proof", proof, _KEYS),
+        ("market", proof["market"], _MARKET),
+        ("settlement", proof["settlement"], _SETTLEMENT),
+        *(("leaf", leaf, _LEAF) for leaf in proof["leaves"]),
+    ]
+    for what, part, names in parts:
+        if not isinstance(part, dict) or part.keys() != names:
+            raise ProofBroken(f"a {what} has other parts than a {what} has")
+
+
+def _check_signature(proof: Mapping[str, Any], public_key: str | None) -> None:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if public_key is not None and proof["public_key"] != public_key:
+        raise ProofBroken(f"it is signed with another key: {proof['public_key']}")
+    plain = {name: value for name, value in proof.items() if name not in ("digest", "signature")}
+    if hashlib.sha256(canonical(plain)).hexdigest() != proof["digest"]:
+        raise ProofBroken("it was changed after it was made: its digest is another")
+    for name in ("public_key", "signature"):
+        if bytes.fromhex(proof[name]).hex() != proof[name]:
+            raise ProofBroken(f"its {name} is not plain hex")
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(proof["public_key"]))
+        key.verify(bytes.fromhex(proof["signature"]), _signed(proof["digest"]))
+    except InvalidSignature as error:
+        raise ProofBroken("its signature does not fit its key") from error
+
+
+def _check_division(proof: Mapping[str, Any]) -> None:
+    leaves = proof["leaves"]
+    names = [leaf["name"] for leaf in leaves]
+    if names != sorted(set(names)):
+        raise ProofBroken("a bettor stands in it twice, or the leaves are out of order")
+    if merkle_root([leaf_hash(leaf) for leaf in leaves]) != proof["root"]:
+        raise ProofBroken("the leaves are not those of its root")
+    rules, resolution = Rules.from_dict(proof["rules"]), Resolution.from_dict(proof["resolution"])
+    # Ties go to whoever backed the winner first, and only there the order matters.
+    in_turn = sorted(leaves, key=lambda leaf: (leaf["turn"] is None, leaf["turn"] or 0))
+    stakes = (
+        Stake(leaf["name"], outcome, cents, fate == LATE)
+        for leaf in in_turn
+        for outcome, fate, cents in leaf["stakes"]
+        if fate != CANCELLED
+    )
+    division = divide(stakes, rules, resolution)
+    said = {name: proof["settlement"][name] for name in _FIGURES}
+    for name, cents in figures(division).items():
+        if said[name] != cents:
+            raise ProofBroken(f"{name} is {said[name]}, and the stakes give {cents}")
+    for leaf in leaves:
+        own = {(outcome, fate): cents for outcome, fate, cents in leaf["stakes"]}
+        due = (division.payouts.get(leaf["name"], 0), division.refunds.get(leaf["name"], 0), _share(own, division))
+        if (leaf["payout_cents"], leaf["refund_cents"], leaf["share"]) != due:
+            raise ProofBroken(f"the bettor {leaf['name'][:12]} is owed something else than the stakes give")
+
+
+def leaf_for(proof: Mapping[str, Any], code: str) -> Mapping[str, Any] | None:
+    """The leaf of whoever has this code, or None."""
+    name = name_of(proof["market"]["id"], proof["settlement"]["number"], code.strip())
+    return next((leaf for leaf in proof["leaves"] if leaf["name"] == name), None)
