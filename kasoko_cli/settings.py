@@ -514,6 +514,16 @@ class ProofSettings(Group):
     ] = None
 
 
+class PrivacySettings(Group):
+    """How long what holds names and phones is kept."""
+
+    keep_days: Annotated[
+        int,
+        Field(ge=0, le=36_500),
+        Setting("Results and calls older than this are emptied by kasoko db expire.", "days"),
+    ] = 0
+
+
 class ReconcileSettings(Group):
     """When we begin to ask."""
 
@@ -616,6 +626,7 @@ class Config(Group):
     listener: ListenerSettings = ListenerSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     proof: ProofSettings = ProofSettings()
+    privacy: PrivacySettings = PrivacySettings()
     celery: CelerySettings = CelerySettings()
     health: HealthSettings = HealthSettings()
     alerts: AlertSettings = AlertSettings()

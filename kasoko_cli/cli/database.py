@@ -66,6 +66,39 @@ def backup(
         render.line(f"Copied to {file}, {size:,} bytes.")
 
 
+@commands.writes()
+def expire(
+    call: Call,
+    days: Annotated[
+        int | None, typer.Option("--days", metavar="N", min=1, help="Older than this; else privacy.keep_days.")
+    ] = None,
+) -> None:
+    """Drop what M-Pesa posted, and what was said in calls, once it is old.
+
+    Their digests, times and outcomes stay, so the audit stays whole. What is
+    not judged yet, or about an attempt whose fate is open, is kept.
+
+    Example: kasoko db expire
+
+    Example: kasoko db expire --days 400 --reason 'retention rule 7'
+
+    Exit status: 0 done, 2 no days are given, and privacy.keep_days is 0.
+    """
+    from kasoko_cli.cli.params import WrongUsage
+    from kasoko_cli.cli.words import count_of, local
+    from kasoko_cli.operations.privacy import expire as operation
+
+    days = days or call.house.config.privacy.keep_days
+    if not days:
+        raise WrongUsage("Nothing expires by itself: privacy.keep_days is 0. Say how old: --days N.")
+    done = operation(call.house.db, call.house.clock, call.act, days=days)
+    if call.json:
+        render.document(done)
+    else:
+        bodies = f"{count_of(done.callbacks, 'result')} and {count_of(done.calls, 'call')}"
+        render.line(f"{bodies} from before {local(done.before)} emptied.")
+
+
 @commands.reads()
 def check(call: Call) -> None:
     """Look whether the database itself is whole: pages, keys, version.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -96,6 +97,66 @@ def set_phone(call: Call, user: UserId, phone: Phone) -> None:
 
     changed = users.set_phone(call.house.db, call.house.clock, call.act, user_id=user, phone=phone)
     _tell(call, user, "has a new number" if changed else "had this number already", changed=changed)
+
+
+@commands.writes()
+def erase(call: Call, user: UserId) -> None:
+    """Forget a person: name and phone, wherever they stand.
+
+    The books, the bets and the record of acts stay, under the id alone, and the
+    audit stays whole. It cannot be undone. It is refused while anything is
+    owed, in flight or staked.
+
+    Example: kasoko user erase u1 --reason 'asked for it by letter'
+
+    Example: kasoko user erase u1 --yes --reason 'closed account' --json
+
+    Exit status: 0 forgotten, 4 no such user, 5 no reason, or money stands open.
+    """
+    from kasoko_cli.cli.words import count_of
+    from kasoko_cli.operations import privacy
+
+    if not render.confirm(call, f"Forget who {user} is? It cannot be undone."):
+        raise typer.Abort
+    done = privacy.erase(call.house.db, call.house.clock, call.act, user_id=user)
+    if call.json:
+        render.document(done)
+        return
+    bodies = (
+        f"{count_of(done.attempts, 'attempt')}, {count_of(done.callbacks, 'result')}, {count_of(done.calls, 'call')}"
+    )
+    render.line(f"{user} is forgotten: {bodies} emptied." if done.is_new else f"{user} was forgotten before.")
+
+
+@commands.writes("export")
+def export_(
+    call: Call,
+    user: UserId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, for you alone.")
+    ] = None,
+) -> None:
+    """Write all that is known of one person, as JSON, for that person.
+
+    The phone is whole, and so are the results that M-Pesa posted. That it was
+    written is itself an act on record.
+
+    Example: kasoko user export u1 --output u1.json --reason 'asked for it'
+
+    Example: kasoko user export u1 --json
+
+    Exit status: 0 written, 4 no such user or folder, 5 it cannot be written.
+    """
+    from kasoko_cli.operations import privacy
+    from kasoko_cli.operations.exporting import written_whole
+
+    known = privacy.data_of(call.house.db, call.house.clock, call.act, user_id=user)
+    if output is None:
+        render.document(known)
+        return
+    with written_whole(output, private=True) as file:
+        file.write(render.as_json(known) + "\n")
+    render.document({"user": user, "file": output}) if call.json else render.line(f"{user} is in {output}.")
 
 
 def _tell(call: Call, user: str, did: str, *, changed: bool) -> None:

@@ -53,7 +53,7 @@ def normalize(text: str) -> str:
 
 def mask(phone: str) -> str:
     """A number as people may see it: `254712345678` becomes `2547****5678`; what is shorter is hidden whole."""
-    return f"{phone[:4]}****{phone[-4:]}" if len(phone) >= len("254712345678") else "****"
+    return f"{phone[:4]}****{phone[-4:]}" if phone.isdigit() and len(phone) >= len("254712345678") else "****"
 
 
 def mask_in(text: str) -> str:

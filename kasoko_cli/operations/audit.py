@@ -218,6 +218,12 @@ DEEP_RULES = (
         records.payouts_unlike_record,
         _SHOW_PAYOUT,
     ),
+    _Rule(
+        "results-are-kept",
+        "The body of a result is there, unless it expired or the person it is about was erased.",
+        records.bodies_unlike_record,
+        _EDITED,
+    ),
 )
 
 #: Asked for besides, since they work out the digest of every row that is written once.

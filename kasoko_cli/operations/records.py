@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,11 +23,13 @@ from kasoko_cli.store.bulk import streamed
 from kasoko_cli.store.log import BREAKER, RAISED
 from kasoko_cli.store.tables import (
     Attempt,
+    Callback,
     Event,
     Incident,
     Market,
     Outcome,
     Payout,
+    Query,
     Settlement,
     Switch,
     User,
@@ -242,6 +245,25 @@ def payouts_unlike_record(session: Session) -> Iterator[Violation]:
     )
     for (payout_id,) in streamed(session, moved.order_by(col(Payout.id))):
         yield Violation(payout_id, "was owed at another time than its settlement")
+
+
+def bodies_unlike_record(session: Session) -> Iterator[Violation]:
+    """Bodies of callbacks that were dropped, and neither had expired nor were about somebody who was erased."""
+    expired = [datetime.fromisoformat(detail["before"]) for _, detail in _details(session, "db.expire", upgrade="")]
+    about = (
+        sa.select(col(Attempt.id))
+        .join(Payout, col(Payout.id) == col(Attempt.payout_id))
+        .join(User, col(User.id) == col(Payout.user_id))
+        .where(col(User.erased_at).is_not(None))
+    )
+    asked = sa.select(col(Query.id)).where(col(Query.attempt_id).in_(about))
+    gone = sa.select(col(Callback.id)).where(
+        col(Callback.salt).is_(None), col(Callback.subject).not_in(about), col(Callback.subject).not_in(asked)
+    )
+    if expired:
+        gone = gone.where(col(Callback.received_at) >= max(expired))
+    for (number,) in streamed(session, gone.order_by(col(Callback.id))):
+        yield Violation(f"callback:{number}", "has lost its body, and nobody dropped it")
 
 
 def triggers_gone(session: Session, tables: Iterable[str]) -> Iterator[Violation]:

@@ -417,6 +417,12 @@ TAMPERINGS = [
         "{failed}",
         "failed and is due again, and nobody made it so",
     ),
+    Tampering(
+        "results-are-kept",
+        "UPDATE callbacks SET body = '', salt = NULL WHERE id = 3",
+        "callback:3",
+        "has lost its body, and nobody dropped it",
+    ),
 ]
 
 

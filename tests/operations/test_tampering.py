@@ -98,6 +98,7 @@ TAMPERINGS = [
     Tampering("why an attempt failed", "UPDATE attempts SET result_code = '1' WHERE id = '{failed_attempt}'", "rows-are-as-booked", "attempt:{failed_attempt}:release"),
     Tampering("the body of a callback", "UPDATE callbacks SET body = {other_body} WHERE id = {callback}", "chain-holds", "callback:{callback}"),
     Tampering("a body with a digest that fits", "UPDATE callbacks SET body = {other_body}, salt = NULL, digest = {other_body} WHERE id = {callback}", "chain-holds", "inbox:{callback}"),
+    Tampering("a body dropped by nobody", "UPDATE callbacks SET body = {no_body}, salt = NULL WHERE id = {callback}", "results-are-kept", "callback:{callback}"),
     Tampering("a callback called signed", "UPDATE callbacks SET source = '196.201.214.200' WHERE id = {callback}", "chain-holds", "inbox:{callback}"),
     Tampering("a callback taken away", "DELETE FROM callbacks WHERE id = {callback}", "chain-holds", "inbox:{callback}"),
     Tampering("a callback put in", "INSERT INTO callbacks (id, received_at, route, subject, signed, source, body) SELECT 999, received_at, route, subject, signed, source, body FROM callbacks WHERE id = {callback}", "chain-holds", "callback:999"),
@@ -198,6 +199,7 @@ def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
         "held": held,
         "open_incident": f"incident:{numbers['test:open']}",
         "closed_incident": f"incident:{numbers['test:closed']}",
+        "no_body": "X''" if db.is_sqlite else "''",
         "false": "0" if db.is_sqlite else "false",
         "other_body": "X'7b7d7b7d'" if db.is_sqlite else "'\\x7b7d7b7d'",
     }

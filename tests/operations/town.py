@@ -192,13 +192,13 @@ class Town:
             )
             self._post(session, ruling)
 
-    def paid(self, attempt_id: str) -> str:
+    def paid(self, attempt_id: str, body: bytes = b"{}") -> str:
         """There is evidence that the phone got it; says the receipt."""
         self._receipts += 1
         receipt = f"SKN{self._receipts:07d}"
         with self.db.transaction() as session:
             attempt, payout = fate.lock(session, attempt_id)
-            evidence = self._callback(session, attempt_id)
+            evidence = self._callback(session, attempt_id, body)
             self._post(
                 session, fate.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=self.clock())
             )
@@ -227,10 +227,10 @@ class Town:
             )
             book.post(session, back, at=self.clock())
 
-    def _callback(self, session: Session, attempt_id: str) -> str:
+    def _callback(self, session: Session, attempt_id: str, said: bytes = b"{}") -> str:
         """A stored body that says so, and its name as evidence."""
         now = self.clock()
-        body = {"route": "result", "subject": attempt_id, "signed": True, "source": "127.0.0.1", "body": b"{}"}
+        body = {"route": "result", "subject": attempt_id, "signed": True, "source": "127.0.0.1", "body": said}
         number = callbacks.store(session, [{"received_at": now, **body}])
         callbacks.take(session, {number: ("by hand", "", None)}, at=now)
         return f"callback:{number}"
