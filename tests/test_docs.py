@@ -30,7 +30,7 @@ from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
 from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, WireLimits, legs
 from kasoko_cli.ledger import journal
 from kasoko_cli.ledger.chart import OWNED, Account
-from kasoko_cli.operations import audit, exporting, importing, importing_bets
+from kasoko_cli.operations import audit, exporting, importing, importing_bets, statement
 from kasoko_cli.operations.rowfiles import FileRefused
 
 ROOT = Path(__file__).parent.parent
@@ -152,6 +152,7 @@ def chart() -> str:
 def every_entry() -> list[journal.Entry]:
     """Each entry that the journal can build, with placeholders for names."""
     user, market, attempt, payout = "{user}", "{market}", "{attempt}", "{payout}"
+    resolved = dict.fromkeys(statement.RESOLUTIONS.values())
     return [
         journal.deposited("{reference}", user, 1),
         journal.bet_from_wallet("{bet}", user, market, 0, 1),
@@ -164,6 +165,27 @@ def every_entry() -> list[journal.Entry]:
         journal.late_reserved(attempt, 1),
         journal.delivered(payout, attempt, user, 1),
         journal.overpaid("{receipt}", user, 1),
+        journal.returned(payout, "{receipt}", user, 1),
+        journal.due_again(payout, 1, user, 1),
+        journal.again_ended(payout, 1, user, 1),
+        journal.charged(attempt, 1),
+        journal.charge_paid(attempt, 2, 3),
+        journal.suspended("{line}", 1),
+        *(journal.suspense_resolved("{line}", 1, account, user if account in OWNED else "") for account in resolved),
+        *(
+            journal.recovered("{reference}", user, 1, source)
+            for source in (Account.WALLET, Account.UTILITY, Account.BANK)
+        ),
+        journal.written_off("{reference}", user, 1),
+        journal.reversal("{entry}", journal.credited(payout, user, 1).postings),
+        journal.corrected(
+            market,
+            1,
+            [journal.UserCorrection(user, -3, 3), journal.UserCorrection(user, 2, 0)],
+            fee_cents=3,
+            breakage_cents=0,
+            top_up_cents=2,
+        ),
     ]
 
 
@@ -177,7 +199,8 @@ def entries() -> str:
 
     rows = []
     for entry in every_entry():
-        key = entry.key.replace("settle:{market}:1", "settle:{market}:{no}")
+        key = re.sub(r"^(settle|correction):\{market\}:1$", r"\1:{market}:{no}", entry.key)
+        key = key.replace("again:1", "again:{no}")
         rows.append((f"`{entry.kind}`", side(entry, 1), side(entry, -1), f"`{key}`"))
     return table(("kind", "debit", "credit", "key"), rows)
 

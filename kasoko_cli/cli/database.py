@@ -43,27 +43,80 @@ def upgrade(call: Call) -> None:
 
 @commands.reads()
 def backup(
-    call: Call, file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)]
+    call: Call,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)],
+    no_audit: Annotated[bool, typer.Option("--no-audit", help="Do not audit the copy; that takes a while.")] = False,
 ) -> None:
-    """Copy a SQLite database while others work on it.
+    """Copy the database while others work on it, and look at the copy.
 
-    PostgreSQL has its own tool for this: pg_dump.
+    SQLite by its own online backup, PostgreSQL by pg_dump. The copy is opened
+    and audited before it is called one. Put it back with kasoko db restore.
 
-    Example: kasoko db backup kasoko-2026-11-24.db
+    Example: kasoko db backup kasoko-2026-11-23.db
 
-    Example: kasoko db backup /srv/copies/kasoko.db --quiet
+    Example: kasoko db backup /var/backups/kasoko.dump --no-audit
 
-    Exit status: 0 copied, 3 it cannot be written, 5 the file is there, or this is
-    PostgreSQL.
+    Exit status: 0 copied, 3 it cannot be written or pg_dump fails, 5 the file is
+    there, 8 the audit found something in the copy.
     """
-    from kasoko_cli.operations.upkeep import backup as operation
+    from kasoko_cli.operations.backups import backup as operation
 
     with _of_any_version(call) as db:
-        size = operation(db, file)
+        copy = operation(db, file, with_audit=not no_audit)
+    code = 8 if copy.found else 0
     if call.json:
-        render.document({"file": str(file), "bytes": size})
+        render.document({"backup": copy, "exit_code": code})
     else:
-        render.line(f"Copied to {file}, {size:,} bytes.")
+        render.line(f"Copied to {file}, {copy.bytes:,} bytes, {copy.checked}.")
+        for line in copy.found:
+            render.warn(call, line)
+        if copy.checked == "listed":
+            render.warn(call, "The server lets this user make no database, so the copy was not tried.")
+    if code:
+        render.hint(call, "The copy is as the database is. Look at that: kasoko audit")
+        raise typer.Exit(code)
+
+
+@commands.writes()
+def restore(
+    call: Call,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy by db backup.", show_default=False)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="A database is there: keep it under another name.")
+    ] = False,
+) -> None:
+    """Put a copy in the place of the database, and hold all that is unsent.
+
+    The copy does not know what was sent since it was taken. So everything that
+    it would send is held, and sending is paused, until kasoko doctor
+    --after-restore or a statement has found out. Stop every other kasoko first.
+
+    Example: kasoko db restore kasoko-2026-11-23.db --replace
+
+    Example: kasoko db restore /var/backups/kasoko.dump --replace --yes --reason
+    'the disk died'
+
+    Exit status: 0 it is in place, 3 settings or a tool, 4 no such file, 5 a
+    database is there or the copy is none, 9 somebody has the database open.
+    """
+    from kasoko_cli.cli.words import amount_of, count_of, local
+    from kasoko_cli.operations.backups import restore as operation
+
+    house = call.house
+    url = house.config.database.url
+    if not render.confirm(call, f"Put {file} in the place of the database?"):
+        render.talk(call, "Nothing was changed.")
+        raise typer.Exit(1)
+    done = operation(url, file, house.clock, call.act, api=house.config.daraja.api, replace=replace)
+    if call.json:
+        render.document(done)
+        return
+    render.line(f"{done.database} is {file} now, last written to at {local(done.copy_at)}.")
+    if done.kept_aside is not None:
+        render.talk(call, f"What was there is kept: {done.kept_aside}")
+    held = count_of(done.doubted, "payout")
+    render.talk(call, f"{held}, {amount_of(done.wire_cents)}, may have been sent since; {done.held:,} are held.")
+    render.hint(call, "Find out what was paid since: kasoko doctor --after-restore. Sending is paused until resume.")
 
 
 @commands.writes()

@@ -30,6 +30,9 @@ def doctor(
     call: Call,
     offline: Annotated[bool, typer.Option("--offline", help="Leave out what needs the network.")] = False,
     listen: Annotated[bool, typer.Option("--listen", help="Listen meanwhile, to see that M-Pesa could.")] = False,
+    after_restore: Annotated[
+        bool, typer.Option("--after-restore", help="Find out what was paid since a copy that was put back.")
+    ] = False,
 ) -> None:
     """Check all that a real run needs, each with its remedy.
 
@@ -37,12 +40,23 @@ def doctor(
     the callback address and its certificate, the float, and what stands open.
     Nothing is sent, and M-Pesa is asked for no more than a token.
 
+    After kasoko db restore, --after-restore asks M-Pesa about every id under
+    which a payout may have been sent since the copy, takes the answers in, and
+    lets go what was not paid. With --offline it asks nothing.
+
     Example: kasoko doctor
 
     Example: kasoko doctor --offline --json
 
-    Exit status: 0 nothing fails, 8 something fails.
+    Example: kasoko doctor --after-restore
+
+    Exit status: 0 nothing fails, 8 something fails or is not proven.
     """
+    if after_restore:
+        from kasoko_cli.cli.after_restore import prove
+
+        prove(call, offline=offline, listen=listen)
+        return
     from kasoko_cli.operations.doctor import State, examine
 
     findings: list[Finding] = []

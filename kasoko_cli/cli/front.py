@@ -53,6 +53,7 @@ WORDS = (
     Word("simulator", "simulate:commands", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
     Word("credential", "setup:credential", MPESA, "The password that M-Pesa wants encrypted."),
     Word("audit", "ledger:commands", BOOKS, "Recompute everything from the bets up."),
+    Word("suspense", "statement:commands", BOOKS, "Money on M-Pesa's statement that matched nothing."),
     Word("events", "events:commands", BOOKS, "List who did what, when and why; the last 50 unless said otherwise."),
     Word("report", "report:commands", BOOKS, "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML."),
     Word("verify", "verify:commands", BOOKS, "Check a proof of settlement; needs no database and no settings."),

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -207,20 +208,40 @@ def reconcile(
         int | None, typer.Option("--max-seconds", metavar="N", min=1, help="Ask nothing new after this.")
     ] = None,
     events: Events = False,
+    statement: Annotated[
+        Path | None, typer.Option("--statement", metavar="FILE", help="Compare M-Pesa's statement, CSV or XLSX.")
+    ] = None,
+    counted: Annotated[
+        bool, typer.Option("--counted", help="Its customers' payments are stakes counted already.")
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="With --statement: look only; write nothing.")] = False,
 ) -> None:
     """Find out how unknown payouts ended: apply results, ask M-Pesa.
 
     Sends nothing again. Each payout is asked about on a ladder: 5 min, 15 min, 1
     h, 4 h, 12 h, 24 h.
 
-    Example: kasoko reconcile
+    With --statement it asks nobody: it compares M-Pesa's organisation statement
+    with the books and the results, ends what that proves, and names every
+    difference. The same file again changes nothing.
 
     Example: kasoko reconcile rain --now
 
-    Exit status: 0 nothing is unknown, 3 settings, 6 M-Pesa cannot be reached, 7
-    some are still unknown, or contradict themselves, 9 another run has this
-    work.
+    Example: kasoko reconcile --statement utility-2026-11.csv --plan
+
+    Exit status: 0 nothing is unknown, 3 settings, 5 the statement was refused, 6
+    M-Pesa cannot be reached, 7 some are still unknown or contradict
+    themselves, 8 the statement differs, 9 another run has this work.
     """
+    if statement is not None:
+        from kasoko_cli.cli.statement import take
+
+        if market is not None or now:
+            raise WrongUsage("A statement is of the whole account: leave MARKET and --now out.")
+        take(call, statement, counted=counted, plan=plan)
+        return
+    if plan or counted:
+        raise WrongUsage("--plan and --counted go with --statement FILE.")
     from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.cli.telling import Outcomes, progress
     from kasoko_cli.operations import reconcile as operation

@@ -575,6 +575,65 @@ def decide_(
         raise typer.Exit(5)
 
 
+@commands.writes()
+def returned(
+    call: Call,
+    payout: PayoutId,
+    receipt: Annotated[
+        str, typer.Option("--receipt", metavar="R", help="M-Pesa's proof of what came back.", show_default=False)
+    ],
+) -> None:
+    """Say that the money of a completed payout came back.
+
+    It stands in the user's wallet then. A statement says this by itself: kasoko
+    reconcile --statement FILE. Send it again with kasoko payout again, or leave
+    it with kasoko payout to-wallet.
+
+    Example: kasoko payout returned rain.1.7 --receipt UKP0A1B2C3 --reason 'the
+    number was given up'
+
+    Example: kasoko payout returned rain.1.8 --receipt UKP0A1B2C4 --reason
+    reversed --yes
+
+    Exit status: 0 it is returned, 4 no such payout, 5 it is not completed, or no
+    reason was given.
+    """
+    from kasoko_cli.operations.returns import came_back
+
+    if not render.confirm(call, f"Write down that the money of {payout} came back?"):
+        raise typer.Exit(1)
+    house = call.house
+    is_new = came_back(house.db, house.clock, call.act, payout_id=payout, receipt=receipt)
+    if call.json:
+        render.document({"payout": payout, "status": "RETURNED", "changed": is_new})
+        return
+    render.line(f"{payout} is RETURNED{'' if is_new else ' already'}; its money stands in the wallet.")
+    render.talk(call, f"Send it again: kasoko payout again {payout}")
+
+
+@commands.writes()
+def again(call: Call, payout: PayoutId) -> None:
+    """Make a payout due again whose money came back.
+
+    It goes under a new id. Until it has arrived the user cannot spend it.
+
+    Example: kasoko payout again rain.1.7 --reason 'the user gave another number'
+
+    Example: kasoko payout again rain.1.7 --reason 'asked for it' --yes
+
+    Exit status: 0 it is due, 4 no such payout, 5 its money did not come back, or
+    the user has spent it.
+    """
+    from kasoko_cli.operations.returns import send_again
+
+    if not render.confirm(call, f"Make {payout} due again?"):
+        raise typer.Exit(1)
+    house = call.house
+    send_again(house.db, house.clock, call.act, payout_id=payout)
+    _tell_moved(call, payout, "PENDING")
+    render.talk(call, f"Send it: kasoko payout --only {payout}")
+
+
 @verbs.writes("retry-failed", panel=ROAD)
 def retry_failed(
     call: Call,

@@ -48,19 +48,41 @@ def resolve(
             autocompletion=complete.outcomes,
         ),
     ] = None,
+    override: Annotated[
+        bool, typer.Option("--override", help="Another outcome than the one it has; needs --reason.")
+    ] = False,
+    void: Annotated[bool, typer.Option("--void", help="With --override: call it off after all.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="With --override: show it; write nothing.")] = False,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="HASH", help="With --override: the plan that you have read.")
+    ] = None,
 ) -> None:
     """Name the winning outcome of MARKET.
 
     It shows what would follow, and asks. A market past its closing time is closed
     by it. The same outcome again changes nothing.
 
+    --override gives it another outcome. Before anything was sent the settlement
+    is taken back exactly. After that only differences are booked: who gains is
+    paid the rest, who was overpaid owes it back. Then two people are needed: one
+    runs it, another one again with --confirm.
+
     Example: kasoko resolve rain Yes
 
     Example: kasoko resolve cup --weight Home=1/2 --weight Away=1/2
 
-    Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, or was
-    resolved otherwise.
+    Example: kasoko resolve rain No --override --plan
+
+    Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, was
+    resolved otherwise, or a second person has to confirm.
     """
+    if override:
+        from kasoko_cli.cli.overriding import give
+
+        give(call, market, outcome or [], weight or [], withdrawn or [], void=void, plan=plan, confirm=confirm)
+        return
+    if void or plan or confirm is not None:
+        raise WrongUsage("--void, --plan and --confirm go with --override. To call a market off: kasoko market void.")
     from kasoko_cli.cli.words import parse_weight
     from kasoko_cli.operations import markets
 

@@ -9,7 +9,7 @@ import typer
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import RECORDS
-from kasoko_cli.cli.params import UserId
+from kasoko_cli.cli.params import UserId, WrongUsage
 from kasoko_cli.cli.render import Column
 
 commands = Commands("wallet", "What users hold with the operator.", panel=RECORDS)
@@ -65,3 +65,73 @@ def deposit(
         render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": is_new})
         return
     render.line(f"{amount_of(cents)} for {user} {'credited' if is_new else 'was credited before'}: {reference}.")
+
+
+Debt = Annotated[str, typer.Argument(metavar="KES", help="How much of the debt.", show_default=False)]
+Reference = Annotated[
+    str,
+    typer.Option("--reference", metavar="TEXT", help="Names it; each is taken once.", show_default=False),
+]
+
+
+@commands.writes()
+def recover(
+    call: Call,
+    user: UserId,
+    amount: Debt,
+    reference: Reference,
+    source: Annotated[str, typer.Option("--from", metavar="WHERE", help="wallet, mpesa or bank.")] = "wallet",
+) -> None:
+    """Write down that USER gave back what was overpaid, with a reason.
+
+    From the wallet here, or by money that arrived in the M-Pesa account or in the
+    bank.
+
+    Example: kasoko wallet recover kamau 142.50 --reference R7 --reason 'agreed'
+
+    Example: kasoko wallet recover kamau 100 --from mpesa --reference UKB1A2B3C4
+    --reason 'paid back'
+
+    Exit status: 0 written down, 2 no such WHERE, 4 no such user, 5 that much is
+    not owed, or not there.
+    """
+    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.operations import wallets
+
+    if source not in wallets.SOURCES:
+        raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
+    cents, house = parse_stake(amount), call.house
+    is_new = wallets.recover(
+        house.db, house.clock, call.act, user_id=user, cents=cents, source=source, reference=reference
+    )
+    _tell_debt(call, user, reference, cents, "recovered", changed=is_new)
+
+
+@commands.writes("write-off")
+def write_off(call: Call, user: UserId, amount: Debt, reference: Reference) -> None:
+    """Give up what USER owes, with a reason: it is the operator's loss.
+
+    Example: kasoko wallet write-off kamau 142.50 --reference W7 --reason 'gone'
+
+    Example: kasoko wallet write-off kamau 3 --reference W8 --reason 'too little'
+
+    Exit status: 0 written off, 4 no such user, 5 that much is not owed.
+    """
+    from kasoko_cli.cli.words import amount_of
+    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.operations import wallets
+
+    cents, house = parse_stake(amount), call.house
+    if not render.confirm(call, f"Give up {amount_of(cents)} that {user} owes?"):
+        raise typer.Exit(1)
+    is_new = wallets.write_off(house.db, house.clock, call.act, user_id=user, cents=cents, reference=reference)
+    _tell_debt(call, user, reference, cents, "written off", changed=is_new)
+
+
+def _tell_debt(call: Call, user: str, reference: str, cents: int, did: str, *, changed: bool) -> None:
+    from kasoko_cli.cli.words import amount_of
+
+    if call.json:
+        render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": changed})
+        return
+    render.line(f"{amount_of(cents)} of {user} {'' if changed else 'was '}{did}{'' if changed else ' before'}.")

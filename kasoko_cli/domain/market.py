@@ -253,7 +253,9 @@ def bets_digest(rows: Iterable[BetRow]) -> str:
 
 
 #: Words that stand where a market may stand, `kasoko payout list`, and therefore cannot name one.
-PAYOUT_VERBS: frozenset[str] = frozenset({"send", "list", "show", "retry", "hold", "release", "to-wallet", "decide"})
+PAYOUT_VERBS: frozenset[str] = frozenset(
+    {"send", "list", "show", "retry", "hold", "release", "to-wallet", "decide", "returned", "again"}
+)
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_:.\-]{0,63}")

@@ -79,7 +79,7 @@ _P = PayoutStatus
 _A = AttemptStatus
 
 #: What may follow what for a payout, and why. Nothing leaves UNKNOWN without evidence, and nothing
-#: leaves WALLET or CANCELED at all: a success that turns up for one of those is an incident.
+#: leaves CANCELED at all: a success that turns up for it, or for WALLET, is an incident.
 PAYOUT_NEXT: Mapping[PayoutStatus, Mapping[PayoutStatus, str]] = {
     _P.AWAITING_APPROVAL: {
         _P.PENDING: "a second person released exactly the plan that was shown",
@@ -121,7 +121,9 @@ PAYOUT_NEXT: Mapping[PayoutStatus, Mapping[PayoutStatus, str]] = {
     _P.COMPLETED: {
         _P.RETURNED: "the money came back from the receiver",
     },
-    _P.WALLET: {},
+    _P.WALLET: {
+        _P.CANCELED: "the settlement was reversed, and what it had credited was still in the wallet",
+    },
     _P.FAILED: {
         _P.PENDING: "a retry: the failure is definite and may succeed, or the phone was changed",
         _P.WALLET: "a person chose the wallet instead of the phone",

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, cast, func
 from sqlmodel import Session, col, select
 
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.ledger.journal import Entry
+from kasoko_cli.ledger.journal import Entry, Posting
 from kasoko_cli.store import chain
 from kasoko_cli.store.bulk import insert_tuples
 from kasoko_cli.store.facts import About, facts_of
@@ -75,3 +75,19 @@ def wallet_balance(session: Session, user_id: str) -> int:
 def available(session: Session, user_id: str) -> int:
     """What the user can still spend or take out: the balance less what went to the phone, in cents."""
     return wallet_balance(session, user_id) - balance(session, Account.DELIVERED, user_id)
+
+
+def is_posted(session: Session, key: str) -> bool:
+    """Whether an entry with this key stands."""
+    return session.exec(select(col(EntryRow.id)).where(col(EntryRow.key) == key)).first() is not None
+
+
+def lines_of(session: Session, key: str) -> list[Posting]:
+    """The lines of the entry with this key; none where it does not exist."""
+    query = (
+        select(PostingRow)
+        .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(col(EntryRow.key) == key)
+        .order_by(col(PostingRow.line))
+    )
+    return [Posting(Account(line.account), line.owner, line.amount_cents) for line in session.exec(query)]

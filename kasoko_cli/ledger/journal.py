@@ -154,10 +154,15 @@ def credited(payout_id: str, user_id: str, amount_cents: int) -> Entry:
     )
 
 
+def delivered_key(payout_id: str, attempt_id: str) -> str:
+    """The key of the entry that books an attempt as delivered."""
+    return f"payout:{payout_id}:deliver:{attempt_id}"
+
+
 def delivered(payout_id: str, attempt_id: str, user_id: str, wire_cents: int) -> Entry:
     """The phone got it: booked against the wallet, so that it cannot be spent a second time."""
     return _move(
-        f"payout:{payout_id}:deliver:{attempt_id}",
+        delivered_key(payout_id, attempt_id),
         "deliver",
         debit=(Account.DELIVERED, user_id),
         credit=(Account.IN_FLIGHT, ""),
@@ -176,14 +181,159 @@ def overpaid(receipt: str, user_id: str, wire_cents: int) -> Entry:
     )
 
 
+def returned(payout_id: str, receipt: str, user_id: str, wire_cents: int) -> Entry:
+    """What a phone had got came back: it stands in the wallet again. `receipt` is the one of the payment."""
+    return _move(
+        f"payout:{payout_id}:return:{receipt}",
+        "return",
+        debit=(Account.UTILITY, ""),
+        credit=(Account.DELIVERED, user_id),
+        cents=wire_cents,
+    )
+
+
+def due_again(payout_id: str, nth: int, user_id: str, wire_cents: int) -> Entry:
+    """What came back is to be sent again: until it has arrived the user cannot spend it. `nth` counts its returns."""
+    return _move(
+        f"payout:{payout_id}:again:{nth}",
+        "again",
+        debit=(Account.DELIVERED, user_id),
+        credit=(Account.PAYABLE, user_id),
+        cents=wire_cents,
+    )
+
+
+def again_ended(payout_id: str, nth: int, user_id: str, wire_cents: int) -> Entry:
+    """Sending again has ended, on the phone or in the wallet: what was kept from the user is given free."""
+    return _move(
+        f"payout:{payout_id}:again:{nth}:ended",
+        "again_ended",
+        debit=(Account.PAYABLE, user_id),
+        credit=(Account.DELIVERED, user_id),
+        cents=wire_cents,
+    )
+
+
+def charged(attempt_id: str, cents: int) -> Entry:
+    """M-Pesa bills a payment; it has not taken it from our account yet."""
+    return _move(
+        f"attempt:{attempt_id}:charge",
+        "charge",
+        debit=(Account.CHARGES, ""),
+        credit=(Account.CHARGES_DUE, ""),
+        cents=cents,
+    )
+
+
+def charge_paid(attempt_id: str, due_cents: int, cents: int) -> Entry:
+    """The statement shows what M-Pesa took for a payment; what was not expected of it is a charge too."""
+    return entry(
+        f"attempt:{attempt_id}:charge_paid",
+        "charge_paid",
+        [
+            Posting(Account.CHARGES_DUE, "", due_cents),
+            Posting(Account.CHARGES, "", cents - due_cents),
+            Posting(Account.UTILITY, "", -cents),
+        ],
+    )
+
+
+def suspended(line_key: str, cents: int) -> Entry:
+    """A line of the statement that matches nothing: its money came in (positive) or went out (negative)."""
+    return _move(
+        f"suspense:{line_key}",
+        "suspense",
+        debit=(Account.UTILITY, ""),
+        credit=(Account.SUSPENSE, ""),
+        cents=cents,
+    )
+
+
+def suspense_resolved(line_key: str, cents: int, account: Account, owner: str = "") -> Entry:
+    """A person said what money in suspense was: `cents` as they were suspended."""
+    return _move(
+        f"suspense:{line_key}:resolve",
+        "suspense_resolve",
+        debit=(Account.SUSPENSE, ""),
+        credit=(account, owner),
+        cents=cents,
+    )
+
+
+def recovered(reference: str, user_id: str, cents: int, source: Account) -> Entry:
+    """A user gave back what was overpaid: from the wallet, into our M-Pesa account, or into the bank."""
+    owner = user_id if source is Account.WALLET else ""
+    return _move(
+        f"recover:{reference}",
+        "recover",
+        debit=(source, owner),
+        credit=(Account.RECEIVABLE, user_id),
+        cents=cents,
+    )
+
+
+def written_off(reference: str, user_id: str, cents: int) -> Entry:
+    """What a user owes is given up."""
+    return _move(
+        f"write_off:{reference}",
+        "write_off",
+        debit=(Account.WRITE_OFF, ""),
+        credit=(Account.RECEIVABLE, user_id),
+        cents=cents,
+    )
+
+
+def reversal(key: str, postings: Iterable[Posting]) -> Entry:
+    """The exact negation of the entry that has this key and these lines."""
+    return entry(f"reverse:{key}", "reverse", [Posting(line.account, line.owner, -line.cents) for line in postings])
+
+
+@dataclass(frozen=True, slots=True)
+class UserCorrection:
+    """What a correction books for one user, in cents.
+
+    `owed_cents` is how much more (or less) the new division gives; `overpaid_cents` is how much the user
+    owes back because of it, or below zero, how much of such a debt it cancels.
+    """
+
+    user_id: str
+    owed_cents: int
+    overpaid_cents: int
+
+
+def corrected(
+    market_id: str,
+    number: int,
+    users: Iterable[UserCorrection],
+    *,
+    fee_cents: int,
+    breakage_cents: int,
+    top_up_cents: int,
+) -> Entry:
+    """Another outcome after payouts were sent: the differences only. The amounts say by how much each rose."""
+    lines = [
+        Posting(Account.FEE, "", -fee_cents),
+        Posting(Account.BREAKAGE, "", -breakage_cents),
+        Posting(Account.MINUS_POOL, "", top_up_cents),
+    ]
+    for user in users:
+        lines.append(Posting(Account.RECEIVABLE, user.user_id, user.overpaid_cents))
+        lines.append(Posting(Account.PAYABLE, user.user_id, -user.owed_cents - user.overpaid_cents))
+    return entry(f"correction:{market_id}:{number}", "correct", lines)
+
+
 def keys_of(payout_id: str, sends: Mapping[str, int], receipts: Iterable[str]) -> list[str]:
     """Every key that entries of one payout may have.
 
     `sends` has its attempts and how often each was sent, `receipts` what M-Pesa paid of it.
     """
-    keys = [f"payout:{payout_id}:credit", *(f"overpaid:{receipt}" for receipt in receipts)]
+    keys = [f"payout:{payout_id}:credit", f"reverse:payout:{payout_id}:credit"]
+    for nth, receipt in enumerate(receipts, start=1):
+        keys += [f"overpaid:{receipt}", f"recover:{receipt}", f"payout:{payout_id}:return:{receipt}"]
+        keys += [f"payout:{payout_id}:again:{nth}", f"payout:{payout_id}:again:{nth}:ended"]
     for attempt_id, count in sends.items():
         keys += [f"payout:{payout_id}:deliver:{attempt_id}", f"attempt:{attempt_id}:late_reserve"]
+        keys += [f"attempt:{attempt_id}:charge", f"attempt:{attempt_id}:charge_paid"]
         for send in range(1, count + 1):
             keys += [_numbered(f"attempt:{attempt_id}:{what}", send) for what in ("reserve", "release")]
     return keys

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kasoko_cli.errors import Refused
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
@@ -11,3 +13,15 @@ class Act:
 
     actor: str
     reason: str = ""
+
+
+def needs_reason(act: Act, what: str) -> None:
+    """Hold that a reason was given.
+
+    Raises:
+        Refused: none was.
+    """
+    if not act.reason.strip():
+        raise Refused(
+            f"{what} needs a reason, for whoever reads the record. Nothing was changed.", hint="Add --reason 'why'"
+        )

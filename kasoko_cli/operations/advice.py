@@ -5,7 +5,7 @@ from __future__ import annotations
 from kasoko_cli.clock import iso
 from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
-from kasoko_cli.operations.fate import DECIDED, NOT_SENT, STATUS_SAYS_NO
+from kasoko_cli.operations.fate import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
 from kasoko_cli.store.tables import Attempt, Payout
 
 
@@ -32,6 +32,11 @@ def explain(payout: Payout, last: Attempt | None) -> tuple[str | None, str | Non
             "its sender has not said how it went",
             f"If that has died, it counts as unknown after {until}: kasoko reconcile",
         )
+    if payout.status is PayoutStatus.RETURNED:
+        return (
+            "its money came back, and stands in the wallet",
+            f"Send it again: kasoko payout again {payout.id}. Or leave it: kasoko payout to-wallet {payout.id}",
+        )
     code = payout.failure_code
     if code is None or payout.status not in (PayoutStatus.FAILED, PayoutStatus.PENDING, PayoutStatus.HELD):
         return None, None
@@ -43,6 +48,8 @@ def explain(payout: Payout, last: Attempt | None) -> tuple[str | None, str | Non
         )
     if code == STATUS_SAYS_NO:
         return "M-Pesa, asked, says that it was not paid", f"Send it again: {again}"
+    if code == NOT_ON_STATEMENT:
+        return "neither the statement nor M-Pesa, asked, knows such a payment", f"Send it again: {again}"
     if code == DECIDED:
         return "a person said that it was not paid", f"Send it again: {again}"
     if "." in code:

@@ -135,6 +135,18 @@ RULES = (
         "Send nothing to this user until it is explained: kasoko user show USER",
     ),
     _Rule(
+        "receivables-not-negative",
+        "Nobody has given back more than was overpaid.",
+        invariants.negative_receivables,
+        "Look at what was recovered and written off: kasoko wallet show USER",
+    ),
+    _Rule(
+        "suspense-equals-open-lines",
+        "What stands in suspense is the money of statement lines that nobody has resolved, one by one.",
+        invariants.suspense_unlike_lines,
+        "Resolve nothing until it is explained: kasoko suspense list",
+    ),
+    _Rule(
         "success-has-receipt-and-evidence",
         "An attempt that was paid has a receipt, and its evidence is in this database.",
         invariants.successes_without_proof,

@@ -6,7 +6,7 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event, set_switch, switches_on
+from kasoko_cli.store.log import note_event, pause_sending, set_switch, switches_on
 
 
 def pause(db: Database, clock: Clock, act: Act) -> None:
@@ -22,8 +22,7 @@ def pause(db: Database, clock: Clock, act: Act) -> None:
         )
     now = clock()
     with db.transaction() as session:
-        set_switch(session, "pause", is_on=True, reason=act.reason, actor=act.actor, at=now)
-        note_event(session, at=now, actor=act.actor, action="pause", subject="sending", reason=act.reason)
+        pause_sending(session, reason=act.reason, actor=act.actor, at=now)
 
 
 def resume(db: Database, clock: Clock, act: Act) -> list[str]:

@@ -15,7 +15,7 @@ from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations import fate
-from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.operations.fate import DECIDED
 from kasoko_cli.operations.retry import why_not_again
 from kasoko_cli.store import approvals, attempts, payouts
@@ -64,7 +64,7 @@ def decide(
         NotFound: there is no such payout.
         Refused: it is not unknown, a reason or evidence is missing, or the receipt proves another attempt.
     """
-    _needs_reason(act, "A decision")
+    needs_reason(act, "A decision")
     if not decision.evidence.strip():
         raise Refused(
             "A decision needs its evidence: where can the next person see it? Nothing was changed.",
@@ -144,7 +144,7 @@ def hold(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
         NotFound: there is no such payout.
         Refused: no reason was given, or it is on its way or has ended.
     """
-    _needs_reason(act, "A hold")
+    needs_reason(act, "A hold")
     return _move(
         db,
         clock,
@@ -165,7 +165,7 @@ def release(db: Database, clock: Clock, act: Act, *, payout_id: str, confirm_abo
         NotFound: there is no such payout.
         Refused: no reason was given, it is not held, or its failure cannot be tried again.
     """
-    _needs_reason(act, "A release")
+    needs_reason(act, "A release")
     with db.reading() as session:
         payout = payouts.find_payout(session, payout_id)
         left = why_not_again(session, payout, confirm_above_cents) if payout.failure_code else None
@@ -191,7 +191,7 @@ def to_wallet(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
         NotFound: there is no such payout.
         Refused: no reason was given, or it is on its way or has ended.
     """
-    _needs_reason(act, "Paying into the wallet")
+    needs_reason(act, "Paying into the wallet")
     with db.reading() as session:
         payout = payouts.find_payout(session, payout_id)
         if approvals.is_outstanding(session, payout.market_id, payout.settlement_no):
@@ -205,7 +205,7 @@ def to_wallet(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
         act,
         payout_id,
         PayoutStatus.WALLET,
-        only_from={PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED},
+        only_from={PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED, PayoutStatus.RETURNED},
         note=act.reason,
         not_before=None,
     )
@@ -241,8 +241,11 @@ def _move(
             reason=act.reason,
             detail={"from": str(payout.status), "cents": payout.amount_cents},
         )
-        if to is PayoutStatus.WALLET:
+        if to is PayoutStatus.WALLET and not attempts.count_returned(session, payout.id):
             book.post(session, journal.credited(payout.id, payout.user_id, payout.amount_cents), at=now)
+        elif to is PayoutStatus.WALLET and payout.status is not PayoutStatus.RETURNED:
+            # It was credited when it was paid the first time, and kept from the user since it was due again.
+            book.post(session, fate.again_ended(session, payout), at=now)
     return str(to)
 
 
@@ -260,7 +263,7 @@ def close_incident(db: Database, clock: Clock, act: Act, *, incident_id: int) ->
         NotFound: there is no such incident.
         Refused: no reason was given.
     """
-    _needs_reason(act, "Closing an incident")
+    needs_reason(act, "Closing an incident")
     now = clock()
     with db.transaction() as session:
         closed = close_row(session, incident_id, by=act.actor, reason=act.reason, at=now)
@@ -276,10 +279,3 @@ def close_incident(db: Database, clock: Clock, act: Act, *, incident_id: int) ->
                 reason=act.reason,
             )
     return closed
-
-
-def _needs_reason(act: Act, what: str) -> None:
-    if not act.reason.strip():
-        raise Refused(
-            f"{what} needs a reason, for whoever reads the record. Nothing was changed.", hint="Add --reason 'why'"
-        )

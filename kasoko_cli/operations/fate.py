@@ -21,6 +21,7 @@ from kasoko_cli.ledger import journal
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.log import raise_incident
+from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import Attempt, Payout
 
 #: What a payout that M-Pesa did not take carries as its failure code once the schedule is used up.
@@ -29,6 +30,8 @@ NOT_SENT = "NOT_SENT"
 STATUS_SAYS_NO = "STATUS"
 #: What a payout carries as its failure code when people said that it was not paid.
 DECIDED = "DECIDED"
+#: What it carries when neither the statement nor M-Pesa, asked, knows the payment.
+NOT_ON_STATEMENT = "STATEMENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,8 @@ def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, ev
     )
     assert moved, f"an attempt that is {before} may succeed"
     was_released = before in (AttemptStatus.FAILED, AttemptStatus.REJECTED)
-    if was_released:
+    # What a restored copy has forgotten was asked about: that it was paid is the answer, and no surprise.
+    if was_released and not attempt.lease_token.startswith(RESTORED):
         _alarm(
             session,
             attempt,
@@ -214,7 +218,9 @@ def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, ev
     if not owed_still:
         return _overpaid(session, attempt, payout, receipt, was_released=was_released, at=at)
     entries = [journal.late_reserved(attempt.id, attempt.wire_cents)] if was_released else []
-    if not attempts.was_paid_before(session, payout.id, besides=attempt.id):
+    if attempts.was_paid_before(session, payout.id, besides=attempt.id):
+        entries.append(again_ended(session, payout))
+    else:
         entries.append(journal.credited(payout.id, payout.user_id, payout.amount_cents))
     entries.append(journal.delivered(payout.id, attempt.id, payout.user_id, attempt.wire_cents))
     done = payouts.move(
@@ -254,6 +260,27 @@ def paid_plainly(session: Session, successes: Sequence[Success], *, at: datetime
         )
         for one in successes
     ]
+
+
+def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime, why: str) -> Ruling:
+    """The money of a paid attempt came back: SUCCEEDED -> RETURNED, and it stands in the wallet again.
+
+    Only for the attempt that completed its payout; a second payment that comes back is recovered instead.
+    """
+    if not attempts.move(session, attempt.id, AttemptStatus.RETURNED, at=at, result_text=why):
+        return REPEAT
+    assert attempt.receipt is not None, "what was paid has its receipt"
+    moved = payouts.move(session, payout.id, PayoutStatus.RETURNED, at=at, note=why)
+    assert moved, f"a payout that is {payout.status} had its money delivered"
+    return Ruling(
+        True, (journal.returned(payout.id, attempt.receipt, payout.user_id, attempt.wire_cents),), "the money came back"
+    )
+
+
+def again_ended(session: Session, payout: Payout) -> Entry:
+    """What was kept from the user while a payout was sent again, given free: it has arrived, or stays here."""
+    nth = attempts.count_returned(session, payout.id)
+    return journal.again_ended(payout.id, nth, payout.user_id, payout.wire_cents)
 
 
 #: States in which a success comes on top of what the user has had already.

@@ -49,6 +49,7 @@ from kasoko_cli.store.tables import (
     PostingRow,
     Query,
     Settlement,
+    StatementLine,
 )
 
 
@@ -328,16 +329,23 @@ def successes_without_proof(session: Session) -> Iterator[Violation]:
     query_says = and_(
         col(Attempt.evidence) == literal("status:").concat(col(Query.id)), col(Query.attempt_id) == col(Attempt.id)
     )
+    statement_says = and_(
+        col(Attempt.evidence) == literal("statement:").concat(col(StatementLine.key)),
+        col(StatementLine.attempt_id) == col(Attempt.id),
+        col(StatementLine.receipt) == col(Attempt.receipt),
+    )
     unproven = or_(
         col(Attempt.receipt).is_(None),
         col(Attempt.evidence).is_(None),
         and_(col(Attempt.evidence).like("callback:%"), col(Callback.id).is_(None)),
         and_(col(Attempt.evidence).like("status:%"), col(Query.id).is_(None)),
+        and_(col(Attempt.evidence).like("statement:%"), col(StatementLine.key).is_(None)),
     )
     query = (
         sa.select(col(Attempt.id), col(Attempt.receipt), col(Attempt.evidence))
         .outerjoin(Callback, callback_says)
         .outerjoin(Query, query_says)
+        .outerjoin(StatementLine, statement_says)
         .where(col(Attempt.status).in_(PAID), unproven)
         .order_by(col(Attempt.id))
     )
@@ -407,16 +415,19 @@ def wrong_completions(session: Session) -> Iterator[Violation]:
     standing = func.coalesce(delivered.c.entries, 0) - func.coalesce(returned.c.entries, 0)
     came_back = func.coalesce(returned.c.entries, 0)
     is_done = col(Payout.status).in_(CREDITED)
+    taken_back = aliased(EntryRow)
     query = (
         sa.select(col(Payout.id), col(Payout.status), col(EntryRow.id), standing)
         .outerjoin(EntryRow, col(EntryRow.key) == _credit_key())
+        .outerjoin(taken_back, col(taken_back.key) == literal("reverse:").concat(_credit_key()))
         .outerjoin(delivered, delivered.c.payout_id == col(Payout.id))
         .outerjoin(returned, returned.c.payout_id == col(Payout.id))
         .where(
             or_(
                 standing != case((col(Payout.status) == PayoutStatus.COMPLETED, 1), else_=0),
                 and_(is_done, col(EntryRow.id).is_(None)),
-                and_(sa.not_(is_done), col(EntryRow.id).is_not(None), came_back == 0),
+                and_(sa.not_(is_done), col(EntryRow.id).is_not(None), came_back == 0, col(taken_back.id).is_(None)),
+                and_(is_done, col(taken_back.id).is_not(None)),
             )
         )
         .order_by(col(Payout.id))
@@ -481,7 +492,13 @@ def payable_unlike_payouts(session: Session) -> Iterator[Violation]:
         .outerjoin(EntryRow, col(EntryRow.key) == _credit_key())
         .where(col(EntryRow.id).is_(None), col(Payout.status) != PayoutStatus.CANCELED)
     )
-    both = sa.union_all(on_books, open_payouts).subquery("both")
+    # What came back and is sent again was credited before: it is owed to the phone until it has arrived.
+    sent_again = (
+        sa.select(col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.wire_cents))
+        .join(EntryRow, col(EntryRow.key) == _credit_key())
+        .where(col(Payout.status).not_in([*CREDITED, PayoutStatus.CANCELED]))
+    )
+    both = sa.union_all(on_books, open_payouts, sent_again).subquery("both")
     booked, owed = _sum(both.c.booked), _sum(both.c.owed)
     query = (
         sa.select(both.c.user_id, booked, owed).group_by(both.c.user_id).having(booked != owed).order_by(both.c.user_id)
@@ -492,6 +509,49 @@ def payable_unlike_payouts(session: Session) -> Iterator[Violation]:
             f"the books owe KES {format_kes(in_book)}, and the payouts not credited yet are"
             f" KES {format_kes(by_payouts)}",
         )
+
+
+def negative_receivables(session: Session) -> Iterator[Violation]:
+    """Users who owe less than nothing."""
+    owed = _balances(Account.RECEIVABLE)
+    query = sa.select(owed.c.owner, owed.c.cents).where(owed.c.cents < 0).order_by(owed.c.owner)
+    for user_id, cents in session.execute(query):
+        yield Violation(user_id, f"has given back KES {format_kes(-cents)} more than was overpaid")
+
+
+def suspense_unlike_lines(session: Session) -> Iterator[Violation]:
+    """Lines of statements whose money is not in suspense as they say, and suspense that is no line's."""
+    is_lines = col(EntryRow.key).like("suspense:%")
+    line_key = case((is_lines, func.substr(col(EntryRow.key), len("suspense:") + 1, 24)), else_=col(EntryRow.key))
+    moved = (
+        sa.select(line_key.label("line_key"), col(PostingRow.amount_cents))
+        .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(col(PostingRow.account) == str(Account.SUSPENSE))
+        .subquery("moved")
+    )
+    held = (
+        sa.select(moved.c.line_key, (-_sum(moved.c.amount_cents)).label("cents"))
+        .group_by(moved.c.line_key)
+        .subquery("held")
+    )
+    expected = case((col(StatementLine.resolved_at).is_(None), col(StatementLine.suspense_cents)), else_=0)
+    in_books = func.coalesce(held.c.cents, 0)
+    query = (
+        sa.select(col(StatementLine.key), in_books, expected)
+        .outerjoin(held, held.c.line_key == col(StatementLine.key))
+        .where(in_books != expected)
+        .order_by(col(StatementLine.key))
+    )
+    for key, cents, should in session.execute(query):
+        yield Violation(key, f"has KES {format_kes(cents)} in suspense instead of KES {format_kes(should)}")
+    stray = (
+        sa.select(held.c.line_key, held.c.cents)
+        .outerjoin(StatementLine, held.c.line_key == col(StatementLine.key))
+        .where(col(StatementLine.key).is_(None), held.c.cents != 0)
+        .order_by(held.c.line_key)
+    )
+    for key, cents in session.execute(stray):
+        yield Violation(key, f"is no line of a statement, and has KES {format_kes(cents)} in suspense")
 
 
 def wallets_unlike_bets(session: Session) -> Iterator[Violation]:

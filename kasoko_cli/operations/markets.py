@@ -252,6 +252,20 @@ def resolve_market(
     return show_market(db, row.id)
 
 
+def _named(
+    market: Market,
+    outcomes: list[Outcome],
+    winners: Sequence[str],
+    weights: Sequence[tuple[str, Fraction]],
+    withdrawn: Sequence[str],
+) -> Resolution:
+    return Resolution(
+        winners=tuple(dict.fromkeys(find_outcome(market, outcomes, name).number for name in winners)),
+        weights=tuple((find_outcome(market, outcomes, name).number, weight) for name, weight in weights),
+        withdrawn=frozenset(find_outcome(market, outcomes, name).number for name in withdrawn),
+    )
+
+
 def resolve_in(
     session: Session,
     clock: Clock,
@@ -269,15 +283,33 @@ def resolve_in(
     """
     row = markets.find_market(session, market, lock=True)
     outcomes = list(markets.list_outcomes(session, row.id))
-    resolution = Resolution(
-        winners=tuple(dict.fromkeys(find_outcome(row, outcomes, name).number for name in winners)),
-        weights=tuple((find_outcome(row, outcomes, name).number, weight) for name, weight in weights),
-        withdrawn=frozenset(find_outcome(row, outcomes, name).number for name in withdrawn),
-    )
+    resolution = _named(row, outcomes, winners, weights, withdrawn)
     is_new = resolution_of(row) is None
     _end(session, row, outcomes, resolution, act, clock())
     session.refresh(row)
     return row, is_new
+
+
+def read_resolution(
+    db: Database,
+    *,
+    market: str,
+    winners: Sequence[str] = (),
+    weights: Sequence[tuple[str, Fraction]] = (),
+    withdrawn: Sequence[str] = (),
+    void: bool = False,
+) -> Resolution:
+    """The resolution that these names say, in the market's own numbers.
+
+    Raises:
+        NotFound: there is no such market, or an outcome is not one of its own.
+        Refused: it names nothing, or two things that contradict each other.
+    """
+    if void and not (winners or weights or withdrawn):
+        return Resolution(void=True)
+    with db.reading() as session:
+        row = markets.find_market(session, market)
+        return _named(row, list(markets.list_outcomes(session, row.id)), winners, weights, withdrawn)
 
 
 def void_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketView:
@@ -307,7 +339,7 @@ def _end(
         raise Refused(
             f"{market.slug} was resolved as {describe_resolution(standing, names)!r}"
             f" at {iso(market.resolved_at or now)}; it was not changed to {describe_resolution(resolution, names)!r}.",
-            hint=f"See what follows from it: kasoko status {market.slug}",
+            hint=f"See what another outcome would change: kasoko resolve {market.slug} OUTCOME --override --plan",
         )
     if market.status is MarketStatus.OPEN:
         if now < market.closes_at:

@@ -17,13 +17,14 @@ from sqlmodel import Session, col, select
 from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules, bets_digest
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
-from kasoko_cli.domain.payout import PayoutKind
+from kasoko_cli.domain.payout import PayoutKind, PayoutStatus
 from kasoko_cli.errors import KasokoError
+from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.invariants import Violation
 from kasoko_cli.operations.markets import resolution_of, rules_of
 from kasoko_cli.operations.settle import Owed, figures_by, figures_of, hash_plan
-from kasoko_cli.store import bets
+from kasoko_cli.store import bets, markets, statements
 from kasoko_cli.store.tables import EntryRow, Market, Payout, PostingRow, Settlement
 
 
@@ -83,7 +84,12 @@ def _differences(
         if cents != then[figure]:
             yield f"{figure} is {then[figure]}, and its bets give {cents}"
     owed = _written(session, settlement)
-    yield from _unlike(division, owed)
+    if settlement.corrects is None:
+        yield from _unlike(division, owed)
+    elif settlement.reversed_at is None:
+        yield from _unlike_corrected(session, settlement, division)
+    if settlement.reversed_at is not None and not _was_replaced(session, settlement):
+        yield "it does not stand, and neither its reversal nor a correction is in the books"
     if hash_plan(market.id, digest, settlement.number, rules, resolution, owed) != settlement.plan_hash:
         yield "its payouts are not those of the plan that was settled"
     yield from _posted_otherwise(session, settlement)
@@ -139,15 +145,58 @@ def _unlike(division: Division, owed: list[Owed]) -> Iterator[str]:
             yield f"{user_id} is owed KES {format_kes(then)} ({kind}), and the bets give KES {format_kes(now)}"
 
 
+def _unlike_corrected(session: Session, settlement: Settlement, division: Division) -> Iterator[str]:
+    """Users who, after corrections, have or are owed something else than their share, net of what they owe back."""
+    market_id = settlement.market_id
+    query = (
+        sa.select(col(Payout.user_id), cast(func.sum(col(Payout.amount_cents)), BigInteger))
+        .where(col(Payout.market_id) == market_id, col(Payout.status) != PayoutStatus.CANCELED)
+        .group_by(col(Payout.user_id))
+    )
+    given = {user_id: int(cents) for user_id, cents in session.execute(query)}
+    keys = [f"correction:{market_id}:{one.number}" for one in markets.list_settlements(session, market_id)]
+    for user_id, cents in statements.posted_by_owner(session, keys, Account.RECEIVABLE).items():
+        given[user_id] = given.get(user_id, 0) - cents
+    shares: dict[str, int] = {}
+    for amounts in (division.payouts, division.refunds):
+        for user_id, cents in amounts.items():
+            shares[user_id] = shares.get(user_id, 0) + cents
+    for user_id in sorted(given.keys() | shares.keys()):
+        has, share = given.get(user_id, 0), shares.get(user_id, 0)
+        if has != share:
+            then, now = format_kes(has), format_kes(share)
+            yield f"{user_id} has KES {then} after the corrections, and the bets give KES {now}"
+
+
+def _was_replaced(session: Session, settlement: Settlement) -> bool:
+    """Whether a settlement that stands no longer was taken back exactly, or corrected by a later one."""
+    market_id, number = settlement.market_id, settlement.number
+    if any(one.corrects == number for one in markets.list_settlements(session, market_id)):
+        return True
+    return book.is_posted(session, f"reverse:settle:{market_id}:{number}")
+
+
+def _keys_of(session: Session, settlement: Settlement) -> list[str]:
+    """The entries that together book a settlement: its own, or that of the first one and every correction since."""
+    by_number = {one.number: one for one in markets.list_settlements(session, settlement.market_id)}
+    keys, one = [], settlement
+    while one.corrects is not None:
+        keys.append(f"correction:{one.market_id}:{one.number}")
+        one = by_number[one.corrects]
+    return [*keys, f"settle:{one.market_id}:{one.number}"]
+
+
 def _posted_otherwise(session: Session, settlement: Settlement) -> Iterator[str]:
     """Figures that stand otherwise in the books than in the settlement."""
     query = (
         sa.select(col(PostingRow.account), cast(func.sum(col(PostingRow.amount_cents)), BigInteger))
         .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
-        .where(col(EntryRow.key) == f"settle:{settlement.market_id}:{settlement.number}")
+        .where(col(EntryRow.key).in_(_keys_of(session, settlement)))
         .group_by(col(PostingRow.account))
     )
     posted = {account: int(cents) for account, cents in session.execute(query)}
+    # What a correction makes somebody owe back was owed to them before: the two stand together.
+    posted[Account.PAYABLE] = posted.get(Account.PAYABLE, 0) + posted.pop(Account.RECEIVABLE, 0)
     expected = {
         Account.FEE: -settlement.fee_cents,
         Account.BREAKAGE: -settlement.breakage_cents,

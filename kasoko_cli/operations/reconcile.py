@@ -120,7 +120,7 @@ def ask_around(
         if should_stop():
             report.left = len(turn) - number
             break
-        asked = _ask(db, daraja, links, clock, new_id, attempt)
+        asked = ask_about(db, daraja, links, clock, new_id, attempt)
         # An answer may have overtaken the acknowledgement of its question, and waits for it.
         report.applied += receive.apply_waiting(db, clock, trust, subject=asked.query_id)
         report.asked.append(asked)
@@ -280,7 +280,8 @@ def _due_at(attempt: Attempt, asked: int, policy: AskPolicy) -> datetime:
     return attempt.sent_at + timedelta(seconds=seconds)
 
 
-def _ask(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: NewId, attempt: Attempt) -> Asked:
+def ask_about(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: NewId, attempt: Attempt) -> Asked:
+    """Ask M-Pesa how one attempt ended; the question stands in the database before it is asked."""
     query_id = f"kq-{new_id()}"
     with db.transaction() as session:
         session.add(Query(id=query_id, kind="STATUS", attempt_id=attempt.id, asked_at=clock()))

@@ -197,6 +197,11 @@ def switches_unlike_record(session: Session) -> Iterator[Violation]:
 # --- Payouts ------------------------------------------------------------------------------------------------------
 
 
+#: What may have become of a payout that was held, without anybody letting it go: an earlier attempt of it turned
+#: out to have been paid, or its outcome was overridden.
+_HELD_OR_ENDED = (PayoutStatus.HELD, PayoutStatus.COMPLETED, PayoutStatus.RETURNED, PayoutStatus.CANCELED)
+
+
 def payouts_unlike_record(session: Session) -> Iterator[Violation]:
     """Payouts that were let go, or made due again, by nobody; and those that were owed at another time."""
     acts = aliased(Event)
@@ -205,7 +210,7 @@ def payouts_unlike_record(session: Session) -> Iterator[Violation]:
         sa.select(col(Payout.id), col(Payout.status))
         .join(last, last.c.subject == col(Payout.id))
         .join(acts, col(acts.id) == last.c.last)
-        .where(col(acts.action) == "payout.hold", col(Payout.status) != PayoutStatus.HELD)
+        .where(col(acts.action) == "payout.hold", col(Payout.status).not_in(_HELD_OR_ENDED))
     )
     for payout_id, status in session.execute(held.order_by(col(Payout.id))):
         yield Violation(payout_id, f"was held, and is {status}: nobody let it go")

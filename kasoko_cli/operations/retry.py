@@ -18,7 +18,7 @@ from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.fate import DECIDED, NOT_SENT, STATUS_SAYS_NO
+from kasoko_cli.operations.fate import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
 from kasoko_cli.store import attempts, markets, payouts, queries, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event, open_incidents
@@ -114,6 +114,8 @@ def _not_failed(payout: Payout) -> LeftAlone | None:
         return None
     why = _NOT_FAILED.get(payout.status, f"it is {payout.status}")
     hint = _HINTS.get(payout.status, f"kasoko payout show {payout.id}")
+    if payout.status is PayoutStatus.RETURNED:
+        hint = f"kasoko payout again {payout.id}"
     return LeftAlone(payout.id, str(payout.status), payout.failure_code or "", why, hint)
 
 
@@ -130,7 +132,7 @@ def why_not_again(session: Session, payout: Payout, confirm_above_cents: int) ->
     user = users.find_user(session, payout.user_id)
     phone_changed = last is None or user.phone != last.phone
     code = payout.failure_code or ""
-    if code not in (NOT_SENT, STATUS_SAYS_NO, DECIDED) and not phone_changed:
+    if code not in (NOT_SENT, STATUS_SAYS_NO, NOT_ON_STATEMENT, DECIDED) and not phone_changed:
         rule = lookup(code, payout.failure_reason or "")
         if rule.needs_other_phone or _is_refusal(code):
             said = rule.meaning if rule.needs_other_phone else payout.failure_reason

@@ -108,7 +108,7 @@ def plan_settlement(db: Database, limits: WireLimits, *, market: str) -> tuple[S
                 f"{row.slug} was settled at {iso(standing.settled_at)}; there is nothing left to plan.",
                 hint=f"See it: kasoko status {row.slug}",
             )
-        plan = _plan(session, row, limits)
+        plan = work_out(session, row, limits)
         return _settled(session, plan, settled_at=None, is_new=False), plan.owed
 
 
@@ -136,7 +136,7 @@ def settle_market(
         row = markets.find_market(session, market, lock=True)
         if standing := markets.standing_settlement(session, row.id):
             return _settled_before(session, row, standing)
-        plan = _plan(session, row, limits)
+        plan = work_out(session, row, limits)
         waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
         _write(session, plan, now, waits=waits)
         if waits:
@@ -156,11 +156,17 @@ def settle_market(
 
 def plan_in(session: Session, market: Market, limits: WireLimits) -> Settled:
     """How a market would be settled, worked out in the caller's transaction."""
-    return _settled(session, _plan(session, market, limits), settled_at=None, is_new=False)
+    return _settled(session, work_out(session, market, limits), settled_at=None, is_new=False)
 
 
-def _plan(session: Session, market: Market, limits: WireLimits) -> Plan:
-    resolution = resolution_of(market)
+def work_out(session: Session, market: Market, limits: WireLimits, *, resolution: Resolution | None = None) -> Plan:
+    """A settlement in full, by the market's own resolution or by another one.
+
+    Raises:
+        Refused: it has no result yet.
+        CheckFailed: its bets are not those that stood at the close.
+    """
+    resolution = resolution or resolution_of(market)
     if resolution is None:
         is_open = market.status is MarketStatus.OPEN
         state = f"is open (its closing time is {iso(market.closes_at)})" if is_open else "has no result yet"
@@ -230,7 +236,13 @@ def _write(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
         )
     )
     session.flush()
-    market_id, settlement_no = plan.market.id, plan.number
+    write_payouts(session, plan.market.id, plan.number, plan.owed, now, waits=waits)
+
+
+def write_payouts(
+    session: Session, market_id: str, settlement_no: int, owed: Iterable[Owed], now: datetime, *, waits: bool = False
+) -> None:
+    """A row for each payout of a settlement; what M-Pesa cannot carry goes to the wallet."""
     waiting = PayoutStatus.AWAITING_APPROVAL if waits else None
     rows = (
         (
@@ -248,12 +260,12 @@ def _write(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
             now,
             now,
         )
-        for line in plan.owed
+        for line in owed
     )
     bulk.insert_tuples(session, Payout, _PAYOUT_COLUMNS, rows)
 
 
-#: What `_write` says of a payout; the rest of its row is empty.
+#: What `write_payouts` says of a payout; the rest of its row is empty.
 _PAYOUT_COLUMNS = (
     "id",
     "market_id",

@@ -14,7 +14,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.store import users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
@@ -112,6 +112,81 @@ def deposit(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, r
             subject=user_id,
             reason=act.reason,
             detail={"cents": cents, "reference": reference},
+        )
+        book.post(session, entry, at=now)
+    return True
+
+
+#: Where money that was overpaid comes back from.
+SOURCES = {"wallet": Account.WALLET, "mpesa": Account.UTILITY, "bank": Account.BANK}
+
+
+def recover(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, source: str, reference: str) -> bool:
+    """Write down that a user gave back what was overpaid; says whether it is new.
+
+    `reference` names it, such as the receipt of the user's payment: each is taken once.
+
+    Raises:
+        NotFound: there is no such user.
+        Refused: the user does not owe that much, the wallet does not have it, or no reason was given.
+    """
+    return _reduce_debt(db, clock, act, user_id=user_id, cents=cents, reference=reference, source=SOURCES[source])
+
+
+def write_off(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, reference: str) -> bool:
+    """Give up what a user owes; says whether it is new.
+
+    Raises:
+        NotFound: there is no such user.
+        Refused: the user does not owe that much, or no reason was given.
+    """
+    return _reduce_debt(db, clock, act, user_id=user_id, cents=cents, reference=reference, source=None)
+
+
+def _reduce_debt(
+    db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, reference: str, source: Account | None
+) -> bool:
+    what = "write-off" if source is None else "recover"
+    needs_reason(act, f"A {what}" if source is None else "Recovering what was overpaid")
+    reference = check_identifier(reference, what="reference")
+    if cents <= 0:
+        raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
+    now = clock()
+    entry = (
+        journal.written_off(reference, user_id, cents)
+        if source is None
+        else journal.recovered(reference, user_id, cents, source)
+    )
+    with db.transaction() as session:
+        users.find_user(session, user_id, lock=True)
+        if book.is_posted(session, entry.key):
+            if sorted(book.lines_of(session, entry.key)) == sorted(entry.postings):
+                return False
+            raise Refused(
+                f"The reference {reference!r} was taken before, for something else; nothing was changed.",
+                hint="Each has its own reference: use the receipt, or a number of your own.",
+            )
+        owed = book.balance(session, Account.RECEIVABLE, user_id)
+        if owed < cents:
+            raise Refused(
+                f"The user {user_id} owes KES {format_kes(owed)}, and not KES {format_kes(cents)}."
+                " Nothing was changed.",
+                hint=f"See what is owed: kasoko wallet show {user_id}",
+            )
+        if source is Account.WALLET and (left := book.available(session, user_id)) < cents:
+            raise Refused(
+                f"The user {user_id} has KES {format_kes(left)} available, and not KES {format_kes(cents)}."
+                " Nothing was changed.",
+                hint="Recover that much now, and the rest when there is more.",
+            )
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action=f"wallet.{what}",
+            subject=user_id,
+            reason=act.reason,
+            detail={"cents": cents, "reference": reference, "source": "" if source is None else str(source)},
         )
         book.post(session, entry, at=now)
     return True

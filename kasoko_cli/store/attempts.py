@@ -42,6 +42,15 @@ def list_attempts(session: Session, payout_id: str) -> Sequence[Attempt]:
     return session.exec(query).all()
 
 
+def of_payouts(session: Session, payout_ids: Iterable[str]) -> list[Attempt]:
+    """Every attempt of these payouts, first to last."""
+    wanted, found = list(payout_ids), list[Attempt]()
+    for start in range(0, len(wanted), CHUNK):
+        query = select(Attempt).where(col(Attempt.payout_id).in_(wanted[start : start + CHUNK]))
+        found += session.exec(query.order_by(col(Attempt.payout_id), col(Attempt.number)))
+    return found
+
+
 def last_attempts(session: Session, payout_ids: Iterable[str]) -> dict[str, Attempt]:
     """The latest attempt of each payout that has one, by payout."""
     wanted, latest = list(payout_ids), dict[str, Attempt]()
@@ -172,3 +181,13 @@ def was_paid_before(session: Session, payout_id: str, *, besides: str) -> bool:
         col(Attempt.status).in_([AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED]),
     )
     return session.exec(query).first() is not None
+
+
+def count_returned(session: Session, payout_id: str) -> int:
+    """How often the money of this payout came back."""
+    query = (
+        select(func.count())
+        .select_from(Attempt)
+        .where(col(Attempt.payout_id) == payout_id, col(Attempt.status) == AttemptStatus.RETURNED)
+    )
+    return session.exec(query).one()

@@ -28,7 +28,7 @@ from kasoko_cli.store.tables import Attempt, Bet, Callback, Market, Outcome, Pay
 #: What stands before the digest that an attempt keeps in place of an erased phone.
 ERASED = "erased:"
 #: The kinds of entries that carry facts.
-BETS, SETTLES = ("bet", "bet_cancel"), ("settle",)
+BETS, SETTLES = ("bet", "bet_cancel"), ("settle", "correct")
 SENDS, ENDS = ("reserve", "release"), ("deliver", "overpaid")
 KINDS = (*BETS, *SETTLES, *SENDS, *ENDS)
 
@@ -123,7 +123,7 @@ def facts_of(session: Session, entries: Sequence[About]) -> dict[str, Fact]:
     session.flush()
     if not by_kind.keys().isdisjoint(BETS):
         found |= _of_bets(session, by_kind.get("bet", []), by_kind.get("bet_cancel", []))
-    for key in by_kind.get("settle", []):
+    for key in [*by_kind.get("settle", []), *by_kind.get("correct", [])]:
         found |= _of_settlement(session, key)
     if not by_kind.keys().isdisjoint((*SENDS, *ENDS)):
         found |= _of_attempts(session, by_kind)
@@ -183,7 +183,7 @@ _SETTLEMENT = (
 
 
 def _of_settlement(session: Session, key: str) -> dict[str, Fact]:
-    market_id, _, number = key[len("settle:") :].rpartition(":")
+    market_id, _, number = key.partition(":")[2].rpartition(":")
     query = sa.select(col(Settlement.settled_at), *(getattr(Settlement, name) for name in _SETTLEMENT)).where(
         col(Settlement.market_id) == market_id, col(Settlement.number) == int(number)
     )

@@ -141,6 +141,12 @@ def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: 
         note_event(session, at=at, actor=actor, action=BREAKER, subject="sending", reason=reason)
 
 
+def pause_sending(session: Session, *, reason: str, actor: str, at: datetime) -> None:
+    """Stop all sending, on every host, and write down who did it."""
+    set_switch(session, "pause", is_on=True, reason=reason, actor=actor, at=at)
+    note_event(session, at=at, actor=actor, action="pause", subject="sending", reason=reason)
+
+
 def acts_about(session: Session, payout_id: str) -> Sequence[Event]:
     """What people did to a payout or to an incident about it, earliest first."""
     incidents = session.exec(select(col(Incident.id)).where(col(Incident.payout_id) == payout_id)).all()

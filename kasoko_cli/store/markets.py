@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, or_, update
@@ -80,6 +81,42 @@ def next_settlement_number(session: Session, market_id: str) -> int:
     """The number that the market's next settlement gets; the first is 1."""
     query = select(func.coalesce(func.max(col(Settlement.number)), 0)).where(col(Settlement.market_id) == market_id)
     return int(session.exec(query).one()) + 1
+
+
+def list_settlements(session: Session, market_id: str) -> Sequence[Settlement]:
+    """Every settlement of a market, first to last, those that were taken back too."""
+    query = select(Settlement).where(col(Settlement.market_id) == market_id).order_by(col(Settlement.number))
+    return session.exec(query).all()
+
+
+def supersede(session: Session, market_id: str, number: int, *, at: datetime) -> None:
+    """A settlement stands no longer: it was taken back, or another one corrects it."""
+    done = session.exec(
+        update(Settlement)
+        .where(
+            col(Settlement.market_id) == market_id,
+            col(Settlement.number) == number,
+            col(Settlement.reversed_at).is_(None),
+        )
+        .values(reversed_at=at)
+        .execution_options(synchronize_session=False)
+    )
+    assert done.rowcount == 1, "a settlement that we hold stands"
+
+
+def override(session: Session, market_id: str, *, was: str, to: MarketStatus, resolution: str, at: datetime) -> bool:
+    """Give a market that ended another outcome, if it still has the one that was read; says whether it did."""
+    moved = session.exec(
+        update(Market)
+        .where(
+            col(Market.id) == market_id,
+            col(Market.resolution) == was,
+            col(Market.status).in_([MarketStatus.RESOLVED, MarketStatus.VOID]),
+        )
+        .values(status=to, resolution=resolution, resolved_at=at)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount == 1
 
 
 def settled_markets(session: Session) -> set[str]:

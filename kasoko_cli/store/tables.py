@@ -221,6 +221,8 @@ class Settlement(SQLModel, table=True):
     plan_hash: str
     settled_at: datetime = Field(sa_type=UtcTime)
     reversed_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    #: The settlement that this one corrects by its differences; None where it divides a whole pool.
+    corrects: int | None = None
 
 
 class Approval(SQLModel, table=True):
@@ -536,6 +538,67 @@ class Alert(SQLModel, table=True):
     told_mark: str | None = None
     told_at: datetime | None = Field(default=None, sa_type=UtcTime)
     claimed_until: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class Statement(SQLModel, table=True):
+    """A statement of M-Pesa that was taken in, once; `done_at` is set when every line of it was."""
+
+    __tablename__ = "statements"
+    __table_args__ = (UniqueConstraint("digest", name="statement_is_taken_once"),)
+
+    id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
+    digest: str
+    name: str
+    lines: int
+    covers_from: datetime = Field(sa_type=UtcTime)
+    covers_to: datetime = Field(sa_type=UtcTime)
+    is_whole: bool
+    opening_cents: int | None = Field(default=None, sa_type=Whole)
+    closing_cents: int | None = Field(default=None, sa_type=Whole)
+    actor: str
+    taken_at: datetime = Field(sa_type=UtcTime)
+    done_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class StatementLine(SQLModel, table=True):
+    """One movement of a statement, by a key that it has in every file; `party` is masked.
+
+    `suspense_cents` is what of it matched nothing: in positive, out negative; it stands on the suspense
+    account until a person says what it was.
+    """
+
+    __tablename__ = "statement_lines"
+    __table_args__ = (
+        CheckConstraint("paid_in_cents >= 0 AND withdrawn_cents >= 0", name="no_amount_is_negative"),
+        CheckConstraint("(resolved_at IS NULL) = (resolution IS NULL)", name="resolved_says_as_what"),
+        CheckConstraint("resolved_at IS NULL OR suspense_cents <> 0", name="only_suspense_is_resolved"),
+        Index("ix_statement_lines_receipt", "receipt"),
+        Index(
+            "ix_statement_lines_in_suspense",
+            "completed_at",
+            sqlite_where=text("suspense_cents <> 0 AND resolved_at IS NULL"),
+            postgresql_where=text("suspense_cents <> 0 AND resolved_at IS NULL"),
+        ),
+    )
+
+    key: str = Field(primary_key=True)
+    statement_id: int = Field(sa_column=Column(Whole, ForeignKey("statements.id"), nullable=False))
+    line: int
+    receipt: str
+    completed_at: datetime = Field(sa_type=UtcTime)
+    status: str
+    kind: str
+    reason: str
+    party: str
+    paid_in_cents: int = Field(sa_type=Whole)
+    withdrawn_cents: int = Field(sa_type=Whole)
+    attempt_id: str | None = Field(default=None, foreign_key="attempts.id")
+    verdict: str
+    why: str
+    suspense_cents: int = Field(default=0, sa_type=Whole)
+    resolved_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    resolved_by: str | None = None
+    resolution: str | None = None
 
 
 class AccessToken(SQLModel, table=True):

@@ -244,12 +244,14 @@ def test_what_cannot_be_typed_as_a_slug_is_refused(slug: str) -> None:
         check_slug(slug)
 
 
-@pytest.mark.parametrize("verb", ["send", "list", "show", "retry", "hold", "release", "to-wallet", "decide"])
+@pytest.mark.parametrize(
+    "verb", ["send", "list", "show", "retry", "hold", "release", "to-wallet", "decide", "returned", "again"]
+)
 def test_a_verb_of_payout_cannot_name_a_market(verb: str) -> None:
     with pytest.raises(Refused, match=f"`kasoko payout {verb}` means something else"):
         check_slug(verb)
     assert verb in PAYOUT_VERBS
-    assert len(PAYOUT_VERBS) == 8
+    assert len(PAYOUT_VERBS) == 10
 
 
 def test_a_slug_that_reads_like_a_payout_is_refused() -> None:

@@ -64,7 +64,7 @@ def test_every_state_has_a_row_is_reached_and_every_move_says_why(
         (P.SENT, {P.COMPLETED, P.FAILED, P.UNKNOWN}),
         (P.UNKNOWN, {P.COMPLETED, P.FAILED, P.PENDING}),
         (P.COMPLETED, {P.RETURNED}),
-        (P.WALLET, set()),
+        (P.WALLET, {P.CANCELED}),
         (P.FAILED, {P.PENDING, P.WALLET, P.COMPLETED, P.HELD, P.CANCELED}),
         (P.RETURNED, {P.PENDING, P.WALLET}),
         (P.CANCELED, set()),

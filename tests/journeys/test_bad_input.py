@@ -110,7 +110,7 @@ CASES = {
     "resolving twice with another outcome": refused(
         "resolve rain No --yes",
         "rain was resolved as 'Yes' at {resolved_at}; it was not changed to 'No'.",
-        "See what follows from it: kasoko status rain",
+        "See what another outcome would change: kasoko resolve rain OUTCOME --override --plan",
     ),
     "a bet above the available balance": refused(
         "bet place sun ann Yes 100 --yes",

@@ -131,6 +131,20 @@ _ENTRY = "(SELECT id FROM entries WHERE key = '{}')"
 
 TAMPERINGS = [
     Tampering(
+        "receivables-not-negative",
+        f"UPDATE postings SET account = 'receivable' WHERE account = 'wallet' AND entry_id ="
+        f" {_ENTRY.format('deposit:DEP0000001')}",
+        "waiting-winner",
+        "has given back KES 100.00 more than was overpaid",
+    ),
+    Tampering(
+        "suspense-equals-open-lines",
+        f"UPDATE postings SET account = 'suspense' WHERE account = 'utility' AND entry_id ="
+        f" {_ENTRY.format('deposit:DEP0000001')}",
+        "deposit:DEP0000001",
+        "is no line of a statement, and has KES -100.00 in suspense",
+    ),
+    Tampering(
         "entries-balance",
         f"UPDATE postings SET amount_cents = amount_cents + 1 WHERE line = 0 AND entry_id ="
         f" {_ENTRY.format('deposit:DEP0000001')}",

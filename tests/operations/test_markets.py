@@ -150,7 +150,7 @@ def test_resolving_again_another_way_is_refused(rains: Town) -> None:
     rains.clock.forward(hours=1)
     assert refusal(lambda: _resolve(rains, "No"), Refused) == (
         f"long-rains was resolved as 'Yes' at {at}; it was not changed to 'No'.",
-        "See what follows from it: kasoko status long-rains",
+        "See what another outcome would change: kasoko resolve long-rains OUTCOME --override --plan",
     )
     void = refusal(lambda: markets.void_market(rains.db, rains.clock, rains.act, market="long-rains"), Refused)
     assert void[0] == f"long-rains was resolved as 'Yes' at {at}; it was not changed to 'VOID'."

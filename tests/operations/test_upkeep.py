@@ -1,61 +1,16 @@
-"""A copy of the database while others work on it, and its health."""
+"""The health of the database itself."""
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.errors import ConfigurationError, Refused
 from kasoko_cli.operations import upkeep
-from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.backups import backup
 from kasoko_cli.store.database import Database, open_database
-from tests.operations.road import ANN, BEN, Road
-
-
-def test_a_copy_is_the_whole_database_and_readable_by_its_owner_only(road: Road, tmp_path: Path) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send()
-    road.deliver()
-    file = tmp_path / "copy.db"
-    if not road.db.is_sqlite:
-        with pytest.raises(Refused) as refused:
-            upkeep.backup(road.db, file)
-        assert refused.value.hint.startswith(f"pg_dump --format=custom --file={file}")
-        assert not file.exists()
-        return
-    # Others have it open, and one of them is writing.
-    with road.db.transaction() as session:
-        session.execute(text("UPDATE payouts SET note = 'not committed'"))
-        size = upkeep.backup(road.db, file)
-    assert size == file.stat().st_size > 0
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    copy = open_database(f"sqlite:///{file}")
-    try:
-        again = Road(copy, road.clock, road.new_id, road.act)
-        assert again.money() == road.money()
-        assert (again.statuses(), again.payout("ann").note) == (road.statuses(), None)
-        assert audit(copy, deep=True).ok
-        assert upkeep.check(copy) == []
-    finally:
-        copy.close()
-
-
-def test_a_copy_never_takes_the_place_of_a_file(road: Road, tmp_path: Path) -> None:
-    file = tmp_path / "yesterday.db"
-    file.write_text("yesterday")
-    with pytest.raises(Refused):
-        upkeep.backup(road.db, file)
-    assert file.read_text() == "yesterday"
-
-
-def test_a_copy_into_a_folder_that_is_not_there_says_so(road: Road, tmp_path: Path) -> None:
-    if not road.db.is_sqlite:
-        pytest.skip("PostgreSQL has its own tool for a copy")
-    with pytest.raises(ConfigurationError, match="cannot be written: No such file or directory"):
-        upkeep.backup(road.db, tmp_path / "nowhere" / "copy.db")
+from tests.operations.road import ANN, Road
 
 
 def test_a_healthy_database_has_nothing_wrong(road: Road) -> None:
@@ -91,7 +46,7 @@ def test_a_damaged_file_is_found(road: Road, tmp_path: Path) -> None:
         pytest.skip("a server guards its own files")
     road.owe({"ann": ANN})
     file = tmp_path / "copy.db"
-    upkeep.backup(road.db, file)
+    backup(road.db, file, with_audit=False)
     with road.db.reading() as session:
         page = session.execute(text("SELECT rootpage FROM sqlite_master WHERE name = 'ix_payouts_user'")).scalar_one()
         size = session.execute(text("PRAGMA page_size")).scalar_one()

@@ -13,8 +13,7 @@ from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, WireLimits
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import bets, fate, markets, settle, users, wallets
+from kasoko_cli.operations import bets, fate, markets, returns, settle, users, wallets
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.fate import Ruling
 from kasoko_cli.operations.settle import Settled
@@ -121,8 +120,12 @@ class Town:
 
     def intend(self, user_id: str) -> str:
         """An attempt under a new id stands as INTENT, and its money is in flight."""
+        return self.intend_payout(self.payout_of(user_id).id)
+
+    def intend_payout(self, payout_id: str) -> str:
+        """The same for one payout by its id."""
         with self.db.transaction() as session:
-            [payout] = payouts.list_payouts(session, user_id=user_id)
+            payout = payouts.find_payout(session, payout_id)
             number = len(attempts.list_attempts(session, payout.id)) + 1
             attempt_id = "ks-" + hashlib.sha256(f"{payout.id} {number}".encode()).hexdigest()[:32]
             now = self.clock()
@@ -206,8 +209,11 @@ class Town:
 
     def due_again(self, user_id: str) -> None:
         """A person makes a payout due again."""
+        payout = self.payout_of(user_id)
+        if payout.status is PayoutStatus.RETURNED:
+            returns.send_again(self.db, self.clock, self.act, payout_id=payout.id)
+            return
         with self.db.transaction() as session:
-            [payout] = payouts.list_payouts(session, user_id=user_id)
             assert payouts.move(session, payout.id, PayoutStatus.PENDING, at=self.clock())
             note_event(session, at=self.clock(), actor="town", action="payout.retry", subject=payout.id)
 
@@ -215,17 +221,7 @@ class Town:
         """The money of a paid attempt came back from the receiver."""
         with self.db.transaction() as session:
             attempt, payout = fate.lock(session, attempt_id)
-            assert attempts.move(session, attempt_id, AttemptStatus.RETURNED, at=self.clock())
-            assert payouts.move(session, payout.id, PayoutStatus.RETURNED, at=self.clock())
-            back = journal.entry(
-                f"payout:{payout.id}:return:{attempt.receipt}",
-                "return",
-                [
-                    journal.Posting(Account.UTILITY, "", attempt.wire_cents),
-                    journal.Posting(Account.DELIVERED, payout.user_id, -attempt.wire_cents),
-                ],
-            )
-            book.post(session, back, at=self.clock())
+            self._post(session, fate.returned(session, attempt, payout, at=self.clock(), why="it came back"))
 
     def _callback(self, session: Session, attempt_id: str, said: bytes = b"{}") -> str:
         """A stored body that says so, and its name as evidence."""

@@ -1,0 +1,164 @@
+"""M-Pesa's statement, compared; and money of it that matched nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import BOOKS
+from kasoko_cli.cli.params import WrongUsage
+from kasoko_cli.cli.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.statement import StatementReport
+
+commands = Commands("suspense", "Money on M-Pesa's statement that matched nothing.", panel=BOOKS)
+
+#: How many differences a person reads; --json has all.
+SHOWN = 50
+
+
+def take(call: Call, file: Path, *, counted: bool, plan: bool) -> None:
+    """Compare a statement and tell; exits with 8 where something differs that a person has to see to."""
+    from kasoko_cli.cli.telling import progress
+    from kasoko_cli.operations import statement as operation
+    from kasoko_cli.operations.rowfiles import open_input
+    from kasoko_cli.operations.statement_file import read_statement
+
+    house = call.house
+    with open_input(file) as stream:
+        read = read_statement(file.name, stream.read())
+    shortcode = house.config.daraja.shortcode
+    if plan:
+        report = operation.plan_statement(house.db, read, shortcode=shortcode, customers_are_counted=counted)
+    else:
+        with progress(call, "Lines", len(read.lines)) as bar:
+            report = operation.take_statement(
+                house.db,
+                house.clock,
+                call.act,
+                read,
+                shortcode=shortcode,
+                customers_are_counted=counted,
+                tell=bar,
+            )
+    _tell(call, report, plan=plan)
+    if report.open:
+        raise typer.Exit(8)
+
+
+def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
+    from kasoko_cli.cli.words import amount_of, count_of, local
+
+    if call.json:
+        render.document({"plan": plan, "statement": report, "exit_code": 8 if report.open else 0})
+        return
+    ways = report.payouts
+    pairs: list[tuple[str, object]] = [
+        ("covers", f"{local(report.covers_from)} to {local(report.covers_to)}"),
+        ("lines", f"{report.lines:,}, {report.new_lines:,} of them new"),
+        ("whole", "every balance follows from the one before" if report.whole else _not_whole(report)),
+        ("payouts, ledger", f"{ways.ledger.count:,}, {amount_of(ways.ledger.amount_cents)}"),
+        ("payouts, results", f"{ways.results.count:,}, {amount_of(ways.results.amount_cents)}"),
+        ("payouts, statement", f"{ways.statement.count:,}, {amount_of(ways.statement.amount_cents)}"),
+        *((name, f"{side.count:,}, {amount_of(side.amount_cents)}") for name, side in report.by_verdict.items()),
+        ("balance, statement", None if report.closing_cents is None else amount_of(report.closing_cents)),
+        ("balance, ledger now", amount_of(report.utility_cents)),
+        ("in suspense", amount_of(report.suspense_cents)),
+    ]
+    render.card(call, f"Statement {report.file}", pairs)
+    if report.differences:
+        columns = [Column("line", right=True), Column("receipt"), Column("payout"), Column("what")]
+        columns += [Column("ledger", right=True), Column("results", right=True), Column("statement", right=True)]
+        columns += [Column("why"), Column("to do")]
+        rows = [
+            (
+                one.line,
+                one.receipt,
+                one.payout_id,
+                one.kind,
+                *(render.kes(cents) for cents in (one.ledger_cents, one.results_cents, one.statement_cents)),
+                one.why,
+                one.command or None,
+            )
+            for one in report.differences[:SHOWN]
+        ]
+        render.table(call, "Differences", columns, rows)
+        if (more := len(report.differences) - SHOWN) > 0:
+            render.talk(call, f"And {more:,} more: --json has all of them.")
+    if plan:
+        render.talk(call, "Nothing was written.")
+    elif not report.is_new and report.taken_at is not None:
+        render.talk(call, f"This file was taken in at {local(report.taken_at)}; nothing was written.")
+    if report.open:
+        render.hint(call, f"{count_of(report.open, 'difference')} need a person; each says what to do.")
+    else:
+        render.talk(call, "Ledger, results and statement agree.")
+
+
+def _not_whole(report: StatementReport) -> str:
+    where = f" from line {report.broken_at} on" if report.broken_at else ""
+    return f"no: its balances do not follow one from another{where}, so it proves no absence"
+
+
+@commands.reads("list")
+def list_(call: Call) -> None:
+    """List money that matched nothing, oldest first.
+
+    Example: kasoko suspense list
+
+    Example: kasoko suspense list --json
+
+    Exit status: 0 listed.
+    """
+    from kasoko_cli.cli.words import local
+    from kasoko_cli.operations.statement import list_suspense
+
+    found = list_suspense(call.house.db)
+    columns = [Column("item"), Column("receipt"), Column("when"), Column("KES", right=True), Column("party")]
+    columns += [Column("reason"), Column("why")]
+    rows = [
+        (one.key[:8], one.receipt, local(one.at), render.kes(one.amount_cents), one.party or None, one.reason, one.why)
+        for one in found
+    ]
+    render.table(call, "In suspense", columns, rows, document={"suspense": found})
+    if not found and not call.json:
+        render.talk(call, "There is none.")
+
+
+@commands.writes()
+def resolve(
+    call: Call,
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Of suspense list, or a receipt.", show_default=False)],
+    as_: Annotated[str, typer.Option("--as", metavar="WHAT", help="What it was; see above.", show_default=False)],
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Whose it is.")] = None,
+) -> None:
+    """Say what money in suspense was, once, with a reason.
+
+    WHAT is bank (moved to or from the bank), capital, draw, charges, counted (in
+    the books already by another way), wallet (of --user), receivable (--user owes
+    it, or gave it back), write-off.
+
+    Example: kasoko suspense resolve UKN7A1B2C3 --as bank --reason 'float top-up'
+
+    Example: kasoko suspense resolve UKN7A1B2C4 --as wallet --user kamau --reason
+    'a deposit that nobody wrote down'
+
+    Exit status: 0 resolved, 2 no such WHAT, 4 nothing is called so, 5 it was
+    resolved before, or the rules refuse it.
+    """
+    from kasoko_cli.cli.words import amount_of
+    from kasoko_cli.operations.statement import RESOLUTIONS, resolve_suspense
+
+    if as_ not in RESOLUTIONS:
+        raise WrongUsage(f"There is no {as_!r}. WHAT is one of: {', '.join(RESOLUTIONS)}.")
+    house = call.house
+    done = resolve_suspense(house.db, house.clock, call.act, name=item, resolution=as_, user_id=user)
+    if call.json:
+        render.document({"resolved": done, "as": as_, "user": user})
+        return
+    render.line(f"{done.receipt}, {amount_of(done.amount_cents)}, is resolved as {as_}{f' of {user}' if user else ''}.")

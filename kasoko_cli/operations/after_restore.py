@@ -1,0 +1,297 @@
+"""After a copy was put back: nobody is paid again for what the lost hours had paid.
+
+A copy does not know what was sent after it was taken. The id of an attempt is a function of what is owed,
+so this database can say under which id each payout may have been sent since, and M-Pesa refuses every id
+that it has taken before. On top of that, nothing goes out until M-Pesa was asked about that id, or a
+statement covers the time: an attempt stands for each such id, with no money in flight and the mark
+`restored:TIME`, and its payout is held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import func, update
+from sqlmodel import Session, col, select
+
+from kasoko_cli.clock import Clock, NewId, iso
+from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.daraja.links import Links
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
+from kasoko_cli.ledger.journal import Entry
+from kasoko_cli.operations import receive
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.belief import known_id
+from kasoko_cli.operations.receive import Trust
+from kasoko_cli.operations.reconcile import Asked, ask_about
+from kasoko_cli.store import attempts, bulk, payouts, users
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import note_event, pause_sending
+from kasoko_cli.store.statements import RESTORED
+from kasoko_cli.store.tables import (
+    Attempt,
+    Callback,
+    Deployment,
+    EntryRow,
+    Event,
+    Exchange,
+    Payout,
+    Query,
+)
+
+#: How the reason of a payout begins that is held because of a restored copy.
+HELD_SINCE = "restored from a copy of "
+#: Payouts that may have been sent since the copy was taken.
+UNSENT = frozenset(
+    {
+        PayoutStatus.PENDING,
+        PayoutStatus.HELD,
+        PayoutStatus.AWAITING_APPROVAL,
+        PayoutStatus.FAILED,
+        PayoutStatus.RETURNED,
+    }
+)
+#: Answers of M-Pesa after which the id may be used: it never took it, or refuses it by itself.
+NOT_PAID_BY_IT = frozenset({"NOT_FOUND", "NOT_PAID"})
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What was stopped in a restored copy: when it was last written to, and how many payouts."""
+
+    copy_at: datetime
+    held: int
+    doubted: int
+    wire_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """A payout that may have been paid since the copy was taken, and what M-Pesa said of its id."""
+
+    payout_id: str
+    status: str
+    attempt_id: str
+    wire_cents: int
+    copy_at: str
+    answer: str
+    can_be_asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AfterRestore:
+    """Whether it is proven that nobody is paid again; `doubted` has what is not."""
+
+    ok: bool
+    doubted: list[Doubted]
+    asked: list[Asked]
+    let_go: int
+    found_paid: int
+
+
+def last_written(session: Session) -> datetime | None:
+    """When this database was last written to, by its youngest row; None where it has none."""
+    columns = (
+        col(EntryRow.at),
+        col(Event.at),
+        col(Exchange.at),
+        col(Callback.received_at),
+        col(Attempt.status_at),
+        col(Payout.updated_at),
+        col(Query.asked_at),
+    )
+    times = [session.execute(sa.select(func.max(column))).scalar() for column in columns]
+    return max((at for at in times if at is not None), default=None)
+
+
+def hold_unsent(session: Session, act: Act, *, api: str, now: datetime) -> Held:
+    """Stop everything in a restored copy that may have been sent since, and note the ids it would have had."""
+    copy_at = last_written(session) or now
+    mark = f"{RESTORED}{iso(copy_at)}"
+    found = [one for one in payouts.list_payouts(session, statuses=UNSENT) if one.wire_cents]
+    last = attempts.last_attempts(session, [one.id for one in found])
+    people = users.known_users(session, {one.user_id for one in found})
+    deployment = session.exec(select(col(Deployment.deployment_id))).one()
+    rows = []
+    for payout in found:
+        before = last.get(payout.id)
+        if before is not None and before.status is AttemptStatus.REJECTED:
+            _mark(session, before.id, mark, at=now)
+        elif before is None or before.status in (AttemptStatus.FAILED, AttemptStatus.RETURNED):
+            number = 1 if before is None else before.number + 1
+            rows.append(_attempt(payout, people[payout.user_id].phone, deployment, number, api, mark, copy_at, now))
+    bulk.insert_rows(session, Attempt, rows)
+    held = session.exec(
+        update(Payout)
+        .where(col(Payout.status) == PayoutStatus.PENDING)
+        .values(status=PayoutStatus.HELD, note=f"{HELD_SINCE}{iso(copy_at)}", updated_at=now, not_before=None)
+        .execution_options(synchronize_session=False)
+    )
+    why = f"{HELD_SINCE}{iso(copy_at)}: first kasoko doctor --after-restore"
+    pause_sending(session, reason=why, actor=act.actor, at=now)
+    note_event(
+        session,
+        at=now,
+        actor=act.actor,
+        action="db.restore",
+        subject="database",
+        reason=act.reason,
+        detail={"copy_at": iso(copy_at), "held": held.rowcount, "doubted": len(found)},
+    )
+    return Held(copy_at, held.rowcount, len(found), sum(one.wire_cents for one in found))
+
+
+def _attempt(
+    payout: Payout, phone: str, deployment: str, number: int, api: str, mark: str, copy_at: datetime, now: datetime
+) -> dict[str, object]:
+    return {
+        "id": originator_id(
+            deployment_id=deployment,
+            market_id=payout.market_id,
+            settlement_no=payout.settlement_no,
+            user_id=payout.user_id,
+            kind=payout.kind,
+            leg=payout.leg,
+            number=number,
+        ),
+        "payout_id": payout.id,
+        "number": number,
+        "status": AttemptStatus.REJECTED,
+        "phone": phone,
+        "wire_cents": payout.wire_cents,
+        "api": api,
+        "sends": 1,
+        "lease_token": mark,
+        "lease_until": now,
+        "sent_at": copy_at,
+        "evidence": "restored copy: not known to have been sent",
+        "created_at": copy_at,
+        "status_at": now,
+    }
+
+
+def _mark(session: Session, attempt_id: str, mark: str, *, at: datetime) -> None:
+    """Note that an attempt may have been sent since the copy was taken, or that this is known now.
+
+    The mark stands in place of its sender's: a sender puts its own there. What its entries were booked with,
+    its evidence among it, stays as it is.
+    """
+    session.exec(
+        update(Attempt)
+        .where(col(Attempt.id) == attempt_id, col(Attempt.status) == AttemptStatus.REJECTED)
+        .values(lease_token=mark, status_at=at)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def let_go(session: Session, payout_id: str, act: Act, *, why: str, at: datetime) -> tuple[Entry, ...]:
+    """It was not paid since the copy was taken: what was held for that may be sent, under the same id."""
+    payout = payouts.find_payout(session, payout_id, lock=True)
+    for attempt in attempts.list_attempts(session, payout_id):
+        if attempt.status is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED):
+            _mark(session, attempt.id, "not sent since the copy", at=at)
+    if payout.status is PayoutStatus.HELD and (payout.note or "").startswith(HELD_SINCE):
+        moved = payouts.move(session, payout_id, PayoutStatus.PENDING, at=at, note=None, tries=0)
+        assert moved, "a payout that we hold as HELD may be released"
+        note_event(session, at=at, actor=act.actor, action="payout.release", subject=payout_id, reason=why)
+    return ()
+
+
+def look_after_restore(
+    db: Database,
+    daraja: DarajaClient | None,
+    links: Links | None,
+    clock: Clock,
+    new_id: NewId,
+    act: Act,
+    trust: Trust,
+) -> list[Asked]:
+    """Ask M-Pesa about every id under which a payout may have been sent since the copy was taken.
+
+    Without `daraja` only what was answered before is taken in. Nothing is sent.
+
+    Raises:
+        ConfigurationError: M-Pesa refuses the consumer key or secret.
+        NotSent: M-Pesa cannot be reached.
+    """
+    receive.apply_waiting(db, clock, trust)
+    take_answers(db, clock, act)
+    if daraja is None or links is None:
+        return []
+    with db.reading() as session:
+        turn = [one for one in _doubted(session) if known_id(one) is not None and not _answer_to(session, one)]
+    if turn:
+        daraja.check_account()
+    asked = []
+    for attempt in turn:
+        asked.append(ask_about(db, daraja, links, clock, new_id, attempt))
+        receive.apply_waiting(db, clock, trust, subject=asked[-1].query_id)
+    return asked
+
+
+def take_answers(db: Database, clock: Clock, act: Act) -> int:
+    """Let go what M-Pesa's answers say was not paid since the copy was taken; says how many payouts."""
+    count = 0
+    with db.reading() as session:
+        answered = [(one.payout_id, _answer_to(session, one)) for one in _doubted(session)]
+    for payout_id, answer in answered:
+        if answer in NOT_PAID_BY_IT:
+            with db.transaction() as session:
+                let_go(session, payout_id, act, why=f"M-Pesa, asked about its id, answered {answer}", at=clock())
+            count += 1
+    return count
+
+
+def proof(db: Database, asked: list[Asked], *, let_go_now: int = 0) -> AfterRestore:
+    """What is not proven yet, after M-Pesa was asked."""
+    with db.reading() as session:
+        doubted = []
+        for one in _doubted(session):
+            payout = payouts.find_payout(session, one.payout_id)
+            doubted.append(
+                Doubted(
+                    payout.id,
+                    str(payout.status),
+                    one.id,
+                    one.wire_cents,
+                    one.lease_token.removeprefix(RESTORED),
+                    _answer_to(session, one) or "not answered",
+                    known_id(one) is not None,
+                )
+            )
+        paid = (
+            select(func.count())
+            .select_from(Attempt)
+            .where(
+                col(Attempt.lease_token).like(f"{RESTORED}%"),
+                col(Attempt.status).in_([AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED]),
+            )
+        )
+        return AfterRestore(not doubted, doubted, asked, let_go_now, session.exec(paid).one())
+
+
+def _doubted(session: Session) -> list[Attempt]:
+    """The attempts that stand for what may have been sent since the copy was taken."""
+    query = (
+        select(Attempt)
+        .where(col(Attempt.status) == AttemptStatus.REJECTED, col(Attempt.lease_token).like(f"{RESTORED}%"))
+        .order_by(col(Attempt.payout_id))
+    )
+    return list(session.exec(query))
+
+
+def _answer_to(session: Session, attempt: Attempt) -> str | None:
+    """What M-Pesa answered about an attempt since the copy was put back."""
+    query = (
+        select(col(Query.answer))
+        .where(
+            col(Query.attempt_id) == attempt.id,
+            col(Query.asked_at) >= attempt.status_at,
+            col(Query.answered_at).is_not(None),
+            col(Query.answer) != "NOT_ASKED",
+        )
+        .order_by(col(Query.answered_at).desc())
+    )
+    return session.exec(query).first()

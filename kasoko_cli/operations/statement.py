@@ -1,0 +1,589 @@
+"""Take a statement of M-Pesa in: compare it with the books and the results, and book what it alone can say.
+
+Each line is taken in once, by a key that it has in every file; the same file again changes nothing. What it
+proves ends payouts (`fate`), what it charges is booked, and money that matches nothing goes to suspense,
+where it stands until a person says what it was. Nothing is ever sent here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.domain.phone import mask
+from kasoko_cli.errors import Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.ledger.chart import OWNED, Account
+from kasoko_cli.ledger.journal import Entry
+from kasoko_cli.operations import fate
+from kasoko_cli.operations.acts import Act, needs_reason
+from kasoko_cli.operations.after_restore import let_go
+from kasoko_cli.operations.statement_file import Line, StatementFile
+from kasoko_cli.operations.statement_match import (
+    AGREED,
+    CLOCKS_DIFFER,
+    CONTRADICTS,
+    LATEST,
+    Finding,
+    Known,
+    Verdict,
+    is_restored,
+    match,
+)
+from kasoko_cli.store import attempts, bulk, statements, users
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.log import note_event, raise_incident
+from kasoko_cli.store.statements import KnownAttempt
+from kasoko_cli.store.tables import Statement, StatementLine
+
+#: How many lines one transaction takes in.
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How many payments, and their sum in cents."""
+
+    count: int
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThreeWay:
+    """The payouts of one time as three witnesses have them, and what no difference explains: always nothing."""
+
+    ledger: Side
+    results: Side
+    statement: Side
+    unexplained_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that the three do not say alike, why, and what resolves it; `open` where a person has to act."""
+
+    line: int | None
+    receipt: str | None
+    payout_id: str | None
+    phone: str | None
+    kind: str
+    why: str
+    command: str
+    ledger_cents: int
+    results_cents: int
+    statement_cents: int
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatementReport:
+    """What a statement said, and what was done with it. Times are UTC, amounts cents."""
+
+    file: str
+    digest: str
+    lines: int
+    new_lines: int
+    covers_from: datetime
+    covers_to: datetime
+    whole: bool
+    broken_at: int | None
+    opening_cents: int | None
+    closing_cents: int | None
+    utility_cents: int
+    taken_at: datetime | None
+    is_new: bool
+    payouts: ThreeWay
+    by_verdict: Mapping[str, Side]
+    suspense_cents: int
+    differences: list[Difference]
+    open: int
+
+
+def plan_statement(
+    db: Database, file: StatementFile, *, shortcode: str | None, customers_are_counted: bool
+) -> StatementReport:
+    """Compare a statement and write nothing.
+
+    Raises:
+        Refused: it is another organisation's statement.
+    """
+    _check_shortcode(file, shortcode)
+    with db.reading() as session:
+        findings = _judge(session, file, shortcode, customers_are_counted)
+        taken = statements.find_statement(session, file.digest)
+        known = statements.known_lines(session, (line.key for line in file.lines))
+        return _report(session, file, findings, known, taken, is_new=taken is None)
+
+
+def take_statement(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    file: StatementFile,
+    *,
+    shortcode: str | None,
+    customers_are_counted: bool,
+    tell: Callable[[int], None] = lambda _: None,
+) -> StatementReport:
+    """Compare a statement, end what it proves, book what it charges, and put what matches nothing into suspense.
+
+    Raises:
+        Refused: it is another organisation's statement.
+    """
+    _check_shortcode(file, shortcode)
+    now = clock()
+    with db.transaction() as session:
+        statements.one_at_a_time(session)
+        taken = statements.find_statement(session, file.digest)
+        if taken is None:
+            taken = _new_statement(file, act, now)
+            session.add(taken)
+            session.flush()
+        was_done = taken.done_at is not None
+        statement_id = taken.id
+    with db.reading() as session:
+        findings = _judge(session, file, shortcode, customers_are_counted)
+        known = statements.known_lines(session, (line.key for line in file.lines))
+    assert statement_id is not None
+    if not was_done:
+        _take_lines(db, clock, act, statement_id, findings, tell)
+        with db.transaction() as session:
+            row = statements.find_statement(session, file.digest)
+            assert row is not None
+            if row.done_at is None:
+                row.done_at = clock()
+                note_event(
+                    session,
+                    at=row.done_at,
+                    actor=act.actor,
+                    action="statement.take",
+                    subject=f"statement:{statement_id}",
+                    reason=act.reason,
+                    detail={"digest": file.digest, "lines": len(file.lines)},
+                )
+    with db.reading() as session:
+        row = statements.find_statement(session, file.digest)
+        return _report(session, file, findings, known, row, is_new=not was_done)
+
+
+def _check_shortcode(file: StatementFile, shortcode: str | None) -> None:
+    if file.shortcode is not None and shortcode is not None and file.shortcode != shortcode:
+        raise Refused(
+            f"{file.name} is the statement of {file.shortcode}, and this deployment pays from {shortcode}."
+            " Nothing was changed.",
+            hint="Export the statement of the shortcode that pays, or set daraja.shortcode.",
+        )
+
+
+def _new_statement(file: StatementFile, act: Act, now: datetime) -> Statement:
+    return Statement(
+        digest=file.digest,
+        name=file.name,
+        lines=len(file.lines),
+        covers_from=file.covers_from,
+        covers_to=file.covers_to,
+        is_whole=file.whole,
+        opening_cents=file.opening_cents,
+        closing_cents=file.closing_cents,
+        actor=act.actor,
+        taken_at=now,
+    )
+
+
+# --- What is known --------------------------------------------------------------------------------------------
+
+
+def _judge(session: Session, file: StatementFile, shortcode: str | None, customers_are_counted: bool) -> list[Finding]:
+    named = [name for line in file.lines for name in (line.receipt, line.linked) if name]
+    known = statements.attempts_around(
+        session,
+        named,
+        since=file.covers_from - LATEST - CLOCKS_DIFFER,
+        until=file.covers_to + CLOCKS_DIFFER + timedelta(seconds=1),
+    )
+    receipts = [one.receipt for one in known if one.receipt]
+    due = statements.posted_under(session, (f"attempt:{one.id}:charge" for one in known), Account.CHARGES_DUE)
+    paid = statements.posted_under(session, (f"attempt:{one.id}:charge_paid" for one in known), Account.UTILITY)
+    over = statements.posted_under(session, (f"overpaid:{one}" for one in receipts), Account.UTILITY)
+    back = statements.posted_under(session, (f"recover:{one}" for one in receipts), Account.UTILITY)
+    returned = {one.receipt for one in known if one.status is AttemptStatus.RETURNED and one.receipt}
+    came_in = [line for line in file.lines if line.paid_in_cents]
+    deposits = statements.posted_under(session, (f"deposit:{line.receipt}" for line in came_in), Account.UTILITY)
+    names = (name for line in came_in for name in (line.receipt, line.account) if name)
+    return match(
+        file,
+        Known(
+            attempts=known,
+            charges_due={_middle(key): -cents for key, cents in due.items()},
+            charges_paid={_middle(key): -cents for key, cents in paid.items()},
+            overpaid=frozenset(_middle(key) for key in over) - {_middle(key) for key in back},
+            came_back=frozenset(returned | {_middle(key) for key in back}),
+            deposits={_middle(key): cents for key, cents in deposits.items()},
+            stakes=statements.collected_stakes(session, names),
+            answers=statements.answers_about(session, (one.id for one in known if one.receipt is None)),
+            shortcode=shortcode,
+            customers_are_counted=customers_are_counted,
+        ),
+    )
+
+
+def _middle(key: str) -> str:
+    """What an entry's key is about: its second part."""
+    return key.split(":")[1]
+
+
+# --- Taking it in ---------------------------------------------------------------------------------------------
+
+
+def _take_lines(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    statement_id: int,
+    findings: Sequence[Finding],
+    tell: Callable[[int], None],
+) -> None:
+    for start in range(0, len(findings), BATCH):
+        part = findings[start : start + BATCH]
+        now = clock()
+        with db.transaction() as session:
+            statements.one_at_a_time(session)
+            lines = {one.line.key: one for one in part if one.line is not None}
+            known = statements.known_lines(session, lines)
+            fresh = [one for key, one in lines.items() if key not in known]
+            bulk.insert_rows(session, StatementLine, [_row(statement_id, one) for one in fresh])
+            # What was left open before may be clear now: a line that several payouts could have been.
+            clearer = [
+                one
+                for key, one in lines.items()
+                if key in known and known[key].verdict == Verdict.AMBIGUOUS != one.verdict
+            ]
+            silent = [one for one in part if one.line is None]
+            entries: list[Entry] = []
+            fresh = _with_charges_booked_since(session, fresh)
+            for one in clearer:
+                assert one.line is not None
+                attempt_id = None if one.attempt is None else one.attempt.id
+                statements.judge_again(session, one.line.key, verdict=one.verdict, why=one.why, attempt_id=attempt_id)
+            for one in sorted([*fresh, *clearer], key=_payout_of) + silent:
+                entries += _apply(session, act, one, now)
+            book.post(session, *entries, at=now)
+        tell(min(start + BATCH, len(findings)))
+
+
+def _with_charges_booked_since(session: Session, findings: Sequence[Finding]) -> list[Finding]:
+    """The same, where a charge may have come to be expected since the books were read."""
+    new = {f"attempt:{one.attempt.id}:charge" for one in findings if one.attempt is not None and _is_new_charge(one)}
+    booked = statements.posted_under(session, new, Account.CHARGES_DUE)
+    return [
+        replace(one, due_cents=-booked[key], due_is_booked=True)
+        if one.attempt is not None and (key := f"attempt:{one.attempt.id}:charge") in booked and _is_new_charge(one)
+        else one
+        for one in findings
+    ]
+
+
+def _is_new_charge(finding: Finding) -> bool:
+    return finding.verdict is Verdict.CHARGE and not finding.due_is_booked
+
+
+def _payout_of(finding: Finding) -> str:
+    """Rows are locked in one order by everybody who locks several."""
+    return "" if finding.attempt is None else finding.attempt.payout_id
+
+
+def _row(statement_id: int, finding: Finding) -> dict[str, object]:
+    line = finding.line
+    assert line is not None
+    return {
+        "key": line.key,
+        "statement_id": statement_id,
+        "line": line.number,
+        "receipt": line.receipt,
+        "completed_at": line.completed_at,
+        "status": str(line.status),
+        "kind": str(line.kind),
+        "reason": line.reason,
+        "party": _shown(line),
+        "paid_in_cents": line.paid_in_cents,
+        "withdrawn_cents": line.withdrawn_cents,
+        "attempt_id": None if finding.attempt is None else finding.attempt.id,
+        "verdict": str(finding.verdict),
+        "why": finding.why,
+        "suspense_cents": finding.suspense_cents,
+    }
+
+
+def _shown(line: Line) -> str:
+    """The other party's number as people may see it."""
+    return line.party if "*" in line.party or len(line.party) < 9 else mask(line.party)
+
+
+def _apply(session: Session, act: Act, finding: Finding, now: datetime) -> tuple[Entry, ...]:
+    """Do what one finding asks for; the entries that follow from it."""
+    if finding.verdict in CONTRADICTS:
+        _raise(session, finding, now)
+    line, known = finding.line, finding.attempt
+    if finding.suspense_cents:
+        assert line is not None
+        return (journal.suspended(line.key, finding.suspense_cents),)
+    if known is None or finding.verdict not in _EFFECTS:
+        return ()
+    return _EFFECTS[finding.verdict](session, act, finding, known, now)
+
+
+def _raise(session: Session, finding: Finding, now: datetime) -> None:
+    where = "" if finding.line is None else f" (receipt {finding.line.receipt})"
+    name = finding.line.key if finding.line is not None else finding.attempt.id if finding.attempt is not None else ""
+    raise_incident(
+        session,
+        key=f"statement:{finding.verdict}:{name}",
+        kind="statement",
+        what=f"M-Pesa's statement differs{where}: {finding.why}.",
+        at=now,
+        payout_id=None if finding.attempt is None else finding.attempt.payout_id,
+        attempt_id=None if finding.attempt is None else finding.attempt.id,
+    )
+
+
+def _paid(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
+    assert finding.line is not None
+    attempt, payout = fate.lock(session, known.id)
+    if attempts.receipt_owner(session, finding.line.receipt) not in (None, attempt.id):
+        return ()  # a result has said meanwhile which payment it proves
+    evidence = f"statement:{finding.line.key}"
+    return fate.paid(session, attempt, payout, receipt=finding.line.receipt, evidence=evidence, at=now).entries
+
+
+def _not_paid(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
+    """Nobody knows such a payment: under the same id where M-Pesa never took it, so that it refuses it if we err."""
+    if is_restored(known):
+        return let_go(session, known.payout_id, act, why="a statement covers the time, and it has no such line", at=now)
+    attempt, _ = fate.lock(session, known.id)
+    if attempt.status is not known.status:
+        return ()  # something else has spoken meanwhile
+    say = fate.never_taken if attempt.conversation_id is None else fate.not_paid
+    evidence = "statement:no line, and M-Pesa knows no such payment"
+    return say(session, attempt, code=fate.NOT_ON_STATEMENT, reason=finding.why, evidence=evidence, at=now).entries
+
+
+def _returned(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
+    assert finding.line is not None
+    attempt, payout = fate.lock(session, known.id)
+    if payout.status is not PayoutStatus.COMPLETED:
+        return ()
+    why = f"came back by {finding.line.receipt}, as the statement says"
+    note_event(
+        session,
+        at=now,
+        actor=act.actor,
+        action="payout.returned",
+        subject=payout.id,
+        reason=act.reason,
+        detail={"receipt": finding.line.receipt, "attempt": attempt.id, "line": finding.line.key},
+    )
+    return fate.returned(session, attempt, payout, at=now, why=why).entries
+
+
+def _paid_back(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
+    assert known.receipt is not None
+    if book.is_posted(session, f"recover:{known.receipt}"):
+        return ()  # a person wrote it down meanwhile
+    return (journal.recovered(known.receipt, known.user_id, known.wire_cents, Account.UTILITY),)
+
+
+def _charge(
+    session: Session,  # noqa: ARG001
+    act: Act,  # noqa: ARG001
+    finding: Finding,
+    known: KnownAttempt,
+    now: datetime,  # noqa: ARG001
+) -> tuple[Entry, ...]:
+    assert finding.line is not None
+    expected = () if finding.due_is_booked else (journal.charged(known.id, finding.due_cents),)
+    return (*expected, journal.charge_paid(known.id, finding.due_cents, finding.line.withdrawn_cents))
+
+
+_EFFECTS: Mapping[Verdict, Callable[[Session, Act, Finding, KnownAttempt, datetime], tuple[Entry, ...]]] = {
+    Verdict.ENDED_PAID: _paid,
+    Verdict.LATE_SUCCESS: _paid,
+    Verdict.ENDED_NOT_PAID: _not_paid,
+    Verdict.RETURNED: _returned,
+    Verdict.PAID_BACK: _paid_back,
+    Verdict.CHARGE: _charge,
+    Verdict.CHARGE_DIFFERS: _charge,
+}
+
+
+# --- Telling --------------------------------------------------------------------------------------------------
+
+
+def _report(
+    session: Session,
+    file: StatementFile,
+    findings: Sequence[Finding],
+    known: Mapping[str, statements.KnownLine],
+    taken: Statement | None,
+    *,
+    is_new: bool,
+) -> StatementReport:
+    resolved = {
+        line.key
+        for line in statements.known_lines(session, (line.key for line in file.lines)).values()
+        if line.is_resolved
+    }
+    differences = [_difference(one, resolved) for one in findings if one.verdict not in AGREED]
+    by_verdict: dict[str, Side] = {}
+    for one in findings:
+        before = by_verdict.get(one.verdict, Side(0, 0))
+        cents = abs(one.statement_cents) or one.ledger_cents
+        by_verdict[one.verdict] = Side(before.count + 1, before.amount_cents + cents)
+    return StatementReport(
+        file=file.name,
+        digest=file.digest,
+        lines=len(file.lines),
+        new_lines=sum(line.key not in known for line in file.lines),
+        covers_from=file.covers_from,
+        covers_to=file.covers_to,
+        whole=file.whole,
+        broken_at=file.broken_at,
+        opening_cents=file.opening_cents,
+        closing_cents=file.closing_cents,
+        utility_cents=book.balance(session, Account.UTILITY),
+        taken_at=None if taken is None else taken.taken_at,
+        is_new=is_new,
+        payouts=_three_ways(file, findings),
+        by_verdict={str(verdict): by_verdict[verdict] for verdict in Verdict if verdict in by_verdict},
+        suspense_cents=-book.balance(session, Account.SUSPENSE),
+        differences=differences,
+        open=sum(one.open for one in differences),
+    )
+
+
+def _difference(finding: Finding, resolved: set[str]) -> Difference:
+    line, attempt = finding.line, finding.attempt
+    return Difference(
+        line=None if line is None else line.number,
+        receipt=line.receipt if line is not None else attempt.receipt if attempt is not None else None,
+        payout_id=None if attempt is None else attempt.payout_id,
+        phone=_shown(line) if line is not None else mask(attempt.phone) if attempt is not None else None,
+        kind=str(finding.verdict),
+        why=finding.why,
+        command=finding.command,
+        ledger_cents=finding.ledger_cents,
+        results_cents=finding.results_cents,
+        statement_cents=finding.statement_cents,
+        open=finding.is_open and (line is None or line.key not in resolved),
+    )
+
+
+def _three_ways(file: StatementFile, findings: Sequence[Finding]) -> ThreeWay:
+    """The payouts as books, results and statement have them; what they differ by is what the findings say."""
+    is_payment = [one for one in findings if one.line is None or one.line.kind == "payout"]
+    ledger = [one.ledger_cents for one in is_payment if one.ledger_cents]
+    results = [one.results_cents for one in is_payment if one.results_cents]
+    said = [line.withdrawn_cents for line in file.lines if line.kind == "payout" and line.moved_cents]
+    explained = sum(one.statement_cents - one.ledger_cents for one in is_payment if one.verdict is not Verdict.MATCHED)
+    return ThreeWay(
+        ledger=Side(len(ledger), sum(ledger)),
+        results=Side(len(results), sum(results)),
+        statement=Side(len(said), sum(said)),
+        unexplained_cents=sum(said) - sum(ledger) - explained,
+    )
+
+
+# --- Suspense -------------------------------------------------------------------------------------------------
+
+#: What money in suspense may turn out to be, and the account that it belongs to.
+RESOLUTIONS: Mapping[str, Account] = {
+    "bank": Account.BANK,  # moved between the bank and the M-Pesa account
+    "capital": Account.CAPITAL,  # put in by the operator
+    "draw": Account.DRAW,  # taken out by the operator
+    "charges": Account.CHARGES,  # billed by M-Pesa, or given back by it
+    "counted": Account.UTILITY,  # in the books already by another way, such as stakes of the platform
+    "wallet": Account.WALLET,  # a user's deposit
+    "receivable": Account.RECEIVABLE,  # a user owes it, or has given it back
+    "write-off": Account.WRITE_OFF,  # nobody will ever know
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """Money that matched nothing: in positive, out negative."""
+
+    key: str
+    receipt: str
+    at: datetime
+    party: str
+    reason: str
+    why: str
+    amount_cents: int
+
+
+def list_suspense(db: Database) -> list[Suspended]:
+    """What stands on the suspense account, oldest first."""
+    with db.reading() as session:
+        return [
+            Suspended(line.key, line.receipt, line.completed_at, line.party, line.reason, line.why, line.suspense_cents)
+            for line in statements.list_suspense(session)
+        ]
+
+
+def resolve_suspense(
+    db: Database, clock: Clock, act: Act, *, name: str, resolution: str, user_id: str | None = None
+) -> Suspended:
+    """Say what money in suspense was, once.
+
+    Raises:
+        NotFound: nothing in suspense is called so, or there is no such user.
+        Refused: it was resolved before, no reason was given, or a user is missing or too many.
+    """
+    needs_reason(act, "Resolving money in suspense")
+    account = RESOLUTIONS[resolution]
+    if (account in OWNED) != (user_id is not None):
+        what = "needs --user" if account in OWNED else "is nobody's, so --user has no meaning"
+        raise Refused(f"Money that is resolved as {resolution} {what}. Nothing was changed.")
+    now = clock()
+    with db.transaction() as session:
+        line = statements.find_suspense(session, name)
+        if user_id is not None:
+            users.find_user(session, user_id, lock=True)
+            _check_owed(session, account, user_id, line.suspense_cents)
+        as_what = resolution if user_id is None else f"{resolution}:{user_id}"
+        if not statements.resolve_line(session, line.key, resolution=as_what, by=act.actor, at=now):
+            raise Refused(
+                f"{line.receipt} was resolved before, as {line.resolution}; nothing was changed.",
+                hint="See what is left: kasoko suspense list",
+            )
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="suspense.resolve",
+            subject=f"line:{line.key}",
+            reason=act.reason,
+            detail={"as": as_what, "cents": line.suspense_cents, "receipt": line.receipt},
+        )
+        book.post(session, journal.suspense_resolved(line.key, line.suspense_cents, account, user_id or ""), at=now)
+        return Suspended(
+            line.key, line.receipt, line.completed_at, line.party, line.reason, line.why, line.suspense_cents
+        )
+
+
+def _check_owed(session: Session, account: Account, user_id: str, cents: int) -> None:
+    """Nobody gives back more than is owed, and no wallet goes below zero."""
+    if account is Account.RECEIVABLE and cents > 0 and book.balance(session, account, user_id) < cents:
+        raise Refused(
+            f"The user {user_id} does not owe that much; nothing was changed.",
+            hint=f"See what is owed: kasoko wallet show {user_id}. The rest may be a deposit: --as wallet",
+        )
+    if account is Account.WALLET and cents < 0 and book.available(session, user_id) < -cents:
+        raise Refused(
+            f"The user {user_id} has less than that available; nothing was changed.",
+            hint="What a user got and must give back is --as receivable.",
+        )

@@ -1,0 +1,522 @@
+"""Claims about a statement that is taken in: what it ends, what it books, what it leaves to a person."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import httpx
+import pytest
+from sqlmodel import col, select
+
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations import decide, returns, statement, wallets
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.statement import StatementReport
+from kasoko_cli.store.log import open_incidents
+from kasoko_cli.store.tables import Attempt, Query, StatementLine
+from tests.operations.paper import CHARGE, PAYBILL, REVERSAL, TRANSFER, Paper
+from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.town import refusal
+
+SHORTCODE = "600000"
+
+
+def take(road: Road, paper: Paper, *, counted: bool = False, name: str = "statement.csv") -> StatementReport:
+    return statement.take_statement(
+        road.db, road.clock, road.act, paper.read(name), shortcode=SHORTCODE, customers_are_counted=counted
+    )
+
+
+def differences(report: StatementReport) -> dict[str, str | None]:
+    return {one.kind: one.payout_id for one in report.differences}
+
+
+def paid_line(paper: Paper, attempt: Attempt, receipt: str, at: datetime, **how: int) -> None:
+    """The line that M-Pesa writes for a payment."""
+    cents = how.get("cents", attempt.wire_cents)
+    paper.line(receipt, at, withdrawn=cents, phone=attempt.phone)
+
+
+def unknown(road: Road, user_id: str) -> Attempt:
+    """A payment that was sent, and whose answer and result were lost."""
+    [attempt] = road.attempts(user_id)
+    assert attempt.status is AttemptStatus.UNKNOWN
+    return attempt
+
+
+def lose_every_answer(road: Road) -> None:
+    def lost(request: httpx.Request) -> None:
+        if "paymentrequest" in request.url.path:
+            road.ask_simulator(request)
+            raise httpx.ReadError("the connection broke", request=request)
+
+    road.interpose = lost
+
+
+@pytest.fixture
+def silent(road: Road) -> Road:
+    """Two payouts were sent and paid, and nobody here knows: every answer and result was lost."""
+    road.owe({"ann": ANN, "ben": BEN})
+    lose_every_answer(road)
+    road.send()
+    road.posts.clear()
+    assert road.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
+    return road
+
+
+@pytest.fixture
+def paid(road: Road) -> Road:
+    """Two payouts were sent and paid, and their results came."""
+    road.owe({"ann": ANN, "ben": BEN})
+    road.send()
+    road.deliver()
+    assert set(road.statuses().values()) == {"COMPLETED"}
+    return road
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_unknown_payout_ends_paid_by_its_line(silent: Road, *, masked: bool) -> None:
+    at, ann = silent.clock() + timedelta(seconds=2), unknown(silent, "ann")
+    paper = Paper(masked=masked).covering([at])
+    paid_line(paper, ann, silent.ledger()[0]["receipt"], at)
+    report = take(silent, paper)
+
+    assert differences(report) == {"ended-paid": "derby.1.1", "still-unknown": "derby.1.2"}
+    assert silent.statuses() == {"ann": "COMPLETED", "ben": "UNKNOWN"}
+    assert silent.attempt("ann").evidence == f"statement:{paper.read().lines[0].key}"
+    assert silent.wallet("ann") == (10_000, 0)
+    assert report.payouts.unexplained_cents == 0
+    assert report.open == 1
+
+
+def test_the_same_file_again_changes_nothing(silent: Road) -> None:
+    at = silent.clock() + timedelta(seconds=2)
+    paper = Paper().covering([at])
+    paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
+    paper.line("UKN0000009", at, withdrawn=77_700, phone=CYN)
+    paper.line("UKN0000008", at, paid_in=5_000_000, reason=TRANSFER)
+    first = take(silent, paper)
+    before = silent.money()
+    again = take(silent, paper)
+    other_name = take(silent, paper, name="copy.csv")
+
+    assert (first.is_new, again.is_new, other_name.is_new) == (True, False, False)
+    assert (first.new_lines, again.new_lines) == (3, 0)
+    assert silent.money() == before
+    assert set(differences(again)) == {"still-unknown", "unmatched-out", "unmatched-in"}
+
+
+def test_lines_of_another_file_are_not_taken_in_twice(silent: Road) -> None:
+    at = silent.clock() + timedelta(seconds=2)
+    paper = Paper().covering([at])
+    paper.line("UKN0000009", at, withdrawn=77_700, phone=CYN)
+    take(silent, paper)
+    paper.line("UKN0000010", at + timedelta(seconds=1), withdrawn=5_000, phone=CYN)
+    report = take(silent, paper)
+    assert (report.lines, report.new_lines) == (2, 1)
+    assert silent.balance(Account.SUSPENSE) == 82_700
+
+
+def test_a_plan_names_the_same_and_writes_nothing(silent: Road) -> None:
+    at = silent.clock() + timedelta(seconds=2)
+    paper = Paper().covering([at])
+    paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
+    before = silent.money()
+    planned = statement.plan_statement(silent.db, paper.read(), shortcode=SHORTCODE, customers_are_counted=False)
+    assert silent.money() == before
+    assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
+    assert planned.differences == take(silent, paper).differences
+
+
+def test_two_equal_payouts_to_one_person_end_paid_only_where_both_have_a_line(road: Road) -> None:
+    road.owe({"ann": ANN})
+    road.owe({"ann": ANN}, market="final")
+    lose_every_answer(road)
+    road.send()
+    road.posts.clear()
+    at = road.clock() + timedelta(seconds=2)
+    receipts = [payment["receipt"] for payment in road.ledger()]
+    one = Paper().covering([at])
+    one.line(receipts[0], at, withdrawn=10_000, phone=ANN)
+    report = take(road, one)
+    assert {row.kind for row in report.differences} == {"ambiguous", "still-unknown"}
+    assert road.balance(Account.SUSPENSE) == 0, "its money is in flight already"
+
+    one.line(receipts[1], at, withdrawn=10_000, phone=ANN)
+    report = take(road, one)
+    assert {row.kind for row in report.differences} == {"ended-paid"}
+    assert road.statuses() == {"ann": "COMPLETED"}
+    assert road.wallet("ann") == (20_000, 0)
+
+
+def test_a_line_that_names_our_id_ends_that_payout_and_no_other(road: Road) -> None:
+    road.owe({"ann": ANN})
+    road.owe({"ann": ANN}, market="final")
+    lose_every_answer(road)
+    road.send()
+    road.posts.clear()
+    second = road.attempt("ann", "final")
+    at = road.clock() + timedelta(seconds=2)
+    paper = Paper().covering([at])
+    paper.line("UKN0000001", at, withdrawn=10_000, phone=ANN, details=f"Original conversation ID is {second.id}.")
+    take(road, paper)
+    assert road.attempt("ann", "final").receipt == "UKN0000001"
+    assert road.payout("ann", "derby").status is PayoutStatus.UNKNOWN
+
+
+def test_a_line_before_the_request_or_a_day_after_it_is_not_ours(silent: Road) -> None:
+    now = silent.clock()
+    paper = Paper().covering([now])
+    paid_line(paper, unknown(silent, "ann"), "UKN0000001", now - timedelta(minutes=6))
+    paid_line(paper, unknown(silent, "ann"), "UKN0000002", now + timedelta(hours=25))
+    report = take(silent, paper)
+    assert [row.kind for row in report.differences] == [
+        "unmatched-out",
+        "unmatched-out",
+        "still-unknown",
+        "still-unknown",
+    ]
+    assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
+
+
+def test_a_line_that_does_not_say_whose_phone_it_was_ends_nothing(silent: Road) -> None:
+    at = silent.clock() + timedelta(seconds=2)
+    paper = Paper().covering([at])
+    paper.line("UKN0000001", at, withdrawn=10_000)
+    report = take(silent, paper)
+    assert {row.kind for row in report.differences} == {"ambiguous", "still-unknown"}
+
+
+def test_what_failed_and_is_on_the_statement_was_paid_after_all(road: Road) -> None:
+    road.owe({"ann": ANN})
+    road.send()
+    failed = road.result(road.attempt("ann"), code=2040, desc="not registered", receipt=None)
+    assert road.post(Kind.RESULT, road.attempt("ann").id, failed) == "failed"
+    at = road.clock() + timedelta(seconds=1)
+    paper = Paper().covering([at])
+    paid_line(paper, road.attempt("ann"), "UKN0000001", at)
+    report = take(road, paper)
+    assert differences(report) == {"late-success": "derby.1.1"}
+    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert road.incidents() == ["late_success"]
+    assert report.open == 0
+
+
+# --- Not paid ---------------------------------------------------------------------------------------------------
+
+
+def answer(road: Road, attempt_id: str, *hours: float, said: str = "NOT_FOUND") -> None:
+    """M-Pesa, asked so many hours after the request, answered so."""
+    with road.db.transaction() as session:
+        for nth, after in enumerate(hours):
+            at = road.clock() + timedelta(hours=after)
+            query = f"kq-{attempt_id[-6:]}-{nth}-{said}"
+            session.add(Query(id=query, kind="STATUS", attempt_id=attempt_id, asked_at=at, answered_at=at, answer=said))
+
+
+def empty_paper(road: Road) -> Paper:
+    """A statement of the whole time with nothing of ours on it."""
+    paper = Paper().covering([road.clock()])
+    paper.line("UKN0000099", road.clock(), paid_in=100, reason=PAYBILL)
+    return paper
+
+
+def test_not_paid_needs_the_whole_time_and_mpesas_repeated_word(silent: Road) -> None:
+    ann = unknown(silent, "ann")
+    answer(silent, ann.id, 1, 3)
+    report = take(silent, empty_paper(silent), counted=True)
+    assert differences(report) == {"ended-not-paid": "derby.1.1", "still-unknown": "derby.1.2"}
+    assert silent.states("ann") == ("FAILED", ["REJECTED"]), "the id is not spent: M-Pesa refuses it if we err"
+    assert silent.statuses()["ben"] == "UNKNOWN"
+    silent.interpose = lambda request: None
+    silent.retry()
+    silent.send()
+    silent.reconcile()
+    assert silent.paid_to(ANN) == 10_000, "the simulator had paid it: the second request was refused as a duplicate"
+
+
+@pytest.mark.parametrize(
+    ("hours", "said", "spoil", "why"),
+    [
+        ((), "NOT_FOUND", "nothing", "M-Pesa, asked, has not said that it knows no such payment"),
+        ((1,), "NOT_FOUND", "nothing", "M-Pesa has said only once, or too soon"),
+        ((1, 1.5), "NOT_FOUND", "nothing", "M-Pesa has said only once, or too soon"),
+        ((1, 3), "PENDING", "nothing", "M-Pesa, asked, has not said"),
+        ((1, 3), "NOT_FOUND", "short", "the statement covers"),
+        ((1, 3), "NOT_FOUND", "gap", "its balances do not follow one from another"),
+        ((1, 3), "NOT_FOUND", "nameless", "nothing in it shows that it is of our account"),
+        ((1, 60), "NOT_FOUND", "nothing", "the statement ends before M-Pesa's last answer"),
+    ],
+)
+def test_not_paid_is_not_said_where_anything_of_that_lacks(
+    silent: Road, hours: tuple[float, ...], said: str, spoil: str, why: str
+) -> None:
+    answer(silent, unknown(silent, "ann").id, *hours, said=said)
+    paper = empty_paper(silent)
+    paper.line("UKN0000098", silent.clock(), paid_in=100, reason=PAYBILL)
+    if spoil == "short":
+        paper.until = silent.clock() + timedelta(hours=3)
+    if spoil == "gap":
+        paper.rows[0][7] = "1.00"
+    if spoil == "nameless":
+        paper.shortcode = ""
+    report = take(silent, paper, counted=True)
+    assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
+    [ann] = [row for row in report.differences if row.payout_id == "derby.1.1"]
+    assert ann.kind == "still-unknown"
+    assert why in ann.why
+    assert ann.command == "kasoko reconcile --now"
+
+
+def test_a_failed_line_ends_nothing(silent: Road) -> None:
+    paper = empty_paper(silent)
+    ann = unknown(silent, "ann")
+    paper.line("UKN0000001", silent.clock(), withdrawn=ann.wire_cents, phone=ANN, status="Failed", details=ann.id)
+    take(silent, paper, counted=True)
+    assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
+
+
+# --- What contradicts -------------------------------------------------------------------------------------------
+
+
+def both_lines(road: Road) -> Paper:
+    """What M-Pesa writes where all is well, charges too."""
+    at = road.clock() + timedelta(seconds=1)
+    paper = Paper().covering([at])
+    for user_id in ("ann", "ben"):
+        attempt = road.attempt(user_id)
+        assert attempt.receipt is not None
+        paid_line(paper, attempt, attempt.receipt, at)
+    return paper
+
+
+def test_where_all_is_well_the_three_agree_to_the_cent(paid: Road) -> None:
+    report = take(paid, both_lines(paid))
+    assert report.differences == []
+    ways = report.payouts
+    assert [(side.count, side.amount_cents) for side in (ways.ledger, ways.results, ways.statement)] == [
+        (2, 20_000)
+    ] * 3
+    assert (ways.unexplained_cents, report.open) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "delta", "suspense"),
+    [
+        ({6: "-101.00"}, "wrong-amount", 100, 100),
+        ({10: "254712000999 - JANE DOE"}, "wrong-receiver", 0, 0),
+        ({1: "2026-11-22 12:00:00"}, "wrong-time", 0, 0),
+        ({4: "Failed"}, "failed-here", -10_000, 0),
+        ({0: "UKX0000001"}, "not-on-statement", -10_000, 10_000),
+    ],
+)
+def test_each_contradiction_is_named_and_raises_an_incident(
+    paid: Road, change: dict[int, str], kind: str, delta: int, suspense: int
+) -> None:
+    paper = both_lines(paid)
+    for place, text in change.items():
+        paper.rows[1][place] = text
+    report = take(paid, paper)
+    [found] = [row for row in report.differences if row.kind == kind]
+    assert found.payout_id == "derby.1.2"
+    assert found.command == "kasoko payout show derby.1.2"
+    assert found.statement_cents - found.ledger_cents == delta
+    assert report.payouts.unexplained_cents == 0
+    assert paid.balance(Account.SUSPENSE) == suspense
+    assert "statement" in paid.incidents()
+    take(paid, paper, name="again.csv")
+    assert paid.balance(Account.SUSPENSE) == suspense
+
+
+def test_a_second_payment_under_one_receipt_goes_to_suspense(paid: Road) -> None:
+    paper = both_lines(paid)
+    attempt = paid.attempt("ann")
+    assert attempt.receipt is not None
+    paid_line(paper, attempt, attempt.receipt, paid.clock() + timedelta(seconds=9))
+    report = take(paid, paper)
+    assert differences(report) == {"twice": None}
+    assert paid.balance(Account.SUSPENSE) == 10_000
+
+
+def test_another_organisations_statement_is_refused(paid: Road) -> None:
+    paper = both_lines(paid)
+    paper.shortcode = "600111"
+    message, hint = refusal(lambda: take(paid, paper), Refused)
+    assert message == (
+        "statement.csv is the statement of 600111, and this deployment pays from 600000. Nothing was changed."
+    )
+    assert hint == "Export the statement of the shortcode that pays, or set daraja.shortcode."
+
+
+# --- Charges ----------------------------------------------------------------------------------------------------
+
+
+def test_charges_are_booked_by_the_line_that_shows_them(paid: Road) -> None:
+    paper = both_lines(paid)
+    at = paid.clock() + timedelta(seconds=1)
+    ann, ben = paid.attempt("ann"), paid.attempt("ben")
+    paper.line(ann.receipt or "", at, withdrawn=900, reason=CHARGE)
+    paper.line("UKC0000001", at, withdrawn=900, reason=CHARGE, linked=ben.receipt or "")
+    paper.line(ann.receipt or "", at, withdrawn=900, reason=CHARGE)
+    paper.line("UKC0000002", at, withdrawn=1_500, reason="Monthly fee")
+    report = take(paid, paper)
+    assert [row.why for row in report.differences] == ["a second charge for derby.1.1", "a charge for no payout here"]
+    assert (paid.balance(Account.CHARGES), paid.balance(Account.CHARGES_DUE)) == (1_800, 0)
+    assert paid.balance(Account.SUSPENSE) == 2_400
+    assert paid.entries("charge", "charge_paid") == {
+        f"attempt:{ann.id}:charge": [("charges", "", 900), ("charges_due", "", -900)],
+        f"attempt:{ann.id}:charge_paid": [("charges_due", "", 900), ("utility", "", -900)],
+        f"attempt:{ben.id}:charge": [("charges", "", 900), ("charges_due", "", -900)],
+        f"attempt:{ben.id}:charge_paid": [("charges_due", "", 900), ("utility", "", -900)],
+    }
+
+
+def test_a_charge_other_than_expected_is_told_and_booked_as_it_was(paid: Road) -> None:
+    ann = paid.attempt("ann")
+    with paid.db.transaction() as session:
+        book.post(session, journal.charged(ann.id, 500), at=paid.clock())
+    paper = both_lines(paid)
+    paper.line(ann.receipt or "", paid.clock(), withdrawn=900, reason=CHARGE)
+    report = take(paid, paper)
+    assert [(row.kind, row.open) for row in report.differences] == [("charge-differs", False)]
+    assert report.differences[0].why == "what M-Pesa took for derby.1.1: KES 9.00, and KES 5.00 was expected"
+    assert (paid.balance(Account.CHARGES), paid.balance(Account.CHARGES_DUE)) == (900, 0)
+
+
+# --- Money that came back ---------------------------------------------------------------------------------------
+
+
+def test_what_came_back_stands_in_the_wallet_and_goes_again_under_a_new_id(paid: Road) -> None:
+    paper = both_lines(paid)
+    ann = paid.attempt("ann")
+    paper.line("UKR0000001", paid.clock(), paid_in=10_000, reason=REVERSAL, linked=ann.receipt or "")
+    report = take(paid, paper)
+    assert differences(report) == {"returned": "derby.1.1"}
+    assert paid.states("ann") == ("RETURNED", ["RETURNED"])
+    assert paid.wallet("ann") == (10_000, 10_000)
+    assert paid.entries("return") == {
+        f"payout:derby.1.1:return:{ann.receipt}": [("utility", "", 10_000), ("delivered", "ann", -10_000)]
+    }
+    returns.send_again(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    assert paid.wallet("ann") == (10_000, 0), "what is to be sent again cannot be spent"
+    paid.assert_books()
+    paid.send()
+    paid.deliver()
+    assert paid.states("ann") == ("COMPLETED", ["RETURNED", "SUCCEEDED"])
+    assert paid.wallet("ann") == (10_000, 0)
+    paid_line(paper, paid.attempt("ann"), paid.attempt("ann").receipt or "", paid.clock())
+    assert take(paid, paper).open == 0
+
+
+def test_what_came_back_may_stay_in_the_wallet(paid: Road) -> None:
+    returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
+    assert not returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
+    decide.to_wallet(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    assert (paid.payout("ann").status, paid.wallet("ann")) == (PayoutStatus.WALLET, (10_000, 10_000))
+
+
+def test_what_was_to_go_again_may_still_stay_in_the_wallet(paid: Road) -> None:
+    returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
+    returns.send_again(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    decide.to_wallet(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    assert (paid.payout("ann").status, paid.wallet("ann")) == (PayoutStatus.WALLET, (10_000, 10_000))
+
+
+def test_a_part_that_came_back_is_a_persons_to_judge(paid: Road) -> None:
+    paper = both_lines(paid)
+    paper.line("UKR1000001", paid.clock(), paid_in=4_000, reason=REVERSAL, linked=paid.attempt("ann").receipt or "")
+    report = take(paid, paper)
+    assert differences(report) == {"wrong-return": "derby.1.1"}
+    assert paid.payout("ann").status is PayoutStatus.COMPLETED
+    assert paid.balance(Account.SUSPENSE) == -4_000
+
+
+# --- Suspense ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("resolution", "user", "account", "cents"),
+    [
+        ("bank", None, Account.BANK, -50_000),
+        ("capital", None, Account.CAPITAL, -50_000),
+        ("charges", None, Account.CHARGES, -50_000),
+        ("counted", None, Account.UTILITY, 0),
+        ("wallet", "ann", Account.WALLET, -60_000),
+    ],
+)
+def test_money_in_suspense_stands_there_until_a_person_says_what_it_was(
+    paid: Road, resolution: str, user: str | None, account: Account, cents: int
+) -> None:
+    paper = both_lines(paid)
+    utility = paid.balance(Account.UTILITY)
+    paper.line("UKT0000001", paid.clock(), paid_in=50_000, reason=TRANSFER)
+    assert take(paid, paper).open == 1
+    [item] = statement.list_suspense(paid.db)
+    assert (item.receipt, item.amount_cents) == ("UKT0000001", 50_000)
+    assert paid.balance(Account.UTILITY) == utility + 50_000
+
+    statement.resolve_suspense(paid.db, paid.clock, paid.act, name="UKT0000001", resolution=resolution, user_id=user)
+    assert statement.list_suspense(paid.db) == []
+    assert paid.balance(Account.SUSPENSE) == 0
+    assert paid.balance(account, user or "") == (cents if account is not Account.UTILITY else utility)
+    assert take(paid, paper).open == 0
+    message, _ = refusal(
+        lambda: statement.resolve_suspense(
+            paid.db, paid.clock, paid.act, name=item.key[:8], resolution=resolution, user_id=user
+        ),
+        Refused,
+    )
+    assert "was resolved before" in message
+
+
+def test_suspense_is_resolved_with_a_reason_and_by_its_name(paid: Road) -> None:
+    def resolve(name: str, resolution: str = "bank", user: str | None = None, reason: str = "because") -> None:
+        statement.resolve_suspense(
+            paid.db, paid.clock, Act("tester", reason), name=name, resolution=resolution, user_id=user
+        )
+
+    paper = both_lines(paid)
+    paper.line("UKT0000001", paid.clock(), paid_in=50_000, reason=TRANSFER)
+    paper.line("UKT0000002", paid.clock(), withdrawn=90_000, reason=TRANSFER)
+    take(paid, paper)
+    assert refusal(lambda: resolve("UKT0000001", reason=""), Refused)[0].startswith("Resolving money in suspense needs")
+    assert refusal(lambda: resolve("UKT9999999"), NotFound)[0].startswith("There is no line in suspense")
+    assert "needs --user" in refusal(lambda: resolve("UKT0000001", "wallet"), Refused)[0]
+    assert "does not owe that much" in refusal(lambda: resolve("UKT0000001", "receivable", "ann"), Refused)[0]
+    assert "has less than that available" in refusal(lambda: resolve("UKT0000002", "wallet", "ann"), Refused)[0]
+    resolve("UKT0000002", "receivable", "ann")
+    assert paid.balance(Account.RECEIVABLE, "ann") == 90_000
+
+
+def test_deposits_and_stakes_of_the_platform_are_known_by_their_receipt_and_account(road: Road) -> None:
+    road.owe({"ann": ANN})
+    wallets.deposit(road.db, road.clock, road.act, user_id="ann", cents=7_000, reference="UKD0000001")
+    now = road.clock()
+    paper = Paper()
+    paper.line("UKD0000001", now, paid_in=7_000, reason=PAYBILL, phone=ANN)
+    paper.line("UKD0000002", now, paid_in=5_000, reason=PAYBILL, phone=ANN, account="derby-ann")
+    assert take(road, paper).by_verdict.keys() == {"deposit", "stake"}
+    paper.line("UKD0000003", now, paid_in=5_000, reason=PAYBILL, phone=ANN, account="whatever")
+    assert statement.plan_statement(
+        road.db, paper.read(), shortcode=SHORTCODE, customers_are_counted=True
+    ).by_verdict.keys() == {"deposit", "stake"}
+    assert take(road, paper).open == 1
+
+
+def test_no_whole_number_of_a_phone_is_kept_or_told(silent: Road) -> None:
+    at = silent.clock()
+    paper = Paper().covering([at])
+    paper.line("UKN0000009", at, withdrawn=77_700, phone=CYN)
+    report = take(silent, paper)
+    with silent.db.reading() as session:
+        lines = list(session.exec(select(StatementLine).order_by(col(StatementLine.line))))
+        incidents = [one.what for one in open_incidents(session)]
+    told = f"{report} {[line.model_dump() for line in lines]} {incidents}"
+    assert CYN not in told
+    assert ANN not in told
+    assert "JANE" not in told
+    assert "2547****0333" in told
