@@ -229,10 +229,13 @@ class House:
         return Tls(Path(listener.tls_cert_file), Path(listener.tls_key_file))
 
     def listener_figures(self, counts: Counts, inbox: Inbox, doors: Doors) -> Callable[[], bytes]:
-        """What /metrics answers: what this listener has done."""
-        from kasoko_cli.operations import listener_metrics
+        """What /metrics answers: what this listener has done, and how everything stands."""
+        from kasoko_cli.operations import listener_metrics, metrics
 
-        return lambda: listener_metrics.exposition(counts, inbox, doors)
+        return lambda: (
+            listener_metrics.exposition(counts, inbox, doors)
+            + metrics.exposition(self.db, self.clock, self.limits_of_health)
+        )
 
     @property
     def caps(self) -> Caps:
