@@ -6,6 +6,7 @@ too old, or that was never taken, is *not known*: never zero, and never enough.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -121,11 +122,17 @@ def answer_of(db: Database, query_id: str) -> str | None:
 # --- Taking down ---------------------------------------------------------------------------------
 
 
-def note_result(session: Session, attempt_id: str, result: Result, *, at: datetime) -> None:
-    """Take down the balances that the believed result of a payment says by the way, if it says when."""
-    found = read_result(result)
-    if found.as_of is not None:
-        _note(session, found, found.as_of, at=at, attempt_id=attempt_id)
+def note_results(session: Session, results: Sequence[tuple[str, Result | None]], *, at: datetime) -> None:
+    """Take down the balances that believed results of payments say by the way, of those that say when.
+
+    `results` are attempts and what M-Pesa said of each.
+    """
+    rows = []
+    for attempt_id, result in results:
+        found = None if result is None else read_result(result)
+        if found is not None and found.as_of is not None and found.utility_cents is not None:
+            rows.append(_row(found, found.utility_cents, found.as_of, at=at, attempt_id=attempt_id))
+    readings.add_readings(session, rows)
 
 
 def judge_answer(
@@ -159,32 +166,30 @@ def judge_answer(
         queries.note_answer(session, query.id, answer="UNREADABLE", detail=why, at=at)
         return "unreadable", why
     queries.note_answer(session, query.id, answer="BALANCE", detail=why or "read", at=at)
-    _note(session, found, found.as_of or query.asked_at, at=at, query_id=query.id)
+    row = _row(found, found.utility_cents, found.as_of or query.asked_at, at=at, query_id=query.id)
+    readings.add_readings(session, [row])
     return "noted", why or "the balances were read"
 
 
-def _note(
-    session: Session,
+def _row(
     found: Balances,
+    utility_cents: int,
     as_of: datetime,
     *,
     at: datetime,
     attempt_id: str | None = None,
     query_id: str | None = None,
-) -> None:
-    if found.utility_cents is None:
-        return
-    readings.add_reading(
-        session,
+) -> dict[str, object]:
+    return {
         # M-Pesa's clock may be ahead of ours, and a reading of the future would outlive all that follow.
-        as_of=min(as_of, at),
-        noted_at=at,
-        attempt_id=attempt_id,
-        query_id=query_id,
-        utility_cents=found.utility_cents,
-        working_cents=found.working_cents,
-        charges_cents=found.charges_cents,
-    )
+        "as_of": min(as_of, at),
+        "noted_at": at,
+        "attempt_id": attempt_id,
+        "query_id": query_id,
+        "utility_cents": utility_cents,
+        "working_cents": found.working_cents,
+        "charges_cents": found.charges_cents,
+    }
 
 
 # --- What it comes to ----------------------------------------------------------------------------

@@ -226,6 +226,8 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
     owned = attempts.receipts_owned(session, receipts)
     plain = [(n, success) for n, success in weighed if receipts[success.receipt] == 1 and success.receipt not in owned]
     rulings = fate.paid_plainly(session, [success for _, success in plain], at=at)
+    said = {body.number: body.result for body in bodies}
+    floats.note_results(session, [(success.attempt.id, said[number]) for number, success in plain], at=at)
     return {
         number: Verdict("paid", ruling, success.payout.id)
         for (number, success), ruling in zip(plain, rulings, strict=True)
@@ -302,7 +304,7 @@ def _judge_result(
         return _hinted(session, callback, attempt, rule.fate, f"a result that is not believed: {weighed.why}", at=at)
     if rule.fate is Fate.PAID:
         assert receipt is not None, "a success is believed with its receipt only"
-        floats.note_result(session, attempt.id, result, at=at)
+        floats.note_results(session, [(attempt.id, result)], at=at)
         return Verdict(
             "paid", fate.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=at), payout.id
         )

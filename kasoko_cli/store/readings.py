@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,11 +24,11 @@ class Sum(NamedTuple):
     charges_cents: int
 
 
-def add_reading(session: Session, **values: Any) -> bool:
-    """Take a reading down unless this query or attempt has one; says whether it is new."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    added = session.exec(insert(FloatReading).values(**values).on_conflict_do_nothing())
-    return added.rowcount == 1
+def add_readings(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Take readings down, unless their query or attempt has one."""
+    if rows:
+        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        session.exec(insert(FloatReading).values(list(rows)).on_conflict_do_nothing())
 
 
 def latest_reading(session: Session) -> FloatReading | None:
