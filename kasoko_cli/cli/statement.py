@@ -72,18 +72,15 @@ def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
     ]
     render.card(call, f"Statement {report.file}", pairs)
     if report.differences:
-        columns = [Column("line", right=True), Column("receipt"), Column("payout"), Column("what")]
-        columns += [Column("ledger", right=True), Column("results", right=True), Column("statement", right=True)]
-        columns += [Column("why"), Column("to do")]
+        columns = [Column("line", right=True), Column("receipt"), Column("what"), Column("KES", right=True)]
+        columns.append(Column("why, and what to do"))
         rows = [
             (
                 one.line,
                 one.receipt,
-                one.payout_id,
                 one.kind,
-                *(render.kes(cents) for cents in (one.ledger_cents, one.results_cents, one.statement_cents)),
-                one.why,
-                one.command or None,
+                render.kes(one.statement_cents - one.ledger_cents),
+                f"{one.why}. Do: {one.command}" if one.command else f"{one.why}.",
             )
             for one in report.differences[:SHOWN]
         ]
@@ -95,7 +92,7 @@ def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
     elif not report.is_new and report.taken_at is not None:
         render.talk(call, f"This file was taken in at {local(report.taken_at)}; nothing was written.")
     if report.open:
-        render.hint(call, f"{count_of(report.open, 'difference')} need a person; each says what to do.")
+        render.hint(call, f"{count_of(report.open, 'difference')} to be seen to; each says what to do.")
     else:
         render.talk(call, "Ledger, results and statement agree.")
 

@@ -182,12 +182,10 @@ def _restore_file(place: Database, file: Path, clock: Clock, act: Act, *, api: s
     _remove(fresh)
     try:
         os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with (
-            closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(fresh)) as copy,
-        ):
-            source.backup(copy)
-    except (sqlite3.Error, OSError) as error:
+        shutil.copyfile(file, fresh)  # opened where it is, the copy would get files of its own beside it
+        if Path(f"{file}-wal").exists():
+            shutil.copyfile(f"{file}-wal", f"{fresh}-wal")
+    except OSError as error:
         _remove(fresh)
         raise Refused(
             f"{file} cannot be put back: {error}. Nothing was changed.",

@@ -467,18 +467,19 @@ def _report(
 
 def _difference(finding: Finding, resolved: set[str]) -> Difference:
     line, attempt = finding.line, finding.attempt
+    is_resolved = line is not None and line.key in resolved
     return Difference(
         line=None if line is None else line.number,
         receipt=line.receipt if line is not None else attempt.receipt if attempt is not None else None,
         payout_id=None if attempt is None else attempt.payout_id,
         phone=_shown(line) if line is not None else mask(attempt.phone) if attempt is not None else None,
         kind=str(finding.verdict),
-        why=finding.why,
-        command=finding.command,
+        why=f"{finding.why}; resolved by a person" if is_resolved else finding.why,
+        command="" if is_resolved else finding.command,
         ledger_cents=finding.ledger_cents,
         results_cents=finding.results_cents,
         statement_cents=finding.statement_cents,
-        open=finding.is_open and (line is None or line.key not in resolved),
+        open=finding.is_open and not is_resolved,
     )
 
 

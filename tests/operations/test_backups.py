@@ -148,6 +148,7 @@ def test_half_is_paid_and_an_older_copy_put_back_and_nobody_is_paid_twice(
 
     done = put_back()
     assert (done.held, done.doubted, done.wire_cents) == (4, 4, 40_000)
+    assert sorted(one.name for one in tmp_path.glob("copy*")) == ["copy"], "nothing is written beside the copy"
     assert set(road.statuses().values()) == {"HELD"}
     with road.db.reading() as session:
         switch = switch_on(session)
