@@ -52,13 +52,19 @@ def table(
         from rich.text import Text
 
         drawn = Table(title=Text(clean(title)), title_justify="left", header_style="bold", box=None, pad_edge=False)
-        for column in columns:
-            # Folded rather than cut: an amount or an address that is not whole is worse than an ugly one.
-            drawn.add_column(Text(column.name), justify="right" if column.right else "left", overflow="fold")
         cells = [[cell(value) for value in row] for row in rows]
         if _is_too_narrow(columns, cells):
             _blocks(title, columns, cells)
             return
+        whole = _kept_whole(columns, cells)
+        for number, column in enumerate(columns):
+            # Folded rather than cut: an amount or an address that is not whole is worse than an ugly one.
+            drawn.add_column(
+                Text(column.name),
+                justify="right" if column.right else "left",
+                overflow="fold",
+                no_wrap=number in whole,
+            )
         for values in cells:
             drawn.add_row(*(_coloured(value) for value in values))
         console(sys.stdout).print(drawn)
@@ -70,6 +76,17 @@ def table(
 
 #: On a terminal narrower than this, a table that does not fit is shown row by row.
 NARROW = 72
+#: The least that a column of sentences is left, so that those of single words may keep their width.
+_SENTENCE = 10
+
+
+def _kept_whole(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> set[int]:
+    """The columns that are not folded: those of single words (phones, ids, amounts), where sentences can give way."""
+    texts = [[column.name, *(row[n] for row in rows)] for n, column in enumerate(columns)]
+    words = {n for n, column in enumerate(texts) if not any(" " in text for text in column)}
+    widths = [max(map(len, column)) for column in texts]
+    needed = [width if n in words else min(width, _SENTENCE) for n, width in enumerate(widths)]
+    return words if sum(needed) + 2 * (len(columns) - 1) <= console(sys.stdout).width else set()
 
 
 def _is_too_narrow(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
