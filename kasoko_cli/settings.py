@@ -350,10 +350,15 @@ class PayoutSettings(Group):
     ] = 10
     max_kes: Annotated[Kes, Setting("A payout above this is sent in several legs.", unit="shillings")] = 250_000
     daily_kes: Annotated[Kes, Setting("The most one phone is sent in one Nairobi day.", unit="shillings")] = 500_000
-    concurrency: Annotated[int, Field(ge=1, le=64), Setting("How many requests are out at once.", unit="requests")] = 4
+    concurrency: Annotated[int, Field(ge=1, le=256), Setting("How many requests are out at once.", unit="requests")] = 4
     rate_per_second: Annotated[
-        int, Field(ge=1, le=1000), Setting("How many payments are begun in a second.", unit="requests a second")
+        int,
+        Field(ge=1, le=10_000),
+        Setting("How many payments are begun in a second, by all hosts together.", unit="requests a second"),
     ] = 5
+    smallest_first: Annotated[
+        bool, Setting("The smallest payouts go first, instead of those that are owed longest.")
+    ] = False
     retry_schedule_seconds: Annotated[
         tuple[WaitSeconds, ...],
         Field(max_length=20),

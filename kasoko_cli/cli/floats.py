@@ -62,7 +62,7 @@ def float_(
         if asked.taken:
             from kasoko_cli.operations import receive
 
-            receive.apply_waiting(house.db, house.clock, house.trust, subject=asked.query_id)
+            receive.apply_waiting(house.db, house.clock, house.trust, subjects=[asked.query_id])
             stay(stopper, listen_seconds, lambda: floats.answer_of(house.db, asked.query_id) is not None)
     said = floats.answer_of(house.db, asked.query_id)
     code = 6 if not asked.taken else 7 if said is None or said else 0

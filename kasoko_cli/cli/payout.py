@@ -202,6 +202,7 @@ def send_payouts(
                 stay=wait,
                 should_stop=stopper.is_set,
                 tell=tell,
+                run_id=work.id,
             )
         if run.sent:
             disburse.note_run(house.db, house.clock, call.act, run, market=market)

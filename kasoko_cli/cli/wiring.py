@@ -149,6 +149,7 @@ class House:
             daily_cents=payout.daily_cents,
             concurrency=payout.concurrency,
             rate_per_second=payout.rate_per_second,
+            smallest_first=payout.smallest_first,
             schedule=payout.retry_schedule_seconds,
             lease_seconds=payout.lease_seconds,
             remarks=self.config.daraja.remarks,

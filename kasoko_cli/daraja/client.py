@@ -8,6 +8,8 @@ nowhere else: few times, bounded, and never later than the caller's lease allows
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import json
 import threading
 import time
@@ -22,12 +24,12 @@ from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja import messages
-from kasoko_cli.daraja.codes import SortedAnswer, TokenAnswer, Verdict, sort_answer, sort_token_answer
+from kasoko_cli.daraja.codes import SortedAnswer, TokenAnswer, Verdict, is_spike_arrest, sort_answer, sort_token_answer
 from kasoko_cli.daraja.credentials import Token, TokenShelf, new_token
 from kasoko_cli.daraja.links import is_loopback
 from kasoko_cli.daraja.messages import Json
 from kasoko_cli.daraja.wire import Broken, Deadline, Reply, Wire
-from kasoko_cli.errors import ConfigurationError, NotSent
+from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 
 #: Safaricom's addresses by environment. Source: Daraja portal, "Going live".
 BASE_URLS: Final[Mapping[str, str]] = {
@@ -42,6 +44,8 @@ TEXT_CHARACTERS: Final = 500
 CODE_CHARACTERS: Final = 64
 #: The wait before the same id goes again: half a second, then double, up to this.
 LONGEST_WAIT_SECONDS: Final = 8.0
+#: How long a token that was looked up is used before the shared row is looked at again.
+HELD_SECONDS: Final = 1.0
 #: How often to look whether another process has fetched the token.
 _TOKEN_POLL_SECONDS: Final = 0.05
 
@@ -129,6 +133,8 @@ class Answer:
     originator_conversation_id: str | None = None
     #: Every call that was made, in order.
     exchanges: tuple[Exchange, ...] = ()
+    #: How many of them were refused because M-Pesa is asked too often.
+    spikes: int = 0
 
 
 class DarajaClient:
@@ -160,6 +166,9 @@ class DarajaClient:
         self._refreshing = threading.Lock()
         #: Tokens that were used lately: M-Pesa repeats them in its error texts.
         self._seen_tokens: tuple[str, ...] = ()
+        #: The shared token as it was looked up last, and when by the monotonic clock.
+        self._looked_up: tuple[float, Token | None] = (0.0, None)
+        self._secrets = self._known_secrets()
         self._wire = Wire(account.base_url, timeout_seconds=timeout_seconds, transport=transport)
 
     def close(self) -> None:
@@ -201,12 +210,13 @@ class DarajaClient:
         remarks: str,
         occasion: str = "",
         give_up_at: datetime,
+        may_go_again: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Ask M-Pesa to pay `wire_cents`, whole shillings, to `phone`.
 
         Never raises for what the network or M-Pesa does. Nothing is sent that could still be under
         way at `give_up_at`. Where the answer says that M-Pesa certainly did not take it, the same
-        id goes again; else it never does.
+        id goes again, if it then `may_go_again`; else it never does.
         """
         account = self.account
         path = messages.B2C_V3_PATH if account.api == "v3" else messages.B2C_V1_PATH
@@ -223,7 +233,7 @@ class DarajaClient:
             result_url=result_url,
             occasion=occasion,
         )
-        return self._ask("b2c", path, request, give_up_at)
+        return self._ask("b2c", path, request, give_up_at, may_go_again)
 
     def ask_status(
         self,
@@ -273,29 +283,33 @@ class DarajaClient:
         path: str,
         request: dict[str, Json],
         give_up_at: datetime | None,
+        may_go_again: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Send a request until there is a verdict other than NOT_SENT, a few times, in the time there is."""
         log: list[Exchange] = []
         content = json.dumps(request).encode()
+        shown = f"POST {path} {json.dumps(messages.shown_request(request))}"
+        spikes = 0
 
         def too_late(wait_seconds: float) -> bool:
             ends_at = self._clock() + timedelta(seconds=wait_seconds + self.total_seconds)
             return give_up_at is not None and ends_at > give_up_at
 
         def enough(state: RetryCallState) -> bool:
-            return state.attempt_number >= self._sends or too_late(state.upcoming_sleep)
+            return state.attempt_number >= self._sends or too_late(state.upcoming_sleep) or not may_go_again()
+
+        def send() -> SortedAnswer:
+            nonlocal spikes
+            said = self._try(kind, path, content, shown, log)
+            spikes += is_spike_arrest(said)
+            return said
 
         if too_late(0):
             text = "too little time was left to send it safely"
             return Answer(Verdict.NOT_SENT, None, "", text, text, _NOTHING_SENT)
-        tries = Retrying(
-            stop=enough,
-            wait=wait_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS) + wait_random(0, 0.5),
-            retry=retry_if_result(_certainly_not_taken),
-            retry_error_callback=_last_answer,
-            sleep=self._sleep,
-        )
-        answer: SortedAnswer = tries(self._try, kind, path, content, log)
+        answer = send()
+        if _certainly_not_taken(answer):
+            answer = self._again(answer, send, enough)
         found = answer.acknowledgement
         taken = answer.verdict is Verdict.TAKEN
         return Answer(
@@ -308,10 +322,33 @@ class DarajaClient:
             conversation_id=found.conversation_id if taken else None,
             originator_conversation_id=found.originator_conversation_id if taken else None,
             exchanges=tuple(log),
+            spikes=spikes,
         )
 
+    def _again(
+        self, first: SortedAnswer, send: Callable[[], SortedAnswer], enough: Callable[[RetryCallState], bool]
+    ) -> SortedAnswer:
+        """Send the same id again until there is another verdict or it is enough; says the last one."""
+        answers: list[Callable[[], SortedAnswer]] = [lambda: first]
+        tries = Retrying(
+            stop=enough,
+            wait=wait_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS) + wait_random(0, 0.5),
+            retry=retry_if_result(_certainly_not_taken),
+            retry_error_callback=_last_answer,
+            sleep=self._sleep,
+        )
+        # The first answer is there already: making the machinery of tries for each request would cost as much as a
+        # tenth of it.
+        answer: SortedAnswer = tries(lambda: answers.pop()() if answers else send())
+        return answer
+
     def _try(
-        self, kind: Literal["b2c", "status", "balance"], path: str, content: bytes, log: list[Exchange]
+        self,
+        kind: Literal["b2c", "status", "balance"],
+        path: str,
+        content: bytes,
+        shown: str,
+        log: list[Exchange],
     ) -> SortedAnswer:
         """Send it once; once more with a new token if only the token was refused."""
         deadline = Deadline(self.total_seconds)
@@ -321,7 +358,7 @@ class DarajaClient:
             if not isinstance(token, Token):
                 meaning = f"no access token: {token.meaning}"
                 return SortedAnswer(token.verdict, token.code, token.text, meaning, token.advice)
-            answer = self._post(kind, path, content, token, log, deadline)
+            answer = self._post(kind, path, content, shown, token, log, deadline)
             if not answer.token_refused:
                 return answer
             if refused is not None:
@@ -340,6 +377,7 @@ class DarajaClient:
         kind: Literal["b2c", "status", "balance"],
         path: str,
         content: bytes,
+        shown: str,
         token: Token,
         log: list[Exchange],
         deadline: Deadline,
@@ -355,7 +393,7 @@ class DarajaClient:
                 answer = SortedAnswer(Verdict.UNKNOWN, "", came.what, f"M-Pesa may have it: {came.what}", _ASK)
         else:
             answer = sort_answer(came.http_status, came.body)
-        self._note(log, kind, at, came, f"POST {path} {content.decode()}", f"{answer.verdict}: {answer.meaning}")
+        self._note(log, kind, at, came, shown, f"{answer.verdict}: {answer.meaning}")
         return answer
 
     # --- The token ---------------------------------------------------------------------------------------------------
@@ -366,15 +404,34 @@ class DarajaClient:
         One thread here fetches while the others wait for it; one process of all that share the shelf
         fetches while the others go on with the old token as long as it lives.
         """
-        shared = self._usable(self._shelf.current(), refused)
+        shared = self._usable(self._held(), refused)
         if shared is not None and shared.is_fresh(self._clock()):
             return shared
+        try:
+            return self._new_token(refused, log, deadline)
+        except KasokoError as error:
+            # The row of the token cannot be read or claimed now. Nothing has left.
+            return _no_token(f"the shared token cannot be looked up ({error.kind})")
+
+    def _held(self) -> Token | None:
+        """The shared token, looked up at most once a second: another host may have put a new one there."""
+        looked_at, token = self._looked_up
+        if token is None or not 0 <= time.monotonic() - looked_at < HELD_SECONDS:
+            try:
+                token = self._shelf.current()
+            except KasokoError:
+                return token  # the row cannot be read now; what we have may still be good
+            self._looked_up = (time.monotonic(), token)
+        return token
+
+    def _new_token(self, refused: Token | None, log: list[Exchange], deadline: Deadline) -> Token | TokenAnswer:
         if not self._refreshing.acquire(timeout=max(0.001, deadline.remaining())):
             return _no_token("another thread took too long to fetch one")
         try:
             while True:
                 now = self._clock()
                 token = self._shelf.current()
+                self._looked_up = (time.monotonic(), token)
                 usable = self._usable(token, refused)
                 if usable is not None and usable.is_fresh(now):
                     return usable
@@ -417,12 +474,16 @@ class DarajaClient:
             token = new_token(answer.value, answer.expires_in, at)
             self._remember(token)
             self._note(log, "oauth", at, came, request, "a token")
-            self._shelf.keep(token)
-            kept = True
+            # Where it cannot be kept, this process uses it all the same, and the claim on a new one ends by itself.
+            with contextlib.suppress(KasokoError):
+                self._shelf.keep(token)
+                kept = True
+            self._looked_up = (time.monotonic(), token)
             return token
         finally:
             if not kept:
-                self._shelf.give_up()
+                with contextlib.suppress(KasokoError):
+                    self._shelf.give_up()
 
     # --- What is kept ------------------------------------------------------------------------------------------------
 
@@ -443,7 +504,7 @@ class DarajaClient:
                 latency_ms=came.latency_ms,
                 http_status=came.http_status,
                 outcome=self._clean(outcome),
-                request=_storable(self._safe(request)),
+                request=_storable(_without(request, self._secrets)),
                 response=_storable(self._safe(body)),
             )
         )
@@ -451,27 +512,50 @@ class DarajaClient:
     def _remember(self, token: Token) -> None:
         if token.value not in self._seen_tokens:
             self._seen_tokens = (*self._seen_tokens[-3:], token.value)
+            self._secrets = self._known_secrets()
+
+    def _known_secrets(self) -> tuple[str, ...]:
+        """Our secrets by value, as they are and as JSON spells them."""
+        account = self.account
+        known = [account.security_credential, account.consumer_secret, account.consumer_key, *self._seen_tokens]
+        # A value of a few characters is no secret, and would blot out half of the text.
+        spelt = [spelling for secret in known if len(secret) >= 4 for spelling in (secret, json.dumps(secret)[1:-1])]
+        return tuple(dict.fromkeys(spelt))
 
     def _safe(self, text: str) -> str:
         """Text without secrets: ours by value, wherever they stand, and others by their looks."""
-        account = self.account
-        known = [account.security_credential, account.consumer_secret, account.consumer_key]
-        known += self._seen_tokens
-        for secret in known:
-            # A value of a few characters is no secret, and would blot out half of the text.
-            if len(secret) >= 4:
-                text = text.replace(secret, messages.REMOVED).replace(json.dumps(secret)[1:-1], messages.REMOVED)
-        return messages.redact(text)
+        return _safe(text, self._secrets)
 
     def _clean(self, text: str) -> str:
         """One short line without secrets or control characters, safe on a terminal."""
-        line = " ".join(self._safe(text).split())
-        return "".join(character for character in line if character.isprintable())[:TEXT_CHARACTERS]
+        return _clean(text, self._secrets)
+
+
+def _safe(text: str, secrets: tuple[str, ...]) -> str:
+    return messages.redact(_without(text, secrets))
+
+
+def _without(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, messages.REMOVED)
+    return text
+
+
+@functools.lru_cache(maxsize=256)
+def _clean(text: str, secrets: tuple[str, ...]) -> str:
+    """Cached, since nearly all answers of a run say the same."""
+    line = " ".join(_safe(text, secrets).split())
+    if not line.isprintable():
+        line = "".join(character for character in line if character.isprintable())
+    return line[:TEXT_CHARACTERS]
 
 
 def _storable(text: str) -> str:
     """The first part of a text, without characters that a database refuses or a terminal obeys."""
-    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text[:KEPT_CHARACTERS])
+    text = text[:KEPT_CHARACTERS]
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text)
 
 
 def _certainly_not_taken(answer: SortedAnswer) -> bool:

@@ -169,6 +169,15 @@ def sort_answer(http_status: int, body: bytes) -> SortedAnswer:
     return _sort_by_status(http_status, answer)
 
 
+#: The codes of answers that say that too much is asked at once.
+_SPIKES = re.compile(r"500\.003\.0[23]|policies\.ratelimit\..*|429(\..*)?")
+
+
+def is_spike_arrest(answer: SortedAnswer) -> bool:
+    """Whether M-Pesa refused it because it is asked too often, so that all senders have to slow down."""
+    return answer.verdict is Verdict.NOT_SENT and _SPIKES.fullmatch(answer.code) is not None
+
+
 def _sorted(rule: AnswerRule, code: str, text: str, answer: Acknowledgement) -> SortedAnswer:
     return SortedAnswer(
         rule.verdict, code, text, rule.meaning, rule.advice, token_refused=rule.token_refused, acknowledgement=answer

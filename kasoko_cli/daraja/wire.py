@@ -10,9 +10,10 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlencode
 
 import httpcore
 import httpx
@@ -73,13 +74,13 @@ class Wire:
     """Exchanges with one host: a connection a thread, one TLS context for all of them."""
 
     def __init__(self, base_url: str, *, timeout_seconds: float, transport: httpx.BaseTransport | None = None) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._timeout = httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds))
+        self._base_url = httpx.URL(base_url.rstrip("/"))
+        self._timeout_seconds = timeout_seconds
         self._transport = transport
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
         self._mine = threading.local()
-        self._clients: list[httpx.Client] = []
+        self._lines: list[_Line | _Given] = []
 
     def exchange(
         self,
@@ -100,63 +101,51 @@ class Wire:
 
         if deadline.remaining() <= 0:
             return Broken(never_left=True, what="no time was left to send it", latency_ms=0)
-        client, current = self._client()
-        current.until = deadline
+        line = self._line()
         point(REQUEST_BEFORE)
         try:
-            with client.stream(
-                method, self._base_url + path, params=params, headers=dict(headers), content=content
-            ) as response:
-                status = response.status_code
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
+            status, chunks, let_go = line.carry(method, path, params, headers, content, deadline)
+            try:
+                body = b""
+                for chunk in chunks:
+                    body = body + chunk if body else chunk
                     if len(body) > MAX_ANSWER_BYTES:
                         return Broken(False, "the answer is too long", elapsed(), status)
                     if deadline.remaining() <= 0:
                         return Broken(False, "the answer took too long", elapsed(), status)
                 point(REQUEST_AFTER)
-                return Reply(status, bytes(body), elapsed())
+                return Reply(status, body, elapsed())
+            finally:
+                let_go()
         except _NEVER_LEFT as error:
             return Broken(True, _words(error), elapsed(), status)
         except Exception as error:  # whatever it was, the request may have left
             return Broken(False, _words(error), elapsed(), status)
-        finally:
-            current.until = Deadline()
 
     def close(self) -> None:
         """Close every thread's connection."""
         with self._lock:
-            clients, self._clients = self._clients, []
+            lines, self._lines = self._lines, []
             self._mine = threading.local()
-        for client in clients:
-            client.close()
+        for line in lines:
+            line.close()
 
-    def _client(self) -> tuple[httpx.Client, _CurrentDeadline]:
-        """This thread's connection, and where to write its deadline."""
-        found: tuple[httpx.Client, _CurrentDeadline] | None = getattr(self._mine, "client", None)
+    def _line(self) -> _Line | _Given:
+        """This thread's connection."""
+        found: _Line | _Given | None = getattr(self._mine, "line", None)
         if found is None:
-            current = _CurrentDeadline()
-            client = httpx.Client(
-                transport=self._transport or _DeadlineTransport(self._tls_context(), current),
-                timeout=self._timeout,
-                trust_env=False,
-                follow_redirects=False,
-                # Compressed answers are short ones nobody asked for; a plain body has no surprises.
-                headers={
-                    "User-Agent": f"kasoko/{__version__}",
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                },
-            )
+            if self._transport is not None:
+                found = _Given(self._base_url, self._transport)
+            else:
+                found = _Line(self._base_url, self._tls_context(), self._timeout_seconds)
             with self._lock:
-                self._clients.append(client)
-            found = self._mine.client = (client, current)
+                self._lines.append(found)
+            self._mine.line = found
         return found
 
     def _tls_context(self) -> ssl.SSLContext | None:
         """One context for all threads: making one takes longer than a request. None for plain HTTP."""
-        if self._base_url.startswith("http://"):
+        if self._base_url.scheme == "http":
             return None
         with self._lock:
             if self._tls is None:
@@ -250,62 +239,122 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         return _DeadlineStream(stream, self._current)
 
 
-class _Body(httpx.SyncByteStream):
-    """The answer's body, with httpx's names for what breaks."""
+#: What every request says of us. Compressed answers are short ones nobody asked for; a plain body has no surprises.
+_HEADERS: Final = {
+    "User-Agent": f"kasoko/{__version__}",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Connection": "keep-alive",
+}
+#: A status, the parts of the body, and what to call when it was read or given up.
+_Carried = tuple[int, Iterable[bytes], Callable[[], None]]
 
-    def __init__(self, inner: Iterable[bytes]) -> None:
-        self._inner = inner
 
-    def __iter__(self) -> Iterator[bytes]:
+class _Line:
+    """One thread's connection: httpx's own, without the client around it, which costs more than all the rest.
+
+    What a client adds (cookies, redirects, proxies, decoding, authentication flows) has no place here.
+    """
+
+    def __init__(self, base_url: httpx.URL, tls: ssl.SSLContext | None, timeout_seconds: float) -> None:
+        port = base_url.port or {"http": 80, "https": 443}[base_url.scheme]
+        self._origin = httpcore.Origin(base_url.raw_scheme, base_url.raw_host, port)
+        self._front = base_url.raw_path.rstrip(b"/")
+        self._host = base_url.netloc
+        self._tls = tls
+        self._current = _CurrentDeadline()
+        self._backend = _DeadlineBackend(self._current)
+        connect_seconds = min(CONNECT_SECONDS, timeout_seconds)
+        self._timeouts = {"connect": connect_seconds, "read": timeout_seconds, "write": timeout_seconds}
+        self._connection: httpcore.HTTPConnection | None = None
+
+    def carry(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        deadline: Deadline,
+    ) -> _Carried:
+        """Send a request and read the head of its answer.
+
+        Raises:
+            httpx.TransportError: it broke; only what breaks while connecting never left.
+        """
+        self._current.until = deadline
+        target = self._front + path.encode("ascii") + (b"?" + urlencode(params).encode("ascii") if params else b"")
+        lines = [(b"Host", self._host)]
+        lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in {**_HEADERS, **headers}.items()]
+        if content is not None:
+            lines.append((b"Content-Length", str(len(content)).encode("ascii")))
+        url = httpcore.URL(scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port, target=target)
+        request = httpcore.Request(method, url, headers=lines, content=content, extensions={"timeout": self._timeouts})
         try:
-            yield from self._inner
-        except httpcore.NetworkError as error:
-            raise httpx.ReadError("reading the answer broke") from error
-        except (httpcore.TimeoutException, httpcore.ProtocolError) as error:
-            raise _translated(error) from error
-
-    def close(self) -> None:
-        if hasattr(self._inner, "close"):
-            self._inner.close()
-
-
-class _DeadlineTransport(httpx.BaseTransport):
-    """httpx over a pool of one connection made of such sockets."""
-
-    def __init__(self, tls: ssl.SSLContext | None, current: _CurrentDeadline) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=tls,
-            max_connections=1,
-            max_keepalive_connections=1,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=_DeadlineBackend(current),
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        assert isinstance(request.stream, httpx.SyncByteStream)
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        try:
-            answer = self._pool.handle_request(
-                httpcore.Request(
-                    request.method,
-                    url,
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
-            )
+            response = self._usable().handle_request(request)
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise _translated(error) from error
-        assert isinstance(answer.stream, Iterable)
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer.stream))
+        assert isinstance(response.stream, Iterable)
+        return response.status, _read(response.stream), response.close
+
+    def _usable(self) -> httpcore.HTTPConnection:
+        """The connection that is open, or a new one: an old one may be closing on the other side."""
+        old = self._connection
+        if old is not None and old.is_idle() and not old.has_expired():
+            return old
+        if old is not None:
+            old.close()
+        self._connection = httpcore.HTTPConnection(
+            self._origin,
+            ssl_context=self._tls,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=self._backend,
+        )
+        return self._connection
 
     def close(self) -> None:
-        self._pool.close()
+        """Close the connection. What this thread has under way breaks."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+class _Given:
+    """The same over a transport that was handed in."""
+
+    def __init__(self, base_url: httpx.URL, transport: httpx.BaseTransport) -> None:
+        self._base_url = str(base_url).rstrip("/")
+        self._transport = transport
+
+    def carry(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        deadline: Deadline,  # noqa: ARG002 - a transport has no sockets that we know
+    ) -> _Carried:
+        """Send a request and read the head of its answer."""
+        request = httpx.Request(
+            method, self._base_url + path, params=params, headers={**_HEADERS, **headers}, content=content
+        )
+        response = self._transport.handle_request(request)
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        return response.status_code, response.stream, response.stream.close
+
+    def close(self) -> None:
+        """Close the transport."""
+        self._transport.close()
+
+
+def _read(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The answer's body, with httpx's names for what breaks."""
+    try:
+        yield from parts
+    except httpcore.NetworkError as error:
+        raise httpx.ReadError("reading the answer broke") from error
+    except (httpcore.TimeoutException, httpcore.ProtocolError) as error:
+        raise _translated(error) from error
 
 
 #: Each exception of the socket layer by httpx's own name for it, the most specific first.

@@ -32,6 +32,7 @@ from kasoko_cli.operations.sending.telling import (
     note_run,
     still_running,
 )
+from kasoko_cli.operations.tokens import account_key
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import switch_on
@@ -108,8 +109,11 @@ def send_due(
     stay: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Sent], None] = lambda _: None,
+    run_id: str | None = None,
 ) -> Run:
     """Send every payout that is due, each once. `stay` also waits for those that are due later.
+
+    `run_id` is the run's name in the list of runs, and on the attempts that it holds.
 
     Raises:
         NotFound: there is no such market or payout.
@@ -129,8 +133,9 @@ def send_due(
         due = Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=only))
     if due.payouts or (stay and due.later):
         daraja.check_account()
-        desk = Desk(db, daraja, clock, act, policy, trust, new_id(), deployment, tell, run)
-        Crew(desk, links, stay=stay).work(market_id, only, limit, max_seconds, stay, should_stop)
+        key = account_key(daraja.account)
+        desk = Desk(db, daraja, clock, act, policy, trust, key, run_id or new_id(), deployment, tell, run)
+        Crew(desk, links, stay=stay).work(market_id, only, limit, max_seconds, should_stop)
     with db.reading() as session:
         due = Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=only))
     run.left, run.next_at = due.payouts + due.later, None if due.payouts else due.next_at

@@ -23,7 +23,7 @@ from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.calls import exchange_rows
+from kasoko_cli.operations.calls import keep_calls
 from kasoko_cli.store import queries, readings
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
@@ -106,7 +106,7 @@ def ask(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: 
             queries.keep_conversation(session, query_id, answer.conversation_id)
         elif not taken:
             queries.note_answer(session, query_id, answer=queries.NOT_ASKED, detail=answer.meaning, at=clock())
-        session.add_all(exchange_rows(query_id, answer))
+        keep_calls(session, (query_id, answer))
     return Asked(query_id, taken, answer.meaning if taken else f"{answer.meaning} {answer.advice}".strip())
 
 

@@ -93,22 +93,22 @@ def store_deliveries(db: Database, clock: Clock, deliveries: Sequence[Delivery])
         callbacks.store(session, rows)
 
 
-def apply_waiting(db: Database, clock: Clock, trust: Trust, *, subject: str | None = None) -> list[Judged]:
-    """Judge every callback that was stored and not judged yet; says what became of each.
+def apply_waiting(db: Database, clock: Clock, trust: Trust, *, subjects: Sequence[str] | None = None) -> list[Judged]:
+    """Judge every callback that was stored and not judged yet, of some subjects or of all; says what became of each.
 
     One that overtook its own acknowledgement waits until the sender has recorded that.
     """
-    return [judged for group in judge_waiting(db, clock, trust, subject=subject) for judged in group]
+    return [judged for group in judge_waiting(db, clock, trust, subjects=subjects) for judged in group]
 
 
 def judge_waiting(
-    db: Database, clock: Clock, trust: Trust, *, subject: str | None = None
+    db: Database, clock: Clock, trust: Trust, *, subjects: Sequence[str] | None = None
 ) -> Iterator[Sequence[Judged]]:
     """The same group by group, each in a transaction of its own, and nothing is held between two of them."""
     after = 0
     while True:
         with db.reading() as session:
-            waiting = callbacks.list_waiting(session, subject=subject, after=after, limit=GROUP)
+            waiting = callbacks.list_waiting(session, subjects=subjects, after=after, limit=GROUP)
             session.expunge_all()
         if not waiting:
             return

@@ -115,7 +115,7 @@ def replay(db: Database, clock: Clock, act: Act, trust: Trust, numbers: Sequence
             )
     judged: dict[int, Judged] = {}
     for subject in subjects:
-        judged |= {one.callback_id: one for one in apply_waiting(db, clock, trust, subject=subject)}
+        judged |= {one.callback_id: one for one in apply_waiting(db, clock, trust, subjects=[subject])}
     return [
         Replayed(
             number,

@@ -20,7 +20,7 @@ from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.belief import known_id
-from kasoko_cli.operations.calls import exchange_rows
+from kasoko_cli.operations.calls import keep_calls
 from kasoko_cli.operations.receive import Judged, Trust
 from kasoko_cli.store import attempts, callbacks, markets, payouts, queries
 from kasoko_cli.store.database import Database
@@ -122,7 +122,7 @@ def ask_around(
             break
         asked = ask_about(db, daraja, links, clock, new_id, attempt)
         # An answer may have overtaken the acknowledgement of its question, and waits for it.
-        report.applied += receive.apply_waiting(db, clock, trust, subject=asked.query_id)
+        report.applied += receive.apply_waiting(db, clock, trust, subjects=[asked.query_id])
         report.asked.append(asked)
         tell(asked)
     if report.asked:
@@ -297,7 +297,7 @@ def ask_about(db: Database, daraja: DarajaClient, links: Links, clock: Clock, ne
             queries.keep_conversation(session, query_id, answer.conversation_id)
         elif not taken:
             queries.note_answer(session, query_id, answer=queries.NOT_ASKED, detail=answer.meaning, at=clock())
-        session.add_all(exchange_rows(query_id, answer))
+        keep_calls(session, (query_id, answer))
     return Asked(attempt.payout_id, attempt.id, query_id, taken, answer.meaning)
 
 

@@ -25,13 +25,18 @@ from kasoko_cli.store.tokens import ensure_row
 REFRESH_SECONDS = 60
 
 
+def account_key(account: Account) -> str:
+    """What rows about a Daraja account are kept under: its app, without naming it."""
+    identity = f"{account.base_url}\n{account.consumer_key}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
 class DatabaseShelf:
     """A `TokenShelf` in the database. No transaction is open while a token is fetched."""
 
     def __init__(self, db: Database, clock: Clock, account: Account, refresher: str) -> None:
         self._db, self._clock, self._refresher = db, clock, refresher
-        identity = f"{account.base_url}\n{account.consumer_key}"
-        self._account = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        self._account = account_key(account)
         key = hashlib.sha256(b"kasoko access token\n" + account.consumer_secret.encode()).digest()
         self._seal = Fernet(base64.urlsafe_b64encode(key))
 

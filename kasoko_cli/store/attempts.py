@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, cast, func, or_, update
+from sqlalchemy import BigInteger, bindparam, cast, func, or_, text, update
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.bulk import execute_many
 from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Attempt, Payout, Query
 
@@ -82,14 +84,138 @@ def list_live(session: Session, *, market_id: str | None = None) -> Sequence[Att
     return session.exec(query).all()
 
 
-def wired_since(session: Session, phone: str, since: datetime) -> int:
-    """Cents that went to this phone, or may have, in attempts sent at or after `since`."""
-    query = select(cast(func.coalesce(func.sum(col(Attempt.wire_cents)), 0), BigInteger)).where(
-        col(Attempt.phone) == phone,
-        col(Attempt.sent_at) >= since,
-        col(Attempt.status).in_([*LIVE, AttemptStatus.SUCCEEDED]),
+def wired_since(session: Session, phones: Sequence[str], since: datetime) -> dict[str, int]:
+    """Cents that went to each of these phones, or may have, in attempts sent at or after `since`.
+
+    Nobody else counts for these phones until the transaction ends, so that two senders cannot both find room
+    for the last payment of a day. The caller has at most `CHUNK` of them.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_LOCK_PHONES, {"phones": sorted(set(phones))})
+    query = (
+        columns(col(Attempt.phone), cast(func.sum(col(Attempt.wire_cents)), BigInteger))
+        .where(
+            col(Attempt.phone).in_(phones),
+            col(Attempt.sent_at) >= since,
+            col(Attempt.status).in_([*LIVE, AttemptStatus.SUCCEEDED]),
+        )
+        .group_by(col(Attempt.phone))
     )
-    return int(session.exec(query).one())
+    return dict.fromkeys(phones, 0) | {phone: int(cents) for phone, cents in session.execute(query)}
+
+
+#: One after the other in the order of their numbers, so that two claimers never wait for each other.
+_LOCK_PHONES = text(
+    "SELECT pg_advisory_xact_lock(number) FROM (SELECT DISTINCT hashtextextended(phone, 7215190335) AS number"
+    " FROM unnest(CAST(:phones AS text[])) AS phone ORDER BY number) AS numbers"
+)
+
+
+# --- Many at once, for runs of sending: columns in and out, one statement for a group --------------------------------
+
+
+#: The table itself: by its class, each row of a group would pass through bookkeeping that nobody needs here.
+_TABLE = Attempt.__table__  # type: ignore[attr-defined]
+
+
+class LastTry(NamedTuple):
+    """The latest attempt of a payout, as far as the next one needs it."""
+
+    payout_id: str
+    id: str
+    number: int
+    status: AttemptStatus
+    sends: int
+
+
+def last_tries(session: Session, payout_ids: Sequence[str]) -> dict[str, LastTry]:
+    """The latest attempt of each payout that has one, by payout. The caller has at most `CHUNK` of them."""
+    query = (
+        columns(col(Attempt.payout_id), col(Attempt.id), col(Attempt.number), col(Attempt.status), col(Attempt.sends))
+        .where(col(Attempt.payout_id).in_(payout_ids))
+        .order_by(col(Attempt.number))
+    )
+    return {row[0]: LastTry(*row) for row in session.execute(query)}
+
+
+class Held(NamedTuple):
+    """An attempt of a group whose answers are recorded, with the state of its payout."""
+
+    id: str
+    payout_id: str
+    status: AttemptStatus
+    lease_token: str
+    sends: int
+    api: str
+
+
+def lock_group(session: Session, attempt_ids: Sequence[str]) -> dict[str, Held]:
+    """These attempts and their payouts, kept from other writers until the transaction ends, by id.
+
+    In the order of their payouts, and each payout before its attempt: as everybody locks them.
+    """
+    query = (
+        columns(
+            col(Attempt.id),
+            col(Attempt.payout_id),
+            col(Attempt.status),
+            col(Attempt.lease_token),
+            col(Attempt.sends),
+            col(Attempt.api),
+        )
+        .select_from(Payout)
+        .join(Attempt, col(Attempt.payout_id) == col(Payout.id))
+        .where(col(Attempt.id).in_(attempt_ids))
+        .order_by(col(Payout.id))
+        .with_for_update()
+    )
+    return {row[0]: Held(*row) for row in session.execute(query)}
+
+
+#: What a rejected attempt becomes when the same instruction goes again.
+_AGAIN = ("status_at", "phone", "api", "sends", "lease_token", "lease_until", "sent_at")
+_BEGIN_AGAIN = (
+    update(_TABLE)
+    .where(_TABLE.c.id == bindparam("the_id"), _TABLE.c.status == AttemptStatus.REJECTED)
+    .values(status=AttemptStatus.INTENT, evidence=None, result_code=None, result_text=None)
+    .values({name: bindparam(name) for name in _AGAIN})
+)
+_ACKNOWLEDGE = (
+    update(_TABLE)
+    .where(
+        _TABLE.c.id == bindparam("the_id"),
+        _TABLE.c.sends == bindparam("the_send"),
+        _TABLE.c.lease_token == bindparam("the_lease"),
+        _TABLE.c.status == AttemptStatus.INTENT,
+    )
+    .values(
+        status=AttemptStatus.ACCEPTED,
+        status_at=bindparam("status_at"),
+        conversation_id=bindparam("conversation_id"),
+        gateway_id=bindparam("gateway_id"),
+    )
+)
+
+
+def begin_again(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
+    """REJECTED -> INTENT, each under its id; says how many. A row has `the_id` and what `_AGAIN` names."""
+    return execute_many(session, _BEGIN_AGAIN, rows)
+
+
+def acknowledge(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
+    """INTENT -> ACCEPTED for attempts that their sender still holds; says how many.
+
+    A row has `the_id`, `the_send`, `the_lease`, `status_at`, `conversation_id` and `gateway_id`.
+    """
+    return execute_many(session, _ACKNOWLEDGE, rows)
+
+
+def stands(session: Session, attempt_id: str, *, lease_token: str, send: int) -> bool:
+    """Whether this sender's intent for this send was committed."""
+    query = columns(col(Attempt.id)).where(
+        col(Attempt.id) == attempt_id, col(Attempt.lease_token) == lease_token, col(Attempt.sends) == send
+    )
+    return session.execute(query).first() is not None
 
 
 def wired_by_phone(session: Session, since: datetime) -> dict[str, int]:

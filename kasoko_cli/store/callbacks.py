@@ -36,7 +36,7 @@ def store(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
 
 
 def list_waiting(
-    session: Session, *, subject: str | None = None, after: int = 0, limit: int = 500
+    session: Session, *, subjects: Sequence[str] | None = None, after: int = 0, limit: int = 500
 ) -> Sequence[Callback]:
     """Callbacks that were stored but not judged yet, earliest first, from the number `after` on."""
     query = (
@@ -45,8 +45,8 @@ def list_waiting(
         .order_by(col(Callback.id))
         .limit(limit)
     )
-    if subject is not None:
-        query = query.where(col(Callback.subject) == subject)
+    if subjects is not None:
+        query = query.where(col(Callback.subject).in_(subjects))
     return session.exec(query).all()
 
 

@@ -25,6 +25,8 @@ from kasoko_cli.store.version import head_version as head_version
 
 #: What PostgreSQL says when two transactions stand in each other's way: a deadlock, a serialization failure.
 _COLLISIONS = frozenset({"40P01", "40001"})
+#: What it says where it takes no writes: a replica, or a standby that is not yet the primary.
+_READ_ONLY = "25006"
 #: How long a writer waits for another one before it gives up.
 BUSY_SECONDS = 30
 
@@ -87,7 +89,8 @@ class Database:
         except OperationalError as error:
             raise _unavailable(self, error) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            takes_no_writes = writes and getattr(error.orig, "sqlstate", None) == _READ_ONLY
+            if error.connection_invalidated or takes_no_writes:
                 raise _unavailable(self, error) from error
             raise
 

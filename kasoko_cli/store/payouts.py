@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, or_, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, or_, text, tuple_, update
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from kasoko_cli.domain.payout import PayoutStatus, payout_sources_of
+from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, payout_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Attempt, Payout
 from kasoko_cli.store.types import UtcTime
 
-_Asked = TypeVar("_Asked", bound=Select[Any])
+_Asked = TypeVar("_Asked", bound=Select[*tuple[Any, ...]])
 
 
 def find_payout(session: Session, payout_id: str, *, lock: bool = False) -> Payout:
@@ -50,6 +51,22 @@ def list_payouts(
     if user_id is not None:
         query = query.where(col(Payout.user_id) == user_id)
     return session.exec(query).all()
+
+
+#: The word itself, as in the index of what is due: SQLite does not use it for a value that is bound later.
+_PENDING = text("payouts.status = 'PENDING'")
+
+
+class DuePayout(NamedTuple):
+    """A payout that may be sent now, as far as sending needs it."""
+
+    id: str
+    market_id: str
+    settlement_no: int
+    user_id: str
+    kind: PayoutKind
+    leg: int
+    wire_cents: int
 
 
 def ids_due(
@@ -105,16 +122,35 @@ def count_payouts(session: Session, wanted: Wanted) -> int:
 
 
 def list_due(
-    session: Session, *, now: datetime, limit: int, market_id: str | None, only: Sequence[str] = ()
-) -> Sequence[Payout]:
-    """Payouts that may be sent now, longest owed first, kept from other claimers until the transaction ends."""
-    return session.exec(for_update(due(now, limit, market_id, only), skip_locked=True)).all()
+    session: Session,
+    *,
+    now: datetime,
+    limit: int,
+    market_id: str | None,
+    only: Sequence[str] = (),
+    smallest_first: bool = False,
+) -> list[DuePayout]:
+    """Payouts that may be sent now, kept from other claimers until the transaction ends: those that are owed longest
+    first, or the smallest."""
+    found = columns(
+        col(Payout.id),
+        col(Payout.market_id),
+        col(Payout.settlement_no),
+        col(Payout.user_id),
+        col(Payout.kind),
+        col(Payout.leg),
+        col(Payout.wire_cents),
+    )
+    if smallest_first:
+        found = found.order_by(col(Payout.wire_cents))
+    query = _due(found, now, market_id, only).limit(limit).with_for_update(skip_locked=True)
+    return [DuePayout(*row) for row in session.execute(query)]
 
 
 def _due(query: _Asked, now: datetime, market_id: str | None, only: Sequence[str]) -> _Asked:
     """Narrow a query to what may be sent now, longest owed first."""
     query = query.where(
-        col(Payout.status) == PayoutStatus.PENDING,
+        _PENDING,
         or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now),
     ).order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
     if market_id is not None:
@@ -146,7 +182,7 @@ def totals_due(
         cast(func.coalesce(func.sum(col(Payout.wire_cents)).filter(is_due), 0), BigInteger),
         func.count().filter(~is_due),
         func.min(col(Payout.not_before)).filter(~is_due),
-    ).where(col(Payout.status) == PayoutStatus.PENDING)
+    ).where(_PENDING)
     if market_id is not None:
         query = query.where(col(Payout.market_id) == market_id)
     if only:
@@ -256,15 +292,35 @@ def complete(session: Session, payout_ids: Sequence[str], *, at: datetime) -> No
     assert moved.rowcount == len(payout_ids), "a payout that is locked and owed may be completed"
 
 
-def postpone(session: Session, payout_id: str, *, until: datetime, note: str, at: datetime) -> bool:
-    """Put a pending payout off until a time, with the reason; says whether it was pending."""
+def move_all(
+    session: Session,
+    payout_ids: Sequence[str],
+    to: PayoutStatus,
+    *,
+    at: datetime,
+    only_from: PayoutStatus,
+    **values: Any,
+) -> int:
+    """Move payouts from one state to another by one statement; says how many. The caller has at most `CHUNK`."""
+    assert only_from in payout_sources_of(to), f"{to} cannot follow {only_from}"
     moved = session.exec(
         update(Payout)
-        .where(col(Payout.id) == payout_id, col(Payout.status) == PayoutStatus.PENDING)
+        .where(col(Payout.id).in_(payout_ids), col(Payout.status) == only_from)
+        .values(status=to, updated_at=at, **values)
+        .execution_options(synchronize_session=False)
+    )
+    return moved.rowcount
+
+
+def postpone(session: Session, payout_ids: Sequence[str], *, until: datetime, note: str, at: datetime) -> int:
+    """Put pending payouts off until a time, with the reason; says how many. The caller has at most `CHUNK`."""
+    moved = session.exec(
+        update(Payout)
+        .where(col(Payout.id).in_(payout_ids), col(Payout.status) == PayoutStatus.PENDING)
         .values(not_before=until, note=note, updated_at=at)
         .execution_options(synchronize_session=False)
     )
-    return moved.rowcount == 1
+    return moved.rowcount
 
 
 def count_try(session: Session, payout_id: str) -> int:

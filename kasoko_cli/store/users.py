@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import func
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from kasoko_cli.errors import NotFound
@@ -44,3 +45,9 @@ def known_users(session: Session, user_ids: Iterable[str]) -> dict[str, User]:
         query = select(User).where(col(User.id).in_(wanted[start : start + CHUNK]))
         known |= {user.id: user for user in session.exec(query)}
     return known
+
+
+def phones_of(session: Session, user_ids: Iterable[str]) -> dict[str, str]:
+    """The phone of each user, by id. The caller has at most `CHUNK` of them."""
+    query = columns(col(User.id), col(User.phone)).where(col(User.id).in_(set(user_ids)))
+    return {row[0]: row[1] for row in session.execute(query)}

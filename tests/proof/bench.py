@@ -53,6 +53,8 @@ class Call:
     words: tuple[str, ...]
     kill_after: float | None = None
     points: str = ""
+    #: The machine that it believes to be on, if not this one.
+    host: str = ""
 
     def __str__(self) -> str:
         dies = f" (dies after {self.kill_after:.3f} s)" if self.kill_after is not None else ""
@@ -190,7 +192,9 @@ class Bench:
             Order(
                 words=call.words,
                 folder=str(self.folder),
-                environ=self._environ | ({"KASOKO_TEST_POINTS": call.points} if call.points else {}),
+                environ=self._environ
+                | ({"KASOKO_TEST_POINTS": call.points} if call.points else {})
+                | ({"KASOKO_HOST": call.host} if call.host else {}),
                 said=str(self.folder / f"said-{number}"),
                 offset_seconds=self.ahead.total_seconds(),
                 kill_after=call.kill_after,

@@ -101,7 +101,7 @@ def test_a_payout_run_may_die_at_any_point(
 @both_databases
 def test_a_retry_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
     bench = make_bench(kind)
-    markets = markets_of(bench, UNREGISTERED, 26)
+    markets = markets_of(bench, UNREGISTERED, 36)
     bench.run_one(forker, *with_listener(("payout", "--yes"), 20))
     assert states(bench) == {"FAILED": len(markets)}
     for number in range(len(markets)):
@@ -119,7 +119,7 @@ def test_a_retry_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kin
 @both_databases
 def test_asking_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
     bench = make_bench(kind)
-    markets = markets_of(bench, NO_ANSWER, 28)
+    markets = markets_of(bench, NO_ANSWER, 38)
     bench.run_one(forker, "payout", "--yes")
     assert len(bench.payments()) == len(markets)
 

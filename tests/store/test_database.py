@@ -301,3 +301,18 @@ def test_a_server_that_goes_away_in_a_transaction_is_said_to_be_gone(request: py
         session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert gone.value.message.endswith("What was committed before stands, and nothing else was changed.")
     db.close()
+
+
+def test_a_server_that_takes_no_writes_is_said_to_be_unavailable(db: Database) -> None:
+    """A replica, or a standby that is not the primary yet."""
+    if db.is_sqlite:
+        return
+
+    def write() -> None:
+        with db.transaction() as session:
+            session.execute(text("SET TRANSACTION READ ONLY"))
+            session.add(_user("ann"))
+            session.flush()
+
+    with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+        write()

@@ -1,12 +1,15 @@
 """The first transaction of a payout: from its commit on the payout is ours to send.
 
-An attempt with its own id stands as INTENT, with a lease, and its cents are in flight.
+An attempt with its own id stands as INTENT, with a lease, and its cents are in flight. It is done for a group
+of payouts at a time: each statement here is about all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlmodel import Session
 
@@ -14,11 +17,14 @@ from kasoko_cli.clock import nairobi_day
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.ledger.journal import Entry
+from kasoko_cli.operations.sending import pace
 from kasoko_cli.operations.sending.run import Claimed, Desk, Stop
 from kasoko_cli.store import attempts, payouts, users
+from kasoko_cli.store.attempts import LastTry
+from kasoko_cli.store.bulk import insert_rows
 from kasoko_cli.store.log import note_event, payouts_in_doubt, switch_on
-from kasoko_cli.store.tables import Attempt, Payout
+from kasoko_cli.store.payouts import DuePayout
+from kasoko_cli.store.tables import Attempt
 
 #: Why a payout with an open incident is not sent.
 IN_DOUBT = "what is known of it contradicts itself: close its incident, then release it, or put it into the wallet"
@@ -29,81 +35,130 @@ class Claimer:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        #: What was claimed by the transaction under way, for `stand` to look at if its commit is not heard of.
+        self._last: list[Claimed] = []
 
     def claim(self, count: int, market_id: str | None, only: Sequence[str]) -> list[Claimed]:
         """Take up to `count` payouts that are due: from this commit on they are ours to send."""
-        now = self.desk.clock()
-        claimed: list[Claimed] = []
-        entries: list[Entry] = []
-        with self.desk.db.transaction() as session:
+        desk, now, claimed = self.desk, self.desk.clock(), list[Claimed]()
+        held = postponed = 0
+        self._last = []
+        with desk.db.transaction() as session:
             if (switch := switch_on(session)) is not None:
                 # A result of the account, or another host, may have tripped the breaker while we sent.
-                self.desk.run.stopped = Stop.PAUSED if switch.name == "pause" else Stop.ACCOUNT
-                self.desk.run.why = switch.reason
+                desk.run.stop(Stop.PAUSED if switch.name == "pause" else Stop.ACCOUNT, switch.reason)
                 return []
             while len(claimed) < count:
-                due = payouts.list_due(session, now=now, limit=count - len(claimed), market_id=market_id, only=only)
+                due = payouts.list_due(
+                    session,
+                    now=now,
+                    limit=count - len(claimed),
+                    market_id=market_id,
+                    only=only,
+                    smallest_first=desk.policy.smallest_first,
+                )
                 if not due:
                     break
-                last = attempts.last_attempts(session, [payout.id for payout in due])
-                people = users.known_users(session, [payout.user_id for payout in due])
                 doubted = payouts_in_doubt(session, [payout.id for payout in due])
-                for payout in due:
-                    if payout.id in doubted:
-                        self._hold(session, payout, now)
-                        continue
-                    one, entry = self._intend(session, payout, last.get(payout.id), people[payout.user_id].phone, now)
-                    if one is not None and entry is not None:
-                        claimed.append(one)
-                        entries.append(entry)
-            book.post(session, *entries, at=now)
+                held += self._hold(session, doubted, now)
+                sure = [payout for payout in due if payout.id not in doubted]
+                ours = self._within_the_day(session, sure, users.phones_of(session, (one.user_id for one in sure)), now)
+                postponed += len(sure) - len(ours)
+                claimed += self._intend(session, ours, now)
+            book.post(session, *(journal.reserved(one.attempt_id, one.send, one.wire_cents) for one in claimed), at=now)
+            if claimed and desk.policy.rate_per_second:
+                slots = pace.take(session, desk.account_key, len(claimed), desk.policy.rate_per_second, now=now)
+                begun = time.monotonic()
+                claimed = [one.sent_from(begun + slot) for one, slot in zip(claimed, slots, strict=True)]
+            self._last = claimed
+        desk.run.held += held
+        desk.run.postponed += postponed
         return claimed
 
-    def _hold(self, session: Session, payout: Payout, now: datetime) -> None:
-        """Stop a payout that came into doubt after it was due: an earlier attempt of it may have been paid."""
-        held = payouts.move(session, payout.id, PayoutStatus.HELD, at=now, note=IN_DOUBT, not_before=None)
-        assert held, "a payout that we hold as PENDING may be stopped"
-        note_event(session, at=now, actor=self.desk.act.actor, action="payout.hold", subject=payout.id, reason=IN_DOUBT)
-        self.desk.run.held += 1
+    def stand(self) -> list[Claimed]:
+        """What the last claim took, if it was committed after all; else nothing. They stand all or none."""
+        if not self._last:
+            return []
+        one = self._last[0]
+        with self.desk.db.reading() as session:
+            stands = attempts.stands(session, one.attempt_id, lease_token=self.desk.run_id, send=one.send)
+        return self._last if stands else []
 
-    def _intend(
-        self, session: Session, payout: Payout, last: Attempt | None, phone: str, now: datetime
-    ) -> tuple[Claimed | None, Entry | None]:
-        """Write down one intent, or put the payout off until the receiver may be paid again."""
+    def _hold(self, session: Session, doubted: set[str], now: datetime) -> int:
+        """Stop payouts that came into doubt after they were due: an earlier attempt may have been paid."""
+        for payout_id in sorted(doubted):
+            held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=IN_DOUBT, not_before=None)
+            assert held, "a payout that we hold as PENDING may be stopped"
+            actor = self.desk.act.actor
+            note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=IN_DOUBT)
+        return len(doubted)
+
+    def _within_the_day(
+        self, session: Session, due: Sequence[DuePayout], phones: Mapping[str, str], now: datetime
+    ) -> list[tuple[DuePayout, str]]:
+        """Those whose receivers may be paid today, each with the phone; the others are put off until tomorrow."""
+        if not due:
+            return []
         today, tomorrow = nairobi_day(now)
-        if attempts.wired_since(session, phone, today) + payout.wire_cents > self.desk.policy.daily_cents:
-            payouts.postpone(
-                session,
-                payout.id,
-                until=tomorrow,
-                note=f"the receiver has had the day's KES {format_kes(self.desk.policy.daily_cents)}",
-                at=now,
-            )
-            self.desk.run.postponed += 1
-            return None, None
+        limit = self.desk.policy.daily_cents
+        wired = attempts.wired_since(session, sorted(set(phones.values())), today)
+        ours, too_much = list[tuple[DuePayout, str]](), list[str]()
+        for payout in due:
+            phone = phones[payout.user_id]
+            if wired[phone] + payout.wire_cents > limit:
+                too_much.append(payout.id)
+            else:
+                wired[phone] += payout.wire_cents
+                ours.append((payout, phone))
+        if too_much:
+            why = f"the receiver has had the day's KES {format_kes(limit)}"
+            payouts.postpone(session, too_much, until=tomorrow, note=why, at=now)
+        return ours
+
+    def _intend(self, session: Session, ours: Sequence[tuple[DuePayout, str]], now: datetime) -> list[Claimed]:
+        """Write down the intents of a group."""
+        if not ours:
+            return []
+        ids = [payout.id for payout, _ in ours]
         until = now + timedelta(seconds=self.desk.policy.lease_seconds)
-        again = last is not None and last.status is AttemptStatus.REJECTED
-        if last is not None and again:
-            # M-Pesa certainly never took this id: the same instruction goes again under it.
-            attempt_id, number, sends = last.id, last.number, last.sends + 1
-            moved = attempts.move(
-                session,
-                attempt_id,
-                AttemptStatus.INTENT,
-                at=now,
-                phone=phone,
-                api=self.desk.daraja.account.api,
-                sends=sends,
-                lease_token=self.desk.run_id,
-                lease_until=until,
-                sent_at=now,
-                evidence=None,
-                result_code=None,
-                result_text=None,
-            )
-            assert moved, "a rejected attempt of a payout that we hold may be sent again"
+        last = attempts.last_tries(session, ids)
+        intended = [self._intent(payout, phone, last.get(payout.id), now, until) for payout, phone in ours]
+        again = [row for _, row in intended if "the_id" in row]
+        count = attempts.begin_again(session, again)
+        assert count == len(again), "a rejected attempt of a payout that we hold may be sent again"
+        insert_rows(session, Attempt, [row for _, row in intended if "the_id" not in row])
+        moved = payouts.move_all(
+            session,
+            ids,
+            PayoutStatus.SENDING,
+            at=now,
+            only_from=PayoutStatus.PENDING,
+            not_before=None,
+            note=None,
+            failure_code=None,
+            failure_reason=None,
+        )
+        assert moved == len(ids), "a payout that we hold as PENDING may be sent"
+        return [one for one, _ in intended]
+
+    def _intent(
+        self, payout: DuePayout, phone: str, last: LastTry | None, now: datetime, until: datetime
+    ) -> tuple[Claimed, dict[str, Any]]:
+        """One intent, and its row: new, or the same instruction again under an id that M-Pesa never took."""
+        row: dict[str, Any] = {
+            "status_at": now,
+            "phone": phone,
+            "api": self.desk.daraja.account.api,
+            "sends": 1,
+            "lease_token": self.desk.run_id,
+            "lease_until": until,
+            "sent_at": now,
+        }
+        if last is not None and last.status is AttemptStatus.REJECTED:
+            attempt_id = last.id
+            row |= {"the_id": attempt_id, "sends": last.sends + 1}
         else:
-            number, sends = (last.number + 1 if last is not None else 1), 1
+            number = 1 if last is None else last.number + 1
             attempt_id = originator_id(
                 deployment_id=self.desk.deployment,
                 market_id=payout.market_id,
@@ -113,34 +168,7 @@ class Claimer:
                 leg=payout.leg,
                 number=number,
             )
-            session.add(
-                Attempt(
-                    id=attempt_id,
-                    payout_id=payout.id,
-                    number=number,
-                    status=AttemptStatus.INTENT,
-                    phone=phone,
-                    wire_cents=payout.wire_cents,
-                    api=self.desk.daraja.account.api,
-                    sends=sends,
-                    lease_token=self.desk.run_id,
-                    lease_until=until,
-                    sent_at=now,
-                    created_at=now,
-                    status_at=now,
-                )
-            )
-            session.flush()
-        moved = payouts.move(
-            session,
-            payout.id,
-            PayoutStatus.SENDING,
-            at=now,
-            not_before=None,
-            note=None,
-            failure_code=None,
-            failure_reason=None,
-        )
-        assert moved, "a payout that we hold as PENDING may be sent"
-        one = Claimed(payout.id, attempt_id, sends, payout.user_id, phone, payout.wire_cents, until)
-        return one, journal.reserved(attempt_id, sends, payout.wire_cents)
+            row |= {"id": attempt_id, "payout_id": payout.id, "number": number, "wire_cents": payout.wire_cents}
+            row |= {"status": AttemptStatus.INTENT, "created_at": now}
+        one = Claimed(payout.id, attempt_id, row["sends"], payout.user_id, phone, payout.wire_cents, until)
+        return one, row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 
@@ -15,9 +15,11 @@ from kasoko_cli.ledger import book
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.advice import account_refused
-from kasoko_cli.operations.calls import exchange_rows
+from kasoko_cli.operations.calls import keep_calls, were_kept
+from kasoko_cli.operations.sending import pace
 from kasoko_cli.operations.sending.run import Claimed, Desk, Sent, Stop
 from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store.attempts import Held
 from kasoko_cli.store.log import raise_incident, set_switch
 from kasoko_cli.store.tables import Attempt, Payout
 
@@ -32,36 +34,123 @@ class Recorder:
         self.desk, self.stays = desk, stays
         self.chance = Random(desk.run_id)  # noqa: S311 - only spreads retries in time
         self.unreachable = 0
+        #: What the group under way becomes, in case that its commit is not heard of.
+        self._done: list[Sent] = []
+        self._unreachable_before = 0
 
-    def record(self, answers: Sequence[tuple[Claimed, Answer]]) -> None:
-        if not answers:
-            return
+    def record(self, answers: Sequence[tuple[Claimed, Answer]], *, again: bool = False) -> list[Sent]:
+        """Write down what came of a group, in one commit.
+
+        `again` where that was tried before: its commit may have come through, and its acknowledgement been lost.
+        """
         now = self.desk.clock()
         # In one order everywhere, so that two hosts never wait for each other's rows.
         answers = sorted(answers, key=lambda pair: pair[0].payout_id)
         entries: list[Entry] = []
-        sent: list[Sent] = []
+        sent: dict[str, Sent] = {}
         with self.desk.db.transaction() as session:
+            found = attempts.lock_group(session, [one.attempt_id for one, _ in answers])
+            if again and self._done and were_kept(session, *((one.attempt_id, answer) for one, answer in answers)):
+                return self._done
+            self._done, self.unreachable = [], self._unreachable_before
+            plain = [
+                (one, answer)
+                for one, answer in answers
+                if answer.verdict is Verdict.TAKEN
+                and self._holds(one, found[one.attempt_id])
+                and not _strange(answer, found[one.attempt_id])
+            ]
+            sent |= self._acknowledged(session, plain, found, now)
             for one, answer in answers:
-                done, following = self._apply(session, one, answer, now)
-                sent.append(done)
-                entries += following
-                session.add_all(exchange_rows(one.attempt_id, answer))
+                if one.attempt_id not in sent:
+                    sent[one.attempt_id], following = self._apply(session, one, answer, now)
+                    entries += following
+            keep_calls(session, *((one.attempt_id, answer) for one, answer in answers))
             session.flush()
             book.post(session, *entries, at=now)
-        for done in sent:
-            # A result may have overtaken its acknowledgement, and waits for it.
-            receive.apply_waiting(self.desk.db, self.desk.clock, self.desk.trust, subject=done.attempt_id)
-            self.desk.run.sent.append(done)
-            self.desk.tell(done)
+            if (rate := self.desk.policy.rate_per_second) and any(answer.spikes for _, answer in answers):
+                pace.slow_down(session, self.desk.account_key, rate, now=now)
+            self._done = [sent[one.attempt_id] for one, _ in answers]
+        self._unreachable_before = self.unreachable
+        return self._done
+
+    def give_back(self, unsent: Sequence[Claimed]) -> None:
+        """Payouts that were claimed and whose requests certainly never left are due again, as if never claimed."""
+        now = self.desk.clock()
+        entries: list[Entry] = []
+        with self.desk.db.transaction() as session:
+            for one in sorted(unsent, key=lambda one: one.payout_id):
+                attempt, _ = fate.lock(session, one.attempt_id)
+                if self._holds(one, attempt):
+                    why = "the run ended before it was sent"
+                    ruling = fate.not_taken(
+                        session,
+                        attempt,
+                        evidence="answer:never left",
+                        at=now,
+                        again_at=now,
+                        code=fate.NOT_SENT,
+                        reason=why,
+                    )
+                    entries += ruling.entries
+            book.post(session, *entries, at=now)
+
+    def apply_overtaking(self, sent: Sequence[Sent]) -> None:
+        """Judge results that overtook their acknowledgements, and waited for them."""
+        subjects = [one.attempt_id for one in sent]
+        receive.apply_waiting(self.desk.db, self.desk.clock, self.desk.trust, subjects=subjects)
+
+    def _holds(self, one: Claimed, attempt: Held | Attempt) -> bool:
+        """Whether this run still holds the attempt, in this very send of it."""
+        return (
+            attempt.status is AttemptStatus.INTENT
+            and attempt.lease_token == self.desk.run_id
+            and attempt.sends == one.send
+        )
+
+    def _acknowledged(
+        self,
+        session: Session,
+        plain: Sequence[tuple[Claimed, Answer]],
+        found: Mapping[str, Held],
+        now: datetime,
+    ) -> dict[str, Sent]:
+        """What M-Pesa took, without anything strange about it: nearly all, so one statement is for all of them."""
+        if not plain:
+            return {}
+        self.unreachable = 0
+        rows = [
+            {
+                "the_id": one.attempt_id,
+                "the_send": one.send,
+                "the_lease": self.desk.run_id,
+                "status_at": now,
+                "conversation_id": answer.conversation_id,
+                "gateway_id": answer.originator_conversation_id if found[one.attempt_id].api == "v1" else None,
+            }
+            for one, answer in plain
+        ]
+        taken = attempts.acknowledge(session, rows)
+        assert taken == len(plain), "an attempt that we hold as INTENT may be acknowledged"
+        ids = [one.payout_id for one, _ in plain]
+        moved = payouts.move_all(session, ids, PayoutStatus.SENT, at=now, only_from=PayoutStatus.SENDING)
+        assert moved == len(plain), "the payout of an attempt that we hold is being sent"
+        return {
+            one.attempt_id: Sent(
+                one.payout_id,
+                one.attempt_id,
+                one.user_id,
+                one.wire_cents,
+                PayoutStatus.SENT,
+                answer.code,
+                answer.meaning,
+            )
+            for one, answer in plain
+        }
 
     def _apply(self, session: Session, one: Claimed, answer: Answer, now: datetime) -> tuple[Sent, tuple[Entry, ...]]:
         attempt, payout = fate.lock(session, one.attempt_id)
-        if (
-            attempt.status is not AttemptStatus.INTENT
-            or attempt.lease_token != self.desk.run_id
-            or attempt.sends != one.send
-        ):
+        if not self._holds(one, attempt):
             return self._late(session, one, answer, attempt, payout, now)
         verdict, again_at, meaning = answer.verdict, None, answer.meaning
         if verdict is not Verdict.NOT_SENT or answer.http_status is not None:
@@ -76,17 +165,7 @@ class Recorder:
                     gateway_id=answer.originator_conversation_id,
                 )
             verdict, meaning = Verdict.UNKNOWN, strange
-        if verdict is Verdict.TAKEN:
-            assert answer.conversation_id is not None
-            ruling = fate.taken(
-                session,
-                attempt,
-                conversation_id=answer.conversation_id,
-                gateway_id=answer.originator_conversation_id if attempt.api == "v1" else None,
-                at=now,
-            )
-            became = PayoutStatus.SENT
-        elif verdict in (Verdict.DUPLICATE, Verdict.UNKNOWN):
+        if verdict in (Verdict.DUPLICATE, Verdict.UNKNOWN):
             ruling = fate.doubtful(session, attempt, why=meaning, at=now, code=answer.code or None)
             became = PayoutStatus.UNKNOWN
         else:
@@ -124,8 +203,8 @@ class Recorder:
             return now, answer.code
         if answer.http_status is None:
             self.unreachable += 1
-            if self.unreachable >= UNREACHABLE_STOPS_AFTER and self.desk.run.stopped is Stop.DONE and not self.stays:
-                self.desk.run.stopped, self.desk.run.why = Stop.UNREACHABLE, answer.text or answer.meaning
+            if self.unreachable >= UNREACHABLE_STOPS_AFTER and not self.stays:
+                self.desk.run.stop(Stop.UNREACHABLE, answer.text or answer.meaning)
         tries = payouts.count_try(session, payout.id)
         seconds = next_try_seconds(tries, self.desk.policy.schedule, self.chance.random())
         return (None if seconds is None else now + timedelta(seconds=seconds)), fate.NOT_SENT
@@ -149,7 +228,7 @@ class Recorder:
         return Sent(one.payout_id, one.attempt_id, one.user_id, one.wire_cents, payout.status, answer.code, why), ()
 
 
-def _strange(answer: Answer, attempt: Attempt) -> str:
+def _strange(answer: Answer, attempt: Held | Attempt) -> str:
     """What is wrong with an acknowledgement that says taken; empty if nothing is."""
     if not answer.conversation_id:
         return "M-Pesa acknowledged it without a conversation id"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -19,13 +19,15 @@ from kasoko_cli.store.database import Database
 class SendPolicy:
     """The limits of a run.
 
-    `daily_cents` is per receiver and Nairobi day. `rate_per_second` of 0 means no limit of our own.
-    `lease_seconds` bounds one attempt, from its intent to its recorded answer.
+    `daily_cents` is per receiver and Nairobi day. `rate_per_second` counts for all senders of the account
+    together; 0 means no limit of our own. `lease_seconds` bounds one attempt, from its intent to its recorded
+    answer. Those that are owed longest go first, or with `smallest_first` the smallest.
     """
 
     daily_cents: int = 50_000_000
     concurrency: int = 4
     rate_per_second: int = 5
+    smallest_first: bool = False
     schedule: Sequence[int] = RETRY_SCHEDULE_SECONDS
     lease_seconds: int = 300
     remarks: str = "kasoko payout"
@@ -54,6 +56,12 @@ class Claimed:
     phone: str = field(repr=False)
     wire_cents: int
     lease_until: datetime
+    #: When its turn is, by this machine's monotonic clock; 0 is at once.
+    send_at: float = 0.0
+
+    def sent_from(self, moment: float) -> Claimed:
+        """The same, with its turn."""
+        return replace(self, send_at=moment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,11 @@ class Run:
     left: int = 0
     next_at: datetime | None = None
     reaped: int = 0
+
+    def stop(self, how: Stop, why: str = "") -> None:
+        """End the run between two payouts; the first reason stands."""
+        if self.stopped is Stop.DONE:
+            self.stopped, self.why = how, why
 
     def count(self, *states: PayoutStatus) -> int:
         """How many payouts of the run ended in one of these states."""
@@ -112,6 +125,8 @@ class Desk:
     act: Act
     policy: SendPolicy
     trust: Trust
+    #: What the pace of the Daraja account is kept under.
+    account_key: str
     #: This run's name on the attempts that it holds.
     run_id: str
     #: A part of every attempt's id.
