@@ -272,7 +272,7 @@ def main() -> None:
     if asked.payouts:
         cases = [Case(c.name, c.latency_seconds, c.in_flight, asked.payouts, c.processes, c.on_postgres) for c in cases]
     lines = [
-        "| case | processes x in flight | payouts | bare, a second | ours, a second | ratio | of the ideal | peak MB |",
+        "| case | in flight | payouts | bare/s | ours/s | ratio | of ideal | peak MB |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     with contextlib.ExitStack() as stack:
