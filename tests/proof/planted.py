@@ -53,8 +53,8 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a new id on retry",
         "operations/sending/claiming.py",
-        "again = last is not None and last.status is AttemptStatus.REJECTED",
-        "again = False",
+        "if last is not None and last.status is AttemptStatus.REJECTED:",
+        "if False:",
         "operations/test_disburse.py::test_what_the_gateway_refused_goes_again_later_under_the_same_id_with_a_numbered_reserve",
         "operations/test_schedule.py::test_after_the_schedule_a_retry_by_hand_pays_once_under_the_same_id",
     ),
@@ -77,20 +77,20 @@ BUGS: Sequence[Bug] = (
         (
             Edit(
                 "operations/sending/claiming.py",
-                "            book.post(session, *entries, at=now)\n        return claimed",
-                "            book.post(session, *entries, at=now)\n"
-                "            self.early = {one.attempt_id: self.send(one) for one in claimed}\n        return claimed",
+                "            self._last = claimed\n",
+                "            self._last = claimed\n"
+                "            self.early = {one.attempt_id: self.send(one) for one in claimed}\n",
             ),
             Edit(
                 "operations/sending/crew.py",
-                "claimed = self.claimer.claim(room, market_id, only)",
-                "self.claimer.send = self._send\n"
-                "                    claimed = self.claimer.claim(room, market_id, only)",
+                "self.claimer, self.recorder = Claimer(desk), Recorder(desk, stays=stay)",
+                "self.claimer, self.recorder = Claimer(desk), Recorder(desk, stays=stay)\n"
+                "        self.claimer.send = self._send",
             ),
             Edit(
                 "operations/sending/crew.py",
-                "pool.submit(self._send, one)",
-                "pool.submit(self.claimer.early.pop, one.attempt_id)",
+                "answer = self._send(one)",
+                "answer = self.claimer.early.pop(one.attempt_id)",
             ),
         ),
         ("operations/test_disburse.py::test_the_intent_is_on_the_disk_before_a_byte_leaves",),
