@@ -227,7 +227,7 @@ def look_after_restore(
     asked = []
     for attempt in turn:
         asked.append(ask_about(db, daraja, links, clock, new_id, attempt))
-        receive.apply_waiting(db, clock, trust, subject=asked[-1].query_id)
+        receive.apply_waiting(db, clock, trust, subjects=[asked[-1].query_id])
     return asked
 
 
