@@ -122,6 +122,7 @@ def test_a_listener_with_a_certificate_of_its_own_renews_it_and_takes_what_an_ol
         assert 'kasoko_payouts{state="PENDING"}' in figures, "how everything stands is there too"
         assert 'kasoko_listener_requests_total{ended="stored"} 2.0' in figures
         assert 'kasoko_listener_requests_total{ended="missed"} 1.0' in figures
+        assert "kasoko_callbacks_waiting 0.0" in figures
         assert json.loads(running.stop()) == {"received": 2, "applied": 2}
 
 
