@@ -115,7 +115,7 @@ def listener(examples: int) -> int:
                 *("--url", f"http://127.0.0.1:{port}", "--max-examples", str(examples), "--phases", "fuzzing"),
                 *("--checks", "not_a_server_error,status_code_conformance", "--seed", "20261124"),
             ]
-            return subprocess.run(command, check=False).returncode
+            return subprocess.run(command, cwd=folder, check=False).returncode
 
 
 def main() -> None:
