@@ -113,7 +113,8 @@ def replay(call: Call, callbacks: Numbers) -> None:
 
     Example: kasoko callback replay 17 18 --reason 'after the update'
 
-    Exit status: 0 judged, 4 no such callback, 7 one waits or was set aside again.
+    Exit status: 0 judged, 4 no such callback, 5 its body was dropped, 7 one waits
+    or was set aside again.
     """
     from kasoko_cli.operations import received
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.messages import redact
-from kasoko_cli.errors import NotFound
+from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.receive import Judged, Trust, apply_waiting
 from kasoko_cli.store import callbacks
@@ -96,10 +96,18 @@ def replay(db: Database, clock: Clock, act: Act, trust: Trust, numbers: Sequence
 
     Raises:
         NotFound: one of them does not exist; none was judged.
+        Refused: the body of one was dropped since; none was judged.
     """
     now = clock()
     with db.transaction() as session:
         found = _found(callbacks.by_numbers(session, numbers), numbers)
+        for callback in found:
+            if callback.salt is None and callback.applied_at is not None:
+                raise Refused(
+                    f"The body of the callback {callback.id} was dropped; its digest and verdict stand. Nothing was"
+                    " judged again.",
+                    hint=f"See what is left of it: kasoko callback show {callback.id}",
+                )
         before = {callback.id: callback.verdict for callback in found}
         subjects = dict.fromkeys(callback.subject for callback in found)
         callbacks.make_waiting(session, numbers)

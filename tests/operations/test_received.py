@@ -10,7 +10,7 @@ from sqlalchemy import text
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.errors import NotFound
+from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations import audit, receive, received
 from kasoko_cli.operations.receive import Trust, apply_waiting, store_deliveries
 from tests.operations.test_together import posted, result, sent
@@ -95,6 +95,19 @@ def test_a_poisonous_body_is_applied_by_a_replay_once_the_judge_is_mended(
     with town.db.reading() as session:
         assert session.execute(text("SELECT count(*) FROM incidents")).scalar_one() == 1
     assert audit.audit(town.db, deep=True).ok
+
+
+def test_a_body_that_was_dropped_is_not_judged_again(town: Town) -> None:
+    """What is left of it says nothing: judged as it stands it would be unreadable, and call a person."""
+    [attempt] = sent(town, 1)
+    store_deliveries(town.db, town.clock, posted(town, (attempt, result(attempt))))
+    apply_waiting(town.db, town.clock, Trust())
+    with town.db.transaction() as session:
+        session.execute(text("UPDATE callbacks SET body = :none, salt = NULL"), {"none": b""})
+    [one] = received.list_received(town.db)
+    with pytest.raises(Refused, match=f"The body of the callback {one.id} was dropped"):
+        received.replay(town.db, town.clock, town.act, Trust(), [one.id])
+    assert received.list_received(town.db) == [one]
 
 
 def test_one_number_that_does_not_exist_leaves_all_as_they_are(town: Town) -> None:
