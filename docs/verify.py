@@ -135,5 +135,5 @@ def main(file, code=None):
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         sys.exit(f"The proof does not hold: {error}")
