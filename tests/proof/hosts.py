@@ -103,7 +103,7 @@ def owe(bench: Bench, count: int) -> None:
     placed = (datetime.now(UTC) - timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
     closes = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     people = "".join(f"u{n:06d},User {n},2547{n + 10_000_000:08d}\n" for n in range(count + 1))
-    bets = "".join(f"b{n:06d},derby,u{n:06d},Yes,100,{placed},\n" for n in range(count))
+    bets = "".join(f"b{n:06d},derby,u{n:06d},Yes,20,{placed},\n" for n in range(count))
     bets += f"loser,derby,u{count:06d},No,{count},{placed},\n"
 
     def file(name: str, content: str) -> InputFile:
