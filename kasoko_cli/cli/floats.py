@@ -82,12 +82,20 @@ def _trouble(asked: Asked, said: str | None) -> str:
     return said and f"M-Pesa answered, and said no balance: {said}"
 
 
+def _next(trouble: str) -> str:
+    """The one next thing: to ask again, and before that to mend what has M-Pesa answer no question."""
+    from kasoko_cli.operations.advice import BALANCE_ROLE, question_refused
+
+    refused = question_refused(trouble, BALANCE_ROLE)
+    return f"{refused} Then ask again: kasoko float --listen" if refused else _AGAIN
+
+
 def _show(call: Call, found: FloatReport, asked: Asked | None, trouble: str, code: int) -> None:
     from kasoko_cli.cli.words import age_of, amount_of, local
 
     reading = found.reading
     if call.json:
-        following = _AGAIN if code == 7 else None
+        following = _next(trouble) if code == 7 else None
         render.document({"float": found, "asked": asked, "trouble": trouble, "next": following, "exit_code": code})
     elif reading is None:
         render.talk(call, "The float is not known: no balance of M-Pesa was ever read.")
@@ -110,7 +118,7 @@ def _show(call: Call, found: FloatReport, asked: Asked | None, trouble: str, cod
     if trouble:
         render.warn(call, trouble)
         if code == 7:
-            render.hint(call, _AGAIN)
+            render.hint(call, _next(trouble))
     if code:
         raise typer.Exit(code)
 

@@ -301,7 +301,7 @@ def reconcile(
                 most = listen_seconds if ends_at is None else min(listen_seconds, int(ends_at - time.monotonic()))
                 stay(stopper, max(0, most), all_there)
     still = operation.list_open(house.db, market=market)
-    _tell(call, report, still, operation.list_contradictions(house.db, market=market), telling)
+    _tell(call, report, still, operation.list_contradictions(house.db, market=market), telling, market=market)
 
 
 def _tell(
@@ -310,14 +310,17 @@ def _tell(
     still: list[StillOpen],
     contradictions: list[Contradiction],
     telling: Telling,
+    *,
+    market: str | None,
 ) -> None:
-    from kasoko_cli.cli.words import local
-    from kasoko_cli.operations.reconcile import next_step
+    from kasoko_cli.cli.words import count_of, local
+    from kasoko_cli.operations.reconcile import count_failed, next_step
 
     unknown = [one for one in still if one.status == "UNKNOWN"]
     not_asked = [one for one in report.asked if not one.taken]
     code = 7 if unknown or contradictions else 6 if not_asked else 0
     following = next_step(still, contradictions, report.unaskable)
+    failed = 0 if following else count_failed(call.house.db, market=market)
     if call.json or telling.on:
         telling.answer(
             {
@@ -369,6 +372,8 @@ def _tell(
             render.talk(call, "Nothing is open: the end of every payout that was sent is known.")
         if following:
             render.hint(call, following)
+        elif failed:
+            render.hint(call, f"{count_of(failed, 'payout')} failed. What may succeed goes again: kasoko retry-failed")
     if code:
         raise typer.Exit(code)
 

@@ -209,6 +209,7 @@ def send_payouts(
         if listen and run.sent:
             work.doing = "waiting for results"
             _await_results(call, run, listen_seconds, stopper, telling)
+            disburse.heed_breaker(house.db, run)
     _tell_run(call, run, retried, telling)
 
 
@@ -293,6 +294,13 @@ def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -
 
 def _next_after_doubt(states: set[str], run: Run) -> str:
     """The one thing to type next where it is not known how some ended; everything else can wait for it."""
+    from kasoko_cli.operations.disburse import Stop
+
+    if run.stopped is Stop.ACCOUNT and states & {"UNKNOWN", "SENDING"}:
+        return (
+            "Unknown is not failed. Mend the account, for M-Pesa may refuse the question too, then:"
+            " kasoko resume, and kasoko reconcile --now, and kasoko retry-failed"
+        )
     if run.reaped and not states & {"UNKNOWN", "SENDING"}:
         return "The sender of some stopped in the middle: they are unknown. Ask M-Pesa: kasoko reconcile --now"
     if states & {"UNKNOWN", "SENDING"}:
@@ -317,12 +325,12 @@ def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> 
     if is_doubtful:
         render.hint(call, _next_after_doubt(states, run))
         return
-    if "FAILED" in states:
+    if run.stopped is Stop.ACCOUNT:
+        render.hint(call, "Mend the account, then: kasoko resume, and kasoko retry-failed, and kasoko payout")
+    elif "FAILED" in states:
         render.hint(call, "What failed, and what each needs: kasoko retry-failed")
     if "HELD" in states:
         render.hint(call, "Some were held meanwhile: kasoko payout list --status HELD")
-    if run.stopped is Stop.ACCOUNT:
-        render.hint(call, "Mend the account, then: kasoko resume, and kasoko retry-failed, and kasoko payout")
 
 
 _STOPPED = {

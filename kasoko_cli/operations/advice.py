@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from kasoko_cli.clock import iso
 from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
@@ -13,6 +15,24 @@ def account_refused(code: str, meaning: str, advice: str) -> str:
     """Why everything stops: M-Pesa refuses the account, and what mends it. What to type then is said elsewhere."""
     mend = advice.split(", then:")[0].rstrip(".")
     return f"M-Pesa refuses the account: {meaning}{f' (code {code})' if code else ''}. {mend}."
+
+
+#: Which role of the API operator a question needs, where M-Pesa says that it may not ask (21).
+STATUS_ROLE, BALANCE_ROLE = "Transaction Status query ORG API", "Balance Query ORG API"
+_CODE = re.compile(r"\bcode (\w+)\b")
+
+
+def question_refused(said: str, role: str) -> str:
+    """Why M-Pesa answers no question at all, and what mends it, from what is kept of its answer; else empty.
+
+    Asking again under the same wrong password helps nothing, and has M-Pesa lock it in the end.
+    """
+    found = _CODE.search(said)
+    rule = None if found is None else lookup(found[1])
+    if rule is None or not rule.account_level:
+        return ""
+    mend = f'Give the API operator the role "{role}"' if rule.code == "21" else rule.advice
+    return account_refused(rule.code, rule.meaning, mend)
 
 
 def explain(payout: Payout, last: Attempt | None) -> tuple[str | None, str | None]:

@@ -29,6 +29,7 @@ from kasoko_cli.operations.sending.telling import (
     count_ends,
     ends_of,
     exit_code_of,
+    heed_breaker,
     note_run,
     still_running,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "count_ends",
     "ends_of",
     "exit_code_of",
+    "heed_breaker",
     "list_due",
     "note_run",
     "plan_run",

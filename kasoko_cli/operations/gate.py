@@ -118,8 +118,8 @@ def pass_or_refuse(gate: Gate) -> None:
     if gate.shortfall_cents:
         raise Refused(
             f"{gate.warning} Nothing was sent.",
-            hint=f"Put KES {format_kes(gate.shortfall_cents)} into the utility account, then let kasoko see it:"
-            " kasoko float. Or send less: kasoko payout --limit N",
+            hint=f"Put KES {format_kes(gate.shortfall_cents)} into the utility account, let kasoko see it:"
+            " kasoko float --listen, then: kasoko payout. Or send less: kasoko payout --limit N",
         )
     raise Refused(
         f'{gate.warning} payout.float_check = "require" wants to know it first. Nothing was sent.',

@@ -19,6 +19,7 @@ from kasoko_cli.daraja.links import Links
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.advice import STATUS_ROLE, question_refused
 from kasoko_cli.operations.belief import known_id
 from kasoko_cli.operations.calls import keep_calls
 from kasoko_cli.operations.receive import Judged, Trust
@@ -167,6 +168,14 @@ def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
         return found
 
 
+def count_failed(db: Database, *, market: str | None = None) -> int:
+    """How many payouts stand as failed: what is left to do once every end is known."""
+    with db.reading() as session:
+        market_id = None if market is None else markets.find_market(session, market).id
+        count, _ = payouts.totals_by_status(session, market_id).get(PayoutStatus.FAILED, (0, 0))
+        return count
+
+
 @dataclass(frozen=True, slots=True)
 class Contradiction:
     """An incident that stands about a payout: what is known of it contradicts itself, until a person closes it."""
@@ -196,6 +205,9 @@ def next_step(still: Sequence[StillOpen], contradictions: Sequence[Contradiction
     unknown = [one for one in still if one.status == AttemptStatus.UNKNOWN]
     if contradictions:
         return "What is known of a payout contradicts itself, and a person decides: kasoko incident list"
+    for one in unknown:
+        if refused := question_refused(one.last_answer, STATUS_ROLE):
+            return f"{refused} Then ask M-Pesa again: kasoko reconcile --now"
     for one in unknown:
         is_answered = one.questions >= ASKED_ENOUGH and not one.last_answer.startswith(_SILENCE)
         if is_answered or one.payout_id in unaskable:

@@ -77,8 +77,8 @@ def test_a_short_float_is_refused_to_the_cent_and_nothing_is_sent(desk: Desk) ->
     assert found.stderr == (
         "Error: The float is short by KES 109.50: the run needs KES 410.00 (KES 400.00 to phones, KES 10.00 charges)."
         " M-Pesa's utility account had KES 300.50 at 2026-11-23T09:00:00Z. Nothing was sent.\n"
-        "Hint: Put KES 109.50 into the utility account, then let kasoko see it: kasoko float. Or send less:"
-        " kasoko payout --limit N\n"
+        "Hint: Put KES 109.50 into the utility account, let kasoko see it: kasoko float --listen, then: kasoko payout."
+        " Or send less: kasoko payout --limit N\n"
     )
     assert desk.road.ledger() == []
     assert desk.run("payout", "derby", "--yes", "--limit", "1", code=10).stderr.startswith("Stopped: as many as")

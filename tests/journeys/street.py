@@ -169,8 +169,12 @@ class Street:
             "MPESA_CALLBACK_URL": self.callback_url,
         }
 
-    def run(self, *words: str, code: int | None = 0, stdin: str = "", **environ: str) -> Done:
+    def run(
+        self, *words: str, code: int | None = 0, stdin: str = "", together: bool = False, **environ: str
+    ) -> Done:
         """Run `kasoko WORDS...` to its end; it must exit with `code`, unless that is None.
+
+        `together` has answer and talk in one, as they come on a terminal.
 
         A process of its own with the real wiring, forked from one that has imported everything already.
         """
@@ -182,7 +186,7 @@ class Street:
                     folder=str(self.folder),
                     environ=self.environ | environ,
                     said=str(self.folder / "stdout"),
-                    talk=str(self.folder / "stderr"),
+                    talk=None if together else str(self.folder / "stderr"),
                     reads=reads,
                     offset_seconds=None,
                 )

@@ -225,8 +225,8 @@ def test_a_run_that_is_one_cent_short_is_refused_to_the_cent(road: Road) -> None
         " M-Pesa's utility account had KES 409.99 at 2026-11-23T09:00:00Z. Nothing was sent."
     )
     assert caught.value.hint == (
-        "Put KES 0.01 into the utility account, then let kasoko see it: kasoko float. Or send less: kasoko payout"
-        " --limit N"
+        "Put KES 0.01 into the utility account, let kasoko see it: kasoko float --listen, then: kasoko payout."
+        " Or send less: kasoko payout --limit N"
     )
     warned = look(road, FloatCheck.WARN)
     assert warned.warning.startswith("The float is short by KES 0.01")

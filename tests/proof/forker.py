@@ -151,6 +151,8 @@ def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoRe
         for here, there in ((os.open(order["reads"] or os.devnull, os.O_RDONLY), 0), (out, 1), (talk, 2)):
             os.dup2(here, there)
         sys.stdin = os.fdopen(0, closefd=False)
+        if not order["talk"]:
+            sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in order, as on a terminal
         sys.argv[1:] = order["words"]
         os.environ.clear()
         os.environ.update(order["environ"])

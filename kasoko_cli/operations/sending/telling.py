@@ -12,7 +12,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.sending.run import Run, Stop
 from kasoko_cli.store import payouts
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event
+from kasoko_cli.store.log import BREAKER, note_event, switches_on
 
 
 def note_run(db: Database, clock: Clock, act: Act, run: Run, *, market: str | None) -> None:
@@ -72,6 +72,16 @@ def ends_of(db: Database, run: Run) -> list[End]:
         )
         for payout_id, sent in last.items()
     ]
+
+
+def heed_breaker(db: Database, run: Run) -> None:
+    """Say on a run that came to its end that a result has meanwhile stopped all sending."""
+    if run.stopped not in (Stop.DONE, Stop.LIMIT, Stop.TIME):
+        return
+    with db.reading() as session:
+        breaker = next((switch for switch in switches_on(session) if switch.name == BREAKER), None)
+    if breaker is not None:
+        run.stopped, run.why = Stop.ACCOUNT, breaker.reason
 
 
 def count_ends(ends: Sequence[End]) -> dict[str, Counted]:
