@@ -31,7 +31,9 @@ from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, WireLimi
 from kasoko_cli.ledger import journal
 from kasoko_cli.ledger.chart import OWNED, Account
 from kasoko_cli.operations import audit, exporting, importing, importing_bets, statement
+from kasoko_cli.operations.health import Limits
 from kasoko_cli.operations.rowfiles import FileRefused
+from kasoko_cli.operations.rules import alert_rules
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -251,7 +253,9 @@ def parts() -> Iterator[tuple[Path, str, str]]:
             yield page, name, text
 
 
-@pytest.mark.parametrize(("name", "text"), [pytest.param(name, text, id=name) for _, name, text in parts() if name in MADE])
+@pytest.mark.parametrize(
+    ("name", "text"), [pytest.param(name, text, id=name) for _, name, text in parts() if name in MADE]
+)
 def test_a_part_that_is_made_from_the_code_equals_it(name: str, text: str) -> None:
     assert text == MADE[name]() + "\n", "write it anew: python -m tests.test_docs"
 
@@ -304,6 +308,16 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         links = re.findall(r"\]\(([^)\s#]+)", without_blocks(page.read_text()))
         left += [(page.parent / link).resolve() for link in links if not re.match(r"[a-z]+:", link)]
     assert [page_id(page) for page in PAGES if page not in reached] == []
+
+
+def test_the_runbook_has_a_section_for_each_alert_and_names_it_as_prometheus_does() -> None:
+    page = ROOT / "docs" / "runbook.md"
+    rules = alert_rules(Limits())
+    leads = re.findall(r"docs/runbook\.md#(\w+)", rules)
+    assert sorted(leads) == sorted(headings(page) - {"the-runbook"})
+    told = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]
+    named = [re.findall(r"^\*(Kasoko\w+)", section, re.MULTILINE) for section in told]
+    assert sorted(name for names in named for name in names) == sorted(re.findall(r"alert: (\w+)", rules))
 
 
 # --- Commands ------------------------------------------------------------------------------------

@@ -119,6 +119,6 @@ def alert_rules(limits: Limits) -> str:
             f"          severity: {severity}",
             "        annotations:",
             f'          summary: "{says.format(**values)}"',
-            f'          runbook: "docs/alerts.md#{page}"',
+            f'          runbook: "docs/runbook.md#{page}"',
         ]
     return "\n".join(lines) + "\n"

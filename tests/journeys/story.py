@@ -63,7 +63,7 @@ class Operator:
 
     def types(self, *words: str, code: int = 0, silently: tuple[str, ...] = (), stdin: str = "") -> Done:
         """Type a command, which has to end with this code. `silently` are options that the page need not show."""
-        done = self.street.run(*words, *silently, code=code, stdin=stdin, together=True)
+        done = self.street.see(*words, *silently, code=code, stdin=stdin)
         self.last = done.out
         typed = " ".join(f"'{word}'" if re.search(r"[\s?;]", word) else word for word in words)
         self._now += [f"$ kasoko {typed}", *self._equal(done.out), *([f"(exit {code})"] if code else []), ""]

@@ -169,24 +169,29 @@ class Street:
             "MPESA_CALLBACK_URL": self.callback_url,
         }
 
-    def run(
-        self, *words: str, code: int | None = 0, stdin: str = "", together: bool = False, **environ: str
-    ) -> Done:
+    def run(self, *words: str, code: int | None = 0, stdin: str = "", **environ: str) -> Done:
         """Run `kasoko WORDS...` to its end; it must exit with `code`, unless that is None.
-
-        `together` has answer and talk in one, as they come on a terminal.
 
         A process of its own with the real wiring, forked from one that has imported everything already.
         """
+        return self._run(words, code, stdin, environ, str(self.folder / "stderr"))
+
+    def see(self, *words: str, code: int, stdin: str = "") -> Done:
+        """The same, with answer and talk in one, in the order in which they come on a terminal."""
+        return self._run(words, code, stdin, {}, None)
+
+    def _run(
+        self, words: tuple[str, ...], code: int | None, stdin: str, environ: Mapping[str, str], talk: str | None
+    ) -> Done:
         reads = str(self.write("stdin", stdin)) if stdin else None
         done = self._hands.run(
             [
                 Order(
                     words=words,
                     folder=str(self.folder),
-                    environ=self.environ | environ,
+                    environ={**self.environ, **environ},
                     said=str(self.folder / "stdout"),
-                    talk=None if together else str(self.folder / "stderr"),
+                    talk=talk,
                     reads=reads,
                     offset_seconds=None,
                 )
