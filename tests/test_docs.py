@@ -320,6 +320,14 @@ def test_the_runbook_has_a_section_for_each_alert_and_names_it_as_prometheus_doe
     assert sorted(name for names in named for name in names) == sorted(re.findall(r"alert: (\w+)", rules))
 
 
+def test_the_words_that_the_handbook_quotes_are_words_of_the_program() -> None:
+    sources = "\n".join(file.read_text() for kind in ("*.py", "*.toml") for file in (ROOT / "kasoko_cli").rglob(kind))
+    whole = re.sub(r'"\s*\n\s*f?"', "", sources)  # texts that stand on more than one line
+    quoted = re.findall(r'\*"([^"]+)"\*', (ROOT / "docs" / "handbook.md").read_text())
+    assert len(quoted) > 10
+    assert [words for words in (" ".join(found.split()) for found in quoted) if words not in whole] == []
+
+
 # --- Commands ------------------------------------------------------------------------------------
 
 #: `kasoko` as a word that is called: by itself, or by its path.
