@@ -173,6 +173,12 @@ def _broker_url(value: str) -> str:
     return value
 
 
+def _platform_url(value: SecretStr) -> SecretStr:
+    if not re.match(r"postgres(ql)?(\+\w+)?://", value.get_secret_value()):
+        raise ValueError("must be like postgresql://kasoko@host/name")
+    return value
+
+
 def _credential_day(value: object) -> object:
     """`2026-11-01`, as text or as TOML's own date."""
     if isinstance(value, date) and type(value) is date:
@@ -567,6 +573,15 @@ class CelerySettings(Group):
         return mask_url(url)
 
 
+class PlatformSettings(Group):
+    """The operator's own platform, where bets come from."""
+
+    url: Annotated[
+        Annotated[Secret, AfterValidator(_platform_url)] | None,
+        Setting("The platform's PostgreSQL, for kasoko sync.", variable="KASOKO_PLATFORM_URL", secret=True),
+    ] = None
+
+
 class HealthSettings(Group):
     """From when on `status --check`, the alerts and the alert rules say that something is not well."""
 
@@ -633,6 +648,7 @@ class Config(Group):
     proof: ProofSettings = ProofSettings()
     privacy: PrivacySettings = PrivacySettings()
     celery: CelerySettings = CelerySettings()
+    platform: PlatformSettings = PlatformSettings()
     health: HealthSettings = HealthSettings()
     alerts: AlertSettings = AlertSettings()
 
@@ -727,6 +743,8 @@ class Config(Group):
         addresses = (self.database.url, self.celery.broker_url, self.celery.result_backend)
         secrets += [password_in(url) for url in addresses]
         secrets += self.alert_urls()
+        if self.platform.url is not None:  # an error may quote the password by itself
+            secrets.append(password_in(self.platform.url.get_secret_value()))
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
         return text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,28 @@ class House:
         from kasoko_cli.store.database import open_database
 
         return open_database(self.config.database.url)
+
+    @contextlib.contextmanager
+    def platform(self, url: str | None = None) -> Iterator[Database]:
+        """The platform's database, at this address or the one of the settings.
+
+        Raises:
+            ConfigurationError: there is no address, or it is none of PostgreSQL.
+        """
+        from kasoko_cli.errors import ConfigurationError
+        from kasoko_cli.store.source import open_platform
+
+        set_to = self.config.platform.url
+        if url is None and set_to is None:
+            raise ConfigurationError(
+                "The address of the platform's database is not set: platform.url (KASOKO_PLATFORM_URL).",
+                hint="Set it in .env or the environment, or give it by --source. How it begins: docs/django.md",
+            )
+        opened = open_platform(url or (set_to.get_secret_value() if set_to is not None else ""))
+        try:
+            yield opened
+        finally:
+            opened.close()
 
     def overview(self) -> Overview:
         """How everything stands. Where nothing is open yet it is read by the driver alone: it is asked for often.

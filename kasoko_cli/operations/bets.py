@@ -131,14 +131,16 @@ def place_bet(
         return Placed(_line(bet, chosen.name), row.slug, True, book.available(session, user.id))
 
 
-def cancel_bet(db: Database, clock: Clock, act: Act, *, bet_id: str) -> bool:
+def cancel_bet(db: Database, clock: Clock, act: Act, *, bet_id: str, at: datetime | None = None) -> bool:
     """Take a bet back before its market closes; the stake returns to the wallet. Says whether it did.
+
+    `at` is when the platform took it back, where that is not now.
 
     Raises:
         NotFound: there is no such bet.
-        Refused: the market has closed.
+        Refused: the market has closed, or had by then; or the bet was not yet placed.
     """
-    now = clock()
+    now = at or clock()
     with db.transaction() as session:
         bet = bets.find_bet(session, bet_id, lock=True)
         market = markets.find_market(session, bet.market_id, share=True)
@@ -148,6 +150,12 @@ def cancel_bet(db: Database, clock: Clock, act: Act, *, bet_id: str) -> bool:
             raise Refused(
                 f"The bet {bet_id} stands: {market.slug} closed at {iso(market.closed_at or market.closes_at)}.",
                 hint="A closed market is settled or made void as a whole: kasoko market void",
+            )
+        if now < bet.placed_at:
+            raise Refused(
+                f"The bet {bet_id} stands: it was placed at {iso(bet.placed_at)}, and is said to have been taken back"
+                " before that.",
+                hint="Check both times.",
             )
         if not bets.cancel(session, bet_id, at=now):
             return False

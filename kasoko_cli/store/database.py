@@ -99,6 +99,31 @@ class Database:
         self.engine.dispose()
 
 
+class WithinTransaction(Database):
+    """A database whose transactions are parts of one that is open already: all of them stand, or none.
+
+    A part that fails leaves nothing behind; what was done before it is not lost.
+    """
+
+    def __init__(self, db: Database, session: Session) -> None:
+        self.url, self.engine = db.url, db.engine
+        self._outer = session
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A part of the transaction that is open."""
+        with self._outer.begin_nested():
+            yield self._outer
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """What the open transaction sees."""
+        yield self._outer
+
+    def close(self) -> None:
+        """Whoever opened the transaction has the connections."""
+
+
 def _session(connection: Connection) -> Session:
     """Rows keep their values after the commit: an operation may answer with what it has written."""
     return Session(connection, expire_on_commit=False)

@@ -1,0 +1,154 @@
+"""The operator's platform: what it shows us, and what comes in from there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli import render
+from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.panels import RECORDS
+from kasoko_cli.cli.params import WrongUsage
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.platform import Difference
+
+connect = Commands("connect", "Let kasoko see the records of a platform that you have.", panel=RECORDS)
+commands = Commands()
+
+Source = Annotated[
+    str | None,
+    typer.Option("--source", metavar="URL", help="The platform's PostgreSQL; else the setting platform.url."),
+]
+
+
+@connect.reads("django")
+def django(
+    call: Call,
+    print_sql: Annotated[bool, typer.Option("--print-sql", help="Print it; nothing is executed.")] = False,
+    role: Annotated[str, typer.Option("--role", metavar="NAME", help="Who may read the views.")] = "kasoko",
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="WHAT=NAME", help="Another table: market, bet or user.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="WHAT=NAME", help="Another column; - for none.", show_default=False),
+    ] = None,
+    outcomes: Annotated[
+        str, typer.Option("--outcomes", metavar="NAMES", help="Those of every market, parted by bars.")
+    ] = "Yes|No",
+    unfinished: Annotated[
+        list[str] | None,
+        typer.Option("--take", metavar="STATUS", help="A market's status in which it comes in.", show_default=False),
+    ] = None,
+    stake_in_cents: Annotated[
+        bool, typer.Option("--stake-in-cents", help="Stakes are in cents, not in shillings.")
+    ] = False,
+) -> None:
+    """Print the SQL that shows kasoko the tables of a Django platform.
+
+    It makes a schema kasoko with the views source_markets, source_bets and
+    source_users, and lets one role read them and nothing else. Your database's
+    administrator runs it. Columns are named like bet.stake=amount.
+
+    Example: kasoko connect django --print-sql
+
+    Example: kasoko connect django --print-sql --table bet=core_bet
+      --column bet.stake=amount --column market.fee=- --take OPEN
+
+    Exit status: 0 done, 5 a name cannot stand in SQL.
+    """
+    from kasoko_cli.operations import connecting
+
+    if not print_sql:
+        raise WrongUsage("Nothing is executed from here. To see the SQL: kasoko connect django --print-sql")
+    shape = connecting.Shape(
+        tables=connecting.renamed(connecting.TABLES, tables or [], what="table"),
+        columns=connecting.renamed(connecting.COLUMNS, columns or [], what="column"),
+        outcomes=outcomes.split("|"),
+        fee_bps=call.house.config.market.fee_bps,
+        stake_in_cents=stake_in_cents,
+        unfinished=unfinished or connecting.UNFINISHED,
+    )
+    sql = connecting.sql_for(shape, role)
+    if call.json:
+        render.document({"sql": sql})
+    else:
+        render.records(sql)
+
+
+@commands.writes(panel=RECORDS)
+def sync(
+    call: Call,
+    source: Source = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would come in; keep nothing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Hold the bets of closed markets against the platform's.")
+    ] = False,
+) -> None:
+    """Take in what is new on the platform: users, markets and bets.
+
+    It reads the views of kasoko connect. A bet that the platform took back
+    before the close is taken back here too. Whatever else it changed is told,
+    and stays here as it was. If a new record is not usable, nothing comes in.
+
+    Example: kasoko sync --plan
+
+    Example: kasoko sync --check
+
+    Exit status: 0 done, 3 the platform cannot be read, 5 a new record is not
+    usable, 8 the platform has something otherwise, 9 another run was faster.
+    """
+    from kasoko_cli.operations import platform as operation
+
+    if plan and check:
+        raise WrongUsage("--check changes nothing anyway. Leave --plan out.")
+    with call.house.platform(source) as theirs:
+        if check:
+            compared = operation.compare(call.house.db, theirs)
+            counted = f"{compared.markets:,} closed markets, {compared.bets:,} bets"
+            _say(call, f"{counted}: {_count(compared.differences)}")
+            _end(call, compared, compared.differences)
+            return
+        try:
+            synced = operation.sync(call.house.db, call.house.clock, call.act, theirs, plan=plan)
+        except operation.PlatformRefused as refused:
+            if call.json:
+                render.document({"problems": refused.problems})
+            raise
+    for part in synced.parts:
+        more = f", {part.taken_back:,} taken back" if part.taken_back else ""
+        more += f", {part.left_out:,} left out" if part.left_out else ""
+        _say(call, f"{part.kind}: {part.new:,} new, {part.known:,} known{more}")
+    if plan:
+        render.talk(call, "This was a plan; nothing was kept. To take it in: kasoko sync")
+    _end(call, synced, synced.differences)
+
+
+def _say(call: Call, text: str) -> None:
+    if not call.json and not call.quiet:
+        render.line(text)
+
+
+def _count(differences: list[Difference]) -> str:
+    if not differences:
+        return "the platform has them as they stand here."
+    return "1 difference." if len(differences) == 1 else f"{len(differences):,} differences."
+
+
+def _end(call: Call, answer: object, differences: list[Difference]) -> None:
+    """The whole answer to programs; to people each difference, and what to do about it.
+
+    Raises:
+        typer.Exit: there are differences.
+    """
+    if call.json:
+        render.document(answer)
+    else:
+        for one in differences:
+            render.line(str(one))
+    if differences:
+        render.hint(call, "Nothing here was overwritten. Find out who changed the platform, and why, before you pay.")
+        raise typer.Exit(8)

@@ -1,0 +1,130 @@
+"""What the operator's platform shows us: three views in its own database.
+
+The contract is the schema `kasoko` that `kasoko connect django --print-sql` prints. Whatever a view is made of,
+its columns are these: ids and words as text, times with their offset, fees in basis points, stakes in cents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
+from sqlmodel import Session
+
+from kasoko_cli.errors import ConfigurationError
+from kasoko_cli.store.database import Database
+
+#: How many rows are taken from the platform at a time.
+_AT_A_TIME = 5_000
+
+#: The bets of markets that are to be taken in, or that are named.
+_WANTED = "market_id IN (SELECT market_id FROM kasoko.source_markets WHERE takes) OR market_id = ANY(:named)"
+
+
+class SourceMarket(NamedTuple):
+    """A market of the platform. `takes` says that it may be taken in: the platform has not ended it."""
+
+    market_id: str
+    slug: str | None
+    question: str | None
+    outcomes: str | None
+    closes_at: datetime | None
+    fee_bps: Decimal | None
+    takes: bool
+
+
+class SourceUser(NamedTuple):
+    """Somebody of the platform."""
+
+    user_id: str
+    name: str | None
+    phone: str | None
+
+
+class SourceBet(NamedTuple):
+    """A bet of the platform; the stake in cents, as exact as the platform has it."""
+
+    bet_id: str
+    market_id: str
+    user_id: str
+    outcome: str | None
+    stake_cents: Decimal | None
+    placed_at: datetime | None
+    cancelled_at: datetime | None
+
+
+def open_platform(url: str) -> Database:
+    """The platform's database; nothing is asked of it yet.
+
+    Raises:
+        ConfigurationError: it is no address of PostgreSQL.
+    """
+    platform = Database(url)
+    if platform.is_sqlite:
+        raise ConfigurationError(
+            "The platform's address is one of SQLite; its views are in PostgreSQL.",
+            hint="Write KASOKO_PLATFORM_URL=postgresql://kasoko@host/name in .env, or give it by --source.",
+        )
+    return platform
+
+
+@contextmanager
+def looking(platform: Database) -> Iterator[Session]:
+    """One unchanging, read-only picture of the platform.
+
+    Raises:
+        ConfigurationError: the views are not there, or not as they should be, or may not be read.
+        DatabaseUnavailable: the platform's database does not answer.
+    """
+    with _told(platform), platform.reading() as session:
+        yield session
+
+
+@contextmanager
+def _told(platform: Database) -> Iterator[None]:
+    """What the platform's database refuses, as a sentence."""
+    try:
+        yield
+    except ProgrammingError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise ConfigurationError(
+            f"{platform.shown_url} does not show what it should: {reason}. Nothing was changed.",
+            hint="Have the platform's administrator run what this prints: kasoko connect django --print-sql",
+        ) from error
+
+
+def markets(session: Session) -> list[SourceMarket]:
+    """Every market of the platform, by id."""
+    query = sa.text(f"SELECT {', '.join(SourceMarket._fields)} FROM kasoko.source_markets ORDER BY market_id")  # noqa: S608
+    return [SourceMarket._make(row) for row in session.execute(query)]
+
+
+def users(session: Session, named: Sequence[str]) -> Iterator[SourceUser]:
+    """Who has a bet on a market that is to be taken in, or that is named."""
+    bettors = f"SELECT user_id FROM kasoko.source_bets WHERE {_WANTED}"  # noqa: S608 - words of our own
+    for row in _streamed(session, SourceUser, "source_users", f"user_id IN ({bettors})", "user_id", named):
+        yield SourceUser._make(row)
+
+
+def bets(session: Session, named: Sequence[str]) -> Iterator[SourceBet]:
+    """The bets of markets that are to be taken in, or that are named."""
+    for row in _streamed(session, SourceBet, "source_bets", _WANTED, "placed_at, bet_id", named):
+        yield SourceBet._make(row)
+
+
+def bets_of(session: Session, market_id: str) -> Iterator[SourceBet]:
+    """The bets of one market."""
+    for row in _streamed(session, SourceBet, "source_bets", "market_id = ANY(:named)", "bet_id", [market_id]):
+        yield SourceBet._make(row)
+
+
+def _streamed(
+    session: Session, kind: type[Any], view: str, where: str, order: str, named: Sequence[str]
+) -> Iterator[sa.Row[Any]]:
+    query = sa.text(f"SELECT {', '.join(kind._fields)} FROM kasoko.{view} WHERE {where} ORDER BY {order}")  # noqa: S608
+    yield from session.execute(query, {"named": list(named)}, execution_options={"yield_per": _AT_A_TIME})

@@ -1,0 +1,245 @@
+"""A platform on Django and PostgreSQL: its own tables, through views, to bets here, and what it changes later."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import make_url
+from typer.testing import CliRunner
+
+from kasoko_cli.cli.app import app
+from kasoko_cli.domain.payout import WireLimits
+from kasoko_cli.operations import bets, markets, platform, settle
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.connecting import COLUMNS, TABLES, Shape, identifier, literal, renamed, sql_for
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.source import open_platform
+from tests.conftest import FixedClock, _named, _on_server
+
+ROOT = Path(__file__).parents[2]
+
+FILL = """
+from decimal import Decimal
+from datetime import datetime, timezone
+from tests.platform.users.models import CustomUser
+from tests.platform.markets.models import Market, Bet
+at = lambda hour, minute=0, us=0: datetime(2026, 11, 23, hour, minute, 0, us, tzinfo=timezone.utc)
+people = [CustomUser.objects.create(username=f"u{n}", name=name, phone=phone) for n, (name, phone) in
+          enumerate([("Ann Auma", "0712000111"), ("Ben Müller", "+254 712 000 222"), ("Cyn", "254712000333")])]
+CustomUser.objects.create(username="staff", name="No Phone", phone="", is_staff=True)
+rain = Market.objects.create(slug="rain", question="Will it rain?", closes_at=at(12))
+Market.objects.create(slug="old", question="Was it?", closes_at=at(7), status="SETTLED")
+old = Market.objects.get(slug="old")
+for n, (who, outcome, stake) in enumerate([(0, "Yes", "100"), (1, "No", "150.5"), (2, "Yes", "33.33")]):
+    Bet.objects.create(market=rain, user=people[who], outcome=outcome, stake=Decimal(stake), placed_at=at(8, n, 123456))
+Bet.objects.create(market=old, user=people[0], outcome="Yes", stake=9, placed_at=at(6))
+"""
+
+
+@dataclass(frozen=True)
+class Django:
+    """A Django project with a database of its own."""
+
+    url: str
+    role_url: str
+    role: str
+
+    def manage(self, *words: str) -> str:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        more = {"PLATFORM_DATABASE_URL": self.url, "DJANGO_SETTINGS_MODULE": "tests.platform.settings"}
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *words],
+            cwd=ROOT,
+            env=kept | more,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def orm(self, code: str) -> Any:
+        """Run it in the project; the answer is the JSON that it prints."""
+        said = self.manage("shell", "--verbosity", "0", "--no-imports", "--command", code)
+        return json.loads(said) if said.strip() else None
+
+    def sql(self, statement: str) -> None:
+        """By hand in the platform's database, as its owner."""
+        _on_server(self.url, statement)
+
+
+@pytest.fixture(scope="module")
+def filled(postgres_server: str) -> Iterator[str]:
+    """The name of a database that Django migrated and filled, and that the printed SQL was run in."""
+    name, role = f"platform_{uuid4().hex[:8]}", f"reader_{uuid4().hex[:8]}"
+    _on_server(postgres_server, f"CREATE DATABASE {name}")
+    _on_server(postgres_server, f"CREATE ROLE {role} LOGIN PASSWORD 'reading'")
+    url = _named(postgres_server, name)
+    project = Django(url, url, role)
+    project.manage("migrate", "--verbosity", "0")
+    project.orm(FILL)
+    printed = CliRunner().invoke(app, ["connect", "django", "--print-sql", "--role", role])
+    assert printed.exit_code == 0, printed.output
+    _run_sql(url, printed.stdout)
+    try:
+        yield name
+    finally:
+        _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+        _on_server(postgres_server, f"DROP ROLE {role}")
+
+
+def _run_sql(url: str, script: str) -> None:
+    """As psql runs a file."""
+    engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(script)
+    engine.dispose()
+
+
+@pytest.fixture
+def django(filled: str, postgres_server: str) -> Iterator[Django]:
+    """That platform, in a copy of its own."""
+    name = f"platform_{uuid4().hex[:12]}"
+    _on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE {filled}")
+    url = _named(postgres_server, name)
+    engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        role = connection.execute(
+            sa.text(
+                "SELECT grantee FROM information_schema.table_privileges WHERE table_name = 'source_bets'"
+                " AND privilege_type = 'SELECT' AND grantee LIKE 'reader%'"
+            )
+        ).scalar_one()
+    engine.dispose()
+    mine = make_url(url).set(username=role, password="reading").render_as_string(hide_password=False)
+    try:
+        yield Django(url, mine, role)
+    finally:
+        _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def theirs(django: Django) -> Iterator[Database]:
+    """What the role of the printed SQL sees of it."""
+    opened = open_platform(django.role_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sync(db: Database, clock: FixedClock, act: Act, theirs: Database) -> Callable[..., platform.Synced]:
+    def run(**how: bool) -> platform.Synced:
+        return platform.sync(db, clock, act, theirs, **how)
+
+    return run
+
+
+def counts(synced: platform.Synced) -> dict[str, tuple[int, int]]:
+    return {part.kind: (part.new, part.known) for part in synced.parts}
+
+
+def test_what_djangos_orm_wrote_comes_in_once_to_the_cent(
+    db: Database, clock: FixedClock, sync: Callable[..., platform.Synced]
+) -> None:
+    """Neither staff without a bet nor a market that the platform ended itself comes in."""
+    assert counts(sync(plan=True)) == {"users": (3, 0), "markets": (1, 0), "bets": (3, 0)}
+    first, second = sync(), sync()
+    assert counts(first) == {"users": (3, 0), "markets": (1, 0), "bets": (3, 0)}, "the plan kept nothing"
+    assert counts(second) == {"users": (0, 3), "markets": (0, 1), "bets": (0, 3)}
+    assert first.stake_cents == 100_00 + 150_50 + 33_33
+    assert [(line.outcome, line.stake_cents, line.placed_at.microsecond) for line in bets.list_bets(db, "rain")] == [
+        ("Yes", 100_00, 123456),
+        ("No", 150_50, 123456),
+        ("Yes", 33_33, 123456),
+    ]
+    assert audit(db, clock, deep=True, chain=True).ok
+
+
+def test_a_bet_taken_back_in_time_is_taken_back_and_every_other_change_is_told_and_left(
+    db: Database, clock: FixedClock, django: Django, sync: Callable[..., platform.Synced]
+) -> None:
+    sync()
+    django.sql("UPDATE markets_bet SET cancelled_at = '2026-11-23 08:30:00+00' WHERE stake = 33.33")
+    django.sql("UPDATE markets_bet SET stake = 1000 WHERE stake = 100")
+    django.sql("UPDATE users_customuser SET phone = '0799999999' WHERE name = 'Ben Müller'")
+    found = sync()
+    assert [(one.kind, one.column) for one in found.differences] == [("users", "phone"), ("bets", "stake_kes")]
+    assert "0799999999" not in str(found)
+    assert [part.taken_back for part in found.parts] == [0, 0, 1]
+    here = {line.outcome: line for line in bets.list_bets(db, "rain") if line.cancelled_at is None}
+    assert {name: line.stake_cents for name, line in here.items()} == {"Yes": 100_00, "No": 150_50}
+    assert audit(db, clock, deep=True).ok
+
+
+def test_one_new_record_that_cannot_be_used_keeps_everything_out(
+    db: Database, django: Django, sync: Callable[..., platform.Synced]
+) -> None:
+    """A pool that lacks a bet would be divided wrongly."""
+    django.sql("UPDATE markets_bet SET stake = 33.333 WHERE stake = 33.33")
+    with pytest.raises(platform.PlatformRefused) as refused:
+        sync()
+    assert [(one.kind, one.column) for one in refused.value.problems] == [("bets", "stake_kes")]
+    assert markets.list_markets(db) == []
+
+
+def test_what_the_platform_does_to_a_settled_market_is_told_by_the_check(
+    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, sync: Callable[..., platform.Synced]
+) -> None:
+    sync()
+    clock.forward(hours=4)
+    django.sql(
+        "INSERT INTO markets_bet (market_id, user_id, outcome, stake, placed_at)"
+        " SELECT market_id, user_id, 'Yes', 5, '2026-11-23 12:30:00+00' FROM markets_bet WHERE stake = 100"
+    )
+    markets.close_market(db, clock, act, market="rain")
+    late = sync()
+    assert [one.column for one in late.differences] == ["market_id"], "it came after the close, and is told"
+    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
+    settle.settle_market(db, clock, act, WireLimits(), market="rain")
+    django.sql("DELETE FROM markets_bet WHERE stake = 5")
+    assert platform.compare(db, theirs) == platform.Compared(1, 3, [])
+
+    django.sql("UPDATE markets_bet SET cancelled_at = '2026-11-23 13:00:00+00' WHERE stake = 33.33")
+    django.sql("UPDATE markets_bet SET outcome = 'Yes' WHERE stake = 150.5")
+    django.sql("DELETE FROM markets_bet WHERE stake = 100")
+    told = {(one.column or one.what) for one in platform.compare(db, theirs).differences}
+    assert told == {"cancelled_at", "outcome", "The platform has no such bet on 1 any more."}
+    django.sql("DELETE FROM markets_bet")
+    django.sql("DELETE FROM markets_market")
+    assert len(platform.compare(db, theirs).differences) == 4, "the market and each of its bets"
+    assert audit(db, clock, deep=True).ok
+
+
+def test_the_role_can_read_the_views_and_nothing_of_the_platform_itself(theirs: Database) -> None:
+    for table in ("markets_bet", "users_customuser", "auth_permission"):
+        with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), theirs.reading() as session:
+            session.execute(sa.text(f"SELECT * FROM {table}"))
+    for statement in ("UPDATE kasoko.source_bets SET outcome = 'No'", "DELETE FROM kasoko.source_markets"):
+        with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), theirs.transaction() as session:
+            session.execute(sa.text(statement))
+
+
+def test_no_name_can_become_a_statement() -> None:
+    assert identifier('a"; DROP TABLE bets; --') == '"a""; DROP TABLE bets; --"'
+    assert literal("it's \\ so") == "E'it''s \\\\ so'"
+    shape = Shape(
+        tables=renamed(TABLES, ["bet=core.my bet"], what="table"),
+        columns=renamed(COLUMNS, ["market.fee=-", 'bet.stake=x"y'], what="column"),
+        fee_bps=725,
+    )
+    sql = sql_for(shape, 'r"x')
+    assert 'FROM "core"."my bet"' in sql
+    assert '"x""y"::numeric * 100' in sql
+    assert "(725::numeric) AS fee_bps" in sql
