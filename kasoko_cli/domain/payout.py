@@ -190,6 +190,9 @@ GROUPS: Mapping[str, frozenset[PayoutStatus]] = {
 #: Seconds to wait after the first, second, ... try that M-Pesa certainly did not take: the operator's schedule.
 RETRY_SCHEDULE_SECONDS: tuple[int, ...] = (120, 240, 480, 960, 1920)
 
+#: The characters of an attempt's id: `ks-` and 32 hex digits.
+ATTEMPT_ID_LENGTH = 35
+
 _PAYOUT_ID = re.compile(r".+\.[0-9]+\.[0-9]+", re.DOTALL)
 
 _Status = TypeVar("_Status", PayoutStatus, AttemptStatus)

@@ -33,7 +33,7 @@ from sqlalchemy.sql.functions import GenericFunction
 from sqlmodel import Session, col
 
 from kasoko_cli.domain.money import format_kes
-from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH, LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.store import facts
 from kasoko_cli.store.tables import (
@@ -237,7 +237,7 @@ def in_flight_unlike_attempts(session: Session) -> Iterator[Violation]:
     ).join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
     arrived = (
         sa.select(col(Attempt.id), col(PostingRow.amount_cents))
-        .join(EntryRow, col(EntryRow.key) == _deliver_key())
+        .join(EntryRow, _delivers())
         .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
     )
     on_account = col(PostingRow.account) == str(Account.IN_FLIGHT)
@@ -380,7 +380,7 @@ def wrong_credits(session: Session) -> Iterator[Violation]:
     """Credits that belong to no payout, and those of another amount or to another user than the payout's."""
     stray = (
         sa.select(col(EntryRow.key))
-        .outerjoin(Payout, col(EntryRow.key) == _credit_key())
+        .outerjoin(Payout, _credits())
         .where(col(EntryRow.kind) == "credit", col(Payout.id).is_(None))
         .order_by(col(EntryRow.id))
     )
@@ -391,7 +391,7 @@ def wrong_credits(session: Session) -> Iterator[Violation]:
     from_payable = _sum_where(and_(of_user, col(PostingRow.account) == str(Account.PAYABLE)))
     query = (
         sa.select(col(Payout.id), col(Payout.user_id), col(Payout.amount_cents), into_wallet)
-        .join(EntryRow, col(EntryRow.key) == _credit_key())
+        .join(EntryRow, _credits())
         .outerjoin(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
         .group_by(col(Payout.id), col(Payout.user_id), col(Payout.amount_cents))
         .having(
@@ -441,13 +441,13 @@ def wrong_deliveries(session: Session) -> Iterator[Violation]:
     """Paid attempts that are booked nowhere or twice, and bookings without a paid attempt or of another amount."""
     stray = (
         sa.select(col(EntryRow.key))
-        .outerjoin(Attempt, col(EntryRow.key) == _deliver_key())
+        .outerjoin(Attempt, _delivers())
         .where(col(EntryRow.kind) == "deliver", col(Attempt.id).is_(None))
         .order_by(col(EntryRow.id))
     )
     for (key,) in session.execute(stray):
         yield Violation(key, "delivers by an attempt that does not exist")
-    booked = or_(col(EntryRow.key) == _deliver_key(), col(EntryRow.key) == _overpaid_key())
+    booked = col(EntryRow.key).in_([_deliver_key(), _overpaid_key()])
     times = func.count(col(EntryRow.id))
     expected = case((col(Attempt.status).in_(PAID), 1), else_=0)
     counted = (
@@ -495,7 +495,7 @@ def payable_unlike_payouts(session: Session) -> Iterator[Violation]:
     # What came back and is sent again was credited before: it is owed to the phone until it has arrived.
     sent_again = (
         sa.select(col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.wire_cents))
-        .join(EntryRow, col(EntryRow.key) == _credit_key())
+        .join(EntryRow, _credits())
         .where(col(Payout.status).not_in([*CREDITED, PayoutStatus.CANCELED]))
     )
     both = sa.union_all(on_books, open_payouts, sent_again).subquery("both")
@@ -654,6 +654,19 @@ def _stands_for(market_id: SQLColumnExpression[str]) -> ColumnElement[bool]:
 
 def _pool_owner() -> ColumnElement[str]:
     return col(Outcome.market_id).concat("/").concat(cast(col(Outcome.number), Text))
+
+
+def _credits() -> ColumnElement[bool]:
+    """An entry is the credit of a payout. The id is also read out of the key, so that the database can go from
+    entries to payouts by an index, and not only the other way: it took a look at each payout for each entry."""
+    within = func.substr(col(EntryRow.key), len("payout:") + 1, func.length(col(EntryRow.key)) - len("payout::credit"))
+    return and_(col(Payout.id) == within, col(EntryRow.key) == _credit_key())
+
+
+def _delivers() -> ColumnElement[bool]:
+    """An entry is the delivery of an attempt; its id, at the end of the key, is read out of it as in `_credits`."""
+    at_the_end = func.substr(col(EntryRow.key), func.length(col(EntryRow.key)) - (ATTEMPT_ID_LENGTH - 1))
+    return and_(col(Attempt.id) == at_the_end, col(EntryRow.key) == _deliver_key())
 
 
 def _credit_key() -> ColumnElement[str]:

@@ -20,6 +20,7 @@ from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, SQLModel, col
 
 from kasoko_cli.domain.market import MarketStatus
+from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH
 from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.tables import (
     Attempt,
@@ -42,9 +43,6 @@ _IMPORT_LOCK = 7215190333
 
 #: How many rows a stream takes from the database at a time.
 _AT_A_TIME = 10_000
-
-#: Letters, digits and hyphens of an attempt's id: `ks-` and 32 hex digits.
-_ATTEMPT_ID_LENGTH = 35
 
 
 class BetRecord(NamedTuple):
@@ -355,7 +353,7 @@ def stream_postings(session: Session, market_id: str | None = None) -> Iterator[
                 col(EntryRow.key).startswith(f"settle:{market_id}:", autoescape=True),
                 col(EntryRow.key).startswith(f"payout:{market_id}.", autoescape=True),
                 col(EntryRow.key).startswith("attempt:")
-                & func.substr(col(EntryRow.key), start, _ATTEMPT_ID_LENGTH).in_(attempts),
+                & func.substr(col(EntryRow.key), start, ATTEMPT_ID_LENGTH).in_(attempts),
             )
         )
     yield from streamed(session, query)
