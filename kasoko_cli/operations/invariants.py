@@ -659,7 +659,9 @@ def _pool_owner() -> ColumnElement[str]:
 def _credits() -> ColumnElement[bool]:
     """An entry is the credit of a payout. The id is also read out of the key, so that the database can go from
     entries to payouts by an index, and not only the other way: it took a look at each payout for each entry."""
-    within = func.substr(col(EntryRow.key), len("payout:") + 1, func.length(col(EntryRow.key)) - len("payout::credit"))
+    around, length = len("payout::credit"), func.length(col(EntryRow.key))
+    # PostgreSQL refuses to cut less than nothing out of a key that is shorter.
+    within = case((length > around, func.substr(col(EntryRow.key), len("payout:") + 1, length - around)), else_="")
     return and_(col(Payout.id) == within, col(EntryRow.key) == _credit_key())
 
 
