@@ -122,6 +122,10 @@ def replay(call: Call, callbacks: Numbers) -> None:
     done = received.replay(house.db, house.clock, call.act, house.trust, callbacks)
     columns = [Column("callback", right=True), Column("before"), Column("now"), Column("detail")]
     rows = [(one.id, one.before or "-", one.verdict or "waits", one.detail or "-") for one in done]
-    render.table(call, "Judged again", columns, rows, document={"replayed": done})
-    if any(one.verdict in (None, "poisonous") for one in done):
+    set_aside, waits = ({one.verdict for one in done} & {word} for word in ("poisonous", None))
+    following = "kasoko incident list" if set_aside else "kasoko reconcile --now" if waits else None
+    render.table(call, "Judged again", columns, rows, document={"replayed": done, "next": following})
+    if following:
+        why = "What was set aside again has an incident" if set_aside else "What waits is asked about"
+        render.hint(call, f"{why}: {following}")
         raise typer.Exit(7)

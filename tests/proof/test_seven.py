@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import typer.main
+from sqlmodel import select
 
 from kasoko_cli.cli.app import app
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.listener import Delivery
+from kasoko_cli.operations import receive
 from kasoko_cli.store.log import raise_incident
+from kasoko_cli.store.tables import Attempt
 from tests.proof.bench import Bench, with_listener
 from tests.proof.conftest import MakeBench
 from tests.proof.processes import Ended, Forker
@@ -98,6 +103,28 @@ def no_balance(bench: Bench, forker: Forker) -> tuple[str, ...]:
     return "float", "--listen-seconds", "0"
 
 
+def a_result_that_waits(bench: Bench, forker: Forker) -> tuple[str, ...]:
+    """A result came before the acknowledgement, whose sender may still be at work."""
+    bench.owe({"u1": (ANN, 10_000)})
+    bench.run_one(forker, *PAY, points="kill:request.after:2")
+    with bench.opened() as db:
+        with db.reading() as session:
+            attempt = session.exec(select(Attempt)).one()
+        values = {"TransactionAmount": attempt.wire_cents // 100, "TransactionReceipt": "UKO1234567"}
+        result = {
+            "ResultType": 0,
+            "ResultCode": 0,
+            "OriginatorConversationID": attempt.id,
+            "ConversationID": "AG_20261124_1",
+            "TransactionID": "UKO1234567",
+            "ResultParameters": {"ResultParameter": [{"Key": key, "Value": value} for key, value in values.items()]},
+        }
+        body = json.dumps({"Result": result}).encode()
+        early = Delivery(Kind.RESULT, attempt.id, True, "127.0.0.1", bench.clock(), body)
+        receive.store_deliveries(db, bench.clock, [early])
+    return "callback", "replay", "1"
+
+
 @pytest.mark.parametrize(
     ("story", "command"),
     [
@@ -110,6 +137,7 @@ def no_balance(bench: Bench, forker: Forker) -> tuple[str, ...]:
         (never_known, DECIDE),
         (contradicted, INCIDENTS),
         (no_balance, FLOAT),
+        (a_result_that_waits, ASK),
     ],
     ids=lambda part: part.__name__ if callable(part) else "",
 )
@@ -157,4 +185,4 @@ def test_every_command_that_may_exit_with_7_is_among_these() -> None:
         if re.search(r"\b7\s", text.partition("Exit status")[2] or text.partition("Exit codes")[2])
     }
     sends = {"kasoko payout send", "kasoko payout retry", "kasoko retry-failed"}
-    assert may == {*sends, "kasoko reconcile", "kasoko float"}
+    assert may == {*sends, "kasoko reconcile", "kasoko float", "kasoko callback replay"}
