@@ -63,7 +63,7 @@ OFFERED = {
     "kasoko status rain.": ["rain.1.1", "rain.1.2"],
     "kasoko payout show ": ["rain.1.1", "rain.1.2"],
     "kasoko payout ra": ["rail", "rain"],
-    "kasoko payout re": ["retry", "release"],
+    "kasoko payout re": ["retry", "release", "returned"],
     "kasoko resolve cup ": ["Home", "Draw", "Away"],
     "kasoko resolve cup D": ["Draw"],
     "kasoko user show ": ["ann", "ben", "cyn"],

@@ -298,5 +298,5 @@ def test_ctrl_c_while_a_command_waits_ends_with_130(tmp_path: Path) -> None:
 
 
 def test_the_shell_can_complete_commands(kasoko: Kasoko) -> None:
-    result = kasoko(_KASOKO_COMPLETE="complete_bash", COMP_WORDS="kasoko con", COMP_CWORD="1")
+    result = kasoko(_KASOKO_COMPLETE="complete_bash", COMP_WORDS="kasoko conf", COMP_CWORD="1")
     assert result.stdout == "config\n"
