@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,7 +80,9 @@ def test_workers_that_are_killed_and_tasks_that_come_twice_pay_each_winner_once(
     lost: list[str] = []
 
     def known() -> bool:
-        found = street.run("reconcile", "--now", "--no-listen", "--json", code=None).json
+        street.run("reconcile", "--now", "--no-listen", code=None)
+        time.sleep(2)  # the answer is posted to the listener, and the next look asks nothing
+        found = street.run("reconcile", "--no-listen", "--json", code=None).json
         lost[:] = [one["payout_id"] for one in found["open"]]
         return all(one["status"] == "UNKNOWN" and one["last_answer"].startswith("NOT_FOUND") for one in found["open"])
 

@@ -144,7 +144,7 @@ def test_the_alerts_have_the_limits_of_the_settings() -> None:
 
 
 def test_there_is_an_alert_for_each_rule_of_health() -> None:
-    pages = set(re.findall(r"alerts\.md#(\w+)", alert_rules(Limits())))
+    pages = set(re.findall(r"runbook\.md#(\w+)", alert_rules(Limits())))
     keys = set(re.findall(r'Finding\(\s*"(\w+)"', Path(health.__file__).read_text()))
     assert len(keys) > 8
     assert keys <= pages
