@@ -210,7 +210,7 @@ def _secrets_checks(house: House, db: Database | None) -> Iterator[tuple[str, Ch
     daraja, key = house.config.daraja, house.config.listener.callback_key
     if key is not None:
         yield "callback key", lambda: look.callback_key(house.config.listener.callback_key_bytes())
-    if file := getattr(house.config.listener, "tls_cert_file", ""):
+    if file := house.config.listener.tls_cert_file:
         yield "listener certificate", lambda: look.tls_file(Path(file), house.clock())
     if daraja.security_credential is None:
         return
@@ -259,5 +259,5 @@ def _callback(house: House) -> list[Finding]:
     links = house.links  # refuses what breaks M-Pesa's rules
     production = house.config.daraja.production
     # Where the settings have an allow-list, a look from here may be refused like anybody's.
-    has_list = bool(getattr(house.config.listener, "allow_from", ()))
+    has_list = bool(house.config.listener.allow_from)
     return list(look.callback(links, house.clock, production=production, has_allow_list=has_list))
