@@ -103,7 +103,10 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
             reason = one.last_answer
             if payment is not None and payment.attempt_id == one.attempt_id and reason.startswith("NOT_FOUND"):
                 bench.troubles.append(f"{one.payout_id}: M-Pesa paid {one.attempt_id}, and does not know it")
-            if reason.startswith("NO_INFORMATION") and phone not in SILENT:
+            # What M-Pesa answers follows the number it paid. After an older copy was put back our attempt may name
+            # the user's newer one, under the id that M-Pesa had taken with the number before.
+            went_to = payment.phone if payment is not None and payment.attempt_id == one.attempt_id else phone
+            if reason.startswith("NO_INFORMATION") and went_to not in SILENT:
                 bench.troubles.append(f"{one.payout_id}: an answer without information to a healthy number: {reason}")
             if not reason.startswith(("NOT_FOUND", "NO_INFORMATION", "CONTRADICTED")):
                 bench.troubles.append(f"{one.payout_id}: nothing moved it, and M-Pesa said: {reason}")
