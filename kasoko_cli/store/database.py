@@ -272,7 +272,8 @@ def _create_private(file: Path) -> None:
 def upgrade(url: str) -> tuple[str | None, str]:
     """Create the tables or bring them to this program's version; says from which version to which.
 
-    Two processes may call it at once: one works, the other waits and finds nothing to do.
+    All of it is one transaction: an upgrade that fails or is killed changes nothing. Two processes may call it at
+    once: one works, the other waits and finds nothing to do.
 
     Raises:
         DatabaseUnavailable: the database cannot be opened or written.
@@ -302,10 +303,10 @@ def upgrade(url: str) -> tuple[str | None, str]:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         config = Config()
         config.set_main_option("script_location", "kasoko_cli:store/migrations")
-        with db.engine.connect() as connection:
+        with db.engine.begin() as connection:  # all migrations in one transaction: the next process waits for all
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    except OperationalError as error:
+    except DatabaseError as error:
         raise _unavailable(db, error) from error
     else:
         return found, head

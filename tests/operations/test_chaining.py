@@ -244,7 +244,7 @@ def test_a_database_from_before_is_chained_as_it_stands(database_url: str, town:
 def _migrate(url: str, to: str, *, down: bool = False) -> None:
     db, config = Database(url), Config()
     config.set_main_option("script_location", "kasoko_cli:store/migrations")
-    with db.engine.connect() as connection:
+    with db.engine.begin() as connection:
         config.attributes["connection"] = connection
         (command.downgrade if down else command.upgrade)(config, to)
     db.close()

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlmodel import SQLModel
 
+from kasoko_cli.errors import DatabaseUnavailable
 from kasoko_cli.store.database import Database, head_version, schema_version, upgrade
 from tests.conftest import _named, _on_server
 
@@ -27,7 +28,7 @@ def _alembic() -> Config:
 
 def _migrate(url: str, to: str) -> None:
     db, config = Database(url), _alembic()
-    with db.engine.connect() as connection:
+    with db.engine.begin() as connection:
         config.attributes["connection"] = connection
         (command.downgrade if to == "base" else command.upgrade)(config, to)
     db.close()
@@ -123,6 +124,20 @@ def test_each_new_database_is_a_deployment_of_its_own(tmp_path: Path) -> None:
             names.add(session.execute(text("SELECT deployment_id FROM deployment")).scalar_one())
         db.close()
     assert len(names) == 2
+
+
+def test_an_upgrade_that_fails_half_way_leaves_the_tables_as_they_were(empty_url: str) -> None:
+    _migrate(empty_url, "0003")
+    db = Database(empty_url)
+    try:
+        with db.engine.begin() as connection:
+            connection.execute(text("CREATE TABLE statements (id INTEGER)"))  # in the way of a later one
+        before = _shape(db.engine)
+        with pytest.raises(DatabaseUnavailable, match="already exists"):
+            upgrade(empty_url)
+        assert (schema_version(db), _shape(db.engine)) == ("0003", before)
+    finally:
+        db.close()
 
 
 def test_two_processes_that_upgrade_at_once_both_end_well(empty_url: str) -> None:

@@ -1,4 +1,4 @@
-"""What Alembic runs: one transaction on the connection that `database.upgrade` hands over."""
+"""What Alembic runs, inside the one transaction that `database.upgrade` has begun on the connection it hands over."""
 
 from __future__ import annotations
 
@@ -45,13 +45,11 @@ def run() -> None:
         target_metadata=SQLModel.metadata,
         render_item=render_item,
         compare_type=compare_type,
-        transaction_per_migration=False,
         render_as_batch=False,
     )
-    with context.begin_transaction():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
-        context.run_migrations()
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+    context.run_migrations()
 
 
 run()
