@@ -57,7 +57,7 @@ def judge(bench: Bench, *, final: bool = True, put_back: bool = False) -> Judgem
         for reference, strays in moved.items():
             found.cents += sum(stray.amount_cents for stray in strays)
             found.wrong.append(f"{reference!r} was paid, and nobody is owed that")
-        for check in audit(db, deep=True).checks:
+        for check in audit(db, deep=True, chain=True).checks:
             found.wrong += [f"audit: {check.name}: {violation}" for violation in check.violations]
     return found
 
