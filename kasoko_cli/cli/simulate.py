@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.listen import stay, stopping
 from kasoko_cli.cli.panels import MPESA
+
+if TYPE_CHECKING:
+    from kasoko_cli.daraja.simulator.app import Simulator
 
 commands = Commands()
 
@@ -50,16 +53,8 @@ def simulator(
     )
     simulated = Simulator(settings)
     with stopping() as stopper, simulated.start(host, port) as running:
-        needed = {
-            "MPESA_BASE_URL": running.url,
-            "MPESA_CONSUMER_KEY": settings.consumer_key,
-            "MPESA_CONSUMER_SECRET": settings.consumer_secret,
-            "MPESA_INITIATOR_NAME": settings.initiator_name,
-            "MPESA_SECURITY_CREDENTIAL_ENCRYPTED": simulated.security_credential(),
-            "MPESA_PAYBILL": settings.shortcode,
-        }
         if env_file is not None:
-            _write_env(env_file, needed)
+            write_env(env_file, needed_by_clients(simulated, running.url))
             render.talk(call, f"What a client needs stands in {env_file}.")
         if call.json:
             render.document({"url": running.url, "shortcode": settings.shortcode})
@@ -68,7 +63,20 @@ def simulator(
         stay(stopper, None, lambda: False)
 
 
-def _write_env(file: Path, needed: dict[str, str]) -> None:
+def needed_by_clients(simulated: Simulator, url: str) -> dict[str, str]:
+    """The settings of whoever pays through this simulator."""
+    settings = simulated.settings
+    return {
+        "MPESA_BASE_URL": url,
+        "MPESA_CONSUMER_KEY": settings.consumer_key,
+        "MPESA_CONSUMER_SECRET": settings.consumer_secret,
+        "MPESA_INITIATOR_NAME": settings.initiator_name,
+        "MPESA_SECURITY_CREDENTIAL_ENCRYPTED": simulated.security_credential(),
+        "MPESA_PAYBILL": settings.shortcode,
+    }
+
+
+def write_env(file: Path, needed: dict[str, str]) -> None:
     """Add the lines of the simulator to a .env file, replacing those of an earlier simulator."""
     kept = file.read_text().splitlines() if file.exists() else []
     kept = [line for line in kept if line.split("=")[0].strip() not in needed]

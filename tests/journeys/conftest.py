@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
 from tests.conftest import _named, _on_server
+from tests.journeys.pages import Reader, move_in
 from tests.journeys.street import Street
 from tests.proof.processes import Forker
+
+#: What each has of `rain` is KES 320.62; kamau's payout is rain.1.7, and only zoe loses.
+_WINNERS = ("ann", "ben", "cyn", "dan", "eve", "fay", "kamau", "wanjiku")
 
 
 @pytest.fixture
@@ -52,3 +58,39 @@ def module_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest
         yield _named(server, name)
     finally:
         _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Path:
+    """A folder with two folders in it: `rain` is resolved, and it is settled; nothing was sent."""
+    both = tmp_path_factory.mktemp("town")
+    folder = both / "settled"
+    folder.mkdir()
+    street = Street(folder, f"sqlite:///{folder}/kasoko.db", forker)
+    street.furnish()
+    stakes = [(user, f"07120001{n:02d}", "Yes", "300") for n, user in enumerate(_WINNERS)]
+    street.open_market("rain", "Yes", "No", stakes=[*stakes, ("zoe", "0712000199", "No", "300")])
+    street.run("resolve", "rain", "Yes", "--yes")
+    shutil.copytree(folder, both / "resolved")
+    street.run("settle", "rain", "--yes")
+    return both
+
+
+@pytest.fixture
+def reader(town: Path, tmp_path: Path, forker: Forker) -> Iterator[Reader]:
+    """Somebody in a copy of that town, with a Daraja of their own."""
+    folder = tmp_path / "town"
+    shutil.copytree(town / "settled", folder)
+    street = Street(folder, f"sqlite:///{folder}/kasoko.db", forker)
+    settings = folder / "kasoko.toml"
+    kept = [line for line in settings.read_text().splitlines() if not line.startswith("port =")]
+    settings.write_text("\n".join(kept).replace("[listener]", f"[listener]\nport = {street.listener_port}") + "\n")
+    simulator = Simulator(SimulatorSettings())
+    try:
+        with simulator.serving() as url:
+            move_in(street, simulator, url)
+            yield Reader(street, town, here={"http://127.0.0.1:8322": url}, simulator=simulator)
+            simulator.let_go()
+    finally:
+        street.close()
+    street.assert_discreet()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.journeys.pages import Reader, read_page
 from tests.journeys.street import Running, Street, free_port
 from tests.journeys.test_processes import SLOWLY, assert_each_was_paid_once, owe, until
 
@@ -153,3 +154,9 @@ def test_a_broker_that_does_not_answer_is_told_and_nothing_is_sent(street: Stree
     assert told.error["message"] == "The broker of Celery does not answer; nothing was enqueued or sent."
     assert street.run("worker", "--yes", "--json", code=6, CELERY_BROKER_URL=nowhere).error == told.error
     assert street.payments() == []
+
+
+def test_the_lines_of_the_page_run_as_they_stand_there(reader: Reader, broker: str) -> None:
+    reader.environ["CELERY_BROKER_URL"] = broker
+    read_page("docs/celery.md", reader)
+    assert "8 payouts" in reader.last

@@ -26,6 +26,8 @@ from kasoko_cli.operations.connecting import COLUMNS, TABLES, Shape, identifier,
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.source import open_platform
 from tests.conftest import FixedClock, _named, _on_server
+from tests.journeys.pages import Reader, read_page
+from tests.journeys.street import Street
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,3 +245,10 @@ def test_no_name_can_become_a_statement() -> None:
     assert 'FROM "core"."my bet"' in sql
     assert '"x""y"::numeric * 100' in sql
     assert "(725::numeric) AS fee_bps" in sql
+
+
+def test_the_lines_of_the_page_run_as_they_stand_there(bare: Street, django: Django, tmp_path: Path) -> None:
+    bare.furnish()
+    reader = Reader(bare, tmp_path, environ={"KASOKO_PLATFORM_URL": django.role_url})
+    read_page("docs/django.md", reader)
+    assert len(bare.ask("user", "list")["users"]) == 3
