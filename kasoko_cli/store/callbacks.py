@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import BigInteger, bindparam, cast, func, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store import chain
-from kasoko_cli.store.bulk import insert_rows
+from kasoko_cli.store.bulk import insert_tuples
 from kasoko_cli.store.locking import CHUNK, for_update
-from kasoko_cli.store.tables import Callback, new_salt
+from kasoko_cli.store.tables import Callback, new_salts
+
+#: What is known of a callback when it arrives.
+_ARRIVED = ("received_at", "route", "subject", "signed", "source", "body")
+_arrived = itemgetter(*_ARRIVED)
 
 
 def store(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -22,16 +27,14 @@ def store(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
     """
     chain.lock(session, chain.INBOX)
     first = chain.next_number(session, col(Callback.id))
-    written = []
-    for number, row in enumerate(rows, start=first):
-        salt = new_salt()
-        digest = chain.body_digest(salt, row["body"])
-        leaf = chain.callback_leaf(
-            number, row["received_at"], row["route"], row["subject"], row["signed"], row["source"], digest
-        )
-        chain.take_in(session, chain.CALLBACKS, number, row["received_at"], leaf)
-        written.append({**row, "id": number, "salt": salt, "digest": digest})
-    insert_rows(session, Callback, written)
+    salts, written = new_salts(len(rows)), []
+    for number, (salt, row) in enumerate(zip(salts, rows, strict=True), start=first):
+        at, route, subject, signed, source, body = _arrived(row)
+        digest = chain.body_digest(salt, body)
+        leaf = chain.callback_leaf(number, at, route, subject, signed, source, digest)
+        chain.take_in(session, chain.CALLBACKS, number, at, leaf)
+        written.append((number, at, route, subject, signed, source, body, salt, digest))
+    insert_tuples(session, Callback, ("id", *_ARRIVED, "salt", "digest"), written)
     return first
 
 

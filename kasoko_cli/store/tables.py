@@ -51,9 +51,19 @@ def one_of(column: str, words: Iterable[str], name: str) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=name)
 
 
+#: How long a salt is.
+SALT_BYTES = 16
+
+
 def new_salt() -> bytes:
     """Sixteen bytes of chance, to digest what a person may want to be forgotten."""
-    return secrets.token_bytes(16)
+    return secrets.token_bytes(SALT_BYTES)
+
+
+def new_salts(count: int) -> list[bytes]:
+    """So many of them: the system is asked for chance once, which takes as long as for one."""
+    chance = secrets.token_bytes(SALT_BYTES * count)
+    return [chance[start : start + SALT_BYTES] for start in range(0, len(chance), SALT_BYTES)]
 
 
 def new_batch() -> str:
