@@ -35,8 +35,8 @@ RESULTS_SECONDS = 150.0
 
 #: A phone as anybody would write it without gaps.
 _WHOLE_PHONE = re.compile(r"(?<![0-9])(?:\+?254|0)[17][0-9]{8}(?![0-9])")
-#: Hex of our own ids and digests, which may hold ten digits in a row.
-_HEX = re.compile(r"\b(?:ks-|kq-)?[0-9a-f]{16,64}\b")
+#: Our own ids and digests, and M-Pesa's conversation ids, which may hold ten digits in a row.
+_IDS = re.compile(r"\b(?:(?:ks-|kq-)?[0-9a-f]{16,64}|AG_[0-9]{8}_[0-9a-z]{20})\b")
 
 Json = Any
 
@@ -361,7 +361,7 @@ def assert_hides(text: str, secrets: Mapping[str, str]) -> None:
     """None of the secrets stands in the text, and no whole phone."""
     for name, value in secrets.items():
         assert value not in text, f"{name} was shown"
-    phone = _WHOLE_PHONE.search(_HEX.sub("", text))
+    phone = _WHOLE_PHONE.search(_IDS.sub("", text))
     assert phone is None, f"{phone[0] if phone else ''} was shown: {text}"
 
 

@@ -35,7 +35,7 @@ class Judgement:
 def judge(bench: Bench, *, final: bool = True, put_back: bool = False) -> Judgement:
     """Compare the two. With `final`, each winner must have been paid, exactly once.
 
-    Each result that was answered must stand in the database, unless that was `put_back` to an older copy.
+    Each result that the listener accepted must stand in the database, unless that was `put_back` to an older copy.
     """
     found = Judgement(wrong=list(bench.troubles))
     moved: defaultdict[str, list[Payment]] = defaultdict(list)
@@ -45,12 +45,12 @@ def judge(bench: Bench, *, final: bool = True, put_back: bool = False) -> Judgem
         with db.reading() as session:
             deployment = session.exec(select(Deployment)).one().deployment_id
             owed = {payout.id: payout for payout in payouts.list_payouts(session)}
-            stored, answered = len(callbacks.list_all(session)), bench.simulator.ledger()["results_posted"]
+            stored, answered = len(callbacks.list_all(session)), bench.simulator.ledger()["results_accepted"]
             tries = {payout_id: list(attempts.list_attempts(session, payout_id)) for payout_id in owed}
         found.payouts = len(owed)
         assert isinstance(answered, int)
         if stored < answered and not put_back:
-            found.wrong.append(f"{answered} results were answered, and {stored} are stored")
+            found.wrong.append(f"{answered} results were accepted, and {stored} are stored")
         for payout in owed.values():
             theirs = moved.pop(payout.id.replace(".", " "), [])
             _judge_one(found, deployment, payout, tries[payout.id], theirs, final=final)

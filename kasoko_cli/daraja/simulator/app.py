@@ -69,6 +69,7 @@ class Simulator:
         return {
             **self.gateway.ledger(),
             "results_posted": self._tally.posted,
+            "results_accepted": self._tally.accepted,
             "results_undelivered": self._tally.undelivered,
             "results_dropped": self._tally.dropped,
             "results_owed": self._postman.owed,

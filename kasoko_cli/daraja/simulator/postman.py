@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections import deque
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _CARRIERS: Final = 16
 _REST_SECONDS: Final = 1.0
 #: The most that is read of an answer.
 _MAX_ANSWER_BYTES: Final = 65_536
+#: How an answer begins.
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.\d (\d{3})(?: |$)")
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter, float]
 
@@ -34,6 +37,8 @@ class Tally:
 
     #: Somebody answered, whatever they answered.
     posted: int = 0
+    #: Those of them that were answered with success: the listener says that it has stored them.
+    accepted: int = 0
     #: Nobody answered.
     undelivered: int = 0
     #: Still owed when the simulator stopped.
@@ -134,16 +139,16 @@ class Postman:
         for _ in range(self._tries):
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    answered = await self._post(notice)
+                    status = await self._post(notice)
             except (OSError, TimeoutError, EOFError, ValueError, asyncio.LimitOverrunError):
-                answered = False
-            if answered:
-                self._tally.posted += 1
-                return
+                continue
+            self._tally.posted += 1
+            self._tally.accepted += 200 <= status < 300
+            return
         self._tally.undelivered += 1
 
-    async def _post(self, notice: Notice) -> bool:
-        """Post once; whether an HTTP answer came, of any status."""
+    async def _post(self, notice: Notice) -> int:
+        """Post once; the status of the answer, whatever it is."""
         url = urlsplit(self._really(notice.url))
         is_tls = url.scheme == "https"
         origin = (url.hostname or "", url.port or (443 if is_tls else 80), is_tls)
@@ -155,7 +160,7 @@ class Postman:
         reader, writer = await self._connect(origin)
         try:
             writer.write(head.encode("ascii") + notice.body)
-            keeps = await _read_answer(reader)
+            status, keeps = await _read_answer(reader)
         except BaseException:
             writer.transport.abort()
             raise
@@ -163,7 +168,7 @@ class Postman:
             self._idle.setdefault(origin, []).append((reader, writer, asyncio.get_running_loop().time()))
         else:
             writer.close()
-        return True
+        return status
 
     async def _connect(self, origin: tuple[str, int, bool]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         now = asyncio.get_running_loop().time()
@@ -183,8 +188,8 @@ class Postman:
         return url
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> bool:
-    """Read one HTTP answer and throw it away; whether the connection can be used again.
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """Read one HTTP answer and throw it away; its status, and whether the connection can be used again.
 
     Raises:
         EOFError: the connection closed before the answer was whole.
@@ -192,14 +197,15 @@ async def _read_answer(reader: asyncio.StreamReader) -> bool:
     """
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     status_line, *lines = head.split("\r\n")
-    if not status_line.startswith("HTTP/1."):
+    status = _STATUS_LINE.match(status_line)
+    if status is None:
         raise ValueError("not an HTTP answer")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    length = headers.get("content-length", "0" if status_line.split()[1] == "204" else "")
+    length = headers.get("content-length", "0" if status[1] == "204" else "")
     if not length.isdigit() or int(length) > _MAX_ANSWER_BYTES:
-        return False
+        return int(status[1]), False
     await reader.readexactly(int(length))
-    return headers.get("connection", "").lower() != "close"
+    return int(status[1]), headers.get("connection", "").lower() != "close"
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
