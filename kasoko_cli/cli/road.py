@@ -162,7 +162,7 @@ def settle(
     if plan:
         _show_settlement_plan(call, market)
         return
-    with progress(call, "Dividing the pool"):
+    with progress(call, "Dividing the pool") as tally:
         settled = operation.settle_market(
             house.db,
             house.clock,
@@ -170,6 +170,7 @@ def settle(
             house.limits,
             market=market,
             approval_above_cents=house.config.payout.approval_above_cents,
+            tell=tally.step,
         )
     did = "is settled" if settled.is_new else "was settled before; nothing was changed"
     if not pay:

@@ -35,10 +35,22 @@ class Tally:
     """
 
     def __init__(self, title: str, total: int | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self.begin(title, total)
+
+    def begin(self, title: str, total: int | None = None) -> None:
+        """The next part of the same work, counted and timed by itself."""
         self.title, self.total, self.done = title, total, 0
         self.counts: Mapping[str, int] = {}
-        self._now, self._began = now, now()
+        self._began = self._now()
         self._seen = deque([(self._began, 0)])
+
+    def step(self, title: str, done: int, total: int) -> None:
+        """So much of one part is done; another title than before begins another part. A total of 0 is not known."""
+        if title != self.title:
+            self.begin(title)
+        if total:
+            self(done, total)
 
     def __call__(self, done: int, total: int | None = None, counts: Mapping[str, int] | None = None) -> None:
         """`done` are done; `total` where that has become known; `counts` by outcome."""

@@ -109,6 +109,10 @@ No mail, although the exit code is not 0:
   5   a person has paused sending: kasoko resume when that is over
   7   of reconcile, in a round in which nothing new was asked or learnt
 
+In production payout refuses to send more than payout.confirm_slug_above_kes
+while nobody is there (exit 5, and a mail). Give it a bound of your own with
+--max-total KES; what is above that waits for a person.
+
 status --check tells every hour what is not well until it is: a pause that was
 forgotten, a failure within the last hour, a payout that stays unknown.
 

@@ -32,6 +32,15 @@ def print_(
     metrics: Annotated[
         str, typer.Option("--metrics", metavar="DIR", help="The folder of node_exporter's textfile collector.")
     ] = "/var/lib/prometheus/node-exporter",
+    max_total: Annotated[
+        str | None,
+        typer.Option(
+            "--max-total",
+            metavar="KES",
+            help="The most that a run of the timer sends; else payout.confirm_slug_above_kes.",
+            show_default=False,
+        ),
+    ] = None,
     socket: Annotated[
         bool, typer.Option("--socket", help="systemd holds the listener's port, also while it starts anew.")
     ] = False,
@@ -44,7 +53,8 @@ def print_(
     Each secret is a credential: a file under /etc/kasoko/credentials that root
     alone can read, named like its variable. Take those out of .env. The jobs are
     payout, retry-failed, reconcile, metrics, audit, with alerts notify, and on
-    SQLite backup.
+    SQLite backup. Where more is due than --max-total, the timer sends nothing,
+    and a person looks and sends it.
 
     Example: kasoko units print | less
 
@@ -53,11 +63,15 @@ def print_(
     Exit status: 0 printed, 3 a setting, or the folder cannot be written, 5 a file
     is there already.
     """
+    from kasoko_cli.domain.money import parse_kes, plain_kes
     from kasoko_cli.operations.units import Place, make_units
     from kasoko_cli.settings import password_in
 
     config = call.house.config
     url = config.database.url
+    most_cents = config.payout.confirm_slug_above_cents
+    if max_total is not None:
+        most_cents = parse_kes(max_total, what="largest total")
     place = Place(
         folder=PurePosixPath(folder),
         program=PurePosixPath(program or _this_program()),
@@ -67,6 +81,7 @@ def print_(
         is_sqlite=url.startswith("sqlite"),
         database_is_secret=bool(password_in(url)),
         has_alerts=bool(config.alert_urls()),
+        most_kes=plain_kes(most_cents).removesuffix(".00"),
         listens_on=f"{config.listener.host}:{config.listener.port}" if socket else None,
     )
     units = make_units(place)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
@@ -26,6 +26,15 @@ from kasoko_cli.store import approvals, bets, bulk, markets, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Payout, Settlement
+
+#: Called while a settlement goes on with what is being done, how much of it is, and of how much.
+Tell = Callable[[str, int, int], None]
+#: How often it is called, in rows.
+TELL_EVERY = 5_000
+
+
+def _nobody(_doing: str, _done: int, _total: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +129,12 @@ def settle_market(
     *,
     market: str,
     approval_above_cents: int | None = None,
+    tell: Tell = _nobody,
 ) -> Settled:
     """Divide the pool once; settling again changes nothing and says so.
 
     Where it owes more than `approval_above_cents`, nothing of it is sent or credited until a second person
-    has released it.
+    has released it. `tell` is called now and then.
 
     Raises:
         NotFound: there is no such market.
@@ -136,9 +146,9 @@ def settle_market(
         row = markets.find_market(session, market, lock=True)
         if standing := markets.standing_settlement(session, row.id):
             return _settled_before(session, row, standing)
-        plan = work_out(session, row, limits)
+        plan = work_out(session, row, limits, tell=tell)
         waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
-        _write(session, plan, now, waits=waits)
+        _write(session, plan, now, waits=waits, tell=tell)
         if waits:
             approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=act.actor)
         note_event(
@@ -150,6 +160,7 @@ def settle_market(
             reason=act.reason,
             detail={"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)},
         )
+        tell("Booking", 0, 0)
         _post(session, plan, now, waits=waits)
         return replace(_settled(session, plan, settled_at=now, is_new=True), awaits_approval=waits)
 
@@ -159,7 +170,14 @@ def plan_in(session: Session, market: Market, limits: WireLimits) -> Settled:
     return _settled(session, work_out(session, market, limits), settled_at=None, is_new=False)
 
 
-def work_out(session: Session, market: Market, limits: WireLimits, *, resolution: Resolution | None = None) -> Plan:
+def work_out(
+    session: Session,
+    market: Market,
+    limits: WireLimits,
+    *,
+    resolution: Resolution | None = None,
+    tell: Tell = _nobody,
+) -> Plan:
     """A settlement in full, by the market's own resolution or by another one.
 
     Raises:
@@ -176,12 +194,15 @@ def work_out(session: Session, market: Market, limits: WireLimits, *, resolution
         )
     assert market.closed_at is not None, "a market that has ended was closed"
     closed_at, rules, digest, pools, count = market.closed_at, rules_of(market), BetsDigest(), dict[int, int](), 0
+    total = bets.count_bets(session, market.id)
 
     def stakes() -> Iterator[Stake]:
         nonlocal count
         for bet in bets.stream_bets(session, market.id, closed_at):
             digest.add(bet)
             count += 1
+            if not count % TELL_EVERY:
+                tell("Reading bets", count, total)
             _, user_id, outcome, cents, _, late, cancelled = bet
             if not cancelled:
                 pools[outcome] = pools.get(outcome, 0) + cents
@@ -221,7 +242,7 @@ def hash_plan(
     return digest.hexdigest()
 
 
-def _write(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
+def _write(session: Session, plan: Plan, now: datetime, *, waits: bool, tell: Tell) -> None:
     session.add(
         Settlement(
             market_id=plan.market.id,
@@ -236,7 +257,15 @@ def _write(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
         )
     )
     session.flush()
-    write_payouts(session, plan.market.id, plan.number, plan.owed, now, waits=waits)
+    write_payouts(session, plan.market.id, plan.number, _told(plan.owed, tell), now, waits=waits)
+
+
+def _told(owed: Sequence[Owed], tell: Tell) -> Iterator[Owed]:
+    """The same lines; how many of them were taken is told."""
+    for done, line in enumerate(owed):
+        if not done % TELL_EVERY:
+            tell("Writing payouts", done, len(owed))
+        yield line
 
 
 def write_payouts(

@@ -59,6 +59,8 @@ class Place:
     is_sqlite: bool
     database_is_secret: bool
     has_alerts: bool
+    #: The most that one unattended run may send, in shillings: a slip upstream waits for a person.
+    most_kes: str
     listens_on: str | None = None
 
 
@@ -79,7 +81,13 @@ class _Job:
 
 def _jobs(place: Place) -> list[_Job]:
     jobs = [
-        _Job("payout", "sends what is due", "payout --yes --quiet --max-seconds 240", "*:0/5", _PAYING),
+        _Job(
+            "payout",
+            "sends what is due",
+            f"payout --yes --quiet --max-seconds 240 --max-total {place.most_kes}",
+            "*:0/5",
+            _PAYING,
+        ),
         _Job(
             "retry-failed",
             "sends definite failures again",

@@ -30,6 +30,11 @@ def find_bet(session: Session, bet_id: str, *, lock: bool = False) -> Bet:
     return bet
 
 
+def count_bets(session: Session, market_id: str) -> int:
+    """How many bets `stream_bets` gives."""
+    return session.exec(select(func.count()).select_from(Bet).where(col(Bet.market_id) == market_id)).one()
+
+
 def stream_bets(session: Session, market_id: str, closed_at: datetime) -> Iterator[BetRow]:
     """Every bet of the market as its digest has it, earliest first; one placed at or after `closed_at` is late.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -210,6 +212,27 @@ def test_a_large_sum_of_real_money_needs_more_than_a_yes(desk: Desk) -> None:
         )
     assert desk.road.ledger() == []
     desk.run("payout", "--yes", "--max-total", "200")
+    assert len(desk.road.ledger()) == 2
+
+
+def printed_payout(desk: Desk, *words: str) -> list[str]:
+    """The words of the payout job, as its systemd unit has them."""
+    units = json.loads(desk.run("units", "print", "--json", *words).stdout)["units"]
+    [line] = re.findall(r"^ExecStart=\S+ (.*)$", units["kasoko-payout.service"], re.MULTILINE)
+    return shlex.split(line)
+
+
+def test_the_printed_job_sends_up_to_its_bound_and_leaves_more_to_a_person(desk: Desk) -> None:
+    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.toml = LARGE
+    job = printed_payout(desk)
+    assert job[-2:] == ["--max-total", "150"], "what a person would have to confirm"
+    assert desk.run(*job, code=5).stderr == (
+        "Error: KES 200.00 is due, more than the KES 150 that --max-total allows; nothing was sent.\n"
+        "Hint: See what is due: kasoko payout --plan. Then send it by hand, or raise the bound.\n"
+    )
+    assert desk.road.ledger() == []
+    desk.run(*printed_payout(desk, "--max-total", "200"))
     assert len(desk.road.ledger()) == 2
 
 

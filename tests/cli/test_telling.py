@@ -58,6 +58,19 @@ def test_what_cannot_be_counted_says_how_long_it_has_taken() -> None:
     assert tally.line() == "Dividing the pool: 42 s."
 
 
+def test_each_part_of_a_work_has_its_own_count_and_rate() -> None:
+    seconds = Seconds()
+    tally = Tally("Dividing the pool", now=seconds)
+    seconds.now += 3_600
+    tally.step("Reading bets", 0, 100_000)
+    seconds.now += 2
+    tally.step("Reading bets", 50_000, 100_000)
+    assert tally.line() == "Reading bets: 50,000 of 100,000, 25,000/s, 2 s left."
+    tally.step("Booking", 0, 0)
+    seconds.now += 3
+    assert tally.line() == "Booking: 3 s."
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(0.2, "0 s"), (89, "89 s"), (100, "2 min"), (5_400, "1 h 30 min"), (7_200, "2 h"), (400_000, "5 days")],

@@ -22,6 +22,7 @@ PLACE = Place(
     is_sqlite=True,
     database_is_secret=False,
     has_alerts=True,
+    most_kes="1000000",
 )
 
 
