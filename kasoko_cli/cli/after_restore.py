@@ -68,9 +68,10 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
                 " kasoko reconcile --statement FILE",
             )
         else:
-            render.line(
+            render.did(
+                call,
                 f"It is proven that nobody is paid again: {found.found_paid:,} were found paid,"
-                f" {found.let_go:,} were let go now."
+                f" {found.let_go:,} were let go now.",
             )
             render.talk(call, "Sending is paused since the restore. Let it go on: kasoko resume")
     if code:

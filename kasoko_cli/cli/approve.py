@@ -65,9 +65,9 @@ def approve(
         render.document(done)
         return
     if not done.is_new:
-        render.line(f"{done.slug} was released by {done.approved_by} before; nothing was changed.")
+        render.did(call, f"{done.slug} was released by {done.approved_by} before; nothing was changed.")
         return
-    render.line(f"{done.slug} is released: {count_of(done.released, 'payout')} due, {done.to_wallets} to wallets.")
+    render.did(call, f"{done.slug} is released: {count_of(done.released, 'payout')} due, {done.to_wallets} to wallets.")
     render.talk(call, f"Send them: kasoko payout {done.slug}")
 
 

@@ -65,9 +65,10 @@ def place(
         render.document(placed)
         return
     did = "stands" if placed.is_new else "stands already"
-    render.line(
+    render.did(
+        call,
         f"Bet {placed.bet.id} {did}: {amount_of(placed.bet.stake_cents)} on {placed.bet.outcome} in {placed.market};"
-        f" {user} has {amount_of(placed.available_cents)} available."
+        f" {user} has {amount_of(placed.available_cents)} available.",
     )
 
 
@@ -87,7 +88,7 @@ def cancel(call: Call, bet: BetId) -> None:
     if call.json:
         render.document({"bet": bet, "changed": cancelled})
         return
-    render.line(f"Bet {bet} {'is cancelled' if cancelled else 'was cancelled already'}.")
+    render.did(call, f"Bet {bet} {'is cancelled' if cancelled else 'was cancelled already'}.")
 
 
 @commands.reads("list")

@@ -124,7 +124,8 @@ def replay(call: Call, callbacks: Numbers) -> None:
     rows = [(one.id, one.before or "-", one.verdict or "waits", one.detail or "-") for one in done]
     set_aside, waits = ({one.verdict for one in done} & {word} for word in ("poisonous", None))
     following = "kasoko incident list" if set_aside else "kasoko reconcile --now" if waits else None
-    render.table(call, "Judged again", columns, rows, document={"replayed": done, "next": following})
+    if following or not render.unattended(call):
+        render.table(call, "Judged again", columns, rows, document={"replayed": done, "next": following})
     if following:
         why = "What was set aside again has an incident" if set_aside else "What waits is asked about"
         render.hint(call, f"{why}: {following}")

@@ -150,7 +150,7 @@ def _import(call: Call, path: Path, form: str | None, take_in: Callable[[InputFi
     if call.json:
         render.document(done)
     else:
-        render.line(_told(done))
+        render.did(call, _told(done))
 
 
 def _told(done: Imported) -> str:
@@ -279,7 +279,7 @@ def _export(
     if call.json:
         render.document({"kind": done.kind, "rows": done.rows, "file": output})
     else:
-        render.line(f"{done.rows:,} {done.kind} written to {output}")
+        render.did(call, f"{done.rows:,} {done.kind} written to {output}")
 
 
 def _format(form: str | None, path: Path | None, *, usual: str | None) -> Format:

@@ -36,9 +36,9 @@ def upgrade(call: Call) -> None:
     if call.json:
         render.document({"from": found, "to": head, "changed": found != head})
     elif found == head:
-        render.line(f"The tables are of version {head} already.")
+        render.did(call, f"The tables are of version {head} already.")
     else:
-        render.line(f"The tables are of version {head} now{'' if found is None else f', and were of {found}'}.")
+        render.did(call, f"The tables are of version {head} now{'' if found is None else f', and were of {found}'}.")
 
 
 @commands.reads()
@@ -67,7 +67,7 @@ def backup(
     if call.json:
         render.document({"backup": copy, "exit_code": code})
     else:
-        render.line(f"Copied to {file}, {copy.bytes:,} bytes, {copy.checked}.")
+        render.did(call, f"Copied to {file}, {copy.bytes:,} bytes, {copy.checked}.")
         for line in copy.found:
             render.warn(call, line)
         if copy.checked == "listed":
@@ -111,7 +111,7 @@ def restore(
     if call.json:
         render.document(done)
         return
-    render.line(f"{done.database} is {file} now, last written to at {local(done.copy_at)}.")
+    render.did(call, f"{done.database} is {file} now, last written to at {local(done.copy_at)}.")
     if done.kept_aside is not None:
         render.talk(call, f"What was there is kept: {done.kept_aside}")
     held = count_of(done.doubted, "payout")
@@ -149,7 +149,7 @@ def expire(
         render.document(done)
     else:
         bodies = f"{count_of(done.callbacks, 'result')} and {count_of(done.calls, 'call')}"
-        render.line(f"{bodies} from before {local(done.before)} emptied.")
+        render.did(call, f"{bodies} from before {local(done.before)} emptied.")
 
 
 @commands.reads()
@@ -172,7 +172,7 @@ def check(call: Call) -> None:
         for problem in found:
             render.line(problem)
         if not found:
-            render.line("The database is whole.")
+            render.did(call, "The database is whole.")
     if found:
         raise typer.Exit(8)
 

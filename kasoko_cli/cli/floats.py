@@ -99,7 +99,7 @@ def _show(call: Call, found: FloatReport, asked: Asked | None, trouble: str, cod
         render.document({"float": found, "asked": asked, "trouble": trouble, "next": following, "exit_code": code})
     elif reading is None:
         render.talk(call, "The float is not known: no balance of M-Pesa was ever read.")
-    else:
+    elif not (asked and not code and render.unattended(call)):  # a timer asks so that the next run knows it
         pairs: list[tuple[str, object]] = [
             ("utility account", amount_of(reading.utility_cents)),
             ("said at", f"{local(reading.as_of)}, {age_of(reading.age_seconds)} ago, by a {reading.said_by}"),

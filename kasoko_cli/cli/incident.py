@@ -63,4 +63,4 @@ def close(
     if call.json:
         render.document({"incident": incident, "changed": closed})
     else:
-        render.line(f"Incident {incident} {'is closed' if closed else 'was closed already'}.")
+        render.did(call, f"Incident {incident} {'is closed' if closed else 'was closed already'}.")

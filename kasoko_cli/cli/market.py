@@ -164,4 +164,4 @@ def void(call: Call, market: MarketId) -> None:
 
 def _tell(call: Call, market: str, did: str, *, changed: bool) -> None:
     document = {"market": market, "changed": changed}
-    render.document(document) if call.json else render.line(f"{market} {did}.")
+    render.document(document) if call.json else render.did(call, f"{market} {did}.")

@@ -48,7 +48,7 @@ def give(
         _show(call, planned, document={"plan": planned})
         render.talk(call, "Nothing was written.")
         return
-    if not call.json:
+    if not (call.json or render.unattended(call)):
         _show(call, planned, document=planned)
     if not render.confirm(call, f"Give {planned.slug} the outcome {planned.becomes} instead of {planned.was}?"):
         render.talk(call, "Nothing was changed.")
@@ -66,7 +66,7 @@ def give(
             f" --confirm {done.plan_hash[: operation.HASH_DIGITS]}",
         )
     else:
-        render.line(f"{done.slug} has the outcome {done.becomes}, and not {done.was}.")
+        render.did(call, f"{done.slug} has the outcome {done.becomes}, and not {done.was}.")
         _tell_next(call, done)
     if done.waits_for_second:
         raise typer.Exit(5)

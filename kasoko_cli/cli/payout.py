@@ -132,7 +132,7 @@ def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[st
     if call.json:
         render.document({"engine": "celery", "enqueued": enqueued})
         return
-    render.line(f"{count_of(len(enqueued), 'payout')} enqueued. How they end: kasoko status")
+    render.did(call, f"{count_of(len(enqueued), 'payout')} enqueued. How they end: kasoko status")
 
 
 def send_payouts(
@@ -504,11 +504,11 @@ def _tell_market(call: Call, done: MarketMoved) -> None:
         render.document(done)
         return
     for status, count in done.moved.items():
-        render.line(f"{count_of(count, 'payout')} of {done.slug} now {status}.")
+        render.did(call, f"{count_of(count, 'payout')} of {done.slug} now {status}.")
     if done.moved:
         render.talk(call, f"They carry {amount_of(done.wire_cents)} to phones.")
     else:
-        render.line(f"Nothing of {done.slug} was there to be moved.")
+        render.did(call, f"Nothing of {done.slug} was there to be moved.")
     for why in done.left:
         render.talk(call, f"{why}.")
 
@@ -533,7 +533,7 @@ def to_wallet(call: Call, payout: PayoutId) -> None:
 
 
 def _tell_moved(call: Call, payout: str, status: str) -> None:
-    render.document({"payout": payout, "status": status}) if call.json else render.line(f"{payout} is {status}.")
+    render.document({"payout": payout, "status": status}) if call.json else render.did(call, f"{payout} is {status}.")
 
 
 @commands.writes("decide")
@@ -579,7 +579,8 @@ def decide_(
     if call.json:
         render.document(done)
     else:
-        render.line(f"{payout} is {done.status}: {done.note}.")
+        said = f"{payout} is {done.status}: {done.note}."
+        render.line(said) if done.waits_for_second else render.did(call, said)
     if done.waits_for_second:
         raise typer.Exit(5)
 
@@ -616,7 +617,7 @@ def returned(
     if call.json:
         render.document({"payout": payout, "status": "RETURNED", "changed": is_new})
         return
-    render.line(f"{payout} is RETURNED{'' if is_new else ' already'}; its money stands in the wallet.")
+    render.did(call, f"{payout} is RETURNED{'' if is_new else ' already'}; its money stands in the wallet.")
     render.talk(call, f"Send it again: kasoko payout again {payout}")
 
 
@@ -782,7 +783,7 @@ def pause(call: Call) -> None:
     if call.json:
         render.document({"paused": True})
     else:
-        render.line("Sending is paused on every host. What was sent goes on to its result.")
+        render.did(call, "Sending is paused on every host. What was sent goes on to its result.")
 
 
 @verbs.writes(panel=ROAD)
@@ -801,4 +802,4 @@ def resume(call: Call) -> None:
     if call.json:
         render.document({"resumed": were_on})
     else:
-        render.line(f"Sending goes on; off now: {', '.join(were_on)}." if were_on else "Nothing was paused.")
+        render.did(call, f"Sending goes on; off now: {', '.join(were_on)}." if were_on else "Nothing was paused.")

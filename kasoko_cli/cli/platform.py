@@ -128,8 +128,8 @@ def sync(
 
 
 def _say(call: Call, text: str) -> None:
-    if not call.json and not call.quiet:
-        render.line(text)
+    if not call.json:
+        render.did(call, text)
 
 
 def _count(differences: list[Difference]) -> str:

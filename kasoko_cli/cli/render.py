@@ -186,6 +186,12 @@ def line(text: str) -> None:
     sys.stdout.flush()
 
 
+def did(call: Call, text: str) -> None:
+    """Answer with what an act has done; silent with --quiet, since an act that went well needs no answer."""
+    if not call.quiet:
+        line(text)
+
+
 def json_line(answer: object) -> None:
     """Answer with one line of JSON Lines, at once: whoever reads them follows what happens."""
     _write(sys.stdout, json_format.dumps(plain(answer), ensure_ascii=False, allow_nan=False))

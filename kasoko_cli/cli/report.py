@@ -216,7 +216,7 @@ def proof(
     if call.json:
         render.document({"market": market, "file": output, "codes": codes})
     else:
-        render.line(f"The proof of {market} is in {output}; check it: kasoko verify {output}")
+        render.did(call, f"The proof of {market} is in {output}; check it: kasoko verify {output}")
 
 
 @commands.reads("proof-key")
@@ -349,7 +349,7 @@ def _tell_where(call: Call, output: Path) -> None:
     if call.json:
         render.document({"file": output})
     else:
-        render.line(f"Written to {output}")
+        render.did(call, f"Written to {output}")
 
 
 def _show(call: Call, sheet: Sheet, without: tuple[str, ...]) -> None:

@@ -96,7 +96,7 @@ def resolve(
     if call.json:
         render.document(view)
         return
-    render.line(f"{view.slug} is resolved: {view.resolved_outcome}.")
+    render.did(call, f"{view.slug} is resolved: {view.resolved_outcome}.")
     render.talk(call, f"Divide the pool: kasoko settle {view.slug}")
 
 
@@ -173,6 +173,9 @@ def settle(
             tell=tally.step,
         )
     did = "is settled" if settled.is_new else "was settled before; nothing was changed"
+    if render.unattended(call) and not (pay or settled.awaits_approval):
+        _tell_warnings(call, settled)
+        return
     if not pay:
         _show_settled(call, settled, did, document=settled)
         if not settled.is_new:
@@ -186,7 +189,7 @@ def settle(
         _show_settled(call, settled, did, document=settled)
         _tell_who_releases(call, settled)
         raise typer.Exit(5)
-    if not call.json:
+    if not (call.json or render.unattended(call)):
         _show_settled(call, settled, did, document=settled)
     payout.send_payouts(call, market=market, listen=listen)
 

@@ -76,16 +76,17 @@ def init(
     from kasoko_cli.config import mask_url
 
     shown = mask_url(url)
-    render.card(
-        call,
-        "kasoko is set up",
-        [(str(toml.file), toml.did), (str(env.file), env.did), (shown, database)],
-        document={
-            "settings": {"file": str(toml.file), "written": toml.written},
-            "secrets": {"file": str(env.file), "written": env.written},
-            "database": {"url": shown, "from_version": found, "to_version": head},
-        },
-    )
+    if not render.unattended(call):
+        render.card(
+            call,
+            "kasoko is set up",
+            [(str(toml.file), toml.did), (str(env.file), env.did), (shown, database)],
+            document={
+                "settings": {"file": str(toml.file), "written": toml.written},
+                "secrets": {"file": str(env.file), "written": env.written},
+                "database": {"url": shown, "from_version": found, "to_version": head},
+            },
+        )
     render.talk(call, "See the whole road on a database that is thrown away: kasoko demo")
     render.talk(call, "See what a real run still needs: kasoko doctor")
 

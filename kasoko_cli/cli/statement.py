@@ -57,6 +57,8 @@ def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
     if call.json:
         render.document({"plan": plan, "statement": report, "exit_code": 8 if report.open else 0})
         return
+    if render.unattended(call) and not (plan or report.open):
+        return
     ways = report.payouts
     pairs: list[tuple[str, object]] = [
         ("covers", f"{local(report.covers_from)} to {local(report.covers_to)}"),
@@ -158,4 +160,6 @@ def resolve(
     if call.json:
         render.document({"resolved": done, "as": as_, "user": user})
         return
-    render.line(f"{done.receipt}, {amount_of(done.amount_cents)}, is resolved as {as_}{f' of {user}' if user else ''}.")
+    render.did(
+        call, f"{done.receipt}, {amount_of(done.amount_cents)}, is resolved as {as_}{f' of {user}' if user else ''}."
+    )

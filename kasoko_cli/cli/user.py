@@ -125,7 +125,7 @@ def erase(call: Call, user: UserId) -> None:
     bodies = (
         f"{count_of(done.attempts, 'attempt')}, {count_of(done.callbacks, 'result')}, {count_of(done.calls, 'call')}"
     )
-    render.line(f"{user} is forgotten: {bodies} emptied." if done.is_new else f"{user} was forgotten before.")
+    render.did(call, f"{user} is forgotten: {bodies} emptied." if done.is_new else f"{user} was forgotten before.")
 
 
 @commands.writes("export")
@@ -156,8 +156,8 @@ def export_(
         return
     with written_whole(output, private=True) as file:
         file.write(render.as_json(known) + "\n")
-    render.document({"user": user, "file": output}) if call.json else render.line(f"{user} is in {output}.")
+    render.document({"user": user, "file": output}) if call.json else render.did(call, f"{user} is in {output}.")
 
 
 def _tell(call: Call, user: str, did: str, *, changed: bool) -> None:
-    render.document({"user": user, "changed": changed}) if call.json else render.line(f"{user} {did}.")
+    render.document({"user": user, "changed": changed}) if call.json else render.did(call, f"{user} {did}.")

@@ -64,7 +64,7 @@ def deposit(
     if call.json:
         render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": is_new})
         return
-    render.line(f"{amount_of(cents)} for {user} {'credited' if is_new else 'was credited before'}: {reference}.")
+    render.did(call, f"{amount_of(cents)} for {user} {'credited' if is_new else 'was credited before'}: {reference}.")
 
 
 Debt = Annotated[str, typer.Argument(metavar="KES", help="How much of the debt.", show_default=False)]
@@ -134,4 +134,4 @@ def _tell_debt(call: Call, user: str, reference: str, cents: int, did: str, *, c
     if call.json:
         render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": changed})
         return
-    render.line(f"{amount_of(cents)} of {user} {'' if changed else 'was '}{did}{'' if changed else ' before'}.")
+    render.did(call, f"{amount_of(cents)} of {user} {'' if changed else 'was '}{did}{'' if changed else ' before'}.")

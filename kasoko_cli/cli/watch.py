@@ -148,7 +148,7 @@ def notify(
     if call.json:
         render.document({"test": test, "told": told.told, "over": told.over})
     elif test:
-        render.line("A message went out to every address.")
+        render.did(call, "A message went out to every address.")
     elif told.told or told.over:
         render.talk(call, f"Told of {len(told.told)}; over: {len(told.over)}.")
     else:
