@@ -578,8 +578,9 @@ class PlatformSettings(Group):
 
     url: Annotated[
         Annotated[Secret, AfterValidator(_platform_url)] | None,
-        Setting("The platform's PostgreSQL, for kasoko sync.", variable="KASOKO_PLATFORM_URL", secret=True),
+        Setting("The platform's PostgreSQL, for kasoko sync and mirror.", variable="KASOKO_PLATFORM_URL", secret=True),
     ] = None
+    mirror: Annotated[bool, Setting("Results are written back to the platform, by kasoko mirror.")] = False
 
 
 class HealthSettings(Group):

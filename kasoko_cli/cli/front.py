@@ -47,6 +47,12 @@ WORDS = (
     Word("export", "data:exports", RECORDS, "Write records and reports to files."),
     Word("connect", "platform:connect", RECORDS, "Let kasoko see the records of a platform that you have."),
     Word("sync", "platform:commands", RECORDS, "Take in what is new on the platform: users, markets and bets."),
+    Word(
+        "mirror",
+        "platform:commands",
+        RECORDS,
+        "Tell the platform how markets ended and what became of payouts.",
+    ),
     Word("listen", "listen:commands", MPESA, "Take in the results that M-Pesa posts, until told to stop."),
     Word("reconcile", "listen:commands", MPESA, "Find out how unknown payouts ended: apply results, ask M-Pesa."),
     Word("worker", "worker:commands", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),

@@ -1,4 +1,4 @@
-"""The operator's platform: what it shows us, and what comes in from there."""
+"""The operator's platform: what it shows us, what comes in from there, and what it is told."""
 
 from __future__ import annotations
 
@@ -46,12 +46,17 @@ def django(
     stake_in_cents: Annotated[
         bool, typer.Option("--stake-in-cents", help="Stakes are in cents, not in shillings.")
     ] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Also the table that results are written to, by kasoko mirror.")
+    ] = False,
 ) -> None:
     """Print the SQL that shows kasoko the tables of a Django platform.
 
     It makes a schema kasoko with the views source_markets, source_bets and
     source_users, and lets one role read them and nothing else. Your database's
     administrator runs it. Columns are named like bet.stake=amount.
+    With --mirror, or where platform.mirror is set, it also makes the table
+    kasoko.results, which that role may write.
 
     Example: kasoko connect django --print-sql
 
@@ -72,7 +77,7 @@ def django(
         stake_in_cents=stake_in_cents,
         unfinished=unfinished or connecting.UNFINISHED,
     )
-    sql = connecting.sql_for(shape, role)
+    sql = connecting.sql_for(shape, role, mirror=mirror or call.house.config.platform.mirror)
     if call.json:
         render.document({"sql": sql})
     else:
@@ -125,6 +130,67 @@ def sync(
     if plan:
         render.talk(call, "This was a plan; nothing was kept. To take it in: kasoko sync")
     _end(call, synced, synced.differences)
+
+
+@commands.writes(panel=RECORDS)
+def mirror(
+    call: Call,
+    source: Source = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what waits to be told; tell nothing.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Tell everything anew, as after the platform was restored.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="From now on nothing is noted for it, on any host.")] = False,
+) -> None:
+    """Tell the platform how markets ended and what became of payouts.
+
+    It writes the platform's table kasoko.results and nothing else; no balance of
+    the platform is touched. Off unless platform.mirror is set. The first call
+    notes all that stands; each later change is noted as it is made. What was not
+    told waits. Safe from cron, and on several hosts at once.
+
+    Example: kasoko mirror --plan
+
+    Example: kasoko mirror --quiet
+
+    Exit status: 0 done, 3 off, or the platform cannot be written.
+    """
+    from kasoko_cli.errors import ConfigurationError
+    from kasoko_cli.operations import mirroring
+
+    if plan + again + stop > 1:
+        raise WrongUsage("--plan, --again and --stop are three different things. Say one of them.")
+    house = call.house
+    if stop:
+        ended = mirroring.stop(house.db, house.clock, call.act)
+        if call.json:
+            render.document({"stopped": ended})
+        _say(call, "The platform is told nothing from now on." if ended else "The platform was told nothing before.")
+        return
+    if plan:
+        found = mirroring.look(house.db)
+    elif not house.config.platform.mirror:
+        raise ConfigurationError(
+            "Writing results back is off (platform.mirror). Nothing was written.",
+            hint="Read docs/django.md, then set mirror = true under [platform] in kasoko.toml.",
+        )
+    else:
+        with house.platform(source) as theirs:
+            found = mirroring.mirror(house.db, house.clock, call.act, theirs, again=again)
+    if call.json:
+        render.document(found)
+    if found.began:
+        _say(call, "From now on each result is noted for the platform, whoever makes it.")
+    if not plan:
+        _say(call, f"Told: {_things(found.markets, found.payouts)}.")
+    if not found.is_on:
+        _say(call, "Nothing is noted for the platform yet. The first kasoko mirror notes all that stands.")
+    elif plan or found.waiting_markets or found.waiting_payouts:
+        _say(call, f"Waiting to be told: {_things(found.waiting_markets, found.waiting_payouts)}.")
+
+
+def _things(markets: int, payouts: int) -> str:
+    return f"{markets:,} market{'s' * (markets != 1)}, {payouts:,} payout{'s' * (payouts != 1)}"
 
 
 def _say(call: Call, text: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
@@ -187,6 +187,9 @@ GROUPS: Mapping[str, frozenset[PayoutStatus]] = {
     "failed": frozenset({_P.FAILED, _P.RETURNED}),
 }
 
+#: What a platform is told of a payout: how it ended, or that it has not ended. How it is being sent is nobody else's.
+ENDED: frozenset[PayoutStatus] = frozenset({_P.COMPLETED, _P.WALLET, _P.FAILED, _P.RETURNED, _P.CANCELED})
+
 #: Seconds to wait after the first, second, ... try that M-Pesa certainly did not take: the operator's schedule.
 RETRY_SCHEDULE_SECONDS: tuple[int, ...] = (120, 240, 480, 960, 1920)
 
@@ -206,6 +209,16 @@ def payout_sources_of(to: PayoutStatus) -> frozenset[PayoutStatus]:
 def attempt_sources_of(to: AttemptStatus) -> frozenset[AttemptStatus]:
     """Every state that an attempt may be in just before `to`."""
     return _sources_of(ATTEMPT_NEXT, to)
+
+
+def told_as(status: PayoutStatus) -> PayoutStatus:
+    """The state that a platform is told: PENDING for whatever has not ended."""
+    return status if status in ENDED else PayoutStatus.PENDING
+
+
+def is_told(to: PayoutStatus, sources: Collection[PayoutStatus]) -> bool:
+    """Whether a payout that goes to `to` from one of `sources` may have become something else to a platform."""
+    return any(told_as(one) is not told_as(to) for one in sources)
 
 
 @dataclass(frozen=True, slots=True)

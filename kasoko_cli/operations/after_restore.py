@@ -26,7 +26,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.belief import known_id
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.operations.reconcile import Asked, ask_about
-from kasoko_cli.store import attempts, bulk, payouts, users
+from kasoko_cli.store import attempts, bulk, outbox, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event, pause_sending
 from kasoko_cli.store.statements import RESTORED
@@ -129,6 +129,7 @@ def hold_unsent(session: Session, act: Act, *, api: str, now: datetime) -> Held:
         .values(status=PayoutStatus.HELD, note=f"{HELD_SINCE}{iso(copy_at)}", updated_at=now, not_before=None)
         .execution_options(synchronize_session=False)
     )
+    outbox.note_all(session, at=now)  # the platform may have been told since how things stood that are forgotten here
     why = f"{HELD_SINCE}{iso(copy_at)}: first kasoko doctor --after-restore"
     pause_sending(session, reason=why, actor=act.actor, at=now)
     note_event(

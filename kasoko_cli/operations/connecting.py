@@ -1,6 +1,7 @@
 """The SQL that an administrator of the platform runs once, so that we see what we need and nothing else.
 
-It makes a schema `kasoko` with three views over the platform's own tables, and lets one role read them. Names are
+It makes a schema `kasoko` with three views over the platform's own tables, and lets one role read them; where
+results are to be written back, a table of our own beside them, which that role may also write. Names are
 quoted and words are literals: whatever a table is called, it cannot become a statement.
 """
 
@@ -121,8 +122,43 @@ def _table(name: str) -> str:
     return ".".join(identifier(part) for part in re.split(r"\.(?=[^.]+$)", name, maxsplit=1))
 
 
-def sql_for(shape: Shape, role: str) -> str:
-    """The SQL, for PostgreSQL.
+#: The table of what the platform is told. It has nothing of the platform's own, and nothing there is changed by it.
+_RESULTS = """
+-- What kasoko tells of markets and payouts, each as it stands. Nothing else of this database can be written by it.
+CREATE TABLE IF NOT EXISTS kasoko.results (
+  id text PRIMARY KEY,
+  kind text NOT NULL CHECK (kind IN ('market', 'payout')),
+  market_id text NOT NULL,
+  user_id text,
+  status text NOT NULL,
+  outcome text,
+  amount_cents bigint,
+  delivered_cents bigint,
+  wallet_cents bigint,
+  receipt text,
+  failure_code text,
+  changed_at timestamptz NOT NULL,
+  version bigint NOT NULL
+);
+CREATE INDEX IF NOT EXISTS results_version ON kasoko.results (version);
+CREATE INDEX IF NOT EXISTS results_market ON kasoko.results (market_id);
+CREATE INDEX IF NOT EXISTS results_user ON kasoko.results (user_id);
+"""
+
+
+def sql_for(shape: Shape, role: str, *, mirror: bool = False) -> str:
+    """The SQL, for PostgreSQL; with `mirror` the table of results too.
+
+    Raises:
+        Refused: a name or a word cannot stand in SQL.
+    """
+    views = _views(shape, role)
+    grants = f"GRANT SELECT, INSERT, UPDATE ON kasoko.results TO {identifier(role)};\n"
+    return views + _RESULTS + grants if mirror else views
+
+
+def _views(shape: Shape, role: str) -> str:
+    """The three views, and who may read them.
 
     Raises:
         Refused: a name or a word cannot stand in SQL.

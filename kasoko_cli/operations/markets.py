@@ -217,7 +217,9 @@ def _close(session: Session, market: Market, act: Act, *, at: datetime, now: dat
     """Freeze a market: no bet stamped at or after `at` takes part."""
     frozen = bets_digest(bets.stream_bets(session, market.id, at))
     digest = rules_of(market).digest()
-    moved = markets.move(session, market.id, MarketStatus.CLOSED, closed_at=at, rules_digest=digest, bets_digest=frozen)
+    moved = markets.move(
+        session, market.id, MarketStatus.CLOSED, at=now, closed_at=at, rules_digest=digest, bets_digest=frozen
+    )
     assert moved, "a market locked as OPEN can be closed"
     session.refresh(market)
     note_event(
@@ -353,6 +355,7 @@ def _end(
         session,
         market.id,
         to,
+        at=now,
         resolved_at=now,
         resolution=json.dumps(resolution.as_dict(), sort_keys=True),
     )

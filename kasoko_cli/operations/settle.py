@@ -22,7 +22,7 @@ from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.markets import describe_resolution, resolution_of, rules_of
-from kasoko_cli.store import approvals, bets, bulk, markets, payouts
+from kasoko_cli.store import approvals, bets, bulk, markets, outbox, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Payout, Settlement
@@ -271,7 +271,7 @@ def _told(owed: Sequence[Owed], tell: Tell) -> Iterator[Owed]:
 def write_payouts(
     session: Session, market_id: str, settlement_no: int, owed: Iterable[Owed], now: datetime, *, waits: bool = False
 ) -> None:
-    """A row for each payout of a settlement; what M-Pesa cannot carry goes to the wallet."""
+    """A row for each payout of a settlement; what M-Pesa cannot carry goes to the wallet. The platform is told."""
     waiting = PayoutStatus.AWAITING_APPROVAL if waits else None
     rows = (
         (
@@ -292,6 +292,7 @@ def write_payouts(
         for line in owed
     )
     bulk.insert_tuples(session, Payout, _PAYOUT_COLUMNS, rows)
+    outbox.note_settlement(session, market_id, settlement_no, at=now)
 
 
 #: What `write_payouts` says of a payout; the rest of its row is empty.

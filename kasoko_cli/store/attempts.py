@@ -239,6 +239,17 @@ def receipts_owned(session: Session, receipts: Collection[str]) -> set[str]:
     return {receipt for receipt in session.exec(query) if receipt is not None} if receipts else set()
 
 
+def receipts_of(session: Session, payout_ids: Sequence[str]) -> dict[str, str]:
+    """The receipt of each payout that was paid, by its latest attempt that was."""
+    found: dict[str, str] = {}
+    for start in range(0, len(payout_ids), CHUNK):
+        query = select(col(Attempt.payout_id), col(Attempt.receipt)).where(
+            col(Attempt.payout_id).in_(payout_ids[start : start + CHUNK]), col(Attempt.receipt).is_not(None)
+        )
+        found |= {payout_id: str(receipt) for payout_id, receipt in session.exec(query.order_by(col(Attempt.number)))}
+    return found
+
+
 def payouts_of(session: Session, subjects: Collection[str]) -> set[str]:
     """The payouts of attempts, each named by its id or by that of a question about it."""
     asked = select(col(Query.attempt_id)).where(col(Query.id).in_(subjects))

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import MarketStatus, nearest, sources_of
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store import outbox
 from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Market, Outcome, Settlement
 
@@ -60,14 +61,16 @@ def list_outcomes(session: Session, market_id: str) -> Sequence[Outcome]:
     return session.exec(query).all()
 
 
-def move(session: Session, market_id: str, to: MarketStatus, **values: Any) -> bool:
-    """Move a market to `to` if it may go there, and say whether this call did it."""
+def move(session: Session, market_id: str, to: MarketStatus, *, at: datetime, **values: Any) -> bool:
+    """Move a market to `to` if it may go there, and say whether this call did it. An end is noted for the platform."""
     moved = session.exec(
         update(Market)
         .where(col(Market.id) == market_id, col(Market.status).in_(sources_of(to)))
         .values(status=to, **values)
         .execution_options(synchronize_session=False)
     )
+    if moved.rowcount and to in (MarketStatus.RESOLVED, MarketStatus.VOID):
+        outbox.note_market(session, market_id, at=at)
     return moved.rowcount == 1
 
 
@@ -116,6 +119,8 @@ def override(session: Session, market_id: str, *, was: str, to: MarketStatus, re
         .values(status=to, resolution=resolution, resolved_at=at)
         .execution_options(synchronize_session=False)
     )
+    if moved.rowcount:
+        outbox.note_market(session, market_id, at=at)
     return moved.rowcount == 1
 
 

@@ -12,8 +12,9 @@ from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, payout_sources_of
+from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, is_told, payout_sources_of
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store import outbox
 from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Attempt, Payout
 from kasoko_cli.store.types import UtcTime
@@ -256,7 +257,7 @@ def move(
     only_from: Collection[PayoutStatus] | None = None,
     **values: Any,
 ) -> bool:
-    """Move a payout to `to` if it may go there, and say whether this call did it.
+    """Move a payout to `to` if it may go there, and say whether this call did it. What a platform is told is noted.
 
     `only_from` narrows it to the states that the caller's reason speaks of.
     """
@@ -270,6 +271,8 @@ def move(
         .values(status=to, updated_at=at, **values)
         .execution_options(synchronize_session=False)
     )
+    if moved.rowcount and is_told(to, sources):
+        outbox.note_payouts(session, [payout_id], at=at)
     return moved.rowcount == 1
 
 
@@ -290,6 +293,7 @@ def complete(session: Session, payout_ids: Sequence[str], *, at: datetime) -> No
         .execution_options(synchronize_session=False)
     )
     assert moved.rowcount == len(payout_ids), "a payout that is locked and owed may be completed"
+    outbox.note_payouts(session, payout_ids, at=at)
 
 
 def move_all(
@@ -309,6 +313,8 @@ def move_all(
         .values(status=to, updated_at=at, **values)
         .execution_options(synchronize_session=False)
     )
+    if moved.rowcount and is_told(to, {only_from}):
+        outbox.note_payouts(session, payout_ids, at=at)
     return moved.rowcount
 
 

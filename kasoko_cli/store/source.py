@@ -1,7 +1,8 @@
-"""What the operator's platform shows us: three views in its own database.
+"""What the operator's platform shows us: three views in its own database. And what we tell it: one table there.
 
 The contract is the schema `kasoko` that `kasoko connect django --print-sql` prints. Whatever a view is made of,
 its columns are these: ids and words as text, times with their offset, fees in basis points, stakes in cents.
+The table `results` is ours alone to write, and all that we may write: the platform's own tables stay out of reach.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from sqlmodel import Session
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.store.database import Database
 
+#: The command that prints what the platform's administrator runs.
+PRINTED = "kasoko connect django --print-sql"
+#: What is said where results cannot be written, and the command that helps.
+_NO_RESULTS = "takes no results", f"{PRINTED} --mirror"
 #: How many rows are taken from the platform at a time.
 _AT_A_TIME = 5_000
 
@@ -58,6 +63,29 @@ class SourceBet(NamedTuple):
     cancelled_at: datetime | None
 
 
+class Result(NamedTuple):
+    """How a market or a payout stands, as the platform is told. Amounts in cents.
+
+    A market is RESOLVED or VOID; `amount_cents` is all that its settlement owes, None while it has none. A payout
+    is PENDING until it has ended. `delivered_cents` is what of it is on the phone, `wallet_cents` what stands in
+    the user's wallet with us instead.
+    """
+
+    id: str
+    kind: str
+    market_id: str
+    user_id: str | None
+    status: str
+    outcome: str | None
+    amount_cents: int | None
+    delivered_cents: int | None
+    wallet_cents: int | None
+    receipt: str | None
+    failure_code: str | None
+    changed_at: datetime
+    version: int
+
+
 def open_platform(url: str) -> Database:
     """The platform's database; nothing is asked of it yet.
 
@@ -81,20 +109,51 @@ def looking(platform: Database) -> Iterator[Session]:
         ConfigurationError: the views are not there, or not as they should be, or may not be read.
         DatabaseUnavailable: the platform's database does not answer.
     """
-    with _told(platform), platform.reading() as session:
+    with _told(platform, "does not show what it should", PRINTED), platform.reading() as session:
         yield session
 
 
+def check_results(platform: Database) -> None:
+    """Look whether the platform has the table of results.
+
+    Raises:
+        ConfigurationError: the table is not there, or not as it should be.
+        DatabaseUnavailable: the platform's database does not answer.
+    """
+    with _told(platform, *_NO_RESULTS), platform.transaction() as session:
+        session.execute(sa.text(f"SELECT {', '.join(Result._fields)} FROM kasoko.results LIMIT 0"))  # noqa: S608
+
+
+def tell(platform: Database, results: Sequence[Result]) -> None:
+    """Write results to the platform, in one transaction; what is newer there, or the same, stays as it is.
+
+    Raises:
+        ConfigurationError: the table is not there, or not as it should be, or may not be written.
+        DatabaseUnavailable: the platform's database does not answer.
+    """
+    names = Result._fields
+    values = ", ".join(f":{name}" for name in names)
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names if name != "id")
+    statement = sa.text(
+        f"INSERT INTO kasoko.results ({', '.join(names)}) VALUES ({values})"  # noqa: S608 - names of our own
+        f" ON CONFLICT (id) DO UPDATE SET {changed} WHERE results.version < excluded.version"
+    )
+    # Everybody who tells writes in this order, so that nobody waits for somebody who waits for them.
+    rows = [one._asdict() for one in sorted(results)]
+    with _told(platform, *_NO_RESULTS), platform.transaction() as session:
+        session.execute(statement, rows)
+
+
 @contextmanager
-def _told(platform: Database) -> Iterator[None]:
+def _told(platform: Database, says: str, command: str) -> Iterator[None]:
     """What the platform's database refuses, as a sentence."""
     try:
         yield
     except ProgrammingError as error:
         reason = str(error.orig).strip().splitlines()[0]
         raise ConfigurationError(
-            f"{platform.shown_url} does not show what it should: {reason}. Nothing was changed.",
-            hint="Have the platform's administrator run what this prints: kasoko connect django --print-sql",
+            f"{platform.shown_url} {says}: {reason}. Nothing was changed.",
+            hint=f"Have the platform's administrator run what this prints: {command}",
         ) from error
 
 

@@ -81,7 +81,10 @@ ENDED_PAYOUT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for s
 
 
 class Deployment(SQLModel, table=True):
-    """Who we are: one row, made with the database. Its id goes into every attempt's id."""
+    """Who we are: one row, made with the database. Its id goes into every attempt's id.
+
+    `mirror_since` is from when on the operator's platform is told of results; null where it is not.
+    """
 
     __tablename__ = "deployment"
     __table_args__ = (CheckConstraint("id = 1", name="there_is_one_deployment"),)
@@ -89,6 +92,7 @@ class Deployment(SQLModel, table=True):
     id: int = Field(default=1, primary_key=True)
     deployment_id: str
     created_at: datetime = Field(sa_type=UtcTime)
+    mirror_since: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
 class User(SQLModel, table=True):
@@ -609,6 +613,30 @@ class StatementLine(SQLModel, table=True):
     resolved_at: datetime | None = Field(default=None, sa_type=UtcTime)
     resolved_by: str | None = None
     resolution: str | None = None
+
+
+class OutboxRow(SQLModel, table=True):
+    """A market or a payout that the operator's platform is told of: how often it changed, how much of that it knows.
+
+    Its id is `market:...` or `payout:...`. `version` grows with each change that a platform is told; what it is told
+    is how the thing stands when it is told. `told_version` is the last that the platform has for certain.
+    """
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        CheckConstraint("told_version <= version", name="nobody_is_told_what_is_not_so_yet"),
+        Index(
+            "ix_outbox_waiting",
+            "version",
+            "id",
+            sqlite_where=text("told_version < version"),
+            postgresql_where=text("told_version < version"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    version: int = Field(sa_type=Whole)
+    told_version: int = Field(default=0, sa_type=Whole)
 
 
 class AccessToken(SQLModel, table=True):

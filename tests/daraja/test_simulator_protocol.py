@@ -619,10 +619,12 @@ def test_a_public_result_url_can_be_mapped_to_loopback() -> None:
 
 def test_a_result_that_nobody_takes_is_dropped_and_the_money_stays_moved(desk: Desk) -> None:
     desk.pay(ResultURL="http://127.0.0.1:9/nobody")
+    desk.pay(ResultURL=f"{desk.url}/no/such/place")
     desk.pay()
     desk.all_posted()
     ledger = desk.ledger()
-    assert (len(ledger["payments"]), ledger["results_posted"], ledger["results_undelivered"]) == (2, 1, 1)
+    assert (len(ledger["payments"]), ledger["results_posted"], ledger["results_undelivered"]) == (3, 2, 1)
+    assert ledger["results_accepted"] == 1, "an answer of 404 takes nothing"
 
 
 def test_results_still_owed_at_the_stop_are_dropped_and_a_restart_remembers_everything() -> None:

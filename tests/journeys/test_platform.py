@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,22 @@ from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
+from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.domain.payout import WireLimits
-from kasoko_cli.operations import bets, markets, platform, settle
+from kasoko_cli.errors import ConfigurationError, DatabaseUnavailable
+from kasoko_cli.operations import bets, decide, markets, mirroring, platform, settle
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.after_restore import hold_unsent
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.connecting import COLUMNS, TABLES, Shape, identifier, literal, renamed, sql_for
+from kasoko_cli.store import source
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.source import open_platform
-from tests.conftest import FixedClock, _named, _on_server
+from tests.conftest import CountedIds, FixedClock, _named, _on_server
 from tests.journeys.pages import Reader, read_page
 from tests.journeys.street import Street
+from tests.operations.road import Road
+from tests.proof.processes import KILLED
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +87,23 @@ class Django:
         """By hand in the platform's database, as its owner."""
         _on_server(self.url, statement)
 
+    def own(self) -> list[Any]:
+        """Every row of every table that is the platform's own."""
+        engine = sa.create_engine(make_url(self.url).set(drivername="postgresql+psycopg"))
+        with engine.connect() as connection:
+            tables = sa.inspect(connection).get_table_names()
+            found = [connection.execute(sa.text(f'SELECT t::text FROM "{name}" t ORDER BY 1')).all() for name in tables]
+        engine.dispose()
+        return [*zip(tables, found, strict=True)]
+
+    def states(self) -> dict[str, str]:
+        """What it was told: the state of each thing."""
+        engine = sa.create_engine(make_url(self.url).set(drivername="postgresql+psycopg"))
+        with engine.connect() as connection:
+            rows = connection.execute(sa.text("SELECT id, status FROM kasoko.results ORDER BY id")).all()
+        engine.dispose()
+        return {row.id: row.status for row in rows}
+
 
 @pytest.fixture(scope="module")
 def filled(postgres_server: str) -> Iterator[str]:
@@ -92,7 +115,7 @@ def filled(postgres_server: str) -> Iterator[str]:
     project = Django(url, url, role)
     project.manage("migrate", "--verbosity", "0")
     project.orm(FILL)
-    printed = CliRunner().invoke(app, ["connect", "django", "--print-sql", "--role", role])
+    printed = CliRunner().invoke(app, ["connect", "django", "--print-sql", "--mirror", "--role", role])
     assert printed.exit_code == 0, printed.output
     _run_sql(url, printed.stdout)
     try:
@@ -228,7 +251,14 @@ def test_the_role_can_read_the_views_and_nothing_of_the_platform_itself(theirs: 
     for table in ("markets_bet", "users_customuser", "auth_permission"):
         with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), theirs.reading() as session:
             session.execute(sa.text(f"SELECT * FROM {table}"))
-    for statement in ("DELETE FROM kasoko.source_bets", "DELETE FROM kasoko.source_markets"):
+    for statement in (
+        "DELETE FROM kasoko.source_bets",
+        "DELETE FROM kasoko.source_markets",
+        "DELETE FROM kasoko.results",
+        "TRUNCATE kasoko.results",
+        "CREATE TABLE kasoko.mine (id int)",
+        "UPDATE users_customuser SET phone = '0799999999'",
+    ):
         with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), theirs.transaction() as session:
             session.execute(sa.text(statement))
 
@@ -242,13 +272,179 @@ def test_no_name_can_become_a_statement() -> None:
         fee_bps=725,
     )
     sql = sql_for(shape, 'r"x')
+    assert "results" not in sql, "only with --mirror is there anything to write"
+    assert 'GRANT SELECT, INSERT, UPDATE ON kasoko.results TO "r""x";' in sql_for(shape, 'r"x', mirror=True)
     assert 'FROM "core"."my bet"' in sql
     assert '"x""y"::numeric * 100' in sql
     assert "(725::numeric) AS fee_bps" in sql
 
 
 def test_the_lines_of_the_page_run_as_they_stand_there(bare: Street, django: Django, tmp_path: Path) -> None:
-    bare.furnish()
+    bare.furnish("[platform]\nmirror = true")
     reader = Reader(bare, tmp_path, environ={"KASOKO_PLATFORM_URL": django.role_url})
     read_page("docs/django.md", reader)
     assert len(bare.ask("user", "list")["users"]) == 3
+
+
+# --- Results, written back ------------------------------------------------------------------------
+
+TOLD = """
+import json
+from tests.platform.markets.models import Result
+print(json.dumps([[one.id, one.user_id, one.status, one.outcome, one.amount_cents, one.delivered_cents,
+                   one.wallet_cents, bool(one.receipt), one.failure_code] for one in Result.objects.order_by("id")]))
+"""
+#: M-Pesa answers this number with a definite failure.
+REFUSED = next(phone for phone, one in PEOPLE.items() if one.code == "2040")
+
+
+@pytest.fixture
+def road(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Iterator[Road]:
+    made = Road(db, clock, new_id, act)
+    yield made
+    made.assert_books()
+
+
+@pytest.fixture
+def settled(db: Database, clock: FixedClock, act: Act, django: Django, sync: Callable[..., platform.Synced]) -> None:
+    """The platform's market, settled here: Ann and Cyn won. Cyn has a number that M-Pesa refuses."""
+    django.sql(f"UPDATE users_customuser SET phone = '{REFUSED}' WHERE name = 'Cyn'")
+    sync()
+    clock.forward(hours=4)
+    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
+    settle.settle_market(db, clock, act, WireLimits(), market="rain")
+
+
+@pytest.mark.usefixtures("settled")
+def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
+    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, road: Road
+) -> None:
+    before = django.own()
+    assert mirroring.look(db) == mirroring.Mirrored(False, False, 0, 0, 0, 0), "off until it is asked for"
+    assert mirroring.mirror(db, clock, act, theirs) == mirroring.Mirrored(True, True, 1, 2, 0, 0)
+    ann, cyn = 202_23, 67_40
+    assert django.states() == {"market:1": "RESOLVED", "payout:1.1.1": "PENDING", "payout:1.1.2": "PENDING"}
+    road.send()
+    assert mirroring.look(db).waiting_payouts == 0, "that it is on its way is nobody else's business"
+    road.deliver()
+    assert mirroring.mirror(db, clock, act, theirs) == mirroring.Mirrored(True, False, 0, 2, 0, 0)
+    assert django.orm(TOLD) == [
+        ["market:1", None, "RESOLVED", "Yes", ann + cyn, None, None, False, None],
+        ["payout:1.1.1", "1", "COMPLETED", None, ann, 202_00, 23, True, None],
+        ["payout:1.1.2", "3", "FAILED", None, cyn, 0, 0, False, "2040"],
+    ]
+    decide.to_wallet(db, clock, Act("tester", "they asked for it"), payout_id="1.1.2")
+    assert mirroring.mirror(db, clock, act, theirs).payouts == 1
+    assert django.states()["payout:1.1.2"] == "WALLET"
+    assert mirroring.mirror(db, clock, act, theirs, again=True).payouts == 2, "as after the platform was restored"
+    assert django.own() == before
+    assert audit(db, clock, deep=True, chain=True).ok
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_mirror_that_was_overtaken_tells_nothing_old(
+    db: Database,
+    clock: FixedClock,
+    act: Act,
+    django: Django,
+    theirs: Database,
+    road: Road,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has read, and before it writes the payout ends and another mirror tells that."""
+    tell = source.tell
+
+    def overtaken(to: Database, results: Sequence[source.Result]) -> None:
+        monkeypatch.setattr(source, "tell", tell)
+        road.send()
+        road.deliver()
+        assert mirroring.mirror(db, clock, act, theirs).waiting_payouts == 0
+        tell(to, results)
+
+    monkeypatch.setattr(source, "tell", overtaken)
+    assert mirroring.mirror(db, clock, act, theirs).waiting_payouts == 0
+    assert [*django.states().values()] == ["RESOLVED", "COMPLETED", "FAILED"]
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_platform_that_is_away_is_told_later(
+    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, road: Road
+) -> None:
+    mirroring.mirror(db, clock, act, theirs)
+    road.send()
+    road.deliver()
+    django.sql("ALTER TABLE kasoko.results RENAME TO gone")
+    with pytest.raises(ConfigurationError, match="takes no results: relation") as refused:
+        mirroring.mirror(db, clock, act, theirs)
+    assert refused.value.hint.endswith("kasoko connect django --print-sql --mirror")
+    away = open_platform(_named(django.role_url, "no_such_platform"))
+    with pytest.raises(DatabaseUnavailable, match="no_such_platform"):
+        mirroring.mirror(db, clock, act, away)
+    away.close()
+    assert mirroring.look(db).waiting_payouts == 2
+    django.sql("ALTER TABLE kasoko.gone RENAME TO results")
+    assert mirroring.mirror(db, clock, act, theirs).payouts == 2
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
+    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database
+) -> None:
+    mirroring.mirror(db, clock, act, theirs)
+    with db.transaction() as session:
+        kept = session.execute(sa.text("SELECT id, version, told_version FROM outbox")).all()
+    decide.to_wallet(db, clock, Act("tester", "they asked for it"), payout_id="1.1.2")
+    clock.forward(60)
+    mirroring.mirror(db, clock, act, theirs)
+    assert [*django.states().values()] == ["RESOLVED", "PENDING", "WALLET"]
+    with db.transaction() as session:  # as it stood before; what was done since is forgotten
+        for name, version, told in kept:
+            values = {"id": name, "version": version, "told": told}
+            session.execute(
+                sa.text("UPDATE outbox SET version = :version, told_version = :told WHERE id = :id"), values
+            )
+    clock.forward(60)
+    with db.transaction() as session:
+        hold_unsent(session, act, api="v3", now=clock())
+    assert mirroring.mirror(db, clock, act, theirs).payouts == 2
+    with theirs.reading() as session:
+        versions = session.execute(sa.text("SELECT version FROM kasoko.results")).scalars().all()
+    assert min(versions) > max(version for _, version, _ in kept)
+
+
+# --- The commands ---------------------------------------------------------------------------------
+
+
+def test_sync_and_mirror_as_an_operator_calls_them(street: Street, django: Django) -> None:
+    """From an empty database to a result on the platform. A mirror killed anywhere is made good by the next."""
+    street.furnish()
+    with (street.folder / ".env").open("a") as secrets:
+        secrets.write(f"KASOKO_PLATFORM_URL={django.role_url}\n")
+    django.sql("UPDATE markets_market SET closes_at = now() - interval '1 minute' WHERE slug = 'rain'")
+    planned = street.run("sync", "--plan")
+    assert planned.out.splitlines() == ["users: 3 new, 0 known", "markets: 1 new, 0 known", "bets: 3 new, 0 known"]
+    assert planned.err == "This was a plan; nothing was kept. To take it in: kasoko sync\n"
+    assert street.ask("sync")["stake_cents"] == 283_83
+    assert street.run("sync", "--quiet").out == ""
+    street.run("resolve", "rain", "Yes", "--yes")
+    street.run("settle", "rain")
+    assert street.run("sync", "--check").out == "1 closed markets, 3 bets: the platform has them as they stand here.\n"
+    django.sql("UPDATE markets_bet SET stake = 1000 WHERE stake = 150.5")
+    checked = street.run("sync", "--check", code=8)
+    assert "1 difference.\nbet 2, stake_kes: It is '150.50' here, and '1000.00' there.\n" in checked.out
+
+    nothing = street.run("mirror", "--plan").out
+    assert nothing == "Nothing is noted for the platform yet. The first kasoko mirror notes all that stands.\n"
+    off = street.run("mirror", code=3)
+    assert "Writing results back is off (platform.mirror). Nothing was written." in off.err
+    with (street.folder / "kasoko.toml").open("a") as settings:
+        settings.write("[platform]\nmirror = true\n")
+    for point in ("commit.before:1", "commit.after:1", "commit.before:2", "commit.after:2", "commit.before:3"):
+        street.run("mirror", code=KILLED, KASOKO_TEST_POINTS=f"kill:{point}")
+    assert street.run("mirror", "--plan").out == "Waiting to be told: 1 market, 2 payouts.\n"
+    assert street.run("mirror").out == "Told: 1 market, 2 payouts.\n"
+    assert street.run("mirror").out == "Told: 0 markets, 0 payouts.\n"
+    assert django.states() == {"market:1": "RESOLVED", "payout:1.1.1": "PENDING", "payout:1.1.2": "PENDING"}
+    assert street.ask("mirror", "--stop") == {"stopped": True}
+    assert street.run("mirror", "--stop").out == "The platform was told nothing before.\n"
+    street.run("audit", "--deep", "--chain")

@@ -36,7 +36,7 @@ from kasoko_cli.operations.rowfiles import Format, InputFile
 from tests.proof.bench import ACT, Bench, Call, quick
 from tests.proof.databases import Templates
 from tests.proof.finish import finish
-from tests.proof.judge import judge
+from tests.proof.judge import judge, states
 from tests.proof.processes import forking
 
 #: How long one host sends before it begins anew, in seconds.
@@ -93,6 +93,8 @@ class Told:
     sending_seconds: float = 0.0
     doubles: int = 0
     cents: int = 0
+    #: How everything stood when nothing was due any more, before anybody asked how it ended.
+    left: Counter[str] = field(default_factory=Counter)
     by_person: Counter[str] = field(default_factory=Counter)
     sent_by: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -153,6 +155,7 @@ def run(payouts: int, hosts: int, kills: int, restarts: int, seed: int, folder: 
                 if restarter.ident is not None:
                     restarter.join()
             told.sending_seconds = time.monotonic() - sending
+            told.left = states(bench)
             told.by_person = finish(bench, forker).by_person
         found = judge(bench)
         told.doubles, told.cents, told.wrong = found.doubles, found.cents, found.wrong
@@ -199,7 +202,10 @@ def main() -> int:
         f"{told.payouts:,} payouts by {asked.hosts} hosts: {told.batches} turns, {told.kills} kills, {told.restarts}"
         f" restarts of the server; {told.sending_seconds:.0f} s of sending, {told.seconds:.0f} s in all."
     )
-    print(f"Sent by {told.sent_by}. Said by a person: {dict(told.by_person)}.")
+    print(
+        f"Sent by {told.sent_by}. Before anybody was asked: {dict(told.left)}."
+        f" Said by a person: {dict(told.by_person)}."
+    )
     print(f"{told.doubles} double payments, {told.cents} cents lost or minted.")
     for wrong in told.wrong:
         print(f"WRONG: {wrong}")

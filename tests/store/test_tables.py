@@ -315,6 +315,12 @@ BAD: list[tuple[str, str, Row, str]] = [
     ("ck_paces_pace_is_positive", "paces", {"per_1000_seconds": 0}, ""),
     ("ck_switches_switch_is_known", "switches", {"name": "light"}, ""),
     ("ck_alerts_told_says_when", "alerts", {"key": "failed", "what": "?", "since": NOON, "told_at": NOON}, ""),
+    (
+        "ck_outbox_nobody_is_told_what_is_not_so_yet",
+        "outbox",
+        {"id": "market:derby", "version": 1, "told_version": 2},
+        "",
+    ),
     ("statement_is_taken_once", "statements", {"id": 2}, "statements.digest"),
     ("ck_statement_lines_no_amount_is_negative", "statement_lines", {"key": "1", "paid_in_cents": -1}, ""),
     ("ck_statement_lines_resolved_says_as_what", "statement_lines", {"key": "1", "resolved_at": NOON}, ""),

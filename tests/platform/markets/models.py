@@ -25,3 +25,27 @@ class Bet(models.Model):
     stake = models.DecimalField(max_digits=14, decimal_places=4)
     placed_at = models.DateTimeField()
     cancelled_at = models.DateTimeField(null=True, blank=True)
+
+
+class Result(models.Model):
+    """How a market or a payout stands, as kasoko tells it; kasoko writes it, and this project only reads it."""
+
+    id = models.TextField(primary_key=True)
+    kind = models.TextField()
+    market_id = models.TextField()
+    user_id = models.TextField(null=True)
+    status = models.TextField()
+    outcome = models.TextField(null=True)
+    amount_cents = models.BigIntegerField(null=True)
+    delivered_cents = models.BigIntegerField(null=True)
+    wallet_cents = models.BigIntegerField(null=True)
+    receipt = models.TextField(null=True)
+    failure_code = models.TextField(null=True)
+    changed_at = models.DateTimeField()
+    version = models.BigIntegerField()
+
+    class Meta:
+        """The table is not Django's."""
+
+        managed = False
+        db_table = '"kasoko"."results"'
