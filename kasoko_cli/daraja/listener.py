@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.daraja.links import Kind, Links
 from kasoko_cli.daraja.messages import CALLBACK_REPLY, MAX_CALLBACK_BYTES, strip_credentials
-from kasoko_cli.daraja.serve import AsgiApp, Receive, Scope, Send
+from kasoko_cli.daraja.serve import WHOLE, AsgiApp, Receive, Scope, Send
 from kasoko_cli.daraja.strangers import AllowList, Misses
 
 #: The path that a load balancer or a monitor may ask.
@@ -143,8 +143,11 @@ def listener_app(
         try:
             try:
                 _check_head(scope["headers"], max_body)
-                async with asyncio.timeout(body_seconds):
+                if WHOLE in scope:
                     body = await _read(receive, max_body)
+                else:
+                    async with asyncio.timeout(body_seconds):
+                        body = await _read(receive, max_body)
             except TimeoutError:
                 counts.refused += 1
                 await _refuse(send, 408, b"too slow")

@@ -611,8 +611,10 @@ _LOOSE_CREDENTIAL = re.compile(
 )
 #: An RSA-2048 cryptogram in base64 has 344 characters; nothing else on this wire looks like that.
 _CRYPTOGRAM = re.compile(r"[A-Za-z0-9+/%\\]{200,}={0,2}")
+_HALF_CRYPTOGRAM = 100
 _SECRET_KEYS = frozenset({"password", "accesstoken", "consumerkey", "consumersecret", "authorization"})
-_SECRET_NAMES = tuple(key.encode() for key in sorted(_SECRET_KEYS))
+#: What each name of a secret has in it.
+_SECRET_ROOTS = (b"credential", b"password", b"accesstoken", b"consumer", b"authorization")
 _NO_LETTER = re.compile(r"[^a-z]+")
 #: Every name of a secret has one of these in its letters.
 _SECRET_WORD = re.compile("|".join(sorted({"credential", *_SECRET_KEYS})))
@@ -645,10 +647,17 @@ def _names_none(body: bytes) -> bool:
 
     What is not ASCII, or has an escape other than of a slash, may spell a name in many ways: that is not said.
     """
-    if not body.isascii() or b"\\" in body.replace(b"\\/", b"") or max(map(len, body.split(b'"'))) >= 200:
+    if not body.isascii() or (b"\\" in body and b"\\" in body.replace(b"\\/", b"")):
         return False
+    # A text as long as a cryptogram holds a whole piece of half that length, which then has no quotation mark.
+    for start in range(0, len(body) - _HALF_CRYPTOGRAM + 1, _HALF_CRYPTOGRAM):
+        if body.find(b'"', start, start + _HALF_CRYPTOGRAM) < 0:
+            return False
     letters = body.translate(_LOWER, _NO_LETTERS)
-    return b"credential" not in letters and not any(name in letters for name in _SECRET_NAMES)
+    for root in _SECRET_ROOTS:  # noqa: SIM110 - a generator takes twice as long, for each result that comes
+        if root in letters:
+            return False
+    return True
 
 
 def _without_secrets(text: str) -> str:

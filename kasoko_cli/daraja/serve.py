@@ -29,6 +29,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+#: What a request's scope says where its whole body came with its head: nobody has to be waited for.
+WHOLE = "kasoko.whole"
 #: How many connections may wait to be accepted.
 BACKLOG = 2048
 #: The first descriptor that systemd hands on. Source: sd_listen_fds(3).
@@ -283,12 +285,17 @@ def _guarded(base: type[Any]) -> Callable[..., asyncio.Protocol]:
             self.door, self.limits = door, limits
             self.head_bytes = 0
 
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(_Corked(transport))
+
         def data_received(self, data: bytes) -> None:
             before = self.cycle
             super().data_received(data)
             if self.cycle is not before:  # a whole head has come, and the function has been called
                 self.head_bytes = 0
                 self.door.heard()
+                if not self.cycle.more_body:
+                    self.scope[WHOLE] = True  # before the function is called: its task runs after this
             elif before is None or before.response_complete:
                 self.head_bytes += len(data)
                 self.door.waits()
@@ -302,6 +309,40 @@ def _guarded(base: type[Any]) -> Callable[..., asyncio.Protocol]:
             self.door.gone()
 
     return Guarded
+
+
+class _Corked:
+    """A transport that sends the head of an answer together with its body: one system call and one packet less.
+
+    uvicorn writes the two one after the other. A head that is followed by nothing goes out when the loop has the
+    word again.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._inner = transport
+        self._head = b""
+        self._call_soon = asyncio.get_running_loop().call_soon
+
+    def write(self, data: bytes) -> None:
+        """Hold the first piece back for the second."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._inner.write(head + data)
+        elif data:
+            self._head = data
+            self._call_soon(self._flush)
+
+    def close(self) -> None:
+        """Close once everything has gone out."""
+        self._flush()
+        self._inner.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            self.write(b"")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 _TOO_LONG = (

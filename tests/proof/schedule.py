@@ -120,6 +120,8 @@ class _Play:
         self.is_cautious = draw.random() < 0.25
         self.is_restored = draw.random() < 0.3
         self.copied = False
+        #: The markets that the copy does not know, each with who won it.
+        self.since_copied: dict[str, dict[str, tuple[str, int]]] = {}
         settings: dict[str, Any] = {
             "faults": self._rules(),
             "vary_shapes": draw.random() < 0.5,
@@ -194,8 +196,11 @@ class _Play:
         """Somebody else wins, so that the next process does not die of nothing."""
         self.told.markets += 1
         winners = self._winners(self.random.randint(1, 3))
-        self.bench.owe(winners, market=f"league{self.told.markets}")
+        market = f"league{self.told.markets}"
+        self.bench.owe(winners, market=market)
         self.users += winners
+        if self.copied:
+            self.since_copied[market] = winners
 
     def _winners(self, count: int) -> dict[str, tuple[str, int]]:
         draw = self.random
@@ -249,7 +254,9 @@ class _Play:
         elif self.copied and step > 1 and draw.random() < 0.3:
             self.bench.kept.put_back()
             self.told.restores += 1
-            self.say("the database is put back to its copy")
+            for market, winners in self.since_copied.items():
+                self.bench.owe(winners, market=market)  # from the platform, which has forgotten nothing
+            self.say(f"the database is put back to its copy{''.join(map(', settled again: {}'.format, self.since_copied))}")
 
     def _work(self) -> list[str]:
         """What there is to do, as the verbs that do it; with nothing left, another market is settled."""
