@@ -505,7 +505,7 @@ class DarajaClient:
                 http_status=came.http_status,
                 outcome=self._clean(outcome),
                 request=_storable(_without(request, self._secrets)),
-                response=_storable(self._safe(body)),
+                response=_storable(messages.redact_answer(_without(body, self._secrets))),
             )
         )
 
@@ -521,10 +521,6 @@ class DarajaClient:
         # A value of a few characters is no secret, and would blot out half of the text.
         spelt = [spelling for secret in known if len(secret) >= 4 for spelling in (secret, json.dumps(secret)[1:-1])]
         return tuple(dict.fromkeys(spelt))
-
-    def _safe(self, text: str) -> str:
-        """Text without secrets: ours by value, wherever they stand, and others by their looks."""
-        return _safe(text, self._secrets)
 
     def _clean(self, text: str) -> str:
         """One short line without secrets or control characters, safe on a terminal."""

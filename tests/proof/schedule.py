@@ -256,7 +256,9 @@ class _Play:
             self.told.restores += 1
             for market, winners in self.since_copied.items():
                 self.bench.owe(winners, market=market)  # from the platform, which has forgotten nothing
-            self.say(f"the database is put back to its copy{''.join(map(', settled again: {}'.format, self.since_copied))}")
+            self.say(
+                f"the database is put back to its copy{''.join(map(', settled again: {}'.format, self.since_copied))}"
+            )
 
     def _work(self) -> list[str]:
         """What there is to do, as the verbs that do it; with nothing left, another market is settled."""
