@@ -92,7 +92,8 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
     paid = {payment.reference: payment for payment in bench.payments()}
     with bench.opened() as db:
         for one in reconcile.list_open(db):
-            if one.status == AttemptStatus.INTENT:
+            # Where it was told that too much is asked at once, M-Pesa was not asked: a person waits for an answer.
+            if one.status == AttemptStatus.INTENT or one.last_answer.startswith("NOT_ASKED"):
                 continue
             asked[one.attempt_id] += 1
             if asked[one.attempt_id] < ASKED_FIRST or one.last_answer.startswith("no answer"):
