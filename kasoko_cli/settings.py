@@ -610,6 +610,11 @@ class HealthSettings(Group):
     due_minutes: Annotated[
         int, Field(ge=1, le=10_080), Setting("How long a payout may be due and not be sent.", unit="minutes")
     ] = 15
+    float_floor_kes: Annotated[
+        int,
+        Field(ge=0, le=1_000_000_000),
+        Setting("The least that the utility account should hold; 0 asks only for what is owed.", unit="shillings"),
+    ] = 0
 
 
 class AlertSettings(Group):

@@ -147,6 +147,7 @@ def _import(call: Call, path: Path, form: str | None, take_in: Callable[[InputFi
         if call.json:
             render.document({"file": name, "new": 0, "problems": refused.problems})
         raise
+    call.ended_well("import")
     if call.json:
         render.document(done)
     else:

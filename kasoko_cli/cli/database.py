@@ -64,6 +64,8 @@ def backup(
     with _of_any_version(call) as db:
         copy = operation(db, file, with_audit=not no_audit)
     code = 8 if copy.found else 0
+    if not code:
+        call.ended_well("db backup")
     if call.json:
         render.document({"backup": copy, "exit_code": code})
     else:

@@ -66,6 +66,8 @@ def float_(
             stay(stopper, listen_seconds, lambda: floats.answer_of(house.db, asked.query_id) is not None)
     said = floats.answer_of(house.db, asked.query_id)
     code = 6 if not asked.taken else 7 if said is None or said else 0
+    if not code:
+        call.ended_well("float")
     _show(call, floats.report(house.db, house.clock, house.tariff), asked, _trouble(asked, said), code)
 
 

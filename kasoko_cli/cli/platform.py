@@ -127,6 +127,8 @@ def sync(
         more = f", {part.taken_back:,} taken back" if part.taken_back else ""
         more += f", {part.left_out:,} left out" if part.left_out else ""
         _say(call, f"{part.kind}: {part.new:,} new, {part.known:,} known{more}")
+    if not plan and not synced.differences:
+        call.ended_well("sync")
     if plan:
         render.talk(call, "This was a plan; nothing was kept. To take it in: kasoko sync")
     _end(call, synced, synced.differences)

@@ -172,6 +172,7 @@ def settle(
             approval_above_cents=house.config.payout.approval_above_cents,
             tell=tally.step,
         )
+    call.ended_well("settle")
     did = "is settled" if settled.is_new else "was settled before; nothing was changed"
     if render.unattended(call) and not (pay or settled.awaits_approval):
         _tell_warnings(call, settled)

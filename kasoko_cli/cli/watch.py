@@ -89,6 +89,7 @@ def write(
 
     house = call.house
     written = write_metrics(house.db, house.clock, house.limits_of_health, folder)
+    call.ended_well("metrics write")
     if call.json:
         render.document(written)
     else:
@@ -145,6 +146,8 @@ def notify(
         told = operation.Notified([], [])
     else:
         told = operation.notify(house.db, house.clock, house.limits_of_health, courier)
+    if not test:
+        call.ended_well("notify")
     if call.json:
         render.document({"test": test, "told": told.told, "over": told.over})
     elif test:

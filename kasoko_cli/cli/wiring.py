@@ -217,11 +217,15 @@ class House:
     @property
     def limits_of_health(self) -> Limits:
         """From when on something is not well."""
+        from kasoko_cli.domain.floats import FloatCheck
         from kasoko_cli.operations.figures import Spans
-        from kasoko_cli.operations.health import Limits
+        from kasoko_cli.operations.health import FloatWatch, Limits
 
-        health = self.config.health
+        health, gate = self.config.health, self.gate_policy
+        floor_cents = health.float_floor_kes * 100
+        is_watched = gate.check is not FloatCheck.OFF
         return Limits(
+            float_watch=FloatWatch(gate.tariff, gate.max_age_seconds, floor_cents) if is_watched else None,
             spans=Spans(window_seconds=health.window_hours * 3_600, lately_seconds=health.failed_minutes * 60),
             success_bps=int(health.success_pct * 100),
             settlement_seconds=health.settlement_minutes * 60,

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import GROUPS, AttemptStatus, PayoutStatus
+from kasoko_cli.domain.tariff import Tariff
+from kasoko_cli.operations import floats
 from kasoko_cli.operations.overview import Amount
-from kasoko_cli.store import callbacks, markets, payouts
+from kasoko_cli.store import callbacks, markets, payouts, readings
 from kasoko_cli.store import figures as store
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.figures import CallsRow
@@ -96,10 +98,14 @@ class Figures:
     float_as_of: datetime | None
     #: When each command last ended well.
     succeeded: Mapping[str, datetime]
+    #: What of the float can be counted on, however old it is; null where it was never told, or by no tariff.
+    float_available_cents: int | None = None
+    #: What is owed to phones and has not left yet, with M-Pesa's charges.
+    float_needed_cents: int = 0
 
 
-def read_figures(db: Database, clock: Clock, spans: Spans) -> Figures:
-    """All figures as they stand now."""
+def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None = None) -> Figures:
+    """All figures as they stand now; what the float has to hold, where a tariff says what M-Pesa charges."""
     now = clock()
     lately = now - timedelta(seconds=spans.lately_seconds)
     window = now - timedelta(seconds=spans.window_seconds)
@@ -116,6 +122,8 @@ def read_figures(db: Database, clock: Clock, spans: Spans) -> Figures:
         due_since = store.first_due(session, now)
         reading = store.latest_float(session)
         succeeded = store.last_successes(session)
+        available = None if tariff is None else floats.available_by(session, tariff)
+        owed = None if tariff is None else readings.sum_owed(session, tariff)
 
     totals: dict[PayoutStatus, tuple[int, int]] = {}
     for states in by_market.values():
@@ -170,6 +178,8 @@ def read_figures(db: Database, clock: Clock, spans: Spans) -> Figures:
         float_cents=None if reading is None else reading[0],
         float_as_of=None if reading is None else reading[1],
         succeeded=succeeded,
+        float_available_cents=available,
+        float_needed_cents=0 if owed is None else owed.wire_cents + owed.charges_cents,
     )
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.domain.money import format_kes
+from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.figures import Figures, Spans, read_figures
 from kasoko_cli.store.database import Database
 
@@ -29,6 +30,18 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FloatWatch:
+    """What the utility account has to hold: what is owed to phones with M-Pesa's charges, and a floor of ours.
+
+    A balance that is older than `max_age_seconds` is not known, and not known is never taken for enough.
+    """
+
+    tariff: Tariff
+    max_age_seconds: int
+    floor_cents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """From when on something is not well. Times in seconds."""
 
@@ -39,6 +52,8 @@ class Limits:
     daraja_ms: int = 5_000
     listener_seconds: int = 600
     due_seconds: int = 900
+    #: None where nobody wants the float to be looked at.
+    float_watch: FloatWatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +87,8 @@ class Health:
 
 def check_health(db: Database, clock: Clock, limits: Limits) -> Health:
     """Read the figures and judge them."""
-    figures = read_figures(db, clock, limits.spans)
+    watch = limits.float_watch
+    figures = read_figures(db, clock, limits.spans, None if watch is None else watch.tariff)
     findings = sorted(judge(figures, limits), key=lambda one: one.state is not State.CRITICAL)
     state = State.OK
     if findings:
@@ -139,6 +155,39 @@ def judge(now: Figures, limits: Limits) -> Iterator[Finding]:
             f" {limits.daraja_ms / 1000:.0f} s is wanted"
         )
         yield Finding("daraja", State.WARNING, what, "Nothing is lost. If it lasts, pause, and ask Safaricom.")
+    if limits.float_watch is not None:
+        yield from _judge_float(now, limits.float_watch)
+
+
+def float_wanted(now: Figures, watch: FloatWatch) -> int:
+    """What the utility account has to hold, in cents: all that is owed, or the floor where that is more."""
+    return max(now.float_needed_cents, watch.floor_cents)
+
+
+def float_known(now: Figures, watch: FloatWatch) -> int | None:
+    """What can be counted on, in cents; None where M-Pesa never said it, or too long ago."""
+    if now.float_as_of is None or (now.at - now.float_as_of).total_seconds() > watch.max_age_seconds:
+        return None
+    return now.float_available_cents
+
+
+def _judge_float(now: Figures, watch: FloatWatch) -> Iterator[Finding]:
+    """Whether the utility account holds what is wanted of it; where that is nothing, nothing is said."""
+    wanted, known = float_wanted(now, watch), float_known(now, watch)
+    if not wanted or (known is not None and known >= wanted):
+        return
+    why = "are owed to phones" if now.float_needed_cents >= watch.floor_cents else "are to be there at all times"
+    if known is not None:
+        what = f"The float is short: KES {format_kes(known)} can be counted on, and KES {format_kes(wanted)} {why}"
+        do = "Move money into the utility account, and let kasoko see it: kasoko float --listen"
+        yield Finding("float", State.WARNING, what, do, "2 short")
+        return
+    said = "no balance of M-Pesa was ever read"
+    if now.float_as_of is not None and now.float_cents is not None:
+        old = length(round((now.at - now.float_as_of).total_seconds()))
+        said = f"M-Pesa last said KES {format_kes(now.float_cents)}, {old} ago"
+    what = f"The float is not known: {said}, and KES {format_kes(wanted)} {why}"
+    yield Finding("float", State.WARNING, what, "Ask M-Pesa: kasoko float --listen", "1 not known")
 
 
 def _judge_listener(now: Figures, limits: Limits, awaited_seconds: int) -> Iterator[Finding]:

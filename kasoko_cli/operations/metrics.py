@@ -24,7 +24,7 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.figures import Figures, calls_ever
-from kasoko_cli.operations.health import Limits, State, check_health
+from kasoko_cli.operations.health import Limits, State, check_health, float_known, float_wanted
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.figures import BUCKETS_MS, CallsRow
 
@@ -110,6 +110,14 @@ def _collected(db: Database, clock: Clock, limits: Limits) -> Iterator[Metric]:
         says = "The utility account when M-Pesa last told it, in cents."
         yield GaugeMetricFamily("kasoko_float_cents", says, now.float_cents)
         yield GaugeMetricFamily("kasoko_float_timestamp_seconds", "When that was.", now.float_as_of.timestamp())
+    if limits.float_watch is not None:
+        wanted = float_wanted(now, limits.float_watch)
+        says = "What is owed to phones with charges, or health.float_floor_kes if that is more, in cents."
+        yield GaugeMetricFamily("kasoko_float_wanted_cents", says, wanted)
+        known = float_known(now, limits.float_watch)
+        if known is not None:
+            says = "What of the utility account can be counted on, in cents; left out where it is not known."
+            yield GaugeMetricFamily("kasoko_float_available_cents", says, known)
     succeeded = GaugeMetricFamily(
         "kasoko_last_success_timestamp_seconds", "When a command last ended well.", labels=["command"]
     )

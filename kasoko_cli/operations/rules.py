@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from kasoko_cli.operations.health import Limits, percent
 
+#: Too little can be counted on, or nobody knows how much while something is wanted of it.
+_FLOAT_SHORT = (
+    "kasoko_float_available_cents < kasoko_float_wanted_cents"
+    " or (kasoko_float_wanted_cents > 0 unless kasoko_float_available_cents)"
+)
+
 #: Alert, expression, how long it has to hold, severity, what is said. `{...}` are limits of the settings.
 _RULES = (
     (
@@ -79,6 +85,14 @@ _RULES = (
         "breaker",
     ),
     ("KasokoPaused", 'kasoko_sending_stopped{{switch="pause"}} == 1', "1h", "warning", "Sending is paused", "paused"),
+    (
+        "KasokoFloatShort",
+        _FLOAT_SHORT,
+        "5m",
+        "warning",
+        "The float does not cover what is owed, or is not known",
+        "float",
+    ),
     (
         "KasokoResultsWaiting",
         "kasoko_callbacks_waiting > 0",

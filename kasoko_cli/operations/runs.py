@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, NewId, iso
@@ -105,6 +106,15 @@ def at_work(
         # If this cannot be written the work is done all the same, and the row is found dead within a minute.
         with contextlib.suppress(KasokoError), db.transaction() as session:
             runs.end(session, mine.id, doing=how, counts=mine.counts, at=clock())
+
+
+def note_success(db: Database, clock: Clock, act: Act, command: str) -> None:
+    """Write down, for the metrics, that a command which is no run has just ended well.
+
+    What it did stands without this: a database that may not be written to now is no reason to fail.
+    """
+    with contextlib.suppress(KasokoError, SQLAlchemyError), db.transaction() as session:
+        runs.note_success(session, command, host=host_name(), pid=os.getpid(), actor=act.actor, at=clock())
 
 
 def host_name() -> str:

@@ -10,10 +10,10 @@ from sqlalchemy import BigInteger, ColumnElement, and_, case, cast, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from kasoko_cli.domain.payout import LIVE, AttemptStatus
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.store import payouts
-from kasoko_cli.store.tables import Attempt, FloatReading
+from kasoko_cli.store.tables import Attempt, FloatReading, Payout
 
 
 class Sum(NamedTuple):
@@ -80,6 +80,15 @@ def sum_of_run(
     chosen = query.subquery()
     found = session.exec(select(*_sums(chosen.c.wire_cents, tariff)).select_from(chosen)).one()
     return Sum(*(int(value) for value in found))
+
+
+def sum_owed(session: Session, tariff: Tariff) -> Sum:
+    """What is owed to phones and has not left yet, now or later, and what M-Pesa would charge for it."""
+    to_leave = (PayoutStatus.PENDING, PayoutStatus.AWAITING_APPROVAL)
+    query = select(*_sums(col(Payout.wire_cents), tariff)).where(
+        col(Payout.status).in_(to_leave), col(Payout.wire_cents) > 0
+    )
+    return Sum(*(int(value) for value in session.exec(query).one()))
 
 
 def charges_paid(session: Session, tariff: Tariff) -> Sum:

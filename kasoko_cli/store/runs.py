@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import text, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store.tables import RunRow
@@ -37,6 +38,21 @@ def beat(session: Session, run_id: str, *, doing: str, counts: Mapping[str, int]
         .values(heartbeat_at=at, doing=doing, counts=json.dumps(counts), ended_at=None)
         .execution_options(synchronize_session=False)
     )
+
+
+def note_success(session: Session, command: str, *, host: str, pid: int, actor: str, at: datetime) -> None:
+    """Write down when a command that is no run last ended well: one row for each, however often it does."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    latest = {"host": host, "pid": pid, "actor": actor, "started_at": at, "heartbeat_at": at, "ended_at": at}
+    row = {
+        "id": f"last:{command}",
+        "command": command,
+        "market": "",
+        "is_alone": False,
+        "doing": "done",
+        "counts": "{}",
+    }
+    session.exec(insert(RunRow).values(row | latest).on_conflict_do_update(index_elements=["id"], set_=latest))
 
 
 def end(session: Session, run_id: str, *, doing: str, counts: Mapping[str, int] | None, at: datetime) -> bool:

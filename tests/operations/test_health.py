@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kasoko_cli.daraja.links import Kind
-from kasoko_cli.operations import controls
+from kasoko_cli.operations import controls, metrics
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.figures import Figures, SettlementTime, Spans, Switched, Unsettled, read_figures
-from kasoko_cli.operations.health import Finding, Limits, State, check_health, judge
+from kasoko_cli.operations.health import Finding, FloatWatch, Limits, State, check_health, judge
 from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.test_floats import TARIFF, lock_in
+from tests.operations.test_metrics import samples
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
@@ -107,6 +109,69 @@ def test_each_rule_speaks(changed: dict[str, object], key: str, state: State) ->
 )
 def test_no_rule_speaks_before_its_limit(changed: dict[str, object]) -> None:
     assert found(replace(QUIET, **changed)) == []  # type: ignore[arg-type]
+
+
+WATCH = FloatWatch(tariff=TARIFF, max_age_seconds=86_400)
+#: KES 500.00 was said an hour ago, and all of it can be counted on.
+KNOWN = replace(QUIET, float_cents=50_000, float_as_of=ago(hours=1), float_available_cents=50_000)
+
+
+@pytest.mark.parametrize(
+    ("figures", "floor_cents", "what"),
+    [
+        pytest.param(
+            replace(KNOWN, float_needed_cents=50_001),
+            0,
+            "The float is short: KES 500.00 can be counted on, and KES 500.01 are owed to phones",
+            id="a cent is missing",
+        ),
+        pytest.param(
+            replace(QUIET, float_needed_cents=100),
+            0,
+            "The float is not known: no balance of M-Pesa was ever read, and KES 1.00 are owed to phones",
+            id="never read",
+        ),
+        pytest.param(
+            replace(KNOWN, float_as_of=ago(hours=25), float_needed_cents=100),
+            0,
+            "The float is not known: M-Pesa last said KES 500.00, 25 h ago, and KES 1.00 are owed to phones",
+            id="too old, though it would be enough",
+        ),
+        pytest.param(
+            KNOWN,
+            60_000,
+            "The float is short: KES 500.00 can be counted on, and KES 600.00 are to be there at all times",
+            id="below the floor, though nothing is owed",
+        ),
+        pytest.param(replace(KNOWN, float_needed_cents=50_000), 50_000, None, id="exactly enough"),
+        pytest.param(QUIET, 0, None, id="nothing is wanted of it"),
+    ],
+)
+def test_a_float_that_is_short_or_not_known_is_a_warning(figures: Figures, floor_cents: int, what: str | None) -> None:
+    limits = Limits(float_watch=replace(WATCH, floor_cents=floor_cents))
+    said = [(one.key, one.state, one.what) for one in judge(figures, limits)]
+    assert said == ([] if what is None else [("float", State.WARNING, what)])
+    assert found(figures) == [], "where nobody watches it, nothing is said"
+
+
+def test_what_is_owed_is_counted_with_its_charges_and_what_is_under_way_is_not_there(road: Road) -> None:
+    lock_in(road, "500.00")
+    road.clock.forward(60)
+    road.owe({"ann": ANN, "ben": BEN}, cents=20_000)
+    road.send(limit=1)
+    now = read_figures(road.db, road.clock, Spans(), TARIFF)
+    assert (now.float_cents, now.float_available_cents, now.float_needed_cents) == (50_000, 29_500, 20_500)
+    found_in = samples(metrics.exposition(road.db, road.clock, Limits(float_watch=WATCH)))
+    assert found_in["kasoko_float_available_cents", ()] == 29_500
+    assert found_in["kasoko_float_wanted_cents", ()] == 20_500
+
+
+def test_metrics_leave_out_a_float_that_is_too_old_to_be_known(road: Road) -> None:
+    lock_in(road, "500.00")
+    road.clock.forward(86_401)
+    names = {name for name, _ in samples(metrics.exposition(road.db, road.clock, Limits(float_watch=WATCH)))}
+    assert "kasoko_float_wanted_cents" in names
+    assert "kasoko_float_available_cents" not in names
 
 
 def test_the_limits_are_the_operators() -> None:

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlmodel import select
 
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.operations import health, metrics
-from kasoko_cli.operations.health import Limits
+from kasoko_cli.operations import health, metrics, runs
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.health import FloatWatch, Limits
 from kasoko_cli.operations.rules import alert_rules
+from kasoko_cli.operations.tariffs import load_tariff
+from kasoko_cli.store.tables import RunRow
 from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.test_floats import lock_in
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -61,6 +66,17 @@ def test_the_metrics_are_what_the_rows_say(busy: Road) -> None:
     assert of(found, "kasoko_health_state") == 2
     assert of(found, "kasoko_sending_stopped", switch="pause") == 0
     assert of(found, "kasoko_collected_timestamp_seconds") == busy.clock().timestamp()
+
+
+def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(road: Road, act: Act) -> None:
+    for _ in range(2):
+        road.clock.forward(60)
+        runs.note_success(road.db, road.clock, act, "db backup")
+    found = samples(metrics.exposition(road.db, road.clock, Limits()))
+    at = of(found, "kasoko_last_success_timestamp_seconds", command="db backup")
+    assert at == road.clock().timestamp()
+    with road.db.reading() as session:
+        assert len(session.exec(select(RunRow)).all()) == 1, "one row, however often it ends well"
 
 
 def test_what_was_never_read_is_left_out_and_not_zero(road: Road) -> None:
@@ -130,10 +146,12 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_no_rest(
 
 
 def test_every_alert_speaks_of_metrics_that_there_are(busy: Road) -> None:
+    lock_in(busy, "500.00")
     busy.owe({"dan": "254712000444"}, market="late")
     busy.clock.forward(60)
     named = set(re.findall(r"\bkasoko_\w+", alert_rules(Limits())))
-    known = {name for name, _ in samples(metrics.exposition(busy.db, busy.clock, Limits()))}
+    limits = Limits(float_watch=FloatWatch(load_tariff(), max_age_seconds=86_400))
+    known = {name for name, _ in samples(metrics.exposition(busy.db, busy.clock, limits))}
     assert named <= known
 
 
