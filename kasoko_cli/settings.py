@@ -391,6 +391,9 @@ class PayoutSettings(Group):
     tariff_file: Annotated[
         str | None, Setting("What M-Pesa charges for a payment: a file like kasoko's own tariff.toml.")
     ] = None
+    duties_file: Annotated[
+        str | None, Setting("Tax that is kept back of winnings and of what is sent: a file of rules with dates.")
+    ] = None
     confirm_slug_above_kes: Annotated[
         KesOrNothing,
         Setting("In production a run above this is confirmed by typing the market's slug.", unit="shillings"),

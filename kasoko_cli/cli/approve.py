@@ -80,6 +80,7 @@ def _show(call: Call, found: ApprovalPlan, *, document: object) -> None:
         ("gross pool", amount_of(figures.gross_cents)),
         ("fee", amount_of(figures.fee_cents)),
         ("winners", f"{figures.winners:,} share {amount_of(figures.payouts_cents)}"),
+        *([("kept back as tax", amount_of(figures.tax_cents))] if figures.tax_cents else []),
         ("refunds", amount_of(figures.refunds_cents)),
         ("to phones", f"{count_of(found.payouts, 'payout')}, {amount_of(found.wire_cents)}"),
         ("to wallets", amount_of(found.to_wallets_cents)),

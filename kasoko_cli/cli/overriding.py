@@ -43,7 +43,9 @@ def give(
         withdrawn=withdrawn,
         void=void,
     )
-    planned = operation.plan_override(house.db, house.limits, market=market, resolution=resolution)
+    planned = operation.plan_override(
+        house.db, house.limits, market=market, resolution=resolution, clock=house.clock, duties=house.duties
+    )
     if plan:
         _show(call, planned, document={"plan": planned})
         render.talk(call, "Nothing was written.")
@@ -54,7 +56,14 @@ def give(
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
     done = operation.override(
-        house.db, house.clock, call.act, house.limits, market=market, resolution=resolution, confirm=confirm
+        house.db,
+        house.clock,
+        call.act,
+        house.limits,
+        market=market,
+        resolution=resolution,
+        confirm=confirm,
+        duties=house.duties,
     )
     if call.json:
         render.document(done)

@@ -105,7 +105,9 @@ def _resolve_it(call: Call, market: str, named: dict[str, Any]) -> bool:
     from kasoko_cli.operations.preview import preview_resolution
 
     house = call.house
-    found = preview_resolution(house.db, house.clock, call.act, house.limits, market=market, **named)
+    found = preview_resolution(
+        house.db, house.clock, call.act, house.limits, market=market, duties=house.duties, **named
+    )
     if found is None:
         return True
     if render.is_somebody_here():
@@ -171,6 +173,7 @@ def settle(
             market=market,
             approval_above_cents=house.config.payout.approval_above_cents,
             tell=tally.step,
+            duties=house.duties,
         )
     call.ended_well("settle")
     did = "is settled" if settled.is_new else "was settled before; nothing was changed"
@@ -209,7 +212,7 @@ def _show_settlement_plan(call: Call, market: str) -> None:
     from kasoko_cli.operations.settle import plan_settlement
 
     house = call.house
-    planned, owed = plan_settlement(house.db, house.limits, market=market)
+    planned, owed = plan_settlement(house.db, house.limits, market=market, clock=house.clock, duties=house.duties)
     wires = [line.wire_cents for line in owed if line.wire_cents]
     cover = gate.look_at_plan(house.db, house.clock, house.gate_policy, wires)
     document = {"plan": planned, "owed": owed, "float": cover}
@@ -225,7 +228,7 @@ def _show_settlement_plan(call: Call, market: str) -> None:
             line.leg,
             render.kes(line.amount_cents),
             render.kes(line.wire_cents),
-            render.kes(line.amount_cents - line.wire_cents),
+            render.kes(line.amount_cents - line.wire_cents - line.withheld_cents),
         )
         for line in owed[:SHOWN_ROWS]
     ]
@@ -258,6 +261,13 @@ def _show_settled(
         *more,
         ("plan", settled.plan_hash[:16]),
     ]
+    if figures.tax_cents:
+        pairs.insert(7, ("kept back as tax", f"{amount_of(figures.tax_cents)} of {amount_of(figures.taxed_cents)}"))
+    if settled.withheld_cents:
+        at = [name for name, _ in pairs].index("stays in wallets")
+        pairs.insert(at, ("kept back of it", f"{amount_of(settled.withheld_cents)}, once it has arrived"))
+    if settled.duties:
+        pairs.insert(-1, ("duties", ", ".join(settled.duties)))
     if figures.top_up_cents:
         pairs.insert(4, ("the operator adds", amount_of(figures.top_up_cents)))
     render.card(call, f"{settled.slug} {did}", pairs, document=document)
@@ -393,6 +403,7 @@ def _show_market(call: Call, found: MarketStatusReport) -> None:
             ("fee", amount_of(settlement.fee_cents)),
             ("net pool", amount_of(settlement.net_cents)),
             ("winners", f"{settlement.winners:,} share {amount_of(settlement.payouts_cents)}"),
+            *([("kept back as tax", amount_of(settlement.tax_cents))] if settlement.tax_cents else []),
             ("refunds", amount_of(settlement.refunds_cents)),
             ("breakage", amount_of(settlement.breakage_cents)),
         ]

@@ -112,7 +112,15 @@ def settle_market(market: str, pay: bool = False) -> dict[str, Any]:
     """Divide the pool of a market, once; `pay` also enqueues what it owes. Answers with ids and cents."""
 
     def work(house: House, act: Act) -> dict[str, Any]:
-        done = settle(house.db, house.clock, act, house.limits, market=market)
+        done = settle(
+            house.db,
+            house.clock,
+            act,
+            house.limits,
+            market=market,
+            approval_above_cents=house.config.payout.approval_above_cents,
+            duties=house.duties,
+        )
         sent = enqueue_due(house, market=market) if pay else []
         return {
             "market": done.slug,

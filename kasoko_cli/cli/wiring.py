@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kasoko_cli.daraja.links import Links
     from kasoko_cli.daraja.listener import Counts
     from kasoko_cli.daraja.serve import Tls
+    from kasoko_cli.domain.duties import DutyBook
     from kasoko_cli.domain.payout import WireLimits
     from kasoko_cli.domain.tariff import Tariff
     from kasoko_cli.operations.disburse import SendPolicy
@@ -188,6 +189,19 @@ class House:
 
         file, home = self.config.payout.tariff_file, self.config.file
         return load_tariff(None if file is None else (home.parent if home is not None else Path()) / file)
+
+    @functools.cached_property
+    def duties(self) -> DutyBook:
+        """The rules by which tax is kept back of winners; none where the settings name no file.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or holds no such rules.
+        """
+        from kasoko_cli.domain.duties import NO_BOOK
+        from kasoko_cli.operations.duties import load_duties
+
+        file, home = self.config.payout.duties_file, self.config.file
+        return NO_BOOK if not file else load_duties((home.parent if home is not None else Path()) / file)
 
     @property
     def gate_policy(self) -> GatePolicy:

@@ -186,6 +186,11 @@ class Resolution:
         object.__setattr__(self, "winners", tuple(sorted(self.winners)))
         object.__setattr__(self, "weights", tuple(sorted(self.weights)))
 
+    @property
+    def named(self) -> frozenset[int]:
+        """The outcomes that won, alone, together or by weights."""
+        return frozenset((*self.winners, *(outcome for outcome, _ in self.weights)))
+
     def as_dict(self) -> dict[str, Any]:
         """The resolution as JSON has it, weights as `7/10`; `from_dict` reads it back."""
         return {

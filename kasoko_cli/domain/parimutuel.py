@@ -15,7 +15,7 @@ Indiana 71 IAC 9-4-1. Each option names its own source below.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm
@@ -64,6 +64,8 @@ class Division:
     refunds: Mapping[str, int] = field(default_factory=dict)
     #: Stakes of cancelled bets, which were given back when they were cancelled.
     already_refunded: Mapping[str, int] = field(default_factory=dict)
+    #: What each winner had staked on the outcomes that won.
+    staked: Mapping[str, int] = field(default_factory=dict)
     #: What rounding down left.
     breakage_cents: int = 0
     #: What the operator adds so that the least dividend is reached.
@@ -109,42 +111,81 @@ def divide(stakes: Iterable[Stake], rules: Rules, resolution: Resolution) -> Div
 
     Source (late bets are no valid bets): Texas 16-321.217.
     """
-    named = {*resolution.winners, *(outcome for outcome, _ in resolution.weights)}
-    pool = _read(stakes, named)
-    standing = {
-        outcome: sum(stakes_of.values())
-        for outcome, stakes_of in pool.valid.items()
-        if outcome not in resolution.withdrawn
-    }
+    pool = _read(stakes, resolution.named)
+    terms = terms_of({outcome: sum(own.values()) for outcome, own in pool.valid.items()}, rules, resolution)
+    payouts = _payouts(pool, terms, rules)
+    division = Division(
+        staked_cents=pool.staked_cents,
+        gross_cents=terms.gross_cents,
+        fee_cents=terms.fee_cents,
+        net_cents=terms.net_cents,
+        winning_stake_cents=terms.winning_stake_cents,
+        payouts=payouts,
+        refunds=_per_user(pool.late, *(pool.valid[outcome] for outcome in terms.given_back)),
+        staked=_staked(pool, terms.dividends),
+        already_refunded=pool.cancelled,
+        breakage_cents=terms.net_cents - sum(payouts.values()),
+        top_up_cents=terms.top_up_cents,
+        dividends=terms.dividends,
+    )
+    division.check_conserved()
+    return division
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a pool is shared, from the sums on its outcomes alone; what a bettor is owed follows from these and from
+    their own stakes. Amounts in cents.
+    """
+
+    gross_cents: int
+    fee_cents: int
+    net_cents: int
+    top_up_cents: int
+    winning_stake_cents: int
+    #: What one cent on each winning outcome returns, exactly; nothing where every stake goes back.
+    dividends: Mapping[int, Fraction]
+    #: The outcomes whose valid stakes go back.
+    given_back: tuple[int, ...]
+    #: The same dividends over one denominator, and that denominator for each break unit.
+    times: Mapping[int, int]
+    step: int
+    unit_cents: int
+
+    def owed(self, stakes: Mapping[int, int]) -> int | None:
+        """What a bettor with these valid stakes is owed, rounded down once; None where nothing of theirs won."""
+        won = [cents * self.times[outcome] for outcome, cents in stakes.items() if outcome in self.times]
+        return sum(won) // self.step * self.unit_cents if won else None
+
+
+def terms_of(valid: Mapping[int, int], rules: Rules, resolution: Resolution) -> Terms:
+    """How a pool is shared, from the valid stakes on each outcome that has bets, in cents."""
+    standing = {outcome: cents for outcome, cents in valid.items() if outcome not in resolution.withdrawn}
     # One outcome alone is a pool like any other, but what a withdrawal leaves alone is no contest any more.
     no_contest = resolution.void or (bool(resolution.withdrawn) and len(standing) < 2)
+    named = resolution.named
     winning = {} if no_contest else {outcome: cents for outcome, cents in standing.items() if outcome in named}
-    given_back = [stakes_of for outcome, stakes_of in pool.valid.items() if not (winning and outcome in standing)]
-
+    given_back = tuple(outcome for outcome in valid if not (winning and outcome in standing))
     gross = sum(standing.values())
     fee = net = top_up = 0
     dividends: dict[int, Fraction] = {}
-    payouts: dict[str, int] = {}
     if winning:
         fee, top_up = _takeout(gross, sum(winning.values()), rules)
         net = gross - fee + top_up
         dividends = _dividends(net, winning, rules.dead_heat, dict(resolution.weights))
-        payouts = _payouts(pool, dividends, net, rules)
-    division = Division(
-        staked_cents=pool.staked_cents,
+    denominator = lcm(*(dividend.denominator for dividend in dividends.values()))
+    return Terms(
         gross_cents=gross,
         fee_cents=fee,
         net_cents=net,
-        winning_stake_cents=sum(winning.values()),
-        payouts=payouts,
-        refunds=_per_user(pool.late, *given_back),
-        already_refunded=pool.cancelled,
-        breakage_cents=net - sum(payouts.values()),
         top_up_cents=top_up,
+        winning_stake_cents=sum(winning.values()),
         dividends=dividends,
+        given_back=given_back,
+        times={outcome: int(dividend * denominator) for outcome, dividend in dividends.items()},
+        step=denominator * rules.break_unit_cents,
+        unit_cents=rules.break_unit_cents,
     )
-    division.check_conserved()
-    return division
 
 
 @dataclass(slots=True)
@@ -213,22 +254,21 @@ def _dividends(
     return dict.fromkeys(winning, Fraction(net, winning_stake))
 
 
-def _payouts(pool: _Pool, dividends: Mapping[int, Fraction], net: int, rules: Rules) -> dict[str, int]:
+def _payouts(pool: _Pool, terms: Terms, rules: Rules) -> dict[str, int]:
     """What each winner is owed, rounded down once per user to the break unit.
 
     Under `Rounding.LARGEST` the whole units that this leaves are handed out, one each, by largest fraction.
 
     Source (rounding down to the cent): Kentucky KRS 230.3615.
     """
-    unit = rules.break_unit_cents
-    denominator = lcm(*(dividend.denominator for dividend in dividends.values()))
-    per_cent = {outcome: int(dividend * denominator) for outcome, dividend in dividends.items()}
-    step = denominator * unit
-    payouts = {user_id: owed // step * unit for user_id, owed in _owed(pool, per_cent)}
-    left = net - sum(payouts.values())
+    if not terms.dividends:
+        return {}
+    unit, step = terms.unit_cents, terms.step
+    payouts = {user_id: owed // step * unit for user_id, owed in _owed(pool, terms.times)}
+    left = terms.net_cents - sum(payouts.values())
     assert 0 <= left < unit * len(payouts), "rounding down leaves less than a unit for each winner"
     if rules.rounding is Rounding.LARGEST and left >= unit:
-        fractions = {user_id: owed % step for user_id, owed in _owed(pool, per_cent)}
+        fractions = {user_id: owed % step for user_id, owed in _owed(pool, terms.times)}
         # Sorting keeps the order of equals, and the winners stand in order of their first bet.
         for user_id in sorted(fractions, key=lambda user_id: -fractions[user_id])[: left // unit]:
             payouts[user_id] += unit
@@ -244,6 +284,13 @@ def _owed(pool: _Pool, per_cent: Mapping[int, int]) -> Iterator[tuple[str, int]]
     backed = [(pool.valid[outcome], times) for outcome, times in per_cent.items()]
     for user_id in pool.winners:
         yield user_id, sum(stakes.get(user_id, 0) * times for stakes, times in backed)
+
+
+def _staked(pool: _Pool, winning: Collection[int]) -> Mapping[str, int]:
+    """What each winner had on the outcomes that won; where there is one, it is the pool's own sum."""
+    if len(winning) == 1:
+        return pool.valid[next(iter(winning))]
+    return _per_user(*(pool.valid[outcome] for outcome in winning))
 
 
 def _per_user(*parts: Mapping[str, int]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
+from kasoko_cli.domain.duties import Duty
 from kasoko_cli.domain.money import CENTS_PER_SHILLING, format_kes, whole_shillings_cents
 from kasoko_cli.errors import Refused
 
@@ -246,42 +247,63 @@ class WireLimits:
 
 
 class Leg(NamedTuple):
-    """One part of an entitlement: what is owed, and what of it M-Pesa carries, both in cents.
+    """One part of an entitlement: what is owed, what of it M-Pesa carries, what is kept back for it, in cents.
 
-    The wire is never above the amount. A wire of 0 means that the amount goes to the wallet. A tuple,
-    since a settlement makes a million of them.
+    The wire and what is kept back are together never above the amount. A wire of 0 means that the amount goes to
+    the wallet, whole. A tuple, since a settlement makes a million of them.
     """
 
     amount_cents: int
     wire_cents: int
+    withheld_cents: int = 0
 
 
-def legs(entitlement_cents: int, limits: WireLimits) -> list[Leg]:
+def legs(entitlement_cents: int, limits: WireLimits, duty: Duty | None = None) -> list[Leg]:
     """Cut what one user is owed into payments that M-Pesa can carry.
 
     Amounts sum to the entitlement. The cents under a shilling ride on the last leg and stay in the
     user's wallet. A last leg under the minimum borrows from the one before; where all of it is under
     the minimum there is one leg that goes to the wallet. Nothing owed, no leg. How much one receiver
     may get in a day is not decided here: it depends on the day.
+
+    `duty` keeps back a part of what is sent; both limits are those of what arrives.
     """
     assert entitlement_cents >= 0, "nobody is owed less than nothing"
     if entitlement_cents == 0:
         return []
-    carried = whole_shillings_cents(entitlement_cents)
+    carried = _most_sent(entitlement_cents, duty)
     if carried < limits.min_cents:
         return [Leg(entitlement_cents, 0)]
     if carried <= limits.max_cents:
-        return [Leg(entitlement_cents, carried)]
-    full, rest = divmod(carried, limits.max_cents)
-    wires = [limits.max_cents] * full
-    if rest:
-        borrowed = max(limits.min_cents - rest, 0)
-        wires[-1] -= borrowed
-        wires.append(rest + borrowed)
-    cut = [Leg(wire, wire) for wire in wires]
-    cut[-1] = Leg(wires[-1] + entitlement_cents - carried, wires[-1])
-    assert sum(leg.amount_cents for leg in cut) == entitlement_cents
+        return [Leg(entitlement_cents, carried, duty.kept_of_sent(carried) if duty else 0)]
+    most = _leg(limits.max_cents, duty)
+    full, rest = divmod(entitlement_cents, most.amount_cents)
+    cut = [most] * full
+    last = _most_sent(rest, duty)
+    if 0 < last < limits.min_cents:
+        # With a duty, rounding may take a cent more of two smaller legs: one shilling further then.
+        lent = limits.min_cents - last
+        while (
+            last := _most_sent(rest + most.amount_cents - _leg(limits.max_cents - lent, duty).amount_cents, duty)
+        ) < (limits.min_cents):
+            lent += CENTS_PER_SHILLING
+        cut[-1] = _leg(limits.max_cents - lent, duty)
+    if last:
+        cut.append(_leg(last, duty))
+    over = entitlement_cents - sum(leg.amount_cents for leg in cut)
+    cut[-1] = cut[-1]._replace(amount_cents=cut[-1].amount_cents + over)
+    assert over >= 0, "what is sent and kept back is never more than what is owed"
     return cut
+
+
+def _leg(wire_cents: int, duty: Duty | None) -> Leg:
+    """The leg that sends so much, with what is kept back for it."""
+    withheld = duty.kept_of_sent(wire_cents) if duty else 0
+    return Leg(wire_cents + withheld, wire_cents, withheld)
+
+
+def _most_sent(cents: int, duty: Duty | None) -> int:
+    return duty.most_sent(cents) if duty else whole_shillings_cents(cents)
 
 
 def originator_id(

@@ -31,11 +31,20 @@ class Account(StrEnum):
     CAPITAL = "capital"  #: put in by the operator
     DRAW = "draw"  #: taken out by the operator
     TAX_WITHHELD = "tax_withheld"  #: by user: kept back for the revenue authority
+    TAX_REMITTED = "tax_remitted"  #: by what it fell on: of that, paid to the authority (contra to tax_withheld)
 
 
 #: Accounts that belong to somebody or something; the others have the owner ''.
 OWNED = frozenset(
-    {Account.RECEIVABLE, Account.WALLET, Account.DELIVERED, Account.POOL, Account.PAYABLE, Account.TAX_WITHHELD}
+    {
+        Account.RECEIVABLE,
+        Account.WALLET,
+        Account.DELIVERED,
+        Account.POOL,
+        Account.PAYABLE,
+        Account.TAX_WITHHELD,
+        Account.TAX_REMITTED,
+    }
 )
 
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kasoko_cli.errors import LedgerUnbalanced
 from kasoko_cli.ledger.chart import OWNED, Account, pool_owner
+
+#: What is kept back where no duty holds.
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Posting(NamedTuple):
@@ -88,10 +92,12 @@ def settled(
     fee_cents: int,
     breakage_cents: int,
     top_up_cents: int,
+    withheld: Mapping[str, int] = NOTHING,
 ) -> Entry:
     """A market divided: every pool emptied, the winners and refunds owed, fee and breakage earned.
 
-    `pools` has the cents of each outcome; `owed` has one (user, cents) for each payout or refund.
+    `pools` has the cents of each outcome; `owed` has one (user, cents) for each payout or refund, and `withheld`
+    what a duty on winnings kept back of each winner.
     """
     return entry(
         f"settle:{market_id}:{number}",
@@ -100,6 +106,7 @@ def settled(
             *(Posting(Account.POOL, pool_owner(market_id, outcome), cents) for outcome, cents in pools.items()),
             Posting(Account.MINUS_POOL, "", top_up_cents),
             *(Posting(Account.PAYABLE, user_id, -cents) for user_id, cents in owed),
+            *(Posting(Account.TAX_WITHHELD, user_id, -cents) for user_id, cents in withheld.items()),
             Posting(Account.FEE, "", -fee_cents),
             Posting(Account.BREAKAGE, "", -breakage_cents),
         ],
@@ -159,14 +166,20 @@ def delivered_key(payout_id: str, attempt_id: str) -> str:
     return f"payout:{payout_id}:deliver:{attempt_id}"
 
 
-def delivered(payout_id: str, attempt_id: str, user_id: str, wire_cents: int) -> Entry:
-    """The phone got it: booked against the wallet, so that it cannot be spent a second time."""
-    return _move(
+def delivered(payout_id: str, attempt_id: str, user_id: str, wire_cents: int, withheld_cents: int = 0) -> Entry:
+    """The phone got it: booked against the wallet, so that it cannot be spent a second time.
+
+    What a duty on withdrawals keeps back for it leaves the wallet too.
+    """
+    return entry(
         delivered_key(payout_id, attempt_id),
         "deliver",
-        debit=(Account.DELIVERED, user_id),
-        credit=(Account.IN_FLIGHT, ""),
-        cents=wire_cents,
+        [
+            Posting(Account.DELIVERED, user_id, wire_cents),
+            Posting(Account.WALLET, user_id, withheld_cents),
+            Posting(Account.IN_FLIGHT, "", -wire_cents),
+            Posting(Account.TAX_WITHHELD, user_id, -withheld_cents),
+        ],
     )
 
 
@@ -181,36 +194,45 @@ def overpaid(receipt: str, user_id: str, wire_cents: int) -> Entry:
     )
 
 
-def returned(payout_id: str, receipt: str, user_id: str, wire_cents: int) -> Entry:
-    """What a phone had got came back: it stands in the wallet again. `receipt` is the one of the payment."""
-    return _move(
+def returned(payout_id: str, receipt: str, user_id: str, wire_cents: int, withheld_cents: int = 0) -> Entry:
+    """What a phone had got came back: it stands in the wallet again, with what was kept back for it.
+
+    `receipt` is the one of the payment.
+    """
+    return entry(
         f"payout:{payout_id}:return:{receipt}",
         "return",
-        debit=(Account.UTILITY, ""),
-        credit=(Account.DELIVERED, user_id),
-        cents=wire_cents,
+        [
+            Posting(Account.UTILITY, "", wire_cents),
+            Posting(Account.TAX_WITHHELD, user_id, withheld_cents),
+            Posting(Account.DELIVERED, user_id, -wire_cents),
+            Posting(Account.WALLET, user_id, -withheld_cents),
+        ],
     )
 
 
-def due_again(payout_id: str, nth: int, user_id: str, wire_cents: int) -> Entry:
-    """What came back is to be sent again: until it has arrived the user cannot spend it. `nth` counts its returns."""
+def due_again(payout_id: str, nth: int, user_id: str, cents: int) -> Entry:
+    """What came back is to be sent again: until it has arrived the user cannot spend it. `nth` counts its returns.
+
+    `cents` is what is sent and what is kept back for it.
+    """
     return _move(
         f"payout:{payout_id}:again:{nth}",
         "again",
         debit=(Account.DELIVERED, user_id),
         credit=(Account.PAYABLE, user_id),
-        cents=wire_cents,
+        cents=cents,
     )
 
 
-def again_ended(payout_id: str, nth: int, user_id: str, wire_cents: int) -> Entry:
+def again_ended(payout_id: str, nth: int, user_id: str, cents: int) -> Entry:
     """Sending again has ended, on the phone or in the wallet: what was kept from the user is given free."""
     return _move(
         f"payout:{payout_id}:again:{nth}:ended",
         "again_ended",
         debit=(Account.PAYABLE, user_id),
         credit=(Account.DELIVERED, user_id),
-        cents=wire_cents,
+        cents=cents,
     )
 
 
@@ -283,6 +305,20 @@ def written_off(reference: str, user_id: str, cents: int) -> Entry:
     )
 
 
+def remitted(reference: str, on: str, cents: int, source: Account) -> Entry:
+    """What was kept back was paid to the authority, from the bank or from our M-Pesa account.
+
+    `on` says what it fell on, winnings or withdrawals.
+    """
+    return _move(
+        f"remit:{reference}",
+        "remit",
+        debit=(Account.TAX_REMITTED, on),
+        credit=(source, ""),
+        cents=cents,
+    )
+
+
 def reversal(key: str, postings: Iterable[Posting]) -> Entry:
     """The exact negation of the entry that has this key and these lines."""
     return entry(f"reverse:{key}", "reverse", [Posting(line.account, line.owner, -line.cents) for line in postings])
@@ -309,12 +345,14 @@ def corrected(
     fee_cents: int,
     breakage_cents: int,
     top_up_cents: int,
+    withheld: Mapping[str, int] = NOTHING,
 ) -> Entry:
     """Another outcome after payouts were sent: the differences only. The amounts say by how much each rose."""
     lines = [
         Posting(Account.FEE, "", -fee_cents),
         Posting(Account.BREAKAGE, "", -breakage_cents),
         Posting(Account.MINUS_POOL, "", top_up_cents),
+        *(Posting(Account.TAX_WITHHELD, user_id, -cents) for user_id, cents in withheld.items()),
     ]
     for user in users:
         lines.append(Posting(Account.RECEIVABLE, user.user_id, user.overpaid_cents))

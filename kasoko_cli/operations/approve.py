@@ -16,7 +16,7 @@ from kasoko_cli.domain.phone import mask
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.settle import Owed, SettlementFigures, figures_of, hash_plan
+from kasoko_cli.operations.settle import Owed, SettlementFigures, duties_of, figures_of, hash_plan
 from kasoko_cli.store import approvals, markets, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
@@ -52,6 +52,7 @@ class ApprovalPlan:
     payouts: int
     wire_cents: int
     to_wallets_cents: int
+    withheld_cents: int
     plan_hash: str
     items: list[ToRelease]
 
@@ -105,7 +106,8 @@ def look(db: Database, *, market: str) -> ApprovalPlan:
             approved_at=approval.approved_at,
             payouts=len(items),
             wire_cents=sum(one.wire_cents for one in items),
-            to_wallets_cents=sum(one.amount_cents - one.wire_cents for one in items),
+            to_wallets_cents=sum(one.amount_cents - one.wire_cents - one.withheld_cents for one in owed),
+            withheld_cents=sum(one.withheld_cents for one in owed),
             plan_hash=approval.plan_hash,
             items=items,
         )
@@ -202,7 +204,10 @@ def _payouts(session: Session, standing: Settlement) -> Sequence[Payout]:
 
 
 def _check_unchanged(market: Market, standing: Settlement, owed: Sequence[Payout]) -> None:
-    lines = (Owed(one.number, one.user_id, one.kind, one.leg, one.amount_cents, one.wire_cents) for one in owed)
+    lines = (
+        Owed(one.number, one.user_id, one.kind, one.leg, one.amount_cents, one.wire_cents, one.withheld_cents)
+        for one in owed
+    )
     found = hash_plan(
         market.id,
         standing.bets_digest,
@@ -210,6 +215,7 @@ def _check_unchanged(market: Market, standing: Settlement, owed: Sequence[Payout
         Rules.from_dict(json.loads(standing.rules)),
         Resolution.from_dict(json.loads(standing.resolution)),
         lines,
+        duties_of(standing),
     )
     if found != standing.plan_hash:
         raise CheckFailed(

@@ -222,7 +222,7 @@ def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, ev
         entries.append(again_ended(session, payout))
     else:
         entries.append(journal.credited(payout.id, payout.user_id, payout.amount_cents))
-    entries.append(journal.delivered(payout.id, attempt.id, payout.user_id, attempt.wire_cents))
+    entries.append(_delivered(attempt, payout))
     done = payouts.move(
         session, payout.id, PayoutStatus.COMPLETED, at=at, failure_code=None, failure_reason=None, not_before=None
     )
@@ -254,7 +254,7 @@ def paid_plainly(session: Session, successes: Sequence[Success], *, at: datetime
             True,
             (
                 journal.credited(one.payout.id, one.payout.user_id, one.payout.amount_cents),
-                journal.delivered(one.payout.id, one.attempt.id, one.payout.user_id, one.attempt.wire_cents),
+                _delivered(one.attempt, one.payout),
             ),
             f"paid, receipt {one.receipt}",
         )
@@ -272,15 +272,19 @@ def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime
     assert attempt.receipt is not None, "what was paid has its receipt"
     moved = payouts.move(session, payout.id, PayoutStatus.RETURNED, at=at, note=why)
     assert moved, f"a payout that is {payout.status} had its money delivered"
-    return Ruling(
-        True, (journal.returned(payout.id, attempt.receipt, payout.user_id, attempt.wire_cents),), "the money came back"
-    )
+    entry = journal.returned(payout.id, attempt.receipt, payout.user_id, attempt.wire_cents, payout.withheld_cents)
+    return Ruling(True, (entry,), "the money came back")
 
 
 def again_ended(session: Session, payout: Payout) -> Entry:
     """What was kept from the user while a payout was sent again, given free: it has arrived, or stays here."""
     nth = attempts.count_returned(session, payout.id)
-    return journal.again_ended(payout.id, nth, payout.user_id, payout.wire_cents)
+    return journal.again_ended(payout.id, nth, payout.user_id, payout.wire_cents + payout.withheld_cents)
+
+
+def _delivered(attempt: Attempt, payout: Payout) -> Entry:
+    """The entry of a payment that arrived, with what is kept back for it."""
+    return journal.delivered(payout.id, attempt.id, payout.user_id, attempt.wire_cents, payout.withheld_cents)
 
 
 #: States in which a success comes on top of what the user has had already.

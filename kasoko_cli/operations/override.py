@@ -16,7 +16,8 @@ from datetime import datetime
 
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import Clock
+from kasoko_cli.clock import Clock, system_clock
+from kasoko_cli.domain.duties import NO_BOOK, Duties, DutyBook
 from kasoko_cli.domain.market import MarketStatus, Resolution
 from kasoko_cli.domain.payout import AttemptStatus, PayoutKind, PayoutStatus, WireLimits, legs, payout_id
 from kasoko_cli.errors import Refused
@@ -28,9 +29,11 @@ from kasoko_cli.operations.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.settle import (
     Owed,
     SettlementFigures,
-    figures_by,
+    duties_of,
+    duties_on,
     figures_of,
     hash_plan,
+    keys_of_settlement,
     work_out,
     write_payouts,
 )
@@ -110,7 +113,15 @@ class _Work:
     shown: Override | None = None
 
 
-def plan_override(db: Database, limits: WireLimits, *, market: str, resolution: Resolution) -> Override:
+def plan_override(
+    db: Database,
+    limits: WireLimits,
+    *,
+    market: str,
+    resolution: Resolution,
+    clock: Clock = system_clock,
+    duties: DutyBook = NO_BOOK,
+) -> Override:
     """Work out what another outcome would do, and write nothing.
 
     Raises:
@@ -119,7 +130,8 @@ def plan_override(db: Database, limits: WireLimits, *, market: str, resolution: 
         CheckFailed: its bets are not those that stood at the close.
     """
     with db.reading() as session:
-        work = _work_out(session, limits, markets.find_market(session, market), resolution)
+        today = duties_on(duties, clock())
+        work = _work_out(session, limits, markets.find_market(session, market), resolution, today)
         assert work.shown is not None
         return work.shown
 
@@ -133,8 +145,12 @@ def override(
     market: str,
     resolution: Resolution,
     confirm: str | None = None,
+    duties: DutyBook = NO_BOOK,
 ) -> Override:
     """Give a market another outcome. Once money has left, a second person has to confirm the first one's plan.
+
+    A correction is of the winnings of that day, under the duty that they were under; what is sent because of it
+    falls under the duty of today.
 
     `confirm` is the hash of the plan that was read, or its first 16 digits or more.
 
@@ -149,7 +165,7 @@ def override(
         row = markets.find_market(session, market, lock=True)
         # Nobody begins to send one of them while we hold them all.
         session.exec(for_update(select(Payout).where(col(Payout.market_id) == row.id).order_by(col(Payout.id)))).all()
-        work = _work_out(session, limits, row, resolution)
+        work = _work_out(session, limits, row, resolution, duties_on(duties, now))
         shown = work.shown
         assert shown is not None
         if confirm is not None and (len(confirm) < HASH_DIGITS or not shown.plan_hash.startswith(confirm.lower())):
@@ -194,7 +210,7 @@ def _proposed_by(session: Session, market_id: str, plan_hash: str, *, besides: s
 # --- Working it out -------------------------------------------------------------------------------------------
 
 
-def _work_out(session: Session, limits: WireLimits, market: Market, resolution: Resolution) -> _Work:
+def _work_out(session: Session, limits: WireLimits, market: Market, resolution: Resolution, today: Duties) -> _Work:
     was = resolution_of(market)
     if was is None:
         raise Refused(
@@ -206,19 +222,23 @@ def _work_out(session: Session, limits: WireLimits, market: Market, resolution: 
     if was == resolution:
         raise Refused(f"{market.slug} is resolved as {said!r} already; nothing was changed.")
     standing = markets.standing_settlement(session, market.id)
-    division = work_out(session, market, limits, resolution=resolution)
-    work = _Work(market, standing, division)
     owed = payouts.list_payouts(session, market_id=market.id) if standing is not None else []
     tries = _tries(session, [one.id for one in owed])
     _check_no_doubt(market, tries)
-    if standing is None:
-        way, changes = "resolution", []
-    elif standing.corrects is None and _nothing_left(session, owed, tries, standing.number):
-        way = "reversal"
+    way = "resolution"
+    if standing is not None:
+        is_whole = standing.corrects is None and _nothing_left(session, owed, tries, standing.number)
+        way = "reversal" if is_whole else "correction"
+        if not is_whole:
+            today = replace(today, winnings=duties_of(standing).winnings)
+    division = work_out(session, market, limits, resolution=resolution, duties=today)
+    work = _Work(market, standing, division)
+    changes: list[UserChange] = []
+    if standing is not None and way == "reversal":
         work.cancel = [one for one in owed if one.settlement_no == standing.number]
         changes = _changed_by_settling_anew(work.cancel, division)
-    else:
-        way, changes = "correction", _differences(session, work, owed, tries, limits)
+    elif standing is not None:
+        changes = _differences(session, work, owed, tries, limits)
     work.shown = _show(work, way, said, becomes, changes)
     return work
 
@@ -330,13 +350,14 @@ def _owe(work: _Work, user: str, cents: int, limits: WireLimits) -> None:
     """A new payout of the difference, in as many legs as M-Pesa needs."""
     kinds = {line.kind for line in work.division.owed if line.user_id == user} if cents else set()
     kind = PayoutKind.REFUND if kinds == {PayoutKind.REFUND} else PayoutKind.PAYOUT
-    for leg, (amount_cents, wire_cents) in enumerate(legs(cents, limits), start=1):
-        work.owed.append(Owed(len(work.owed) + 1, user, kind, leg, amount_cents, wire_cents))
+    duty = work.division.duties.on_sending(refund=kind is PayoutKind.REFUND)
+    for leg, cut in enumerate(legs(cents, limits, duty), start=1):
+        work.owed.append(Owed(len(work.owed) + 1, user, kind, leg, *cut))
 
 
 def _show(work: _Work, way: str, was: str, becomes: str, changes: list[UserChange]) -> Override:
     before = None if work.standing is None else figures_of(work.standing)
-    after = figures_by(work.division.division)
+    after = work.division.figures
     canceled = sorted(one.id for one in work.cancel)
     overpaid = sum(one.overpaid_cents for one in changes)
     lost = 0
@@ -431,8 +452,17 @@ def _correct(session: Session, work: _Work, shown: Override, now: datetime) -> E
     assert standing is not None
     assert before is not None
     plan_hash = hash_plan(
-        work.market.id, division.bets_digest, division.number, division.rules, division.resolution, work.owed
+        work.market.id,
+        division.bets_digest,
+        division.number,
+        division.rules,
+        division.resolution,
+        work.owed,
+        division.duties,
     )
+    booked = statements.posted_by_owner(session, keys_of_settlement(session, standing), Account.TAX_WITHHELD)
+    people = dict.fromkeys([*booked, *division.kept])
+    withheld = {user: division.kept.get(user, 0) + booked.get(user, 0) for user in people}
     session.add(
         Settlement(
             market_id=work.market.id,
@@ -445,6 +475,7 @@ def _correct(session: Session, work: _Work, shown: Override, now: datetime) -> E
             plan_hash=plan_hash,
             settled_at=now,
             corrects=standing.number,
+            duties=json.dumps(division.duties.as_dict(), sort_keys=True) if division.duties else None,
         )
     )
     session.flush()
@@ -456,4 +487,5 @@ def _correct(session: Session, work: _Work, shown: Override, now: datetime) -> E
         fee_cents=after.fee_cents - before.fee_cents,
         breakage_cents=after.breakage_cents - before.breakage_cents,
         top_up_cents=after.top_up_cents - before.top_up_cents,
+        withheld=withheld,
     )

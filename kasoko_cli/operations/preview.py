@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import NoReturn
 
 from kasoko_cli.clock import Clock
+from kasoko_cli.domain.duties import NO_BOOK, DutyBook
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations import markets, settle
 from kasoko_cli.operations.acts import Act
@@ -32,6 +33,7 @@ def preview_resolution(
     winners: Sequence[str] = (),
     weights: Sequence[tuple[str, Fraction]] = (),
     withdrawn: Sequence[str] = (),
+    duties: DutyBook = NO_BOOK,
 ) -> Settled | None:
     """How the market would be settled if it were resolved so; None where it is resolved so already.
 
@@ -46,7 +48,7 @@ def preview_resolution(
             row, is_new = markets.resolve_in(
                 session, clock, act, market=market, winners=winners, weights=weights, withdrawn=withdrawn
             )
-            found.append(settle.plan_in(session, row, limits) if is_new else None)
+            found.append(settle.plan_in(session, row, limits, settle.duties_on(duties, clock())) if is_new else None)
             _undo()
     except _Enough:
         return found[0]

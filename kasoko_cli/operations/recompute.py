@@ -6,25 +6,38 @@ a bet, a rule, a payout or a figure that was touched afterwards shows, whoever t
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, cast, func
 from sqlmodel import Session, col, select
 
-from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules, bets_digest
+from kasoko_cli.domain.duties import Duties
+from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rounding, Rules, bets_digest
 from kasoko_cli.domain.money import format_kes
-from kasoko_cli.domain.parimutuel import Division, Stake, divide
+from kasoko_cli.domain.parimutuel import Division, Stake, divide, terms_of
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.invariants import Violation
 from kasoko_cli.operations.markets import resolution_of, rules_of
-from kasoko_cli.operations.settle import Owed, figures_by, figures_of, hash_plan
-from kasoko_cli.store import bets, markets, statements
+from kasoko_cli.operations.settle import (
+    Owed,
+    SettlementFigures,
+    duties_of,
+    figures_of,
+    hash_plan,
+    keys_of_settlement,
+)
+from kasoko_cli.store import bets, markets
+from kasoko_cli.store.bulk import bytewise, streamed
 from kasoko_cli.store.tables import EntryRow, Market, Payout, PostingRow, Settlement
 
 
@@ -59,61 +72,149 @@ def changed_settlements(session: Session) -> Iterator[Violation]:
         try:
             rules = Rules.from_dict(json.loads(settlement.rules))
             resolution = Resolution.from_dict(json.loads(settlement.resolution))
+            duties = duties_of(settlement)
         except (KasokoError, ValueError, TypeError, LookupError):
             yield Violation(name, "the rules or the resolution that it was written with cannot be read")
             continue
-        for what in _differences(session, settlement, market, rules, resolution):
+        for what in _differences(session, settlement, market, rules, resolution, duties):
             yield Violation(name, what)
 
 
 def _differences(
-    session: Session, settlement: Settlement, market: Market, rules: Rules, resolution: Resolution
+    session: Session, settlement: Settlement, market: Market, rules: Rules, resolution: Resolution, duties: Duties
 ) -> Iterator[str]:
     """In words, whatever of one settlement does not follow from its bets."""
     if rules.digest() != market.rules_digest or rules != rules_of(market):
         yield "its rules are not those that stood when the market closed"
     if settlement.reversed_at is None and resolution != resolution_of(market):
         yield "it was divided by another outcome than the market has"
-    division, digest, count = _divided(session, market, rules, resolution)
-    if not digest == settlement.bets_digest == market.bets_digest:
+    pool = _summed(session, market)
+    if not pool.digest == settlement.bets_digest == market.bets_digest:
         yield "the bets are not those that it was divided by"
-    if count != settlement.bets:
-        yield f"the market has {count} bets, and it was divided among {settlement.bets}"
-    now, then = asdict(figures_by(division)), asdict(figures_of(settlement))
+    if pool.count != settlement.bets:
+        yield f"the market has {pool.count} bets, and it was divided among {settlement.bets}"
+    again = _Again(session, market, rules, resolution, duties, pool)
+    yield from _people(session, settlement, again)
+    now, then = asdict(again.figures), asdict(figures_of(settlement))
     for figure, cents in now.items():
         if cents != then[figure]:
             yield f"{figure} is {then[figure]}, and its bets give {cents}"
-    owed = _written(session, settlement)
-    if settlement.corrects is None:
-        yield from _unlike(division, owed)
-    elif settlement.reversed_at is None:
-        yield from _unlike_corrected(session, settlement, division)
     if settlement.reversed_at is not None and not _was_replaced(session, settlement):
         yield "it does not stand, and neither its reversal nor a correction is in the books"
-    if hash_plan(market.id, digest, settlement.number, rules, resolution, owed) != settlement.plan_hash:
+    written = _written(session, settlement)
+    if hash_plan(market.id, pool.digest, settlement.number, rules, resolution, written, duties) != settlement.plan_hash:
         yield "its payouts are not those of the plan that was settled"
     yield from _posted_otherwise(session, settlement)
 
 
-def _divided(session: Session, market: Market, rules: Rules, resolution: Resolution) -> tuple[Division, str, int]:
-    """The division of the bets as they stand now, their digest, and how many there are."""
-    digest, count, closed_at = BetsDigest(), 0, market.closed_at
-    assert closed_at is not None, "a market that was settled was closed"
+@dataclass(slots=True)
+class _Summed:
+    """What the bets of a market come to, as they stand now: their digest, how many, and the valid stakes."""
 
-    def stakes() -> Iterator[Stake]:
-        nonlocal count
-        for bet in bets.stream_bets(session, market.id, closed_at):
-            digest.add(bet)
-            count += 1
-            _, user_id, outcome, cents, _, late, cancelled = bet
-            if not cancelled:
-                yield Stake(user_id, outcome, cents, late)
-
-    division = divide(stakes(), rules, resolution)
-    return division, digest.hexdigest(), count
+    digest: str = ""
+    count: int = 0
+    valid: dict[int, int] = field(default_factory=dict)
 
 
-def _written(session: Session, settlement: Settlement) -> list[Owed]:
+def _summed(session: Session, market: Market) -> _Summed:
+    """One pass over the bets, which keeps a sum for each outcome."""
+    assert market.closed_at is not None, "a market that was settled was closed"
+    found, digest = _Summed(), BetsDigest()
+    for bet in bets.stream_bets(session, market.id, market.closed_at):
+        digest.add(bet)
+        found.count += 1
+        _, _, outcome, cents, _, late, cancelled = bet
+        if not late and not cancelled:
+            found.valid[outcome] = found.valid.get(outcome, 0) + cents
+    found.digest = digest.hexdigest()
+    return found
+
+
+class _Share(NamedTuple):
+    """What one bettor is owed for winning (None where nothing of theirs won), what goes back, what is kept back."""
+
+    user_id: str
+    payout_cents: int | None
+    refund_cents: int
+    kept_cents: int
+
+
+class _Again:
+    """A division made again, one bettor at a time, in the order of their ids; its figures once all were read.
+
+    How the pool is shared follows from the sums on its outcomes, so that nobody has to be held in memory. Only
+    `Rounding.LARGEST`, which hands out what is left to whoever lost most by rounding, has to know them all.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        market: Market,
+        rules: Rules,
+        resolution: Resolution,
+        duties: Duties,
+        pool: _Summed,
+    ) -> None:
+        self._session, self._market, self._duty = session, market, duties.winnings
+        self._terms = terms_of(pool.valid, rules, resolution)
+        self._whole = _divided(session, market, rules, resolution) if rules.rounding is Rounding.LARGEST else None
+        self._winners = self._paid = self._refunds = self._taxed = self._kept = 0
+
+    def shares(self) -> Iterator[_Share]:
+        """Every bettor with a bet that was not cancelled."""
+        closed_at, terms = self._market.closed_at, self._terms
+        assert closed_at is not None
+        given_back = frozenset(terms.given_back)
+        stakes = bets.stream_stakes(self._session, self._market.id, closed_at)
+        for user_id, rows in groupby(stakes, key=itemgetter(0)):
+            valid: dict[int, int] = {}
+            refund = 0
+            for _, outcome, became, cents in rows:
+                if became == bets.VALID:
+                    valid[outcome] = valid.get(outcome, 0) + cents
+                if became == bets.LATE or (became == bets.VALID and outcome in given_back):
+                    refund += cents
+            payout = terms.owed(valid) if self._whole is None else self._whole.payouts.get(user_id)
+            kept = 0
+            self._refunds += refund
+            if payout is not None:
+                self._winners += 1
+                self._paid += payout
+                if self._duty is not None:
+                    staked = sum(cents for outcome, cents in valid.items() if outcome in terms.dividends)
+                    self._taxed += self._duty.base_of_win(payout, staked)
+                    kept = self._duty.kept_of_win(payout, staked)
+                    self._kept += kept
+            yield _Share(user_id, payout, refund, kept)
+
+    @property
+    def figures(self) -> SettlementFigures:
+        """The figures of the division; only after `shares` was read to its end."""
+        terms = self._terms
+        return SettlementFigures(
+            gross_cents=terms.gross_cents,
+            fee_cents=terms.fee_cents,
+            net_cents=terms.net_cents,
+            winning_stake_cents=terms.winning_stake_cents,
+            winners=self._winners,
+            payouts_cents=self._paid,
+            refunds_cents=self._refunds,
+            breakage_cents=terms.net_cents - self._paid,
+            top_up_cents=terms.top_up_cents,
+            taxed_cents=self._taxed,
+            tax_cents=self._kept,
+        )
+
+
+def _divided(session: Session, market: Market, rules: Rules, resolution: Resolution) -> Division:
+    """The division of the bets as they stand now, with everybody in memory."""
+    assert market.closed_at is not None, "a market that was settled was closed"
+    rows = bets.stream_bets(session, market.id, market.closed_at)
+    stakes = (Stake(user_id, outcome, cents, late) for _, user_id, outcome, cents, _, late, gone in rows if not gone)
+    return divide(stakes, rules, resolution)
+
+
+def _written(session: Session, settlement: Settlement) -> Iterator[Owed]:
     """The payouts of a settlement as its plan had them."""
     query = (
         sa.select(
@@ -123,49 +224,108 @@ def _written(session: Session, settlement: Settlement) -> list[Owed]:
             col(Payout.leg),
             col(Payout.amount_cents),
             col(Payout.wire_cents),
+            col(Payout.withheld_cents),
         )
         .where(col(Payout.market_id) == settlement.market_id, col(Payout.settlement_no) == settlement.number)
         .order_by(col(Payout.number))
     )
-    return [Owed(*row) for row in session.execute(query)]
+    return (Owed(*row) for row in streamed(session, query))
 
 
-def _unlike(division: Division, owed: list[Owed]) -> Iterator[str]:
-    """Users who are owed something else than their share, row by row; legs of one debt are summed."""
-    written: dict[tuple[str, PayoutKind], int] = {}
-    for line in owed:
-        key = line.user_id, line.kind
-        written[key] = written.get(key, 0) + line.amount_cents
-    shares = {(user_id, PayoutKind.PAYOUT): cents for user_id, cents in division.payouts.items() if cents}
-    shares |= {(user_id, PayoutKind.REFUND): cents for user_id, cents in division.refunds.items() if cents}
-    for key in sorted(written.keys() | shares.keys()):
-        then, now = written.get(key, 0), shares.get(key, 0)
-        if then != now:
-            user_id, kind = key
-            yield f"{user_id} is owed KES {format_kes(then)} ({kind}), and the bets give KES {format_kes(now)}"
+#: What is compared of one person: what the rows say, and what the bets give.
+_WRITTEN, _GIVEN = 0, 1
+#: One side of a comparison of one person: user, what it is about, which side, cents.
+_Side = tuple[str, str, int, int]
+_ABOUT = itemgetter(0, 1)
+#: What a duty kept back, and what a user has in all, beside the kinds of payouts.
+_KEPT, _ALL = "TAX", "ALL"
 
 
-def _unlike_corrected(session: Session, settlement: Settlement, division: Division) -> Iterator[str]:
-    """Users who, after corrections, have or are owed something else than their share, net of what they owe back."""
-    market_id = settlement.market_id
-    query = (
-        sa.select(col(Payout.user_id), cast(func.sum(col(Payout.amount_cents)), BigInteger))
-        .where(col(Payout.market_id) == market_id, col(Payout.status) != PayoutStatus.CANCELED)
-        .group_by(col(Payout.user_id))
-    )
-    given = {user_id: int(cents) for user_id, cents in session.execute(query)}
-    keys = [f"correction:{market_id}:{one.number}" for one in markets.list_settlements(session, market_id)]
-    for user_id, cents in statements.posted_by_owner(session, keys, Account.RECEIVABLE).items():
-        given[user_id] = given.get(user_id, 0) - cents
-    shares: dict[str, int] = {}
-    for amounts in (division.payouts, division.refunds):
-        for user_id, cents in amounts.items():
-            shares[user_id] = shares.get(user_id, 0) + cents
-    for user_id in sorted(given.keys() | shares.keys()):
-        has, share = given.get(user_id, 0), shares.get(user_id, 0)
-        if has != share:
-            then, now = format_kes(has), format_kes(share)
+def _people(session: Session, settlement: Settlement, again: _Again) -> Iterator[str]:
+    """Users who are owed something else than their share, one after the other; legs of one debt are summed."""
+    sides: list[Iterable[_Side]] = [_given(again, as_one=settlement.corrects is not None)]
+    if settlement.corrects is None:
+        sides.append(_owed_to(session, settlement))
+    else:
+        sides += [_had(session, settlement), _owes_back(session, settlement)]
+    sides.append(_kept_of(session, settlement))
+    for (user_id, what), rows in groupby(heapq.merge(*sides, key=_ABOUT), key=_ABOUT):
+        sums = [0, 0]
+        for _, _, side, cents in rows:
+            sums[side] += cents
+        then, now = (format_kes(cents) for cents in sums)
+        # What is had after later corrections says nothing of an earlier one.
+        if sums[_WRITTEN] == sums[_GIVEN] or (what == _ALL and settlement.reversed_at is not None):
+            continue
+        if what == _KEPT:
+            yield f"KES {then} was kept back of {user_id} as tax, and the duty gives KES {now}"
+        elif what == _ALL:
             yield f"{user_id} has KES {then} after the corrections, and the bets give KES {now}"
+        else:
+            yield f"{user_id} is owed KES {then} ({what}), and the bets give KES {now}"
+
+
+def _given(again: _Again, *, as_one: bool) -> Iterator[_Side]:
+    """What the bets give to each, payout and refund apart or `as_one`."""
+    for user_id, payout, refund, kept in again.shares():
+        net = (payout or 0) - kept
+        if as_one:
+            yield user_id, _ALL, _GIVEN, net + refund
+        else:
+            yield user_id, str(PayoutKind.PAYOUT), _GIVEN, net
+            yield user_id, str(PayoutKind.REFUND), _GIVEN, refund
+        yield user_id, _KEPT, _GIVEN, kept
+
+
+def _owed_to(session: Session, settlement: Settlement) -> Iterator[_Side]:
+    """What the payouts of a settlement owe to each."""
+    user_id = bytewise(session, col(Payout.user_id))
+    query = (
+        sa.select(user_id, col(Payout.kind), cast(func.sum(col(Payout.amount_cents)), BigInteger))
+        .where(col(Payout.market_id) == settlement.market_id, col(Payout.settlement_no) == settlement.number)
+        .group_by(user_id, col(Payout.kind))
+        .order_by(user_id, col(Payout.kind))
+    )
+    return ((user, str(kind), _WRITTEN, int(cents)) for user, kind, cents in streamed(session, query))
+
+
+def _had(session: Session, settlement: Settlement) -> Iterator[_Side]:
+    """What all the payouts of a market that stand owe, or gave, to each."""
+    user_id = bytewise(session, col(Payout.user_id))
+    query = (
+        sa.select(user_id, cast(func.sum(col(Payout.amount_cents)), BigInteger))
+        .where(col(Payout.market_id) == settlement.market_id, col(Payout.status) != PayoutStatus.CANCELED)
+        .group_by(user_id)
+        .order_by(user_id)
+    )
+    return ((user, _ALL, _WRITTEN, int(cents)) for user, cents in streamed(session, query))
+
+
+def _owes_back(session: Session, settlement: Settlement) -> Iterator[_Side]:
+    """What corrections made each owe back."""
+    market_id = settlement.market_id
+    keys = [f"correction:{market_id}:{one.number}" for one in markets.list_settlements(session, market_id)]
+    found = _posted(session, keys, Account.RECEIVABLE)
+    return ((user, _ALL, _WRITTEN, -cents) for user, cents in found)
+
+
+def _kept_of(session: Session, settlement: Settlement) -> Iterator[_Side]:
+    """What the books kept back of each as a duty on winnings."""
+    found = _posted(session, keys_of_settlement(session, settlement), Account.TAX_WITHHELD)
+    return ((user, _KEPT, _WRITTEN, -cents) for user, cents in found)
+
+
+def _posted(session: Session, keys: Sequence[str], account: Account) -> Iterator[tuple[str, int]]:
+    """What the entries with these keys posted to an account, by its owner in the order of its bytes."""
+    owner = bytewise(session, col(PostingRow.owner))
+    query = (
+        sa.select(owner, cast(func.sum(col(PostingRow.amount_cents)), BigInteger))
+        .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(col(EntryRow.key).in_(keys), col(PostingRow.account) == str(account))
+        .group_by(owner)
+        .order_by(owner)
+    )
+    return ((user, int(cents)) for user, cents in streamed(session, query))
 
 
 def _was_replaced(session: Session, settlement: Settlement) -> bool:
@@ -176,22 +336,12 @@ def _was_replaced(session: Session, settlement: Settlement) -> bool:
     return book.is_posted(session, f"reverse:settle:{market_id}:{number}")
 
 
-def _keys_of(session: Session, settlement: Settlement) -> list[str]:
-    """The entries that together book a settlement: its own, or that of the first one and every correction since."""
-    by_number = {one.number: one for one in markets.list_settlements(session, settlement.market_id)}
-    keys, one = [], settlement
-    while one.corrects is not None:
-        keys.append(f"correction:{one.market_id}:{one.number}")
-        one = by_number[one.corrects]
-    return [*keys, f"settle:{one.market_id}:{one.number}"]
-
-
 def _posted_otherwise(session: Session, settlement: Settlement) -> Iterator[str]:
     """Figures that stand otherwise in the books than in the settlement."""
     query = (
         sa.select(col(PostingRow.account), cast(func.sum(col(PostingRow.amount_cents)), BigInteger))
         .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
-        .where(col(EntryRow.key).in_(_keys_of(session, settlement)))
+        .where(col(EntryRow.key).in_(keys_of_settlement(session, settlement)))
         .group_by(col(PostingRow.account))
     )
     posted = {account: int(cents) for account, cents in session.execute(query)}
@@ -201,7 +351,8 @@ def _posted_otherwise(session: Session, settlement: Settlement) -> Iterator[str]
         Account.FEE: -settlement.fee_cents,
         Account.BREAKAGE: -settlement.breakage_cents,
         Account.MINUS_POOL: settlement.top_up_cents,
-        Account.PAYABLE: -settlement.payouts_cents - settlement.refunds_cents,
+        Account.PAYABLE: settlement.tax_cents - settlement.payouts_cents - settlement.refunds_cents,
+        Account.TAX_WITHHELD: -settlement.tax_cents,
     }
     for account, cents in expected.items():
         if posted.get(account, 0) != cents:

@@ -35,7 +35,7 @@ class MarketFacts:
     resolved_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettlementFacts(SettlementFigures):
     """How the pool was divided, and when."""
 

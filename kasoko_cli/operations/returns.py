@@ -75,11 +75,11 @@ def send_again(db: Database, clock: Clock, act: Act, *, payout_id: str) -> None:
                 f"{payout_id} is {payout.status}: its money did not come back. Nothing was changed.",
                 hint=f"Look: kasoko payout show {payout_id}",
             )
-        left = book.available(session, payout.user_id)
-        if left < payout.wire_cents:
+        left, back = book.available(session, payout.user_id), payout.wire_cents + payout.withheld_cents
+        if left < back:
             raise Refused(
                 f"The user {payout.user_id} has KES {format_kes(left)} left of the KES"
-                f" {format_kes(payout.wire_cents)} that came back, and spent the rest. Nothing was changed.",
+                f" {format_kes(back)} that came back, and spent the rest. Nothing was changed.",
                 hint=f"Leave it in the wallet: kasoko payout to-wallet {payout_id}",
             )
         nth = attempts.count_returned(session, payout_id)
@@ -101,6 +101,6 @@ def send_again(db: Database, clock: Clock, act: Act, *, payout_id: str) -> None:
             action="payout.again",
             subject=payout_id,
             reason=act.reason,
-            detail={"cents": payout.wire_cents, "after": nth},
+            detail={"cents": back, "after": nth},
         )
-        book.post(session, journal.due_again(payout_id, nth, payout.user_id, payout.wire_cents), at=now)
+        book.post(session, journal.due_again(payout_id, nth, payout.user_id, back), at=now)

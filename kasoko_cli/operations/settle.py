@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, iso
+from kasoko_cli.clock import NAIROBI, Clock, iso, system_clock
+from kasoko_cli.domain.duties import NO_BOOK, NO_DUTIES, Duties, DutyBook, kept_of_winners, taxed_of_winners
 from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, WireLimits, legs, payout_id
@@ -47,11 +48,16 @@ class Owed:
     leg: int
     amount_cents: int
     wire_cents: int
+    withheld_cents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SettlementFigures:
-    """How a pool was divided, in cents."""
+    """How a pool was divided, in cents.
+
+    `payouts_cents` is what the winners won. Of that a duty on winnings taxes `taxed_cents` and keeps back
+    `tax_cents`, so that the rest is owed to them.
+    """
 
     gross_cents: int
     fee_cents: int
@@ -62,11 +68,16 @@ class SettlementFigures:
     refunds_cents: int
     breakage_cents: int
     top_up_cents: int
+    taxed_cents: int = 0
+    tax_cents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What settling a market did, or would do; `is_new` is False where it was settled before."""
+    """What settling a market did, or would do; `is_new` is False where it was settled before.
+
+    `withheld_cents` is what a duty on withdrawals keeps back of it once it has arrived.
+    """
 
     market: str
     slug: str
@@ -84,6 +95,8 @@ class Settled:
     settled_at: datetime | None
     is_new: bool
     awaits_approval: bool = False
+    withheld_cents: int = 0
+    duties: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +113,19 @@ class Plan:
     bets_digest: str
     owed: list[Owed]
     plan_hash: str
+    duties: Duties
+    #: What a duty on winnings keeps back of each winner.
+    kept: Mapping[str, int]
+
+    @property
+    def figures(self) -> SettlementFigures:
+        """The figures of the division, with what is kept back of it."""
+        return figures_by(self.division, self.duties, self.kept)
 
 
-def plan_settlement(db: Database, limits: WireLimits, *, market: str) -> tuple[Settled, list[Owed]]:
+def plan_settlement(
+    db: Database, limits: WireLimits, *, market: str, clock: Clock = system_clock, duties: DutyBook = NO_BOOK
+) -> tuple[Settled, list[Owed]]:
     """Work out a settlement and write nothing.
 
     Raises:
@@ -117,7 +140,7 @@ def plan_settlement(db: Database, limits: WireLimits, *, market: str) -> tuple[S
                 f"{row.slug} was settled at {iso(standing.settled_at)}; there is nothing left to plan.",
                 hint=f"See it: kasoko status {row.slug}",
             )
-        plan = work_out(session, row, limits)
+        plan = work_out(session, row, limits, duties=duties_on(duties, clock()))
         return _settled(session, plan, settled_at=None, is_new=False), plan.owed
 
 
@@ -129,11 +152,13 @@ def settle_market(
     *,
     market: str,
     approval_above_cents: int | None = None,
+    duties: DutyBook = NO_BOOK,
     tell: Tell = _nobody,
 ) -> Settled:
     """Divide the pool once; settling again changes nothing and says so.
 
-    Where it owes more than `approval_above_cents`, nothing of it is sent or credited until a second person
+    `duties` has the rules by which something is kept back of winners: those of today hold for this settlement for
+    good. Where it owes more than `approval_above_cents`, nothing of it is sent or credited until a second person
     has released it. `tell` is called now and then.
 
     Raises:
@@ -146,7 +171,7 @@ def settle_market(
         row = markets.find_market(session, market, lock=True)
         if standing := markets.standing_settlement(session, row.id):
             return _settled_before(session, row, standing)
-        plan = work_out(session, row, limits, tell=tell)
+        plan = work_out(session, row, limits, duties=duties_on(duties, now), tell=tell)
         waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
         _write(session, plan, now, waits=waits, tell=tell)
         if waits:
@@ -165,9 +190,33 @@ def settle_market(
         return replace(_settled(session, plan, settled_at=now, is_new=True), awaits_approval=waits)
 
 
-def plan_in(session: Session, market: Market, limits: WireLimits) -> Settled:
+def plan_in(session: Session, market: Market, limits: WireLimits, duties: Duties = NO_DUTIES) -> Settled:
     """How a market would be settled, worked out in the caller's transaction."""
-    return _settled(session, work_out(session, market, limits), settled_at=None, is_new=False)
+    return _settled(session, work_out(session, market, limits, duties=duties), settled_at=None, is_new=False)
+
+
+def duties_on(book_of_duties: DutyBook, now: datetime) -> Duties:
+    """The duties that hold on the Nairobi day of `now`."""
+    return book_of_duties.on(now.astimezone(NAIROBI).date())
+
+
+def duties_of(settlement: Settlement) -> Duties:
+    """The duties that a settlement is under.
+
+    Raises:
+        ConfigurationError, ValueError, TypeError or LookupError: somebody edited them, and they cannot be read.
+    """
+    return NO_DUTIES if settlement.duties is None else Duties.from_dict(json.loads(settlement.duties))
+
+
+def keys_of_settlement(session: Session, settlement: Settlement) -> list[str]:
+    """The entries that together book a settlement: its own, or that of the first one and every correction since."""
+    by_number = {one.number: one for one in markets.list_settlements(session, settlement.market_id)}
+    keys, one = [], settlement
+    while one.corrects is not None:
+        keys.append(f"correction:{one.market_id}:{one.number}")
+        one = by_number[one.corrects]
+    return [*keys, f"settle:{one.market_id}:{one.number}"]
 
 
 def work_out(
@@ -177,6 +226,7 @@ def work_out(
     *,
     resolution: Resolution | None = None,
     tell: Tell = _nobody,
+    duties: Duties = NO_DUTIES,
 ) -> Plan:
     """A settlement in full, by the market's own resolution or by another one.
 
@@ -215,30 +265,46 @@ def work_out(
             hint="Nothing was changed. Somebody edited the database by hand: kasoko audit, then restore the rows.",
         )
     number = markets.next_settlement_number(session, market.id)
-    owed = list(_owed(division, limits))
-    plan_hash = hash_plan(market.id, digest.hexdigest(), number, rules, resolution, owed)
-    return Plan(market, number, rules, resolution, division, pools, count, digest.hexdigest(), owed, plan_hash)
+    kept = kept_of_winners(duties.winnings, division.payouts, division.staked)
+    owed = list(_owed(division, limits, duties, kept))
+    plan_hash = hash_plan(market.id, digest.hexdigest(), number, rules, resolution, owed, duties)
+    return Plan(
+        market, number, rules, resolution, division, pools, count, digest.hexdigest(), owed, plan_hash, duties, kept
+    )
 
 
-def _owed(division: Division, limits: WireLimits) -> Iterator[Owed]:
+def _owed(division: Division, limits: WireLimits, duties: Duties, kept: Mapping[str, int]) -> Iterator[Owed]:
     """Winners in the order of their first bets, then refunds; a share of nothing makes no payout."""
     number = 0
     for kind, amounts in ((PayoutKind.PAYOUT, division.payouts), (PayoutKind.REFUND, division.refunds)):
+        is_refund = kind is PayoutKind.REFUND
+        duty = duties.on_sending(refund=is_refund)
         for user_id, cents in amounts.items():
-            for leg, (amount_cents, wire_cents) in enumerate(legs(cents, limits), start=1):
+            net = cents if is_refund else cents - kept.get(user_id, 0)
+            for leg, cut in enumerate(legs(net, limits, duty), start=1):
                 number += 1
-                yield Owed(number, user_id, kind, leg, amount_cents, wire_cents)
+                yield Owed(number, user_id, kind, leg, *cut)
 
 
 def hash_plan(
-    market_id: str, bets_digest: str, number: int, rules: Rules, resolution: Resolution, owed: Iterable[Owed]
+    market_id: str,
+    bets_digest: str,
+    number: int,
+    rules: Rules,
+    resolution: Resolution,
+    owed: Iterable[Owed],
+    duties: Duties = NO_DUTIES,
 ) -> str:
-    """A digest of exactly this plan: who gets how much, by which rules and from which bets."""
+    """A digest of exactly this plan: who gets how much, by which rules and duties and from which bets."""
     digest = hashlib.sha256()
-    head = [market_id, number, rules.digest(), bets_digest, resolution.as_dict()]
+    head: list[object] = [market_id, number, rules.digest(), bets_digest, resolution.as_dict()]
+    if duties:
+        head.append(duties.as_dict())
     digest.update(json.dumps(head, sort_keys=True).encode())
     for line in owed:
-        digest.update(f"\n{line.user_id}|{line.kind}|{line.leg}|{line.amount_cents}|{line.wire_cents}".encode())
+        withheld = f"|{line.withheld_cents}" if line.withheld_cents else ""
+        text = f"\n{line.user_id}|{line.kind}|{line.leg}|{line.amount_cents}|{line.wire_cents}{withheld}"
+        digest.update(text.encode())
     return digest.hexdigest()
 
 
@@ -247,13 +313,14 @@ def _write(session: Session, plan: Plan, now: datetime, *, waits: bool, tell: Te
         Settlement(
             market_id=plan.market.id,
             number=plan.number,
-            **asdict(figures_by(plan.division)),
+            **asdict(plan.figures),
             bets=plan.bets,
             rules=json.dumps(plan.rules.as_dict(), sort_keys=True),
             resolution=json.dumps(plan.resolution.as_dict(), sort_keys=True),
             bets_digest=plan.bets_digest,
             plan_hash=plan.plan_hash,
             settled_at=now,
+            duties=json.dumps(plan.duties.as_dict(), sort_keys=True) if plan.duties else None,
         )
     )
     session.flush()
@@ -288,6 +355,7 @@ def write_payouts(
             0,
             now,
             now,
+            line.withheld_cents,
         )
         for line in owed
     )
@@ -310,6 +378,7 @@ _PAYOUT_COLUMNS = (
     "tries",
     "created_at",
     "updated_at",
+    "withheld_cents",
 )
 
 
@@ -324,6 +393,7 @@ def _post(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
         fee_cents=division.fee_cents,
         breakage_cents=division.breakage_cents,
         top_up_cents=division.top_up_cents,
+        withheld=plan.kept,
     )
     book.post(session, entry, at=now)
     if waits:
@@ -336,8 +406,8 @@ def _post(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
     book.post_many(session, small, at=now)
 
 
-def figures_by(division: Division) -> SettlementFigures:
-    """The figures of a division."""
+def figures_by(division: Division, duties: Duties, kept: Mapping[str, int]) -> SettlementFigures:
+    """The figures of a division, of which `kept` is kept back of each winner."""
     return SettlementFigures(
         gross_cents=division.gross_cents,
         fee_cents=division.fee_cents,
@@ -348,6 +418,8 @@ def figures_by(division: Division) -> SettlementFigures:
         refunds_cents=sum(division.refunds.values()),
         breakage_cents=division.breakage_cents,
         top_up_cents=division.top_up_cents,
+        taxed_cents=taxed_of_winners(duties.winnings, division.payouts, division.staked),
+        tax_cents=sum(kept.values()),
     )
 
 
@@ -372,7 +444,7 @@ def _warnings(figures: SettlementFigures) -> list[str]:
 
 
 def _settled(session: Session, plan: Plan, *, settled_at: datetime | None, is_new: bool) -> Settled:
-    figures = figures_by(plan.division)
+    figures = plan.figures
     names = [outcome.name for outcome in markets.list_outcomes(session, plan.market.id)]
     small = [line for line in plan.owed if not line.wire_cents]
     return Settled(
@@ -386,11 +458,13 @@ def _settled(session: Session, plan: Plan, *, settled_at: datetime | None, is_ne
         to_phones=len(plan.owed) - len(small),
         wire_cents=sum(line.wire_cents for line in plan.owed),
         to_wallets=len(small),
-        to_wallets_cents=sum(line.amount_cents - line.wire_cents for line in plan.owed),
+        to_wallets_cents=sum(line.amount_cents - line.wire_cents - line.withheld_cents for line in plan.owed),
         plan_hash=plan.plan_hash,
         warnings=_warnings(figures),
         settled_at=settled_at,
         is_new=is_new,
+        withheld_cents=sum(line.withheld_cents for line in plan.owed),
+        duties=_names(plan.duties),
     )
 
 
@@ -409,10 +483,16 @@ def _settled_before(session: Session, market: Market, standing: Settlement) -> S
         to_phones=totals.to_phones,
         wire_cents=totals.wire_cents,
         to_wallets=totals.payouts - totals.to_phones,
-        to_wallets_cents=totals.amount_cents - totals.wire_cents,
+        to_wallets_cents=totals.amount_cents - totals.wire_cents - totals.withheld_cents,
         plan_hash=standing.plan_hash,
         warnings=_warnings(figures),
         settled_at=standing.settled_at,
         is_new=False,
         awaits_approval=approvals.is_outstanding(session, market.id, standing.number),
+        withheld_cents=totals.withheld_cents,
+        duties=_names(duties_of(standing)),
     )
+
+
+def _names(duties: Duties) -> list[str]:
+    return [duty.name for duty in (duties.winnings, duties.withdrawals) if duty is not None]

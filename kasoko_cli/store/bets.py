@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import BetRow
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.bulk import bytewise, streamed
 from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Bet
 
@@ -101,6 +102,26 @@ def valid_stakes(session: Session, market_id: str, *, closed_at: datetime) -> di
         .group_by(col(Bet.outcome))
     )
     return {outcome: int(cents) for outcome, cents in session.exec(query)}
+
+
+#: What can have happened to a stake before the pool was divided.
+VALID, LATE, CANCELLED = 0, 1, 2
+
+
+def stream_stakes(session: Session, market_id: str, closed_at: datetime) -> Iterator[tuple[str, int, int, int]]:
+    """The stakes of each bettor, by user id in the order of its bytes: user, outcome, fate, cents."""
+    fate = sa.case(
+        (col(Bet.cancelled_at).is_not(None), CANCELLED), (col(Bet.placed_at) >= closed_at, LATE), else_=VALID
+    )
+    user_id = bytewise(session, col(Bet.user_id))
+    query = (
+        sa.select(user_id, col(Bet.outcome), fate, cast(func.sum(col(Bet.stake_cents)), BigInteger))
+        .where(col(Bet.market_id) == market_id)
+        .group_by(user_id, col(Bet.outcome), fate)
+        .order_by(user_id)
+    )
+    for user, outcome, became, cents in streamed(session, query):
+        yield user, outcome, became, int(cents)
 
 
 def bets_of(session: Session, market_id: str, user_id: str) -> Sequence[Bet]:

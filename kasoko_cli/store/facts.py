@@ -111,8 +111,11 @@ def incident_facts(
     return sealed("incident", key, kind, what, payout_id, attempt_id, callback_id).hex()
 
 
-def facts_of(session: Session, entries: Sequence[About]) -> dict[str, Fact]:
-    """The facts of those of these entries that are about a row which is there, by key."""
+def facts_of(session: Session, entries: Sequence[About], *, with_duties: bool = True) -> dict[str, Fact]:
+    """The facts of those of these entries that are about a row which is there, by key.
+
+    `with_duties` is False for a migration that comes before the columns of duties.
+    """
     by_kind: dict[str, list[str]] = {}
     for key, kind in entries:
         if kind in KINDS:
@@ -124,7 +127,7 @@ def facts_of(session: Session, entries: Sequence[About]) -> dict[str, Fact]:
     if not by_kind.keys().isdisjoint(BETS):
         found |= _of_bets(session, by_kind.get("bet", []), by_kind.get("bet_cancel", []))
     for key in [*by_kind.get("settle", []), *by_kind.get("correct", [])]:
-        found |= _of_settlement(session, key)
+        found |= _of_settlement(session, key, with_duties=with_duties)
     if not by_kind.keys().isdisjoint((*SENDS, *ENDS)):
         found |= _of_attempts(session, by_kind)
     return found
@@ -182,13 +185,24 @@ _SETTLEMENT = (
 )
 
 
-def _of_settlement(session: Session, key: str) -> dict[str, Fact]:
+#: What a settlement kept back, and by which rules; it has nothing there where no duty held.
+_DUTIES = ("taxed_cents", "tax_cents", "duties")
+
+
+def _of_settlement(session: Session, key: str, *, with_duties: bool) -> dict[str, Fact]:
     market_id, _, number = key.partition(":")[2].rpartition(":")
-    query = sa.select(col(Settlement.settled_at), *(getattr(Settlement, name) for name in _SETTLEMENT)).where(
+    kept = _DUTIES if with_duties else ()
+    query = sa.select(*(getattr(Settlement, name) for name in ("settled_at", *_SETTLEMENT, *kept))).where(
         col(Settlement.market_id) == market_id, col(Settlement.number) == int(number)
     )
     row = session.execute(query).first()
-    return {} if row is None else {key: Fact(sealed("settlement", stamp(row[0]), *row[1:]), True)}
+    if row is None:
+        return {}
+    settled_at, *facts = row
+    if not any(facts[len(_SETTLEMENT) :]):
+        # As it was digested before there were duties.
+        del facts[len(_SETTLEMENT) :]
+    return {key: Fact(sealed("settlement", stamp(settled_at), *facts), True)}
 
 
 def _of_attempts(session: Session, by_kind: dict[str, list[str]]) -> dict[str, Fact]:

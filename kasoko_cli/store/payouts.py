@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, or_, text, tuple_, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
@@ -193,23 +194,25 @@ def totals_due(
 
 
 class SettlementTotals(NamedTuple):
-    """How many payouts a settlement has, how many go to phones, and the two sums in cents."""
+    """How many payouts a settlement has, how many go to phones, and the sums in cents."""
 
     payouts: int
     to_phones: int
     amount_cents: int
     wire_cents: int
+    withheld_cents: int
 
 
 def settlement_totals(session: Session, market_id: str, number: int) -> SettlementTotals:
     """What one settlement owes altogether."""
-    query = select(
+    query = sa.select(
         func.count(),
         func.count().filter(col(Payout.wire_cents) > 0),
         cast(func.coalesce(func.sum(col(Payout.amount_cents)), 0), BigInteger),
         cast(func.coalesce(func.sum(col(Payout.wire_cents)), 0), BigInteger),
+        cast(func.coalesce(func.sum(col(Payout.withheld_cents)), 0), BigInteger),
     ).where(col(Payout.market_id) == market_id, col(Payout.settlement_no) == number)
-    return SettlementTotals(*(int(value) for value in session.exec(query).one()))
+    return SettlementTotals(*(int(value) for value in session.execute(query).one()))
 
 
 def totals_by_status(session: Session, market_id: str | None = None) -> dict[PayoutStatus, tuple[int, int]]:

@@ -237,6 +237,19 @@ class Settlement(SQLModel, table=True):
     reversed_at: datetime | None = Field(default=None, sa_type=UtcTime)
     #: The settlement that this one corrects by its differences; None where it divides a whole pool.
     corrects: int | None = None
+    #: What of the payouts a duty on winnings taxed, and what it kept back of them.
+    taxed_cents: int = Field(default=0, sa_column=Column(Whole, nullable=False, server_default="0"))
+    tax_cents: int = Field(
+        default=0,
+        sa_column=Column(
+            Whole,
+            CheckConstraint("tax_cents BETWEEN 0 AND payouts_cents", name="tax_is_part_of_the_payouts"),
+            nullable=False,
+            server_default="0",
+        ),
+    )
+    #: The duties that it is under; None where none held on its day.
+    duties: str | None = None
 
 
 class Approval(SQLModel, table=True):
@@ -264,7 +277,8 @@ class Approval(SQLModel, table=True):
 class Payout(SQLModel, table=True):
     """What is owed to one person for one settlement, or one leg of it.
 
-    `wire_cents` is what M-Pesa carries, whole shillings; the rest stays in the user's wallet.
+    `wire_cents` is what M-Pesa carries, whole shillings. `withheld_cents` is what a duty on withdrawals keeps back
+    for it, once it has arrived; the rest stays in the user's wallet.
     """
 
     __tablename__ = "payouts"
@@ -333,6 +347,17 @@ class Payout(SQLModel, table=True):
     note: str | None = None
     created_at: datetime = Field(sa_type=UtcTime)
     updated_at: datetime = Field(sa_type=UtcTime)
+    withheld_cents: int = Field(
+        default=0,
+        sa_column=Column(
+            Whole,
+            CheckConstraint(
+                "withheld_cents BETWEEN 0 AND amount_cents - wire_cents", name="withheld_is_left_of_the_amount"
+            ),
+            nullable=False,
+            server_default="0",
+        ),
+    )
 
 
 class Attempt(SQLModel, table=True):

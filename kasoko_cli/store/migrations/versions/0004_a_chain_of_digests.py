@@ -114,7 +114,7 @@ def _chain_entries(session: Session) -> None:
     )
     lines = sa.text("SELECT line, account, owner, amount_cents FROM postings WHERE entry_id = :key ORDER BY line")
     for found in _in_parts(session, table):
-        known, rows = facts.facts_of(session, [facts.About(row.key, row.kind) for row in found]), []
+        known, rows = facts.facts_of(session, [facts.About(row.key, row.kind) for row in found], with_duties=False), []
         for row in found:
             fact = known[row.key].digest if row.key in known else None
             postings = (tuple(line) for line in session.execute(lines, {"key": row.id}))
