@@ -70,8 +70,20 @@ def dividends_of(rules, resolution, pools, gross):
     return fee, top_up, each, staked
 
 
+def taxed_of(duty, payout, staked):
+    need(duty["on"] == "winnings", "the duty is on something else")
+    return payout if duty["base"] == "payout" else max(payout - staked, 0)
+
+
+def kept_of(duty, base):
+    """What the duty keeps back, to whole units."""
+    exact = Fraction(base * duty["rate_bps"], 10_000 * duty["unit_cents"])
+    nudge = {"down": 0, "half_up": Fraction(1, 2), "up": Fraction(exact.denominator - 1, exact.denominator)}
+    return (exact + nudge[duty["rounding"]]).__floor__() * duty["unit_cents"]
+
+
 def check(proof):
-    need(proof["form"] == "kasoko proof 1", "this is no proof of settlement")
+    need(proof["form"] in ("kasoko proof 1", "kasoko proof 2"), "this is no proof of settlement")
     plain = {name: value for name, value in proof.items() if name not in ("digest", "signature")}
     need(sha(canonical(plain)).hex() == proof["digest"], "it was changed after it was made")
     leaves, rules, resolution = proof["leaves"], proof["rules"], proof["resolution"]
@@ -99,7 +111,7 @@ def check(proof):
         units = (net - sum(paid.values())) // unit
         for name in sorted(shares, key=lambda name: -(shares[name] % unit))[:units]:
             paid[name] += unit
-    refunds = 0
+    refunds = taxed = tax = 0
     for leaf in leaves:
         back = sum(
             c for o, fate, c in leaf["stakes"] if fate == "late" or (fate == "valid" and (not each or o in withdrawn))
@@ -107,6 +119,11 @@ def check(proof):
         refunds += back
         due = (paid.get(leaf["name"], 0), back)
         need((leaf["payout_cents"], leaf["refund_cents"]) == due, "somebody is owed something else")
+        if proof["form"] == "kasoko proof 2":
+            won = sum(c for o, fate, c in leaf["stakes"] if fate == "valid" and o in each)
+            base = taxed_of(proof["duty"], due[0], won)
+            need(leaf["tax_cents"] == min(kept_of(proof["duty"], base), due[0]), "a tax is another")
+            taxed, tax = taxed + base, tax + leaf["tax_cents"]
     said, total = proof["settlement"], sum(paid.values())
     gives = {
         "gross_cents": gross,
@@ -116,6 +133,7 @@ def check(proof):
         "winners": len(paid),
     }
     gives |= {"payouts_cents": total, "refunds_cents": refunds, "breakage_cents": net - total, "top_up_cents": top_up}
+    gives |= {"taxed_cents": taxed, "tax_cents": tax} if proof["form"] == "kasoko proof 2" else {}
     need({name: said[name] for name in gives} == gives, "a figure is another")
 
 

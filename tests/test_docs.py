@@ -136,14 +136,15 @@ def looked_up(where: str) -> str:
 
 def chart() -> str:
     used = used_accounts()
+    owners = {Account.POOL: "market, outcome", Account.TAX_REMITTED: "what it fell on"}
     comments = re.findall(r"^    (\w+) = .*#: (.*)$", inspect.getsource(Account), re.MULTILINE)
     return table(
         ("account", "owner", "what it holds", "used"),
         [
             (
                 f"`{account}`",
-                {"pool": "market, outcome"}.get(account, "user") if account in OWNED else "",
-                says.removeprefix("by user: ").removeprefix("by market and outcome: "),
+                owners.get(account, "user") if account in OWNED else "",
+                re.sub(r"^by [\w ]+: ", "", says),
                 "yes" if account in used else "",
             )
             for account, (_, says) in zip(Account, comments, strict=True)
@@ -179,6 +180,7 @@ def every_entry() -> list[journal.Entry]:
             for source in (Account.WALLET, Account.UTILITY, Account.BANK)
         ),
         journal.written_off("{reference}", user, 1),
+        *(journal.remitted("{reference}", "{on}", 1, source) for source in (Account.BANK, Account.UTILITY)),
         journal.reversal("{entry}", journal.credited(payout, user, 1).postings),
         journal.corrected(
             market,
@@ -192,7 +194,8 @@ def every_entry() -> list[journal.Entry]:
 
 
 def used_accounts() -> set[str]:
-    return {str(posting.account) for entry in every_entry() for posting in entry.postings}
+    taxed = journal.delivered("{payout}", "{attempt}", "{user}", 1, 1)
+    return {str(posting.account) for entry in (*every_entry(), taxed) for posting in entry.postings}
 
 
 def entries() -> str:

@@ -64,6 +64,7 @@ WORDS = (
     Word("suspense", "statement:commands", BOOKS, "Money on M-Pesa's statement that matched nothing."),
     Word("events", "events:commands", BOOKS, "List who did what, when and why; the last 50 unless said otherwise."),
     Word("report", "report:commands", BOOKS, "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML."),
+    Word("tax", "tax:commands", BOOKS, "Tax that is kept back of winners, and paying it to the authority."),
     Word("verify", "verify:commands", BOOKS, "Check a proof of settlement; needs no database and no settings."),
     Word("init", "setup:commands", HOUSE, "Write kasoko.toml and .env, and set up the database."),
     Word("doctor", "doctor:commands", HOUSE, "Check all that a real run needs, each with its remedy."),

@@ -168,6 +168,35 @@ def incidents(
 
 
 @commands.reads()
+def taxes(
+    call: Call,
+    since: Since = None,
+    until: Until = None,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+) -> None:
+    """Show tax that was kept back of winners, paid, and due.
+
+    By day and duty, and for files by person too. What was given back counts below
+    zero on its own day. Tables: days, people, remitted, due.
+
+    Example: kasoko report taxes --since 2026-11-01 --until 2026-11-30
+
+    Example: kasoko report taxes --format csv --table people
+
+    Exit status: 0 shown, 2 no such date, 3 a package is missing, 5 the days are
+    the wrong way round.
+    """
+    from kasoko_cli.cli.sheets import taxes_sheet_of
+    from kasoko_cli.operations.taxes import taxes_report
+
+    house = call.house
+    found = taxes_report(house.db, first=_day(since), last=_day(until))
+    _answer(call, taxes_sheet_of(found, house.clock()), found, form, output, table, without=("people",))
+
+
+@commands.reads()
 def proof(
     call: Call,
     market: MarketId,

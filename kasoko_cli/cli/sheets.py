@@ -10,6 +10,7 @@ from kasoko_cli.cli.sheet import Cents, Chart, Sheet, Table, Value, shown, told
 if TYPE_CHECKING:
     from kasoko_cli.operations.overview import Amount
     from kasoko_cli.operations.reporting import ChargesReport, DayClose, IncidentsReport, SettlementSheet
+    from kasoko_cli.operations.taxes import TaxesReport
 
 
 def _made(now: datetime) -> str:
@@ -34,6 +35,7 @@ def settlement_sheet_of(found: SettlementSheet, now: datetime) -> Sheet:
         ("Staked on the winner", Cents(figures.winning_stake_cents)),
         ("Winners", figures.winners),
         ("Owed to winners", Cents(figures.payouts_cents)),
+        *([("Of that kept back as tax", Cents(figures.tax_cents))] if figures.tax_cents else []),
         ("Refunds", Cents(figures.refunds_cents)),
         ("Breakage", Cents(figures.breakage_cents)),
         ("Added by the operator", Cents(figures.top_up_cents)),
@@ -263,6 +265,63 @@ def incidents_sheet_of(found: IncidentsReport, now: datetime) -> Sheet:
             ),
         ),
         (_made(now),),
+    )
+
+
+def taxes_sheet_of(found: TaxesReport, now: datetime) -> Sheet:
+    """Tax: what was kept back by day and by person, what was paid, and what is due."""
+    return Sheet(
+        "Tax kept back",
+        _span(found.first, found.last),
+        [
+            ("Kept back", Cents(found.withheld_cents)),
+            ("Paid to the authority", Cents(found.remitted_cents)),
+            *((f"Due on {one.on}", Cents(one.due_cents)) for one in found.due),
+        ],
+        (
+            Table(
+                "days",
+                "By day and duty",
+                ("day", "on", "duty", "rate in basis points", "of", "times", "taxed", "kept back", "source"),
+                [
+                    (
+                        row.day,
+                        row.on,
+                        row.duty,
+                        row.rate_bps,
+                        row.base,
+                        row.times,
+                        Cents(row.base_cents),
+                        Cents(row.withheld_cents),
+                        row.source,
+                    )
+                    for row in found.rows
+                ],
+            ),
+            Table(
+                "people",
+                "By person",
+                ("user", "on", "kept back"),
+                [(row.user, row.on, Cents(row.withheld_cents)) for row in found.people],
+            ),
+            Table(
+                "remitted",
+                "Paid to the authority",
+                ("when", "on", "reference", "from", "amount"),
+                [(row.at, row.on, row.reference, row.source, Cents(row.amount_cents)) for row in found.remitted],
+            ),
+            Table(
+                "due",
+                "Due at the end",
+                ("on", "kept back until then", "paid until then", "due"),
+                [
+                    (row.on, Cents(row.withheld_cents), Cents(row.remitted_cents), Cents(row.due_cents))
+                    for row in found.due
+                ],
+            ),
+        ),
+        (),
+        ("The duties are the operator's own, as they stood with each settlement.", _made(now)),
     )
 
 

@@ -192,6 +192,9 @@ class _Speaker:
         for one in found.stakes:
             if one.became in ("late", "withdrawn", "refunded", "cancelled"):
                 yield self.apart(one.became, self.names([one.outcome]), self.kes(one.stake_cents))
+        if found.had_cents:
+            yield from self.corrected()
+            return
         yield self.say(
             f"So {self.kes(found.owed_cents)} goes back to you.",
             f"Kwa hiyo unarudishiwa {self.kes(found.owed_cents)}.",
@@ -233,9 +236,41 @@ class _Speaker:
                 "Kinachobaki baada ya kupunguza hugawiwa kidogo kidogo, kuanzia kwa aliyepunguziwa zaidi; "
                 + (f"wewe ulipata {got}." if found.extra_cents else "wewe hukuongezewa kitu."),
             )
+        yield from self.kept_back()
+        if found.had_cents:
+            yield from self.corrected()
+            return
         yield self.say(
             f"So you are owed {self.kes(found.owed_cents)}.",
             f"Kwa hiyo unastahili kulipwa {self.kes(found.owed_cents)}.",
+        )
+
+    def kept_back(self) -> Iterator[str]:
+        """The duty on winnings."""
+        tax = self.found.tax
+        if tax is None:
+            return
+        percent, base, kept = percent_of(tax.rate_bps), self.kes(tax.base_cents), self.kes(tax.kept_cents)
+        if tax.base == "profit":
+            yield self.say(
+                f"Of what you won above your stake, {base}, {percent}% is kept back as tax ({tax.name}): {kept}.",
+                f"Kwenye faida uliyopata juu ya dau lako, {base}, asilimia {percent} inakatwa kama kodi"
+                f" ({tax.name}): {kept}.",
+            )
+        else:
+            yield self.say(
+                f"Of that {percent}% is kept back as tax ({tax.name}): {kept}.",
+                f"Asilimia {percent} ya kiasi hicho inakatwa kama kodi ({tax.name}): {kept}.",
+            )
+
+    def corrected(self) -> Iterator[str]:
+        """A payout of the difference, after another outcome was named."""
+        found = self.found
+        yield self.say(
+            f"The result was corrected after payments had been made: {self.kes(found.had_cents)} of that was yours"
+            f" before, and this payment is the rest, {self.kes(found.owed_cents)}.",
+            f"Matokeo yalirekebishwa baada ya malipo kufanyika: {self.kes(found.had_cents)} zilikuwa zako tayari,"
+            f" na malipo haya ni ya kiasi kilichobaki, {self.kes(found.owed_cents)}.",
         )
 
     def how_parts_are_made(self) -> str:
@@ -296,7 +331,21 @@ class _Speaker:
                 f"M-PESA ina kikomo kwa kila muamala, kwa hiyo pesa zinatumwa kwa miamala {len(found.legs)};"
                 f" huu ni muamala wa {found.leg}, wa {self.kes(found.amount_cents)}.",
             )
-        if found.stays_cents and found.status != "WALLET":
+        if found.withheld is not None and found.status != "WALLET":
+            tax = found.withheld
+            percent, kept = percent_of(tax.rate_bps), self.kes(tax.kept_cents)
+            yield self.say(
+                f"Of what is sent to a phone {percent}% is kept back as tax ({tax.name}), here {kept} of"
+                f" {self.kes(tax.base_cents)}: {self.kes(found.wire_cents)} goes to your phone.",
+                f"Kwa pesa zinazotumwa kwenye simu, asilimia {percent} inakatwa kama kodi ({tax.name}), hapa"
+                f" {kept} ya {self.kes(tax.base_cents)}: {self.kes(found.wire_cents)} zinatumwa kwenye simu yako.",
+            )
+            if found.stays_cents:
+                yield self.say(
+                    f"{self.kes(found.stays_cents)} stays in your wallet, as yours.",
+                    f"{self.kes(found.stays_cents)} zinabaki kwenye pochi yako, na ni zako.",
+                )
+        elif found.stays_cents and found.status != "WALLET":
             yield self.say(
                 f"M-Pesa carries whole shillings only: {self.kes(found.wire_cents)} goes to your phone, and"
                 f" {self.kes(found.stays_cents)} stays in your wallet, as yours.",

@@ -18,12 +18,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from kasoko_cli.domain.duties import Duty, On, kept_of_winners, taxed_of_winners
 from kasoko_cli.domain.market import BetRow, Resolution, Rounding, Rules
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
 from kasoko_cli.errors import KasokoError
 
-#: What a proof says it is.
-FORM = "kasoko proof 1"
+#: What a proof says it is; the second form is of a settlement of which a duty on winnings kept something back.
+FORM, TAXED_FORM = "kasoko proof 1", "kasoko proof 2"
 #: Bytes of chance in a code: sixteen letters and digits.
 _CODE_BYTES = 10
 
@@ -56,6 +57,8 @@ _FIGURES = (
     "top_up_cents",
 )
 _SETTLEMENT = {"number", "settled_at", *_FIGURES}
+#: What a proof of the second form has besides: the rule, and what it taxed and kept back, in all and of each.
+_DUTY, _TAX_FIGURES, _LEAF_TAX = "duty", ("taxed_cents", "tax_cents"), "tax_cents"
 #: What can happen to a stake before the pool is divided.
 VALID, LATE, CANCELLED = "valid", "late", "cancelled"
 
@@ -97,9 +100,18 @@ def merkle_root(hashes: Sequence[bytes]) -> str:
 
 
 def leaves_of(
-    bets: Iterable[BetRow], rules: Rules, resolution: Resolution, *, seed: bytes, key: tuple[str, int]
+    bets: Iterable[BetRow],
+    rules: Rules,
+    resolution: Resolution,
+    *,
+    seed: bytes,
+    key: tuple[str, int],
+    duty: Duty | None = None,
 ) -> tuple[list[dict[str, Any]], Division]:
-    """A leaf for each bettor, by name, and the division that they follow from; `key` is market and number."""
+    """A leaf for each bettor, by name, and the division that they follow from; `key` is market and number.
+
+    `duty` is the one on winnings that the settlement is under.
+    """
     stakes: dict[str, dict[tuple[int, str], int]] = {}
 
     def read() -> Iterator[Stake]:
@@ -114,18 +126,18 @@ def leaves_of(
     turns = (
         {user_id: turn for turn, user_id in enumerate(division.payouts)} if rules.rounding is Rounding.LARGEST else {}
     )
+    kept = kept_of_winners(duty, division.payouts, division.staked)
     leaves = []
     for user_id, own in stakes.items():
-        leaves.append(
-            {
-                "name": name_of(*key, code_of(seed, *key, user_id)),
-                "stakes": [[outcome, fate, cents] for (outcome, fate), cents in sorted(own.items())],
-                "turn": turns.get(user_id),
-                "share": _share(own, division),
-                "payout_cents": division.payouts.get(user_id, 0),
-                "refund_cents": division.refunds.get(user_id, 0),
-            }
-        )
+        leaf = {
+            "name": name_of(*key, code_of(seed, *key, user_id)),
+            "stakes": [[outcome, fate, cents] for (outcome, fate), cents in sorted(own.items())],
+            "turn": turns.get(user_id),
+            "share": _share(own, division),
+            "payout_cents": division.payouts.get(user_id, 0),
+            "refund_cents": division.refunds.get(user_id, 0),
+        }
+        leaves.append(leaf if duty is None else {**leaf, _LEAF_TAX: kept.get(user_id, 0)})
     return sorted(leaves, key=lambda leaf: str(leaf["name"])), division
 
 
@@ -140,9 +152,14 @@ def _share(own: Mapping[tuple[int, str], int], division: Division) -> str:
     return f"{exact.numerator}/{exact.denominator}"
 
 
-def figures(division: Division) -> dict[str, int]:
-    """The figures of a division, as a proof has them."""
+def figures(division: Division, duty: Duty | None = None) -> dict[str, int]:
+    """The figures of a division, as a proof has them, under the duty on winnings that held."""
+    taxed = {
+        "taxed_cents": taxed_of_winners(duty, division.payouts, division.staked),
+        "tax_cents": sum(kept_of_winners(duty, division.payouts, division.staked).values()),
+    }
     return {
+        **(taxed if duty is not None else {}),
         "gross_cents": division.gross_cents,
         "fee_cents": division.fee_cents,
         "net_cents": division.net_cents,
@@ -201,8 +218,8 @@ def read(raw: bytes) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:
         raise ProofBroken("it is not a whole JSON document") from error
-    if not isinstance(proof, dict) or proof.get("form") != FORM:
-        raise ProofBroken(f"it does not say that it is a {FORM}")
+    if not isinstance(proof, dict) or proof.get("form") not in (FORM, TAXED_FORM):
+        raise ProofBroken(f"it does not say that it is a {FORM}, or a {TAXED_FORM}")
     return proof
 
 
@@ -223,11 +240,13 @@ def check(proof: Mapping[str, Any], *, public_key: str | None = None) -> None:
 
 
 def _check_names(proof: Mapping[str, Any]) -> None:
+    is_taxed = proof["form"] == TAXED_FORM
+    leaf_keys = _LEAF | {_LEAF_TAX} if is_taxed else _LEAF
     parts: list[tuple[str, object, set[str]]] = [
-        ("proof", proof, _KEYS),
+        ("proof", proof, _KEYS | {_DUTY} if is_taxed else _KEYS),
         ("market", proof["market"], _MARKET),
-        ("settlement", proof["settlement"], _SETTLEMENT),
-        *(("leaf", leaf, _LEAF) for leaf in proof["leaves"]),
+        ("settlement", proof["settlement"], _SETTLEMENT | {*_TAX_FIGURES} if is_taxed else _SETTLEMENT),
+        *(("leaf", leaf, leaf_keys) for leaf in proof["leaves"]),
     ]
     for what, part, names in parts:
         if not isinstance(part, dict) or part.keys() != names:
@@ -270,11 +289,17 @@ def _check_division(proof: Mapping[str, Any]) -> None:
         if fate != CANCELLED
     )
     division = divide(stakes, rules, resolution)
-    said = {name: proof["settlement"][name] for name in _FIGURES}
-    for name, cents in figures(division).items():
+    duty = Duty.from_dict(proof[_DUTY]) if proof["form"] == TAXED_FORM else None
+    if duty is not None and (duty.on is not On.WINNINGS or duty.as_dict() != proof[_DUTY]):
+        raise ProofBroken("its duty is none on winnings, or is not in its plain spelling")
+    said = proof["settlement"]
+    for name, cents in figures(division, duty).items():
         if said[name] != cents:
             raise ProofBroken(f"{name} is {said[name]}, and the stakes give {cents}")
+    kept = kept_of_winners(duty, division.payouts, division.staked)
     for leaf in leaves:
+        if leaf.get(_LEAF_TAX, 0) != kept.get(leaf["name"], 0):
+            raise ProofBroken(f"of the bettor {leaf['name'][:12]} something else is kept back than the duty gives")
         own = {(outcome, fate): cents for outcome, fate, cents in leaf["stakes"]}
         due = (division.payouts.get(leaf["name"], 0), division.refunds.get(leaf["name"], 0), _share(own, division))
         if (leaf["payout_cents"], leaf["refund_cents"], leaf["share"]) != due:

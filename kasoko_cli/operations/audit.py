@@ -135,6 +135,18 @@ RULES = (
         "Send nothing to this user until it is explained: kasoko user show USER",
     ),
     _Rule(
+        "withheld-equals-what-arrived",
+        "What was kept back of what was sent to a user is what their payments that arrived say.",
+        invariants.withheld_unlike_payouts,
+        _SHOW_PAYOUT,
+    ),
+    _Rule(
+        "remittances-are-as-recorded",
+        "Each payment of tax to the authority is in the books as somebody booked it.",
+        invariants.remittances_unlike_acts,
+        _KEEP,
+    ),
+    _Rule(
         "receivables-not-negative",
         "Nobody has given back more than was overpaid.",
         invariants.negative_receivables,

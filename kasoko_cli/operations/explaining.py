@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from kasoko_cli.daraja.codes import Who, lookup
+from kasoko_cli.domain.duties import Duties, Duty
 from kasoko_cli.domain.market import Resolution, Rounding, Rules
 from kasoko_cli.domain.money import BPS_PER_WHOLE
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.errors import CheckFailed
-from kasoko_cli.store import attempts, bets, markets, payouts
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations.settle import duties_of
+from kasoko_cli.store import attempts, bets, markets, payouts, statements
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import Attempt, Market, Payout, Settlement
 
@@ -69,6 +72,17 @@ class LegFact:
 
 
 @dataclass(frozen=True, slots=True)
+class TaxFact:
+    """What a duty keeps back: its name and rate, what of it is taxed, and what is kept back of that."""
+
+    name: str
+    rate_bps: int
+    base: str
+    base_cents: int
+    kept_cents: int
+
+
+@dataclass(frozen=True, slots=True)
 class SendFact:
     """One instruction to M-Pesa about this payout."""
 
@@ -82,7 +96,11 @@ class SendFact:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Every figure of one payout, in the order in which it is worked out."""
+    """Every figure of one payout, in the order in which it is worked out.
+
+    `had_cents` is what the user had, or was owed, before: above zero where the outcome was corrected after
+    payouts were sent, and this payout is of the difference.
+    """
 
     payout_id: str
     market: str
@@ -110,11 +128,15 @@ class Explained:
     entitlement: str
     floored_cents: int
     extra_cents: int
+    won_cents: int
+    tax: TaxFact | None
+    had_cents: int
     owed_cents: int
     legs: list[LegFact]
     leg: int
     amount_cents: int
     wire_cents: int
+    withheld: TaxFact | None
     stays_cents: int
     sends: list[SendFact]
     not_before: datetime | None
@@ -153,8 +175,11 @@ def explain_payout(db: Database, payout_id: str) -> Explained:
             if (one.settlement_no, one.kind) == (payout.settlement_no, payout.kind)
         ]
         tries = attempts.list_attempts(session, payout_id)
-        _check(payout, division, settlement, rules, legs)
-        return _explained(payout, market, settlement, names, rules, resolution, division, own, sums, legs, tries)
+        duties = duties_of(settlement)
+        share = _share(session, payout, division, settlement, rules, duties, legs)
+        return _explained(
+            payout, market, settlement, names, rules, resolution, division, own, sums, legs, tries, share, duties
+        )
 
 
 def _as_two_people(own: Sequence[Stake], sums: Mapping[int, int]) -> list[Stake]:
@@ -167,22 +192,59 @@ def _as_two_people(own: Sequence[Stake], sums: Mapping[int, int]) -> list[Stake]
     return [*own, *(Stake(_OTHERS, outcome, cents) for outcome, cents in others.items() if cents)]
 
 
-def _check(payout: Payout, division: Division, settlement: Settlement, rules: Rules, legs: Sequence[Payout]) -> None:
-    """See that the explanation ends at what is owed."""
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What the user won (or gets back), what was kept back of it, and what of the rest they had before."""
+
+    won_cents: int
+    kept_cents: int
+    had_cents: int
+
+
+def _share(
+    session: Session,
+    payout: Payout,
+    division: Division,
+    settlement: Settlement,
+    rules: Rules,
+    duties: Duties,
+    legs: Sequence[Payout],
+) -> _Share:
+    """The user's share, if it is what is owed.
+
+    Raises:
+        CheckFailed: it is not.
+    """
     found = (division.gross_cents, division.fee_cents, division.net_cents, division.winning_stake_cents)
     written = (settlement.gross_cents, settlement.fee_cents, settlement.net_cents, settlement.winning_stake_cents)
-    owed = sum(leg.amount_cents for leg in legs)
-    if payout.kind is PayoutKind.REFUND:
-        over = owed - division.refunds.get(payout.user_id, 0)
+    user, owed = payout.user_id, sum(leg.amount_cents for leg in legs)
+    won, back = division.payouts.get(user, 0), division.refunds.get(user, 0)
+    is_correction = settlement.corrects is not None
+    if is_correction:
+        given = _given(session, payout) if settlement.reversed_at is None else None
     else:
-        over = owed - division.payouts.get(payout.user_id, 0)
-    most = rules.break_unit_cents if rules.rounding is Rounding.LARGEST and payout.kind is PayoutKind.PAYOUT else 0
+        won, back = (0, back) if payout.kind is PayoutKind.REFUND else (won, 0)
+        given = owed
     # Alone against one other, the user may get a unit under LARGEST that somebody else gets in truth.
-    if found != written or not -most <= over <= most:
-        raise CheckFailed(
-            f"{payout.id} cannot be explained: its bets do not lead to the amount that is owed. Nothing was changed.",
-            hint="Send nothing of this market until that is understood: kasoko audit",
-        )
+    unit = rules.break_unit_cents if rules.rounding is Rounding.LARGEST and won else 0
+    for gross in dict.fromkeys((won, won + unit, max(won - unit, 0))):
+        kept = duties.winnings.kept_of_win(gross, division.staked.get(user, 0)) if duties.winnings and gross else 0
+        net = gross - kept + back
+        if found == written and given in (net, None):
+            return _Share(gross + back, kept, net - owed if is_correction else 0)
+    raise CheckFailed(
+        f"{payout.id} cannot be explained: its bets do not lead to the amount that is owed. Nothing was changed.",
+        hint="Send nothing of this market until that is understood: kasoko audit",
+    )
+
+
+def _given(session: Session, payout: Payout) -> int:
+    """What a user has of a market or is owed of it after its corrections, less what those made them owe back."""
+    owed = payouts.list_payouts(session, market_id=payout.market_id, user_id=payout.user_id)
+    keys = [f"correction:{one.market_id}:{one.number}" for one in markets.list_settlements(session, payout.market_id)]
+    debts = statements.posted_by_owner(session, keys, Account.RECEIVABLE)
+    standing = sum(one.amount_cents for one in owed if one.status is not PayoutStatus.CANCELED)
+    return standing - debts.get(payout.user_id, 0)
 
 
 def _explained(
@@ -197,6 +259,8 @@ def _explained(
     sums: Mapping[int, int],
     legs: Sequence[Payout],
     tries: Sequence[Attempt],
+    share: _Share,
+    duties: Duties,
 ) -> Explained:
     assert market.closed_at is not None
     won = sorted(division.dividends)
@@ -245,18 +309,37 @@ def _explained(
         ],
         entitlement=str(entitlement) if is_win else str(owed),
         floored_cents=floored if is_win else owed,
-        extra_cents=owed - floored if is_win else 0,
+        extra_cents=share.won_cents - floored if is_win and settlement.corrects is None else 0,
+        won_cents=share.won_cents,
+        tax=_tax_of(duties.winnings, share, division.staked.get(payout.user_id, 0)),
+        had_cents=share.had_cents,
         owed_cents=owed,
         legs=[LegFact(leg.id, leg.leg, leg.amount_cents, leg.wire_cents, str(leg.status)) for leg in legs],
         leg=payout.leg,
         amount_cents=payout.amount_cents,
         wire_cents=payout.wire_cents,
-        stays_cents=payout.amount_cents - payout.wire_cents,
+        withheld=_withheld_of(duties, payout),
+        stays_cents=payout.amount_cents - payout.wire_cents - payout.withheld_cents,
         sends=[_send(attempt) for attempt in tries],
         not_before=payout.not_before,
         failure_code=payout.failure_code if failed else None,
         at_fault=_at_fault(payout) if failed else None,
     )
+
+
+def _tax_of(duty: Duty | None, share: _Share, staked_cents: int) -> TaxFact | None:
+    if duty is None or not share.kept_cents:
+        return None
+    base_cents = duty.base_of_win(share.won_cents, staked_cents)
+    return TaxFact(duty.name, duty.rate_bps, str(duty.base), base_cents, share.kept_cents)
+
+
+def _withheld_of(duties: Duties, payout: Payout) -> TaxFact | None:
+    duty = duties.withdrawals
+    if duty is None or not payout.withheld_cents:
+        return None
+    base_cents = duty.base_of_sent(payout.wire_cents, payout.withheld_cents)
+    return TaxFact(duty.name, duty.rate_bps, str(duty.base), base_cents, payout.withheld_cents)
 
 
 def _stakes(own: Sequence[Stake], names: Sequence[str], division: Division, resolution: Resolution) -> list[StakeFact]:

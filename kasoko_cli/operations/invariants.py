@@ -7,6 +7,7 @@ an entry without its row.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ from kasoko_cli.store.tables import (
     Bet,
     Callback,
     EntryRow,
+    Event,
     Funding,
     Incident,
     Outcome,
@@ -494,7 +496,9 @@ def payable_unlike_payouts(session: Session) -> Iterator[Violation]:
     )
     # What came back and is sent again was credited before: it is owed to the phone until it has arrived.
     sent_again = (
-        sa.select(col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.wire_cents))
+        sa.select(
+            col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.wire_cents) + col(Payout.withheld_cents)
+        )
         .join(EntryRow, _credits())
         .where(col(Payout.status).not_in([*CREDITED, PayoutStatus.CANCELED]))
     )
@@ -509,6 +513,55 @@ def payable_unlike_payouts(session: Session) -> Iterator[Violation]:
             f"the books owe KES {format_kes(in_book)}, and the payouts not credited yet are"
             f" KES {format_kes(by_payouts)}",
         )
+
+
+def withheld_unlike_payouts(session: Session) -> Iterator[Violation]:
+    """Users of whom something else was kept back of what was sent than their payments that arrived say."""
+    booked_rows: Select[*tuple[Any, ...]] = (
+        sa.select(
+            col(PostingRow.owner).label("user_id"),
+            (-col(PostingRow.amount_cents)).label("booked"),
+            cast(literal(0), BigInteger).label("due"),
+        )
+        .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(col(PostingRow.account) == str(Account.TAX_WITHHELD), col(EntryRow.kind).in_(["deliver", "return"]))
+    )
+    arrived = sa.select(col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.withheld_cents)).where(
+        col(Payout.withheld_cents) > 0, col(Payout.status) == PayoutStatus.COMPLETED
+    )
+    both = sa.union_all(booked_rows, arrived).subquery("both")
+    booked, due = _sum(both.c.booked), _sum(both.c.due)
+    query = (
+        sa.select(both.c.user_id, booked, due).group_by(both.c.user_id).having(booked != due).order_by(both.c.user_id)
+    )
+    for user_id, in_book, by_payouts in session.execute(query):
+        yield Violation(
+            user_id,
+            f"KES {format_kes(in_book)} was kept back of what was sent, and the payments that arrived say"
+            f" KES {format_kes(by_payouts)}",
+        )
+
+
+def remittances_unlike_acts(session: Session) -> Iterator[Violation]:
+    """Payments to the authority that nobody booked so, and acts whose payment is not in the books."""
+    paid = col(PostingRow.account) == str(Account.TAX_REMITTED)
+    query = (
+        sa.select(col(EntryRow.key), col(PostingRow.owner), col(PostingRow.amount_cents))
+        .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
+        .where(paid)
+    )
+    booked = {key: (on, cents) for key, on, cents in session.execute(query)}
+    said: dict[str, tuple[str, int]] = {}
+    for reference, detail in session.execute(
+        sa.select(col(Event.subject), col(Event.detail)).where(col(Event.action) == "tax.remit")
+    ):
+        told = json.loads(detail)
+        said[f"remit:{reference}"] = (told["on"], told["cents"])
+    for key in sorted(booked.keys() | said.keys()):
+        if booked.get(key) != said.get(key):
+            on, cents = booked.get(key, ("nothing", 0))
+            by_act = f"KES {format_kes(said[key][1])} on {said[key][0]}" if key in said else "none"
+            yield Violation(key, f"the books have KES {format_kes(cents)} on {on}, and the act says {by_act}")
 
 
 def negative_receivables(session: Session) -> Iterator[Violation]:

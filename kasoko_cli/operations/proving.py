@@ -14,7 +14,7 @@ from kasoko_cli.domain import proof
 from kasoko_cli.domain.market import BetRow, BetsDigest
 from kasoko_cli.errors import CheckFailed, ConfigurationError, NotFound, Refused
 from kasoko_cli.operations.markets import resolution_of, rules_of
-from kasoko_cli.operations.settle import figures_of
+from kasoko_cli.operations.settle import duties_of, figures_of
 from kasoko_cli.store import bets, chain, markets
 from kasoko_cli.store.database import Database
 
@@ -72,9 +72,12 @@ def prove(db: Database, market: str, key: bytes) -> dict[str, Any]:
                 digest.add(bet)
                 yield bet
 
-        leaves, division = proof.leaves_of(read(), rules, resolution, seed=key, key=(row.id, standing.number))
+        duty = duties_of(standing).winnings
+        leaves, division = proof.leaves_of(
+            read(), rules, resolution, seed=key, key=(row.id, standing.number), duty=duty
+        )
         written = figures_of(standing)
-        found = proof.figures(division)
+        found = proof.figures(division, duty)
         if digest.hexdigest() != standing.bets_digest or any(getattr(written, k) != v for k, v in found.items()):
             raise CheckFailed(
                 f"{row.slug} was not proven: its bets no longer give what was settled. Nothing was written.",
@@ -83,7 +86,8 @@ def prove(db: Database, market: str, key: bytes) -> dict[str, Any]:
         outcomes = [outcome.name for outcome in markets.list_outcomes(session, row.id)]
         return proof.sign(
             {
-                "form": proof.FORM,
+                "form": proof.FORM if duty is None else proof.TAXED_FORM,
+                **({} if duty is None else {"duty": duty.as_dict()}),
                 "deployment": chain.deployment_of(session),
                 "market": {
                     "id": row.id,

@@ -333,7 +333,7 @@ def charges_report(
     Raises:
         Refused: the first day is after the last.
     """
-    start, end = _between(first, last)
+    start, end = between(first, last)
     days: defaultdict[date, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     with db.reading() as session:
         paid = daybook.movements(session, start=start, end=end, kinds=frozenset({"deliver", "overpaid"}))
@@ -360,7 +360,7 @@ def _booked(session: Session, start: datetime, end: datetime) -> Iterator[tuple[
     yield from session.exec(query)
 
 
-def _between(first: date | None, last: date | None) -> tuple[datetime, datetime]:
+def between(first: date | None, last: date | None) -> tuple[datetime, datetime]:
     """From the first instant of one Nairobi day to the last of another; open where none is named."""
     if first is not None and last is not None and first > last:
         raise Refused(f"{first} is after {last}.", hint="Give --since the earlier day and --until the later one.")
@@ -404,7 +404,7 @@ def incidents_report(db: Database, *, first: date | None = None, last: date | No
     Raises:
         Refused: the first day is after the last.
     """
-    start, end = _between(first, last)
+    start, end = between(first, last)
     with db.reading() as session:
         query = select(Incident).where(col(Incident.opened_at) >= start, col(Incident.opened_at) < end)
         rows = [
