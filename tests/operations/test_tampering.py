@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlmodel import Session, col, select
 
-from kasoko_cli.operations import chaining, controls, decide, markets, retry, users
+from kasoko_cli.domain.duties import DutyBook, On
+from kasoko_cli.operations import chaining, controls, decide, markets, retry, taxes, users
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import HEAD, Check, check_all
 from kasoko_cli.store import attempts, chain, payouts
@@ -26,6 +27,7 @@ from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import raise_incident, set_switch
 from kasoko_cli.store.tables import APPEND_ONLY, EntryRow, Event, Link
 from tests.conftest import FixedClock
+from tests.domain.test_duties import WINNINGS, WITHDRAWALS
 from tests.operations.test_audit import WAYS, lively
 from tests.operations.town import Town
 
@@ -129,6 +131,19 @@ TAMPERINGS = [
     Tampering("when a bet was placed", "UPDATE bets SET placed_at = '2026-11-23 08:00:00' WHERE id = '{open_bet}'", "rows-are-as-booked", "bet:{open_bet}"),
     Tampering("how a bet was paid", "UPDATE bets SET funding = 'collected' WHERE id = '{open_bet}'", "rows-are-as-booked", "bet:{open_bet}"),
     Tampering("a market taken away", "DELETE FROM outcomes WHERE market_id = 'spare';DELETE FROM markets WHERE id = 'spare'", "markets-are-as-recorded", "spare"),
+    # --- Tax ---
+    Tampering("the tax in a settlement", "UPDATE settlements SET tax_cents = tax_cents - 1 WHERE market_id = 'taxed'", "settlements-recompute", "taxed (settlement 1)"),
+    Tampering("what was taxed", "UPDATE settlements SET taxed_cents = taxed_cents - 1 WHERE market_id = 'taxed'", "settlements-recompute", "taxed (settlement 1)"),
+    Tampering("the rate of a duty", "UPDATE settlements SET duties = replace(duties, '1000', '900') WHERE market_id = 'taxed'", "settlements-recompute", "taxed (settlement 1)"),
+    Tampering("the source of a duty", "UPDATE settlements SET duties = replace(duties, 'made up', 'the law') WHERE market_id = 'taxed'", "rows-are-as-booked", "settle:taxed:1"),
+    Tampering("a duty taken away", "UPDATE settlements SET duties = NULL WHERE market_id = 'taxed'", "settlements-recompute", "taxed (settlement 1)"),
+    Tampering("a duty put in", "UPDATE settlements SET duties = (SELECT other.duties FROM settlements other WHERE other.market_id = 'taxed') WHERE market_id = 'derby'", "settlements-recompute", "derby (settlement 1)"),
+    Tampering("what is kept back of a payment", "UPDATE payouts SET withheld_cents = withheld_cents - 1 WHERE id = '{taxed}'", "settlements-recompute", "taxed (settlement 1)"),
+    Tampering("a tax on winnings moved to another user", "UPDATE postings SET owner = 'loser' WHERE account = 'tax_withheld' AND entry_id = " + _entry("settle:taxed:1"), "settlements-recompute", "taxed (settlement 1)"),
+    Tampering("a tax on a payment moved to another user", "UPDATE postings SET owner = 'loser' WHERE account = 'tax_withheld' AND entry_id = " + _entry("payout:{taxed}:deliver:{taxed_attempt}"), "withheld-equals-what-arrived", "loser"),
+    Tampering("how much was paid to the authority", "UPDATE postings SET amount_cents = amount_cents * 2 WHERE entry_id = " + _entry("remit:PRN1"), "remittances-are-as-recorded", "remit:PRN1"),
+    Tampering("for what it was paid", "UPDATE postings SET owner = 'withdrawals' WHERE account = 'tax_remitted'", "remittances-are-as-recorded", "remit:PRN1"),
+    Tampering("a payment to the authority taken away", "DELETE FROM postings WHERE entry_id = " + _entry("remit:PRN1") + ";DELETE FROM entries WHERE key = 'remit:PRN1'", "remittances-are-as-recorded", "remit:PRN1"),
     # --- Incidents ---
     Tampering("an incident closed in silence", "UPDATE incidents SET closed_at = opened_at, closed_by = 'ann', close_reason = 'nothing to see' WHERE key = 'test:open'", "incidents-are-as-recorded", "{open_incident}"),
     Tampering("an incident closed by somebody else", "UPDATE incidents SET closed_by = 'somebody else' WHERE key = 'test:closed'", "incidents-are-as-recorded", "{closed_incident}"),
@@ -195,7 +210,15 @@ def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
     retried = retry.retry(db, clock, act, confirm_above_cents=1_000_000, only=[town.payout_of("refused-winner").id])
     assert retried.retried
     markets.close_market(db, clock, act, market="spare")
+    town.market("taxed")
+    town.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
+    town.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
+    town.accepted(sent := town.intend("taxed-winner"))
+    town.paid(sent)
+    taxes.remit(db, clock, act, on=On.WINNINGS, cents=100, source="bank", reference="PRN1")
     names = {
+        "taxed": town.payout_of("taxed-winner").id,
+        "taxed_attempt": sent,
         "held": held,
         "open_incident": f"incident:{numbers['test:open']}",
         "closed_incident": f"incident:{numbers['test:closed']}",

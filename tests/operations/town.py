@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlmodel import Session
 
+from kasoko_cli.domain.duties import NO_BOOK, DutyBook
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, WireLimits
 from kasoko_cli.errors import KasokoError
@@ -94,7 +95,13 @@ class Town:
             self.user(user_id, deposit_kes=kes)
             self.bet(market, user_id, outcome, kes=kes)
 
-    def settle(self, market: str, *winners: str) -> Settled:
+    def settle(
+        self,
+        market: str,
+        *winners: str,
+        duties: DutyBook = NO_BOOK,
+        approval_above_cents: int | None = None,
+    ) -> Settled:
         """Close it a second after the last bet, name the winner (or nobody: void), and divide the pool."""
         self.clock.forward(1)
         markets.close_market(self.db, self.clock, self.act, market=market)
@@ -102,7 +109,15 @@ class Town:
             markets.resolve_market(self.db, self.clock, self.act, market=market, winners=winners)
         else:
             markets.void_market(self.db, self.clock, self.act, market=market)
-        return settle.settle_market(self.db, self.clock, self.act, LIMITS, market=market)
+        return settle.settle_market(
+            self.db,
+            self.clock,
+            self.act,
+            LIMITS,
+            market=market,
+            duties=duties,
+            approval_above_cents=approval_above_cents,
+        )
 
     def payout_of(self, user_id: str, market: str | None = None) -> Payout:
         """The one payout of a user."""
