@@ -243,7 +243,9 @@ class Settlement(SQLModel, table=True):
         default=0,
         sa_column=Column(
             Whole,
-            CheckConstraint("tax_cents BETWEEN 0 AND payouts_cents", name="tax_is_part_of_the_payouts"),
+            CheckConstraint(
+                "tax_cents = 0 OR (tax_cents > 0 AND tax_cents <= payouts_cents)", name="tax_is_part_of_the_payouts"
+            ),
             nullable=False,
             server_default="0",
         ),
@@ -352,7 +354,8 @@ class Payout(SQLModel, table=True):
         sa_column=Column(
             Whole,
             CheckConstraint(
-                "withheld_cents BETWEEN 0 AND amount_cents - wire_cents", name="withheld_is_left_of_the_amount"
+                "withheld_cents = 0 OR (withheld_cents > 0 AND wire_cents + withheld_cents <= amount_cents)",
+                name="withheld_is_left_of_the_amount",
             ),
             nullable=False,
             server_default="0",

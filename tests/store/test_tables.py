@@ -259,6 +259,20 @@ BAD: list[tuple[str, str, Row, str]] = [
     ),
     ("ck_payouts_wire_is_whole_shillings_of_it", "payouts", {"id": "p2", "leg": 2, "wire_cents": 14_300}, ""),
     ("ck_payouts_wire_is_whole_shillings_of_it", "payouts", {"id": "p2", "leg": 2, "wire_cents": 14_250}, ""),
+    ("ck_payouts_withheld_is_left_of_the_amount", "payouts", {"id": "p2", "leg": 2, "withheld_cents": -1}, ""),
+    ("ck_payouts_withheld_is_left_of_the_amount", "payouts", {"id": "p2", "leg": 2, "withheld_cents": 51}, ""),
+    (
+        "ck_settlements_tax_is_part_of_the_payouts",
+        "settlements",
+        {"number": 2, "reversed_at": NOON, "tax_cents": 10**9},
+        "",
+    ),
+    (
+        "ck_settlements_tax_is_part_of_the_payouts",
+        "settlements",
+        {"number": 2, "reversed_at": NOON, "tax_cents": -1},
+        "",
+    ),
     ("ck_payouts_only_what_can_be_carried_is_sent", "payouts", {"id": "p2", "leg": 2, "wire_cents": 0}, ""),
     ("ck_payouts_held_has_a_reason", "payouts", {"id": "p2", "leg": 2, "status": "HELD"}, ""),
     ("ck_payouts_failed_says_why", "payouts", {"id": "p2", "leg": 2, "status": "FAILED"}, ""),
@@ -383,9 +397,10 @@ def test_every_named_constraint_has_a_row_that_it_refuses() -> None:
     tested = {name for name, *_ in BAD} | {"attempt_one_live_per_payout"}
     named = set[str]()
     for table in SQLModel.metadata.sorted_tables:
+        of_columns = {constraint for column in table.columns for constraint in column.constraints}
         named |= {
             str(constraint.name)
-            for constraint in table.constraints
+            for constraint in {*table.constraints, *of_columns}
             if isinstance(constraint, CheckConstraint | UniqueConstraint)
         }
         named |= {str(index.name) for index in table.indexes if index.unique}

@@ -16,13 +16,13 @@ def upgrade() -> None:
     op.execute("ALTER TABLE settlements ADD COLUMN taxed_cents BIGINT DEFAULT '0' NOT NULL")
     op.execute(
         "ALTER TABLE settlements ADD COLUMN tax_cents BIGINT DEFAULT '0' NOT NULL"
-        " CONSTRAINT ck_settlements_tax_is_part_of_the_payouts CHECK (tax_cents BETWEEN 0 AND payouts_cents)"
+        " CONSTRAINT ck_settlements_tax_is_part_of_the_payouts CHECK (tax_cents = 0 OR (tax_cents > 0 AND tax_cents <= payouts_cents))"
     )
     op.add_column("settlements", sa.Column("duties", sa.Text(), nullable=True))
     op.execute(
         "ALTER TABLE payouts ADD COLUMN withheld_cents BIGINT DEFAULT '0' NOT NULL"
         " CONSTRAINT ck_payouts_withheld_is_left_of_the_amount"
-        " CHECK (withheld_cents BETWEEN 0 AND amount_cents - wire_cents)"
+        " CHECK (withheld_cents = 0 OR (withheld_cents > 0 AND wire_cents + withheld_cents <= amount_cents))"
     )
 
 
