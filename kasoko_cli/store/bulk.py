@@ -120,6 +120,9 @@ def _converted(
     """The rows as the driver wants them. What a column turned a value into is remembered: times and words repeat."""
     found = ((place, kind.dialect_impl(dialect).bind_processor(dialect)) for place, kind in enumerate(types))
     needed = [(place, _remembering(bind)) for place, bind in found if bind is not None]
+    if not needed:
+        yield from rows  # type: ignore[misc] # the driver takes any sequence
+        return
     for row in rows:
         values = list(row)
         for place, convert in needed:

@@ -1,6 +1,6 @@
 """How long a file of bets takes, beside raw `executemany` of the same rows on SQLite.
 
-    python -m tests.benchmarks.importing [BETS ...]
+    python -m tests.benchmarks.importing [BETS ...] [--markdown FILE]
 
 The raw run writes what the import writes, bets, entries and postings, by the driver alone into the same
 tables with the same indexes, in one transaction; it reads no file and checks nothing.
@@ -8,9 +8,10 @@ tables with the same indexes, in one transaction; it reads no file and checks no
 
 from __future__ import annotations
 
+import argparse
+import json
 import resource
 import sqlite3
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from kasoko_cli.operations.importing import import_markets, import_users
 from kasoko_cli.operations.importing_bets import import_bets
 from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.store import database
+from tests.benchmarks.page import measured_apart, table
 
 USERS = 20_000
 OUTCOMES = ("Yes", "No", "Neither")
@@ -95,20 +97,40 @@ def raw(kasoko: Path, empty: Path) -> float:
     return took
 
 
+def one(bets: int) -> dict[str, float]:
+    """Measure in this process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_files(folder, bets)
+        for database_name in ("kasoko.db", "raw.db"):
+            database.upgrade(f"sqlite:///{folder / database_name}")
+        first, again = imported(folder, folder / "kasoko.db")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        return {"first": first, "again": again, "peak": peak, "alone": raw(folder / "kasoko.db", folder / "raw.db")}
+
+
+HEAD = ("bets", "import, s", "the same file again, s", "raw executemany, s", "ratio", "peak MiB")
+
+
 def main() -> None:
-    for bets in [int(word) for word in sys.argv[1:]] or [100_000, 1_000_000]:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            write_files(folder, bets)
-            for database_name in ("kasoko.db", "raw.db"):
-                database.upgrade(f"sqlite:///{folder / database_name}")
-            first, again = imported(folder, folder / "kasoko.db")
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            alone = raw(folder / "kasoko.db", folder / "raw.db")
-        print(
-            f"{bets:>9,} bets: imported in {first:.1f} s, the same file again {again:.1f} s,"
-            f" raw executemany {alone:.1f} s, ratio {first / alone:.1f}; peak {peak} MB while importing"
-        )
+    """Each measurement in a process of its own."""
+    parser = argparse.ArgumentParser(description="How long a file of bets takes, beside raw executemany.")
+    parser.add_argument("bets", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("--markdown", type=Path, help="write the table here, too")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.here:
+        print(json.dumps(one(asked.bets[0])))
+        return
+    rows = []
+    for bets in asked.bets:
+        found = measured_apart("importing", "--here", bets)
+        figures = [f"{found[name]:.1f}" for name in ("first", "again", "alone")]
+        rows.append((f"{bets:,}", *figures, f"{found['first'] / found['alone']:.1f}", f"{found['peak']:.0f}"))
+    made = table(HEAD, rows, words=0)
+    print(made)
+    if asked.markdown is not None:
+        asked.markdown.write_text(made)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
 """How long settling takes, beside raw INSERT ... SELECT statements of as many rows.
 
 ```text
-python -m tests.benchmarks.settle [--bets 100000 ...] [--database sqlite | postgres | URL]
+python -m tests.benchmarks.settle [--bets 100000 ...] [--database sqlite postgres | URL] [--audit]
 ```
 
-Every bet is a winner's, so that there are as many payouts as bets. Without `--database` a new SQLite file
-is used, with `postgres` the server that the tests use; a database named by its address must be empty, and keeps
-what was written. Not a test: it prints figures.
+Each measurement is a process of its own, so that its memory is. Every bet is a winner's, so that there are as many
+payouts as bets. Without `--database` a new SQLite file is used, with `postgres` the server that the tests use; a
+database named by its address must be empty, and keeps what was written. Not a test: it prints figures.
 
 Two raw runs stand beside it: into tables of the same shape, with every index and constraint of ours (what
-the database alone needs for these rows), and into bare ones with nothing but the primary key.
+the database alone needs for these rows), and into bare ones with nothing but the primary key. On SQLite the
+database works in this process, so that the processor time of both can be compared too, whatever else the
+machine does.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import resource
@@ -23,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -37,6 +41,7 @@ from kasoko_cli.operations import audit, markets, settle
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.store.database import Database, open_database, upgrade
 from kasoko_cli.store.tables import Bet, Funding, User
+from tests.benchmarks.page import measured_apart, table
 
 ACT = Act("benchmark")
 OPENED = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -120,12 +125,27 @@ def make_same(session: Session) -> None:
             session.execute(text(re.sub(r'INDEX "?(\w+)"?', r"INDEX raw_\1", as_raw, count=1)))
 
 
-def raw_insert(db: Database, make: Callable[[Session], None]) -> float:
-    """Seconds for one INSERT ... SELECT each of the same payout rows and posting rows, and their commit."""
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds by the clock, and of the processor in this process."""
+
+    seconds: float
+    worked: float
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[Callable[[], Took]]:
+    """How long the block has taken, once it has ended."""
+    started, worked, ended = time.perf_counter(), time.process_time(), list[Took]()
+    yield lambda: ended[0]
+    ended.append(Took(time.perf_counter() - started, time.process_time() - worked))
+
+
+def raw_insert(db: Database, make: Callable[[Session], None]) -> Took:
+    """One INSERT ... SELECT each of the same payout rows and posting rows, and their commit."""
     with db.transaction() as session:
         make(session)
-    started = time.perf_counter()
-    with db.transaction() as session:
+    with timed() as took, db.transaction() as session:
         session.execute(text("INSERT INTO raw_payouts SELECT * FROM payouts"))
         session.execute(
             text(
@@ -133,11 +153,10 @@ def raw_insert(db: Database, make: Callable[[Session], None]) -> float:
                 " WHERE e.key = 'settle:derby:1'"
             )
         )
-    took = time.perf_counter() - started
     with db.transaction() as session:
         for name in ("payouts", "postings"):
             session.execute(text(f"DROP TABLE raw_{name}"))
-    return took
+    return took()
 
 
 def peak_mib() -> float:
@@ -146,30 +165,75 @@ def peak_mib() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def measure(url: str, count: int) -> Iterator[str]:
-    """Settle that many bets, and say how long each part took."""
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One settlement beside the raw limits. `audit_seconds` is None where nobody asked."""
+
+    database: str
+    bets: int
+    ours: Took
+    same: Took
+    bare: Took
+    audit_seconds: float | None
+    peak_mib: int
+    idle_mib: int
+
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"{self.database}: {self.bets:,} bets, as many payouts\n"
+            f"  settle, one transaction   {self.ours.seconds:8.2f} s   {self.bets / self.ours.seconds:,.0f} a second\n"
+            f"    of it in this process   {self.ours.worked:8.2f} s\n"
+            f"  raw, our indexes          {self.same.seconds:8.2f} s   {self.ratio(self.same)} times as long\n"
+            f"    of it in this process   {self.same.worked:8.2f} s\n"
+            f"  raw, primary key alone    {self.bare.seconds:8.2f} s   {self.ratio(self.bare)} times as long\n"
+            f"  peak memory               {self.peak_mib:8} MiB (before settling {self.idle_mib} MiB)"
+            + (f"\n  audit, every check        {self.audit_seconds:8.2f} s" if self.audit_seconds is not None else "")
+        )
+
+    def ratio(self, raw: Took) -> str:
+        """How many times as long as a raw run."""
+        return f"{self.ours.seconds / raw.seconds:.1f}"
+
+    def row(self) -> tuple[str, ...]:
+        """As a line of the table."""
+        worked = f"{self.ours.worked / self.same.worked:.1f}" if self.database == "sqlite" else "-"
+        return (
+            "SQLite" if self.database == "sqlite" else "PostgreSQL",
+            f"{self.bets:,}",
+            f"{self.ours.seconds:.2f}",
+            f"{self.ours.worked / self.bets * 1e6:.0f}",
+            f"{self.same.seconds:.2f}",
+            self.ratio(self.same),
+            worked,
+            self.ratio(self.bare),
+            str(self.peak_mib),
+        )
+
+
+#: The ratios are to raw tables with the same indexes, by the clock and by the processor, and to bare tables.
+HEAD = ("database", "bets", "settle, s", "µs a bet", "raw, s", "ratio", "ratio of CPU", "ratio to bare", "peak MiB")
+
+
+def measure(url: str, count: int, *, with_audit: bool) -> Figures:
+    """Settle that many bets."""
     upgrade(url)
     db = open_database(url)
     try:
         prepare(db, count)
         before = peak_mib()
-        started, worked = time.perf_counter(), time.process_time()
-        done = settle.settle_market(db, lambda: OPENED + timedelta(days=2), ACT, WireLimits(), market="derby")
-        settling, ours = time.perf_counter() - started, time.process_time() - worked
+        with timed() as ours:
+            done = settle.settle_market(db, lambda: OPENED + timedelta(days=2), ACT, WireLimits(), market="derby")
         after = peak_mib()
-        same, bare = raw_insert(db, make_same), raw_insert(db, make_bare)
-        started = time.perf_counter()
-        report = audit.audit(db)
-        auditing = time.perf_counter() - started
-        assert report.ok, [check.name for check in report.checks if not check.ok]
         assert done.payouts == count
-        yield f"{db.url.get_backend_name()}: {count:,} bets, {done.payouts:,} payouts"
-        yield f"  settle, one transaction   {settling:8.2f} s   {count / settling:12,.0f} bets a second"
-        yield f"    of it in this process   {ours:8.2f} s"
-        yield f"  raw, our indexes          {same:8.2f} s   settle takes {settling / same:.1f} times as long"
-        yield f"  raw, primary key alone    {bare:8.2f} s   settle takes {settling / bare:.1f} times as long"
-        yield f"  audit, every check        {auditing:8.2f} s"
-        yield f"  peak memory               {after:8.0f} MiB (before settling {before:.0f} MiB)"
+        same, bare = raw_insert(db, make_same), raw_insert(db, make_bare)
+        auditing = None
+        if with_audit:
+            with timed() as audited:
+                report = audit.audit(db)
+            auditing = audited().seconds
+            assert report.ok, [check.name for check in report.checks if not check.ok]
+        return Figures(db.url.get_backend_name(), count, ours(), same, bare, auditing, round(after), round(before))
     finally:
         db.close()
 
@@ -193,16 +257,36 @@ def database_named(kind: str) -> Iterator[str]:
             yield kind
 
 
+def one(kind: str, count: int, *, with_audit: bool) -> None:
+    """Measure here; the figures as JSON."""
+    with database_named(kind) as url:
+        print(json.dumps(asdict(measure(url, count, with_audit=with_audit))))
+
+
 def main() -> None:
     """Read the options, measure, print."""
     parser = argparse.ArgumentParser(description="How long settling takes, beside raw INSERT ... SELECT statements.")
     parser.add_argument("--bets", type=int, nargs="+", default=[100_000])
-    parser.add_argument("--database", default="sqlite", help="sqlite, postgres, or the address of an empty database")
-    options = parser.parse_args()
-    for count in options.bets:
-        with database_named(options.database) as url:
-            for line in measure(url, count):
-                print(line, flush=True)
+    parser.add_argument("--database", nargs="+", default=["sqlite"], help="sqlite, postgres, or an empty one's address")
+    parser.add_argument("--audit", action="store_true", help="audit what came of it, too")
+    parser.add_argument("--markdown", type=Path, help="write the table here, too")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.here:
+        one(asked.database[0], asked.bets[0], with_audit=asked.audit)
+        return
+    rows = []
+    for kind in asked.database:
+        for count in asked.bets:
+            words = ["--here", "--database", kind, "--bets", count, *(["--audit"] if asked.audit else [])]
+            found = measured_apart("settle", *words)
+            figures = Figures(**found | {name: Took(**found[name]) for name in ("ours", "same", "bare")})
+            print(figures.told(), flush=True)
+            rows.append(figures.row())
+    made = table(HEAD, rows)
+    print(made)
+    if asked.markdown is not None:
+        asked.markdown.write_text(made)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from subprocess import SubprocessError
 
 from sqlalchemy import text
 
@@ -41,6 +42,8 @@ from tests.proof.processes import forking
 
 #: How long one host sends before it begins anew, in seconds.
 TURN_SECONDS = 20
+#: How long a server may take to play back its log and begin anew, in seconds.
+START_SECONDS = 300
 #: No batch of hosts is the last one before so many.
 MOST_BATCHES = 200
 
@@ -65,7 +68,15 @@ class Restartable:
         os.kill(pid, signal.SIGQUIT)
         while _is_running(pid):
             time.sleep(0.05)
-        self._server.ensure_postgres_running()
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+                break
+            except (SubprocessError, AssertionError):  # it waits ten seconds, and a busy machine takes longer
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
         self.restarts += 1
 
     def stop(self) -> None:
