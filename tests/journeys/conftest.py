@@ -87,10 +87,16 @@ def reader(town: Path, tmp_path: Path, forker: Forker) -> Iterator[Reader]:
     settings.write_text("\n".join(kept).replace("[listener]", f"[listener]\nport = {street.listener_port}") + "\n")
     simulator = Simulator(SimulatorSettings())
     try:
-        with simulator.serving() as url:
-            move_in(street, simulator, url)
-            yield Reader(street, town, here={"http://127.0.0.1:8322": url}, simulator=simulator)
+        running = simulator.start()
+        url = running.url
+        move_in(street, simulator, url)
+        found = Reader(street, town, here={"http://127.0.0.1:8322": url}, simulator=simulator, running=running)
+        try:
+            yield found
+        finally:
             simulator.let_go()
+            assert found.running is not None
+            found.running.stop()
     finally:
         street.close()
     street.assert_discreet()

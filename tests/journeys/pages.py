@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kasoko_cli.cli.simulate import needed_by_clients, write_env
-from kasoko_cli.daraja.simulator.app import Simulator
+from kasoko_cli.daraja.simulator.app import Running, Simulator
 from tests.journeys.street import Done, Street
 from tests.test_docs import ROOT, find_command, page_id
 
@@ -90,6 +90,7 @@ class Reader:
     stdin: str = ""
     environ: dict[str, str] = field(default_factory=dict)
     simulator: Simulator | None = None
+    running: Running | None = None
     last: str = ""
     #: The hash of the plan that was shown last.
     plan: str = ""
