@@ -28,6 +28,8 @@ SLOWLY = """
 
 #: Of the simulator's table: it is paid, and no result ever comes.
 NO_RESULT = "0799300001"
+#: The same, and not even the request is answered.
+NO_ANSWER = "0799200007"
 
 
 def owe(street: Street, count: int) -> dict[str, str]:
@@ -248,6 +250,33 @@ def test_ctrl_c_stops_between_payouts_and_a_second_run_finishes(street: Street) 
     assert len(second["run"]["sent"]) == first["run"]["left"]
     street.until_final("rain")
     assert_each_was_paid_once(street, phones)
+
+
+def test_a_second_ctrl_c_waits_for_nobody_and_what_was_in_flight_is_asked_about(street: Street) -> None:
+    street.furnish(SLOWLY)
+    street.start_simulator()
+    street.open_market("rain", "Yes", "No", stakes=[("ann", NO_ANSWER, "Yes", "100"), ("ben", "0712000001", "No", "9")])
+    street.settle("rain", "Yes")
+    street.start_listener()
+    run = street.start("payout", "rain", "--yes", "--json")
+    until(lambda: len(street.payments()) == 1)
+    run.signal(signal.SIGINT)
+    run.wait_for(lambda running: any(line.startswith("Stopping: ") for line in running.err))
+    run.signal(signal.SIGINT)
+    assert run.wait().code == 130
+
+    def states() -> list[str]:
+        return [one["status"] for one in street.items("rain").values()]
+
+    def asked() -> bool:
+        street.run("reconcile", "--now", "--no-listen", code=None)
+        return states() == ["COMPLETED"]
+
+    assert states() != ["COMPLETED"], "nobody waited for the answer"
+    assert street.ask("payout", "rain", "--yes")["run"]["sent"] == [], "it stands as sent, whatever became of it"
+    until(asked)
+    assert len(street.payments()) == 1
+    assert street.ask("audit")["ok"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
