@@ -443,6 +443,13 @@ class Callback(SQLModel, table=True):
             sqlite_where=text("applied_at IS NULL"),
             postgresql_where=text("applied_at IS NULL"),
         ),
+        # What is kept without our mark is counted whenever a listener starts.
+        Index(
+            "ix_callbacks_hints",
+            "id",
+            sqlite_where=text("signed IS 0"),
+            postgresql_where=text("signed IS false"),
+        ),
         Index("ix_callbacks_subject", "subject"),
     )
 
