@@ -135,6 +135,7 @@ CREATE TABLE IF NOT EXISTS kasoko.results (
   amount_cents bigint,
   delivered_cents bigint,
   wallet_cents bigint,
+  withheld_cents bigint,
   receipt text,
   failure_code text,
   changed_at timestamptz NOT NULL,

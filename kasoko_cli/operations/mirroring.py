@@ -24,7 +24,7 @@ from kasoko_cli.store import attempts, markets, outbox, payouts, source
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.source import Result
-from kasoko_cli.store.tables import Market, Payout
+from kasoko_cli.store.tables import Market, Payout, Settlement
 
 #: How many results are told at a time.
 AT_A_TIME = 1_000
@@ -126,9 +126,10 @@ def _market(session: Session, market: Market, version: int) -> Result:
         user_id=None,
         status=str(market.status),
         outcome=describe_resolution(resolution_of(market), names),
-        amount_cents=None if standing is None else standing.payouts_cents + standing.refunds_cents,
+        amount_cents=None if standing is None else _owed(standing),
         delivered_cents=None,
         wallet_cents=None,
+        withheld_cents=None,
         receipt=None,
         failure_code=None,
         changed_at=market.resolved_at if standing is None else max(market.resolved_at, standing.settled_at),
@@ -136,9 +137,15 @@ def _market(session: Session, market: Market, version: int) -> Result:
     )
 
 
+def _owed(settlement: Settlement) -> int:
+    """All that a settlement owes, after a duty on winnings."""
+    return settlement.payouts_cents - settlement.tax_cents + settlement.refunds_cents
+
+
 def _payout(payout: Payout, receipt: str | None, version: int) -> Result:
     status = told_as(payout.status)
-    delivered = payout.wire_cents if status is PayoutStatus.COMPLETED else 0
+    arrived = status is PayoutStatus.COMPLETED
+    delivered, withheld = (payout.wire_cents, payout.withheld_cents) if arrived else (0, 0)
     is_credited = status in (PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.RETURNED)
     return Result(
         id=f"{outbox.PAYOUT}{payout.id}",
@@ -149,7 +156,8 @@ def _payout(payout: Payout, receipt: str | None, version: int) -> Result:
         outcome=None,
         amount_cents=payout.amount_cents,
         delivered_cents=delivered,
-        wallet_cents=payout.amount_cents - delivered if is_credited else 0,
+        wallet_cents=payout.amount_cents - delivered - withheld if is_credited else 0,
+        withheld_cents=withheld,
         receipt=receipt if status in (PayoutStatus.COMPLETED, PayoutStatus.RETURNED) else None,
         failure_code=payout.failure_code if status is PayoutStatus.FAILED else None,
         changed_at=payout.updated_at,

@@ -68,7 +68,7 @@ class Result(NamedTuple):
 
     A market is RESOLVED or VOID; `amount_cents` is all that its settlement owes, None while it has none. A payout
     is PENDING until it has ended. `delivered_cents` is what of it is on the phone, `wallet_cents` what stands in
-    the user's wallet with us instead.
+    the user's wallet with us instead, `withheld_cents` what a duty on withdrawals kept back: together all of it.
     """
 
     id: str
@@ -80,6 +80,7 @@ class Result(NamedTuple):
     amount_cents: int | None
     delivered_cents: int | None
     wallet_cents: int | None
+    withheld_cents: int | None
     receipt: str | None
     failure_code: str | None
     changed_at: datetime

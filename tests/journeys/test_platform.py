@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
 from kasoko_cli.daraja.simulator.people import PEOPLE
+from kasoko_cli.domain.duties import DutyBook
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.errors import ConfigurationError, DatabaseUnavailable
+from kasoko_cli.ledger import book
 from kasoko_cli.operations import bets, decide, markets, mirroring, platform, settle
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.after_restore import hold_unsent
@@ -30,6 +32,7 @@ from kasoko_cli.store import source
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.source import open_platform
 from tests.conftest import CountedIds, FixedClock, _named, _on_server
+from tests.domain.test_duties import WINNINGS, WITHDRAWALS
 from tests.journeys.pages import Reader, read_page
 from tests.journeys.street import Street
 from tests.operations.road import Road
@@ -294,6 +297,7 @@ from tests.platform.markets.models import Result
 print(json.dumps([[one.id, one.user_id, one.status, one.outcome, one.amount_cents, one.delivered_cents,
                    one.wallet_cents, bool(one.receipt), one.failure_code] for one in Result.objects.order_by("id")]))
 """
+ALL = f"SELECT {', '.join(source.Result._fields)} FROM kasoko.results ORDER BY id"
 #: M-Pesa answers this number with a definite failure.
 REFUSED = next(phone for phone, one in PEOPLE.items() if one.code == "2040")
 
@@ -339,6 +343,26 @@ def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
     assert mirroring.mirror(db, clock, act, theirs, again=True).payouts == 2, "as after the platform was restored"
     assert django.own() == before
     assert audit(db, clock, deep=True, chain=True).ok
+
+
+def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
+    db: Database, clock: FixedClock, act: Act, theirs: Database, road: Road, sync: Callable[..., platform.Synced]
+) -> None:
+    sync()
+    clock.forward(hours=4)
+    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
+    settle.settle_market(db, clock, act, WireLimits(), market="rain", duties=DutyBook((WINNINGS, WITHDRAWALS)))
+    road.send()
+    road.deliver()
+    mirroring.mirror(db, clock, act, theirs)
+    with theirs.reading() as session, db.reading() as books:
+        market, *owed = [source.Result(*row) for row in session.execute(sa.text(ALL)).all()]
+        for one in owed:
+            assert one.user_id is not None
+            assert one.wallet_cents == book.available(books, one.user_id)
+            assert one.withheld_cents
+            assert one.amount_cents == (one.delivered_cents or 0) + (one.wallet_cents or 0) + one.withheld_cents
+    assert market.amount_cents == sum(one.amount_cents or 0 for one in owed)
 
 
 @pytest.mark.usefixtures("settled")

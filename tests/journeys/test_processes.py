@@ -64,7 +64,7 @@ def assert_each_was_paid_once(street: Street, phones: dict[str, str]) -> None:
     delivered = street.rows("SELECT sum(amount_cents) FROM postings WHERE account = 'delivered'")
     assert int(delivered[0][0]) == len(phones) * 9_700
     assert street.rows("SELECT coalesce(sum(amount_cents), 0) FROM postings WHERE account = 'in_flight'") == [(0,)]
-    assert street.ask("audit")["ok"]
+    assert street.ask("audit", "--deep", "--chain")["ok"]
 
 
 # --- At once -------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_a_result_that_a_killed_listener_had_stored_is_applied_by_the_next_comma
     assert street.ask("status")["callbacks_waiting"] == 0
     assert street.wallet("ann") == (14_250, 50)
     assert [one["amount_cents"] for one in street.payments()] == [14_200]
-    assert street.ask("audit")["ok"]
+    assert street.ask("audit", "--deep", "--chain")["ok"]
 
 
 def _ask_until_each_is_known_or_not_found(street: Street) -> list[Json]:

@@ -39,6 +39,7 @@ class Result(models.Model):
     amount_cents = models.BigIntegerField(null=True)
     delivered_cents = models.BigIntegerField(null=True)
     wallet_cents = models.BigIntegerField(null=True)
+    withheld_cents = models.BigIntegerField(null=True)
     receipt = models.TextField(null=True)
     failure_code = models.TextField(null=True)
     changed_at = models.DateTimeField()
