@@ -78,7 +78,9 @@ def drawn(board: Board, every_seconds: int, width: int, height: int) -> Renderab
     for name, text, style in _facts(board):
         facts.add_row(name, Text(render.clean(text), style=style))
     for one in board.overview.incidents[:MOST_INCIDENTS]:
-        facts.add_row(f"  no. {one.id}", Text(render.clean(one.what), style="red", overflow="ellipsis", no_wrap=True))
+        facts.add_row(
+            f"  no. {one.id}", Text(render.clean(one.what), style=render.BAD, overflow="ellipsis", no_wrap=True)
+        )
     money = Table(box=None, pad_edge=False, header_style="dim", title="Money by state", title_justify="left")
     for name, justify in (("state", "left"), ("payouts", "right"), ("KES", "right")):
         money.add_column(name, justify=justify)  # type: ignore[arg-type] # one of the words that Rich knows
@@ -137,13 +139,13 @@ def _facts(board: Board) -> list[tuple[str, str, str]]:
     else:
         age = duration(oldest.age_seconds)
         text = f"{unknown.count:,}, KES {render.kes(unknown.amount_cents)}; the oldest {oldest.payout_id}, {age}"
-        facts.append(("unknown", text, "yellow"))
+        facts.append(("unknown", text, render.DOUBT))
     if board.heard_seconds is None:
-        facts.append(("listener", "never heard from M-Pesa", "yellow"))
+        facts.append(("listener", "never heard from M-Pesa", render.DOUBT))
     else:
         heard = f"heard from M-Pesa {duration(board.heard_seconds)} ago"
         waits = f"; {found.callbacks_waiting:,} results wait to be applied" if found.callbacks_waiting else ""
-        facts.append(("listener", heard + waits, "yellow" if waits else ""))
+        facts.append(("listener", heard + waits, render.DOUBT if waits else ""))
     facts.append(("float", *_float(board)))
     for run in found.runs:
         dead = is_dead(run, board.at)
@@ -151,11 +153,11 @@ def _facts(board: Board) -> list[tuple[str, str, str]]:
         since = duration((board.at - run.started_at).total_seconds())
         place = f"{run.command} {run.market or 'all'} on {run.host}, {since}"
         says = f"{place}, {run.doing}{': ' + counts if counts else ''}{'; not heard of, perhaps dead' if dead else ''}"
-        facts.append(("at work", says, "yellow" if dead else "cyan"))
+        facts.append(("at work", says, render.DOUBT if dead else render.UNDER_WAY))
     if not found.runs:
         facts.append(("at work", "no run", ""))
     count = len(found.incidents)
-    facts.append(("incidents", f"{count:,} open" if count else "none", "red" if count else ""))
+    facts.append(("incidents", f"{count:,} open" if count else "none", render.BAD if count else ""))
     return facts
 
 
@@ -163,8 +165,8 @@ def _float(board: Board) -> tuple[str, str]:
     """What the utility account holds, as far as that is known, and the colour of it."""
     found = board.float
     if found.reading is None:
-        return "not known: no balance of M-Pesa was ever read; kasoko float", "yellow"
+        return "not known: no balance of M-Pesa was ever read; kasoko float", render.DOUBT
     said = f"KES {render.kes(found.reading.utility_cents)}, {duration(found.reading.age_seconds)} ago"
     if found.available_cents is None:
-        return f"{said}; what of it can be counted on now is not known", "yellow"
+        return f"{said}; what of it can be counted on now is not known", render.DOUBT
     return f"KES {render.kes(found.available_cents)} to count on; M-Pesa said {said}", ""

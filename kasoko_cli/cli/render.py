@@ -114,19 +114,23 @@ def _blocks(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]
         screen.print()
 
 
+#: Of the 256 colours, those with a contrast of nearly 4 and more on black and on white alike. A terminal's own yellow,
+#: green and cyan are hardly to be read on white.
+GOOD, UNDER_WAY, DOUBT, BAD = "color(28)", "color(30)", "color(130)", "color(160)"
+
 #: The colour of a word that says how something stands, where it fills a field; anything else has none.
 _COLOURS = {
-    "COMPLETED": "green",
-    "WALLET": "green",
-    "SENT": "cyan",
-    "SENDING": "cyan",
-    "UNKNOWN": "yellow",
-    "HELD": "yellow",
-    "FAILED": "red",
-    "RETURNED": "red",
-    "ok": "green",
-    "warn": "yellow",
-    "FAIL": "bold red",
+    "COMPLETED": GOOD,
+    "WALLET": GOOD,
+    "SENT": UNDER_WAY,
+    "SENDING": UNDER_WAY,
+    "UNKNOWN": DOUBT,
+    "HELD": DOUBT,
+    "FAILED": BAD,
+    "RETURNED": BAD,
+    "ok": GOOD,
+    "warn": DOUBT,
+    "FAIL": f"bold {BAD}",
     "skip": "dim",
 }
 
@@ -285,7 +289,7 @@ def mail(text: str) -> None:
 def warn(call: Call, text: str) -> None:
     """Tell the operator of a danger that does not stop the run; silent with --quiet."""
     if not call.quiet:
-        _say("Warning", "yellow", text)
+        _say("Warning", DOUBT, text)
 
 
 def alarm(text: str) -> None:
@@ -433,7 +437,7 @@ def console(stream: TextIO) -> Console:
 
 
 #: The codes of a terminal for what the first word of a message may look like.
-_STYLES = {"bold": "1", "yellow": "33", "bold red": "1;31"}
+_STYLES = {"bold": "1", DOUBT: "38;5;130", "bold red": "1;31"}
 
 
 def _say(word: str, style: str, text: str) -> None:

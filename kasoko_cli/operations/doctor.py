@@ -462,7 +462,8 @@ def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
     if lost:
         yield warn("lost senders", f"{lost} sends began and never said how they went.", "kasoko reconcile --now")
     if unknown:
-        yield warn("unknown payouts", f"Of {unknown} payouts nobody knows how they ended.", "kasoko reconcile --now")
+        said = "Of one payout nobody knows how it" if unknown == 1 else f"Of {unknown} payouts nobody knows how they"
+        yield warn("unknown payouts", f"{said} ended.", "kasoko reconcile --now")
     if incidents:
         yield warn("incidents", f"{len(incidents)} stand open, the first: {incidents[0].what}", "kasoko incident list")
     for switch in switches:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
+from rich.color import Color
 
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call
@@ -183,7 +184,7 @@ def test_colour_is_where_it_is_wanted(
     kasoko_on_a_terminal: Callable[..., Any], environ: dict[str, str], coloured: bool
 ) -> None:
     _, shown = kasoko_on_a_terminal(program=WIDE, **environ)
-    assert ("\x1b[33mWarning:" in shown) == coloured
+    assert ("\x1b[38;5;130mWarning:" in shown) == coloured
 
 
 def test_colour_can_be_had_off_a_terminal(kasoko: Callable[..., Any]) -> None:
@@ -192,3 +193,13 @@ def test_colour_can_be_had_off_a_terminal(kasoko: Callable[..., Any]) -> None:
     assert "\x1b[1mThe road\x1b[0m" in kasoko("--help", FORCE_COLOR="1").stdout
     assert "\x1b[1mExamples\x1b[0m" in kasoko("audit", "--help", FORCE_COLOR="1").stdout
     assert "\x1b" not in kasoko("audit", "--help").stdout
+
+
+@pytest.mark.parametrize("paper", [0.0, 1.0], ids=["dark", "light"])
+def test_each_colour_is_read_on_a_dark_and_on_a_light_terminal(paper: float) -> None:
+    """A contrast of 3.8 and more, as WCAG counts it, whatever a theme makes of the sixteen colours by name."""
+    for name in (render.GOOD, render.UNDER_WAY, render.DOUBT, render.BAD):
+        parts = [part / 255 for part in Color.parse(name).get_truecolor()]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+        assert (max(light, paper) + 0.05) / (min(light, paper) + 0.05) > 3.8, name
