@@ -59,6 +59,7 @@ class Place:
     is_sqlite: bool
     database_is_secret: bool
     has_alerts: bool
+    has_mirror: bool
     #: The most that one unattended run may send, in shillings: a slip upstream waits for a person.
     most_kes: str
     listens_on: str | None = None
@@ -113,6 +114,9 @@ def _jobs(place: Place) -> list[_Job]:
     ]
     if place.has_alerts:
         jobs.append(_Job("notify", "tells people what is not well", "notify --quiet", "*:*:30", ("KASOKO_ALERT_URLS",)))
+    if place.has_mirror:
+        secrets = ("KASOKO_PLATFORM_URL",)
+        jobs.append(_Job("mirror", "tells the platform of results", "mirror --quiet", "*:*:15", secrets))
     if place.is_sqlite:
         jobs.append(
             _Job(

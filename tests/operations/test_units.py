@@ -22,6 +22,7 @@ PLACE = Place(
     is_sqlite=True,
     database_is_secret=False,
     has_alerts=True,
+    has_mirror=True,
     most_kes="1000000",
 )
 
@@ -35,7 +36,7 @@ def test_there_is_a_listener_and_a_timer_for_each_job() -> None:
         ["kasoko-listen.service"]
         + [
             f"kasoko-{job}.{kind}"
-            for job in ("payout", "retry-failed", "reconcile", "metrics", "audit", "notify", "backup")
+            for job in ("payout", "retry-failed", "reconcile", "metrics", "audit", "notify", "mirror", "backup")
             for kind in ("service", "timer")
         ]
     )
@@ -66,6 +67,7 @@ def test_each_service_gets_only_the_secrets_that_it_needs() -> None:
         "metrics": set(),
         "audit": set(),
         "notify": {"KASOKO_ALERT_URLS"},
+        "mirror": {"KASOKO_PLATFORM_URL"},
         "backup": set(),
     }
 
