@@ -253,13 +253,7 @@ def read_json(body: bytes, *, max_bytes: int = MAX_CALLBACK_BYTES) -> Json:
     if not text.strip():
         raise MalformedBody("empty")
     try:
-        value: Json = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_decimal,
-            parse_constant=_constant,
-        )
+        value: Json = _DECODER.decode(text)
     except MalformedBody:
         raise
     except RecursionError:
@@ -298,6 +292,12 @@ def _decimal(literal: str) -> Decimal:
 
 def _constant(name: str) -> Json:
     raise MalformedBody(f"{name} is not a number")
+
+
+#: Made once: to make one takes as long as to read an answer with it.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_decimal, parse_constant=_constant
+)
 
 
 def _check_depth_and_text(value: Json) -> None:
@@ -356,6 +356,14 @@ def parse_acknowledgement(body: bytes) -> Acknowledgement:
     value = read_json(body, max_bytes=MAX_ANSWER_BYTES)
     if not isinstance(value, dict):
         raise MalformedBody("not a JSON object")
+    if value.keys() <= _ACCEPTANCE:
+        # Nearly every answer: none of these fields has another spelling beside it.
+        return Acknowledgement(
+            response_code=_text_of(value.get("ResponseCode")),
+            response_description=_text_of(value.get("ResponseDescription")) or "",
+            originator_conversation_id=_short("OriginatorConversationID", value.get("OriginatorConversationID")),
+            conversation_id=_short("ConversationID", value.get("ConversationID")),
+        )
     fault_code, fault_text = _gateway_fault(value)
     return Acknowledgement(
         response_code=_text_of(_named(value, "ResponseCode")),
@@ -365,6 +373,10 @@ def parse_acknowledgement(body: bytes) -> Acknowledgement:
         error_code=_text_of(_named(value, "errorCode")) or fault_code,
         error_message=_text_of(_named(value, "errorMessage")) or fault_text,
     )
+
+
+#: The fields of an acceptance.
+_ACCEPTANCE: Final = frozenset({"ConversationID", "OriginatorConversationID", "ResponseCode", "ResponseDescription"})
 
 
 def _gateway_fault(value: dict[str, Json]) -> tuple[str | None, str]:
@@ -592,9 +604,13 @@ def _code(value: Json) -> str | None:
 
 
 def _identifier(found: dict[str, Json], *names: str) -> str | None:
-    text = _text_of(_named(found, *names))
+    return _short(names[0], _named(found, *names))
+
+
+def _short(name: str, value: Json) -> str | None:
+    text = _text_of(value)
     if text is not None and len(text) > MAX_ID_LENGTH:
-        raise MalformedBody(f"its {names[0]} is longer than {MAX_ID_LENGTH} characters")
+        raise MalformedBody(f"its {name} is longer than {MAX_ID_LENGTH} characters")
     return text or None
 
 

@@ -32,7 +32,10 @@ class QuickDaraja:
             self.taken += 1
             self.seen.add(own)
             said = b'{"ConversationID": "AG_20261124_%020d", "OriginatorConversationID": "%s", ' % (self.taken, own)
-            return said + b'"ResponseCode": "0", "ResponseDescription": "Accept the service request."}', True
+            return (
+                said + b'"ResponseCode": "0", "ResponseDescription": "Accept the service request successfully."}',
+                True,
+            )
         if b"/oauth/" in head:
             return b'{"access_token": "a-token-of-the-quick-one", "expires_in": "3599"}', False
         return b'{"taken": %d, "ids": %d}' % (self.taken, len(self.seen)), False
