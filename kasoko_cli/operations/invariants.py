@@ -233,8 +233,9 @@ def pools_left_over(session: Session) -> Iterator[Violation]:
 
 def in_flight_unlike_attempts(session: Session) -> Iterator[Violation]:
     """Attempts that hold more or less in flight than they should, and money in flight that is no attempt's."""
+    # Called a text, or SQLite makes no index of it for the join below, and looks at each one for each attempt.
     sent = sa.select(
-        before_colon(func.substr(col(EntryRow.key), len("attempt:") + 1)).label("attempt_id"),
+        cast(before_colon(func.substr(col(EntryRow.key), len("attempt:") + 1)), Text).label("attempt_id"),
         col(PostingRow.amount_cents),
     ).join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
     arrived = (
@@ -577,7 +578,7 @@ def suspense_unlike_lines(session: Session) -> Iterator[Violation]:
     is_lines = col(EntryRow.key).like("suspense:%")
     line_key = case((is_lines, func.substr(col(EntryRow.key), len("suspense:") + 1, 24)), else_=col(EntryRow.key))
     moved = (
-        sa.select(line_key.label("line_key"), col(PostingRow.amount_cents))
+        sa.select(cast(line_key, Text).label("line_key"), col(PostingRow.amount_cents))
         .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
         .where(col(PostingRow.account) == str(Account.SUSPENSE))
         .subquery("moved")

@@ -20,9 +20,9 @@ ACT = Act("benchmark")
 SENT = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 
 
-def on_their_way(db: Database, count: int) -> list[tuple[str, int]]:
+def on_their_way(db: Database, count: int, *, with_people: bool = True) -> list[tuple[str, int]]:
     """As many payouts that M-Pesa has acknowledged: the id of each attempt and its cents."""
-    prepare(db, count)
+    prepare(db, count, with_people=with_people)
     settle.settle_market(db, lambda: OPENED + timedelta(days=2), ACT, WireLimits(), market="derby")
     sent: list[tuple[str, int]] = []
     with db.transaction() as session:

@@ -49,8 +49,8 @@ OPENED = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 BATCH = 10_000
 
 
-def prepare(db: Database, count: int) -> None:
-    """As many users and bets, and the market they are on, closed and resolved."""
+def prepare(db: Database, count: int, *, with_people: bool = True) -> None:
+    """As many users and bets, and the market they are on, closed and resolved; the users may be there already."""
     markets.add_market(
         db,
         lambda: OPENED,
@@ -71,7 +71,7 @@ def prepare(db: Database, count: int) -> None:
                 "created_at": OPENED,
                 "phone_set_at": OPENED,
             }
-            for n in range(count)
+            for n in range(count if with_people else 0)
         )
         stakes = (
             {

@@ -1,0 +1,125 @@
+"""How long the audit takes and how much memory it needs, as the payouts grow; and how long `status` takes.
+
+```text
+python -m tests.benchmarks.auditing [--payouts 10000 100000 1000000] [--database sqlite | postgres]
+```
+
+One market, every bet a winner's, every payout paid: each has a bet, an attempt, a stored result and four entries.
+The people come in by the import, so that each check finds what it looks for. Every measurement is a process of its
+own, which opens the finished database and does one thing. Not a test: it prints figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from kasoko_cli.ledger import book
+from kasoko_cli.operations import fate, reports
+from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.fate import Success
+from kasoko_cli.operations.importing import import_users
+from kasoko_cli.operations.rowfiles import Format, InputFile
+from kasoko_cli.store import callbacks
+from kasoko_cli.store.database import Database, open_database, upgrade
+from tests.benchmarks.results import SENT, on_their_way, result_body
+from tests.benchmarks.settle import ACT, OPENED, database_named, peak_mib
+
+#: Results that are booked in one transaction, as a busy listener does.
+AT_ONCE = 1_000
+PAID = SENT + timedelta(minutes=1)
+
+
+def build(url: str, count: int) -> None:
+    """A database with so many payouts, all of them paid."""
+    upgrade(url)
+    db = open_database(url)
+    try:
+        lines = (f"u{n},User {n},2547{n % 10**8:08d}\n" for n in range(count))
+        people = io.BytesIO(("user_id,name,phone\n" + "".join(lines)).encode())
+        import_users(db, lambda: OPENED, ACT, InputFile("users.csv", people, Format.CSV))
+        sent = on_their_way(db, count, with_people=False)
+        for start in range(0, count, AT_ONCE):
+            _pay(db, start, sent[start : start + AT_ONCE])
+    finally:
+        db.close()
+
+
+def _pay(db: Database, start: int, sent: list[tuple[str, int]]) -> None:
+    with db.transaction() as session:
+        rows = [
+            {
+                "received_at": PAID,
+                "route": "result",
+                "subject": attempt_id,
+                "signed": True,
+                "source": "196.201.214.200",
+                "body": result_body(attempt_id, cents, start + n),
+            }
+            for n, (attempt_id, cents) in enumerate(sent)
+        ]
+        first = callbacks.store(session, rows)
+        callbacks.take(session, {first + n: ("applied", "paid", None) for n in range(len(sent))}, at=PAID)
+        known = fate.lock_many(session, [attempt_id for attempt_id, _ in sent])
+        successes = [
+            Success(*known[attempt_id], f"UKP{start + n:07X}", f"callback:{first + n}")
+            for n, (attempt_id, _) in enumerate(sent)
+        ]
+        rulings = fate.paid_plainly(session, successes, at=PAID)
+        book.post_many(session, (entry for ruling in rulings for entry in ruling.entries), at=PAID)
+
+
+def _audited(db: Database, *, deep: bool, chain: bool) -> None:
+    report = audit(db, lambda: PAID, deep=deep, chain=chain)
+    for check in report.checks:
+        print(f"    {check.took_ms:>9,} ms  {check.name}", flush=True)
+    assert report.ok, [(check.name, check.violations[:3]) for check in report.checks if not check.ok]
+
+
+WORK: Mapping[str, Callable[[Database], object]] = {
+    "nothing": lambda _db: None,
+    "audit": lambda db: _audited(db, deep=False, chain=False),
+    "audit --deep --chain": lambda db: _audited(db, deep=True, chain=True),
+    "status": reports.overview,
+    "status MARKET": lambda db: reports.market_status(db, "derby"),
+}
+
+
+def measure(url: str, work: str) -> str:
+    """Do one thing, and say how long it took and the most memory that this process held."""
+    db = open_database(url)
+    try:
+        started = time.perf_counter()
+        WORK[work](db)
+        took = time.perf_counter() - started
+    finally:
+        db.close()
+    return f"  {work:<22} {took:9.3f} s   peak memory {peak_mib():6.0f} MiB"
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    parser = argparse.ArgumentParser(description="How the audit grows with the payouts.")
+    parser.add_argument("--payouts", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--database", default="sqlite", help="sqlite or postgres")
+    parser.add_argument("--measure", choices=WORK, help="one thing, in a database that is there already")
+    options = parser.parse_args()
+    if options.measure:
+        print(measure(options.database, options.measure), flush=True)
+        return
+    for count in options.payouts:
+        with database_named(options.database) as url:
+            print(f"{count:,} payouts, {options.database}", flush=True)
+            build(url, count)
+            for work in WORK:
+                one = [sys.executable, "-m", "tests.benchmarks.auditing", "--database", url, "--measure", work]
+                subprocess.run(one, check=True)
+
+
+if __name__ == "__main__":
+    main()
