@@ -131,6 +131,19 @@ _ENTRY = "(SELECT id FROM entries WHERE key = '{}')"
 
 TAMPERINGS = [
     Tampering(
+        "withheld-equals-what-arrived",
+        "UPDATE payouts SET withheld_cents = 39 WHERE id = '{paid}'",
+        "paid-winner",
+        "KES 0.00 was kept back of what was sent, and the payments that arrived say KES 0.39",
+    ),
+    Tampering(
+        "remittances-are-as-recorded",
+        f"UPDATE postings SET account = 'tax_remitted', owner = 'winnings' WHERE account = 'utility' AND entry_id ="
+        f" {_ENTRY.format('deposit:DEP0000001')}",
+        "deposit:DEP0000001",
+        "the books have KES 100.00 on winnings, and the act says none",
+    ),
+    Tampering(
         "receivables-not-negative",
         f"UPDATE postings SET account = 'receivable' WHERE account = 'wallet' AND entry_id ="
         f" {_ENTRY.format('deposit:DEP0000001')}",
