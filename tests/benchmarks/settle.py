@@ -212,7 +212,7 @@ class Figures:
 
 
 #: The ratios are to raw tables with the same indexes, by the clock and by the processor, and to bare tables.
-HEAD = ("database", "bets", "settle, s", "µs a bet", "raw, s", "ratio", "ratio of CPU", "ratio to bare", "peak MiB")
+HEAD = ("database", "bets", "settle, s", "µs a bet", "raw, s", "ratio", "of CPU", "to bare", "peak MiB")
 
 
 def measure(url: str, count: int, *, with_audit: bool) -> Figures:
