@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kasoko_cli.domain.phone import mask_in
 from kasoko_cli.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who does it and the reason given; both are written down with what was done."""
+    """Who does it and the reason given; both are written down with what was done.
+
+    What is written down once cannot be changed when a person is erased: a phone in a reason is masked here.
+    """
 
     actor: str
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Mask what looks like a phone in the reason."""
+        object.__setattr__(self, "reason", mask_in(self.reason))
 
 
 def needs_reason(act: Act, what: str) -> None:

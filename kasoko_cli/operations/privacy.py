@@ -1,8 +1,9 @@
 """What the program knows of a person: shown to them, forgotten when they ask, and not kept longer than needed.
 
 Books, bets and acts name users by an id only. Name and phone stand in a few places that can be emptied: the user,
-attempts, the log of calls and the bodies of callbacks. What is chained holds only salted digests of them, and the
-salt goes with the person: the audit stays whole, and nobody can find the number from it.
+attempts, the log of calls, the bodies of callbacks and, with its ends alone, the lines of statements. What is
+chained holds only salted digests of them, and the salt goes with the person: the audit stays whole, and nobody can
+find the number from it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,19 @@ from kasoko_cli.store import facts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Attempt, Bet, Callback, Event, Exchange, Market, Payout, Query, Settlement, User
+from kasoko_cli.store.tables import (
+    Attempt,
+    Bet,
+    Callback,
+    Event,
+    Exchange,
+    Market,
+    Payout,
+    Query,
+    Settlement,
+    StatementLine,
+    User,
+)
 
 #: Payouts that leave nothing to be done for their user.
 _DONE = (PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.CANCELED)
@@ -73,6 +86,12 @@ def erase(db: Database, clock: Clock, act: Act, *, user_id: str) -> Erased:
         subjects += session.exec(select(col(Query.id)).where(col(Query.attempt_id).in_(subjects))).all()
         bodies = _empty_bodies(session, col(Callback.subject).in_(subjects))
         calls = _empty_calls(session, col(Exchange.subject).in_(subjects))
+        session.execute(
+            sa.update(StatementLine)
+            .where(col(StatementLine.attempt_id).in_(subjects), col(StatementLine.party) != "")
+            .values(party="****")
+            .execution_options(synchronize_session=False)
+        )
         user.name, user.phone, user.salt, user.erased_at = ERASED_NAME, ERASED_PHONE, None, now
         session.flush()
         note_event(
@@ -192,6 +211,7 @@ def data_of(db: Database, clock: Clock, act: Act, *, user_id: str) -> dict[str, 
         owed = session.exec(select(Payout).where(col(Payout.user_id) == user_id).order_by(col(Payout.id))).all()
         tried = _in(session, Attempt, col(Attempt.payout_id), [payout.id for payout in owed])
         heard = _in(session, Callback, col(Callback.subject), [attempt.id for attempt in tried])
+        on_paper = _in(session, StatementLine, col(StatementLine.attempt_id), [attempt.id for attempt in tried])
         placed = session.exec(select(Bet).where(col(Bet.user_id) == user_id).order_by(col(Bet.placed_at))).all()
         subjects = [user_id, *(bet.id for bet in placed), *(payout.id for payout in owed)]
         acts = _in(session, Event, col(Event.subject), subjects)
@@ -205,6 +225,7 @@ def data_of(db: Database, clock: Clock, act: Act, *, user_id: str) -> dict[str, 
                 {"received_at": one.received_at, "about": one.subject, "body": one.body.decode("utf-8", "replace")}
                 for one in heard
             ],
+            "statement_lines": [line.model_dump(exclude={"statement_id", "resolved_by"}) for line in on_paper],
             "acts": [one.model_dump(include={"at", "actor", "action", "subject", "reason"}) for one in acts],
         }
         note_event(

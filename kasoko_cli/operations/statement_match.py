@@ -21,6 +21,7 @@ from kasoko_cli.clock import iso
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.operations.statement_file import Line, LineKind, LineStatus, StatementFile, is_party
+from kasoko_cli.store.facts import ERASED
 from kasoko_cli.store.statements import RESTORED, KnownAttempt
 
 #: How far M-Pesa's clock and ours may differ.
@@ -263,7 +264,7 @@ class _Matching:
                 f" KES {format_kes(line.withdrawn_cents)}"
             )
             return Verdict.WRONG_AMOUNT, why, show
-        if line.party and not is_party(attempt.phone, line.party):
+        if line.party and not attempt.phone.startswith(ERASED) and not is_party(attempt.phone, line.party):
             return Verdict.WRONG_RECEIVER, f"{attempt.payout_id} was sent to another number", show
         if line.completed_at < attempt.created_at - CLOCKS_DIFFER:
             why = f"{attempt.payout_id} was sent at {iso(attempt.created_at)}, after the time of this line"

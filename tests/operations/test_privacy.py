@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import LargeBinary, String, text
+from sqlmodel import SQLModel
 
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import privacy, users
+from kasoko_cli.operations import controls, privacy, statement, users
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import audit
+from kasoko_cli.store import attempts
 from kasoko_cli.store.tables import Exchange
+from tests.operations.paper import Paper
 from tests.operations.town import Town, refusal
 
 PHONE = "254712345678"
@@ -44,8 +47,8 @@ def _everything(town: Town) -> str:
     """Every value of every table, as text."""
     found = []
     with town.db.reading() as session:
-        for table in ("users", "attempts", "exchanges", "callbacks", "events", "incidents", "entries", "postings"):
-            found += [repr(tuple(row)) for row in session.execute(text(f"SELECT * FROM {table}"))]
+        for table in SQLModel.metadata.sorted_tables:
+            found += [repr(tuple(row)) for row in session.execute(text(f"SELECT * FROM {table.name}"))]
     return "\n".join(found)
 
 
@@ -100,3 +103,80 @@ def test_one_person_gets_all_that_is_known_of_them(paid: Town) -> None:
     with paid.db.reading() as session:
         asked = session.execute(text("SELECT actor FROM events WHERE action = 'user.export'")).scalars().all()
     assert asked == ["tester"]
+
+
+# --- Everywhere that a person could stand -----------------------------------------------------------------------------
+
+#: Columns that say who somebody is; erasing empties them.
+OF_A_PERSON = {
+    *("users.name", "users.phone", "users.salt", "attempts.phone", "statement_lines.party"),
+    *("callbacks.body", "callbacks.salt", "exchanges.request", "exchanges.response"),
+}
+#: Texts by people or from M-Pesa: phones in them are masked before they are written.
+MASKED_WHEN_WRITTEN = {
+    *("events.reason", "events.detail", "incidents.what", "incidents.close_reason", "switches.reason", "alerts.what"),
+    *("payouts.note", "payouts.failure_reason", "attempts.result_text", "attempts.evidence", "callbacks.detail"),
+    *("queries.answer", "queries.detail", "exchanges.outcome", "runs.doing", "runs.counts", "statements.name"),
+    *("statement_lines.reason", "statement_lines.why", "statement_lines.resolution"),
+}
+#: Ids, words of ours, digests, addresses, operators' names and what a market asks: nobody who bets stands there.
+OF_NOBODY = {
+    *("access_tokens.account", "access_tokens.sealed", "access_tokens.refresher", "alerts.key", "alerts.told_mark"),
+    *("callbacks.route", "callbacks.subject", "callbacks.source", "callbacks.verdict", "callbacks.digest"),
+    *("deployment.deployment_id", "entries.key", "entries.kind", "entries.facts", "entries.digest"),
+    *("events.actor", "events.action", "events.subject", "events.digest", "exchanges.kind", "exchanges.subject"),
+    *("links.chain", "links.kind", "links.digest", "links.hash", "markets.id", "markets.slug", "markets.question"),
+    *("markets.status", "markets.rounding", "markets.dead_heat", "markets.min_dividend", "markets.rules_digest"),
+    *("markets.bets_digest", "markets.resolution", "outbox.id", "paces.account", "runs.id", "runs.command"),
+    *("runs.market", "runs.host", "runs.actor", "statements.digest", "statements.actor", "switches.name"),
+    *("switches.actor", "users.id", "users.seal", "users.batch", "outcomes.market_id", "outcomes.name"),
+    *("postings.account", "postings.owner", "settlements.market_id", "settlements.rules", "settlements.resolution"),
+    *("settlements.bets_digest", "settlements.plan_hash", "settlements.duties", "approvals.market_id"),
+    *("approvals.plan_hash", "approvals.settled_by", "approvals.approved_by", "bets.id", "bets.market_id"),
+    *("bets.user_id", "bets.funding", "payouts.id", "payouts.market_id", "payouts.user_id", "payouts.kind"),
+    *("payouts.status", "payouts.failure_code", "attempts.id", "attempts.payout_id", "attempts.status"),
+    *("attempts.api", "attempts.lease_token", "attempts.conversation_id", "attempts.gateway_id", "attempts.receipt"),
+    *("attempts.result_code", "incidents.key", "incidents.kind", "incidents.payout_id", "incidents.attempt_id"),
+    *("incidents.closed_by", "queries.id", "queries.kind", "queries.attempt_id", "queries.conversation_id"),
+    *("statement_lines.key", "statement_lines.receipt", "statement_lines.status", "statement_lines.kind"),
+    *("statement_lines.attempt_id", "statement_lines.verdict", "statement_lines.resolved_by"),
+    *("float_readings.query_id", "float_readings.attempt_id"),
+}
+
+
+def test_of_every_column_that_can_hold_a_text_it_is_known_whether_a_person_stands_there() -> None:
+    """A new column fails here until somebody has thought of it, and `user erase` with them."""
+    texts = {
+        f"{table.name}.{column.name}"
+        for table in SQLModel.metadata.sorted_tables
+        for column in table.columns
+        if isinstance(getattr(column.type, "impl_instance", column.type), LargeBinary | String)
+    }
+    assert texts == OF_A_PERSON | MASKED_WHEN_WRITTEN | OF_NOBODY
+    assert len(texts) == len(OF_A_PERSON) + len(MASKED_WHEN_WRITTEN) + len(OF_NOBODY)
+
+
+def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_its_owner_is_erased(
+    paid: Town,
+) -> None:
+    """Whoever gives a reason writes what comes to mind; the record cannot be changed later, so it is masked now."""
+    told = Act("tester", f"she rang from {PHONE}, or +254 712 345 678, or 0712-345-678")
+    with paid.db.reading() as session:
+        [attempt] = attempts.list_attempts(session, paid.payout_of("ann").id)
+        session.expunge(attempt)
+    paper = Paper().covering([paid.clock()])
+    paper.line(attempt.receipt or "", paid.clock(), withdrawn=attempt.wire_cents, phone=PHONE)
+    paper.line("UKX0000001", paid.clock(), withdrawn=7_00, phone=PHONE, reason=f"Business Payment to {PHONE}")
+    statement.take_statement(paid.db, paid.clock, told, paper.read(), shortcode="600000", customers_are_counted=False)
+    statement.resolve_suspense(paid.db, paid.clock, told, name="UKX0000001", resolution="write-off")
+    controls.pause(paid.db, paid.clock, told)
+    paid.deposit("ben", 1_00)
+    privacy.erase(paid.db, paid.clock, told, user_id="ann")
+    after = _everything(paid)
+    for spelt in (PHONE, "712345678", "712 345 678", "712-345-678", NAME):
+        assert spelt not in after, spelt
+    lines = [row for row in after.splitlines() if attempt.receipt and f"'{attempt.receipt}'" in row]
+    assert lines
+    assert not any("2547****5678" in row for row in lines), "not even its ends stand beside what was paid to it"
+    report = audit(paid.db, paid.clock, deep=True, chain=True)
+    assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
