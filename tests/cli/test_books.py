@@ -1,0 +1,188 @@
+"""The commands of the finance desk, as an operator meets them: statements, another outcome, tax."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from kasoko_cli.cli.app import app
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.store import attempts
+from kasoko_cli.store.database import open_database
+from tests.conftest import FixedClock
+from tests.operations.paper import Paper
+from tests.operations.town import Town
+
+DOCS = Path(__file__).parents[2] / "docs"
+Desk = Callable[..., Result]
+
+
+@pytest.fixture
+def town(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Town:
+    """Yes has won derby: ann's payout arrived, ben's is due, cyn lost. Rain is closed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("KASOKO_DATABASE_URL", raising=False)
+    shutil.copy(sqlite_template, tmp_path / "kasoko.db")
+    db = open_database(f"sqlite:///{tmp_path / 'kasoko.db'}")
+    town = Town(db, FixedClock(), Act("somebody", "a test"))
+    town.market("derby")
+    town.bets("derby", {"ann": ("Yes", 100), "ben": ("Yes", 200), "cyn": ("No", 150)})
+    town.settle("derby", "Yes")
+    town.accepted(attempt := town.intend("ann"))
+    town.paid(attempt)
+    return town
+
+
+@pytest.fixture
+def desk(town: Town) -> Desk:
+    """Run a command on that database as somebody."""
+
+    def run(*words: str, actor: str = "ann at the desk") -> Result:
+        write = ["--actor", actor] if words[:2] not in (("report", "taxes"), ("tax", "show")) else []
+        write = [] if words[0] == "explain" or words[:2] == ("suspense", "list") else write
+        return CliRunner().invoke(app, [*words, "--database", town.db.url.render_as_string(), *write])
+
+    return run
+
+
+def paper_of(town: Town) -> Paper:
+    """The statement of that day: ann's payment, and money that nobody here knows."""
+    with town.db.reading() as session:
+        [attempt] = attempts.list_attempts(session, town.payout_of("ann").id)
+        receipt, cents, phone = attempt.receipt or "", attempt.wire_cents, attempt.phone
+    paper = Paper().covering([town.clock()])
+    paper.line(receipt, town.clock(), withdrawn=cents, phone=phone)
+    paper.line("UKX0000001", town.clock(), withdrawn=7_00, phone="254722000999")
+    return paper
+
+
+# --- A statement ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_a_statement_is_compared_named_taken_in_once_and_resolved(
+    town: Town, desk: Desk, tmp_path: Path, ending: str
+) -> None:
+    file = tmp_path / f"statement.{ending}"
+    file.write_bytes(getattr(paper_of(town), ending)())
+    planned = desk("reconcile", "--statement", str(file), "--plan")
+    assert planned.exit_code == 8, planned.output
+    assert "Nothing was written." in planned.output
+    assert "There is none." in desk("suspense", "list").output
+    taken = desk("reconcile", "--statement", str(file), "--json")
+    assert taken.exit_code == 8
+    told = json.loads(taken.stdout)
+    assert (told["plan"], told["exit_code"]) == (False, 8)
+    assert [one["receipt"] for one in told["statement"]["differences"]] == ["UKX0000001"]
+    assert "254722000999" not in taken.output
+    again = desk("reconcile", "--statement", str(file))
+    assert "nothing was written" in again.output
+    listed = desk("suspense", "list")
+    assert "UKX0000001" in listed.output
+    assert "2547****0999" in listed.output
+    wrong = desk("suspense", "resolve", "UKX0000001", "--as", "gift", "--reason", "x")
+    assert wrong.exit_code == 2
+    assert "There is no 'gift'." in wrong.output
+    unreasoned = desk("suspense", "resolve", "UKX0000001", "--as", "bank")
+    assert unreasoned.exit_code == 5
+    assert "needs a reason" in unreasoned.output
+    done = desk("suspense", "resolve", "UKX0000001", "--as", "bank", "--reason", "moved to the bank")
+    assert (done.exit_code, done.stdout) == (0, "UKX0000001, KES -7.00, is resolved as bank.\n")
+    assert desk("suspense", "resolve", "UKX0000001", "--as", "bank", "--reason", "again").exit_code == 5
+    assert desk("reconcile", "--statement", str(file)).exit_code == 0
+
+
+def test_a_file_that_is_no_statement_is_refused_in_words(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "letter.csv").write_text("Dear Sir,\nplease find attached\n")
+    done = desk("reconcile", "--statement", "letter.csv")
+    assert done.exit_code == 5, done.output
+    assert "letter.csv" in done.output
+    assert "Traceback" not in done.output
+
+
+# --- Another outcome --------------------------------------------------------------------------------------------------
+
+
+def test_another_outcome_after_a_payment_takes_a_plan_and_two_people(town: Town, desk: Desk) -> None:
+    plan = desk("resolve", "derby", "No", "--override", "--plan", "--reason", "read wrongly")
+    assert plan.exit_code == 0, plan.output
+    assert "only the differences are booked" in plan.output
+    assert "Nothing was written." in plan.output
+    first = desk("resolve", "derby", "No", "--override", "--yes", "--reason", "read wrongly")
+    assert first.exit_code == 5
+    assert "keeps the outcome Yes until a second person confirms this plan." in first.output
+    shown = desk("resolve", "derby", "No", "--override", "--plan", "--json")
+    plan_hash = json.loads(shown.stdout)["plan"]["plan_hash"][:16]
+    assert f"--confirm {plan_hash}" in first.output
+    words = ("resolve", "derby", "No", "--override", "--yes", "--confirm", plan_hash, "--reason", "checked it")
+    alone = desk(*words)
+    assert alone.exit_code == 5, "the first person cannot be the second"
+    wrong = desk(*words[:6], "0" * 16, *words[7:], actor="ben at the desk")
+    assert wrong.exit_code == 5
+    assert "Nothing was changed." in wrong.output
+    done = desk(*words, actor="ben at the desk")
+    assert done.exit_code == 0, done.output
+    assert "derby has the outcome No, and not Yes." in done.stdout
+    told = desk("explain", town.payout_of("cyn").id)
+    assert told.exit_code == 0, told.output
+    assert "So you are owed KES 427.50." in told.stdout
+    assert desk("explain", town.payout_of("ann").id).exit_code == 0, "the old payout is explained as it was owed"
+
+
+def test_another_outcome_without_a_reason_or_by_a_wrong_word_changes_nothing(desk: Desk) -> None:
+    assert desk("resolve", "derby", "No", "--override", "--yes").exit_code == 5
+    assert desk("resolve", "derby", "Yes", "--override", "--yes", "--reason", "x").exit_code == 5
+    both = desk("resolve", "derby", "No", "--override", "--void", "--yes", "--reason", "x")
+    assert (both.exit_code, "--void names no outcome." in both.output) == (2, True)
+    assert desk("resolve", "derby", "No", "--void").exit_code == 2
+
+
+# --- Tax --------------------------------------------------------------------------------------------------------------
+
+
+def test_tax_goes_from_the_operators_file_to_the_authority(town: Town, desk: Desk, tmp_path: Path) -> None:
+    assert "No file of duties is named" in desk("tax", "show").output
+    shutil.copy(DOCS / "duties.example.toml", tmp_path / "duties.toml")
+    (tmp_path / "kasoko.toml").write_text('[payout]\nduties_file = "duties.toml"\n')
+    text = (tmp_path / "duties.toml").read_text().replace("valid_until = 2026-12-31\n", "")
+    (tmp_path / "duties.toml").write_text(text)
+    town.market("rain")
+    town.bets("rain", {"dan": ("Yes", 100), "eve": ("No", 50)})
+    town.clock.forward(days=2)
+    assert desk("resolve", "rain", "Yes", "--yes").exit_code == 0
+    plan = desk("settle", "rain", "--plan")
+    assert plan.exit_code == 0, plan.output
+    assert "KES 4.25 of KES 42.50" in plan.output
+    assert desk("settle", "rain", "--yes").exit_code == 0
+    status = desk("settle", "rain", "--json", "--yes")
+    assert json.loads(status.stdout)["settlement"]["tax_cents"] == 425
+    shown = desk("tax", "show")
+    assert "example duty on winnings" in shown.output
+    assert "4.25" in shown.output
+    refused = desk("tax", "remit", "4.26", "--on", "winnings", "--reference", "PRN1", "--reason", "x")
+    assert (refused.exit_code, "is due, and not KES 4.26" in refused.output) == (5, True)
+    assert desk("tax", "remit", "1", "--on", "stakes", "--reference", "PRN1", "--reason", "x").exit_code == 2
+    words = ("tax", "remit", "4.25", "--on", "winnings", "--reference", "PRN1", "--reason", "November")
+    assert desk(*words).stdout == "KES 4.25 of tax on winnings was paid: PRN1. KES 0.00 is still due.\n"
+    assert "was written down before" in desk(*words).stdout
+    rows = desk("report", "taxes", "--format", "csv", "--table", "people").stdout
+    assert rows.splitlines() == ["user,on,kept back", "dan,winnings,4.25"]
+    assert desk("report", "taxes", "--output", "taxes.html").exit_code == 0
+    assert desk("report", "taxes", "--output", "taxes.xlsx").exit_code == 0
+    assert "PRN1" in (tmp_path / "taxes.html").read_text()
+    table = desk("report", "taxes")
+    assert (table.exit_code, "example duty on winnings" in table.output) == (0, True)
+
+
+def test_a_file_of_duties_that_is_wrong_stops_settling_and_says_what_to_do(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "duties.toml").write_text("[[duty]]\nname = 'x'\n")
+    (tmp_path / "kasoko.toml").write_text('[payout]\nduties_file = "duties.toml"\n')
+    done = desk("settle", "derby", "--yes")
+    assert done.exit_code == 3, done.output
+    assert "does not say:" in done.output
