@@ -95,4 +95,4 @@ def remit(
         render.document(done)
         return
     did = "was paid" if done.is_new else "was written down before"
-    render.line(f"{amount_of(cents)} of tax on {on} {did}: {reference}. {amount_of(done.due_cents)} is still due.")
+    render.did(call, f"{amount_of(cents)} of tax on {on} {did}: {reference}. {amount_of(done.due_cents)} is still due.")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.pages import KINDS, PAGES, Block, Reader, blocks_of, move_in, other_blocks
-from tests.test_docs import ACTED, PART, page_id
+from tests.test_docs import ACTED, PART, ROOT, page_id
 
 #: Pages with a world of their own: a Redis, a platform on PostgreSQL.
 ELSEWHERE = {"docs/celery.md": "test_celery.py", "docs/django.md": "test_platform.py"}
@@ -142,6 +142,14 @@ def in_suspense(reader: Reader) -> None:
     reader.street.run("reconcile", "--statement", "utility-2026-11-23.csv", "--yes", code=8)
 
 
+def taxed(reader: Reader) -> None:
+    """The settlement kept back a tenth of each winner's profit, by the made-up rules of the example."""
+    resolved(reader)
+    shutil.copy(ROOT / "docs" / "duties.example.toml", reader.street.folder / "duties.toml")
+    set_in(reader, "payout", 'duties_file = "duties.toml"')
+    reader.street.run("settle", "rain", "--yes")
+
+
 def of_this_machine(reader: Reader) -> None:
     """The units call a program and a user that this machine has, or systemd would miss them."""
     reader.more["kasoko units print"] = ("--program", sys.executable, "--user", "root")
@@ -191,6 +199,7 @@ PREPARED: dict[tuple[str, int], Prepare] = {
     ("docs/running.md", 3): of_this_machine,
     ("docs/statement.md", 1): with_statement,
     ("docs/statement.md", 2): in_suspense,
+    ("docs/taxes.md", 1): taxed,
     ("docs/simulator.md", 1): empty,
 }
 

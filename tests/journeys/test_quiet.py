@@ -77,6 +77,8 @@ OTHERWISE = {
     "wallet write-off": "needs a debt; it tells as wallet deposit does",
     "notify": "needs an address; without one it is told (exit 3)",
     "sync": "needs a platform: test_platform.py",
+    "mirror": "needs a platform: test_platform.py",
+    "tax remit": "needs tax that was kept back; it tells as wallet deposit does",
 }
 
 
