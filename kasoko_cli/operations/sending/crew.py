@@ -42,7 +42,7 @@ SLOW_PER_SECOND = 20
 #: How far ahead of its turn a payout may be claimed, in seconds of the pace.
 TURNS_AHEAD_SECONDS = 0.5
 #: How long a fast run lets answers gather before it writes them down.
-GATHER_SECONDS = 0.05
+GATHER_SECONDS = 0.1
 #: How long a database that went away is waited for: a server that restarts or fails over, or a file.
 PATIENCE_SECONDS, PATIENCE_WITH_A_FILE_SECONDS = 600, 60
 
