@@ -221,6 +221,8 @@ def _show_settlement_plan(call: Call, market: str) -> None:
         return
     columns = [Column("user"), Column("kind"), Column("leg", right=True), Column("KES", right=True)]
     columns += [Column("to phone", right=True), Column("to wallet", right=True)]
+    is_taxed = bool(planned.withheld_cents)
+    columns += [Column("kept back", right=True)] if is_taxed else []
     rows = [
         (
             line.user_id,
@@ -229,6 +231,7 @@ def _show_settlement_plan(call: Call, market: str) -> None:
             render.kes(line.amount_cents),
             render.kes(line.wire_cents),
             render.kes(line.amount_cents - line.wire_cents - line.withheld_cents),
+            *([render.kes(line.withheld_cents)] if is_taxed else []),
         )
         for line in owed[:SHOWN_ROWS]
     ]

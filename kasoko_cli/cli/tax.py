@@ -43,7 +43,7 @@ def show(call: Call) -> None:
         (
             one.on,
             held[one.on].name if one.on in held else "none",
-            f"{percent_of(held[one.on].rate_bps)} of {held[one.on].base}" if one.on in held else None,
+            f"{percent_of(held[one.on].rate_bps)} % of {held[one.on].base}" if one.on in held else None,
             render.kes(one.withheld_cents),
             render.kes(one.remitted_cents),
             render.kes(one.due_cents),
