@@ -13,7 +13,6 @@ import json
 import resource
 import sqlite3
 import tempfile
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from kasoko_cli.operations.importing_bets import import_bets
 from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.store import database
 from tests.benchmarks.page import measured_apart, table
+from tests.benchmarks.settle import Took, timed
 
 USERS = 20_000
 OUTCOMES = ("Yes", "No", "Neither")
@@ -48,8 +48,8 @@ def write_files(folder: Path, bets: int) -> None:
             file.write(f"b{n:09d},m{n % 10},u{user:06d},{OUTCOMES[n % 3]},{n % 900 + 1}.{n % 100:02d},{placed},\n")
 
 
-def imported(folder: Path, kasoko: Path) -> tuple[float, float]:
-    """Seconds for the first import and for the same file again."""
+def imported(folder: Path, kasoko: Path) -> tuple[Took, Took]:
+    """The first import, and the same file again."""
     db = database.Database(f"sqlite:///{kasoko}")
     act = Act("benchmark")
 
@@ -60,17 +60,17 @@ def imported(folder: Path, kasoko: Path) -> tuple[float, float]:
     import_markets(db, system_clock, act, file("markets.csv"))
     took = []
     for _ in range(2):
-        begun = time.perf_counter()
-        import_bets(db, system_clock, act, file("bets.csv"))
-        took.append(time.perf_counter() - begun)
+        with timed() as timing:
+            import_bets(db, system_clock, act, file("bets.csv"))
+        took.append(timing())
     with db.reading() as session:
         assert session.connection().execute(text("SELECT sum(amount_cents) FROM postings")).scalar() == 0
     db.close()
     return took[0], took[1]
 
 
-def raw(kasoko: Path, empty: Path) -> float:
-    """Seconds for the same rows by the driver alone; reading them first is not counted."""
+def raw(kasoko: Path, empty: Path) -> Took:
+    """The same rows by the driver alone; reading them first is not counted."""
     source = sqlite3.connect(kasoko)
     tables = {
         name: source.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall()
@@ -87,14 +87,13 @@ def raw(kasoko: Path, empty: Path) -> float:
 
     for name in ("users", "markets", "outcomes"):
         write(name)
-    begun = time.perf_counter()
-    target.execute("BEGIN IMMEDIATE")
-    for name in ("bets", "entries", "postings"):
-        write(name)
-    target.execute("COMMIT")
-    took = time.perf_counter() - begun
+    with timed() as timing:
+        target.execute("BEGIN IMMEDIATE")
+        for name in ("bets", "entries", "postings"):
+            write(name)
+        target.execute("COMMIT")
     target.close()
-    return took
+    return timing()
 
 
 def one(bets: int) -> dict[str, float]:
@@ -106,10 +105,18 @@ def one(bets: int) -> dict[str, float]:
             database.upgrade(f"sqlite:///{folder / database_name}")
         first, again = imported(folder, folder / "kasoko.db")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        return {"first": first, "again": again, "peak": peak, "alone": raw(folder / "kasoko.db", folder / "raw.db")}
+        alone = raw(folder / "kasoko.db", folder / "raw.db")
+        return {
+            "first": first.seconds,
+            "again": again.seconds,
+            "alone": alone.seconds,
+            "cpu_ratio": first.worked / alone.worked,
+            "us_a_bet": first.worked / bets * 1e6,
+            "peak": peak,
+        }
 
 
-HEAD = ("bets", "import, s", "the same file again, s", "raw executemany, s", "ratio", "peak MiB")
+HEAD = ("bets", "import, s", "µs a bet", "again, s", "raw, s", "ratio", "of CPU", "peak MiB")
 
 
 def main() -> None:
@@ -125,8 +132,11 @@ def main() -> None:
     rows = []
     for bets in asked.bets:
         found = measured_apart("importing", "--here", bets)
-        figures = [f"{found[name]:.1f}" for name in ("first", "again", "alone")]
-        rows.append((f"{bets:,}", *figures, f"{found['first'] / found['alone']:.1f}", f"{found['peak']:.0f}"))
+        first, again, alone = (f"{found[name]:.1f}" for name in ("first", "again", "alone"))
+        ratio, of_cpu = f"{found['first'] / found['alone']:.1f}", f"{found['cpu_ratio']:.1f}"
+        rows.append(
+            (f"{bets:,}", first, f"{found['us_a_bet']:.0f}", again, alone, ratio, of_cpu, f"{found['peak']:.0f}")
+        )
     made = table(HEAD, rows, words=0)
     print(made)
     if asked.markdown is not None:

@@ -159,4 +159,4 @@ def _correct_phones(bench: Bench, done: Finish, *, hard: bool) -> None:
 def other_phone(user_id: str, nth: int = 1) -> str:
     """An ordinary number of this user's: the nth."""
     number = int("".join(filter(str.isdigit, user_id)) or "99")
-    return f"2547130{nth:02d}{number:03d}"
+    return str(254_713_000_000 + nth * 1_000 + number if number < 1_000 else 254_714_000_000 + nth * 20_000 + number)
