@@ -109,6 +109,7 @@ class Inbox:
         self.applied = 0
         with db.reading() as session:
             self._gauge = Gauge(caps or Caps(), callbacks.hint_bytes(session), clock)
+        self._coming: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self._queue: deque[_Waiting] = deque()
         self._arrived = threading.Condition()
         self._stored = threading.Event()
@@ -134,10 +135,18 @@ class Inbox:
         self._gauge.check(delivery)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        with self._arrived:
-            self._queue.append((delivery, loop, done))
-            self._arrived.notify()
+        # What comes in one turn of the loop is handed over together: waking the writer for each costs as much as storing.
+        coming = self._coming.setdefault(loop, [])
+        coming.append((delivery, loop, done))
+        if len(coming) == 1:
+            loop.call_soon(self._hand_over, loop)
         await done
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        coming = self._coming.pop(loop)
+        with self._arrived:
+            self._queue.extend(coming)
+            self._arrived.notify()
 
     def close(self) -> None:
         """Store and apply what has arrived, then stop."""
@@ -169,20 +178,23 @@ class Inbox:
 
     def _apply(self) -> None:
         again = False
+        # From the end of one group to the end of the next: within a group storing waits, and would look idle.
+        began, had = time.monotonic(), self.received
         while True:
             self._stored.wait(AGAIN_SECONDS if again else None)
             self._stored.clear()
             closing = self._closing and not self._writer.is_alive()
             again = False
-            began, had = time.monotonic(), self.received
             try:
                 for group in judge_waiting(self.db, self.clock, self.trust):
                     for judged in group:
                         self.applied += 1
                         self.tell(judged)
-                    if self.received - had > BUSY_RATE * (time.monotonic() - began):
+                    now, came = time.monotonic(), self.received
+                    is_busy = came - had > BUSY_RATE * (now - began)
+                    began, had = now, came
+                    if is_busy:
                         self._stop.wait(STEP_BACK_SECONDS)
-                    began, had = time.monotonic(), self.received
             except Exception as error:
                 again = True
                 _log.error("Stored callbacks could not be applied now (%s); they are kept.", type(error).__name__)
