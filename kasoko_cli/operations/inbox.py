@@ -135,7 +135,7 @@ class Inbox:
         self._gauge.check(delivery)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        # What comes in one turn of the loop is handed over together: waking the writer for each costs as much as storing.
+        # What comes in one turn of the loop is handed over together: to wake the writer costs as much as to store.
         coming = self._coming.setdefault(loop, [])
         coming.append((delivery, loop, done))
         if len(coming) == 1:
