@@ -109,7 +109,6 @@ class Inbox:
         self.applied = 0
         with db.reading() as session:
             self._gauge = Gauge(caps or Caps(), callbacks.hint_bytes(session), clock)
-        self._coming: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self._queue: deque[_Waiting] = deque()
         self._arrived = threading.Condition()
         self._stored = threading.Event()
@@ -135,18 +134,10 @@ class Inbox:
         self._gauge.check(delivery)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        # What comes in one turn of the loop is handed over together: to wake the writer costs as much as to store.
-        coming = self._coming.setdefault(loop, [])
-        coming.append((delivery, loop, done))
-        if len(coming) == 1:
-            loop.call_soon(self._hand_over, loop)
-        await done
-
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        coming = self._coming.pop(loop)
         with self._arrived:
-            self._queue.extend(coming)
+            self._queue.append((delivery, loop, done))
             self._arrived.notify()
+        await done
 
     def close(self) -> None:
         """Store and apply what has arrived, then stop."""
