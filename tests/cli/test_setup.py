@@ -73,14 +73,14 @@ def test_two_deployments_have_two_keys(kasoko: Kasoko, tmp_path: Path) -> None:
 def test_init_adds_only_the_missing_key_to_secrets_that_are_there(kasoko: Kasoko, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MPESA_CONSUMER_KEY=mine")
     (tmp_path / ".env").chmod(0o600)
-    result = kasoko("init", "-q")
+    result = kasoko("init")
     assert ".env\tis there; KASOKO_CALLBACK_KEY was added\n" in result.stdout
     assert re.fullmatch(r"MPESA_CONSUMER_KEY=mine\nKASOKO_CALLBACK_KEY=[0-9a-f]{64}\n", (tmp_path / ".env").read_text())
 
 
 def test_init_leaves_settings_that_are_there_alone_and_uses_them(kasoko: Kasoko, tmp_path: Path) -> None:
     (tmp_path / "kasoko.toml").write_text('[database]\nurl = "sqlite:///books.db"\n')
-    result = kasoko("init", "-q")
+    result = kasoko("init")
     assert "kasoko.toml\tis there, left alone\n" in result.stdout
     assert "sqlite:///books.db\tcreated\n" in result.stdout
     assert (tmp_path / "books.db").exists()
