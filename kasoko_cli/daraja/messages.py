@@ -631,8 +631,8 @@ _LOOSE_CREDENTIAL = re.compile(
 _CRYPTOGRAM = re.compile(r"[A-Za-z0-9+/%\\]{200,}={0,2}")
 _HALF_CRYPTOGRAM = 100
 _SECRET_KEYS = frozenset({"password", "accesstoken", "consumerkey", "consumersecret", "authorization"})
-#: What each name of a secret has in it.
-_SECRET_ROOTS = (b"credential", b"password", b"accesstoken", b"consumer", b"authorization")
+#: What each name of a secret has in it; from the names themselves, so that none is forgotten.
+_SECRET_ROOTS = (b"credential", *(key.encode() for key in sorted(_SECRET_KEYS)))
 _NO_LETTER = re.compile(r"[^a-z]+")
 #: Every name of a secret has one of these in its letters.
 _SECRET_WORD = re.compile("|".join(sorted({"credential", *_SECRET_KEYS})))

@@ -108,7 +108,7 @@ def judge_waiting(
     after = 0
     while True:
         with db.reading() as session:
-            if not callbacks.any_waiting(session):
+            if subjects is not None and not callbacks.any_waiting(session):
                 return
             waiting = callbacks.list_waiting(session, subjects=subjects, after=after, limit=GROUP)
             session.expunge_all()
