@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    Result,
     Select,
     SQLColumnExpression,
     Text,
@@ -503,12 +504,7 @@ def payable_unlike_payouts(session: Session) -> Iterator[Violation]:
         .join(EntryRow, _credits())
         .where(col(Payout.status).not_in([*CREDITED, PayoutStatus.CANCELED]))
     )
-    both = sa.union_all(on_books, open_payouts, sent_again).subquery("both")
-    booked, owed = _sum(both.c.booked), _sum(both.c.owed)
-    query = (
-        sa.select(both.c.user_id, booked, owed).group_by(both.c.user_id).having(booked != owed).order_by(both.c.user_id)
-    )
-    for user_id, in_book, by_payouts in session.execute(query):
+    for user_id, in_book, by_payouts in _at_odds(session, on_books, open_payouts, sent_again):
         yield Violation(
             user_id,
             f"the books owe KES {format_kes(in_book)}, and the payouts not credited yet are"
@@ -530,12 +526,7 @@ def withheld_unlike_payouts(session: Session) -> Iterator[Violation]:
     arrived = sa.select(col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.withheld_cents)).where(
         col(Payout.withheld_cents) > 0, col(Payout.status) == PayoutStatus.COMPLETED
     )
-    both = sa.union_all(booked_rows, arrived).subquery("both")
-    booked, due = _sum(both.c.booked), _sum(both.c.due)
-    query = (
-        sa.select(both.c.user_id, booked, due).group_by(both.c.user_id).having(booked != due).order_by(both.c.user_id)
-    )
-    for user_id, in_book, by_payouts in session.execute(query):
+    for user_id, in_book, by_payouts in _at_odds(session, booked_rows, arrived):
         yield Violation(
             user_id,
             f"KES {format_kes(in_book)} was kept back of what was sent, and the payments that arrived say"
@@ -626,15 +617,7 @@ def wallets_unlike_bets(session: Session) -> Iterator[Violation]:
     given_back = sa.select(col(Bet.user_id), cast(literal(0), BigInteger), -col(Bet.stake_cents)).where(
         col(Bet.funding) == Funding.COLLECTED, col(Bet.cancelled_at).is_not(None)
     )
-    both = sa.union_all(moved, standing, given_back).subquery("both")
-    booked, staked = _sum(both.c.booked), _sum(both.c.staked)
-    query = (
-        sa.select(both.c.user_id, booked, staked)
-        .group_by(both.c.user_id)
-        .having(booked != staked)
-        .order_by(both.c.user_id)
-    )
-    for user_id, in_book, by_bets in session.execute(query):
+    for user_id, in_book, by_bets in _at_odds(session, moved, standing, given_back):
         yield Violation(
             user_id,
             f"the wallet gave KES {format_kes(in_book)} to bets, and the bets say KES {format_kes(by_bets)}",
@@ -671,6 +654,14 @@ def unapproved_payouts(session: Session) -> Iterator[Violation]:
 
 
 # --- Pieces of the questions ----------------------------------------------------------------------------------
+
+
+def _at_odds(session: Session, *rows: Select[*tuple[Any, ...]]) -> Result[*tuple[Any, ...]]:
+    """The users whose two sums differ, with both; each row has a user, cents on one side, and cents on the other."""
+    both = sa.union_all(*rows).subquery("both")
+    user_id, here, there = both.columns
+    one, other = _sum(here), _sum(there)
+    return session.execute(sa.select(user_id, one, other).group_by(user_id).having(one != other).order_by(user_id))
 
 
 def _sum(column: SQLColumnExpression[Any]) -> ColumnElement[int]:
