@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from kasoko_cli.domain.duties import BASES, Base, Duty, DutyBook, On, RoundTo
 from kasoko_cli.errors import ConfigurationError
+from kasoko_cli.operations.tomlfiles import parse, read_text
 
 _KEYS = {
     *("name", "on", "base", "rate_bps", "valid_from", "valid_until"),
@@ -25,14 +25,12 @@ def load_duties(file: Path) -> DutyBook:
     Raises:
         ConfigurationError: the file cannot be read, or holds no such rules.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(
-            f"Cannot read the duties {file}: {reason}. Nothing was settled.",
-            hint="Mend payout.duties_file in kasoko.toml, or leave it empty where no tax is kept back.",
-        ) from None
+    text = read_text(
+        file,
+        f"the duties {file}",
+        undone="Nothing was settled.",
+        hint="Mend payout.duties_file in kasoko.toml, or leave it empty where no tax is kept back.",
+    )
     return parse_duties(text, name=str(file))
 
 
@@ -42,10 +40,7 @@ def parse_duties(text: str, *, name: str) -> DutyBook:
     Raises:
         ConfigurationError: it is no such text.
     """
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"The duties {name} are not valid TOML: {error}.", hint=_HINT) from None
+    found = parse(text, f"The duties {name} are", hint=_HINT)
     tables = found.pop("duty", [])
     if found or not isinstance(tables, list):
         raise ConfigurationError(f"The duties {name} hold something else than [[duty]] tables.", hint=_HINT)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
 
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import ConfigurationError
+from kasoko_cli.operations.tomlfiles import parse, read_text
 
 #: The tariff in the package.
 BUNDLED = "tariff.toml"
@@ -20,15 +20,12 @@ def load_tariff(file: Path | None = None) -> Tariff:
     Raises:
         ConfigurationError: the file cannot be read, or is no tariff.
     """
-    try:
-        source = files("kasoko_cli").joinpath(BUNDLED) if file is None else file
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(
-            f"Cannot read the tariff {file}: {reason}. Nothing was sent.",
-            hint="Mend payout.tariff_file in kasoko.toml, or leave it empty for the tariff that came along.",
-        ) from None
+    text = read_text(
+        files("kasoko_cli").joinpath(BUNDLED) if file is None else file,
+        f"the tariff {file}",
+        undone="Nothing was sent.",
+        hint="Mend payout.tariff_file in kasoko.toml, or leave it empty for the tariff that came along.",
+    )
     return parse_tariff(text, name=str(file or BUNDLED))
 
 
@@ -38,10 +35,7 @@ def parse_tariff(text: str, *, name: str) -> Tariff:
     Raises:
         ConfigurationError: it is no such text.
     """
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"The tariff {name} is not valid TOML: {error}.", hint=_HINT) from None
+    found = parse(text, f"The tariff {name} is", hint=_HINT)
     valid_from, source, bands = found.get("valid_from"), found.get("source"), found.get("band")
     if not isinstance(valid_from, date) or isinstance(valid_from, datetime):
         raise ConfigurationError(f"The tariff {name} has no date in valid_from, like 2023-08-01.", hint=_HINT)
