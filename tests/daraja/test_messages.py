@@ -637,6 +637,14 @@ def test_a_short_credential_goes_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["SecurityCredential", "password", "access_token", "Consumer Key", "consumerSecret", "Authorization"]
+)
+def test_each_name_of_a_secret_is_seen_in_a_short_plain_body(name: str) -> None:
+    body = b'{"Result": {"%s": "S3cretValue99", "Amount": 10}}' % name.encode()
+    assert strip_credentials(body) == b'{"Result": {"%s": "[removed]", "Amount": 10}}' % name.encode()
+
+
+@pytest.mark.parametrize(
     "body",
     [
         json.dumps(success(), indent=1).encode(),
