@@ -28,7 +28,8 @@ ELSEWHERE = {
 }
 #: The one payout that each failure is about, whose it is, and numbers that the simulator has something for.
 KAMAU = "rain.1.7"
-FINE, LOCKED, NEVER_TAKEN, OTHER_AMOUNT = "0712000106", "0799008006", "0799100013", "0799300008"
+FINE, LOCKED, NEVER_TAKEN = "0712000106", "0799008006", "0799100013"
+NO_RESULT, OTHER_AMOUNT = "0799300001", "0799300008"
 PAY = ("payout", "--only", KAMAU, "--yes")
 
 
@@ -137,7 +138,7 @@ SCENES = {
         more={"kasoko payout decide": ("--not-paid", "--evidence", "the portal", "--reason", "it is not there")},
     ),
     "cannot connect": Scene(PAY, 6, "PENDING", nobody_there, there_again),
-    "M-Pesa posts their results to kasoko listen.": Scene(PAY, 0, "SENT"),
+    "M-Pesa posts their results to kasoko listen.": Scene(PAY, 0, "SENT", number(NO_RESULT)),
     "Sending is paused by": Scene(PAY, 5, "COMPLETED", paused, then=f"kasoko payout --only {KAMAU}"),
     "Sending stopped at": Scene(PAY, 6, "FAILED", stopped, number(FINE)),
     "What is known of a payout contradicts itself": Scene(("reconcile",), 7, "SENT", contradicted),
