@@ -34,9 +34,10 @@ from kasoko_cli.operations.sending.telling import (
     still_running,
 )
 from kasoko_cli.operations.tokens import account_key
-from kasoko_cli.store import markets, payouts
+from kasoko_cli.store import markets, patience, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import switch_on
+from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.tables import Deployment
 
 __all__ = [
@@ -67,8 +68,11 @@ def plan_run(db: Database, clock: Clock, *, market: str | None = None, only: Seq
     Raises:
         NotFound: there is no such market or payout.
     """
-    with db.reading() as session:
+
+    def look(session: Session) -> Due:
         return Due(*payouts.totals_due(session, now=clock(), market_id=_market_id(session, market, only), only=only))
+
+    return patience.read(db, look)
 
 
 def list_due(
@@ -125,21 +129,24 @@ def send_due(
         NotSent: M-Pesa cannot be reached; nothing was changed.
     """
     run = Run()
-    receive.apply_waiting(db, clock, trust)
-    with db.transaction() as session:
-        run.reaped = fate.reap(session, now=clock())
-    with db.reading() as session:
+
+    def look(session: Session) -> tuple[str | None, str]:
         _check_switches(session)
-        market_id = _market_id(session, market, only)
-        deployment = session.exec(select(Deployment)).one().deployment_id
-        due = Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=only))
+        return _market_id(session, market, only), session.exec(select(Deployment)).one().deployment_id
+
+    def still_due(session: Session) -> Due:
+        return Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=only))
+
+    wait_for_server(db, lambda: receive.apply_waiting(db, clock, trust))
+    run.reaped = patience.write(db, lambda session: fate.reap(session, now=clock()))
+    market_id, deployment = patience.read(db, look)
+    due = patience.read(db, still_due)
     if due.payouts or (stay and due.later):
         daraja.check_account()
         key = account_key(daraja.account)
         desk = Desk(db, daraja, clock, act, policy, trust, key, run_id or new_id(), deployment, tell, run)
         Crew(desk, links, stay=stay).work(market_id, only, limit, max_seconds, should_stop)
-    with db.reading() as session:
-        due = Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=only))
+    due = patience.read(db, still_due)
     run.left, run.next_at = due.payouts + due.later, None if due.payouts else due.next_at
     return run
 
@@ -153,8 +160,7 @@ def check_ready(db: Database, daraja: DarajaClient) -> None:
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
-    with db.reading() as session:
-        _check_switches(session)
+    patience.read(db, _check_switches)
     daraja.check_account()
 
 

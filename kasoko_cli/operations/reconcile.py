@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlmodel import Session
 
@@ -21,11 +22,12 @@ from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.advice import STATUS_ROLE, question_refused
 from kasoko_cli.operations.belief import known_id
-from kasoko_cli.operations.calls import keep_calls
+from kasoko_cli.operations.calls import keep_calls, were_kept
 from kasoko_cli.operations.receive import Judged, Trust
-from kasoko_cli.store import attempts, callbacks, markets, payouts, queries
+from kasoko_cli.store import attempts, callbacks, markets, patience, payouts, queries
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event, open_incidents
+from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.tables import Attempt, Query
 
 #: When the first, second, ... question about an attempt is asked, in seconds after it was sent.
@@ -108,13 +110,15 @@ def ask_around(
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
-    report = Reconciled(applied=receive.apply_waiting(db, clock, trust))
+    report = Reconciled(applied=wait_for_server(db, lambda: receive.apply_waiting(db, clock, trust)))
     now = clock()
-    with db.transaction() as session:
-        report.reaped = fate.reap(session, now=now)
-    with db.reading() as session:
-        market_id = None if market is None else markets.find_market(session, market).id
-        turn = _whose_turn(session, report, policy, market_id, now, now_at_once=now_at_once)
+
+    def look(session: Session) -> list[Attempt]:
+        report.not_yet, report.next_at, report.unaskable = 0, None, []
+        return _whose_turn(session, report, policy, _market_id(session, market), now, now_at_once=now_at_once)
+
+    report.reaped = patience.write(db, lambda session: fate.reap(session, now=now))
+    turn = patience.read(db, look)
     if turn:
         daraja.check_account()
     for number, attempt in enumerate(turn):
@@ -123,20 +127,25 @@ def ask_around(
             break
         asked = ask_about(db, daraja, links, clock, new_id, attempt)
         # An answer may have overtaken the acknowledgement of its question, and waits for it.
-        report.applied += receive.apply_waiting(db, clock, trust, subjects=[asked.query_id])
+        judge = partial(receive.apply_waiting, db, clock, trust, subjects=[asked.query_id])
+        report.applied += wait_for_server(db, judge)
         report.asked.append(asked)
         tell(asked)
+
+    def note(session: Session) -> None:
+        subject, detail = market or "all", {"asked": len(report.asked)}
+        note_event(
+            session,
+            at=clock(),
+            actor=act.actor,
+            action="reconcile",
+            subject=subject,
+            reason=act.reason,
+            detail=detail,
+        )
+
     if report.asked:
-        with db.transaction() as session:
-            note_event(
-                session,
-                at=clock(),
-                actor=act.actor,
-                action="reconcile",
-                subject=market or "all",
-                reason=act.reason,
-                detail={"asked": len(report.asked)},
-            )
+        patience.write(db, note)
     return report
 
 
@@ -148,10 +157,10 @@ _PAYOUT_WORDS = {AttemptStatus.INTENT: "SENDING", AttemptStatus.ACCEPTED: "SENT"
 
 def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
     """Every payout that was instructed and whose end is not known, longest first."""
-    with db.reading() as session:
-        market_id = None if market is None else markets.find_market(session, market).id
+
+    def look(session: Session) -> list[StillOpen]:
         found = []
-        for attempt in attempts.list_live(session, market_id=market_id):
+        for attempt in attempts.list_live(session, market_id=_market_id(session, market)):
             count, last = queries.asked_about(session, attempt.id)
             said = "" if last is None else f"{last.answer or _SILENCE} {last.detail or ''}".strip()
             found.append(
@@ -167,13 +176,13 @@ def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
             )
         return found
 
+    return patience.read(db, look)
+
 
 def count_failed(db: Database, *, market: str | None = None) -> int:
     """How many payouts stand as failed: what is left to do once every end is known."""
-    with db.reading() as session:
-        market_id = None if market is None else markets.find_market(session, market).id
-        count, _ = payouts.totals_by_status(session, market_id).get(PayoutStatus.FAILED, (0, 0))
-        return count
+    totals = patience.read(db, lambda session: payouts.totals_by_status(session, _market_id(session, market)))
+    return totals.get(PayoutStatus.FAILED, (0, 0))[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +196,12 @@ class Contradiction:
 
 def list_contradictions(db: Database, *, market: str | None = None) -> list[Contradiction]:
     """Every incident about a payout that nobody has closed, oldest first."""
-    with db.reading() as session:
-        market_id = None if market is None else markets.find_market(session, market).id
-        return [
-            Contradiction(one.id, one.payout_id, one.what)
-            for one in open_incidents(session, market_id=market_id)
-            if one.id is not None and one.payout_id is not None
-        ]
+    found = patience.read(db, lambda session: open_incidents(session, market_id=_market_id(session, market)))
+    return [
+        Contradiction(one.id, one.payout_id, one.what)
+        for one in found
+        if one.id is not None and one.payout_id is not None
+    ]
 
 
 #: After so many answers that do not say how a payout ended, M-Pesa's portal or statement is looked at.
@@ -218,6 +226,10 @@ def next_step(still: Sequence[StillOpen], contradictions: Sequence[Contradiction
     if unknown:
         return "Unknown is not failed. Ask M-Pesa again: kasoko reconcile --now"
     return ""
+
+
+def _market_id(session: Session, market: str | None) -> str | None:
+    return None if market is None else markets.find_market(session, market).id
 
 
 def _whose_turn(
@@ -295,8 +307,12 @@ def _due_at(attempt: Attempt, asked: int, policy: AskPolicy) -> datetime:
 def ask_about(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: NewId, attempt: Attempt) -> Asked:
     """Ask M-Pesa how one attempt ended; the question stands in the database before it is asked."""
     query_id = f"kq-{new_id()}"
-    with db.transaction() as session:
-        session.add(Query(id=query_id, kind="STATUS", attempt_id=attempt.id, asked_at=clock()))
+
+    def ask(session: Session) -> None:
+        if session.get(Query, query_id) is None:
+            session.add(Query(id=query_id, kind="STATUS", attempt_id=attempt.id, asked_at=clock()))
+
+    patience.write(db, ask)
     answer = daraja.ask_status(
         query_id=query_id,
         attempt_id=known_id(attempt) or "",
@@ -304,16 +320,21 @@ def ask_about(db: Database, daraja: DarajaClient, links: Links, clock: Clock, ne
         timeout_url=links.status_timeout_url(query_id),
     )
     taken = answer.verdict is Verdict.TAKEN
-    with db.transaction() as session:
-        if taken and answer.conversation_id:
-            queries.keep_conversation(session, query_id, answer.conversation_id)
-        elif not taken:
-            queries.note_answer(session, query_id, answer=queries.NOT_ASKED, detail=answer.meaning, at=clock())
-        keep_calls(session, (query_id, answer))
+
+    def keep(*, again: bool = False) -> None:
+        with db.transaction() as session:
+            if again and were_kept(session, (query_id, answer)):
+                return
+            if taken and answer.conversation_id:
+                queries.keep_conversation(session, query_id, answer.conversation_id)
+            elif not taken:
+                queries.note_answer(session, query_id, answer=queries.NOT_ASKED, detail=answer.meaning, at=clock())
+            keep_calls(session, (query_id, answer))
+
+    wait_for_server(db, keep, again=lambda: keep(again=True))
     return Asked(attempt.payout_id, attempt.id, query_id, taken, answer.meaning)
 
 
 def unanswered(db: Database, query_ids: Sequence[str]) -> int:
     """How many of these questions have no answer yet."""
-    with db.reading() as session:
-        return queries.count_unanswered(session, query_ids)
+    return patience.read(db, lambda session: queries.count_unanswered(session, query_ids))

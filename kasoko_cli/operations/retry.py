@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlmodel import Session
 
@@ -19,9 +20,10 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.fate import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
-from kasoko_cli.store import attempts, markets, payouts, queries, users
+from kasoko_cli.store import attempts, markets, patience, payouts, queries, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event, open_incidents
+from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.tables import Attempt, Payout
 
 
@@ -66,40 +68,61 @@ def retry(
     """
     now = clock()
     report = Retried()
-    with db.reading() as session:
-        names = list(only) or _failed(session, market, None if hours is None else now - timedelta(hours=hours))
+
+    def look(session: Session) -> list[str]:
         for payout_id in only:
             payouts.find_payout(session, payout_id)
-    for payout_id in names:
-        with db.transaction() as session:
-            payout = payouts.find_payout(session, payout_id, lock=True)
-            left = _not_failed(payout) or why_not_again(session, payout, confirm_above_cents)
-            if left is not None:
-                report.left.append(left)
-                continue
-            moved = payouts.move(
-                session,
-                payout.id,
-                PayoutStatus.PENDING,
-                at=now,
-                only_from={PayoutStatus.FAILED},
-                tries=0,
-                not_before=None,
-                note=None,
-            )
-            assert moved, "a payout that we hold as FAILED may be tried again"
-            note_event(
-                session,
-                at=now,
-                actor=act.actor,
-                action="payout.retry",
-                subject=payout.id,
-                reason=act.reason,
-                detail={"after": payout.failure_code},
-            )
-            report.retried.append(payout.id)
-            report.wire_cents += payout.wire_cents
+        return list(only) or _failed(session, market, None if hours is None else now - timedelta(hours=hours))
+
+    for payout_id in patience.read(db, look):
+        made = wait_for_server(
+            db,
+            partial(_make_due, db, act, payout_id, confirm_above_cents, now),
+            partial(_make_due, db, act, payout_id, confirm_above_cents, now, again=True),
+        )
+        if isinstance(made, LeftAlone):
+            report.left.append(made)
+        else:
+            report.retried.append(payout_id)
+            report.wire_cents += made
     return report
+
+
+def _make_due(
+    db: Database, act: Act, payout_id: str, confirm_above_cents: int, now: datetime, *, again: bool = False
+) -> LeftAlone | int:
+    """Make one failed payout due again: its wire cents, or why it is left alone.
+
+    `again` where that was tried before, and its commit may have come through.
+    """
+    with db.transaction() as session:
+        payout = payouts.find_payout(session, payout_id, lock=True)
+        if again and payout.status is PayoutStatus.PENDING and payout.updated_at == now:
+            return payout.wire_cents
+        left = _not_failed(payout) or why_not_again(session, payout, confirm_above_cents)
+        if left is not None:
+            return left
+        moved = payouts.move(
+            session,
+            payout.id,
+            PayoutStatus.PENDING,
+            at=now,
+            only_from={PayoutStatus.FAILED},
+            tries=0,
+            not_before=None,
+            note=None,
+        )
+        assert moved, "a payout that we hold as FAILED may be tried again"
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="payout.retry",
+            subject=payout.id,
+            reason=act.reason,
+            detail={"after": payout.failure_code},
+        )
+        return payout.wire_cents
 
 
 def _failed(session: Session, market: str | None, since: datetime | None) -> list[str]:

@@ -30,6 +30,7 @@ from kasoko_cli.operations.overview import RunFacts
 from kasoko_cli.operations.overview import is_dead as is_dead
 from kasoko_cli.store import markets, runs
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.tables import RunRow
 
 #: How often a run says that it is alive.
@@ -73,26 +74,32 @@ def at_work(
     """
     mine = AtWork(new_id())
     host = host or host_name()
-    with db.transaction() as session:
-        runs.one_begins_at_a_time(session)
-        _bury(session, host, now=clock())
-        market_id = "" if market is None else markets.find_market(session, market).id
-        if alone:
-            _check_free(session, command, market_id, None if db.is_sqlite else host, now=clock())
-        session.add(
-            RunRow(
-                id=mine.id,
-                command=command,
-                market=market_id,
-                is_alone=alone,
-                host=host,
-                pid=os.getpid(),
-                actor=act.actor,
-                started_at=clock(),
-                heartbeat_at=clock(),
-                doing=mine.doing,
+
+    def begin(*, again: bool = False) -> None:
+        with db.transaction() as session:
+            runs.one_begins_at_a_time(session)
+            if again and session.get(RunRow, mine.id) is not None:
+                return
+            _bury(session, host, now=clock())
+            market_id = "" if market is None else markets.find_market(session, market).id
+            if alone:
+                _check_free(session, command, market_id, None if db.is_sqlite else host, now=clock())
+            session.add(
+                RunRow(
+                    id=mine.id,
+                    command=command,
+                    market=market_id,
+                    is_alone=alone,
+                    host=host,
+                    pid=os.getpid(),
+                    actor=act.actor,
+                    started_at=clock(),
+                    heartbeat_at=clock(),
+                    doing=mine.doing,
+                )
             )
-        )
+
+    wait_for_server(db, begin, again=lambda: begin(again=True))
     over = threading.Event()
     heart = threading.Thread(target=_beat, args=(db, clock, mine, over), name="kasoko-heart", daemon=True)
     heart.start()

@@ -15,7 +15,7 @@ from kasoko_cli.errors import DatabaseUnavailable
 from kasoko_cli.operations import controls
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.disburse import SendPolicy, Stop
-from kasoko_cli.operations.sending import crew
+from kasoko_cli.store import patience
 from kasoko_cli.store.database import Database
 from tests.operations.road import ANN, AT_ONCE, BEN, Road
 
@@ -69,8 +69,8 @@ def test_a_database_that_does_not_come_back_leaves_a_question_and_says_so(
     road: Road, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     road.owe({"ann": ANN})
-    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0)
-    monkeypatch.setattr(crew, "PATIENCE_WITH_A_FILE_SECONDS", 0)
+    monkeypatch.setattr(patience, "SERVER_SECONDS", 0)
+    monkeypatch.setattr(patience, "FILE_SECONDS", 0)
 
     sound, gone = road.db, Losing(database_url, 3, "from then on")
     road.db = gone

@@ -14,9 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
-from typing import TypeVar
-
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from kasoko_cli.daraja.client import Answer
 from kasoko_cli.daraja.codes import Verdict
@@ -27,6 +24,7 @@ from kasoko_cli.operations.sending.recording import Recorder
 from kasoko_cli.operations.sending.run import Claimed, Desk, Due, Sent, Stop
 from kasoko_cli.store import payouts
 from kasoko_cli.store.log import switch_on
+from kasoko_cli.store.patience import patiently
 
 #: How often a waiting run looks around, in seconds.
 TICK_SECONDS = 0.2
@@ -43,10 +41,6 @@ SLOW_PER_SECOND = 20
 TURNS_AHEAD_SECONDS = 0.5
 #: How long a fast run lets answers gather before it writes them down.
 GATHER_SECONDS = 0.1
-#: How long a database that went away is waited for: a server that restarts or fails over, or a file.
-PATIENCE_SECONDS, PATIENCE_WITH_A_FILE_SECONDS = 600, 60
-
-T = TypeVar("T")
 
 
 class Crew:
@@ -100,7 +94,7 @@ class Crew:
                     if group := self._gathered():
                         self._record(group)
                 elif self.run.stopped is not Stop.DONE or not claimed:
-                    waiting = self._patiently(lambda: self._waiting(market_id, only))
+                    waiting = patiently(self.desk.db, lambda: self._waiting(market_id, only))
                     if left == 0 and self.run.stopped is Stop.DONE:
                         if waiting.payouts:
                             self.run.stop(Stop.LIMIT)
@@ -151,7 +145,8 @@ class Crew:
 
     def _claim(self, count: int, market_id: str | None, only: Sequence[str]) -> list[Claimed]:
         self.looked_at = time.monotonic()
-        claimed = self._patiently(
+        claimed = patiently(
+            self.desk.db,
             lambda: self.claimer.claim(count, market_id, only),
             again=lambda: self.claimer.stand() or self.claimer.claim(count, market_id, only),
         )
@@ -194,7 +189,7 @@ class Crew:
 
     def _record(self, group: Sequence[tuple[Claimed, Answer | None]]) -> None:
         self.unrecorded = list(group)
-        self._patiently(self._write, again=lambda: self._write(again=True))
+        patiently(self.desk.db, self._write, again=lambda: self._write(again=True))
 
     def _write(self, *, again: bool = False) -> None:
         """Record the answers at hand, and give back what was not sent; `again` if that was tried before."""
@@ -240,24 +235,6 @@ class Crew:
         with self.desk.db.reading() as session:
             now = self.desk.clock()
             return Due(*payouts.totals_due(session, now=now, market_id=market_id, only=only))
-
-    def _patiently(self, act: Callable[[], T], again: Callable[[], T] | None = None) -> T:
-        """Do it, however long the database is away; `again` knows that an earlier commit may have come through.
-
-        Raises:
-            DatabaseUnavailable: it did not come back.
-            Busy: somebody keeps it locked.
-        """
-        try:
-            return act()
-        except (Busy, DatabaseUnavailable):
-            tries = Retrying(
-                retry=retry_if_exception_type((Busy, DatabaseUnavailable)),
-                wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.2),
-                stop=stop_after_delay(PATIENCE_WITH_A_FILE_SECONDS if self.desk.db.is_sqlite else PATIENCE_SECONDS),
-                reraise=True,
-            )
-            return tries(again or act)
 
     # --- The senders --------------------------------------------------------------------------------------------------
 

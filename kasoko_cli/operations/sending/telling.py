@@ -6,34 +6,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlmodel import Session
+
 from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.sending.run import Run, Stop
-from kasoko_cli.store import payouts
+from kasoko_cli.store import patience, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import BREAKER, note_event, switches_on
 
 
 def note_run(db: Database, clock: Clock, act: Act, run: Run, *, market: str | None) -> None:
     """Write down who ran what and how it went."""
-    with db.transaction() as session:
+    detail = {
+        "stopped": str(run.stopped),
+        "sent": run.count(PayoutStatus.SENT),
+        "sent_cents": run.cents(PayoutStatus.SENT),
+        "not_sent": run.count(PayoutStatus.PENDING),
+        "failed": run.count(PayoutStatus.FAILED),
+        "unknown": run.count(PayoutStatus.UNKNOWN),
+    }
+
+    def note(session: Session) -> None:
+        actor, subject = act.actor, market or "all"
         note_event(
-            session,
-            at=clock(),
-            actor=act.actor,
-            action="payout.send",
-            subject=market or "all",
-            reason=act.reason,
-            detail={
-                "stopped": str(run.stopped),
-                "sent": run.count(PayoutStatus.SENT),
-                "sent_cents": run.cents(PayoutStatus.SENT),
-                "not_sent": run.count(PayoutStatus.PENDING),
-                "failed": run.count(PayoutStatus.FAILED),
-                "unknown": run.count(PayoutStatus.UNKNOWN),
-            },
+            session, at=clock(), actor=actor, action="payout.send", subject=subject, reason=act.reason, detail=detail
         )
+
+    patience.write(db, note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ class Counted:
 def ends_of(db: Database, run: Run) -> list[End]:
     """Where each payout of the run stands now, in the order of sending."""
     last = {sent.payout_id: sent for sent in run.sent}
-    with db.reading() as session:
-        found = {payout.id: payout for payout in payouts.by_ids(session, list(last))}
+    found = {payout.id: payout for payout in patience.read(db, lambda session: payouts.by_ids(session, list(last)))}
     return [
         End(
             payout_id,
@@ -78,8 +78,7 @@ def heed_breaker(db: Database, run: Run) -> None:
     """Say on a run that came to its end that a result has meanwhile stopped all sending."""
     if run.stopped not in (Stop.DONE, Stop.LIMIT, Stop.TIME):
         return
-    with db.reading() as session:
-        breaker = next((switch for switch in switches_on(session) if switch.name == BREAKER), None)
+    breaker = next((switch for switch in patience.read(db, switches_on) if switch.name == BREAKER), None)
     if breaker is not None:
         run.stopped, run.why = Stop.ACCOUNT, breaker.reason
 

@@ -1,0 +1,71 @@
+"""Waiting for a database that went away: a server that restarts or fails over, or a file that somebody keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlmodel import Session
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
+
+from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
+from kasoko_cli.store.database import Database
+
+#: How long a server is waited for, and how long a file.
+SERVER_SECONDS, FILE_SECONDS = 600, 60
+
+T = TypeVar("T")
+
+
+def patiently(db: Database, act: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+    """Do it, however long the database is away; `again` knows that an earlier commit may have come through.
+
+    Without `again` it is `act` that is done once more: it has to be such as may be repeated.
+
+    Raises:
+        DatabaseUnavailable: it did not come back.
+        Busy: somebody keeps it locked.
+    """
+    return _tried(act, again or act, (Busy, DatabaseUnavailable), FILE_SECONDS if db.is_sqlite else SERVER_SECONDS)
+
+
+def wait_for_server(db: Database, act: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+    """The same where nothing is under way yet, or any more: only a server that went away is waited for.
+
+    Raises:
+        DatabaseUnavailable: it did not come back; what is wrong with a file is said at once.
+    """
+    return act() if db.is_sqlite else _tried(act, again or act, (DatabaseUnavailable,), SERVER_SECONDS)
+
+
+def read(db: Database, look: Callable[[Session], T]) -> T:
+    """What is seen in one picture of the database, once its server is there."""
+
+    def once() -> T:
+        with db.reading() as session:
+            return look(session)
+
+    return wait_for_server(db, once)
+
+
+def write(db: Database, act: Callable[[Session], T]) -> T:
+    """What is written in one transaction, once the server is there: it has to be such as may be repeated."""
+
+    def once() -> T:
+        with db.transaction() as session:
+            return act(session)
+
+    return wait_for_server(db, once)
+
+
+def _tried(act: Callable[[], T], again: Callable[[], T], on: tuple[type[KasokoError], ...], seconds: int) -> T:
+    try:
+        return act()
+    except on:
+        tries = Retrying(
+            retry=retry_if_exception_type(on),
+            wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.2),
+            stop=stop_after_delay(seconds),
+            reraise=True,
+        )
+        return tries(again)

@@ -1,0 +1,152 @@
+"""Claims about a server that is restarted while a command works: the command waits for it, and its work is whole.
+
+Every third transaction of a command is lost, before it begins or when it has committed, and every third look at
+the database too. A file that cannot be used is another matter: that is said at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+
+import pytest
+from sqlmodel import Session
+
+from kasoko_cli.errors import Busy, DatabaseUnavailable
+from kasoko_cli.operations import disburse, reconcile
+from kasoko_cli.operations.runs import at_work
+from kasoko_cli.store import patience
+from kasoko_cli.store.database import Database
+from tests.operations.road import ANN, BEN, Road
+
+#: A number that is not on M-Pesa for the first payment; it is corrected before the second.
+NOT_ON_MPESA = "254799002040"
+
+
+class Restarted(Database):
+    """A database whose server goes away at every third transaction or look: before it begins, or at its end."""
+
+    def __init__(self, url: str, chance: Random) -> None:
+        super().__init__(url)
+        self.chance, self.lost = chance, 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One that may be lost."""
+        with self._lost(), super().transaction() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One that may be lost."""
+        with self._lost(), super().reading() as session:
+            yield session
+
+    @contextmanager
+    def _lost(self) -> Iterator[None]:
+        drawn = self.chance.random()
+        self.lost += drawn < 1 / 3
+        if drawn < 1 / 6:
+            raise DatabaseUnavailable("The server closed the connection.")
+        yield
+        if drawn < 1 / 3:
+            raise DatabaseUnavailable("The server closed the connection.")
+
+
+def pays(road: Road) -> None:
+    """What `payout` does with the database, from the first line to the last."""
+    disburse.plan_run(road.db, road.clock)
+    with at_work(road.db, road.clock, road.new_id, road.act, command="payout"):
+        run = road.send()
+        disburse.note_run(road.db, road.clock, road.act, run, market=None)
+        disburse.heed_breaker(road.db, run)
+    assert [one.status for one in disburse.ends_of(road.db, run)] == ["SENT", "SENT"]
+
+
+def asks(road: Road) -> None:
+    """The same of `reconcile`, where no result has come."""
+    report = road.reconcile(deliver=False)
+    assert [one.taken for one in report.asked] == [True, True]
+    assert reconcile.unanswered(road.db, [one.query_id for one in report.asked]) == 2
+    assert [one.questions for one in reconcile.list_open(road.db)] == [1, 1]
+    assert (reconcile.list_contradictions(road.db), reconcile.count_failed(road.db)) == ([], 0)
+
+
+def tries_again(road: Road) -> None:
+    """The same of `retry-failed`, where one was paid and the number of the other was corrected."""
+    report = road.retry()
+    assert (len(report.retried), report.wire_cents, report.left) == (1, 10_000, [])
+
+
+def sent(road: Road) -> None:
+    """Both are sent."""
+    road.send()
+
+
+def failed(road: Road) -> None:
+    """One is paid, one failed, and his number is corrected."""
+    road.send()
+    road.deliver()
+    assert road.states("ben") == ("FAILED", ["FAILED"])
+    road.set_phone("ben", BEN)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("before", "works", "ben"),
+    [
+        pytest.param(lambda _: None, pays, BEN, id="payout"),
+        pytest.param(sent, asks, BEN, id="reconcile"),
+        pytest.param(failed, tries_again, NOT_ON_MPESA, id="retry-failed"),
+    ],
+)
+def test_a_server_that_is_restarted_again_and_again_needs_no_hand(
+    before: Callable[[Road], None], works: Callable[[Road], None], ben: str, seed: int, road: Road
+) -> None:
+    if road.db.is_sqlite:
+        return
+    road.owe({"ann": ANN, "ben": ben})
+    before(road)
+    sound = road.db
+    road.db = restarted = Restarted(sound.url.render_as_string(hide_password=False), Random(seed))
+    try:
+        works(road)
+    finally:
+        road.db = sound
+        restarted.close()
+    assert restarted.lost, "it went away"
+    road.send()
+    road.deliver()
+    assert set(road.statuses().values()) == {"COMPLETED"}
+    assert max(one.number for one in road.attempts("ann")) == 1
+    road.assert_agreed()
+
+
+def test_a_file_that_cannot_be_used_is_said_at_once_where_nothing_is_under_way(db: Database) -> None:
+    tried = []
+
+    def look(session: Session) -> None:
+        tried.append(session)
+        if db.is_sqlite or len(tried) == 1:
+            raise DatabaseUnavailable("It went away.")
+
+    if db.is_sqlite:
+        with pytest.raises(DatabaseUnavailable):
+            patience.read(db, look)
+        assert len(tried) == 1
+    else:
+        patience.read(db, look)
+        assert len(tried) == 2
+
+
+def test_what_is_no_absence_is_not_tried_again(db: Database) -> None:
+    tried = []
+
+    def act(session: Session) -> None:
+        tried.append(session)
+        raise Busy("Another run has this work.")
+
+    with pytest.raises(Busy):
+        patience.write(db, act)
+    assert len(tried) == 1
