@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,45 @@ def test_of_three_runs_at_once_one_works_and_pays_each_winner_once(street: Stree
     street.until_final("rain")
     assert street.ledger()["duplicates_refused"] == 0
     assert_each_was_paid_once(street, phones)
+
+
+#: What a process may take to see that sending is paused. It looks twice a second; a busy machine adds to that.
+SEEN_SECONDS = 3.0
+
+
+def test_a_pause_is_seen_by_every_host_that_is_sending(street: Street) -> None:
+    street.furnish(
+        """
+        [payout]
+        rate_per_second = 60
+        concurrency = 8
+        """
+    )
+    street.start_simulator()
+    phones = owe(street, 300)
+    street.start_listener()
+    # SQLite has one host; on PostgreSQL the hosts share the work.
+    hosts = ["pay1"] if street.database_url.startswith("sqlite") else ["pay1", "pay2", "pay3"]
+    runs = [street.start("payout", "rain", "--yes", "--json", KASOKO_HOST=host) for host in hosts]
+    sending = "SELECT count(DISTINCT lease_token) FROM attempts WHERE status <> 'INTENT'"
+    until(lambda: street.rows(sending) == [(len(hosts),)])
+    street.run("pause", "--reason", "the float is being moved", "--yes")
+    assert [run.wait().code for run in runs] == [5] * len(hosts)
+    [(paused_at,)] = street.rows("SELECT at FROM switches WHERE name = 'pause'")
+    [(last_at, requests)] = street.rows("SELECT max(at), count(*) FROM exchanges WHERE kind = 'b2c'")
+    assert requests < len(phones)
+    assert (_moment(last_at) - _moment(paused_at)).total_seconds() < SEEN_SECONDS
+    [(left,)] = street.rows("SELECT count(*) FROM payouts WHERE status = 'PENDING'")
+    assert left == len(phones) - requests, "what was claimed and not sent is due again"
+    street.run("resume")
+    street.run("payout", "rain", "--yes", "--wait", "--max-seconds", "120")
+    street.until_final("rain")
+    assert_each_was_paid_once(street, phones)
+
+
+def _moment(said: object) -> datetime:
+    """A time as the one database or the other has it."""
+    return said if isinstance(said, datetime) else datetime.fromisoformat(str(said))
 
 
 # --- Ended in the middle -------------------------------------------------------------------------
