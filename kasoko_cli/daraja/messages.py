@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from kasoko_cli.clock import NAIROBI
-from kasoko_cli.domain.phone import mask_in
+from kasoko_cli.domain.phone import mask, mask_in
 
 #: A JSON value after parsing: numbers are int or Decimal, never float.
 Json: TypeAlias = "str | int | Decimal | bool | list[Json] | dict[str, Json] | None"
@@ -148,8 +148,8 @@ def b2c_request(
         "QueueTimeOutURL": timeout_url,
         "ResultURL": result_url,
     }
-    if plain_text(occasion):
-        request["Occassion"] = plain_text(occasion)
+    if plain := plain_text(occasion):
+        request["Occassion"] = plain
     return request
 
 
@@ -206,13 +206,16 @@ def balance_request(
     }
 
 
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9-]")
+
+
 def plain_text(text: str) -> str:
     """Free text as M-Pesa takes it: letters, digits, spaces and hyphens, at most 100 characters.
 
     Other characters are reported to make requests fail or vanish; each becomes a space.
     Source: an issue thread of public M-Pesa sample code; lengths from the Daraja portal, B2C page.
     """
-    return " ".join(re.sub(r"[^A-Za-z0-9-]", " ", text).split())[:100].strip()
+    return " ".join(_NOT_PLAIN.sub(" ", text).split())[:100].strip()
 
 
 # --- Strict JSON -----------------------------------------------------------------------------------------------------
@@ -732,20 +735,27 @@ def shown_request(request: Mapping[str, Json]) -> dict[str, Json]:
 
     `redact` has to search for what it does not know, which for a whole request takes longer than to send it.
     """
-    shown: dict[str, Json] = {}
+    shown = dict(request)
     for name, value in request.items():
+        if name in _OPEN or not isinstance(value, str):
+            continue
         if name == "SecurityCredential":
             shown[name] = REMOVED
-        elif name in ("ResultURL", "QueueTimeOutURL") and isinstance(value, str):
-            shown[name] = _URL_MAC.sub(rf"\1{REMOVED}", value)
-        elif name == "PartyB" and isinstance(value, str):
-            shown[name] = mask_in(value)
-        elif name in ("OriginatorConversationID", "CommandID", "Amount"):
-            shown[name] = value
+        elif name in ("ResultURL", "QueueTimeOutURL"):
+            shown[name] = f"{value.rpartition('/')[0]}/{REMOVED}"
+        elif name == "PartyB":
+            shown[name] = mask(value)
+        elif name == "Occassion":
+            # The payout's own id, each of them another: a settlement and a number behind the market's id.
+            market, *numbers = value.rsplit(" ", 2)
+            shown[name] = " ".join((_redacted(market), *numbers))
         else:
-            shown[name] = _redacted(value) if isinstance(value, str) else value
+            shown[name] = _redacted(value)
     return shown
 
+
+#: The fields of a request that have nothing to hide.
+_OPEN: Final = frozenset({"OriginatorConversationID", "CommandID", "Amount"})
 
 #: An acceptance as M-Pesa words it, and ids: nothing in it could be a secret or somebody's number.
 _ORDINARY_ACCEPTANCE = re.compile(
