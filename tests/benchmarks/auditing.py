@@ -27,8 +27,9 @@ from kasoko_cli.operations.importing import import_users
 from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.database import Database, open_database, upgrade
+from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.results import SENT, on_their_way, result_body
-from tests.benchmarks.settle import ACT, OPENED, database_named, peak_mib
+from tests.benchmarks.settle import ACT, OPENED, database_named
 
 #: Results that are booked in one transaction, as a busy listener does.
 AT_ONCE = 1_000

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import resource
 import ssl
 import statistics
 import subprocess
@@ -45,6 +44,7 @@ from kasoko_cli.operations.receive import Trust
 from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.operations.tokens import DatabaseShelf
 from kasoko_cli.store import database
+from tests.benchmarks.memory import peak_mib
 from tests.proof.databases import named, on_server, postgres_running
 
 ACT = Act("benchmark")
@@ -87,10 +87,6 @@ class Figures:
         return self.requests / self.seconds
 
 
-def peak_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
 def bare(address: str, requests: int, in_flight: int) -> Figures:
     """A pool of threads that only posts."""
     context, left = ssl.create_default_context(), iter(range(requests))
@@ -114,7 +110,7 @@ def bare(address: str, requests: int, in_flight: int) -> Figures:
         thread.start()
     for thread in threads:
         thread.join()
-    return Figures(requests, time.perf_counter() - begun, peak_mb())
+    return Figures(requests, time.perf_counter() - begun, round(peak_mib()))
 
 
 def ours(address: str, url: str, in_flight: int) -> Figures:
@@ -130,7 +126,7 @@ def ours(address: str, url: str, in_flight: int) -> Figures:
     assert {str(one.became) for one in run.sent} <= {"SENT"}
     daraja.close()
     db.close()
-    return Figures(len(run.sent), took, peak_mb())
+    return Figures(len(run.sent), took, round(peak_mib()))
 
 
 def in_a_process(*words: object) -> subprocess.Popen[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sqlite3
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from kasoko_cli.operations.importing import import_markets, import_users
 from kasoko_cli.operations.importing_bets import import_bets
 from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.store import database
+from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import measured_apart, table
 from tests.benchmarks.settle import Took, timed
 
@@ -104,7 +104,7 @@ def one(bets: int) -> dict[str, float]:
         for database_name in ("kasoko.db", "raw.db"):
             database.upgrade(f"sqlite:///{folder / database_name}")
         first, again = imported(folder, folder / "kasoko.db")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        peak = round(peak_mib())
         alone = raw(folder / "kasoko.db", folder / "raw.db")
         return {
             "first": first.seconds,

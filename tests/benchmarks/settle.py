@@ -21,8 +21,6 @@ import contextlib
 import json
 import os
 import re
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +39,7 @@ from kasoko_cli.operations import audit, markets, settle
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.store.database import Database, open_database, upgrade
 from kasoko_cli.store.tables import Bet, Funding, User
+from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import measured_apart, table
 
 ACT = Act("benchmark")
@@ -157,12 +156,6 @@ def raw_insert(db: Database, make: Callable[[Session], None]) -> Took:
         for name in ("payouts", "postings"):
             session.execute(text(f"DROP TABLE raw_{name}"))
     return took()
-
-
-def peak_mib() -> float:
-    """The most memory that this process has held, in MiB; Linux counts it in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @dataclass(frozen=True, slots=True)
