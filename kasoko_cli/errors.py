@@ -59,6 +59,8 @@ class ConfigurationError(KasokoError):
 class DatabaseUnavailable(ConfigurationError):
     """The database cannot be opened, or is gone."""
 
+    #: Whether it answers, and only takes no writes: a replica, or a standby that is not the primary yet.
+    is_replica = False
     hint = "Create it, or point --database at it: kasoko init"
 
 

@@ -206,11 +206,13 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
             " Nothing was changed.",
             hint="Wait for the other run and try again. If none runs, look for a program that keeps the file open.",
         )
-    return DatabaseUnavailable(
+    gone = DatabaseUnavailable(
         f"The database {db.shown_url} cannot be used: {reason}. What was committed before stands, and nothing"
         " else was changed.",
         hint="Check the address (kasoko config show --origin) and that the server runs or the file may be written.",
     )
+    gone.is_replica = getattr(error.orig, "sqlstate", None) == _READ_ONLY
+    return gone
 
 
 def open_database(url: str, *, check_schema: bool = True) -> Database:

@@ -33,9 +33,17 @@ def wait_for_server(db: Database, act: Callable[[], T], again: Callable[[], T] |
     """The same where nothing is under way yet, or any more: only a server that went away is waited for.
 
     Raises:
-        DatabaseUnavailable: it did not come back; what is wrong with a file is said at once.
+        DatabaseUnavailable: it did not come back. What is wrong with a file, and that a server is a replica, is said
+            at once.
     """
-    return act() if db.is_sqlite else _tried(act, again or act, (DatabaseUnavailable,), SERVER_SECONDS)
+    if db.is_sqlite:
+        return act()
+    try:
+        return act()
+    except DatabaseUnavailable as error:
+        if error.is_replica:
+            raise
+    return _tried(again or act, again or act, (DatabaseUnavailable,), SERVER_SECONDS)
 
 
 def read(db: Database, look: Callable[[Session], T]) -> T:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from random import Random
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session
 
 from kasoko_cli.errors import Busy, DatabaseUnavailable
@@ -148,5 +149,20 @@ def test_what_is_no_absence_is_not_tried_again(db: Database) -> None:
         raise Busy("Another run has this work.")
 
     with pytest.raises(Busy):
+        patience.write(db, act)
+    assert len(tried) == 1
+
+
+def test_a_replica_is_refused_at_once_where_nothing_is_under_way(db: Database) -> None:
+    tried = []
+
+    def act(session: Session) -> None:
+        tried.append(session)
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text("DELETE FROM links"))
+
+    if db.is_sqlite:
+        return
+    with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
         patience.write(db, act)
     assert len(tried) == 1
