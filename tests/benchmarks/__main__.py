@@ -5,8 +5,9 @@
     python -m tests.benchmarks --quick             small sizes, to see that all of it runs
     python -m tests.benchmarks --write             into docs/performance.md, too
 
-Each table has the raw limit of the same run beside ours, and the ratio. Nothing is asserted but that the work
-was done right. A part is a module of this folder with a `--markdown FILE` of its own.
+Where there is a raw limit, a table has that of the same run beside ours, and the ratio; the listener and
+starting have goals. Nothing is asserted but that the work was done right. A part is a module of this folder
+with a `--markdown FILE` of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ PARTS = {
         ("--bets", "1000", "10000", "100000", "1000000", "--database", "sqlite", "postgres"),
         ("--bets", "1000", "10000", "--database", "sqlite", "postgres"),
     ),
+    "auditing": ("auditing", ("--payouts", "10000", "100000", "1000000"), ("--payouts", "1000")),
     "importing": ("importing", ("100000", "1000000"), ("10000",)),
+    "listener": ("listener", ("--results", "20000"), ("--results", "1000")),
+    "startup": ("startup", (), ("--runs", "2", "--payouts", "1000")),
 }
 
 

@@ -1,7 +1,7 @@
 """How long the audit takes and how much memory it needs, as the payouts grow; and how long `status` takes.
 
 ```text
-python -m tests.benchmarks.auditing [--payouts 10000 100000 1000000] [--database sqlite | postgres]
+python -m tests.benchmarks.auditing [--payouts 10000 100000 1000000] [--database sqlite | postgres] [--markdown FILE]
 ```
 
 One market, every bet a winner's, every payout paid: each has a bet, an attempt, a stored result and four entries.
@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import io
-import subprocess
-import sys
-import time
+import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 from kasoko_cli.ledger import book
 from kasoko_cli.operations import fate, reports
@@ -28,8 +27,9 @@ from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.database import Database, open_database, upgrade
 from tests.benchmarks.memory import peak_mib
+from tests.benchmarks.page import measured_apart, show, table, takes_markdown
 from tests.benchmarks.results import SENT, on_their_way, result_body
-from tests.benchmarks.settle import ACT, OPENED, database_named
+from tests.benchmarks.settle import ACT, OPENED, database_named, timed
 
 #: Results that are booked in one transaction, as a busy listener does.
 AT_ONCE = 1_000
@@ -91,16 +91,27 @@ WORK: Mapping[str, Callable[[Database], object]] = {
 }
 
 
-def measure(url: str, work: str) -> str:
-    """Do one thing, and say how long it took and the most memory that this process held."""
+def one(url: str, work: str) -> None:
+    """Do one thing, and say how long it took and the most memory that this process held; its figures as JSON."""
     db = open_database(url)
     try:
-        started, worked = time.perf_counter(), time.process_time()
-        WORK[work](db)
-        took, ours = time.perf_counter() - started, time.process_time() - worked
+        with timed() as timing:
+            WORK[work](db)
     finally:
         db.close()
-    return f"  {work:<22} {took:9.3f} s   {ours:9.3f} s of this process   peak memory {peak_mib():6.0f} MiB"
+    took, peak = timing(), peak_mib()
+    print(f"  {work:<22} {took.seconds:9.3f} s   {took.worked:9.3f} s of this process   peak memory {peak:6.0f} MiB")
+    print(json.dumps({"worked": took.worked, "peak": peak}))
+
+
+HEAD = ("command", "payouts", "processor, s", "peak MiB")
+
+
+def row(work: str, count: int, found: Mapping[str, Any]) -> tuple[str, ...]:
+    """A measurement as a line of the table."""
+    name = "nothing, the database opened" if work == "nothing" else f"`{work}`"
+    worked = f"{found['worked']:.2f}" if found["worked"] < 1 else f"{found['worked']:.1f}"
+    return name, f"{count:,}", worked, f"{found['peak']:.0f}"
 
 
 def main() -> None:
@@ -109,17 +120,20 @@ def main() -> None:
     parser.add_argument("--payouts", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--database", default="sqlite", help="sqlite or postgres")
     parser.add_argument("--measure", choices=WORK, help="one thing, in a database that is there already")
+    takes_markdown(parser)
     options = parser.parse_args()
     if options.measure:
-        print(measure(options.database, options.measure), flush=True)
+        one(options.database, options.measure)
         return
+    rows: dict[str, list[tuple[str, ...]]] = {work: [] for work in WORK}
     for count in options.payouts:
         with database_named(options.database) as url:
             print(f"{count:,} payouts, {options.database}", flush=True)
             build(url, count)
             for work in WORK:
-                one = [sys.executable, "-m", "tests.benchmarks.auditing", "--database", url, "--measure", work]
-                subprocess.run(one, check=True)
+                found = measured_apart("auditing", "--database", url, "--measure", work)
+                rows[work].append(row(work, count, found))
+    show(table(HEAD, [line for lines in rows.values() for line in lines]), options.markdown)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.operations.tokens import DatabaseShelf
 from kasoko_cli.store import database
 from tests.benchmarks.memory import peak_mib
+from tests.benchmarks.page import show, table, takes_markdown
 from tests.proof.databases import named, on_server, postgres_running
 
 ACT = Act("benchmark")
@@ -221,7 +222,10 @@ CASES = (
 )
 
 
-def run_case(case: Case, folder: Path, server: str | None, rounds: int) -> str:
+HEAD = ("case", "in flight", "payouts", "bare/s", "ours/s", "ratio", "of ideal", "peak MB")
+
+
+def run_case(case: Case, folder: Path, server: str | None, rounds: int) -> tuple[str, ...]:
     """Measure bare and ours in turn, and say the medians."""
     bares, mine = [], []
     for number in range(rounds):
@@ -247,8 +251,14 @@ def run_case(case: Case, folder: Path, server: str | None, rounds: int) -> str:
     ideal = f"{own / (case.in_flight / case.latency_seconds):.2f}" if case.latency_seconds else "-"
     peak = max(one.peak_mb for one in mine)
     return (
-        f"| {case.name} | {case.processes} x {case.in_flight} | {case.payouts:,} | {their:,.0f} | {own:,.0f} |"
-        f" {ratio:.2f} | {ideal} | {peak} |"
+        case.name,
+        f"{case.processes} x {case.in_flight}",
+        f"{case.payouts:,}",
+        f"{their:,.0f}",
+        f"{own:,.0f}",
+        f"{ratio:.2f}",
+        ideal,
+        str(peak),
     )
 
 
@@ -261,25 +271,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--payouts", type=int, help="so many in each case, instead of its own number")
     parser.add_argument("--only", help="only cases whose name has this in it")
-    parser.add_argument("--markdown", type=Path, help="write the table here, too")
+    takes_markdown(parser)
     asked = parser.parse_args()
     cases = [case for case in CASES if asked.only is None or asked.only in case.name]
     cases = cases[:1] if asked.which == "quick" else cases
     if asked.payouts:
         cases = [Case(c.name, c.latency_seconds, c.in_flight, asked.payouts, c.processes, c.on_postgres) for c in cases]
-    lines = [
-        "| case | in flight | payouts | bare/s | ours/s | ratio | of ideal | peak MB |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         needs_server = any(case.on_postgres for case in cases)
         server = stack.enter_context(postgres_running()) if needs_server else None
-        lines += [run_case(case, folder, server, asked.rounds) for case in cases]
-    table = "\n".join(lines) + "\n"
-    print(table)
-    if asked.markdown is not None:
-        asked.markdown.write_text(table)
+        rows = [run_case(case, folder, server, asked.rounds) for case in cases]
+    show(table(HEAD, rows, words=2), asked.markdown)
 
 
 if __name__ == "__main__":

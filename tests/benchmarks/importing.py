@@ -24,7 +24,7 @@ from kasoko_cli.operations.importing_bets import import_bets
 from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.store import database
 from tests.benchmarks.memory import peak_mib
-from tests.benchmarks.page import measured_apart, table
+from tests.benchmarks.page import measured_apart, show, table, takes_markdown
 from tests.benchmarks.settle import Took, timed
 
 USERS = 20_000
@@ -123,7 +123,7 @@ def main() -> None:
     """Each measurement in a process of its own."""
     parser = argparse.ArgumentParser(description="How long a file of bets takes, beside raw executemany.")
     parser.add_argument("bets", type=int, nargs="*", default=[100_000, 1_000_000])
-    parser.add_argument("--markdown", type=Path, help="write the table here, too")
+    takes_markdown(parser)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.here:
@@ -137,10 +137,7 @@ def main() -> None:
         rows.append(
             (f"{bets:,}", first, f"{found['us_a_bet']:.0f}", again, alone, ratio, of_cpu, f"{found['peak']:.0f}")
         )
-    made = table(HEAD, rows, words=0)
-    print(made)
-    if asked.markdown is not None:
-        asked.markdown.write_text(made)
+    show(table(HEAD, rows, words=0), asked.markdown)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 ```text
 python -m tests.benchmarks.listener [--results 20000] [--connections 32] [--http h11] [--requests 0] [--database URL]
+                                   [--markdown FILE]
 ```
 
 The listener is a process of its own, on a new SQLite database (WAL, synchronous FULL) unless one is named,
@@ -15,12 +16,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +38,7 @@ from kasoko_cli.operations import audit
 from kasoko_cli.operations.inbox import Inbox
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store.database import Database, open_database, upgrade
+from tests.benchmarks.page import show, table, takes_markdown
 from tests.benchmarks.results import SENT, on_their_way, result_body
 
 LINKS = Links("https://pay.example.org", b"a key of thirty-two bytes, or so")
@@ -153,8 +157,78 @@ def endless(made: Sequence[bytes], count: int) -> Iterator[bytes]:
         yield made[number % len(made)]
 
 
-def measure(url: str, http: str, results: int, connections: int, count: int) -> Iterator[str]:
-    """Post results to a listener, and say how it went."""
+#: The goals: how many are stored in a second with each parser, and applied; how long a poster may wait, at p99.
+GOAL_STORED = {"h11": 3_500, "httptools": 9_000}
+GOAL_APPLIED = 1_500
+GOAL_WAIT_MS = 50
+
+HEAD = ("parser", "stored a second", "goal", "p99, ms", "goal", "applied a second", "goal")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How it went with one parser; `left` were not applied yet when the last was stored."""
+
+    http: str
+    connections: int
+    request_bytes: int
+    total: int
+    stored_seconds: float
+    left: int
+    drained_seconds: float
+    applied_seconds: float
+    worked_seconds: float
+    waits: Sequence[float]
+    before_mib: float
+    after_mib: float
+
+    def wait_ms(self, per_cent: int) -> float:
+        """How long so many in a hundred waited at most."""
+        return self.waits[min(len(self.waits) * per_cent // 100, len(self.waits) - 1)] * 1000
+
+    def told(self) -> Iterator[str]:
+        """In words."""
+        stored, drained, applied = (
+            f"{count:10,} in {took:7.2f} s   {count / took:9,.0f} a second"
+            for count, took in (
+                (self.total, self.stored_seconds),
+                (self.left, self.drained_seconds),
+                (self.total, self.applied_seconds),
+            )
+        )
+        yield (
+            f"{self.http}, {self.connections} connections, {self.request_bytes:,} bytes a request,"
+            f" load {os.getloadavg()[0]:.1f}"
+        )
+        yield f"  stored    {stored}"
+        yield (
+            f"  of it {self.total - self.left:,} applied meanwhile,"
+            f" {self.worked_seconds / self.total * 1e6:,.0f} us of processor time each"
+        )
+        yield (
+            f"  answered  p50 {self.wait_ms(50):.1f} ms, p99 {self.wait_ms(99):.1f} ms,"
+            f" slowest {self.wait_ms(100):.1f} ms"
+        )
+        if self.left:
+            yield f"  applied   {drained} once nothing more came"
+        yield f"  all of it {applied}, stored and applied"
+        yield f"  memory    {self.before_mib:.0f} MiB before, {self.after_mib:.0f} MiB after"
+
+    def row(self) -> tuple[str, ...]:
+        """As a line of the table."""
+        return (
+            self.http,
+            f"{self.total / self.stored_seconds:,.0f}",
+            f"{GOAL_STORED[self.http]:,}",
+            f"{self.wait_ms(99):.0f}",
+            f"{GOAL_WAIT_MS}",
+            f"{self.total / self.applied_seconds:,.0f}",
+            f"{GOAL_APPLIED:,}",
+        )
+
+
+def measure(url: str, http: str, results: int, connections: int, count: int) -> Figures:
+    """Post results to a listener, and see how it went."""
     upgrade(url)
     db = open_database(url)
     made = requests(on_their_way(db, results))
@@ -180,17 +254,25 @@ def measure(url: str, http: str, results: int, connections: int, count: int) -> 
     assert paid == results, paid
     assert audit.audit(db).ok
     db.close()
-    yield f"{http}, {connections} connections, {len(made[0]):,} bytes a request, load {os.getloadavg()[0]:.1f}"
-    yield f"  stored    {total:10,} in {took:7.2f} s   {total / took:9,.0f} a second"
-    yield f"  of it {total - left:,} applied meanwhile, {(worked - idle) / total * 1e6:,.0f} us of processor time each"
-    yield (
-        f"  answered  p50 {waits[len(waits) // 2] * 1000:.1f} ms, p99 {waits[len(waits) * 99 // 100] * 1000:.1f} ms,"
-        f" slowest {waits[-1] * 1000:.1f} ms"
+    return Figures(
+        http=http,
+        connections=connections,
+        request_bytes=len(made[0]),
+        total=total,
+        stored_seconds=took,
+        left=left,
+        drained_seconds=drained,
+        applied_seconds=applied,
+        worked_seconds=worked - idle,
+        waits=waits,
+        before_mib=before,
+        after_mib=after,
     )
-    if left:
-        yield f"  applied   {left:10,} in {drained:7.2f} s   {left / drained:9,.0f} a second once nothing more came"
-    yield f"  all of it {total:10,} in {applied:7.2f} s   {total / applied:9,.0f} a second, stored and applied"
-    yield f"  memory    {before:.0f} MiB before, {after:.0f} MiB after"
+
+
+def parsers() -> list[str]:
+    """The parsers that are installed: h11 always is, httptools comes with the extra `fast`."""
+    return ["h11", "httptools"] if importlib.util.find_spec("httptools") else ["h11"]
 
 
 def main() -> None:
@@ -199,18 +281,22 @@ def main() -> None:
     parser.add_argument("--results", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--requests", type=int, default=0, help="post so many, the same results again and again")
-    parser.add_argument("--http", choices=["h11", "httptools"], help="one parser; both if it is not given")
+    parser.add_argument("--http", choices=["h11", "httptools"], help="one parser; each that is installed if not given")
     parser.add_argument("--database", help="an empty database, for one parser; a new SQLite file if it is not given")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    takes_markdown(parser)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve, options.http)
         return
-    for http in [options.http] if options.http else ["h11", "httptools"]:
+    rows = []
+    for http in [options.http] if options.http else parsers():
         with tempfile.TemporaryDirectory() as folder:
             url = options.database or f"sqlite:///{Path(folder) / 'benchmark.db'}"
-            for line in measure(url, http, options.results, options.connections, options.requests):
-                print(line, flush=True)
+            figures = measure(url, http, options.results, options.connections, options.requests)
+        print(*figures.told(), sep="\n", flush=True)
+        rows.append(figures.row())
+    show(table(HEAD, rows), options.markdown)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -19,15 +20,33 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1)
     return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *rows))
 
 
+def takes_markdown(parser: argparse.ArgumentParser) -> None:
+    """The option that each part has: a file for its table."""
+    parser.add_argument("--markdown", type=Path, help="write the table here, too")
+
+
+def show(made: str, file: Path | None) -> None:
+    """Print a table, and write it where it was asked for."""
+    print(made, flush=True)
+    if file is not None:
+        file.write_text(made)
+
+
 def measured_apart(module: str, *words: object) -> dict[str, Any]:
-    """What a measurement says in a process of its own, so that its memory is its own: the JSON of its last line."""
+    """What a measurement says in a process of its own, so that its memory is its own: the JSON of its last line.
+
+    The lines before it are for people, and are passed on.
+    """
     done = subprocess.run(
         [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, words)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    *told, last = done.stdout.splitlines()
+    for line in told:
+        print(line, flush=True)
+    found: dict[str, Any] = json.loads(last)
     return found
 
 

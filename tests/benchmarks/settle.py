@@ -40,7 +40,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.store.database import Database, open_database, upgrade
 from kasoko_cli.store.tables import Bet, Funding, User
 from tests.benchmarks.memory import peak_mib
-from tests.benchmarks.page import measured_apart, table
+from tests.benchmarks.page import measured_apart, show, table, takes_markdown
 
 ACT = Act("benchmark")
 OPENED = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--bets", type=int, nargs="+", default=[100_000])
     parser.add_argument("--database", nargs="+", default=["sqlite"], help="sqlite, postgres, or an empty one's address")
     parser.add_argument("--audit", action="store_true", help="audit what came of it, too")
-    parser.add_argument("--markdown", type=Path, help="write the table here, too")
+    takes_markdown(parser)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.here:
@@ -276,10 +276,7 @@ def main() -> None:
             figures = Figures(**found | {name: Took(**found[name]) for name in ("ours", "same", "bare")})
             print(figures.told(), flush=True)
             rows.append(figures.row())
-    made = table(HEAD, rows)
-    print(made)
-    if asked.markdown is not None:
-        asked.markdown.write_text(made)
+    show(table(HEAD, rows), asked.markdown)
 
 
 if __name__ == "__main__":

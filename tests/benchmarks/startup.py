@@ -1,7 +1,7 @@
 """How long the program takes to start, whole processes, beside what it cannot do without.
 
 ```text
-python -m tests.benchmarks.startup [--runs 10] [--payouts 100000] [--database URL]
+python -m tests.benchmarks.startup [--runs 10] [--payouts 100000] [--database URL] [--markdown FILE]
 ```
 
 Each command and its yardstick run in turn, so that a machine that gets slower slows both; figures are medians of
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from sqlalchemy import text
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations import settle
 from kasoko_cli.store.database import open_database, upgrade
+from tests.benchmarks.page import show, table, takes_markdown
 from tests.benchmarks.settle import ACT, OPENED, prepare
 
 PROGRAM = str(Path(sys.executable).with_name("kasoko"))
@@ -61,16 +63,51 @@ def seconds(words: Sequence[str], folder: str) -> float:
     return took
 
 
-def compare(name: str, words: Sequence[str], yardstick: Sequence[str], runs: int, folder: str) -> None:
-    """Print both medians and how they relate."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A command and its yardstick, a line of Python.
+
+    The goal is to take so many times as long at most, or so many milliseconds more; some have none.
+    """
+
+    command: str
+    yardstick: str
+    goal_times: float | None = None
+    goal_more_ms: int | None = None
+    needs_database: bool = False
+
+
+CASES = (
+    Case("--version", "pass", goal_more_ms=15),
+    Case("--help", "import typer", goal_times=1.3),
+    Case("payout send --help", "import typer"),
+    Case("status", "import sqlmodel", goal_times=1.5, needs_database=True),
+    Case("status --check", "import sqlmodel", needs_database=True),
+    Case("metrics write .", "import sqlmodel", needs_database=True),
+)
+
+HEAD = ("command", "beside `python -c`", "ms", "beside, ms", "apart", "goal")
+
+
+def compare(case: Case, url: str, runs: int, folder: str) -> tuple[str, ...]:
+    """Print both medians and how they relate; the line of the table."""
+    words = [PROGRAM, *case.command.split(), *(["--database", url] if case.needs_database else [])]
+    yardstick = [PYTHON, "-c", case.yardstick]
     seconds(words, folder)  # the first one fills the caches of the machine
     pairs = [(seconds(words, folder), seconds(yardstick, folder)) for _ in range(runs)]
-    ours, theirs = (statistics.median(one) for one in zip(*pairs, strict=True))
+    ours, theirs = (statistics.median(one) * 1000 for one in zip(*pairs, strict=True))
     ratio = statistics.median(one / other for one, other in pairs)
     print(
-        f"{name:<28} {ours * 1000:7.0f} ms   {' '.join(yardstick[1:]):<22} {theirs * 1000:7.0f} ms"
-        f"   {ratio:5.2f} times   {(ours - theirs) * 1000:+7.0f} ms"
+        f"{case.command:<28} {ours:7.0f} ms   {'-c ' + case.yardstick:<22} {theirs:7.0f} ms"
+        f"   {ratio:5.2f} times   {ours - theirs:+7.0f} ms",
+        flush=True,
     )
+    apart, goal = f"{ratio:.2f} times", "-"
+    if case.goal_times is not None:
+        goal = f"{case.goal_times} times"
+    elif case.goal_more_ms is not None:
+        apart, goal = f"{ours - theirs:+.0f} ms", f"{case.goal_more_ms:+} ms"
+    return f"`{case.command}`", f"`{case.yardstick}`", f"{ours:.0f}", f"{theirs:.0f}", apart, goal
 
 
 def main() -> None:
@@ -79,21 +116,17 @@ def main() -> None:
     asked.add_argument("--runs", type=int, default=10)
     asked.add_argument("--payouts", type=int, default=100_000)
     asked.add_argument("--database", help="one that has the payouts already")
+    takes_markdown(asked)
     given = asked.parse_args()
     with tempfile.TemporaryDirectory(prefix="kasoko-startup-") as folder:
         url = given.database or f"sqlite:///{folder}/kasoko.db"
         if given.database is None:
             fill(url, given.payouts)
-        bare = [PYTHON, "-c", "pass"]
-        typer, sqlmodel = [PYTHON, "-c", "import typer"], [PYTHON, "-c", "import sqlmodel"]
-        with_url = ("--database", url)
-        print(f"{given.runs} runs each, medians; {given.payouts:,} payouts; Python {sys.version.split()[0]}")
-        compare("--version", [PROGRAM, "--version"], bare, given.runs, folder)
-        compare("--help", [PROGRAM, "--help"], typer, given.runs, folder)
-        compare("payout send --help", [PROGRAM, "payout", "send", "--help"], typer, given.runs, folder)
-        compare("status", [PROGRAM, "status", *with_url], sqlmodel, given.runs, folder)
-        compare("status --check", [PROGRAM, "status", "--check", *with_url], sqlmodel, given.runs, folder)
-        compare("metrics write .", [PROGRAM, "metrics", "write", ".", *with_url], sqlmodel, given.runs, folder)
+        print(
+            f"{given.runs} runs each, medians; {given.payouts:,} payouts; Python {sys.version.split()[0]}", flush=True
+        )
+        rows = [compare(case, url, given.runs, folder) for case in CASES]
+    show(table(HEAD, rows, words=2), given.markdown)
 
 
 if __name__ == "__main__":
