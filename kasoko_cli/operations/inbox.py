@@ -19,7 +19,7 @@ from typing import Final
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.listener import Delivery, TooMany
-from kasoko_cli.operations.receive import Judged, Trust, judge_waiting, store_deliveries
+from kasoko_cli.operations.receive import GROUP, Judged, Trust, judge_waiting, store_deliveries
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.database import Database
 
@@ -28,7 +28,9 @@ MOST_AT_ONCE: Final = 500
 #: While more than this arrive in a second, storing has the processor, and applying takes a group now and then.
 BUSY_RATE: Final = 1_500
 #: How long applying steps back then after each group, in seconds.
-STEP_BACK_SECONDS: Final = 0.5
+STEP_BACK_SECONDS: Final = 0.1
+#: How many are judged together then: storing waits for them.
+FEW_AT_ONCE: Final = 20
 #: How long it is before callbacks that could not be applied are tried again, in seconds.
 AGAIN_SECONDS: Final = 5.0
 #: How many bodies about one payment or question are kept in an hour, and how many bytes of them.
@@ -113,7 +115,7 @@ class Inbox:
         self._arrived = threading.Condition()
         self._stored = threading.Event()
         self._stop = threading.Event()
-        self._closing = False
+        self._closing = self._busy = False
         self._writer = threading.Thread(target=self._write, name="kasoko-store", daemon=True)
         self._applier = threading.Thread(target=self._apply, name="kasoko-apply", daemon=True)
         self._writer.start()
@@ -167,6 +169,10 @@ class Inbox:
                 self._stored.set()
             _tell(group, trouble)
 
+    def _most(self) -> int:
+        """How many may be judged in one transaction."""
+        return FEW_AT_ONCE if self._busy else GROUP
+
     def _apply(self) -> None:
         again = False
         # From the end of one group to the end of the next: within a group storing waits, and would look idle.
@@ -177,14 +183,14 @@ class Inbox:
             closing = self._closing and not self._writer.is_alive()
             again = False
             try:
-                for group in judge_waiting(self.db, self.clock, self.trust):
+                for group in judge_waiting(self.db, self.clock, self.trust, most=self._most):
                     for judged in group:
                         self.applied += 1
                         self.tell(judged)
                     now, came = time.monotonic(), self.received
-                    is_busy = came - had > BUSY_RATE * (now - began)
+                    self._busy = came - had > BUSY_RATE * (now - began)
                     began, had = now, came
-                    if is_busy:
+                    if self._busy:
                         self._stop.wait(STEP_BACK_SECONDS)
             except Exception as error:
                 again = True

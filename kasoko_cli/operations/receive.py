@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -102,15 +102,23 @@ def apply_waiting(db: Database, clock: Clock, trust: Trust, *, subjects: Sequenc
 
 
 def judge_waiting(
-    db: Database, clock: Clock, trust: Trust, *, subjects: Sequence[str] | None = None
+    db: Database,
+    clock: Clock,
+    trust: Trust,
+    *,
+    subjects: Sequence[str] | None = None,
+    most: Callable[[], int] = lambda: GROUP,
 ) -> Iterator[Sequence[Judged]]:
-    """The same group by group, each in a transaction of its own, and nothing is held between two of them."""
+    """The same group by group, each in a transaction of its own, and nothing is held between two of them.
+
+    `most` says how many the next group may have: on SQLite nobody can store anything while one is judged.
+    """
     after = 0
     while True:
         with db.reading() as session:
             if subjects is not None and not callbacks.any_waiting(session):
                 return
-            waiting = callbacks.list_waiting(session, subjects=subjects, after=after, limit=GROUP)
+            waiting = callbacks.list_waiting(session, subjects=subjects, after=after, limit=most())
             session.expunge_all()
         if not waiting:
             return

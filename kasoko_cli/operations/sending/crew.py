@@ -198,7 +198,7 @@ class Crew:
         if answered:
             sent = self.recorder.record(answered, again=again)
             self._done_with(one for one, _ in answered)
-            self.speed.count(len(answered))
+            self.speed.count(sum(answer.verdict is Verdict.TAKEN for _, answer in answered))
             with contextlib.suppress(Busy, DatabaseUnavailable):  # else the next command does it
                 self.recorder.apply_overtaking(sent)
             self._told(sent)
@@ -269,7 +269,10 @@ class Crew:
 
 
 class _Speed:
-    """How many payouts a second a run records, over about the last second."""
+    """How many payouts that M-Pesa took a run records a second, over about the last second.
+
+    Where nothing is taken nothing shall be claimed ahead.
+    """
 
     def __init__(self) -> None:
         self.since, self.counted, self.per_second = time.monotonic(), 0, 0.0
@@ -278,7 +281,7 @@ class _Speed:
         """So many more were recorded just now."""
         self.counted += recorded
         passed = time.monotonic() - self.since
-        if passed >= 0.25:
+        if passed >= (0.25 if self.per_second else 0.05):  # soon at first: until then a claim is for one round only
             now = self.counted / passed
             self.per_second = now if not self.per_second else (self.per_second + now) / 2
             self.since, self.counted = time.monotonic(), 0
