@@ -268,7 +268,7 @@ class DarajaSettings(Group):
         Setting("Where the world reaches `kasoko listen`, without our path.", variable="MPESA_CALLBACK_URL"),
     ] = None
     api: Annotated[
-        Literal["v3", "v1"], Setting("The B2C interface; v1 takes no id of ours, so it never sends twice.")
+        Literal["v3", "v1"], Setting("The B2C interface; v1 takes no id of ours, so M-Pesa refuses no repetition.")
     ] = "v3"
     command_id: Annotated[
         Literal["BusinessPayment", "PromotionPayment", "SalaryPayment"],

@@ -142,16 +142,15 @@ A dead phone                 kasoko user set-phone USER PHONE,
 Unknown for long             kasoko reconcile --now; then M-Pesa's portal or
                              statement, and kasoko payout decide PAYOUT
 
-The database is lost         restore the youngest copy, then
-  kasoko pause --reason 'restored from a copy'
-  kasoko db check
-  kasoko audit
+The database is lost         put the youngest copy back, never by hand:
+  kasoko db restore COPY --replace --reason 'the disk died'
+  kasoko doctor --after-restore --listen
   kasoko resume
   kasoko payout
-  kasoko reconcile --now
-  Take in what is newer than the copy before resuming. Payouts sent after it
-  go out under the same ids; M-Pesa refuses those, and reconcile finds out
-  that they were paid.
+  A copy does not know what was sent since. db restore holds every payout that
+  may have been paid until M-Pesa or a statement says how it ended. A file put
+  back by hand does not: with B2C v1 it pays people twice. Take in what is
+  newer than the copy (bets, deposits) before resuming.
 
 The audit found something    kasoko pause --reason audit, keep the database
                              as it is, read what it says
