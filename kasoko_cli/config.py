@@ -56,6 +56,7 @@ def load_config(
     options: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    text: str | None = None,
 ) -> Config:
     """Read the four layers and make one Config of them.
 
@@ -64,6 +65,7 @@ def load_config(
         options: what the command was given, by option: `{"--database": "sqlite:///a.db"}`; None is not given.
         environ: the environment; this process's own if not handed in.
         folder: where kasoko.toml and .env are looked for; the current one if not handed in.
+        text: what `file` is going to hold, to judge it before it is written; else what it holds.
 
     Raises:
         ConfigurationError: a file cannot be read, a name is no setting, a secret stands in kasoko.toml,
@@ -78,7 +80,7 @@ def load_config(
     warnings: list[str] = []
     given: dict[str, _Given] = {}
     if file is not None:
-        given |= _from_toml(file)
+        given |= _from_toml(file, _text_of(file) if text is None else text)
     given |= _from_dotenv(home / ".env", warnings)
     given |= _from_environment(environ, folder, "environment {}", warnings)
     for option, value in (options or {}).items():
@@ -92,15 +94,18 @@ def load_config(
     return config
 
 
-def _from_toml(file: Path) -> dict[str, _Given]:
+def _text_of(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(
             f"Cannot read the configuration {file}: {reason}.",
             hint="Point --config at a file that is there, or make one: kasoko init",
         ) from None
+
+
+def _from_toml(file: Path, text: str) -> dict[str, _Given]:
     try:
         # Numbers with a point become Decimal: no float comes near a fee or an amount.
         document = tomllib.loads(text, parse_float=Decimal)
@@ -222,9 +227,11 @@ def _validated(given: Mapping[str, _Given], *, folder: Path, home: Path) -> Conf
         wrong += [_explained(problem, given) for problem in error.errors(include_input=False, include_url=False)]
     if wrong:
         message = wrong[0] if len(wrong) == 1 else f"{len(wrong)} settings cannot be used:\n  " + "\n  ".join(wrong)
-        raise ConfigurationError(
-            message.rstrip(".") + ".", hint="Every setting, its unit and its meaning: kasoko.toml.example"
-        )
+        hint = "Every setting, its unit and its meaning: kasoko.toml.example"
+        if len(wrong) == 1 and wrong[0].startswith("daraja.callback_url must begin with https"):
+            origin = given["daraja.callback_url"].origin
+            hint = f"Set daraja.callback_url to one like https://pay.example.org where it stands: {origin}"
+        raise ConfigurationError(message.rstrip(".") + ".", hint=hint)
     return config
 
 

@@ -685,8 +685,8 @@ class Config(Group):
                 f"payout.lease_seconds ({pay.lease_seconds}) must be above "
                 f"daraja.total_seconds ({daraja.total_seconds})"
             )
-        if daraja.production and daraja.callback_url is not None and daraja.callback_url.startswith("http:"):
-            raise ValueError("daraja.callback_url must begin with https:// when daraja.production is true")
+        if trouble := callback_trouble(daraja.callback_url or "", production=daraja.production):
+            raise ValueError(f"daraja.callback_url {trouble}")
         return self
 
     @property
@@ -787,6 +787,13 @@ NEEDED_TO_PAY = (
     "daraja.security_credential",
     "listener.callback_key",
 )
+
+
+def callback_trouble(url: str, *, production: bool) -> str:
+    """Why results of this environment cannot come to this address; empty where they can."""
+    return (
+        "must begin with https:// when daraja.production is true" if production and url[:5].lower() == "http:" else ""
+    )
 
 
 def trouble_with(setting: str, value: object) -> str:

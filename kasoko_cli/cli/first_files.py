@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from kasoko_cli.config import SETTINGS, load_config
+from kasoko_cli.config import SETTINGS, Config, load_config
 from kasoko_cli.errors import ConfigurationError, Refused
 
 #: The template, in the package, so that an installed kasoko has it too.
@@ -35,6 +35,16 @@ class FirstFile:
 def template() -> str:
     """The text of a new kasoko.toml: every setting, its default, unit and meaning."""
     return files("kasoko_cli").joinpath(TEMPLATE).read_text(encoding="utf-8")
+
+
+def foreseen(file: Path, values: Mapping[str, str], *, database_url: str | None) -> Config:
+    """The settings as they will be once kasoko.toml is written with these values, if it is not there yet.
+
+    Raises:
+        ConfigurationError: they cannot be used, because of a file that is there, the environment, or one another.
+    """
+    text = None if file.exists() else filled(values)
+    return load_config(file, text=text, options={"--database": database_url})
 
 
 def write_settings(file: Path, values: Mapping[str, str]) -> FirstFile:
@@ -75,8 +85,10 @@ def refuse_other_settings(file: Path, wanted: Mapping[str, str]) -> None:
             )
 
 
-def write_secrets(file: Path, answers: Mapping[str, str]) -> FirstFile:
+def write_secrets(file: Path, answers: Mapping[str, str], *, missing: bool) -> FirstFile:
     """Write .env with a fresh callback key and these secrets, or add to one what it has not.
+
+    `missing` is whether paying needs a secret that is set nowhere yet.
 
     The file is for its owner alone. What stands in it is never changed: another key would make the
     results of payouts that are under way unreadable.
@@ -95,7 +107,7 @@ def write_secrets(file: Path, answers: Mapping[str, str]) -> FirstFile:
         + "".join(_line(name, answers[name]) if name in answers else f"# {name}=\n" for name in names)
     )
     if _create(file, text, mode=0o600):
-        rest = "" if set(answers) >= set(names) else "; fill in the secrets of the Daraja portal"
+        rest = "; fill in the secrets of the Daraja portal" if missing else ""
         return FirstFile(file, True, f"written, with a fresh key{rest}")
     from dotenv import dotenv_values
 

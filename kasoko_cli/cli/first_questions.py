@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call
 from kasoko_cli.cli.params import WrongUsage
-from kasoko_cli.config import load_config
 from kasoko_cli.errors import KasokoError
-from kasoko_cli.settings import SETTINGS, trouble_with
+from kasoko_cli.settings import SETTINGS, Config, callback_trouble, trouble_with
 
 #: What is asked of the settings, in this order.
 QUESTIONS: Mapping[str, str] = {
@@ -25,6 +25,7 @@ SECRETS: Mapping[str, str] = {
     "daraja.consumer_secret": "Consumer secret of the app (not shown):",
 }
 CREDENTIAL = "daraja.security_credential"
+CALLBACK = "daraja.callback_url"
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,25 @@ def check(values: Mapping[str, str]) -> None:
             raise WrongUsage(f"{name} = {value!r} {trouble}. Nothing was written.")
 
 
-def ask_settings(call: Call, toml: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """Ask for the settings that were not given, unless there is a kasoko.toml that has the say."""
+def check_together(values: Mapping[str, str], *, production: bool) -> None:
+    """Refuse a callback address that the environment rules out, before anything is written.
+
+    Raises:
+        WrongUsage: production, and an address that is not https.
+    """
+    url = values.get(CALLBACK, "")
+    if trouble := callback_trouble(url, production=production):
+        raise WrongUsage(
+            f"{CALLBACK} = {url!r} {trouble}. Nothing was written.",
+            hint=f"Write --callback-url https://{url.partition('://')[2]}",
+        )
+
+
+def ask_settings(call: Call, toml: Path, known: Mapping[str, str], *, production: bool) -> dict[str, str]:
+    """Ask for the settings that were not given, unless there is a kasoko.toml that has the say.
+
+    `production` is what holds so far; the answer to the first question may say more.
+    """
     answers = dict(known)
     if toml.exists():
         return answers
@@ -61,15 +79,22 @@ def ask_settings(call: Call, toml: Path, known: Mapping[str, str]) -> dict[str, 
         said = _until_it_fits("Sandbox or production? [sandbox]", _environment)
         if said == "production":
             answers["daraja.production"] = "true"
+            production = True
+    if trouble := callback_trouble(answers.get(CALLBACK, ""), production=production):
+        render.say_again(f"{CALLBACK} = {answers.pop(CALLBACK)} {trouble}.")
+
+    def trouble_of(name: str, text: str) -> str:
+        other = callback_trouble(text, production=production) if name == CALLBACK else ""
+        return trouble_with(name, text) or other
+
     for name, question in QUESTIONS.items():
-        if name not in answers and (said := _until_it_fits(question, lambda text, name=name: trouble_with(name, text))):  # type: ignore[misc]
+        if name not in answers and (said := _until_it_fits(question, partial(trouble_of, name))):
             answers[name] = said
     return answers
 
 
-def ask_secrets(call: Call, toml: Path) -> Answers:
+def ask_secrets(call: Call, config: Config) -> Answers:
     """Ask for the secrets that are set nowhere yet; the password is encrypted here and kept nowhere."""
-    config = load_config(toml)
     answers: dict[str, str] = {}
     for name, question in SECRETS.items():
         if config.missing(name) and (said := _secret(name, question)):

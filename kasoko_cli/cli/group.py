@@ -123,6 +123,17 @@ class Command(TyperCommand):
         return _plain_flags(super().get_params(ctx))
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, where more can be said than that everything is recorded."""
+
+    def __init__(
+        self, message: str = "Interrupted; everything is recorded.", hint: str = "Look how things stand: kasoko status"
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
 class Group(TyperGroup):
     """A group that knows what to do when its first word is no command: its default, or its help.
 
@@ -172,7 +183,7 @@ class Root(Group):
             code = super().main(words, **{**extra, "standalone_mode": False})
         except typer.TyperException as error:
             code = error.exit_code
-            hint = _where_to_read(error)
+            hint = getattr(error, "hint", "") or _where_to_read(error)
             # The options were not understood, so there is no Call that could say how to answer.
             render.error(error.format_message(), hint, kind="usage", exit_code=code, json="--json" in words)
         except typer.Abort:
@@ -291,14 +302,9 @@ def run(call: Call, body: Callable[[], None]) -> None:
         if call.verbose:
             render.trace(_redacted(call, error))
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        render.error(
-            "Interrupted; everything is recorded.",
-            "Look how things stand: kasoko status",
-            kind="interrupted",
-            exit_code=INTERRUPTED,
-            json=call.json,
-        )
+    except KeyboardInterrupt as stop:
+        said = stop if isinstance(stop, Interrupted) else Interrupted()
+        render.error(said.message, said.hint, kind="interrupted", exit_code=INTERRUPTED, json=call.json)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise typer.Exit(_nobody_reads()) from None

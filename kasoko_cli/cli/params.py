@@ -88,3 +88,8 @@ class WrongUsage(typer.TyperException):
     """The command line itself is wrong; nothing was looked at. Exits 2, as Typer's own errors do."""
 
     exit_code = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        #: What to do next, where the help text of the command is not the best answer.
+        self.hint = hint

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kasoko_cli.cli import render
-from kasoko_cli.cli.group import Call, Commands
+from kasoko_cli.cli.group import Call, Commands, Interrupted
 from kasoko_cli.cli.panels import HOUSE, MPESA
 from kasoko_cli.cli.render import Column
 
@@ -43,8 +44,9 @@ def init(
     Example: kasoko init --yes --shortcode 600999 --initiator testapi
     --callback-url https://pay.example.org
 
-    Exit status: 0 done, 2 a value cannot be used, 3 a file or the database cannot
-    be written, 5 kasoko.toml is there and says something else.
+    Exit status: 0 done, 2 a value cannot be used, 3 a setting elsewhere cannot be
+    used, or a file or the database not be written, 5 kasoko.toml is there and
+    says something else.
     """
     from kasoko_cli.cli import first_files, first_questions
 
@@ -58,12 +60,23 @@ def init(
     wanted = {name: value for name, value in given.items() if value is not None}
     first_questions.check(wanted)
     first_files.refuse_other_settings(toml_file, wanted)
-    asks = render.is_somebody_here() and not (call.yes or call.json)
-    if asks:
-        wanted = first_questions.ask_settings(call, toml_file, wanted)
+    # Nothing is written before everything was judged: a kasoko.toml that cannot be used stops every other command.
+    foresee = partial(first_files.foreseen, toml_file, database_url=call.database_url)
+    rest = {name: value for name, value in wanted.items() if name != first_questions.CALLBACK}
+    production = foresee(rest).daraja.production
+    first_questions.check_together(wanted, production=production)
+    answers = first_questions.NO_SECRETS
+    if render.is_somebody_here() and not (call.yes or call.json):
+        try:
+            wanted = first_questions.ask_settings(call, toml_file, wanted, production=production)
+            answers = first_questions.ask_secrets(call, foresee(wanted))
+        except KeyboardInterrupt:
+            raise Interrupted("Interrupted; nothing was written.", "Begin again: kasoko init") from None
+    missing = foresee(wanted).missing(*first_questions.SECRETS, first_questions.CREDENTIAL)
     toml = first_files.write_settings(toml_file, wanted)
-    answers = first_questions.ask_secrets(call, toml.file) if asks else first_questions.NO_SECRETS
-    env = first_files.write_secrets(toml.file.parent / ".env", answers.secrets)
+    env = first_files.write_secrets(
+        toml.file.parent / ".env", answers.secrets, missing=len(missing) > len(answers.secrets)
+    )
 
     from kasoko_cli.store.database import upgrade
 

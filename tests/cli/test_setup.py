@@ -266,6 +266,70 @@ def test_init_asks_on_a_terminal_encrypts_the_password_and_keeps_it_nowhere(
     assert (states["settings to pay"], states["credential"], states["password age"]) == ("ok", "ok", "ok")
 
 
+HTTP_WORDS = ("init", "--yes", "--production", "--callback-url", "http://pay.example.org")
+
+
+def test_an_address_that_production_rules_out_is_refused_before_anything_is_written(
+    kasoko: Kasoko, tmp_path: Path
+) -> None:
+    result = kasoko(*HTTP_WORDS)
+    assert (result.returncode, result.stderr) == (
+        2,
+        (
+            "Error: daraja.callback_url = 'http://pay.example.org' must begin with https:// when daraja.production is"
+            " true. Nothing was written.\nHint: Write --callback-url https://pay.example.org\n"
+        ),
+    )
+    by_environment = kasoko("init", "--production", MPESA_CALLBACK_URL="http://pay.example.org")
+    assert (by_environment.returncode, by_environment.stderr) == (
+        3,
+        (
+            "Error: daraja.callback_url must begin with https:// when daraja.production is true.\nHint: Set"
+            " daraja.callback_url to one like https://pay.example.org where it stands: environment MPESA_CALLBACK_URL\n"
+        ),
+    )
+    assert kasoko("init", "--database", "oracle://db").returncode == 3
+    assert list(tmp_path.iterdir()) == []
+    assert kasoko(*HTTP_WORDS[:-1], "https://pay.example.org").returncode == 0
+    assert kasoko("config", "show").returncode == 0
+
+
+def test_the_question_for_the_address_is_asked_again_with_the_reason(
+    kasoko_on_a_terminal: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    address = "Callback address, where the world reaches kasoko listen, like https://pay.example.org: "
+    answers = [
+        ("Sandbox or production? [sandbox] ", "production"),
+        ("Shortcode, the number that pays, like 600999: ", "600999"),
+        ("Initiator, the user name of the API operator: ", "payer"),
+        (address, "http://pay.example.org"),
+        (f"when daraja.production is true.\r\n{address}", "https://pay.example.org"),
+        ("Consumer key of the app on the Daraja portal (not shown): ", "key12"),
+        ("Consumer secret of the app (not shown): ", "secret12"),
+        ("Initiator's password (production; encrypted here, kept nowhere, not shown): ", "Safaricom999!*!"),
+    ]
+    code, shown = kasoko_on_a_terminal("init", answers=answers)
+    assert code == 0, shown
+    assert "fill in the secrets" not in shown, "each was given"
+    assert 'callback_url = "https://pay.example.org"' in (tmp_path / "kasoko.toml").read_text()
+
+
+def test_a_question_that_is_interrupted_leaves_nothing_behind(
+    kasoko_on_a_terminal: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    program = (
+        "from kasoko_cli.cli import render; from kasoko_cli.cli.app import app\n"
+        "def interrupt(question): raise KeyboardInterrupt\n"
+        "render.ask_secret = interrupt\n"
+        "app(['init', '--shortcode', '600999', '--initiator', 'a', '--callback-url', 'https://pay.example.org'])"
+    )
+    code, shown = kasoko_on_a_terminal(program=program, prompt="[sandbox] ", typed="\n")
+    assert code == 130
+    for line in (" Interrupted; nothing was written.\r\n", " Begin again: kasoko init\r\n"):
+        assert line in shown
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- doctor --------------------------------------------------------------------------------------
 
 
