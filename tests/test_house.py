@@ -130,6 +130,25 @@ def test_every_help_text_tells_its_exit_codes(path: tuple[str, ...], command: An
     assert set(told) <= {one.exit_code for one in error_classes()} | {0, 2, 10, 130}
 
 
+#: What names a record that may not be there.
+NAMES_A_RECORD = {"MARKET", "PAYOUT", "USER", "BET", "INCIDENT"}
+
+#: Commands of which another run may have the work, or which a lock of the database keeps from moving money.
+BUSY = {"resolve", "settle", "approve", "payout send", "payout retry", "retry-failed", "reconcile", "sync"}
+BUSY |= {"import users", "import markets", "import bets", "db restore"}
+
+
+@pytest.mark.parametrize(("path", "command"), ALL_COMMANDS)
+def test_help_texts_tell_4_where_a_record_is_named_and_9_where_another_run_may_have_it(
+    path: tuple[str, ...], command: Any
+) -> None:
+    told = {int(code) for code, _ in exit_codes_in(inspect.cleandoc(command.help or ""))}
+    if path != ("user", "add") and any(one.metavar in NAMES_A_RECORD for one in command.params):
+        assert 4 in told
+    if " ".join(path) in BUSY:
+        assert 9 in told
+
+
 def find_command(words: list[str]) -> tuple[Any, list[str]]:
     """The command that these words call, and the words that are its own."""
     found: Any = typer.main.get_command(app)

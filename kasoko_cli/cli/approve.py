@@ -39,7 +39,8 @@ def approve(
     Example: kasoko approve rain --yes --plan-hash cef3baf0e8b78b97 --actor joyce
 
     Exit status: 0 released, 4 no such market, 5 it is not settled, needs no
-    second person, is another plan, or you settled it, 8 its payouts were edited.
+    second person, is another plan, or you settled it, 8 its payouts were edited,
+    9 another process holds the database.
     """
     from kasoko_cli.cli.words import amount_of, count_of
     from kasoko_cli.operations import approve as operation

@@ -52,7 +52,8 @@ def import_users(call: Call, file: InFile, form: FormatName = None) -> None:
     A user who is known with the same name and phone is left alone, so the same
     file can be taken in again; the same id with another name or phone is not.
 
-    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named.
+    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named, 9
+    another run took in the same.
     """
     from kasoko_cli.operations import importing
 
@@ -79,7 +80,8 @@ def import_markets(call: Call, file: InFile, form: FormatName = None) -> None:
 
     Example: kasoko import markets markets.jsonl --json
 
-    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named.
+    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named, 9
+    another run took in the same.
     """
     from kasoko_cli.operations import importing
 
@@ -115,7 +117,8 @@ def import_bets(
     can be taken in again. A new bet needs an open market. A late bet is taken
     in, and given back when its market is settled.
 
-    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named.
+    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named, 9
+    another run took in the same.
     """
     from kasoko_cli.operations import importing_bets
     from kasoko_cli.store.tables import Funding

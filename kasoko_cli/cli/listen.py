@@ -229,9 +229,9 @@ def reconcile(
 
     Example: kasoko reconcile --statement utility-2026-11.csv --plan
 
-    Exit status: 0 nothing is unknown, 3 settings, 5 the statement was refused, 6
-    M-Pesa cannot be reached, 7 some are still unknown or contradict
-    themselves, 8 the statement differs, 9 another run has this work.
+    Exit status: 0 nothing is unknown, 3 settings, 4 no such market or file, 5 the
+    statement was refused, 6 M-Pesa cannot be reached, 7 some are still unknown or
+    contradict themselves, 8 the statement differs, 9 another run has this work.
     """
     if statement is not None:
         from kasoko_cli.cli.statement import take

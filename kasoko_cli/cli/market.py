@@ -152,7 +152,7 @@ def void(call: Call, market: MarketId) -> None:
 
     Example: kasoko market void rain --yes --reason 'the match was abandoned'
 
-    Exit status: 0 it is void, 5 it was resolved before.
+    Exit status: 0 it is void, 4 no such market, 5 it was resolved before.
     """
     from kasoko_cli.operations import markets
 

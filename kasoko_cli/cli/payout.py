@@ -88,8 +88,9 @@ def send(
 
     Example: kasoko payout --yes --max-seconds 240
 
-    Exit status: 0 all taken, 3 settings, 5 paused, the float is short or the sum
-    is another, 6 some not sent or failed, 7 some unknown, 10 work is left.
+    Exit status: 0 all taken, 3 settings, 4 no such market or payout, 5 paused,
+    the float is short or the sum is another, 6 some not sent or failed, 7 some
+    unknown, 9 another run has this work, 10 work is left.
     """
     if engine not in ("local", "celery"):
         raise WrongUsage(f"There is no engine {engine!r}. Take local or celery.")
@@ -442,7 +443,7 @@ def retry(
     Example: kasoko payout retry rain.1.7 rain.1.9 --listen
 
     Exit status: 0 sent, 4 no such payout, 5 none may be tried again, 6 some
-    failed again, 7 some unknown.
+    failed again, 7 some unknown, 9 another process holds the database.
     """
     retry_and_send(call, only=payout, listen=listen, listen_seconds=listen_seconds, events=events)
 
@@ -664,8 +665,9 @@ def retry_failed(
 
     Example: kasoko retry-failed --market rain --hours 72
 
-    Exit status: 0 all taken or nothing to do, 6 some failed again, 7 some
-    unknown, 9 another run has this work, 10 work is left.
+    Exit status: 0 all taken or nothing to do, 3 settings, 4 no such market, 5
+    paused, 6 some failed again, 7 some unknown, 9 another run has this work, 10
+    work is left.
     """
     retry_and_send(
         call,

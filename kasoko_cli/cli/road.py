@@ -74,7 +74,8 @@ def resolve(
     Example: kasoko resolve rain No --override --plan
 
     Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, was
-    resolved otherwise, or a second person has to confirm.
+    resolved otherwise, or a second person has to confirm, 9 another process
+    holds the database.
     """
     if override:
         from kasoko_cli.cli.overriding import give
@@ -153,8 +154,8 @@ def settle(
     Example: kasoko settle rain --pay
 
     Exit status: 0 settled, 4 no such market, 5 it has no result yet, or with
-    --pay waits for a second person, 8 its bets were changed after the close;
-    with --pay also those of kasoko payout.
+    --pay waits for a second person, 8 its bets were changed after the close, 9
+    another process holds the database; with --pay also those of kasoko payout.
     """
     from kasoko_cli.cli import payout
     from kasoko_cli.cli.telling import progress

@@ -29,6 +29,8 @@ to which thing, the words after Hint what to do.
 After 6 nothing moved, and sending again is safe: kasoko retry-failed.
 After 7 nobody here knows: ask first (kasoko reconcile), never send by hand.
 After 9 and 10 there is nothing to do: another run, or the next one, goes on.
+Where what is no run ends with 9, like resolve or pause, another process held
+the database for too long; nothing was changed: type it again.
 With --json an error is one document on stderr, with the same code in it:
   {"error": {"kind": ..., "message": ..., "hint": ..., "exit_code": ...}}
 """
