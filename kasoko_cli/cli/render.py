@@ -22,6 +22,7 @@ from kasoko_cli.cli.params import WrongUsage
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     from kasoko_cli.cli.group import Call
@@ -51,7 +52,7 @@ def table(
         from rich.table import Table
         from rich.text import Text
 
-        drawn = Table(title=Text(clean(title)), title_justify="left", header_style="bold", box=None, pad_edge=False)
+        drawn = Table(header_style="bold", box=None, pad_edge=False)
         cells = [[cell(value) for value in row] for row in rows]
         if _is_too_narrow(columns, cells):
             _blocks(title, columns, cells)
@@ -67,11 +68,21 @@ def table(
             )
         for values in cells:
             drawn.add_row(*(_coloured(value) for value in values))
-        console(sys.stdout).print(drawn)
+        _titled(title, drawn)
     else:
         _write(sys.stdout, "\t".join(column.name for column in columns))
         for row in rows:
             _write(sys.stdout, "\t".join(cell(value) for value in row))
+
+
+def _titled(title: str, drawn: Table) -> None:
+    """A table under its title, which has a line of its own: as a part of the table it would be as narrow as that."""
+    from rich.text import Text
+
+    screen = console(sys.stdout)
+    if title:
+        screen.print(Text(clean(title), style="italic"))
+    screen.print(drawn)
 
 
 #: On a terminal narrower than this, a table that does not fit is shown row by row.
@@ -157,12 +168,12 @@ def card(call: Call, title: str, pairs: Iterable[tuple[str, object]], *, documen
         from rich.table import Table
         from rich.text import Text
 
-        drawn = Table(title=Text(clean(title)), title_justify="left", show_header=False, box=None, pad_edge=False)
+        drawn = Table(show_header=False, box=None, pad_edge=False)
         drawn.add_column(style="dim")
         drawn.add_column(overflow="fold")
         for name, value in pairs:
             drawn.add_row(Text(name), Text(cell(value)))
-        console(sys.stdout).print(drawn)
+        _titled(title, drawn)
     else:
         for name, value in pairs:
             _write(sys.stdout, f"{name}\t{cell(value)}")

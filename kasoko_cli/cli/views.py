@@ -71,9 +71,8 @@ def show_story(call: Call, found: Story) -> None:
     columns = [Column("Nairobi"), Column("UTC"), Column("what happened")]
     rows = [(nairobi_clock(moment.at), utc_clock(moment.at), moment.what) for moment in found.moments]
     render.table(call, "What happened", columns, rows, document=found)
-    render.table(
-        call, "In the books, in cents", [Column("entry")], [(entry,) for entry in found.entries], document=found
-    )
+    if found.entries or not render.is_on_a_terminal():
+        render.table(call, "In the books, in cents", [Column("entry")], [(entry,) for entry in found.entries])
     if found.payout.status in ("COMPLETED", "WALLET", "PENDING"):
         render.talk(call, f"How the amount came about: kasoko explain {item.id}")
     if item.failure_code is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -274,3 +274,14 @@ def test_no_whole_phone_is_shown_by_whatever_reads(name: str, desk: Path, prepar
         assert done.exit_code in (0, 3, 7, 8), (words, done.output)
         digits = done.output.replace(" ", "").replace("-", "")
         assert not [phone for phone in known if phone in digits], words
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_payout_without_entries_ends_with_its_story(
+    prepared: Prepared, kasoko_on_a_terminal: Callable[..., tuple[int, str]]
+) -> None:
+    for words in (("payout", "show"), ("status",)):
+        assert "In the books" in kasoko_on_a_terminal(*words, prepared.names["paid"])[1]
+        code, shown = kasoko_on_a_terminal(*words, prepared.names["held"])
+        assert (code, "In the books" in shown) == (0, False)
+        assert shown.splitlines()[-1].rstrip().endswith("payout.hold by somebody else: a test")

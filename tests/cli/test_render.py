@@ -171,6 +171,21 @@ def test_a_table_that_fits_a_narrow_terminal_stays_one(kasoko_on_a_terminal: Cal
     assert "amount" in shown.splitlines()[1]
 
 
+def test_a_title_is_never_folded_to_the_width_of_its_table(kasoko_on_a_terminal: Callable[..., Any]) -> None:
+    """A table without rows is as narrow as its header line."""
+    _, shown = kasoko_on_a_terminal(
+        program=(
+            "from kasoko_cli.cli import render\n"
+            "from kasoko_cli.cli.group import Call\n"
+            "render.table(Call(), 'In the books, in cents', [render.Column('entry')], [])\n"
+            "render.card(Call(), 'What the books say', [('a', 'b')])\n"
+        ),
+        NO_COLOR="1",
+    )
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert lines == ["In the books, in cents", "entry", "What the books say", "a  b"]
+
+
 @pytest.mark.parametrize(
     ("environ", "coloured"),
     [
