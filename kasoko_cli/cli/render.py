@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_format
+import re
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
@@ -17,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from kasoko_cli.cli.pages import has_colour
+from kasoko_cli.cli.pages import has_colour, width_of
 from kasoko_cli.cli.params import WrongUsage
 
 if TYPE_CHECKING:
@@ -54,20 +56,24 @@ def table(
 
         drawn = Table(header_style="bold", box=None, pad_edge=False)
         cells = [[cell(value) for value in row] for row in rows]
-        if _is_too_narrow(columns, cells):
+        drawn_rows: list[list[Text]] = [[] for _ in cells]
+        fitted = None if _is_too_narrow(columns, cells) else _fitted(columns, cells)
+        if fitted is None:
             _blocks(title, columns, cells)
             return
-        whole = _kept_whole(columns, cells)
-        for number, column in enumerate(columns):
+        for column, (texts, width, is_whole) in zip(columns, fitted, strict=True):
             # Folded rather than cut: an amount or an address that is not whole is worse than an ugly one.
             drawn.add_column(
-                Text(column.name),
+                Text(texts[0]),
                 justify="right" if column.right else "left",
                 overflow="fold",
-                no_wrap=number in whole,
+                no_wrap=is_whole,
+                max_width=width,
             )
-        for values in cells:
-            drawn.add_row(*(_coloured(value) for value in values))
+            for so_far, text in zip(drawn_rows, texts[1:], strict=True):
+                so_far.append(Text(text, style=colour_of(text.replace("\n", ""))))
+        for whole_row in drawn_rows:
+            drawn.add_row(*whole_row)
         _titled(title, drawn)
     else:
         _write(sys.stdout, "\t".join(column.name for column in columns))
@@ -87,17 +93,67 @@ def _titled(title: str, drawn: Table) -> None:
 
 #: On a terminal narrower than this, a table that does not fit is shown row by row.
 NARROW = 72
-#: The least that a column of sentences is left, so that those of single words may keep their width.
-_SENTENCE = 10
+#: The least that a column of sentences is left, and one of names, so that phones, times, ids and amounts stay whole.
+_SENTENCE, _NAME = 8, 6
+#: A receipt and whatever else has a figure in it stays whole inside a sentence up to this length.
+_RECEIPT = 12
+#: A time or an amount: in one piece, though it has a blank in it.
+_FIGURE = re.compile(r"[-+\d:.,Z ]+(EAT)?")
+#: A state of two words, which may be broken where they meet: AWAITING_APPROVAL.
+_STATE = re.compile(r"[A-Z]+(_[A-Z]+)+")
+#: What is wider than this, like the id of an attempt, is folded before the whole table is shown row by row.
+_LONG = 20
 
 
-def _kept_whole(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> set[int]:
-    """The columns that are not folded: those of single words (phones, ids, amounts), where sentences can give way."""
+def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[tuple[list[str], int, bool]] | None:
+    """Each column's name and values, how wide it may be, and whether they are in one piece; None where none fits.
+
+    Sentences give way first, then names, then states; what has figures in it (phones, times, ids, amounts) never,
+    unless it is as long as the id of an attempt.
+    """
+    room = console(sys.stdout).width - 2 * (len(columns) - 1)
     texts = [[column.name, *(row[n] for row in rows)] for n, column in enumerate(columns)]
-    words = {n for n, column in enumerate(texts) if not any(" " in text for text in column)}
-    widths = [max(map(len, column)) for column in texts]
-    needed = [width if n in words else min(width, _SENTENCE) for n, width in enumerate(widths)]
-    return words if sum(needed) + 2 * (len(columns) - 1) <= console(sys.stdout).width else set()
+    whole = {
+        n for n, (_, *values) in enumerate(texts) if all(" " not in one or _FIGURE.fullmatch(one) for one in values)
+    }
+    widths = list(map(_width, texts))
+    if sum(width if n in whole else min(width, 2 * _SENTENCE) for n, width in enumerate(widths)) > room:
+        for n in whole:  # a name of two words needs no more width than what stands under it, nor does a state
+            name, *values = texts[n]
+            broken = (one.replace("_", "_\n") if _STATE.fullmatch(one) else one for one in values)
+            texts[n] = [name.replace(" ", "\n"), *broken]
+        widths = list(map(_width, texts))
+    least = [width if n in whole else min(width, _least(texts[n])) for n, width in enumerate(widths)]
+    for n in sorted(whole, key=lambda n: (_has_figures(texts[n]), any(map(colour_of, texts[n])), -widths[n])):
+        if sum(least) > room and (widths[n] > _LONG or not _has_figures(texts[n])):
+            whole.discard(n)
+            least[n] = min(widths[n], _NAME)
+    if sum(least) > room:
+        return None
+    left = room - sum(least)
+    giving = sorted(set(range(len(columns))) - whole, key=lambda n: widths[n] - least[n])
+    for place, n in enumerate(giving):
+        more = min(widths[n] - least[n], left // (len(giving) - place))
+        least[n], left = least[n] + more, left - more
+    return [(texts[n], least[n], n in whole) for n in range(len(columns))]
+
+
+def _least(texts: Sequence[str]) -> int:
+    receipts = (
+        word for text in texts[1:] for word in text.split() if len(word) <= _RECEIPT and _has_figures(["", word])
+    )
+    return max(_SENTENCE, _width(receipts))
+
+
+def _has_figures(texts: Sequence[str]) -> bool:
+    return any(char.isdigit() for text in texts[1:] for char in text)
+
+
+def _width(texts: Iterable[str]) -> int:
+    """How wide a column of these is, where none is folded."""
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for text in texts for line in text.split("\n")), default=0)
 
 
 def _is_too_narrow(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
@@ -283,7 +339,7 @@ def plain(value: object) -> object:
 def talk(call: Call, text: str) -> None:
     """Tell the operator something by the way, on stderr; silent with --quiet."""
     if not call.quiet:
-        _write(sys.stderr, clean(text, lines=True))
+        _write(sys.stderr, _wrapped(clean(text, lines=True)))
 
 
 def unattended(call: Call) -> bool:
@@ -453,8 +509,27 @@ _STYLES = {"bold": "1", DOUBT: "38;5;130", "bold red": "1;31"}
 
 def _say(word: str, style: str, text: str) -> None:
     """`Error: text` on stderr; only the first word is ever coloured. Rich is not loaded for it."""
+    told = _wrapped(f"{word}: {clean(text, lines=True)}").removeprefix(f"{word}:")
     shown = f"\x1b[{_STYLES[style]}m{word}:\x1b[0m" if has_colour(sys.stderr) else f"{word}:"
-    _write(sys.stderr, f"{shown} {clean(text, lines=True)}")
+    _write(sys.stderr, f"{shown}{told}")
+
+
+#: A command inside a sentence, up to the mark that ends it: it is not broken, so that it can be copied.
+_COMMAND = re.compile(r"\bkasoko [^,;]*?(?=[.,;)]?(?: [A-Z]|$)|[,;])")
+
+
+def _wrapped(text: str) -> str:
+    """The text broken between words where a terminal shows it; off a terminal a line stays one."""
+    if not _is_terminal(sys.stderr):
+        return text
+    width = width_of(sys.stderr)
+    return "\n".join(_wrapped_line(line, width) if len(line) > width else line for line in text.split("\n"))
+
+
+def _wrapped_line(line: str, width: int) -> str:
+    tied = _COMMAND.sub(lambda found: found[0].replace(" ", "\0") if len(found[0]) < width else found[0], line)
+    broken = textwrap.fill(tied, width, break_long_words=False, break_on_hyphens=False)
+    return broken.replace("\0", " ")
 
 
 def _write(stream: TextIO, text: str) -> None:

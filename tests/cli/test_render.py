@@ -165,6 +165,47 @@ def test_a_table_too_wide_for_a_narrow_terminal_is_shown_row_by_row(kasoko_on_a_
     assert max(map(len, lines)) <= 40
 
 
+#: A table like that of payouts, and a long warning.
+PAYOUTS = (
+    "from kasoko_cli.cli import render\n"
+    "from kasoko_cli.cli.group import Call\n"
+    "names = ['payout', 'user', 'phone', 'since', 'to phone', 'status', 'receipt or reason']\n"
+    "columns = [render.Column(name, right=name == 'to phone') for name in names]\n"
+    "row = ['rain.1.11', 'wanjiku', '2547****5678', '2026-11-23 13:00 EAT', '142.00']\n"
+    "why = 'it cannot be reached, try it again when it can'\n"
+    "rows = [[*row, 'COMPLETED', 'SKN0000016'], [*row, 'AWAITING_APPROVAL', why]]\n"
+    "render.table(Call(), 'Payouts', columns, rows)\n"
+    "command = 'kasoko incident close 11 --reason WHY'\n"
+    "render.warn(Call(), f'{why}, and so on. See it: kasoko payout show rain.1.11. When that is done: {command}')\n"
+)
+
+
+@pytest.mark.parametrize("width", [92, 100])
+def test_phones_times_ids_and_amounts_are_never_folded(kasoko_on_a_terminal: Callable[..., Any], width: int) -> None:
+    _, shown = kasoko_on_a_terminal(program=PAYOUTS, COLUMNS=str(width), NO_COLOR="1")
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert max(map(len, lines)) <= width
+    for start in ("COMPLETED  SKN0000016", "AWAITING_  it cannot"):
+        row = "rain.1.11  wanjiku  2547****5678  2026-11-23 13:00 EAT  142.00  "
+        assert [line for line in lines if line.startswith(row + start)], shown
+
+
+def test_a_table_whose_figures_do_not_fit_is_shown_row_by_row(kasoko_on_a_terminal: Callable[..., Any]) -> None:
+    _, shown = kasoko_on_a_terminal(program=PAYOUTS, COLUMNS="75", NO_COLOR="1")
+    assert "since              2026-11-23 13:00 EAT" in shown
+
+
+def test_a_long_warning_breaks_between_words_on_a_terminal_and_never_in_a_command(
+    kasoko_on_a_terminal: Callable[..., Any],
+) -> None:
+    _, shown = kasoko_on_a_terminal(program=PAYOUTS, COLUMNS="60", NO_COLOR="1")
+    assert shown.replace("\r", "").endswith(
+        "Warning: it cannot be reached, try it again when it can, and\n"
+        "so on. See it: kasoko payout show rain.1.11. When that is\n"
+        "done: kasoko incident close 11 --reason WHY\n"
+    )
+
+
 def test_a_table_that_fits_a_narrow_terminal_stays_one(kasoko_on_a_terminal: Callable[..., Any]) -> None:
     _, shown = kasoko_on_a_terminal(program=ON_A_TERMINAL, COLUMNS="40", NO_COLOR="1")
     assert "user" in shown.splitlines()[1]
