@@ -249,7 +249,11 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool) -> Callable
         said = {name: given.pop(name) for name, *_ in shared}
         said["actor"] = said.get("actor") or os_user()
         call = Call(**said, handed_in=ctx.find_object(_house()) if ctx.obj is not None else None)
-        run(call, functools.partial(body, call, **given))
+        try:
+            run(call, functools.partial(body, call, **given))
+        except params.WrongUsage as error:
+            error.ctx = ctx
+            raise
 
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [
@@ -356,6 +360,6 @@ def _nobody_reads() -> int:
 
 
 def _where_to_read(error: typer.TyperException) -> str:
-    """The help text that would have helped; Typer's own errors know which command it was."""
+    """The help text that would have helped; Typer's errors and ours know which command it was."""
     ctx = getattr(error, "ctx", None)
     return f"Read how it is used: {ctx.command_path if ctx else 'kasoko'} --help"

@@ -93,3 +93,5 @@ class WrongUsage(typer.TyperException):
         super().__init__(message)
         #: What to do next, where the help text of the command is not the best answer.
         self.hint = hint
+        #: The command that was called; `group` fills it in, so that its help text can be named.
+        self.ctx: typer.Context | None = None

@@ -380,13 +380,16 @@ def list_(
 
     Exit status: 0 shown, 2 no such state, 4 no such market, user or payout.
     """
+    from kasoko_cli.domain.market import nearest
     from kasoko_cli.domain.payout import PayoutStatus
     from kasoko_cli.operations import reports
 
     wanted = [one.upper() for one in status or []]
     for one in wanted:
         if one not in list(PayoutStatus):
-            raise WrongUsage(f"There is no state {one!r}. The states are: {', '.join(PayoutStatus)}.")
+            near = nearest(one, PayoutStatus)
+            guess = f" Did you mean {near}?" if near else ""
+            raise WrongUsage(f"There is no state {one!r}.{guess} The states are: {', '.join(PayoutStatus)}.")
     if limit is None and not call.json and render.is_on_a_terminal():
         limit = SCREENFUL
     page = reports.list_page(

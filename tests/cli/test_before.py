@@ -176,7 +176,7 @@ def test_the_tariff_is_shown_with_its_date_and_source(desk: Desk) -> None:
             ("--plan-hash", "0123"),
             2,
             ("Error: --plan-hash takes the 16 hex digits that the plan shows, or all 64 of its --json.\n"
-            "Hint: Read how it is used: kasoko --help\n"),
+            "Hint: Read how it is used: kasoko payout send --help\n"),
         ),
     ],
 )  # fmt: skip
@@ -195,6 +195,22 @@ def test_a_run_is_bound_to_the_plan_that_was_shown(desk: Desk) -> None:
     plan = dict(line.split("\t", 1) for line in shown.splitlines() if line.count("\t") == 1)["plan"]
     desk.run("payout", "derby", "--yes", "--plan-hash", plan)
     assert len(desk.road.ledger()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("payout list --status faled", "Error: There is no state 'FALED'. Did you mean FAILED? The states are: "),
+        ("approve derby --plan-hash deadbeef", "Error: --plan-hash takes the 16 hex digits"),
+        ("help xyz", "Error: There is no topic and no command 'xyz'."),
+        ("init --shortcode abc", "Error: daraja.shortcode = 'abc' must be a shortcode of digits only"),
+    ],
+)
+def test_a_word_that_cannot_be_used_points_to_the_help_of_its_own_command(desk: Desk, words: str, told: str) -> None:
+    command = words.split(" --")[0].removesuffix(" derby").removesuffix(" xyz")
+    said = desk.run(*words.split(), code=2).stderr
+    assert said.startswith(told)
+    assert said.endswith(f"Hint: Read how it is used: kasoko {command} --help\n")
 
 
 LARGE = "[daraja]\nproduction = true\n[payout]\nconfirm_slug_above_kes = 150\n"
@@ -291,7 +307,7 @@ def test_off_a_terminal_a_winner_is_not_named_without_a_yes(desk: Desk) -> None:
     one_sided(desk)
     assert desk.run("resolve", "derby", "Yes", code=2).stderr == (
         "Error: Nobody is here to answer: Resolve derby as Yes? It cannot be taken back easily. Nothing was done. Add"
-        " --yes to do it.\nHint: Read how it is used: kasoko --help\n"
+        " --yes to do it.\nHint: Read how it is used: kasoko resolve --help\n"
     )
     desk.run("resolve", "derby", "Yes", "--yes")
     desk.run("resolve", "derby", "Yes")  # again: nothing to ask

@@ -173,13 +173,13 @@ def test_help_of_a_group_with_a_default_is_the_groups_own() -> None:
             ),
         ),
         ("interrupt", 130, "Error: Interrupted; everything is recorded.\nHint: Look how things stand: kasoko status\n"),
-        ("usage", 2, "Error: These two exclude each other.\nHint: Read how it is used: kasoko --help\n"),
+        ("usage", 2, "Error: These two exclude each other.\nHint: Read how it is used: kasoko second --help\n"),
         (
             "confirm",
             2,
             (
                 "Error: Nobody is here to answer: Send KES 142.00? Nothing was done. Add --yes to do it.\n"
-                "Hint: Read how it is used: kasoko --help\n"
+                "Hint: Read how it is used: kasoko second --help\n"
             ),
         ),
     ],

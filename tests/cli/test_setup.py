@@ -219,7 +219,7 @@ def test_init_refuses_a_value_that_cannot_be_used_before_it_writes(kasoko: Kasok
         2,
         (
             "Error: daraja.callback_url = 'https://mpesa.example.org' must not contain 'mpesa': Daraja refuses"
-            " addresses with that word in them. Nothing was written.\nHint: Read how it is used: kasoko --help\n"
+            " addresses with that word in them. Nothing was written.\nHint: Read how it is used: kasoko init --help\n"
         ),
     )
     assert list(tmp_path.iterdir()) == []
