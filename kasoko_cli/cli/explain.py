@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 commands = Commands()
 
+#: Said to whom asks for Swahili where there is none: the tables of codes are in English only.
+CODES_IN_ENGLISH = "Majedwali ya misimbo yako kwa Kiingereza tu."
+
 
 @commands.reads(panel=ROAD)
 def explain(
@@ -45,10 +48,13 @@ def explain(
     """
     from kasoko_cli.domain.payout import looks_like_payout_id
 
+    if what is not None and looks_like_payout_id(what) and not _codes_named(what):
+        _explain_payout(call, what, lang)
+        return
+    if lang == "sw" and not call.json:
+        render.talk(call, CODES_IN_ENGLISH)
     if what is None:
         _show_codes(call)
-    elif looks_like_payout_id(what) and not _codes_named(what):
-        _explain_payout(call, what, lang)
     else:
         _explain_code(call, what)
 

@@ -275,6 +275,13 @@ def test_a_large_sum_is_typed_for(desk: Desk, market: str | None, typed: str, se
     assert len(desk.road.ledger()) == sent
 
 
+@pytest.mark.parametrize("code", [("2001",), ()])
+def test_who_asks_for_a_code_in_swahili_is_told_that_it_is_in_english_only(desk: Desk, code: tuple[str, ...]) -> None:
+    assert desk.run("explain", *code, "--lang", "sw").stderr == "Majedwali ya misimbo yako kwa Kiingereza tu.\n"
+    assert desk.run("explain", *code).stderr == ""
+    assert desk.run("explain", *code, "--lang", "sw", "--json").stderr == ""
+
+
 def test_a_plan_cuts_long_lists_with_a_count(desk: Desk) -> None:
     desk.road.owe({f"u{number:02}": f"2547120010{number:02}" for number in range(23)})
     found = desk.run("payout", "derby", "--plan")
