@@ -78,7 +78,7 @@ def look_and_ask(
     large = house.config.daraja.production and found.wire_cents > house.config.payout.confirm_slug_above_cents
     sum_of = f"{count_of(found.payments, 'payout')}, {amount_of(found.wire_cents)}"
     if large and not asked:
-        _confirm_large(call, found, question.format(f"{sum_of}, real money"), market or "all", bounds)
+        _confirm_large(call, found, question.format(f"{sum_of}, real money"), market, bounds)
     elif not (asked or render.confirm(call, question.format(sum_of))):
         render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)
@@ -99,7 +99,7 @@ def _tell_of_approval(call: Call, market: str | None) -> None:
         )
 
 
-def _confirm_large(call: Call, found: Gate, question: str, word: str, bounds: Bounds) -> None:
+def _confirm_large(call: Call, found: Gate, question: str, market: str | None, bounds: Bounds) -> None:
     """A sum that is typed for: a yes from habit is not enough, and a script has to know the sum."""
     from kasoko_cli.cli.words import amount_of
     from kasoko_cli.domain.money import plain_kes
@@ -115,8 +115,10 @@ def _confirm_large(call: Call, found: Gate, question: str, word: str, bounds: Bo
             hint=f"Look: kasoko payout --plan. Then say the sum: --yes --expect-total {plain_kes(found.wire_cents)},"
             " or a bound: --yes --max-total KES",
         )
+    word = market or "all"
     if not render.typed(question, word):
-        render.talk(call, "Nothing was sent.")
+        look = "kasoko payout --plan" if market is None else f"kasoko payout {market} --plan"
+        render.talk(call, f"That is not {word}; nothing was sent. Run it again and type {word}, or look first: {look}")
         raise typer.Exit(1)
 
 

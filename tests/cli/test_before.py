@@ -273,6 +273,9 @@ def test_a_large_sum_is_typed_for(desk: Desk, market: str | None, typed: str, se
     asked = f"Send 2 payouts, KES 200.00, real money, to phones by M-Pesa? Type {market or 'all'} to go on: "
     assert asked in found.stderr
     assert len(desk.road.ledger()) == sent
+    look = f"kasoko payout {market} --plan" if market else "kasoko payout --plan"
+    again = f"That is not {market or 'all'}; nothing was sent. Run it again and type {market or 'all'}, or look first: "
+    assert (f"{again}{look}\n" in found.stderr) == (not sent)
 
 
 @pytest.mark.parametrize("code", [("2001",), ()])
