@@ -27,6 +27,7 @@ from kasoko_cli.operations.statement_file import Line, StatementFile
 from kasoko_cli.operations.statement_match import (
     AGREED,
     CLOCKS_DIFFER,
+    CLOSE,
     CONTRADICTS,
     LATEST,
     Finding,
@@ -37,7 +38,7 @@ from kasoko_cli.operations.statement_match import (
 )
 from kasoko_cli.store import attempts, bulk, statements, users
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event, raise_incident
+from kasoko_cli.store.log import KnownIncident, incidents_by_key, note_event, raise_incident
 from kasoko_cli.store.statements import KnownAttempt
 from kasoko_cli.store.tables import Statement, StatementLine
 
@@ -339,16 +340,20 @@ def _apply(session: Session, act: Act, finding: Finding, now: datetime) -> tuple
 
 def _raise(session: Session, finding: Finding, now: datetime) -> None:
     where = "" if finding.line is None else f" (receipt {finding.line.receipt})"
-    name = finding.line.key if finding.line is not None else finding.attempt.id if finding.attempt is not None else ""
     raise_incident(
         session,
-        key=f"statement:{finding.verdict}:{name}",
+        key=_incident_key(finding),
         kind="statement",
         what=f"M-Pesa's statement differs{where}: {finding.why}.",
         at=now,
         payout_id=None if finding.attempt is None else finding.attempt.payout_id,
         attempt_id=None if finding.attempt is None else finding.attempt.id,
     )
+
+
+def _incident_key(finding: Finding) -> str:
+    name = finding.line.key if finding.line is not None else finding.attempt.id if finding.attempt is not None else ""
+    return f"statement:{finding.verdict}:{name}"
 
 
 def _paid(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
@@ -437,7 +442,8 @@ def _report(
         for line in statements.known_lines(session, (line.key for line in file.lines)).values()
         if line.is_resolved
     }
-    differences = [_difference(one, resolved) for one in findings if one.verdict not in AGREED]
+    incidents = incidents_by_key(session)
+    differences = [_difference(one, resolved, incidents) for one in findings if one.verdict not in AGREED]
     by_verdict: dict[str, Side] = {}
     for one in findings:
         before = by_verdict.get(one.verdict, Side(0, 0))
@@ -465,9 +471,13 @@ def _report(
     )
 
 
-def _difference(finding: Finding, resolved: set[str]) -> Difference:
+def _difference(finding: Finding, resolved: set[str], incidents: Mapping[str, KnownIncident]) -> Difference:
     line, attempt = finding.line, finding.attempt
-    is_resolved = line is not None and line.key in resolved
+    raised = incidents.get(_incident_key(finding))
+    if finding.suspense_cents:
+        is_resolved = line is not None and line.key in resolved
+    else:
+        is_resolved = raised is not None and raised.is_closed
     return Difference(
         line=None if line is None else line.number,
         receipt=line.receipt if line is not None else attempt.receipt if attempt is not None else None,
@@ -475,11 +485,25 @@ def _difference(finding: Finding, resolved: set[str]) -> Difference:
         phone=_shown(line) if line is not None else mask(attempt.phone) if attempt is not None else None,
         kind=str(finding.verdict),
         why=f"{finding.why}; resolved by a person" if is_resolved else finding.why,
-        command="" if is_resolved else finding.command,
+        command="" if is_resolved else _with_number(finding, raised, incidents),
         ledger_cents=finding.ledger_cents,
         results_cents=finding.results_cents,
         statement_cents=finding.statement_cents,
         open=finding.is_open and not is_resolved,
+    )
+
+
+def _with_number(finding: Finding, raised: KnownIncident | None, incidents: Mapping[str, KnownIncident]) -> str:
+    """The command of a finding with the number of its incident: its own, or that of the payment it explains."""
+    if CLOSE not in finding.command:
+        return finding.command
+    number = None if raised is None or raised.is_closed else raised.number
+    if raised is None and finding.attempt is not None:
+        kind = {Verdict.LATE_SUCCESS: "late_success", Verdict.PAID_BACK: "overpaid"}.get(finding.verdict)
+        of_it = (one for one in incidents.values() if one.payout_id == finding.attempt.payout_id and one.kind == kind)
+        number = next((one.number for one in of_it if not one.is_closed), None)
+    return finding.command.replace(
+        CLOSE, "kasoko incident list" if number is None else CLOSE.replace(" ID ", f" {number} ")
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from shlex import quote
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.money import format_kes
@@ -32,6 +33,9 @@ LATEST = timedelta(hours=24)
 QUIET = timedelta(hours=1)
 
 _OUR_ID = re.compile(r"ks-[0-9a-f]{32}|AG_[0-9]{8}_[0-9A-Za-z]+")
+
+#: Ends what a person has to judge. The incident has its number once the statement was taken in.
+CLOSE = "kasoko incident close ID --reason WHY"
 
 PAID = frozenset({AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED})
 DEAD = frozenset({AttemptStatus.FAILED, AttemptStatus.REJECTED})
@@ -174,6 +178,16 @@ def _of_books(attempt: KnownAttempt) -> int:
     return attempt.wire_cents if attempt.status in PAID else 0
 
 
+def _resolve(line: Line, what: str = "WHAT", user_id: str | None = None) -> str:
+    """Ends what stands in suspense: by the key of its line, since two lines may have one receipt."""
+    whose = "" if user_id is None else f" --user {quote(user_id)}"
+    return f"kasoko suspense resolve {line.key[:8]} --as {what}{whose} --reason WHY"
+
+
+def _decide_paid(payout_id: str, line: Line) -> str:
+    return f"kasoko payout decide {payout_id} --paid --receipt {quote(line.receipt)} --evidence WHERE --reason WHY"
+
+
 class _Matching:
     def __init__(self, file: StatementFile, known: Known) -> None:
         self.file, self.known = file, known
@@ -224,7 +238,7 @@ class _Matching:
                 line,
                 Verdict.TWICE,
                 f"the receipt {line.receipt} stands on a second payment",
-                "kasoko suspense list",
+                f"{_resolve(line)}; then: {CLOSE}",
                 suspense_cents=-line.withdrawn_cents,
             )
         self.paid_receipts.add(line.receipt)
@@ -236,9 +250,7 @@ class _Matching:
             return None
         if named.receipt is not None:
             why = f"it is the payment {named.id}, for which the books have the receipt {named.receipt}"
-            return self._strange(
-                line, Verdict.OTHER_RECEIPT, why, f"kasoko payout show {named.payout_id}", attempt=named
-            )
+            return self._strange(line, Verdict.OTHER_RECEIPT, why, CLOSE, attempt=named)
         wrong = self._unlike(line, named)
         return self._paid(line, named) if wrong is None else self._strange(line, *wrong, attempt=named)
 
@@ -253,22 +265,27 @@ class _Matching:
         if wrong is None:
             return self._finding(line, Verdict.MATCHED, "the books say the same", attempt=attempt)
         more = line.withdrawn_cents - attempt.wire_cents if wrong[0] is Verdict.WRONG_AMOUNT else 0
+        if more:
+            whose = "receivable" if more > 0 else "wallet"
+            wrong = (*wrong[:2], f"{_resolve(line, whose, attempt.user_id)}; then: {CLOSE}")
         return self._strange(line, *wrong, attempt=attempt, suspense_cents=-more)
 
     def _unlike(self, line: Line, attempt: KnownAttempt) -> tuple[Verdict, str, str] | None:
         """What speaks against a line being this attempt: the verdict, why, and what to do."""
-        show = f"kasoko payout show {attempt.payout_id}"
+        end = CLOSE
+        if attempt.status in LIVE:
+            end = f"{_decide_paid(attempt.payout_id, line)}; then: {CLOSE}"
         if line.withdrawn_cents != attempt.wire_cents:
             why = (
                 f"{attempt.payout_id} was sent with KES {format_kes(attempt.wire_cents)}, and the statement has"
                 f" KES {format_kes(line.withdrawn_cents)}"
             )
-            return Verdict.WRONG_AMOUNT, why, show
+            return Verdict.WRONG_AMOUNT, why, end
         if line.party and not attempt.phone.startswith(ERASED) and not is_party(attempt.phone, line.party):
-            return Verdict.WRONG_RECEIVER, f"{attempt.payout_id} was sent to another number", show
+            return Verdict.WRONG_RECEIVER, f"{attempt.payout_id} was sent to another number", end
         if line.completed_at < attempt.created_at - CLOCKS_DIFFER:
             why = f"{attempt.payout_id} was sent at {iso(attempt.created_at)}, after the time of this line"
-            return Verdict.WRONG_TIME, why, show
+            return Verdict.WRONG_TIME, why, end
         return None
 
     def _paid(self, line: Line, attempt: KnownAttempt) -> Finding:
@@ -277,7 +294,7 @@ class _Matching:
                 line, Verdict.ENDED_PAID, f"{attempt.payout_id} was unknown, and it was paid", attempt=attempt
             )
         why = f"{attempt.payout_id} counted as {attempt.status.lower()}, and it was paid after all"
-        return self._finding(line, Verdict.LATE_SUCCESS, why, "kasoko incident list", attempt=attempt)
+        return self._finding(line, Verdict.LATE_SUCCESS, why, CLOSE, attempt=attempt)
 
     def _share_out(self, lines: Sequence[Line]) -> None:
         """Payments whose receipt nobody has: by amount, time and receiver, where one answer is left."""
@@ -290,10 +307,12 @@ class _Matching:
                 continue
             pairs = _pair_up(group, list(names.values()), candidates)
             if pairs is None:
-                payouts = ", ".join(sorted({one.payout_id for one in names.values()})[:5])
+                could_be = sorted({one.payout_id for one in names.values()})
+                payouts = ", ".join(could_be[:5])
                 for line in group:
                     why = f"{len(group)} such lines and {len(names)} payouts they could be: {payouts}"
-                    command = "kasoko reconcile --now; what M-Pesa does not answer: kasoko payout decide"
+                    which = could_be[0] if len(could_be) == 1 else "PAYOUT"
+                    command = f"kasoko reconcile --now; what M-Pesa does not answer: {_decide_paid(which, line)}"
                     self._note(line, self._strange(line, Verdict.AMBIGUOUS, why, command))
                 continue
             for line, attempt in pairs:
@@ -326,11 +345,11 @@ class _Matching:
         why = "money went out that is no payout here"
         twins = self.paid_by_end.get((line.withdrawn_cents, line.party[-3:]), ()) if line.party else ()
         twin = next((one for one in twins if is_party(one.phone, line.party)), None)
+        end = _resolve(line)
         if twin is not None:
             why += f"; the same receiver had the same amount by {twin.payout_id}, receipt {twin.receipt}"
-        return self._strange(
-            line, Verdict.UNMATCHED_OUT, why, "kasoko suspense list", suspense_cents=-line.withdrawn_cents
-        )
+            end = _resolve(line, "receivable", twin.user_id)
+        return self._strange(line, Verdict.UNMATCHED_OUT, why, end, suspense_cents=-line.withdrawn_cents)
 
     # --- Everything else ------------------------------------------------------------------------------------------
 
@@ -348,7 +367,7 @@ class _Matching:
                 line,
                 Verdict.UNMATCHED_OUT,
                 f"money went out that is no payout here: {line.reason or 'no reason is given'}",
-                "kasoko suspense list",
+                _resolve(line),
                 suspense_cents=-line.withdrawn_cents,
             )
         return self._came_in(line)
@@ -361,9 +380,7 @@ class _Matching:
                 return self._finding(line, Verdict.FAILED, "no money moved")
             self.taken[attempt.id] = line
             why = f"{attempt.payout_id} counts as paid by {line.receipt}, and the statement says it failed"
-            return self._strange(
-                line, Verdict.FAILED_HERE, why, f"kasoko payout show {attempt.payout_id}", attempt=attempt
-            )
+            return self._strange(line, Verdict.FAILED_HERE, why, CLOSE, attempt=attempt)
         return self._finding(line, Verdict.FAILED, "no money moved")
 
     def _charge(self, line: Line) -> Finding:
@@ -374,7 +391,7 @@ class _Matching:
                 line,
                 Verdict.CHARGE_UNMATCHED,
                 "a charge for no payout here",
-                "kasoko suspense list",
+                _resolve(line, "charges"),
                 suspense_cents=-cents,
             )
         in_books = self.known.charges_paid.get(attempt.id)
@@ -383,7 +400,7 @@ class _Matching:
                 line,
                 Verdict.CHARGE_UNMATCHED,
                 f"a second charge for {attempt.payout_id}",
-                "kasoko suspense list",
+                _resolve(line, "charges"),
                 suspense_cents=-cents,
             )
         self.charged.add(attempt.id)
@@ -403,7 +420,6 @@ class _Matching:
         if attempt is None:
             return self._came_in(line)
         cents = line.paid_in_cents
-        show = f"kasoko payout show {attempt.payout_id}"
         if (attempt.receipt or "") in self.known.came_back:
             return self._finding(line, Verdict.MATCHED, "the books have its return", attempt=attempt)
         if cents != attempt.wire_cents:
@@ -411,17 +427,19 @@ class _Matching:
                 f"KES {format_kes(cents)} came back of {attempt.payout_id}, which was sent with"
                 f" KES {format_kes(attempt.wire_cents)}"
             )
-            return self._strange(line, Verdict.WRONG_RETURN, why, show, attempt=attempt, suspense_cents=cents)
+            end = f"{_resolve(line, 'wallet', attempt.user_id)}; then: {CLOSE}"
+            return self._strange(line, Verdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
         if (attempt.receipt or "") in self.known.overpaid:
             why = f"the second payment of {attempt.payout_id} came back"
-            return self._finding(line, Verdict.PAID_BACK, why, "kasoko incident list", attempt=attempt)
+            return self._finding(line, Verdict.PAID_BACK, why, CLOSE, attempt=attempt)
         if attempt.status is AttemptStatus.SUCCEEDED or attempt.id in self.taken:
             why = f"the money of {attempt.payout_id} came back; it stands in the wallet"
             return self._finding(
-                line, Verdict.RETURNED, why, f"kasoko payout again {attempt.payout_id}", attempt=attempt
+                line, Verdict.RETURNED, why, f"kasoko payout again {attempt.payout_id} --reason WHY", attempt=attempt
             )
         why = f"money came back of {attempt.payout_id}, which is {attempt.payout_status}"
-        return self._strange(line, Verdict.WRONG_RETURN, why, show, attempt=attempt, suspense_cents=cents)
+        end = f"{_resolve(line)}; then: {CLOSE}"
+        return self._strange(line, Verdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
 
     def _came_in(self, line: Line) -> Finding:
         cents = line.paid_in_cents
@@ -435,8 +453,8 @@ class _Matching:
         why = "money came in, and neither a deposit nor a stake here says so"
         if (booked := self.known.deposits.get(line.receipt)) is not None:
             why = f"the books have this deposit with KES {format_kes(booked)}"
-            return self._strange(line, Verdict.UNMATCHED_IN, why, "kasoko suspense list", suspense_cents=cents - booked)
-        return self._strange(line, Verdict.UNMATCHED_IN, why, "kasoko suspense list", suspense_cents=cents)
+            return self._strange(line, Verdict.UNMATCHED_IN, why, _resolve(line), suspense_cents=cents - booked)
+        return self._strange(line, Verdict.UNMATCHED_IN, why, _resolve(line), suspense_cents=cents)
 
     # --- What no line speaks of -----------------------------------------------------------------------------------
 
@@ -452,7 +470,7 @@ class _Matching:
                         Verdict.NOT_ON_STATEMENT,
                         f"{one.payout_id} counts as paid by {one.receipt}, and the statement does not have it"
                         + ("" if self.file.whole else "; but lines of the statement are missing"),
-                        f"kasoko payout show {one.payout_id}",
+                        CLOSE,
                         attempt=one,
                         ledger_cents=one.wire_cents,
                         results_cents=_of_results(one),
@@ -469,7 +487,10 @@ class _Matching:
         return Finding(
             Verdict.STILL_UNKNOWN,
             f"no line is {attempt.payout_id}, and {why_not}",
-            "kasoko doctor --after-restore" if is_restored(attempt) else "kasoko reconcile --now",
+            "kasoko doctor --after-restore"
+            if is_restored(attempt)
+            else "kasoko reconcile --now; what M-Pesa does not answer:"
+            f" kasoko payout decide {attempt.payout_id} --not-paid --evidence WHERE --reason WHY",
             attempt=attempt,
         )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
+import sqlalchemy as sa
 from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
@@ -40,6 +42,27 @@ def note_event(
             "detail": json.dumps(detail or {}, sort_keys=True, ensure_ascii=False),
         },
     )
+
+
+class KnownIncident(NamedTuple):
+    """An incident by its number, and whether a person has closed it."""
+
+    number: int
+    kind: str
+    payout_id: str | None
+    is_closed: bool
+
+
+def incidents_by_key(session: Session) -> dict[str, KnownIncident]:
+    """Every incident by its key, the closed ones too."""
+    found = sa.select(
+        col(Incident.key), col(Incident.id), col(Incident.kind), col(Incident.payout_id), col(Incident.closed_at)
+    )
+    return {
+        key: KnownIncident(number, kind, payout_id, closed_at is not None)
+        for key, number, kind, payout_id, closed_at in session.execute(found)
+        if number is not None
+    }
 
 
 def raise_incident(

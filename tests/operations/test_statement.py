@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from datetime import datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
+import typer.main
 from sqlmodel import col, select
 
+from kasoko_cli.cli.app import app
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
@@ -26,9 +31,47 @@ SHORTCODE = "600000"
 
 
 def take(road: Road, paper: Paper, *, counted: bool = False, name: str = "statement.csv") -> StatementReport:
-    return statement.take_statement(
+    """Take it in; whatever it tells a person to type exists and parses."""
+    report = statement.take_statement(
         road.db, road.clock, road.act, paper.read(name), shortcode=SHORTCODE, customers_are_counted=counted
     )
+    assert all(parses(line) for one in report.differences for line in commands_in(one.command))
+    return report
+
+
+def commands_in(command: str) -> list[str]:
+    """The command lines in what a difference tells a person to do."""
+    return re.split(r"; [^:]+: ", command) if command else []
+
+
+def parses(line: str) -> bool:
+    """Whether the program has such a command, with these options."""
+    program, *words = shlex.split(line)
+    found: Any = typer.main.get_command(app)
+    while hasattr(found, "commands"):
+        found = found.commands[words.pop(0)]
+    found.make_context("kasoko", words)
+    return program == "kasoko"
+
+
+def obey(road: Road, line: str) -> None:
+    """Do what a person would who types it, and says WHAT the money was."""
+    _, *verb, item, option, value = shlex.split(line)[:6]
+    if verb == ["suspense", "resolve"]:
+        assert option == "--as"
+        user_id = line.split("--user ")[1].split()[0] if "--user" in line else None
+        what = "write-off" if value == "WHAT" else value
+        statement.resolve_suspense(road.db, road.clock, road.act, name=item, resolution=what, user_id=user_id)
+    else:
+        assert verb == ["incident", "close"]
+        assert decide.close_incident(road.db, road.clock, road.act, incident_id=int(item))
+
+
+def standing(road: Road, key: str) -> int:
+    """The number of the one incident whose key begins so."""
+    [found] = [one.id for one in road.all_incidents() if one.key.startswith(key) and one.closed_at is None]
+    assert found is not None
+    return found
 
 
 def differences(report: StatementReport) -> dict[str, str | None]:
@@ -269,7 +312,10 @@ def test_not_paid_is_not_said_where_anything_of_that_lacks(
     [ann] = [row for row in report.differences if row.payout_id == "derby.1.1"]
     assert ann.kind == "still-unknown"
     assert why in ann.why
-    assert ann.command == "kasoko reconcile --now"
+    assert commands_in(ann.command) == [
+        "kasoko reconcile --now",
+        "kasoko payout decide derby.1.1 --not-paid --evidence WHERE --reason WHY",
+    ]
 
 
 def test_a_failed_line_ends_nothing(silent: Road) -> None:
@@ -323,13 +369,17 @@ def test_each_contradiction_is_named_and_raises_an_incident(
     report = take(paid, paper)
     [found] = [row for row in report.differences if row.kind == kind]
     assert found.payout_id == "derby.1.2"
-    assert found.command == "kasoko payout show derby.1.2"
+    assert found.command.endswith(f"kasoko incident close {standing(paid, f'statement:{kind}:')} --reason WHY")
     assert found.statement_cents - found.ledger_cents == delta
     assert report.payouts.unexplained_cents == 0
     assert paid.balance(Account.SUSPENSE) == suspense
     assert "statement" in paid.incidents()
-    take(paid, paper, name="again.csv")
+    assert take(paid, paper, name="again.csv").open == report.open
     assert paid.balance(Account.SUSPENSE) == suspense
+    for row in report.differences:
+        for line in commands_in(row.command):
+            obey(paid, line)
+    assert take(paid, paper, name="once more.csv").open == 0
 
 
 def test_a_second_payment_under_one_receipt_goes_to_suspense(paid: Road) -> None:

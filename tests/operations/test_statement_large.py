@@ -15,6 +15,7 @@ from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import Attempt, Bet, Callback, Funding, Payout, User
 from tests.conftest import FixedClock
 from tests.operations.paper import B2C, CHARGE, PAYBILL, REVERSAL, TRANSFER, Paper
+from tests.operations.test_statement import commands_in, parses
 from tests.operations.town import LIMITS, Town
 
 #: Payouts of the market, and how many of them differ in each of the ways.
@@ -190,6 +191,7 @@ def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_n
         found.setdefault(one.kind, set()).add(one.payout_id or one.receipt or "")
         assert one.why
         assert one.command or one.kind == "ended-paid"
+        assert all(parses(line) for line in commands_in(one.command)), one.command
 
     def names(first: int) -> set[str]:
         return {owed[nth][0].id for nth in range(first, first + EACH)}
