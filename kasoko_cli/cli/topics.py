@@ -109,6 +109,8 @@ No mail, although the exit code is not 0:
   9   another run has this work, and does it
   10  --max-seconds: the next run goes on
   5   a person has paused sending: kasoko resume when that is over
+  6   a payout was not taken, or its phone has had the day's limit, and goes
+      again by itself; that M-Pesa cannot be reached at all is a mail
   7   of reconcile, in a round in which nothing new was asked or learnt
 
 In production payout refuses to send more than payout.confirm_slug_above_kes

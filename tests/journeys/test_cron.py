@@ -12,10 +12,12 @@ import pytest
 
 from kasoko_cli.cli.topics import CRON
 from tests.journeys.street import Done, Street
-from tests.test_docs import CALLED
+from tests.test_docs import CALLED, ROOT
 
 #: Of the simulator's table: M-Pesa refuses the number at once, and a connection that closes with the request taken.
 REFUSED, TAKEN_UNSAID = "0799100001", "0799200016"
+#: M-Pesa says each time that it is asked too often, and takes nothing.
+BUSY_THERE = "0799100003"
 FINE = "0712000111"
 
 
@@ -102,6 +104,28 @@ def test_time_that_is_over_is_no_mail_and_the_next_run_goes_on(office: Street) -
     office.open_market("rain", "Yes", "No", stakes=[*stakes, ("loser", "0712000999", "No", "50")])
     office.settle("rain", "Yes")
     assert mail(office.run("payout", "-y", "-q", "--max-seconds", "1", code=10)) == ""
+
+
+def test_what_was_not_taken_and_goes_again_by_itself_is_no_mail(office: Street) -> None:
+    office.open_market("rain", "Yes", "No", stakes=[("ann", BUSY_THERE, "Yes", "100"), ("ben", FINE, "No", "50")])
+    office.settle("rain", "Yes")
+    assert mail(office.run("payout", "-y", "-q", code=6)) == ""
+    assert office.items("rain")["ann"]["status"] == "PENDING"
+
+
+def test_that_mpesa_cannot_be_reached_is_a_mail(office: Street) -> None:
+    office.open_market("rain", "Yes", "No", stakes=[("ann", FINE, "Yes", "100"), ("ben", "0712000222", "No", "50")])
+    office.settle("rain", "Yes")
+    away = re.sub("MPESA_BASE_URL=.*", "MPESA_BASE_URL=http://127.0.0.1:9", (office.folder / ".env").read_text())
+    office.write(".env", away)
+    assert "gives no access token" in mail(office.run("payout", "-y", "-q", "--max-seconds", "9", code=6))
+
+
+def test_the_page_and_the_topic_tell_the_same_codes_that_send_no_mail() -> None:
+    page = (ROOT / "docs" / "running.md").read_text().split("No mail, although the exit code is not 0:")[1]
+    on_the_page = re.findall(r"^- (\d+)", page.split("`kasoko help cron`")[0], re.MULTILINE)
+    in_the_topic = re.findall(r"^  (\d+) ", CRON.split("No mail, although")[1].split("In production")[0], re.MULTILINE)
+    assert sorted(on_the_page) == sorted(in_the_topic) == ["10", "5", "6", "7", "9"]
 
 
 def test_a_setting_that_is_missing_is_a_mail(bare: Street) -> None:
