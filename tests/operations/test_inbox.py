@@ -15,7 +15,7 @@ from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations import audit
 from kasoko_cli.operations.inbox import Inbox
-from kasoko_cli.operations.receive import Trust, apply_waiting
+from kasoko_cli.operations.receive import Trust, apply_waiting, judge_waiting, store_deliveries
 from kasoko_cli.store.database import Database
 from tests.operations.town import Town
 
@@ -179,3 +179,15 @@ def test_a_result_that_overtook_its_acknowledgement_waits_for_it(town: Town) -> 
     [judged] = apply_waiting(town.db, town.clock, Trust())
     assert judged.verdict == "paid"
     assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
+
+
+def test_how_many_are_judged_together_is_asked_before_each_group(town: Town) -> None:
+    """So that a busy hour is seen between two groups."""
+    deliveries = [
+        _delivery(town, attempt, _result(attempt, wire_kes=142, receipt=f"SKN000000{number}"))
+        for number, attempt in enumerate(_sent(town, 5), 1)
+    ]
+    store_deliveries(town.db, town.clock, deliveries)
+    most = iter([1, 3, 100, 100])
+    groups = list(judge_waiting(town.db, town.clock, Trust(), most=lambda: next(most)))
+    assert [[judged.verdict for judged in group] for group in groups] == [["paid"], ["paid"] * 3, ["paid"]]
