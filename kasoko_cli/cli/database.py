@@ -118,6 +118,7 @@ def restore(
         render.talk(call, f"What was there is kept: {done.kept_aside}")
     held = count_of(done.doubted, "payout")
     render.talk(call, f"{held}, {amount_of(done.wire_cents)}, may have been sent since; {done.held:,} are held.")
+    render.warn(call, "Whoever was erased since the copy is here again. Erase them anew: kasoko user erase USER")
     render.hint(call, "Find out what was paid since: kasoko doctor --after-restore. Sending is paused until resume.")
 
 

@@ -105,6 +105,10 @@ what happened, what became of the money, and what to type.
   0    * * * *  cd /srv/kasoko && kasoko status --check -q
   30   2 * * *  cd /srv/kasoko && kasoko audit -q
 
+And where privacy.keep_days is set, what empties results and calls that old:
+
+  30   3 * * *  cd /srv/kasoko && kasoko db expire -q
+
 No mail, although the exit code is not 0:
   9   another run has this work, and does it
   10  --max-seconds: the next run goes on

@@ -53,8 +53,9 @@ def print_(
     Each secret is a credential: a file under /etc/kasoko/credentials that root
     alone can read, named like its variable. Take those out of .env. The jobs are
     payout, retry-failed, reconcile, metrics, audit, with alerts notify, with
-    platform.mirror mirror, and on SQLite backup. Where more is due than
-    --max-total, the timer sends nothing, and a person looks and sends it.
+    platform.mirror mirror, with privacy.keep_days expire, and on SQLite backup.
+    Where more is due than --max-total, the timer sends nothing, and a person
+    looks and sends it.
 
     Example: kasoko units print | less
 
@@ -82,6 +83,7 @@ def print_(
         database_is_secret=bool(password_in(url)),
         has_alerts=bool(config.alert_urls()),
         has_mirror=config.platform.mirror,
+        has_expiry=bool(config.privacy.keep_days),
         most_kes=plain_kes(most_cents).removesuffix(".00"),
         listens_on=f"{config.listener.host}:{config.listener.port}" if socket else None,
     )

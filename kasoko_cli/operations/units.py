@@ -60,6 +60,8 @@ class Place:
     database_is_secret: bool
     has_alerts: bool
     has_mirror: bool
+    #: Whether results and calls are emptied once they are old.
+    has_expiry: bool
     #: The most that one unattended run may send, in shillings: a slip upstream waits for a person.
     most_kes: str
     listens_on: str | None = None
@@ -117,6 +119,9 @@ def _jobs(place: Place) -> list[_Job]:
     if place.has_mirror:
         secrets = ("KASOKO_PLATFORM_URL",)
         jobs.append(_Job("mirror", "tells the platform of results", "mirror --quiet", "*:*:15", secrets))
+    if place.has_expiry:
+        command = "db expire --quiet --reason privacy.keep_days"
+        jobs.append(_Job("expire", "empties results and calls that are old", command, "03:30", persistent=True))
     if place.is_sqlite:
         jobs.append(
             _Job(

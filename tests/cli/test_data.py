@@ -65,6 +65,13 @@ def test_the_operators_files_import_twice_and_say_what_is_new(kasoko: Kasoko) ->
     assert kasoko("audit").returncode == 0
 
 
+def test_a_copy_that_is_put_back_says_that_who_was_erased_since_is_in_it_again(town: Kasoko) -> None:
+    assert town("db", "backup", "copy.db", "--no-audit").returncode == 0
+    done = town("db", "restore", "copy.db", "--replace", "--yes", "--reason", "the disk died")
+    assert done.returncode == 0
+    assert "Whoever was erased since the copy is here again. Erase them anew: kasoko user erase USER" in done.stderr
+
+
 def test_json_tells_programs_the_same(town: Kasoko, tmp_path: Path) -> None:
     done = town("import", "bets", "bets.csv", "--json")
     answer = json.loads(done.stdout)

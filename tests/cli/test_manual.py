@@ -52,7 +52,7 @@ def test_the_columns_of_the_topic_are_those_that_are_read() -> None:
 
 def test_the_lines_for_cron_can_be_called() -> None:
     lines = [CALLED.findall(line) for line in CRON.splitlines() if line.startswith("  ") and "* * *" in line]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for [line] in lines:
         command, words = find_command(line.split())
         command.make_context("kasoko", words)

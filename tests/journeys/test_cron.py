@@ -11,7 +11,7 @@ import shlex
 import pytest
 
 from kasoko_cli.cli.topics import CRON
-from tests.journeys.street import Done, Street
+from tests.journeys.street import PAY_FAST, Done, Street
 from tests.test_docs import CALLED, ROOT
 
 #: Of the simulator's table: M-Pesa refuses the number at once, and a connection that closes with the request taken.
@@ -34,21 +34,21 @@ def mail(done: Done) -> str:
 
 @pytest.fixture
 def office(bare: Street) -> Street:
-    """A deployment with a simulator and nothing to do."""
-    bare.furnish()
+    """A deployment with a simulator and nothing to do, in which results are kept for a year."""
+    bare.furnish(f"{PAY_FAST}\n[privacy]\nkeep_days = 365")
     bare.start_simulator()
     return bare
 
 
 def test_a_day_on_which_all_goes_well_sends_no_mail(office: Street) -> None:
     office.start_listener()
-    assert [mail(office.run(*job)) for job in crontab()] == [""] * 5
+    assert [mail(office.run(*job)) for job in crontab()] == [""] * 6
     office.open_market("rain", "Yes", "No", stakes=[("ann", FINE, "Yes", "100"), ("ben", "0712000222", "No", "50")])
     office.settle("rain", "Yes")
     assert mail(office.run("payout", "-y", "-q", "--max-seconds", "240")) == ""
     office.until_final("rain")
     assert office.items("rain")["ann"]["status"] == "COMPLETED"
-    assert [mail(office.run(*job)) for job in crontab()] == [""] * 5
+    assert [mail(office.run(*job)) for job in crontab()] == [""] * 6
 
 
 def test_a_run_that_needs_somebody_says_who_how_much_and_what_to_type(office: Street) -> None:

@@ -71,6 +71,12 @@ def restored(reader: Reader) -> None:
     reader.street.run("payout", "rain", "--limit", "3", "--yes", "--listen", code=10)
 
 
+def keeping_a_year(reader: Reader) -> None:
+    """A setting says how long results are kept."""
+    settings = reader.street.folder / "kasoko.toml"
+    settings.write_text(f"{settings.read_text()}\n[privacy]\nkeep_days = 365\n")
+
+
 def to_be_corrected(reader: Reader) -> None:
     """Money has left, and ann has said that the outcome is another."""
     paid(reader)
@@ -196,7 +202,8 @@ PREPARED: dict[tuple[str, int], Prepare] = {
     ("docs/proof.md", 2): with_codes,
     ("docs/proof.md", 3): to_be_forgotten,
     ("docs/results.md", 1): sent,
-    ("docs/running.md", 3): of_this_machine,
+    ("docs/running.md", 3): keeping_a_year,
+    ("docs/running.md", 4): of_this_machine,
     ("docs/statement.md", 1): with_statement,
     ("docs/statement.md", 2): in_suspense,
     ("docs/taxes.md", 1): taxed,

@@ -23,6 +23,7 @@ PLACE = Place(
     database_is_secret=False,
     has_alerts=True,
     has_mirror=True,
+    has_expiry=True,
     most_kes="1000000",
 )
 
@@ -36,10 +37,26 @@ def test_there_is_a_listener_and_a_timer_for_each_job() -> None:
         ["kasoko-listen.service"]
         + [
             f"kasoko-{job}.{kind}"
-            for job in ("payout", "retry-failed", "reconcile", "metrics", "audit", "notify", "mirror", "backup")
+            for job in [
+                "payout",
+                "retry-failed",
+                "reconcile",
+                "metrics",
+                "audit",
+                "notify",
+                "mirror",
+                "expire",
+                "backup",
+            ]
             for kind in ("service", "timer")
         ]
     )
+
+
+def test_what_is_old_is_emptied_every_day_only_where_a_setting_says_how_old() -> None:
+    assert "/kasoko db expire " in services(PLACE)["kasoko-expire.service"]
+    assert "OnCalendar=03:30" in make_units(PLACE)["kasoko-expire.timer"]
+    assert "kasoko-expire.timer" not in make_units(replace(PLACE, has_expiry=False))
 
 
 def test_on_postgresql_the_copy_is_pg_dumps_and_the_address_a_credential() -> None:
@@ -68,6 +85,7 @@ def test_each_service_gets_only_the_secrets_that_it_needs() -> None:
         "audit": set(),
         "notify": {"KASOKO_ALERT_URLS"},
         "mirror": {"KASOKO_PLATFORM_URL"},
+        "expire": set(),
         "backup": set(),
     }
 
