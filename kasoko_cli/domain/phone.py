@@ -52,9 +52,20 @@ def normalize(text: str) -> str:
     )
 
 
+#: What stands in place of the number of somebody who was erased: it is nobody's, and no mobile number.
+ERASED = "254000000000"
+
+
 def mask(phone: str) -> str:
-    """A number as people may see it: `254712345678` becomes `2547****5678`; what is shorter is hidden whole."""
+    """A number as people may see it: `254712345678` becomes `2547****5678`; what is shorter, or erased, is hidden."""
+    if phone == ERASED:
+        return "****"
     return f"{phone[:4]}****{phone[-4:]}" if phone.isdigit() and len(phone) >= len("254712345678") else "****"
+
+
+def shown(phone: str, *, whole: bool) -> str:
+    """A number as it is where somebody asked for whole ones, and else masked; one that was erased is none."""
+    return phone if whole and phone != ERASED else mask(phone)
 
 
 def mask_in(text: str) -> str:

@@ -173,7 +173,7 @@ def _umask() -> int:
 
 def _users(session: Session, *, show_phone: bool) -> Iterator[Sequence[Cell]]:
     for user_id, name, phone in bulk.stream_users(session):
-        yield user_id, name, phone if show_phone else phones.mask(phone)
+        yield user_id, name, phones.shown(phone, whole=show_phone)
 
 
 def _markets(session: Session, market_id: str | None) -> tuple[Sequence[str], Iterator[Sequence[Cell]]]:
@@ -211,7 +211,7 @@ def _payouts(session: Session, market_id: str | None, *, show_phone: bool) -> It
             payout.settlement_no,
             payout.user_id,
             name,
-            phone if show_phone else phones.mask(phone),
+            phones.shown(phone, whole=show_phone),
             str(payout.kind),
             payout.leg,
             payout.amount_cents,

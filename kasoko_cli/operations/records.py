@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from kasoko_cli.clock import iso
+from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations.invariants import Violation
 from kasoko_cli.store import facts
@@ -38,7 +39,7 @@ from kasoko_cli.store.tables import (
 #: Acts by which people are taken in, and by which what is known of them changes.
 TAKEN_IN, CHANGED = ("user.add", "import.users"), ("user.set-phone", "user.erase")
 #: What stands in place of the name and of the phone of somebody who was erased.
-ERASED_NAME, ERASED_PHONE = "erased", "254000000000"
+ERASED_NAME, ERASED_PHONE = "erased", phones.ERASED
 
 
 def _details(session: Session, *actions: str, upgrade: str) -> Iterator[tuple[str, dict[str, Any]]]:

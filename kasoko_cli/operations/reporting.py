@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import NAIROBI, Clock, nairobi_day
 from kasoko_cli.domain.payout import AttemptStatus
-from kasoko_cli.domain.phone import mask
+from kasoko_cli.domain.phone import shown
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import daybook
@@ -134,7 +134,7 @@ def _payout_rows(session: Session, market_id: str, *, show_phone: bool) -> Itera
             payout.id,
             payout.user_id,
             name,
-            phone if show_phone else mask(phone),
+            shown(phone, whole=show_phone),
             str(payout.kind),
             payout.leg,
             payout.amount_cents,

@@ -9,9 +9,11 @@ from sqlalchemy import LargeBinary, String, text
 from sqlmodel import SQLModel
 
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import controls, privacy, statement, users
+from kasoko_cli.operations import controls, exporting, privacy, reporting, statement, users
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.exporting import Kind
+from kasoko_cli.operations.rowfiles import Format
 from kasoko_cli.store import attempts
 from kasoko_cli.store.tables import Exchange
 from tests.operations.paper import Paper
@@ -66,6 +68,19 @@ def test_an_erased_person_stands_nowhere_and_the_audit_is_whole(paid: Town) -> N
     assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
     assert not privacy.erase(paid.db, paid.clock, paid.act, user_id="ann").is_new
     assert users.show_user(paid.db, "ann").name == "erased"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: Town, *, whole: bool) -> None:
+    privacy.erase(paid.db, paid.clock, paid.act, user_id="ann")
+    [row] = reporting.settlement_sheet(paid.db, "rain", show_phone=whole).rows
+    [line] = [one for one in users.list_users(paid.db) if one.id == "ann"]
+    assert [users.show_user(paid.db, "ann").phone, line.phone, row.phone] == ["****"] * 3
+    for kind in (Kind.USERS, Kind.PAYOUTS):
+        written: list[str] = []
+        exporting.export(paid.db, kind, Format.CSV, written.append, show_phone=whole)
+        assert "****" in "".join(written)
+        assert "254000" not in "".join(written)
 
 
 def test_nobody_is_erased_while_money_is_open(paid: Town) -> None:
