@@ -37,6 +37,8 @@ _OUR_ID = re.compile(r"ks-[0-9a-f]{32}|AG_[0-9]{8}_[0-9A-Za-z]+")
 #: Ends what a person has to judge. The incident has its number once the statement was taken in.
 CLOSE = "kasoko incident close ID --reason WHY"
 
+_ASK = "kasoko reconcile --now"
+
 PAID = frozenset({AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED})
 DEAD = frozenset({AttemptStatus.FAILED, AttemptStatus.REJECTED})
 #: Payouts for which a payment that turns up is not the one that was owed.
@@ -184,6 +186,11 @@ def _resolve(line: Line, what: str = "WHAT", user_id: str | None = None) -> str:
     return f"kasoko suspense resolve {line.key[:8]} --as {what}{whose} --reason WHY"
 
 
+def _decide(payout_id: str) -> str:
+    """Ends what nobody knows. Whether it was paid is not said here, and the command is refused until a person does."""
+    return f"kasoko payout decide {payout_id} --evidence WHERE --reason WHY"
+
+
 def _decide_paid(payout_id: str, line: Line) -> str:
     return f"kasoko payout decide {payout_id} --paid --receipt {quote(line.receipt)} --evidence WHERE --reason WHY"
 
@@ -274,7 +281,7 @@ class _Matching:
         """What speaks against a line being this attempt: the verdict, why, and what to do."""
         end = CLOSE
         if attempt.status in LIVE:
-            end = f"{_decide_paid(attempt.payout_id, line)}; then: {CLOSE}"
+            end = f"{_decide(attempt.payout_id)}; then: {CLOSE}"
         if line.withdrawn_cents != attempt.wire_cents:
             why = (
                 f"{attempt.payout_id} was sent with KES {format_kes(attempt.wire_cents)}, and the statement has"
@@ -312,7 +319,7 @@ class _Matching:
                 for line in group:
                     why = f"{len(group)} such lines and {len(names)} payouts they could be: {payouts}"
                     which = could_be[0] if len(could_be) == 1 else "PAYOUT"
-                    command = f"kasoko reconcile --now; what M-Pesa does not answer: {_decide_paid(which, line)}"
+                    command = f"{_ASK}; what M-Pesa does not answer: {_decide_paid(which, line)}"
                     self._note(line, self._strange(line, Verdict.AMBIGUOUS, why, command))
                 continue
             for line, attempt in pairs:
@@ -484,15 +491,12 @@ class _Matching:
         if why_not is None:
             why = f"{attempt.payout_id} was unknown; the statement and M-Pesa's answers know no such payment"
             return Finding(Verdict.ENDED_NOT_PAID, why, f"kasoko payout retry {attempt.payout_id}", attempt=attempt)
-        return Finding(
-            Verdict.STILL_UNKNOWN,
-            f"no line is {attempt.payout_id}, and {why_not}",
-            "kasoko doctor --after-restore"
-            if is_restored(attempt)
-            else "kasoko reconcile --now; what M-Pesa does not answer:"
-            f" kasoko payout decide {attempt.payout_id} --not-paid --evidence WHERE --reason WHY",
-            attempt=attempt,
-        )
+        end = f"{_ASK}; what M-Pesa does not answer, by its portal: {_decide(attempt.payout_id)}"
+        if attempt.status is AttemptStatus.INTENT:
+            end = _ASK
+        if is_restored(attempt):
+            end = "kasoko doctor --after-restore"
+        return Finding(Verdict.STILL_UNKNOWN, f"no line is {attempt.payout_id}, and {why_not}", end, attempt=attempt)
 
     def _not_paid_unless(self, attempt: KnownAttempt, first: datetime, last: datetime) -> str | None:
         """Why the silence of this statement is no proof that an attempt was not paid; None where it is one."""

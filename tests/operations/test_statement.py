@@ -314,8 +314,8 @@ def test_not_paid_is_not_said_where_anything_of_that_lacks(
     assert why in ann.why
     assert commands_in(ann.command) == [
         "kasoko reconcile --now",
-        "kasoko payout decide derby.1.1 --not-paid --evidence WHERE --reason WHY",
-    ]
+        "kasoko payout decide derby.1.1 --evidence WHERE --reason WHY",
+    ], "silence is not said to be --not-paid: a person copies what stands here"
 
 
 def test_a_failed_line_ends_nothing(silent: Road) -> None:
