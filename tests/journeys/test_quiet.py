@@ -93,10 +93,6 @@ def commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
 
 def test_every_command_that_acts_is_silent_when_it_went_well(reader: Reader) -> None:
     said = {}
-    # The town is as old as the session, and a slow machine takes its time: nothing is late here.
-    settings = reader.street.folder / "kasoko.toml"
-    late = "settlement_minutes = 600\ndue_minutes = 600\nlistener_minutes = 600\nunknown_minutes = 600\n"
-    settings.write_text(f"{settings.read_text()}\n[health]\n{late}")
     reader.more = {"kasoko ": ("--quiet",)}
     reader.codes = {"kasoko payout send rain --limit": 10}
     for line in ACTS.strip().splitlines():
