@@ -266,7 +266,8 @@ def work_out(
         )
     number = markets.next_settlement_number(session, market.id)
     kept = kept_of_winners(duties.winnings, division.payouts, division.staked)
-    division = replace(division, staked={})  # of a million winners it is a tenth of the memory, and was for this only
+    if not duties.winnings:
+        division = replace(division, staked={})  # a tenth of the memory for a million winners; a duty alone asks for it
     owed = list(_owed(division, limits, duties, kept))
     plan_hash = hash_plan(market.id, digest.hexdigest(), number, rules, resolution, owed, duties)
     return Plan(
