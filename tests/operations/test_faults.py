@@ -56,12 +56,12 @@ def test_every_trouble_of_the_table_ends_in_one_payment_or_none_and_we_know_whic
         result_delay_seconds=(0.0, 0.1),
         late_seconds=0.5,
         slow_seconds=0.2,
-        hang_seconds=3.0,
+        hang_seconds=6.0,
         drip_seconds=0.05,
         contradiction_seconds=0.2,
     )
     users = {f"user{phone[6:]}": phone for phone in PEOPLE}
-    with LoudRoad(db, clock, new_id, act, settings, timeout_seconds=0.6, total_seconds=1.2) as road:
+    with LoudRoad(db, clock, new_id, act, settings, timeout_seconds=1.5, total_seconds=3.0) as road:
         road.owe(users)
         for round_ in range(7):
             # Twice an operator tries again all that may be tried again; the rest is the schedule's.
