@@ -172,7 +172,7 @@ def approve(db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str
 def waiting(db: Database, *, market: str | None = None) -> tuple[int, int]:
     """How many payouts wait for a second person, and their wires in cents."""
     with db.reading() as session:
-        market_id = None if market is None else markets.find_market(session, market).id
+        market_id = markets.id_of(session, market)
         return payouts.parked_by_status(session, market_id).get(PayoutStatus.AWAITING_APPROVAL, (0, 0))
 
 

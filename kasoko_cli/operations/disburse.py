@@ -167,7 +167,7 @@ def check_ready(db: Database, daraja: DarajaClient) -> None:
 def _market_id(session: Session, market: str | None, only: Sequence[str]) -> str | None:
     for payout_id in only:
         payouts.find_payout(session, payout_id)
-    return None if market is None else markets.find_market(session, market).id
+    return markets.id_of(session, market)
 
 
 def _check_switches(session: Session) -> None:

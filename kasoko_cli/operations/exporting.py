@@ -85,7 +85,7 @@ def export(
     if market is not None and kind is Kind.USERS:
         raise Refused("Users belong to no market; nothing was written.", hint="Leave --market out.")
     with db.reading() as session:
-        market_id = None if market is None else markets.find_market(session, market).id
+        market_id = markets.id_of(session, market)
         match kind:
             case Kind.USERS:
                 columns, rows = USER_COLUMNS, _users(session, show_phone=show_phone)

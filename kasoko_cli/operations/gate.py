@@ -67,7 +67,7 @@ def look(
     """
     now = clock()
     with db.reading() as session:
-        market_id = None if market is None else markets.find_market(session, market).id
+        market_id = markets.id_of(session, market)
         run = readings.sum_of_run(session, policy.tariff, now=now, market_id=market_id, only=tuple(only), limit=limit)
         in_flight = readings.under_way(session, policy.tariff)
         reading = floats.last_known(session, now)

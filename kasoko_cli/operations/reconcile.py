@@ -115,7 +115,7 @@ def ask_around(
 
     def look(session: Session) -> list[Attempt]:
         report.not_yet, report.next_at, report.unaskable = 0, None, []
-        return _whose_turn(session, report, policy, _market_id(session, market), now, now_at_once=now_at_once)
+        return _whose_turn(session, report, policy, markets.id_of(session, market), now, now_at_once=now_at_once)
 
     report.reaped = patience.write(db, lambda session: fate.reap(session, now=now))
     turn = patience.read(db, look)
@@ -160,7 +160,7 @@ def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
 
     def look(session: Session) -> list[StillOpen]:
         found = []
-        for attempt in attempts.list_live(session, market_id=_market_id(session, market)):
+        for attempt in attempts.list_live(session, market_id=markets.id_of(session, market)):
             count, last = queries.asked_about(session, attempt.id)
             said = "" if last is None else f"{last.answer or _SILENCE} {last.detail or ''}".strip()
             found.append(
@@ -181,7 +181,7 @@ def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
 
 def count_failed(db: Database, *, market: str | None = None) -> int:
     """How many payouts stand as failed: what is left to do once every end is known."""
-    totals = patience.read(db, lambda session: payouts.totals_by_status(session, _market_id(session, market)))
+    totals = patience.read(db, lambda session: payouts.totals_by_status(session, markets.id_of(session, market)))
     return totals.get(PayoutStatus.FAILED, (0, 0))[0]
 
 
@@ -196,7 +196,7 @@ class Contradiction:
 
 def list_contradictions(db: Database, *, market: str | None = None) -> list[Contradiction]:
     """Every incident about a payout that nobody has closed, oldest first."""
-    found = patience.read(db, lambda session: open_incidents(session, market_id=_market_id(session, market)))
+    found = patience.read(db, lambda session: open_incidents(session, market_id=markets.id_of(session, market)))
     return [
         Contradiction(one.id, one.payout_id, one.what)
         for one in found
@@ -226,10 +226,6 @@ def next_step(still: Sequence[StillOpen], contradictions: Sequence[Contradiction
     if unknown:
         return "Unknown is not failed. Ask M-Pesa again: kasoko reconcile --now"
     return ""
-
-
-def _market_id(session: Session, market: str | None) -> str | None:
-    return None if market is None else markets.find_market(session, market).id
 
 
 def _whose_turn(

@@ -189,7 +189,7 @@ def list_page(
     """
     with db.reading() as session:
         wanted = payouts.Wanted(
-            market_id=None if market is None else markets.find_market(session, market).id,
+            market_id=markets.id_of(session, market),
             statuses=frozenset(statuses) or None,
             user_id=None if user is None else users.find_user(session, user).id,
             failure_code=code,

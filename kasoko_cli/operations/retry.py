@@ -126,7 +126,7 @@ def _make_due(
 
 
 def _failed(session: Session, market: str | None, since: datetime | None) -> list[str]:
-    market_id = None if market is None else markets.find_market(session, market).id
+    market_id = markets.id_of(session, market)
     found = payouts.list_payouts(session, market_id=market_id, statuses=frozenset({PayoutStatus.FAILED}))
     return [payout.id for payout in found if since is None or payout.updated_at >= since]
 

@@ -88,7 +88,7 @@ def plan(
     with db.reading() as session:
         for payout_id in only:
             payouts.find_payout(session, payout_id)
-        market_id = None if market is None else markets.find_market(session, market).id
+        market_id = markets.id_of(session, market)
         _, _, later, next_at = payouts.totals_due(session, now=now, market_id=market_id, only=only)
         due = payouts.list_due_now(session, now=now, limit=limit, market_id=market_id, only=only)
         people = users.known_users(session, {payout.user_id for payout in due})

@@ -38,6 +38,15 @@ def find_market(session: Session, market: str, *, lock: bool = False, share: boo
     return found
 
 
+def id_of(session: Session, market: str | None) -> str | None:
+    """The id of the market with this id or slug; None is all markets.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return None if market is None else find_market(session, market).id
+
+
 def list_markets(session: Session, *, status: MarketStatus | None = None) -> Sequence[Market]:
     """Markets, the latest to close first."""
     query = select(Market).order_by(col(Market.closes_at).desc(), col(Market.id))

@@ -26,7 +26,11 @@ def patiently(db: Database, act: Callable[[], T], again: Callable[[], T] | None 
         DatabaseUnavailable: it did not come back.
         Busy: somebody keeps it locked.
     """
-    return _tried(act, again or act, (Busy, DatabaseUnavailable), FILE_SECONDS if db.is_sqlite else SERVER_SECONDS)
+    away = (Busy, DatabaseUnavailable)
+    try:
+        return act()
+    except away:
+        return _once_it_is_back(again or act, away, FILE_SECONDS if db.is_sqlite else SERVER_SECONDS)
 
 
 def wait_for_server(db: Database, act: Callable[[], T], again: Callable[[], T] | None = None) -> T:
@@ -43,7 +47,7 @@ def wait_for_server(db: Database, act: Callable[[], T], again: Callable[[], T] |
     except DatabaseUnavailable as error:
         if error.is_replica:
             raise
-    return _tried(again or act, again or act, (DatabaseUnavailable,), SERVER_SECONDS)
+        return _once_it_is_back(again or act, (DatabaseUnavailable,), SERVER_SECONDS)
 
 
 def read(db: Database, look: Callable[[Session], T]) -> T:
@@ -66,14 +70,11 @@ def write(db: Database, act: Callable[[Session], T]) -> T:
     return wait_for_server(db, once)
 
 
-def _tried(act: Callable[[], T], again: Callable[[], T], on: tuple[type[KasokoError], ...], seconds: int) -> T:
-    try:
-        return act()
-    except on:
-        tries = Retrying(
-            retry=retry_if_exception_type(on),
-            wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.2),
-            stop=stop_after_delay(seconds),
-            reraise=True,
-        )
-        return tries(again)
+def _once_it_is_back(act: Callable[[], T], away: tuple[type[KasokoError], ...], seconds: int) -> T:
+    tries = Retrying(
+        retry=retry_if_exception_type(away),
+        wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.2),
+        stop=stop_after_delay(seconds),
+        reraise=True,
+    )
+    return tries(act)
