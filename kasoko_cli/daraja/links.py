@@ -80,7 +80,7 @@ class Links:
                     f"The callback key is shorter than {SHORTEST_KEY} bytes, so that its marks could be guessed.",
                     hint="Set KASOKO_CALLBACK_KEY to a long random text: openssl rand -hex 32",
                 )
-        self._keys = (key, *old_keys)
+        self._marks = tuple(_Marks(each) for each in (key, *old_keys))
         #: The path that a proxy left in front of ours, such as `/pay` in `https://example.org/pay`.
         self._front = urlsplit(self.base).path
 
@@ -126,7 +126,7 @@ class Links:
         asked = subject_id if is_id and subject_id is not None else _NOBODY
         # Bytes, since a text that is not ASCII cannot be compared in constant time.
         mark = (given or "").encode("utf-8", "surrogateescape")
-        matches = [hmac.compare_digest(_mac(key, kind or Kind.RESULT, asked), mark) for key in self._keys]
+        matches = [hmac.compare_digest(marks.of(kind or Kind.RESULT, asked), mark) for marks in self._marks]
         if kind is None:
             return None
         if subject_id is None:
@@ -135,13 +135,22 @@ class Links:
 
     def _url(self, kind: Kind, subject_id: str) -> str:
         assert _ID.fullmatch(subject_id), subject_id
-        return f"{self.base}{PREFIX}{kind}/{subject_id}/{_mac(self._keys[0], kind, subject_id).decode()}"
+        return f"{self.base}{PREFIX}{kind}/{subject_id}/{self._marks[0].of(kind, subject_id).decode()}"
 
 
-def _mac(key: bytes, kind: Kind, subject_id: str) -> bytes:
-    """The mark of an id on one kind of path: that of a timeout does not open the path of results."""
-    said = f"kasoko callback 1\n{kind}\n{subject_id}".encode()
-    return hmac.digest(key, said, "sha256").hex()[:MAC_LENGTH].encode()
+class _Marks:
+    """The marks that one key makes."""
+
+    def __init__(self, key: bytes) -> None:
+        # What all marks of a kind have in common is digested once. `hmac.digest` takes longer, and lets other
+        # threads have Python's lock, which they give back late.
+        self._begun = {kind: hmac.new(key, f"kasoko callback 1\n{kind}\n".encode(), "sha256") for kind in Kind}
+
+    def of(self, kind: Kind, subject_id: str) -> bytes:
+        """The mark of an id on one kind of path: that of a timeout does not open the path of results."""
+        mac = self._begun[kind].copy()
+        mac.update(subject_id.encode())
+        return mac.hexdigest()[:MAC_LENGTH].encode()
 
 
 def base_of(callback_url: str) -> str:

@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from kasoko_cli.clock import Clock
@@ -58,11 +59,11 @@ class Gauge:
     """Says of each delivery whether it may still be kept; memory is bounded, and hours are fixed ones."""
 
     def __init__(self, caps: Caps, hint_bytes: int, clock: Clock) -> None:
-        self._caps, self._clock = caps, clock
+        self._caps = caps
         self._hint_bytes = hint_bytes
         self._hints = 0
         self._about: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        self._hour = 0
+        self._hour = _hour(clock())
 
     def check(self, delivery: Delivery) -> None:
         """Count one delivery.
@@ -70,9 +71,9 @@ class Gauge:
         Raises:
             TooMany: it is over the limit, and is not kept.
         """
-        hour = int(self._clock().timestamp()) // 3600
-        if hour != self._hour:
-            self._hour, self._hints = hour, 0
+        since, until = self._hour
+        if not since <= delivery.received_at < until:
+            self._hour, self._hints = _hour(delivery.received_at), 0
             self._about.clear()
         size = len(delivery.body)
         if not delivery.signed:
@@ -81,7 +82,7 @@ class Gauge:
             self._hints += 1
             self._hint_bytes += size
             return
-        subject = f"{delivery.kind} {delivery.subject_id}"
+        subject = delivery.kind + delivery.subject_id
         count, held = self._about.pop(subject, (0, 0))
         allowed = count < MOST_ABOUT_ONE and held + size <= MOST_BYTES_ABOUT_ONE
         self._about[subject] = (count + 1, held + size) if allowed else (count, held)
@@ -89,6 +90,12 @@ class Gauge:
             self._about.popitem(last=False)
         if not allowed:
             raise TooMany
+
+
+def _hour(moment: datetime) -> tuple[datetime, datetime]:
+    """When the hour of a moment begins, and when it ends."""
+    since = moment.replace(minute=0, second=0, microsecond=0)
+    return since, since + timedelta(hours=1)
 
 
 class Inbox:
@@ -111,6 +118,8 @@ class Inbox:
         self.applied = 0
         with db.reading() as session:
             self._gauge = Gauge(caps or Caps(), callbacks.hint_bytes(session), clock)
+        #: What came in the turns of each loop, on its way into the queue.
+        self._coming: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self._queue: deque[_Waiting] = deque()
         self._arrived = threading.Condition()
         self._stored = threading.Event()
@@ -124,7 +133,7 @@ class Inbox:
     @property
     def queued(self) -> int:
         """How many deliveries wait to be stored."""
-        return len(self._queue)
+        return len(self._queue) + sum(map(len, tuple(self._coming.values())))
 
     async def take(self, delivery: Delivery) -> None:
         """Store one delivery; returns once it is on the disk.
@@ -136,13 +145,30 @@ class Inbox:
         self._gauge.check(delivery)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        with self._arrived:
-            self._queue.append((delivery, loop, done))
-            self._arrived.notify()
+        coming = self._coming.get(loop)
+        if coming is None:
+            coming = self._coming[loop] = []
+            loop.call_soon(self._gather, loop, 0)
+        coming.append((delivery, loop, done))
         await done
+
+    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        """Hand over what has come once a turn of the loop brings nothing more: the two threads share one processor."""
+        came = len(self._coming.get(loop, ()))
+        if seen < came < MOST_AT_ONCE:
+            loop.call_soon(self._gather, loop, came)
+        else:
+            self._hand_over(loop)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._arrived:
+            self._queue.extend(self._coming.pop(loop, ()))
+            self._arrived.notify()
 
     def close(self) -> None:
         """Store and apply what has arrived, then stop."""
+        for loop in tuple(self._coming):
+            self._hand_over(loop)
         with self._arrived:
             self._closing = True
             self._arrived.notify()

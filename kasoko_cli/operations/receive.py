@@ -89,8 +89,8 @@ def store_deliveries(db: Database, clock: Clock, deliveries: Sequence[Delivery])
         }
         for delivery in deliveries
     ]
-    with db.transaction() as session:
-        callbacks.store(session, rows)
+    with db.direct() as direct:
+        callbacks.store(direct, rows)
 
 
 def apply_waiting(db: Database, clock: Clock, trust: Trust, *, subjects: Sequence[str] | None = None) -> list[Judged]:

@@ -195,6 +195,22 @@ _ACKNOWLEDGE = (
         gateway_id=bindparam("gateway_id"),
     )
 )
+_SUCCEED = (
+    update(_TABLE)
+    # Not `IN`: that cannot be carried by a statement for many rows.
+    .where(
+        _TABLE.c.id == bindparam("the_id"),
+        or_(*(_TABLE.c.status == source for source in sorted(attempt_sources_of(AttemptStatus.SUCCEEDED)))),
+    )
+    .values(
+        status=AttemptStatus.SUCCEEDED,
+        status_at=bindparam("status_at"),
+        receipt=bindparam("receipt"),
+        result_code="0",
+        result_text="paid",
+        evidence=bindparam("evidence"),
+    )
+)
 
 
 def begin_again(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -265,27 +281,9 @@ def lock_attempts(session: Session, attempt_ids: Collection[str]) -> Sequence[At
 
 def succeed(session: Session, proofs: Sequence[tuple[str, str, str]], *, at: datetime) -> None:
     """Move attempts, which are locked, to SUCCEEDED: the id, the receipt and the evidence of each."""
-    if not proofs:
-        return
-    table = Attempt.__table__  # type: ignore[attr-defined]
-    moved = session.connection().execute(
-        update(table)
-        .where(
-            table.c.id == bindparam("attempt"),
-            # Not `IN`: that cannot be carried by a statement for many rows.
-            or_(*(table.c.status == source for source in sorted(attempt_sources_of(AttemptStatus.SUCCEEDED)))),
-        )
-        .values(
-            status=AttemptStatus.SUCCEEDED,
-            status_at=at,
-            receipt=bindparam("proof"),
-            result_code="0",
-            result_text="paid",
-            evidence=bindparam("where"),
-        ),
-        [{"attempt": attempt, "proof": receipt, "where": evidence} for attempt, receipt, evidence in proofs],
-    )
-    assert moved.rowcount == len(proofs), "an attempt that is locked and live may succeed"
+    rows = [{"the_id": one, "status_at": at, "receipt": receipt, "evidence": why} for one, receipt, why in proofs]
+    moved = execute_many(session, _SUCCEED, rows)
+    assert moved == len(proofs), "an attempt that is locked and live may succeed"
 
 
 def move(session: Session, attempt_id: str, to: AttemptStatus, *, at: datetime, **values: Any) -> bool:

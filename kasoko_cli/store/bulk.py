@@ -8,19 +8,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Dialect, Update, cast, func
+from sqlalchemy import BigInteger, Dialect, Insert, Update, cast, func
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, SQLModel, col
 
 from kasoko_cli.domain.market import MarketStatus
 from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH
+from kasoko_cli.store.database import Direct
 from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.tables import (
     Attempt,
@@ -40,6 +40,9 @@ Found = sa.Row[*tuple[Any, ...]]
 
 #: PostgreSQL's lock that one import holds until its transaction ends. The books have their own beside it.
 _IMPORT_LOCK = 7215190333
+
+#: How many rows one statement inserts in a transaction that is the driver's own.
+_IN_ONE_STEP = 64
 
 #: How many rows a stream takes from the database at a time.
 _AT_A_TIME = 10_000
@@ -103,23 +106,61 @@ def insert_tuples(
     """
     session.flush()  # what these rows refer to may still wait in the session
     connection = session.connection()
-    named = table.__table__.columns  # type: ignore[attr-defined]
-    ready = _converted(rows, [named[name].type for name in columns], connection.dialect)
-    name, listed = table.__tablename__, ", ".join(columns)
-    if connection.dialect.name == "postgresql":
-        _copy(connection, f"COPY {name} ({listed}) FROM STDIN", ready)
+    dialect = connection.dialect
+    statement, binds = _insert_into(table, tuple(columns), dialect)
+    ready = _converted(rows, binds)
+    if dialect.name == "sqlite":
+        while batch := list(islice(ready, _AT_A_TIME)):
+            connection.exec_driver_sql(statement, batch)
         return
-    statement = f"INSERT INTO {name} ({listed}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our own names
-    while batch := list(islice(ready, _AT_A_TIME)):
-        connection.exec_driver_sql(statement, batch)
+    driver_error = dialect.loaded_dbapi.Error
+    cursor: Any = connection.connection.cursor()
+    try:
+        _copy(cursor, statement, ready)
+    except driver_error as error:
+        raise sa.exc.DBAPIError.instance(statement, None, error, driver_error, True, dialect=dialect) from error
+    finally:
+        cursor.close()
 
 
-def _converted(
-    rows: Iterable[Sequence[Any]], types: Sequence[TypeEngine[Any]], dialect: sa.Dialect
-) -> Iterator[tuple[Any, ...]]:
+def insert_directly(
+    direct: Direct, table: type[SQLModel], columns: tuple[str, ...], rows: Iterable[Sequence[Any]]
+) -> None:
+    """The same in a transaction that is the driver's own.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: a row breaks a constraint; the transaction is lost.
+    """
+    statement, binds = _insert_into(table, columns, direct.dialect)
+    if direct.is_sqlite:
+        # One step for some rows, since each lets go of Python's lock, and other threads keep it for a while.
+        ready = _converted(rows, binds)
+        more = f", {statement[statement.rindex('(') :]}"
+        while batch := list(islice(ready, _IN_ONE_STEP)):
+            direct.cursor.execute(statement + more * (len(batch) - 1), list(chain.from_iterable(batch)))
+    else:
+        _copy(direct.cursor, statement, _converted(rows, binds))
+
+
+#: What makes a value fit its column, by the place of the column.
+_Binds = Sequence[tuple[int, Callable[[Any], Any]]]
+
+
+@functools.lru_cache(maxsize=64)
+def _insert_into(table: type[SQLModel], columns: tuple[str, ...], dialect: Dialect) -> tuple[str, _Binds]:
+    """SQL that inserts rows, and what makes their values fit."""
+    named = table.__table__.columns  # type: ignore[attr-defined]
+    found = ((n, named[name].type.dialect_impl(dialect).bind_processor(dialect)) for n, name in enumerate(columns))
+    binds = [(place, bind) for place, bind in found if bind is not None]
+    name, listed = table.__tablename__, ", ".join(columns)
+    if dialect.name == "postgresql":
+        return f"COPY {name} ({listed}) FROM STDIN", binds
+    return f"INSERT INTO {name} ({listed}) VALUES ({', '.join('?' * len(columns))})", binds  # noqa: S608 - our names
+
+
+def _converted(rows: Iterable[Sequence[Any]], binds: _Binds) -> Iterator[tuple[Any, ...]]:
     """The rows as the driver wants them. What a column turned a value into is remembered: times and words repeat."""
-    found = ((place, kind.dialect_impl(dialect).bind_processor(dialect)) for place, kind in enumerate(types))
-    needed = [(place, _remembering(bind)) for place, bind in found if bind is not None]
+    needed = [(place, _remembering(bind)) for place, bind in binds]
     if not needed:
         yield from rows  # type: ignore[misc] # the driver takes any sequence
         return
@@ -143,21 +184,13 @@ def _remembering(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return remembering
 
 
-def _copy(connection: sa.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    driver_error = connection.dialect.loaded_dbapi.Error
-    cursor: Any = connection.connection.cursor()
-    try:
-        with cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
-    except driver_error as error:
-        dialect = connection.dialect
-        raise sa.exc.DBAPIError.instance(statement, None, error, driver_error, True, dialect=dialect) from error
-    finally:
-        cursor.close()
+def _copy(cursor: Any, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    with cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
-def execute_many(session: Session, statement: Update, rows: Sequence[Mapping[str, Any]]) -> int:
+def execute_many(session: Session, statement: Insert | Update, rows: Sequence[Mapping[str, Any]]) -> int:
     """Run one statement for each row of values for its bound parameters; says how many rows it touched.
 
     The statement is one that lives as long as the program: it is made into SQL once. SQLAlchemy's own way would
@@ -187,7 +220,7 @@ _Made = tuple[str, tuple[str, ...] | None, dict[str, Callable[[Any], Any]], dict
 
 
 @functools.lru_cache(maxsize=128)
-def _made(statement: Update, dialect: Dialect) -> _Made:
+def _made(statement: Insert | Update, dialect: Dialect) -> _Made:
     compiled = statement.compile(dialect=dialect)
     assert isinstance(compiled, SQLCompiler)
     prepare: dict[str, Callable[[Any], Any]] = {}

@@ -11,30 +11,34 @@ from sqlalchemy import BigInteger, bindparam, cast, func, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store import chain
-from kasoko_cli.store.bulk import insert_tuples
+from kasoko_cli.store.bulk import execute_many, insert_directly
+from kasoko_cli.store.database import Direct
 from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import Callback, new_salts
 
 #: What is known of a callback when it arrives.
 _ARRIVED = ("received_at", "route", "subject", "signed", "source", "body")
 _arrived = itemgetter(*_ARRIVED)
+_STORED = ("id", *_ARRIVED, "salt", "digest")
 
 
-def store(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Write down callbacks in the order given, each a column's name to its value; says the number of the first.
+def store(direct: Direct, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write down and chain callbacks in the order given, each a column's name to its value; says the first's number.
 
-    On PostgreSQL this waits for other listeners that store at this moment, and for nobody else.
+    It is the last thing that a transaction does. On PostgreSQL this waits for other listeners that store at this
+    moment, and for nobody else.
     """
-    chain.lock(session, chain.INBOX)
-    first = chain.next_number(session, col(Callback.id))
-    salts, written = new_salts(len(rows)), []
-    for number, (salt, row) in enumerate(zip(salts, rows, strict=True), start=first):
+    chain.lock_directly(direct, chain.INBOX)
+    first = direct.first("SELECT coalesce(max(id), 0) FROM callbacks")[0] + 1
+    numbers = range(first, first + len(rows))
+    written, leaves = [], []
+    for number, salt, row in zip(numbers, new_salts(len(rows)), rows, strict=True):
         at, route, subject, signed, source, body = _arrived(row)
         digest = chain.body_digest(salt, body)
-        leaf = chain.callback_leaf(number, at, route, subject, signed, source, digest)
-        chain.take_in(session, chain.CALLBACKS, number, at, leaf)
+        leaves.append(chain.callback_leaf(number, at, route, subject, signed, source, digest))
         written.append((number, at, route, subject, signed, source, body, salt, digest))
-    insert_tuples(session, Callback, ("id", *_ARRIVED, "salt", "digest"), written)
+    insert_directly(direct, Callback, _STORED, written)
+    chain.append(direct, chain.CALLBACKS, numbers, at, leaves)
     return first
 
 
@@ -108,24 +112,25 @@ def take(session: Session, verdicts: Mapping[int, tuple[str, str, str | None]], 
 
     The last is the attempt that a body names, where its address named none; else None.
     """
-    if not verdicts:
-        return
-    table = Callback.__table__  # type: ignore[attr-defined]
-    moved = session.connection().execute(
-        update(table)
-        .where(table.c.id == bindparam("number"), table.c.applied_at.is_(None))
-        .values(
-            applied_at=at,
-            verdict=bindparam("word"),
-            detail=bindparam("said"),
-            subject=func.coalesce(bindparam("about", type_=table.c.subject.type), table.c.subject),
-        ),
-        [
-            {"number": number, "word": word, "said": said, "about": about}
-            for number, (word, said, about) in verdicts.items()
-        ],
+    rows = [
+        {"number": number, "applied_at": at, "verdict": word, "detail": said, "about": about}
+        for number, (word, said, about) in verdicts.items()
+    ]
+    moved = execute_many(session, _TAKE, rows)
+    assert moved == len(verdicts), "a callback that is locked and not judged can be judged"
+
+
+_TABLE = Callback.__table__  # type: ignore[attr-defined]
+_TAKE = (
+    update(_TABLE)
+    .where(_TABLE.c.id == bindparam("number"), _TABLE.c.applied_at.is_(None))
+    .values(
+        applied_at=bindparam("applied_at"),
+        verdict=bindparam("verdict"),
+        detail=bindparam("detail"),
+        subject=func.coalesce(bindparam("about", type_=_TABLE.c.subject.type), _TABLE.c.subject),
     )
-    assert moved.rowcount == len(verdicts), "a callback that is locked and not judged can be judged"
+)
 
 
 def last_hints(session: Session, attempt_ids: Sequence[str]) -> dict[str, datetime]:

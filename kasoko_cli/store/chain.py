@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,6 +27,8 @@ from typing import Any
 from sqlalchemy import insert, literal_column, text
 from sqlmodel import Session, SQLModel, col, func, select
 
+from kasoko_cli.store.bulk import insert_directly, insert_tuples
+from kasoko_cli.store.database import Direct
 from kasoko_cli.store.tables import Deployment, Event, Link
 
 #: The chain of entries and events, and that of callbacks; each with PostgreSQL's lock on its end.
@@ -162,6 +164,12 @@ def next_number(session: Session, column: Any) -> int:
     return int(session.connection().exec_driver_sql(_highest(column)).scalar_one()) + 1
 
 
+def lock_directly(direct: Direct, chain: str) -> None:
+    """The same in a transaction that is the driver's own."""
+    if not direct.is_sqlite:
+        direct.first(f"SELECT pg_advisory_xact_lock({LOCKS[chain]})")
+
+
 @functools.lru_cache(maxsize=8)
 def _highest(column: Any) -> str:
     """SQL for the highest number so far. Spelt once: SQLAlchemy's own way takes longer than the database does."""
@@ -194,27 +202,35 @@ def _take_in(runs: dict[str, _Run], kind: str, number: int, at: datetime, leaf: 
     runs[kind].add(number, at, leaf)
 
 
+def append(direct: Direct, kind: str, numbers: range, at: datetime, leaves: Iterable[bytes]) -> None:
+    """Chain rows that were just written, the last thing that this transaction does; it has the lock of the chain."""
+    run = _Run(kind, numbers[0], numbers[-1], at)
+    for leaf in leaves:
+        run.digest.update(leaf)
+    chain = CHAIN_OF[kind]
+    end = direct.first(_ENDS[chain])
+    if end is None:
+        end = 0, first_hash(chain, direct.first("SELECT deployment_id FROM deployment")[0])
+    insert_directly(direct, Link, _LINK, _links(chain, *end, [run]))
+
+
 def _link(session: Session, chain: str, runs: Sequence[_Run]) -> None:
     lock(session, chain)
     end = session.connection().exec_driver_sql(_ENDS[chain]).first()
     number, before = (0, first_hash(chain, deployment_of(session))) if end is None else (end[0], end[1])
-    rows = []
+    insert_tuples(session, Link, _LINK, _links(chain, number, before, runs))
+
+
+def _links(chain: str, number: int, before: str, runs: Sequence[_Run]) -> Iterator[tuple[Any, ...]]:
+    """The links of these runs, after the one that has this number and this hash."""
     for run in runs:
         number, digest = number + 1, run.digest.hexdigest()
         before = link_hash(before, chain, number, run.kind, run.first, run.last, run.at, digest)
-        rows.append(
-            {
-                "chain": chain,
-                "number": number,
-                "kind": run.kind,
-                "first": run.first,
-                "last": run.last,
-                "at": run.at,
-                "digest": digest,
-                "hash": before,
-            }
-        )
-    _insert(session, Link, rows)
+        yield chain, number, run.kind, run.first, run.last, run.at, digest, before
+
+
+#: The columns of a link in the order in which they are written.
+_LINK = ("chain", "number", "kind", "first", "last", "at", "digest", "hash")
 
 
 def deployment_of(session: Session) -> str:

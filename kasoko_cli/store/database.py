@@ -1,6 +1,7 @@
-"""The engine, its pragmas, and the two ways in: `transaction()` to write, `reading()` to read.
+"""The engine, its pragmas, and the ways in: `transaction()` to write, `reading()` to read.
 
-Nothing else commits. On SQLite a writer begins with BEGIN IMMEDIATE, so that what it reads first
+`direct()` writes too, in the driver's own words: it is for what comes thousands of times a second. Nothing else
+commits. On SQLite a writer begins with BEGIN IMMEDIATE, so that what it reads first
 cannot have changed by the time it writes, and every commit is on the disk when it returns
 (`synchronous=FULL`): a commit that a power cut can undo would forget an instruction that has left.
 """
@@ -11,10 +12,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy import Connection, Dialect, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlmodel import Session
@@ -29,6 +31,28 @@ _COLLISIONS = frozenset({"40P01", "40001"})
 _READ_ONLY = "25006"
 #: How long a writer waits for another one before it gives up.
 BUSY_SECONDS = 30
+#: How a transaction of SQLite begins, by whether it writes.
+_BEGIN = {
+    True: ("PRAGMA query_only=OFF", "BEGIN IMMEDIATE"),
+    False: ("PRAGMA query_only=ON", "BEGIN DEFERRED"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """A transaction that is open, in the words of the database's driver."""
+
+    cursor: Any
+    dialect: Dialect
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded database."""
+        return self.dialect.name == "sqlite"
+
+    def first(self, statement: str) -> Any:
+        """The first row that a statement without values finds, or None."""
+        return self.cursor.execute(statement).fetchone()
 
 
 class Database:
@@ -73,6 +97,39 @@ class Database:
             point(COMMIT_AFTER)
 
     @contextmanager
+    def direct(self) -> Iterator[Direct]:
+        """A transaction as `transaction()` has, without SQLAlchemy, whose own work takes longer than a short commit.
+
+        What is chained has to be chained by whoever writes it here.
+
+        Raises:
+            Busy: another process kept the database locked for too long.
+            DatabaseUnavailable: the database went away.
+        """
+        dialect = self.engine.dialect
+        driver_error = dialect.loaded_dbapi.Error
+        with self._in_our_words(writes=True):
+            connection = self.engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                if self.is_sqlite:
+                    for statement in _BEGIN[True]:
+                        cursor.execute(statement)
+                yield Direct(cursor, dialect)
+                point(COMMIT_BEFORE)
+                connection.commit()
+            except driver_error as error:
+                is_gone = dialect.is_disconnect(error, connection, None)
+                if is_gone:
+                    connection.invalidate(error)
+                raise DBAPIError.instance(
+                    None, None, error, driver_error, connection_invalidated=is_gone, dialect=dialect
+                ) from error
+            finally:
+                connection.close()  # gives it back, and takes back what was not committed
+            point(COMMIT_AFTER)
+
+    @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session on one unchanging picture of the database; it cannot write."""
         with self._session(writes=False) as session:
@@ -83,9 +140,18 @@ class Database:
         options: dict[str, Any] = {"kasoko_writes": writes}
         if not self.is_sqlite and not writes:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with (
+            self._in_our_words(writes=writes),
+            self.engine.connect().execution_options(**options) as connection,
+            _session(connection) as session,
+        ):
+            yield session
+
+    @contextmanager
+    def _in_our_words(self, *, writes: bool) -> Iterator[None]:
+        """Say what is the matter with the database where the driver does."""
         try:
-            with self.engine.connect().execution_options(**options) as connection, _session(connection) as session:
-                yield session
+            yield
         except OperationalError as error:
             raise _unavailable(self, error) from error
         except DBAPIError as error:
@@ -114,6 +180,13 @@ class WithinTransaction(Database):
         """A part of the transaction that is open."""
         with self._outer.begin_nested():
             yield self._outer
+
+    @contextmanager
+    def direct(self) -> Iterator[Direct]:
+        """The same in the driver's words."""
+        with self._outer.begin_nested():
+            connection = self._outer.connection()
+            yield Direct(connection.connection.cursor(), connection.dialect)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -175,9 +248,8 @@ def _engine(url: URL) -> Engine:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            writes = connection.get_execution_options().get("kasoko_writes", True)
-            connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
+            for statement in _BEGIN[connection.get_execution_options().get("kasoko_writes", True)]:
+                connection.exec_driver_sql(statement)
 
         return engine
     try:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, and_, case, cast, func, or_
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, cast, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.store import payouts
+from kasoko_cli.store.bulk import execute_many
 from kasoko_cli.store.tables import Attempt, FloatReading, Payout
 
 
@@ -26,9 +27,16 @@ class Sum(NamedTuple):
 
 def add_readings(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Take readings down, unless their query or attempt has one."""
-    if rows:
-        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        session.exec(insert(FloatReading).values(list(rows)).on_conflict_do_nothing())
+    execute_many(session, _ADD[session.get_bind().dialect.name], rows)
+
+
+_NOTED = ("as_of", "noted_at", "query_id", "attempt_id", "utility_cents", "working_cents", "charges_cents")
+_ADD = {
+    name: dialect.insert(FloatReading.__table__)  # type: ignore[attr-defined]
+    .values({column: bindparam(column) for column in _NOTED})
+    .on_conflict_do_nothing()
+    for name, dialect in (("postgresql", postgresql), ("sqlite", sqlite))
+}
 
 
 def latest_reading(session: Session) -> FloatReading | None:

@@ -25,7 +25,7 @@ from kasoko_cli.operations.fate import Success
 from kasoko_cli.operations.importing import import_users
 from kasoko_cli.operations.rowfiles import Format, InputFile
 from kasoko_cli.store import callbacks
-from kasoko_cli.store.database import Database, open_database, upgrade
+from kasoko_cli.store.database import Database, WithinTransaction, open_database, upgrade
 from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import measured_apart, show, table, takes_markdown
 from tests.benchmarks.results import SENT, on_their_way, result_body
@@ -64,7 +64,8 @@ def _pay(db: Database, start: int, sent: list[tuple[str, int]]) -> None:
             }
             for n, (attempt_id, cents) in enumerate(sent)
         ]
-        first = callbacks.store(session, rows)
+        with WithinTransaction(db, session).direct() as direct:
+            first = callbacks.store(direct, rows)
         callbacks.take(session, {first + n: ("applied", "paid", None) for n in range(len(sent))}, at=PAID)
         known = fate.lock_many(session, [attempt_id for attempt_id, _ in sent])
         successes = [

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kasoko_cli.daraja import links
 from kasoko_cli.daraja.links import Kind, Links, Route, base_of, validate_callback_url
 from kasoko_cli.daraja.messages import FORBIDDEN_URL_WORDS
 from kasoko_cli.errors import ConfigurationError
@@ -240,20 +241,20 @@ def test_whatever_is_asked_for_the_same_marks_are_made_and_compared(path: str, m
     made = Links("https://pay.example.org", b"k" * 32, [b"l" * 32, b"m" * 32])
     path = urlsplit(made.result_url("ks-1")).path if path == "right" else path
     compared: list[tuple[bytes, bytes]] = []
-    signed: list[bytes] = []
-    digest = hmac.digest
+    made_by: list[links._Marks] = []
+    mark_of = links._Marks.of
 
-    def counted(key: bytes, said: bytes, name: str) -> bytes:
-        signed.append(key)
-        return digest(key, said, name)
+    def counted(marks: links._Marks, kind: Kind, subject_id: str) -> bytes:
+        made_by.append(marks)
+        return mark_of(marks, kind, subject_id)
 
     def compare(one: bytes, other: bytes) -> bool:
         compared.append((one, other))
         return one == other
 
-    monkeypatch.setattr(hmac, "digest", counted)
+    monkeypatch.setattr(links._Marks, "of", counted)
     monkeypatch.setattr(hmac, "compare_digest", compare)
     made.parse(path)
-    assert signed == [b"k" * 32, b"l" * 32, b"m" * 32]
+    assert made_by == list(made._marks)
     assert len(compared) == 3
     assert {len(ours) for ours, _ in compared} == {32}

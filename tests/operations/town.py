@@ -19,7 +19,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.fate import Ruling
 from kasoko_cli.operations.settle import Settled
 from kasoko_cli.store import attempts, callbacks, payouts
-from kasoko_cli.store.database import Database
+from kasoko_cli.store.database import Database, WithinTransaction
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Attempt, Funding, Payout
 from tests.conftest import FixedClock
@@ -242,7 +242,8 @@ class Town:
         """A stored body that says so, and its name as evidence."""
         now = self.clock()
         body = {"route": "result", "subject": attempt_id, "signed": True, "source": "127.0.0.1", "body": said}
-        number = callbacks.store(session, [{"received_at": now, **body}])
+        with WithinTransaction(self.db, session).direct() as direct:
+            number = callbacks.store(direct, [{"received_at": now, **body}])
         callbacks.take(session, {number: ("by hand", "", None)}, at=now)
         return f"callback:{number}"
 
