@@ -26,12 +26,12 @@ from kasoko_cli.store.database import Database
 
 #: How many deliveries one commit holds at most.
 MOST_AT_ONCE: Final = 500
-#: While more than this arrive in a second, storing has the processor, and applying takes a group now and then.
-BUSY_RATE: Final = 1_500
-#: How long applying steps back then after each group, in seconds.
-STEP_BACK_SECONDS: Final = 0.1
-#: How many are judged together then: storing waits for them.
-FEW_AT_ONCE: Final = 20
+#: How long a group may take to judge while callbacks arrive, in seconds: on SQLite storing waits for it.
+GROUP_SECONDS: Final = 0.025
+#: While more than this arrive in a second, storing has most of the processor.
+BUSY_RATE: Final = 1_000
+#: How many times as long as a group took applying rests after it: then, and while fewer arrive.
+BUSY_REST, REST = 4, 1
 #: How long it is before callbacks that could not be applied are tried again, in seconds.
 AGAIN_SECONDS: Final = 5.0
 #: How many bodies about one payment or question are kept in an hour, and how many bytes of them.
@@ -125,6 +125,7 @@ class Inbox:
         self._stored = threading.Event()
         self._stop = threading.Event()
         self._closing = self._busy = False
+        self._most = GROUP
         self._writer = threading.Thread(target=self._write, name="kasoko-store", daemon=True)
         self._applier = threading.Thread(target=self._apply, name="kasoko-apply", daemon=True)
         self._writer.start()
@@ -195,34 +196,36 @@ class Inbox:
                 self._stored.set()
             _tell(group, trouble)
 
-    def _most(self) -> int:
-        """How many may be judged in one transaction."""
-        return FEW_AT_ONCE if self._busy else GROUP
-
     def _apply(self) -> None:
         again = False
-        # From the end of one group to the end of the next: within a group storing waits, and would look idle.
-        began, had = time.monotonic(), self.received
         while True:
             self._stored.wait(AGAIN_SECONDS if again else None)
             self._stored.clear()
             closing = self._closing and not self._writer.is_alive()
             again = False
             try:
-                for group in judge_waiting(self.db, self.clock, self.trust, most=self._most):
+                began, had = time.monotonic(), self.received
+                for group in judge_waiting(self.db, self.clock, self.trust, most=lambda: self._most):
                     for judged in group:
                         self.applied += 1
                         self.tell(judged)
-                    now, came = time.monotonic(), self.received
-                    self._busy = came - had > BUSY_RATE * (now - began)
-                    began, had = now, came
-                    if self._busy:
-                        self._stop.wait(STEP_BACK_SECONDS)
+                    if self.received > had or self.queued:
+                        self._rest(len(group), time.monotonic() - began)
+                    else:
+                        self._busy, self._most = False, GROUP
+                    began, had = time.monotonic(), self.received
             except Exception as error:
                 again = True
                 _log.error("Stored callbacks could not be applied now (%s); they are kept.", type(error).__name__)
             if closing:
                 return
+
+    def _rest(self, judged: int, took: float) -> None:
+        """Let storing have its turn after a group. What comes then, unhindered, says how busy it is."""
+        self._most = max(1, min(GROUP, int(judged * GROUP_SECONDS / took)))
+        began, had = time.monotonic(), self.received
+        self._stop.wait(took * (BUSY_REST if self._busy else REST))
+        self._busy = self.received - had > BUSY_RATE * (time.monotonic() - began)
 
 
 def _tell(group: Sequence[_Waiting], trouble: Exception | None) -> None:

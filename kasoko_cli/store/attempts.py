@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.bulk import execute_many
-from kasoko_cli.store.locking import CHUNK, for_update
+from kasoko_cli.store.locking import CHUNK, MANY, for_update
 from kasoko_cli.store.tables import Attempt, Payout, Query
 
 
@@ -251,8 +251,8 @@ def receipt_owner(session: Session, receipt: str) -> str | None:
 
 def receipts_owned(session: Session, receipts: Collection[str]) -> set[str]:
     """Those of the receipts that prove an attempt already."""
-    query = select(col(Attempt.receipt)).where(col(Attempt.receipt).in_(receipts))
-    return {receipt for receipt in session.exec(query) if receipt is not None} if receipts else set()
+    found = session.connection().execute(_OWNED, {"many": list(receipts)}).scalars() if receipts else ()
+    return {receipt for receipt in found if receipt is not None}
 
 
 def receipts_of(session: Session, payout_ids: Sequence[str]) -> dict[str, str]:
@@ -268,15 +268,18 @@ def receipts_of(session: Session, payout_ids: Sequence[str]) -> dict[str, str]:
 
 def payouts_of(session: Session, subjects: Collection[str]) -> set[str]:
     """The payouts of attempts, each named by its id or by that of a question about it."""
-    asked = select(col(Query.attempt_id)).where(col(Query.id).in_(subjects))
-    query = select(col(Attempt.payout_id)).where(or_(col(Attempt.id).in_(subjects), col(Attempt.id).in_(asked)))
-    return set(session.exec(query)) if subjects else set()
+    return set(session.connection().execute(_PAYOUTS_OF, {"many": list(subjects)}).scalars()) if subjects else set()
 
 
 def lock_attempts(session: Session, attempt_ids: Collection[str]) -> Sequence[Attempt]:
     """Those of the attempts that exist, kept from other writers; their payouts are locked before."""
-    query = select(Attempt).where(col(Attempt.id).in_(attempt_ids)).order_by(col(Attempt.id))
-    return session.exec(for_update(query)).all() if attempt_ids else []
+    return session.exec(_LOCK, params={"many": list(attempt_ids)}).all() if attempt_ids else []
+
+
+_OWNED = columns(col(Attempt.receipt)).where(col(Attempt.receipt).in_(MANY))
+_ASKED_ABOUT = columns(col(Query.attempt_id)).where(col(Query.id).in_(MANY))
+_PAYOUTS_OF = columns(col(Attempt.payout_id)).where(or_(col(Attempt.id).in_(MANY), col(Attempt.id).in_(_ASKED_ABOUT)))
+_LOCK = for_update(select(Attempt).where(col(Attempt.id).in_(MANY)).order_by(col(Attempt.id)))
 
 
 def succeed(session: Session, proofs: Sequence[tuple[str, str, str]], *, at: datetime) -> None:

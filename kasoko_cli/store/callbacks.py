@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from kasoko_cli.store import chain
 from kasoko_cli.store.bulk import execute_many, insert_directly
 from kasoko_cli.store.database import Direct
-from kasoko_cli.store.locking import CHUNK, for_update
+from kasoko_cli.store.locking import CHUNK, MANY, for_update
 from kasoko_cli.store.tables import Callback, new_salts
 
 #: What is known of a callback when it arrives.
@@ -29,7 +29,7 @@ def store(direct: Direct, rows: Sequence[Mapping[str, Any]]) -> int:
     moment, and for nobody else.
     """
     chain.lock_directly(direct, chain.INBOX)
-    first = direct.first("SELECT coalesce(max(id), 0) FROM callbacks")[0] + 1
+    first = int(direct.first("SELECT coalesce(max(id), 0) FROM callbacks")[0]) + 1
     numbers = range(first, first + len(rows))
     written, leaves = [], []
     for number, salt, row in zip(numbers, new_salts(len(rows)), rows, strict=True):
@@ -103,8 +103,15 @@ def list_of(session: Session, subject: str) -> Sequence[Callback]:
 
 def lock_waiting(session: Session, numbers: Sequence[int]) -> set[int]:
     """Those of these callbacks that nobody has judged, kept from other judges until the transaction ends."""
-    query = select(col(Callback.id)).where(col(Callback.id).in_(numbers), col(Callback.applied_at).is_(None))
-    return {number for number in session.exec(for_update(query.order_by(col(Callback.id)))) if number is not None}
+    found = session.connection().execute(_LOCK, {"many": list(numbers)})
+    return {number for number in found.scalars() if number is not None}
+
+
+_LOCK = for_update(
+    select(col(Callback.id))
+    .where(col(Callback.id).in_(MANY), col(Callback.applied_at).is_(None))
+    .order_by(col(Callback.id))
+)
 
 
 def take(session: Session, verdicts: Mapping[int, tuple[str, str, str | None]], *, at: datetime) -> None:

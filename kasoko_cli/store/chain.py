@@ -211,7 +211,8 @@ def append(direct: Direct, kind: str, numbers: range, at: datetime, leaves: Iter
     end = direct.first(_ENDS[chain])
     if end is None:
         end = 0, first_hash(chain, direct.first("SELECT deployment_id FROM deployment")[0])
-    insert_directly(direct, Link, _LINK, _links(chain, *end, [run]))
+    number, before = end
+    insert_directly(direct, Link, _LINK, _links(chain, number, before, [run]))
 
 
 def _link(session: Session, chain: str, runs: Sequence[_Run]) -> None:

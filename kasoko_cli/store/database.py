@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = parse_url(url)
         self.engine = _engine(self.url)
+        #: Who writes. SQLite has one writer, and lets others look again after some time; here they are told at once.
+        self._turn = threading.Lock() if self.is_sqlite else None
 
     def __repr__(self) -> str:
         return f"Database({self.shown_url!r})"
@@ -86,7 +89,7 @@ class Database:
             Busy: another process kept the database locked for too long.
             DatabaseUnavailable: the database went away.
         """
-        with self._session(writes=True) as session:
+        with self._its_turn(), self._session(writes=True) as session:
             with session.begin():
                 yield session
                 if session.info:
@@ -108,7 +111,7 @@ class Database:
         """
         dialect = self.engine.dialect
         driver_error = dialect.loaded_dbapi.Error
-        with self._in_our_words(writes=True):
+        with self._its_turn(), self._in_our_words(writes=True):
             connection = self.engine.raw_connection()
             try:
                 cursor = connection.cursor()
@@ -146,6 +149,19 @@ class Database:
             _session(connection) as session,
         ):
             yield session
+
+    @contextmanager
+    def _its_turn(self) -> Iterator[None]:
+        """Wait for the other threads of this process that write to a file."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise _locked(self)
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _in_our_words(self, *, writes: bool) -> Iterator[None]:
@@ -263,6 +279,13 @@ def _engine(url: URL) -> Engine:
         ) from error
 
 
+def _locked(db: Database) -> Busy:
+    return Busy(
+        f"Another process has kept the database {db.shown_url} locked for {BUSY_SECONDS} seconds. Nothing was changed.",
+        hint="Wait for the other run and try again. If none runs, look for a program that keeps the file open.",
+    )
+
+
 def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
     reason = (
         str(error.orig).strip().splitlines()[0] if error.orig is not None and str(error.orig).strip() else "no answer"
@@ -273,11 +296,7 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
             hint="Run it again.",
         )
     if "locked" in reason or "busy" in reason:
-        return Busy(
-            f"Another process has kept the database {db.shown_url} locked for {BUSY_SECONDS} seconds."
-            " Nothing was changed.",
-            hint="Wait for the other run and try again. If none runs, look for a program that keeps the file open.",
-        )
+        return _locked(db)
     gone = DatabaseUnavailable(
         f"The database {db.shown_url} cannot be used: {reason}. What was committed before stands, and nothing"
         " else was changed.",

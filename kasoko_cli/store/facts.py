@@ -22,7 +22,7 @@ from sqlmodel import Session, col
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.store.bulk import bytewise, streamed
 from kasoko_cli.store.chain import canonical, sealed, stamp
-from kasoko_cli.store.locking import CHUNK
+from kasoko_cli.store.locking import CHUNK, MANY
 from kasoko_cli.store.tables import Attempt, Bet, Callback, Market, Outcome, Payout, Query, Settlement, User
 
 #: What stands before the digest that an attempt keeps in place of an erased phone.
@@ -154,7 +154,7 @@ def _of_bets(session: Session, placed: Sequence[str], cancelled: Sequence[str]) 
         col(Bet.cancelled_at),
     )
     found: dict[str, Fact] = {}
-    for row in _among(session, query, col(Bet.id), {*by_placed, *by_cancelled}):
+    for row in _among(session, query.where(col(Bet.id).in_(MANY)), {*by_placed, *by_cancelled}):
         bet_id, market_id, outcome, user_id, cents, funding, placed_at, cancelled_at = row
         facts = bet_facts(bet_id, market_id, outcome, user_id, cents, funding, placed_at)
         if key := by_placed.get(bet_id):
@@ -216,8 +216,8 @@ def _of_attempts(session: Session, by_kind: dict[str, list[str]]) -> dict[str, F
     overpaid = {key[len("overpaid:") :]: key for key in by_kind.get("overpaid", [])}
     found: dict[str, Fact] = {}
     tried = [
-        *_attempts(session, col(Attempt.id), {*sends, *delivered}),
-        *_attempts(session, col(Attempt.receipt), overpaid),
+        *_among(session, _BY_ID, {*sends, *delivered}),
+        *_among(session, _BY_RECEIPT, overpaid),
     ]
     said = _evidence(session, {row.evidence for row in tried if row.evidence})
     for row in tried:
@@ -239,28 +239,30 @@ def _of_attempts(session: Session, by_kind: dict[str, list[str]]) -> dict[str, F
     return found
 
 
-def _attempts(session: Session, column: Any, values: Iterable[str]) -> list[Any]:
-    query = (
-        sa.select(
-            col(Attempt.id),
-            col(Attempt.payout_id),
-            col(Attempt.number),
-            col(Attempt.status),
-            col(Attempt.phone),
-            col(Attempt.wire_cents),
-            col(Attempt.api),
-            col(Attempt.sends),
-            col(Attempt.sent_at),
-            col(Attempt.receipt),
-            col(Attempt.result_code),
-            col(Attempt.result_text),
-            col(Attempt.evidence),
-            col(User.salt),
-        )
-        .join(Payout, col(Payout.id) == col(Attempt.payout_id))
-        .join(User, col(User.id) == col(Payout.user_id))
+#: What is asked of an attempt, and of what its evidence names.
+_ATTEMPTS = (
+    sa.select(
+        col(Attempt.id),
+        col(Attempt.payout_id),
+        col(Attempt.number),
+        col(Attempt.status),
+        col(Attempt.phone),
+        col(Attempt.wire_cents),
+        col(Attempt.api),
+        col(Attempt.sends),
+        col(Attempt.sent_at),
+        col(Attempt.receipt),
+        col(Attempt.result_code),
+        col(Attempt.result_text),
+        col(Attempt.evidence),
+        col(User.salt),
     )
-    return list(_among(session, query, column, values))
+    .join(Payout, col(Payout.id) == col(Attempt.payout_id))
+    .join(User, col(User.id) == col(Payout.user_id))
+)
+_BY_ID, _BY_RECEIPT = _ATTEMPTS.where(col(Attempt.id).in_(MANY)), _ATTEMPTS.where(col(Attempt.receipt).in_(MANY))
+_BODIES = sa.select(col(Callback.id), col(Callback.digest)).where(col(Callback.id).in_(MANY))
+_ANSWERS = sa.select(col(Query.id), col(Query.attempt_id), col(Query.answer)).where(col(Query.id).in_(MANY))
 
 
 def _evidence(session: Session, named: Collection[str]) -> dict[str, object]:
@@ -269,17 +271,15 @@ def _evidence(session: Session, named: Collection[str]) -> dict[str, object]:
     numbers = {int(name[len("callback:") :]): name for name in bodied}
     asked = {name[len("status:") :]: name for name in named if name.startswith("status:")}
     found: dict[str, object] = {}
-    bodies = sa.select(col(Callback.id), col(Callback.digest))
-    for number, digest in _among(session, bodies, col(Callback.id), numbers):
+    for number, digest in _among(session, _BODIES, numbers):
         found[numbers[number]] = [numbers[number], (digest or b"").hex()]
-    answers = sa.select(col(Query.id), col(Query.attempt_id), col(Query.answer))
-    for query_id, attempt_id, answer in _among(session, answers, col(Query.id), asked):
+    for query_id, attempt_id, answer in _among(session, _ANSWERS, asked):
         found[asked[query_id]] = [asked[query_id], attempt_id, answer]
     return found
 
 
-def _among(session: Session, query: Any, column: Any, values: Iterable[Any]) -> Iterable[Any]:
-    """The rows whose `column` is one of `values`, asked for in lists that one statement can carry."""
+def _among(session: Session, query: Any, values: Iterable[Any]) -> Iterable[Any]:
+    """The rows that a query finds by `MANY`, which is given lists that one statement can carry."""
     wanted = list(values)
     for start in range(0, len(wanted), CHUNK):
-        yield from session.execute(query.where(column.in_(wanted[start : start + CHUNK])))
+        yield from session.connection().execute(query, {"many": wanted[start : start + CHUNK]})

@@ -6,12 +6,16 @@ whole database from its BEGIN IMMEDIATE on, which is stronger.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from sqlalchemy import BindParameter, bindparam
 from sqlmodel.sql.expression import SelectOfScalar
 
 #: How many values one IN list carries; SQLite takes at most 32,766 parameters.
 CHUNK = 10_000
+
+#: A list that a statement is given when it is run, under the name `many`. Such a statement is made once for all lists.
+MANY: BindParameter[Any] = bindparam("many", expanding=True)
 
 Row = TypeVar("Row")
 

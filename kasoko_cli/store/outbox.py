@@ -1,7 +1,7 @@
 """What the operator's platform has still to be told: a row for each market and payout, written with its change.
 
-Whether anything is written is asked by the statement that writes it, of the one row of `deployment`: it is one
-switch for all hosts, and where it is off that statement finds nothing.
+Whether anything is written is asked of the one row of `deployment`, after the change and in its transaction: it is
+one switch for all hosts, and whoever turns it on waits for those who have changed something and found it off.
 
 A row carries no news, only a version that grows; what is told is read when it is told, in one picture with the
 version. So a change can be told twice, and late, and never lost or told backwards. A version is the time of the
@@ -29,7 +29,6 @@ from kasoko_cli.store.types import Whole
 MARKET, PAYOUT = "market:", "payout:"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SINCE = select(col(Deployment.mirror_since)).scalar_subquery()
 #: The markets of which there is something to tell.
 _ENDED = col(Market.status).in_([MarketStatus.RESOLVED, MarketStatus.VOID])
 
@@ -62,8 +61,10 @@ def note_market(session: Session, market_id: str, *, at: datetime) -> None:
 
 def _note(session: Session, kind: str, found: SelectOfScalar[str], at: datetime) -> None:
     session.flush()
+    if not is_on(session):
+        return
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    ids = found.where(_SINCE.is_not(None)).subquery()
+    ids = found.subquery()
     news = columns(literal(kind).concat(ids.c[0]), literal(_version(at), Whole), literal(0, Whole))
     # SQLite reads ON after SELECT as a join's, unless a WHERE stands between.
     added = insert(OutboxRow).from_select(["id", "version", "told_version"], news.where(literal(1) == 1))
@@ -81,8 +82,9 @@ def _version(at: datetime) -> int:
 
 
 def is_on(session: Session) -> bool:
-    """Whether the platform is told of results."""
-    return session.exec(select(col(Deployment.mirror_since))).one() is not None
+    """Whether the platform is told of results. Plain SQL: it is asked with every result that comes."""
+    found = session.connection().exec_driver_sql("SELECT mirror_since IS NOT NULL FROM deployment")
+    return bool(found.scalar_one())
 
 
 def begin(session: Session, *, at: datetime) -> bool:

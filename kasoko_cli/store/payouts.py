@@ -16,7 +16,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, is_told, payout_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store import outbox
-from kasoko_cli.store.locking import CHUNK, for_update
+from kasoko_cli.store.locking import CHUNK, MANY, for_update
 from kasoko_cli.store.tables import Attempt, Payout
 from kasoko_cli.store.types import UtcTime
 
@@ -281,8 +281,11 @@ def move(
 
 def lock_payouts(session: Session, payout_ids: Collection[str]) -> dict[str, Payout]:
     """Those of the payouts that exist, by id, kept from other writers until the transaction ends."""
-    query = select(Payout).where(col(Payout.id).in_(payout_ids)).order_by(col(Payout.id))
-    return {payout.id: payout for payout in session.exec(for_update(query))} if payout_ids else {}
+    found = session.exec(_LOCK, params={"many": list(payout_ids)}) if payout_ids else ()
+    return {payout.id: payout for payout in found}
+
+
+_LOCK = for_update(select(Payout).where(col(Payout.id).in_(MANY)).order_by(col(Payout.id)))
 
 
 def complete(session: Session, payout_ids: Sequence[str], *, at: datetime) -> None:
