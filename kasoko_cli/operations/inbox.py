@@ -26,8 +26,10 @@ from kasoko_cli.store.database import Database
 
 #: How many deliveries one commit holds at most.
 MOST_AT_ONCE: Final = 500
-#: How long a group may take to judge while callbacks arrive, in seconds: on SQLite storing waits for it.
+#: How long a group should take to judge while callbacks arrive, in seconds: on SQLite storing waits for it.
 GROUP_SECONDS: Final = 0.025
+#: How many are judged together at least: a group of one takes half as long as one of ten.
+FEWEST: Final = 10
 #: While more than this arrive in a second, storing has most of the processor.
 BUSY_RATE: Final = 1_000
 #: How many times as long as a group took applying rests after it: then, and while fewer arrive.
@@ -116,6 +118,8 @@ class Inbox:
         self.db, self.clock, self.trust, self.tell = db, clock, trust, tell
         self.received = 0
         self.applied = 0
+        #: How many were handed over to be stored, whether they have been or not.
+        self._came = 0
         with db.reading() as session:
             self._gauge = Gauge(caps or Caps(), callbacks.hint_bytes(session), clock)
         #: What came in the turns of each loop, on its way into the queue.
@@ -163,7 +167,9 @@ class Inbox:
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._arrived:
-            self._queue.extend(self._coming.pop(loop, ()))
+            come = self._coming.pop(loop, ())
+            self._came += len(come)
+            self._queue.extend(come)
             self._arrived.notify()
 
     def close(self) -> None:
@@ -204,16 +210,16 @@ class Inbox:
             closing = self._closing and not self._writer.is_alive()
             again = False
             try:
-                began, had = time.monotonic(), self.received
+                began, had = time.monotonic(), self._came
                 for group in judge_waiting(self.db, self.clock, self.trust, most=lambda: self._most):
                     for judged in group:
                         self.applied += 1
                         self.tell(judged)
-                    if self.received > had or self.queued:
+                    if self._came > had:
                         self._rest(len(group), time.monotonic() - began)
                     else:
                         self._busy, self._most = False, GROUP
-                    began, had = time.monotonic(), self.received
+                    began, had = time.monotonic(), self._came
             except Exception as error:
                 again = True
                 _log.error("Stored callbacks could not be applied now (%s); they are kept.", type(error).__name__)
@@ -222,10 +228,10 @@ class Inbox:
 
     def _rest(self, judged: int, took: float) -> None:
         """Let storing have its turn after a group. What comes then, unhindered, says how busy it is."""
-        self._most = max(1, min(GROUP, int(judged * GROUP_SECONDS / took)))
-        began, had = time.monotonic(), self.received
+        self._most = max(FEWEST, min(GROUP, int(judged * GROUP_SECONDS / took)))
+        began, had = time.monotonic(), self._came
         self._stop.wait(took * (BUSY_REST if self._busy else REST))
-        self._busy = self.received - had > BUSY_RATE * (time.monotonic() - began)
+        self._busy = self._came - had > BUSY_RATE * (time.monotonic() - began)
 
 
 def _tell(group: Sequence[_Waiting], trouble: Exception | None) -> None:
