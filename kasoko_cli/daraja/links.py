@@ -10,9 +10,8 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from kasoko_cli.daraja.messages import FORBIDDEN_URL_WORDS
@@ -51,8 +50,7 @@ _NOBODY: Final = "ks-" + "0" * 32
 _KINDS: Final = {str(kind): kind for kind in Kind}
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """What a path says. Without an id it is the plain path, whose posts are hints and never believed."""
 
     kind: Kind

@@ -668,7 +668,7 @@ def _names_none(body: bytes) -> bool:
 
     What is not ASCII, or has an escape other than of a slash, may spell a name in many ways: that is not said.
     """
-    if not body.isascii() or (b"\\" in body and b"\\" in body.replace(b"\\/", b"")):
+    if not body.isascii() or body.count(b"\\") != body.count(b"\\/"):
         return False
     # A text as long as a cryptogram holds a whole piece of half that length, which then has no quotation mark.
     for start in range(0, len(body) - _HALF_CRYPTOGRAM + 1, _HALF_CRYPTOGRAM):

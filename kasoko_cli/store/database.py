@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ class Database:
             Busy: another process kept the database locked for too long.
             DatabaseUnavailable: the database went away.
         """
-        with self._its_turn(), self._session(writes=True) as session:
+        with self._its_turn() as take_turn, self._session(writes=True, take_turn=take_turn) as session:
             with session.begin():
                 yield session
                 if session.info:
@@ -111,7 +111,8 @@ class Database:
         """
         dialect = self.engine.dialect
         driver_error = dialect.loaded_dbapi.Error
-        with self._its_turn(), self._in_our_words(writes=True):
+        with self._its_turn() as take_turn, self._in_our_words(writes=True):
+            take_turn()
             connection = self.engine.raw_connection()
             try:
                 cursor = connection.cursor()
@@ -139,8 +140,8 @@ class Database:
             yield session
 
     @contextmanager
-    def _session(self, *, writes: bool) -> Iterator[Session]:
-        options: dict[str, Any] = {"kasoko_writes": writes}
+    def _session(self, *, writes: bool, take_turn: Callable[[], None] | None = None) -> Iterator[Session]:
+        options: dict[str, Any] = {"kasoko_writes": writes, "kasoko_take_turn": take_turn}
         if not self.is_sqlite and not writes:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with (
@@ -151,17 +152,22 @@ class Database:
             yield session
 
     @contextmanager
-    def _its_turn(self) -> Iterator[None]:
-        """Wait for the other threads of this process that write to a file."""
-        if self._turn is None:
-            yield
-            return
-        if not self._turn.acquire(timeout=BUSY_SECONDS):
-            raise _locked(self)
+    def _its_turn(self) -> Iterator[Callable[[], None]]:
+        """What to call before a transaction writes to a file: it waits for the other threads of this process."""
+        is_ours = False
+
+        def take_turn() -> None:
+            nonlocal is_ours
+            if self._turn is not None and not is_ours:
+                is_ours = self._turn.acquire(timeout=BUSY_SECONDS)
+                if not is_ours:
+                    raise _locked(self)
+
         try:
-            yield
+            yield take_turn
         finally:
-            self._turn.release()
+            if is_ours and self._turn is not None:
+                self._turn.release()
 
     @contextmanager
     def _in_our_words(self, *, writes: bool) -> Iterator[None]:
@@ -264,7 +270,10 @@ def _engine(url: URL) -> Engine:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            for statement in _BEGIN[connection.get_execution_options().get("kasoko_writes", True)]:
+            options = connection.get_execution_options()
+            if take_turn := options.get("kasoko_take_turn"):
+                take_turn()
+            for statement in _BEGIN[options.get("kasoko_writes", True)]:
                 connection.exec_driver_sql(statement)
 
         return engine

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
 from alembic import command
 from alembic.config import Config
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from kasoko_cli.errors import ConfigurationError, Refused
@@ -257,3 +260,21 @@ def test_what_is_digested_is_spelt_in_one_way(clock: FixedClock) -> None:
     assert leaf.hex() == "ca243f1a1e9f479cba15f5a6f7884e436aa8f5310af0cf35650ab2b1be5e936a"
     assert chain.CHAIN_OF.keys() == {"entries", "events", "callbacks"}
     assert [rule.name for rule in CHAIN_RULES] == ["chain-holds", "what-is-written-once-is-guarded"]
+
+
+@given(
+    number=st.integers(min_value=1, max_value=2**63 - 1),
+    at=st.datetimes(timezones=st.just(UTC)),
+    texts=st.tuples(st.text(), st.text(), st.text()),
+    signed=st.booleans(),
+    body=st.binary(min_size=32, max_size=32),
+)
+def test_the_leaf_of_a_callback_is_the_digest_of_its_list(
+    number: int, at: datetime, texts: tuple[str, str, str], signed: bool, body: bytes
+) -> None:
+    """Which is spelt by hand where callbacks are stored, since it is quicker."""
+    route, subject, source = texts
+    expected = chain.sealed(
+        "callback", number, chain.stamp(at), route, subject if signed else None, signed, source, body.hex()
+    )
+    assert chain.callback_leaf(number, at, route, subject, signed, source, body) == expected

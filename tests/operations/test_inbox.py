@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
@@ -191,3 +192,24 @@ def test_how_many_are_judged_together_is_asked_before_each_group(town: Town) -> 
     most = iter([1, 3, 100, 100])
     groups = list(judge_waiting(town.db, town.clock, Trust(), most=lambda: next(most)))
     assert [[judged.verdict for judged in group] for group in groups] == [["paid"], ["paid"] * 3, ["paid"]]
+
+
+def test_what_comes_in_one_turn_of_the_loop_is_one_commit(inbox: Inbox, town: Town) -> None:
+    """Each commit makes a link: how many there are says how many groups were stored."""
+    deliveries = [_delivery(town, f"ks-{number}", b"{}") for number in range(32)]
+    asyncio.run(_take_all(inbox, deliveries))
+    with town.db.reading() as session:
+        links = session.execute(text("SELECT first, last FROM links WHERE chain = 'inbox'")).all()
+    assert [(link.first, link.last) for link in links] == [(1, 32)]
+
+
+def test_loops_of_several_threads_are_all_answered(inbox: Inbox, town: Town) -> None:
+    deliveries = [_delivery(town, f"ks-{number}", b"{}") for number in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        for done in [
+            pool.submit(lambda mine: asyncio.run(_take_all(inbox, mine)), deliveries[start::4]) for start in range(4)
+        ]:
+            done.result()
+    assert (inbox.received, inbox.queued) == (40, 0)
+    with town.db.reading() as session:
+        assert session.execute(text("SELECT count(DISTINCT subject) FROM callbacks")).scalar_one() == 40

@@ -6,18 +6,21 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlmodel import select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlmodel import Session, select
 
 import kasoko_cli
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, KasokoError, SchemaOutOfDate
 from kasoko_cli.store import database
-from kasoko_cli.store.database import Database, head_version, open_database, parse_url, upgrade
+from kasoko_cli.store.bulk import insert_directly
+from kasoko_cli.store.database import Database, WithinTransaction, head_version, open_database, parse_url, upgrade
 from kasoko_cli.store.tables import User
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -128,17 +131,27 @@ def test_no_update_that_read_before_it_wrote_is_lost(db: Database) -> None:
         assert session.execute(text("SELECT n FROM counter")).scalar_one() == 400
 
 
+#: Both ways to write, each as something that it does.
+WAYS: dict[str, Callable[[Database], AbstractContextManager[Any]]] = {
+    "a transaction": Database.transaction,
+    "a direct one": Database.direct,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("who", ["another thread", "another process"])
 def test_a_database_that_another_run_keeps_locked_is_busy(
-    sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, way: str
 ) -> None:
     path = tmp_path / "kasoko.db"
     path.write_bytes(sqlite_template.read_bytes())
     monkeypatch.setattr(database, "BUSY_SECONDS", 0)
     db = open_database(f"sqlite:///{path}")
+    holder = db if who == "another thread" else open_database(f"sqlite:///{path}")
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with db.transaction() as session:
+        with holder.transaction() as session:
             session.add(_user("ann"))
             session.flush()
             held.set()
@@ -148,16 +161,102 @@ def test_a_database_that_another_run_keeps_locked_is_busy(
     other.start()
     held.wait(10)
     try:
-        with pytest.raises(Busy) as busy, db.transaction() as session:
-            session.execute(text("SELECT 1"))
+        with pytest.raises(Busy) as busy, WAYS[way](db) as opened:
+            opened.connection() if isinstance(opened, Session) else opened.first("SELECT 1")
     finally:
         over.set()
         other.join()
+        holder.close()
         db.close()
     assert busy.value.message == (
         f"Another process has kept the database sqlite:///{path} locked for 0 seconds. Nothing was changed."
     )
     assert busy.value.exit_code == 9
+
+
+# --- A transaction in the driver's words ----------------------------------------------------------------------
+
+PERSON = ("ann", "ann", "254712345678", NOON, NOON)
+COLUMNS = ("id", "name", "phone", "created_at", "phone_set_at")
+
+
+def test_a_direct_transaction_commits_what_ends_well(db: Database) -> None:
+    with db.direct() as direct:
+        insert_directly(direct, User, COLUMNS, [PERSON])
+        assert direct.first("SELECT count(*) FROM users") == (1,)
+    with db.reading() as session:
+        [ann] = session.exec(select(User)).all()
+        assert (ann.name, ann.phone, ann.created_at) == ("ann", "254712345678", NOON)
+
+
+def test_a_direct_transaction_leaves_nothing_behind_if_its_body_does_not_end_well(db: Database) -> None:
+    def stumble() -> None:
+        with db.direct() as direct:
+            insert_directly(direct, User, COLUMNS, [PERSON])
+            raise ZeroDivisionError
+
+    for _ in range(2):  # nor does it keep anybody from the next one
+        with pytest.raises(ZeroDivisionError):
+            stumble()
+    assert _ids(db) == []
+
+
+def test_a_direct_transaction_refuses_what_breaks_a_constraint(db: Database) -> None:
+    def twice() -> None:
+        with db.direct() as direct:
+            insert_directly(direct, User, COLUMNS, [PERSON, PERSON])
+
+    with pytest.raises(IntegrityError):
+        twice()
+    assert _ids(db) == []
+
+
+def test_a_direct_transaction_within_one_that_is_open_is_a_part_of_it(db: Database) -> None:
+    def stumble() -> None:
+        with db.transaction() as session:
+            session.add(_user("bob"))
+            with WithinTransaction(db, session).direct() as direct:
+                insert_directly(direct, User, COLUMNS, [PERSON])
+                assert direct.first("SELECT count(*) FROM users") == (2,)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stumble()
+    assert _ids(db) == []
+
+
+def test_reading_and_writing_directly_take_turns_on_one_connection(db: Database) -> None:
+    for number in range(3):
+        assert len(_ids(db)) == number
+        with db.direct() as direct:
+            insert_directly(direct, User, COLUMNS, [(f"u{number}", *PERSON[1:])])
+
+
+def test_any_number_of_rows_goes_in_directly(db: Database) -> None:
+    for start, count in ((0, 1), (1, 64), (65, 65), (130, 200)):
+        with db.direct() as direct:
+            insert_directly(direct, User, COLUMNS, ((f"u{n:03}", *PERSON[1:]) for n in range(start, start + count)))
+    assert _ids(db) == [f"u{n:03}" for n in range(330)]
+
+
+def test_a_writer_of_this_process_goes_on_as_soon_as_another_has_ended(sqlite_template: Path, tmp_path: Path) -> None:
+    """SQLite by itself looks again after up to 100 ms: here hundreds of turns would take minutes."""
+    path = tmp_path / "kasoko.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    db = open_database(f"sqlite:///{path}")
+    turns = []
+
+    def write(name: str) -> None:
+        for number in range(40):
+            with db.direct() as direct:
+                insert_directly(direct, User, COLUMNS, [(f"{name}{number:02}", *PERSON[1:])])
+                turns.append(name)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write, name) for name in "abcd"]:
+            done.result()
+    assert len(_ids(db)) == len(turns) == 160
+    db.close()
 
 
 # --- What cannot be opened ------------------------------------------------------------------------------------
@@ -300,6 +399,11 @@ def test_a_server_that_goes_away_in_a_transaction_is_said_to_be_gone(request: py
     with pytest.raises(DatabaseUnavailable) as gone, db.transaction() as session:
         session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert gone.value.message.endswith("What was committed before stands, and nothing else was changed.")
+    with pytest.raises(DatabaseUnavailable) as gone_too, db.direct() as direct:
+        direct.first("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert gone_too.value.message == gone.value.message
+    with db.direct() as direct:  # by a new connection
+        assert direct.first("SELECT 1") == (1,)
     db.close()
 
 
@@ -314,5 +418,11 @@ def test_a_server_that_takes_no_writes_is_said_to_be_unavailable(db: Database) -
             session.add(_user("ann"))
             session.flush()
 
-    with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
-        write()
+    def write_directly() -> None:
+        with db.direct() as direct:
+            direct.cursor.execute("SET TRANSACTION READ ONLY")
+            insert_directly(direct, User, COLUMNS, [PERSON])
+
+    for way in (write, write_directly):
+        with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+            way()
