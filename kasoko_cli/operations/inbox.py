@@ -1,8 +1,8 @@
 """The listener's two hands: one thread writes callbacks down in groups, another applies them.
 
-Each delivery is answered only after the commit that holds it. Applying never holds up storing: it steps
-back while something waits to be stored, and what was not applied when the process ends is applied by the
-next command. What nobody has to keep (posts without a mark, the hundredth body about one payment) is kept
+Each delivery is answered only after the commit that holds it. Storing comes before applying: that rests
+after each group for as long as the group took, and much longer while many results come. What was not applied
+when the process ends is applied by the next command. What nobody has to keep (posts without a mark, the hundredth body about one payment) is kept
 only up to a limit, so that no flood fills the disk.
 """
 
@@ -26,6 +26,8 @@ from kasoko_cli.store.database import Database
 
 #: How many deliveries one commit holds at most.
 MOST_AT_ONCE: Final = 500
+#: How long the first waits at most for others that come with it, in seconds.
+GATHER_SECONDS: Final = 0.005
 #: How long a group should take to judge while callbacks arrive, in seconds: on SQLite storing waits for it.
 GROUP_SECONDS: Final = 0.025
 #: How many are judged together at least: a group of one takes half as long as one of ten.
@@ -33,7 +35,7 @@ FEWEST: Final = 10
 #: While more than this arrive in a second, storing has most of the processor.
 BUSY_RATE: Final = 1_000
 #: How many times as long as a group took applying rests after it: then, and while fewer arrive.
-BUSY_REST, REST = 4, 1
+BUSY_REST, REST = 40, 1
 #: How long it is before callbacks that could not be applied are tried again, in seconds.
 AGAIN_SECONDS: Final = 5.0
 #: How many bodies about one payment or question are kept in an hour, and how many bytes of them.
@@ -153,15 +155,15 @@ class Inbox:
         coming = self._coming.get(loop)
         if coming is None:
             coming = self._coming[loop] = []
-            loop.call_soon(self._gather, loop, 0)
+            loop.call_soon(self._gather, loop, 0, loop.time() + GATHER_SECONDS)
         coming.append((delivery, loop, done))
         await done
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, until: float) -> None:
         """Hand over what has come once a turn of the loop brings nothing more: the two threads share one processor."""
         came = len(self._coming.get(loop, ()))
-        if seen < came < MOST_AT_ONCE:
-            loop.call_soon(self._gather, loop, came)
+        if seen < came < MOST_AT_ONCE and loop.time() < until:
+            loop.call_soon(self._gather, loop, came, until)
         else:
             self._hand_over(loop)
 

@@ -1,14 +1,16 @@
 """How many results a second the listener stores and applies, and how long each poster waits.
 
 ```text
-python -m tests.benchmarks.listener [--results 20000] [--connections 32] [--http h11] [--requests 0] [--database URL]
-                                   [--markdown FILE]
+python -m tests.benchmarks.listener [--results 20000] [--connections 32] [--http h11] [--rounds 1] [--requests 0]
+                                   [--database URL] [--markdown FILE]
 ```
 
 The listener is a process of its own, on a new SQLite database (WAL, synchronous FULL) unless one is named,
 which must be empty. This process posts real result bodies, each to its own signed address, over keep-alive
-connections; a connection posts again when it was answered. `--requests` posts more than there are payments:
-the bodies come again, to see whether memory stays flat. Not a test: it prints figures.
+connections; a connection posts again when it was answered. Right before, the same requests go to the same
+server with a function that answers at once and does nothing: what the machine and the parser can do at all.
+`--requests` posts more than there are payments: the bodies come again, to see whether memory stays flat. Not a
+test: it prints figures.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,7 +35,8 @@ from sqlalchemy import text
 
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.daraja.listener import listener_app
-from kasoko_cli.daraja.serve import Server
+from kasoko_cli.daraja.messages import CALLBACK_REPLY
+from kasoko_cli.daraja.serve import Receive, Scope, Send, Server
 from kasoko_cli.operations import audit
 from kasoko_cli.operations.inbox import Inbox
 from kasoko_cli.operations.receive import Trust
@@ -116,6 +119,26 @@ def serve(url: str, http: Literal["h11", "httptools"]) -> None:
     db.close()
 
 
+async def answer_at_once(scope: Scope, receive: Receive, send: Send) -> None:
+    """What any server does for a request at least."""
+    if scope["type"] == "http":
+        await receive()
+        head = [(b"content-type", b"application/json"), (b"content-length", str(len(CALLBACK_REPLY)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": CALLBACK_REPLY})
+
+
+def serve_nothing(http: Literal["h11", "httptools"]) -> None:
+    """The same process without a listener in it."""
+    with Server(answer_at_once, http=http) as server:
+        print(server.port, flush=True)
+        sys.stdin.read()
+
+
+#: Where a server is asked for that stores nothing.
+NOWHERE = "nowhere"
+
+
 @contextlib.contextmanager
 def listening(url: str, http: str) -> Iterator[tuple[int, int]]:
     """A listener on this database: its port and its process."""
@@ -162,7 +185,7 @@ GOAL_STORED = {"h11": 3_500, "httptools": 9_000}
 GOAL_APPLIED = 1_500
 GOAL_WAIT_MS = 50
 
-HEAD = ("parser", "stored a second", "goal", "p99, ms", "goal", "applied a second", "goal")
+HEAD = ("parser", "server alone", "stored a second", "goal", "p99, ms", "goal", "applied a second", "goal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +193,7 @@ class Figures:
     """How it went with one parser; `left` were not applied yet when the last was stored."""
 
     http: str
+    bare_seconds: float
     connections: int
     request_bytes: int
     total: int
@@ -200,7 +224,7 @@ class Figures:
             f"{self.http}, {self.connections} connections, {self.request_bytes:,} bytes a request,"
             f" load {os.getloadavg()[0]:.1f}"
         )
-        yield f"  stored    {stored}"
+        yield f"  stored    {stored}, {self.bare_seconds / self.stored_seconds:.2f} of the server alone"
         yield (
             f"  of it {self.total - self.left:,} applied meanwhile,"
             f" {self.worked_seconds / self.total * 1e6:,.0f} us of processor time each"
@@ -214,18 +238,6 @@ class Figures:
         yield f"  all of it {applied}, stored and applied"
         yield f"  memory    {self.before_mib:.0f} MiB before, {self.after_mib:.0f} MiB after"
 
-    def row(self) -> tuple[str, ...]:
-        """As a line of the table."""
-        return (
-            self.http,
-            f"{self.total / self.stored_seconds:,.0f}",
-            f"{GOAL_STORED[self.http]:,}",
-            f"{self.wait_ms(99):.0f}",
-            f"{GOAL_WAIT_MS}",
-            f"{self.total / self.applied_seconds:,.0f}",
-            f"{GOAL_APPLIED:,}",
-        )
-
 
 def measure(url: str, http: str, results: int, connections: int, count: int) -> Figures:
     """Post results to a listener, and see how it went."""
@@ -233,6 +245,10 @@ def measure(url: str, http: str, results: int, connections: int, count: int) -> 
     db = open_database(url)
     made = requests(on_their_way(db, results))
     total = max(count, results)
+    with listening(NOWHERE, http) as (port, _):
+        began = time.perf_counter()
+        posted(port, endless(made, results), connections)
+        bare = (time.perf_counter() - began) * total / results
     with listening(url, http) as (port, pid):
         posted(port, iter([]), 1)
         before, idle = memory_mib(pid), processor_seconds(pid)
@@ -256,6 +272,7 @@ def measure(url: str, http: str, results: int, connections: int, count: int) -> 
     db.close()
     return Figures(
         http=http,
+        bare_seconds=bare,
         connections=connections,
         request_bytes=len(made[0]),
         total=total,
@@ -277,6 +294,27 @@ def posted(port: int, work: Iterator[bytes], connections: int) -> tuple[list[flo
         return runner.run(post(port, work, connections))
 
 
+def row_of(rounds: Sequence[Figures]) -> tuple[str, ...]:
+    """The rounds of one parser as a line of the table."""
+    http = rounds[0].http
+    return (
+        http,
+        spread(one.total / one.bare_seconds for one in rounds),
+        spread(one.total / one.stored_seconds for one in rounds),
+        f"{GOAL_STORED[http]:,}",
+        spread(one.wait_ms(99) for one in rounds),
+        f"{GOAL_WAIT_MS}",
+        spread(one.total / one.applied_seconds for one in rounds),
+        f"{GOAL_APPLIED:,}",
+    )
+
+
+def spread(figures: Iterable[float]) -> str:
+    """The lowest and the highest."""
+    low, *between = sorted(figures)
+    return f"{low:,.0f} to {between[-1]:,.0f}" if between else f"{low:,.0f}"
+
+
 def parsers() -> list[str]:
     """The parsers that are installed: h11 always is, httptools comes with the extra `fast`."""
     return ["h11", "httptools"] if importlib.util.find_spec("httptools") else ["h11"]
@@ -289,21 +327,23 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--requests", type=int, default=0, help="post so many, the same results again and again")
     parser.add_argument("--http", choices=["h11", "httptools"], help="one parser; each that is installed if not given")
+    parser.add_argument("--rounds", type=int, default=1, help="how many times with each parser, in turns")
     parser.add_argument("--database", help="an empty database, for one parser; a new SQLite file if it is not given")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     takes_markdown(parser)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve, options.http)
+        serve_nothing(options.http) if options.serve == NOWHERE else serve(options.serve, options.http)
         return
-    rows = []
-    for http in [options.http] if options.http else parsers():
+    chosen = [options.http] if options.http else parsers()
+    rounds: dict[str, list[Figures]] = {http: [] for http in chosen}
+    for http in chosen * options.rounds:
         with tempfile.TemporaryDirectory() as folder:
             url = options.database or f"sqlite:///{Path(folder) / 'benchmark.db'}"
             figures = measure(url, http, options.results, options.connections, options.requests)
         print(*figures.told(), sep="\n", flush=True)
-        rows.append(figures.row())
-    show(table(HEAD, rows), options.markdown)
+        rounds[http].append(figures)
+    show(table(HEAD, [row_of(each) for each in rounds.values()]), options.markdown)
 
 
 if __name__ == "__main__":
