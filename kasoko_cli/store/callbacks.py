@@ -23,7 +23,9 @@ _STORED = ("id", *_ARRIVED, "salt", "digest")
 
 
 def store(direct: Direct, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Write down and chain callbacks in the order given, each a column's name to its value; says the first's number.
+    """Write down and chain callbacks (one or more) in the order given, each a column's name to its value.
+
+    Says the number of the first.
 
     It is the last thing that a transaction does. On PostgreSQL this waits for other listeners that store at this
     moment, and for nobody else.
