@@ -16,10 +16,11 @@ test: it prints figures.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import importlib.util
 import os
+import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from sqlalchemy import text
@@ -60,52 +61,48 @@ def requests(sent: Sequence[tuple[str, int]]) -> list[bytes]:
     return made
 
 
-class Poster(asyncio.Protocol):
-    """One connection that posts, waits for the answer, and posts again."""
+def post(port: int, work: Iterator[bytes], connections: int) -> tuple[list[float], int]:
+    """Post everything; how long each waited, and how many were not accepted.
 
-    def __init__(self, work: Iterator[bytes], waits: list[float], finished: asyncio.Event) -> None:
-        self.work, self.waits, self.finished = work, waits, finished
-        self.answer = b""
-        self.refused = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
-        self._post()
-
-    def _post(self) -> None:
-        request = next(self.work, None)
-        if request is None:
-            self.finished.set()
-            return
-        self.began = time.perf_counter()
-        self.transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self.answer += data
-        if not self.answer.endswith(b"}"):
-            return
-        self.waits.append(time.perf_counter() - self.began)
-        self.refused += not self.answer.startswith(b"HTTP/1.1 200 ")
-        self.answer = b""
-        self._post()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.finished.set()
-
-
-async def post(port: int, work: Iterator[bytes], connections: int) -> tuple[list[float], int]:
-    """Post everything; how long each waited, and how many were not accepted."""
+    A connection posts, waits for the answer, and posts again. Plain sockets: what the poster takes of the two
+    processors the listener lacks.
+    """
     waits: list[float] = []
-    loop = asyncio.get_running_loop()
-    made = [
-        await loop.create_connection(lambda: Poster(work, waits, asyncio.Event()), "127.0.0.1", port)
-        for _ in range(connections)
-    ]
-    posters = [poster for _, poster in made]
-    await asyncio.gather(*(poster.finished.wait() for poster in posters))
-    for poster in posters:
-        poster.transport.close()
-    return waits, sum(poster.refused for poster in posters)
+    refused = 0
+    waiting = select.poll()
+    began: dict[int, float] = {}
+    answers: dict[int, bytes] = {}
+    made = {}
+    for _ in range(connections):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made[sock.fileno()] = sock
+        waiting.register(sock, select.POLLIN)
+    idle = [file for file, sock in made.items() if not _posted(sock, work, began)]
+    while len(idle) < len(made):
+        for file, _ in waiting.poll():
+            sock = made[file]
+            answer = answers.pop(file, b"") + sock.recv(65536)
+            if not answer.endswith(b"}"):
+                assert answer, "the listener closed a connection that it should have kept"
+                answers[file] = answer
+                continue
+            waits.append(time.perf_counter() - began[file])
+            refused += not answer.startswith(b"HTTP/1.1 200 ")
+            if not _posted(sock, work, began):
+                idle.append(file)
+    for sock in made.values():
+        sock.close()
+    return waits, refused
+
+
+def _posted(sock: socket.socket, work: Iterator[bytes], began: dict[int, float]) -> bool:
+    request = next(work, None)
+    if request is None:
+        return False
+    began[sock.fileno()] = time.perf_counter()
+    sock.sendall(request)
+    return True
 
 
 def serve(url: str, http: Literal["h11", "httptools"]) -> None:
@@ -247,13 +244,13 @@ def measure(url: str, http: str, results: int, connections: int, count: int) -> 
     total = max(count, results)
     with listening(NOWHERE, http) as (port, _):
         began = time.perf_counter()
-        posted(port, endless(made, results), connections)
+        post(port, endless(made, results), connections)
         bare = (time.perf_counter() - began) * total / results
     with listening(url, http) as (port, pid):
-        posted(port, iter([]), 1)
+        post(port, iter([]), 1)
         before, idle = memory_mib(pid), processor_seconds(pid)
         began = time.perf_counter()
-        waits, refused = posted(port, endless(made, total), connections)
+        waits, refused = post(port, endless(made, total), connections)
         took = time.perf_counter() - began
         worked = processor_seconds(pid)
         left, after = waiting_count(db), memory_mib(pid)
@@ -285,13 +282,6 @@ def measure(url: str, http: str, results: int, connections: int, count: int) -> 
         before_mib=before,
         after_mib=after,
     )
-
-
-def posted(port: int, work: Iterator[bytes], connections: int) -> tuple[list[float], int]:
-    """The same in a loop of its own, and in uvloop where it is installed: what the poster takes the listener lacks."""
-    factory = importlib.import_module("uvloop").new_event_loop if importlib.util.find_spec("uvloop") else None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(post(port, work, connections))
 
 
 def row_of(rounds: Sequence[Figures]) -> tuple[str, ...]:
