@@ -368,13 +368,14 @@ def parse_acknowledgement(body: bytes) -> Acknowledgement:
             conversation_id=_short("ConversationID", value.get("ConversationID")),
         )
     fault_code, fault_text = _gateway_fault(value)
+    named = _by_name(value)
     return Acknowledgement(
-        response_code=_text_of(_named(value, "ResponseCode")),
-        response_description=_text_of(_named(value, "ResponseDescription", "ResponseDesc")) or "",
-        originator_conversation_id=_identifier(value, *_ORIGINATOR_ID),
-        conversation_id=_identifier(value, "ConversationID"),
-        error_code=_text_of(_named(value, "errorCode")) or fault_code,
-        error_message=_text_of(_named(value, "errorMessage")) or fault_text,
+        response_code=_text_of(_named(named, "ResponseCode")),
+        response_description=_text_of(_named(named, "ResponseDescription", "ResponseDesc")) or "",
+        originator_conversation_id=_identifier(named, *_ORIGINATOR_ID),
+        conversation_id=_identifier(named, "ConversationID"),
+        error_code=_text_of(_named(named, "errorCode")) or fault_code,
+        error_message=_text_of(_named(named, "errorMessage")) or fault_text,
     )
 
 
@@ -496,19 +497,21 @@ def parse_result(body: bytes) -> Result:
     envelope = value.get("Result")
     if isinstance(envelope, dict):
         parameters, contradicted = _parameters(envelope)
+        named = _by_name(envelope)
         return Result(
-            result_type=_text_of(_named(envelope, "ResultType")),
-            result_code=_code(_named(envelope, "ResultCode")),
-            result_desc=_text_of(_named(envelope, "ResultDesc")) or "",
-            originator_conversation_id=_identifier(envelope, *_ORIGINATOR_ID),
-            conversation_id=_identifier(envelope, "ConversationID"),
-            transaction_id=_identifier(envelope, "TransactionID"),
+            result_type=_text_of(_named(named, "ResultType")),
+            result_code=_code(_named(named, "ResultCode")),
+            result_desc=_text_of(_named(named, "ResultDesc")) or "",
+            originator_conversation_id=_identifier(named, *_ORIGINATOR_ID),
+            conversation_id=_identifier(named, "ConversationID"),
+            transaction_id=_identifier(named, "TransactionID"),
             parameters=parameters,
             contradicted=contradicted,
         )
     if "Result" in value:
         raise MalformedBody("its Result is not an object")
-    originator, conversation = _identifier(value, *_ORIGINATOR_ID), _identifier(value, "ConversationID")
+    named = _by_name(value)
+    originator, conversation = _identifier(named, *_ORIGINATOR_ID), _identifier(named, "ConversationID")
     if originator is None and conversation is None:
         raise MalformedBody("it has neither a Result nor an id of a request")
     return Result(
@@ -577,14 +580,23 @@ def _items(value: Json, *, depth: int) -> Iterator[dict[str, Json]]:
                 yield from _items(value.get(name), depth=depth + 1)
 
 
-def _named(found: dict[str, Json], *names: str) -> Json:
-    """The value under any of these names, with or without spaces in them, as 2017 bodies had.
+def _by_name(found: dict[str, Json]) -> dict[str, list[Json]]:
+    """The values that are there by their names without spaces, which 2017 bodies had in them."""
+    named: dict[str, list[Json]] = {}
+    for key, value in found.items():
+        if value is not None:
+            named.setdefault(key.replace(" ", ""), []).append(value)
+    return named
+
+
+def _named(named: dict[str, list[Json]], *names: str) -> Json:
+    """The value under any of these names.
 
     Raises:
         MalformedBody: two of the names are there and say different things.
     """
-    values = [value for key, value in found.items() if key.replace(" ", "") in names and value is not None]
-    if any(_text_of(value) != _text_of(values[0]) for value in values[1:]):
+    values = [value for name in names for value in named.get(name, ())]
+    if len(values) > 1 and any(_text_of(value) != _text_of(values[0]) for value in values[1:]):
         raise MalformedBody(f"two different values of {names[0]}")
     return values[0] if values else None
 
@@ -606,8 +618,8 @@ def _code(value: Json) -> str | None:
     return text if text and len(text) <= 32 else None
 
 
-def _identifier(found: dict[str, Json], *names: str) -> str | None:
-    return _short(names[0], _named(found, *names))
+def _identifier(named: dict[str, list[Json]], *names: str) -> str | None:
+    return _short(names[0], _named(named, *names))
 
 
 def _short(name: str, value: Json) -> str | None:

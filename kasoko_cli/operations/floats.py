@@ -25,9 +25,10 @@ from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.calls import keep_calls
 from kasoko_cli.store import queries, readings
+from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Callback, EntryRow, FloatReading, PostingRow, Query
+from kasoko_cli.store.tables import EntryRow, FloatReading, PostingRow, Query
 
 #: How long an answer that overtook the acknowledgement of its question waits for it.
 ASKING_SECONDS = 300
@@ -136,7 +137,7 @@ def note_results(session: Session, results: Sequence[tuple[str, Result | None]],
 
 
 def judge_answer(
-    session: Session, callback: Callback, result: Result | None, trouble: str, *, at: datetime
+    session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
 ) -> tuple[str, str] | None:
     """Take down a signed answer to a balance query; a verdict and why, or None where it waits to be acknowledged.
 

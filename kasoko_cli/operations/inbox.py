@@ -20,6 +20,7 @@ from typing import Final
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.listener import Delivery, TooMany
+from kasoko_cli.errors import Busy
 from kasoko_cli.operations.receive import GROUP, Judged, Trust, judge_waiting, store_deliveries
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.database import Database
@@ -152,11 +153,14 @@ class Inbox:
         self._gauge.check(delivery)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        coming = self._coming.get(loop)
-        if coming is None:
-            coming = self._coming[loop] = []
-            loop.call_soon(self._gather, loop, 0, loop.time() + GATHER_SECONDS)
-        coming.append((delivery, loop, done))
+        with self._arrived:
+            if self._closing:
+                raise Busy("The listener is about to end.", hint="Send it again: the next one takes it.")
+            coming = self._coming.get(loop)
+            if coming is None:
+                coming = self._coming[loop] = []
+                loop.call_soon(self._gather, loop, 0, loop.time() + GATHER_SECONDS)
+            coming.append((delivery, loop, done))
         await done
 
     def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, until: float) -> None:
@@ -176,9 +180,9 @@ class Inbox:
 
     def close(self) -> None:
         """Store and apply what has arrived, then stop."""
-        for loop in tuple(self._coming):
-            self._hand_over(loop)
         with self._arrived:
+            for loop in tuple(self._coming):
+                self._hand_over(loop)
             self._closing = True
             self._arrived.notify()
         self._stop.set()
@@ -232,7 +236,8 @@ class Inbox:
         """Let storing have its turn after a group. What comes then, unhindered, says how busy it is."""
         self._most = max(FEWEST, min(GROUP, int(judged * GROUP_SECONDS / took)))
         began, had = time.monotonic(), self._came
-        self._stop.wait(took * (BUSY_REST if self._busy else REST))
+        # A group may have waited long for another process that writes: that is no reason to rest as long.
+        self._stop.wait(min(took, 2 * GROUP_SECONDS) * (BUSY_REST if self._busy else REST))
         self._busy = self._came - had > BUSY_RATE * (time.monotonic() - began)
 
 

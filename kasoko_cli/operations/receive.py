@@ -33,9 +33,10 @@ from kasoko_cli.operations.advice import account_refused
 from kasoko_cli.operations.belief import BELIEVED, Weight, weigh_result, weigh_status
 from kasoko_cli.operations.fate import Ruling, Success
 from kasoko_cli.store import attempts, callbacks, queries
+from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import raise_incident, set_switch
-from kasoko_cli.store.tables import Attempt, Callback, Payout
+from kasoko_cli.store.tables import Attempt, Payout
 
 #: How long an answer that overtook the acknowledgement of its question waits for it.
 ASKING_SECONDS = 300
@@ -119,35 +120,32 @@ def judge_waiting(
             if subjects is not None and not callbacks.any_waiting(session):
                 return
             waiting = callbacks.list_waiting(session, subjects=subjects, after=after, limit=most())
-            session.expunge_all()
         if not waiting:
             return
         # Read before the transaction: on SQLite nobody can store a callback while one is open.
         bodies = [_read(callback) for callback in waiting]
         yield _judge_group(db, clock, trust, bodies)
-        after = bodies[-1].number
+        after = bodies[-1].callback.id
 
 
 @dataclass(frozen=True, slots=True)
 class _Body:
     """A stored callback that was read: what it says, or why it cannot be read."""
 
-    number: int
-    callback: Callback
+    callback: Waiting
     result: Result | None
     trouble: str = ""
     #: What reading it ended in where that was not foreseen.
     broken: Exception | None = None
 
 
-def _read(callback: Callback) -> _Body:
-    assert callback.id is not None, "what is stored has a number"
+def _read(callback: Waiting) -> _Body:
     try:
-        return _Body(callback.id, callback, parse_result(callback.body))
+        return _Body(callback, parse_result(callback.body))
     except MalformedBody as error:
-        return _Body(callback.id, callback, None, f"unreadable: {error.reason}")
+        return _Body(callback, None, f"unreadable: {error.reason}")
     except Exception as error:
-        return _Body(callback.id, callback, None, broken=error)
+        return _Body(callback, None, broken=error)
 
 
 #: What is no body's fault: it goes to the caller, and every callback stays as it is.
@@ -170,12 +168,12 @@ def _judge_group(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_Bod
 def _judge_together(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_Body]) -> Sequence[Judged]:
     now = clock()
     with db.transaction() as session:
-        waiting = callbacks.lock_waiting(session, [body.number for body in bodies])
-        bodies = [body for body in bodies if body.number in waiting]
+        waiting = callbacks.lock_waiting(session, [body.callback.id for body in bodies])
+        bodies = [body for body in bodies if body.callback.id in waiting]
         verdicts = _judge_plain(session, bodies, at=now)
         for body in bodies:
-            if body.number not in verdicts and (verdict := _judge(session, body, trust, at=now)) is not None:
-                verdicts[body.number] = verdict
+            if body.callback.id not in verdicts and (verdict := _judge(session, body, trust, at=now)) is not None:
+                verdicts[body.callback.id] = verdict
         callbacks.take(
             session,
             {number: (verdict.word, verdict.ruling.note, verdict.about) for number, verdict in verdicts.items()},
@@ -193,20 +191,20 @@ def _set_aside(db: Database, clock: Clock, body: _Body, error: Exception) -> Seq
     now, what, callback = clock(), type(error).__name__, body.callback
     note = f"applying it ended in {what}; nothing was changed"
     with db.transaction() as session:
-        if not callbacks.lock_waiting(session, [body.number]):
+        if not callbacks.lock_waiting(session, [body.callback.id]):
             return []
-        callbacks.take(session, {body.number: ("poisonous", note, None)}, at=now)
+        callbacks.take(session, {body.callback.id: ("poisonous", note, None)}, at=now)
         raise_incident(
             session,
-            key=f"poisonous:{body.number}",
+            key=f"poisonous:{body.callback.id}",
             kind="poisonous",
-            what=f"The callback {body.number} ({callback.route} {callback.subject or 'without an id'}) cannot be"
+            what=f"The callback {body.callback.id} ({callback.route} {callback.subject or 'without an id'}) cannot be"
             f" applied: {what}. Its bytes are kept and nothing was changed; its payout is asked about in time."
-            f" Look at it (kasoko callback show {body.number}) and report it.",
+            f" Look at it (kasoko callback show {body.callback.id}) and report it.",
             at=now,
-            callback_id=body.number,
+            callback_id=body.callback.id,
         )
-    return [Judged(body.number, "poisonous", note)]
+    return [Judged(body.callback.id, "poisonous", note)]
 
 
 def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> dict[int, Verdict]:
@@ -231,12 +229,12 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
         if judge_result(result).fate is Fate.PAID and weigh_result(result, attempt, receipt_owner=None) == BELIEVED:
             receipt = result.receipt()
             assert receipt is not None, "a success is believed with its receipt only"
-            weighed.append((body.number, Success(attempt, payout, receipt, f"callback:{body.number}")))
+            weighed.append((body.callback.id, Success(attempt, payout, receipt, f"callback:{body.callback.id}")))
     receipts = Counter(success.receipt for _, success in weighed)
     owned = attempts.receipts_owned(session, receipts)
     plain = [(n, success) for n, success in weighed if receipts[success.receipt] == 1 and success.receipt not in owned]
     rulings = fate.paid_plainly(session, [success for _, success in plain], at=at)
-    said = {body.number: body.result for body in bodies}
+    said = {body.callback.id: body.result for body in bodies}
     floats.note_results(session, [(success.attempt.id, said[number]) for number, success in plain], at=at)
     return {
         number: Verdict("paid", ruling, success.payout.id)
@@ -272,7 +270,7 @@ def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Verd
     return _note_answer(session, callback, result, trouble, at=at)
 
 
-def _unsigned(session: Session, callback: Callback, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
+def _unsigned(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
     """Posted without our mark: kept and never believed, whoever posted it; but M-Pesa is asked about what it names.
 
     It moves no state. That a payment which ended unpaid was made after all is an incident: until somebody has
@@ -292,7 +290,7 @@ def _unsigned(session: Session, callback: Callback, result: Result | None, troub
 
 def _judge_result(
     session: Session,
-    callback: Callback,
+    callback: Waiting,
     result: Result,
     attempt: Attempt,
     payout: Payout,
@@ -329,7 +327,7 @@ def _judge_result(
     return Verdict("unclear", fate.doubtful(session, attempt, why=why, at=at, code=result.result_code), payout.id)
 
 
-def _hinted(session: Session, callback: Callback, attempt: Attempt, stated: Fate, why: str, *, at: datetime) -> Verdict:
+def _hinted(session: Session, callback: Waiting, attempt: Attempt, stated: Fate, why: str, *, at: datetime) -> Verdict:
     """A result that lacks a factor: never believed, but a reason to ask. On an attempt that ended, an incident."""
     ruling = fate.doubtful(session, attempt, why=why, at=at)
     _speaks_against(session, callback, attempt, stated, why, at=at)
@@ -337,7 +335,7 @@ def _hinted(session: Session, callback: Callback, attempt: Attempt, stated: Fate
 
 
 def _speaks_against(
-    session: Session, callback: Callback, attempt: Attempt, stated: Fate, why: str, *, at: datetime
+    session: Session, callback: Waiting, attempt: Attempt, stated: Fate, why: str, *, at: datetime
 ) -> None:
     """Raise an incident if an attempt has ended otherwise than this says."""
     ended = {AttemptStatus.FAILED: Fate.PAID, AttemptStatus.REJECTED: Fate.PAID, AttemptStatus.SUCCEEDED: Fate.FAILED}
@@ -354,7 +352,7 @@ def _speaks_against(
         )
 
 
-def _contradicted(session: Session, callback: Callback, attempt: Attempt, what: str, *, at: datetime) -> Verdict:
+def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: str, *, at: datetime) -> Verdict:
     raise_incident(
         session,
         key=f"mismatch:{attempt.id}:{hashlib.sha256(callback.body).hexdigest()[:16]}",
@@ -368,7 +366,7 @@ def _contradicted(session: Session, callback: Callback, attempt: Attempt, what: 
     return Verdict("mismatch", Ruling(False, (), what), attempt.payout_id)
 
 
-def _unreadable(session: Session, callback: Callback, attempt: Attempt, why: str, *, at: datetime) -> Verdict:
+def _unreadable(session: Session, callback: Waiting, attempt: Attempt, why: str, *, at: datetime) -> Verdict:
     raise_incident(
         session,
         key=f"unreadable:{attempt.id}:{hashlib.sha256(callback.body).hexdigest()[:16]}",
@@ -382,7 +380,7 @@ def _unreadable(session: Session, callback: Callback, attempt: Attempt, why: str
     return Verdict("unreadable", fate.doubtful(session, attempt, why=why, at=at), attempt.payout_id)
 
 
-def _stray(session: Session, callback: Callback, *, at: datetime) -> Verdict:
+def _stray(session: Session, callback: Waiting, *, at: datetime) -> Verdict:
     """Our own signature on an attempt that this database does not know: it was taken from an older copy."""
     raise_incident(
         session,
@@ -397,7 +395,7 @@ def _stray(session: Session, callback: Callback, *, at: datetime) -> Verdict:
 
 
 def _judge_status(
-    session: Session, callback: Callback, result: Result | None, trouble: str, *, at: datetime
+    session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
 ) -> Verdict | None:
     query = queries.find_query(session, callback.subject)
     if query is None or query.attempt_id is None:
@@ -433,7 +431,7 @@ def _judge_status(
     return Verdict("paid", ruling, payout.id)
 
 
-def _note_answer(session: Session, callback: Callback, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
+def _note_answer(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
     """Notices that move no money: a query that waited too long."""
     said = trouble or (
         f"code {result.result_code}" if result is not None and result.result_code else "a timeout notice"

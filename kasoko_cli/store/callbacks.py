@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, bindparam, cast, func, update
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store import chain
@@ -51,19 +52,35 @@ def any_waiting(session: Session) -> bool:
     return found.first() is not None
 
 
+class Waiting(NamedTuple):
+    """What judging a callback needs of it: no object of the session, of which there would be thousands."""
+
+    id: int
+    route: str
+    subject: str
+    signed: bool
+    body: bytes
+
+
+_WAITING = (
+    columns(*(col(getattr(Callback, name)) for name in Waiting._fields))
+    .where(col(Callback.applied_at).is_(None), col(Callback.id) > bindparam("after"))
+    .order_by(col(Callback.id))
+    .limit(bindparam("most"))
+)
+_WAITING_ABOUT = _WAITING.where(col(Callback.subject).in_(MANY))
+
+
 def list_waiting(
     session: Session, *, subjects: Sequence[str] | None = None, after: int = 0, limit: int = 500
-) -> Sequence[Callback]:
+) -> list[Waiting]:
     """Callbacks that were stored but not judged yet, earliest first, from the number `after` on."""
-    query = (
-        select(Callback)
-        .where(col(Callback.applied_at).is_(None), col(Callback.id) > after)
-        .order_by(col(Callback.id))
-        .limit(limit)
-    )
-    if subjects is not None:
-        query = query.where(col(Callback.subject).in_(subjects))
-    return session.exec(query).all()
+    values: dict[str, Any] = {"after": after, "most": limit}
+    if subjects is None:
+        found = session.connection().execute(_WAITING, values)
+    else:
+        found = session.connection().execute(_WAITING_ABOUT, values | {"many": list(subjects)})
+    return [Waiting(*row) for row in found]
 
 
 def list_latest(

@@ -110,11 +110,10 @@ class Database:
             DatabaseUnavailable: the database went away.
         """
         dialect = self.engine.dialect
-        driver_error = dialect.loaded_dbapi.Error
-        with self._its_turn() as take_turn, self._in_our_words(writes=True):
-            take_turn()
+        with self._its_turn() as take_turn, self._in_our_words(writes=True), _as_sqlalchemy_says(dialect) as gone:
             connection = self.engine.raw_connection()
             try:
+                take_turn()
                 cursor = connection.cursor()
                 if self.is_sqlite:
                     for statement in _BEGIN[True]:
@@ -122,13 +121,11 @@ class Database:
                 yield Direct(cursor, dialect)
                 point(COMMIT_BEFORE)
                 connection.commit()
-            except driver_error as error:
-                is_gone = dialect.is_disconnect(error, connection, None)
-                if is_gone:
+            except dialect.loaded_dbapi.Error as error:
+                if dialect.is_disconnect(error, connection, None):
+                    gone.add(error)
                     connection.invalidate(error)
-                raise DBAPIError.instance(
-                    None, None, error, driver_error, connection_invalidated=is_gone, dialect=dialect
-                ) from error
+                raise
             finally:
                 connection.close()  # gives it back, and takes back what was not committed
             point(COMMIT_AFTER)
@@ -206,8 +203,8 @@ class WithinTransaction(Database):
     @contextmanager
     def direct(self) -> Iterator[Direct]:
         """The same in the driver's words."""
-        with self._outer.begin_nested():
-            connection = self._outer.connection()
+        connection = self._outer.connection()
+        with self._outer.begin_nested(), _as_sqlalchemy_says(connection.dialect):
             yield Direct(connection.connection.cursor(), connection.dialect)
 
     @contextmanager
@@ -217,6 +214,19 @@ class WithinTransaction(Database):
 
     def close(self) -> None:
         """Whoever opened the transaction has the connections."""
+
+
+@contextmanager
+def _as_sqlalchemy_says(dialect: Dialect) -> Iterator[set[Exception]]:
+    """Let the driver's errors be SQLAlchemy's; those that are put into the set say that the connection is gone."""
+    gone = set[Exception]()
+    driver_error = dialect.loaded_dbapi.Error
+    try:
+        yield gone
+    except driver_error as error:
+        raise DBAPIError.instance(
+            None, None, error, driver_error, connection_invalidated=error in gone, dialect=dialect
+        ) from error
 
 
 def _session(connection: Connection) -> Session:

@@ -33,6 +33,7 @@ def add_readings(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
 _NOTED = ("as_of", "noted_at", "query_id", "attempt_id", "utility_cents", "working_cents", "charges_cents")
 _ADD = {
     name: dialect.insert(FloatReading.__table__)  # type: ignore[attr-defined]
+    .inline()
     .values({column: bindparam(column) for column in _NOTED})
     .on_conflict_do_nothing()
     for name, dialect in (("postgresql", postgresql), ("sqlite", sqlite))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.errors import Busy
 from kasoko_cli.operations import audit
 from kasoko_cli.operations.inbox import Inbox
 from kasoko_cli.operations.receive import Trust, apply_waiting, judge_waiting, store_deliveries
@@ -201,6 +203,42 @@ def test_what_comes_in_one_turn_of_the_loop_is_one_commit(inbox: Inbox, town: To
     with town.db.reading() as session:
         links = session.execute(text("SELECT first, last FROM links WHERE chain = 'inbox'")).all()
     assert [(link.first, link.last) for link in links] == [(1, 32)]
+
+
+def test_what_comes_after_the_end_is_refused_and_not_left_waiting(town: Town) -> None:
+    inbox = Inbox(town.db, town.clock, Trust())
+    inbox.close()
+    with pytest.raises(Busy, match="about to end"):
+        asyncio.run(inbox.take(_delivery(town, "ks-1", b"{}")))
+    with town.db.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM callbacks")).scalar_one() == 0
+
+
+def test_every_delivery_is_answered_or_refused_however_the_end_meets_it(town: Town) -> None:
+    """Whoever got no error has its callback on the disk."""
+    inbox = Inbox(town.db, town.clock, Trust())
+    stored: list[str] = []
+
+    async def keep_on(who: int) -> None:
+        for number in range(1_000):
+            try:
+                await inbox.take(_delivery(town, name := f"ks-{who}-{number}", b"{}"))
+            except Busy:
+                return
+            stored.append(name)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*map(keep_on, range(8)))
+
+    posting = threading.Thread(target=lambda: asyncio.run(all_of_them()))
+    posting.start()
+    while inbox.received < 50:
+        time.sleep(0.001)
+    inbox.close()
+    posting.join(timeout=60)
+    assert not posting.is_alive()
+    with town.db.reading() as session:
+        assert set(stored) <= set(session.execute(text("SELECT subject FROM callbacks")).scalars())
 
 
 def test_loops_of_several_threads_are_all_answered(inbox: Inbox, town: Town) -> None:

@@ -346,6 +346,17 @@ def test_a_newer_database_is_not_upgraded(db: Database) -> None:
     )
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_database_that_cannot_be_reached_is_said_to_be_unavailable(tmp_path: Path, way: str) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for url in (f"sqlite:///{tmp_path}", f"postgresql://kasoko@127.0.0.1:{closed.getsockname()[1]}/kasoko"):
+            db = Database(url)
+            with pytest.raises(DatabaseUnavailable), WAYS[way](db) as opened:
+                opened.connection() if isinstance(opened, Session) else opened.first("SELECT 1")
+            db.close()
+
+
 def test_a_server_that_is_down_is_named_without_its_password() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
