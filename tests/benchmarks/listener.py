@@ -132,6 +132,8 @@ def serve_nothing(http: Literal["h11", "httptools"]) -> None:
         sys.stdin.read()
 
 
+#: How many requests a server alone gets at most.
+MOST_ALONE = 20_000
 #: Where a server is asked for that stores nothing.
 NOWHERE = "nowhere"
 
@@ -177,6 +179,14 @@ def endless(made: Sequence[bytes], count: int) -> Iterator[bytes]:
         yield made[number % len(made)]
 
 
+def sampled(work: Iterable[bytes], total: int, pid: int, held: list[float]) -> Iterator[bytes]:
+    """The same requests; what the process holds is noted at each tenth of them."""
+    for number, request in enumerate(work):
+        if number and number % max(1, total // 10) == 0:
+            held.append(memory_mib(pid))
+        yield request
+
+
 #: The goals: how many are stored in a second with each parser, and applied; how long a poster may wait, at p99.
 GOAL_STORED = {"h11": 3_500, "httptools": 9_000}
 GOAL_APPLIED = 1_500
@@ -201,7 +211,8 @@ class Figures:
     worked_seconds: float
     waits: Sequence[float]
     before_mib: float
-    after_mib: float
+    #: At each tenth of the requests, after the last of them, and once all of them were applied.
+    held_mib: Sequence[float]
 
     def wait_ms(self, per_cent: int) -> float:
         """How long so many in a hundred waited at most."""
@@ -233,7 +244,8 @@ class Figures:
         if self.left:
             yield f"  applied   {drained} once nothing more came"
         yield f"  all of it {applied}, stored and applied"
-        yield f"  memory    {self.before_mib:.0f} MiB before, {self.after_mib:.0f} MiB after"
+        *along, applied = (f"{held:.0f}" for held in self.held_mib)
+        yield f"  memory    {self.before_mib:.0f} MiB before; {' '.join(along)} at each tenth; {applied} when all was applied"
 
 
 def measure(url: str, http: str, results: int, connections: int, count: int) -> Figures:
@@ -243,22 +255,26 @@ def measure(url: str, http: str, results: int, connections: int, count: int) -> 
     made = requests(on_their_way(db, results))
     total = max(count, results)
     with listening(NOWHERE, http) as (port, _):
+        some = min(total, MOST_ALONE)
         began = time.perf_counter()
-        post(port, endless(made, results), connections)
-        bare = (time.perf_counter() - began) * total / results
+        post(port, endless(made, some), connections)
+        bare = (time.perf_counter() - began) * total / some
     with listening(url, http) as (port, pid):
         post(port, iter([]), 1)
         before, idle = memory_mib(pid), processor_seconds(pid)
         began = time.perf_counter()
-        waits, refused = post(port, endless(made, total), connections)
+        held: list[float] = []
+        waits, refused = post(port, sampled(endless(made, total), total, pid, held), connections)
         took = time.perf_counter() - began
         worked = processor_seconds(pid)
-        left, after = waiting_count(db), memory_mib(pid)
+        left = waiting_count(db)
+        held.append(memory_mib(pid))
         draining = time.perf_counter()
         while waiting_count(db):
             time.sleep(0.05)
         drained = time.perf_counter() - draining
         applied = time.perf_counter() - began
+        held.append(memory_mib(pid))
     waits.sort()
     with db.reading() as session:
         stored = session.execute(text("SELECT count(*) FROM callbacks")).scalar_one()
@@ -280,7 +296,7 @@ def measure(url: str, http: str, results: int, connections: int, count: int) -> 
         worked_seconds=worked - idle,
         waits=waits,
         before_mib=before,
-        after_mib=after,
+        held_mib=held,
     )
 
 
