@@ -245,7 +245,8 @@ class Figures:
             yield f"  applied   {drained} once nothing more came"
         yield f"  all of it {applied}, stored and applied"
         *along, applied = (f"{held:.0f}" for held in self.held_mib)
-        yield f"  memory    {self.before_mib:.0f} MiB before; {' '.join(along)} at each tenth; {applied} when all was applied"
+        tenths = " ".join(along)
+        yield f"  memory    {self.before_mib:.0f} MiB before; {tenths} at each tenth; {applied} once all was applied"
 
 
 def measure(url: str, http: str, results: int, connections: int, count: int) -> Figures:
