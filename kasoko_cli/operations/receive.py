@@ -211,34 +211,42 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
     """The verdicts on plain successes, whose rows are moved by a statement for all of them.
 
     Plain is the signed result of a first attempt that M-Pesa acknowledged, whose every factor holds, with a
-    receipt that nobody else has, and nothing else in this group is about its payout. What is not plain is left
-    to be judged one by one; its payouts are locked too, all in one order, so that two hosts never wait for
-    each other.
+    receipt that nobody else has, and nothing else in this group is about its payout. So is one that comes again
+    with all that is known, which changes nothing. What is not plain is left to be judged one by one; its payouts
+    are locked too, all in one order, so that two hosts never wait for each other.
     """
     subjects = Counter(body.callback.subject for body in bodies if body.callback.signed)
     touched = fate.lock_many(session, subjects)
     payouts_touched = Counter(payout.id for _, payout in touched.values())
     weighed: list[tuple[int, Success]] = []
+    known: dict[int, Success] = {}
     for body in bodies:
         callback, result = body.callback, body.result
         if not callback.signed or callback.route != Kind.RESULT or callback.subject not in touched or result is None:
             continue
         attempt, payout = touched[callback.subject]
-        if subjects[attempt.id] > 1 or payouts_touched[payout.id] > 1 or not fate.is_plain(attempt, payout):
+        has_succeeded = attempt.status is AttemptStatus.SUCCEEDED
+        is_alone = subjects[attempt.id] == payouts_touched[payout.id] == 1
+        if not has_succeeded and not (is_alone and fate.is_plain(attempt, payout)):
             continue
         if judge_result(result).fate is Fate.PAID and weigh_result(result, attempt, receipt_owner=None) == BELIEVED:
-            receipt = result.receipt()
+            receipt, number = result.receipt(), callback.id
             assert receipt is not None, "a success is believed with its receipt only"
-            weighed.append((body.callback.id, Success(attempt, payout, receipt, f"callback:{body.callback.id}")))
+            success = Success(attempt, payout, receipt, f"callback:{number}")
+            if not has_succeeded:
+                weighed.append((number, success))
+            elif receipt == attempt.receipt:
+                known[number] = success
     receipts = Counter(success.receipt for _, success in weighed)
     owned = attempts.receipts_owned(session, receipts)
     plain = [(n, success) for n, success in weighed if receipts[success.receipt] == 1 and success.receipt not in owned]
     rulings = fate.paid_plainly(session, [success for _, success in plain], at=at)
     said = {body.callback.id: body.result for body in bodies}
-    floats.note_results(session, [(success.attempt.id, said[number]) for number, success in plain], at=at)
+    believed = [*plain, *known.items()]
+    floats.note_results(session, [(success.attempt.id, said[number]) for number, success in believed], at=at)
     return {
         number: Verdict("paid", ruling, success.payout.id)
-        for (number, success), ruling in zip(plain, rulings, strict=True)
+        for (number, success), ruling in zip(believed, [*rulings, *(fate.REPEAT for _ in known)], strict=True)
     }
 
 

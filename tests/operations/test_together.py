@@ -142,6 +142,41 @@ def test_plain_successes_are_moved_together_on_both_databases(town: Town, caplog
     assert audit.audit(town.db, deep=True).ok
 
 
+def test_results_that_come_again_are_judged_together_and_change_nothing(town: Town) -> None:
+    """When M-Pesa posts everything once more. Who says anything else than before is still judged for itself."""
+    ids = sent(town, 8)
+    again = [(one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)]
+    store_deliveries(town.db, town.clock, posted(town, *again))
+    apply_waiting(town.db, town.clock, Trust())
+    before = _all_but_callbacks(town.db)
+    store_deliveries(town.db, town.clock, posted(town, *again, *again, *again))
+    statements: list[object] = []
+    event.listen(town.db.engine, "before_cursor_execute", lambda *seen: statements.append(seen))
+    judged = apply_waiting(town.db, town.clock, Trust())
+    assert [(one.verdict, one.detail) for one in judged] == [("paid", "known already")] * 24
+    assert len(statements) < 24, "many at once take hardly more statements than one"
+    assert _all_but_callbacks(town.db) == before
+
+    others = [(ids[0], result(ids[0], receipt="SKP7777777")), (ids[1], result(ids[1], receipt="SKP0000002", kes=143))]
+    store_deliveries(town.db, town.clock, posted(town, again[0], *others, again[1]))
+    judged = apply_waiting(town.db, town.clock, Trust())
+    assert [one.verdict for one in judged] == ["paid", "paid", "mismatch", "paid"]
+    assert judged[1].detail == "a second receipt for one attempt: kept as evidence, nothing changed"
+    with town.db.reading() as session:
+        assert session.execute(text("SELECT kind FROM incidents ORDER BY kind")).scalars().all() == [
+            *("contradiction", "mismatch")
+        ]
+    assert {town.balances(f"winner-{n}") for n in range(8)} == {(14_250, 50)}
+    assert audit.audit(town.db, deep=True).ok
+
+
+def _all_but_callbacks(db: Database) -> list[list[tuple[Any, ...]]]:
+    tables = ("attempts", "payouts", "entries", "postings", "events", "incidents", "float_readings")
+    with db.reading() as session:
+        found = [session.execute(text(f"SELECT * FROM {name}")) for name in tables]
+        return [sorted((tuple(row) for row in rows), key=repr) for rows in found]
+
+
 @pytest.mark.parametrize("where", ["reading it", "weighing it"])
 def test_a_poisonous_body_is_set_aside_with_an_incident_and_the_rest_goes_on(
     town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
