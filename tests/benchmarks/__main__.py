@@ -30,7 +30,7 @@ PARTS = {
     ),
     "auditing": ("auditing", ("--payouts", "10000", "100000", "1000000"), ("--payouts", "1000")),
     "importing": ("importing", ("100000", "1000000"), ("10000",)),
-    "listener": ("listener", ("--results", "20000"), ("--results", "1000")),
+    "listener": ("listener", ("--results", "15000", "--rounds", "3"), ("--results", "1000")),
     "startup": ("startup", (), ("--runs", "2", "--payouts", "1000")),
 }
 

@@ -192,7 +192,7 @@ GOAL_STORED = {"h11": 3_500, "httptools": 9_000}
 GOAL_APPLIED = 1_500
 GOAL_WAIT_MS = 50
 
-HEAD = ("parser", "server alone", "stored a second", "goal", "p99, ms", "goal", "applied a second", "goal")
+HEAD = ("parser", "server alone", "stored a second", "ratio", "goal", "p99, ms", "goal", "applied a second", "goal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +308,7 @@ def row_of(rounds: Sequence[Figures]) -> tuple[str, ...]:
         http,
         spread(one.total / one.bare_seconds for one in rounds),
         spread(one.total / one.stored_seconds for one in rounds),
+        spread((one.bare_seconds / one.stored_seconds for one in rounds), ".2f"),
         f"{GOAL_STORED[http]:,}",
         spread(one.wait_ms(99) for one in rounds),
         f"{GOAL_WAIT_MS}",
@@ -316,10 +317,10 @@ def row_of(rounds: Sequence[Figures]) -> tuple[str, ...]:
     )
 
 
-def spread(figures: Iterable[float]) -> str:
+def spread(figures: Iterable[float], form: str = ",.0f") -> str:
     """The lowest and the highest."""
     low, *between = sorted(figures)
-    return f"{low:,.0f} to {between[-1]:,.0f}" if between else f"{low:,.0f}"
+    return f"{low:{form}} to {between[-1]:{form}}" if between else f"{low:{form}}"
 
 
 def parsers() -> list[str]:
