@@ -33,8 +33,9 @@ GATHER_SECONDS: Final = 0.005
 GROUP_SECONDS: Final = 0.025
 #: How many are judged together at least: a group of one takes half as long as one of ten.
 FEWEST: Final = 10
-#: While more than this arrive in a second, storing has most of the processor.
+#: While more than this arrive in a second, and so many at once, storing is at its limit and has the processor.
 BUSY_RATE: Final = 1_000
+BUSY_GROUP: Final = 8
 #: How many times as long as a group took applying rests after it: then, and while fewer arrive.
 BUSY_REST, REST = 40, 1
 #: How long it is before callbacks that could not be applied are tried again, in seconds.
@@ -123,6 +124,8 @@ class Inbox:
         self.applied = 0
         #: How many were handed over to be stored, whether they have been or not.
         self._came = 0
+        #: In how many commits.
+        self._commits = 0
         with db.reading() as session:
             self._gauge = Gauge(caps or Caps(), callbacks.hint_bytes(session), clock)
         #: What came in the turns of each loop, on its way into the queue.
@@ -205,6 +208,7 @@ class Inbox:
                 trouble = error
             else:
                 self.received += len(group)
+                self._commits += 1
                 self._stored.set()
             _tell(group, trouble)
 
@@ -235,10 +239,12 @@ class Inbox:
     def _rest(self, judged: int, took: float) -> None:
         """Let storing have its turn after a group. What comes then, unhindered, says how busy it is."""
         self._most = max(FEWEST, min(GROUP, int(judged * GROUP_SECONDS / took)))
-        began, had = time.monotonic(), self._came
+        began, had, commits = time.monotonic(), self._came, self._commits
         # A group may have waited long for another process that writes: that is no reason to rest as long.
         self._stop.wait(min(took, 2 * GROUP_SECONDS) * (BUSY_REST if self._busy else REST))
-        self._busy = self._came - had > BUSY_RATE * (time.monotonic() - began)
+        came = self._came - had
+        many_at_once = came > BUSY_GROUP * (self._commits - commits)
+        self._busy = many_at_once and came > BUSY_RATE * (time.monotonic() - began)
 
 
 def _tell(group: Sequence[_Waiting], trouble: Exception | None) -> None:
