@@ -192,7 +192,7 @@ GOAL_STORED = {"h11": 3_500, "httptools": 9_000}
 GOAL_APPLIED = 1_500
 GOAL_WAIT_MS = 50
 
-HEAD = ("parser", "server alone", "stored a second", "ratio", "goal", "p99, ms", "goal", "applied a second", "goal")
+HEAD = ("parser", "server/s", "stored/s", "ratio", "goal", "p99, ms", "goal", "applied/s", "goal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +320,7 @@ def row_of(rounds: Sequence[Figures]) -> tuple[str, ...]:
 def spread(figures: Iterable[float], form: str = ",.0f") -> str:
     """The lowest and the highest."""
     low, *between = sorted(figures)
-    return f"{low:{form}} to {between[-1]:{form}}" if between else f"{low:{form}}"
+    return f"{low:{form}}-{between[-1]:{form}}" if between else f"{low:{form}}"
 
 
 def parsers() -> list[str]:
