@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from itertools import chain, islice
 from operator import itemgetter
@@ -20,7 +21,7 @@ from sqlmodel import Session, SQLModel, col
 
 from kasoko_cli.domain.market import MarketStatus
 from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH
-from kasoko_cli.store.database import Direct
+from kasoko_cli.store.database import Direct, as_sqlalchemy_says
 from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.tables import (
     Attempt,
@@ -113,14 +114,8 @@ def insert_tuples(
         while batch := list(islice(ready, _AT_A_TIME)):
             connection.exec_driver_sql(statement, batch)
         return
-    driver_error = dialect.loaded_dbapi.Error
-    cursor: Any = connection.connection.cursor()
-    try:
+    with closing(connection.connection.cursor()) as cursor, as_sqlalchemy_says(dialect, statement):
         _copy(cursor, statement, ready)
-    except driver_error as error:
-        raise sa.exc.DBAPIError.instance(statement, None, error, driver_error, True, dialect=dialect) from error
-    finally:
-        cursor.close()
 
 
 def insert_directly(

@@ -31,8 +31,8 @@ def store(direct: Direct, rows: Sequence[Mapping[str, Any]]) -> int:
     It is the last thing that a transaction does. On PostgreSQL this waits for other listeners that store at this
     moment, and for nobody else.
     """
-    chain.lock_directly(direct, chain.INBOX)
-    first = int(direct.first("SELECT coalesce(max(id), 0) FROM callbacks")[0]) + 1
+    chain.lock(direct, chain.INBOX)
+    first = chain.next_number(direct, col(Callback.id))
     numbers = range(first, first + len(rows))
     written, leaves = [], []
     for number, salt, row in zip(numbers, new_salts(len(rows)), rows, strict=True):

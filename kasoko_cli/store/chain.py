@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import insert, literal_column, text
+from sqlalchemy import insert, literal_column
 from sqlmodel import Session, SQLModel, col, func, select
 
 from kasoko_cli.store.bulk import insert_directly, insert_tuples
@@ -159,21 +159,23 @@ def take_in_event(session: Session, event: dict[str, Any]) -> None:
     _pending(session).events.append(event)
 
 
-def lock(session: Session, chain: str) -> None:
+def lock(where: Session | Direct, chain: str) -> None:
     """Be the only writer of a chain until the transaction ends. SQLite has one writer at a time anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text(f"SELECT pg_advisory_xact_lock({LOCKS[chain]})"))
+    dialect = where.dialect if isinstance(where, Direct) else where.get_bind().dialect
+    if dialect.name == "postgresql":
+        _first(where, f"SELECT pg_advisory_xact_lock({LOCKS[chain]})")
 
 
-def next_number(session: Session, column: Any) -> int:
+def next_number(where: Session | Direct, column: Any) -> int:
     """The first number that nobody has used, and nobody will before this transaction ends, under the lock."""
-    return int(session.connection().exec_driver_sql(_highest(column)).scalar_one()) + 1
+    return int(_first(where, _highest(column))[0]) + 1
 
 
-def lock_directly(direct: Direct, chain: str) -> None:
-    """The same in a transaction that is the driver's own."""
-    if not direct.is_sqlite:
-        direct.first(f"SELECT pg_advisory_xact_lock({LOCKS[chain]})")
+def _first(where: Session | Direct, statement: str) -> Any:
+    """The first row that plain SQL finds, or None: in a session's transaction, or in the driver's own."""
+    if isinstance(where, Direct):
+        return where.first(statement)
+    return where.connection().exec_driver_sql(statement).first()
 
 
 @functools.lru_cache(maxsize=8)
@@ -199,6 +201,7 @@ def seal(session: Session) -> None:
     for chain in (BOOKS, INBOX):
         runs = [run for run in pending.runs.values() if CHAIN_OF[run.kind] == chain]
         if runs:
+            lock(session, chain)
             _link(session, chain, runs)
 
 
@@ -213,19 +216,17 @@ def append(direct: Direct, kind: str, numbers: range, at: datetime, leaves: Iter
     run = _Run(kind, numbers[0], numbers[-1], at)
     for leaf in leaves:
         run.digest.update(leaf)
-    chain = CHAIN_OF[kind]
-    end = direct.first(_ENDS[chain])
-    if end is None:
-        end = 0, first_hash(chain, direct.first("SELECT deployment_id FROM deployment")[0])
-    number, before = end
-    insert_directly(direct, Link, _LINK, _links(chain, number, before, [run]))
+    _link(direct, CHAIN_OF[kind], [run])
 
 
-def _link(session: Session, chain: str, runs: Sequence[_Run]) -> None:
-    lock(session, chain)
-    end = session.connection().exec_driver_sql(_ENDS[chain]).first()
-    number, before = (0, first_hash(chain, deployment_of(session))) if end is None else (end[0], end[1])
-    insert_tuples(session, Link, _LINK, _links(chain, number, before, runs))
+def _link(where: Session | Direct, chain: str, runs: Sequence[_Run]) -> None:
+    end = _first(where, _ENDS[chain])
+    number, before = (0, first_hash(chain, _first(where, _DEPLOYMENT)[0])) if end is None else (end[0], end[1])
+    links = _links(chain, number, before, runs)
+    if isinstance(where, Direct):
+        insert_directly(where, Link, _LINK, links)
+    else:
+        insert_tuples(where, Link, _LINK, links)
 
 
 def _links(chain: str, number: int, before: str, runs: Sequence[_Run]) -> Iterator[tuple[Any, ...]]:
@@ -236,6 +237,8 @@ def _links(chain: str, number: int, before: str, runs: Sequence[_Run]) -> Iterat
         yield chain, number, run.kind, run.first, run.last, run.at, digest, before
 
 
+#: SQL for what `deployment_of` says.
+_DEPLOYMENT = "SELECT deployment_id FROM deployment"
 #: The columns of a link in the order in which they are written.
 _LINK = ("chain", "number", "kind", "first", "last", "at", "digest", "hash")
 

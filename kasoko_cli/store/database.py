@@ -1,9 +1,9 @@
 """The engine, its pragmas, and the ways in: `transaction()` to write, `reading()` to read.
 
-`direct()` writes too, in the driver's own words: it is for what comes thousands of times a second. Nothing else
-commits. On SQLite a writer begins with BEGIN IMMEDIATE, so that what it reads first
-cannot have changed by the time it writes, and every commit is on the disk when it returns
-(`synchronous=FULL`): a commit that a power cut can undo would forget an instruction that has left.
+`direct()` writes too, in the driver's own words: it is for what comes thousands of times a second. Nothing
+else commits. On SQLite a writer begins with BEGIN IMMEDIATE, so that what it reads first cannot have changed
+by the time it writes, and every commit is on the disk when it returns (`synchronous=FULL`): a commit that a
+power cut can undo would forget an instruction that has left.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Database:
             DatabaseUnavailable: the database went away.
         """
         dialect = self.engine.dialect
-        with self._its_turn() as take_turn, self._in_our_words(writes=True), _as_sqlalchemy_says(dialect) as gone:
+        with self._its_turn() as take_turn, self._in_our_words(writes=True), as_sqlalchemy_says(dialect) as gone:
             connection = self.engine.raw_connection()
             try:
                 take_turn()
@@ -204,7 +204,7 @@ class WithinTransaction(Database):
     def direct(self) -> Iterator[Direct]:
         """The same in the driver's words."""
         connection = self._outer.connection()
-        with self._outer.begin_nested(), _as_sqlalchemy_says(connection.dialect):
+        with self._outer.begin_nested(), as_sqlalchemy_says(connection.dialect):
             yield Direct(connection.connection.cursor(), connection.dialect)
 
     @contextmanager
@@ -217,7 +217,7 @@ class WithinTransaction(Database):
 
 
 @contextmanager
-def _as_sqlalchemy_says(dialect: Dialect) -> Iterator[set[Exception]]:
+def as_sqlalchemy_says(dialect: Dialect, statement: str | None = None) -> Iterator[set[Exception]]:
     """Let the driver's errors be SQLAlchemy's; those that are put into the set say that the connection is gone."""
     gone = set[Exception]()
     driver_error = dialect.loaded_dbapi.Error
@@ -225,7 +225,7 @@ def _as_sqlalchemy_says(dialect: Dialect) -> Iterator[set[Exception]]:
         yield gone
     except driver_error as error:
         raise DBAPIError.instance(
-            None, None, error, driver_error, connection_invalidated=error in gone, dialect=dialect
+            statement, None, error, driver_error, connection_invalidated=error in gone, dialect=dialect
         ) from error
 
 

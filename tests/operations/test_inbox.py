@@ -209,7 +209,7 @@ def test_what_comes_after_the_end_is_refused_and_not_left_waiting(town: Town) ->
     inbox = Inbox(town.db, town.clock, Trust())
     inbox.close()
     with pytest.raises(Busy, match="about to end"):
-        asyncio.run(inbox.take(_delivery(town, "ks-1", b"{}")))
+        asyncio.run(asyncio.wait_for(inbox.take(_delivery(town, "ks-1", b"{}")), 30))
     with town.db.reading() as session:
         assert session.execute(text("SELECT count(*) FROM callbacks")).scalar_one() == 0
 
