@@ -16,7 +16,8 @@ ANSWER_SECONDS = 120
 
 def prove(call: Call, *, offline: bool, listen: bool) -> None:
     """Ask, wait for the answers, and tell what is proven; exits with 8 where something is not."""
-    from kasoko_cli.cli.listen import listening, stay, stopping
+    from kasoko_cli.cli.listen import listening
+    from kasoko_cli.cli.stopping import stay, stopping
     from kasoko_cli.operations import after_restore, receive, reconcile
 
     house = call.house

@@ -35,7 +35,7 @@ def watch(call: Call, every_seconds: int) -> None:
         return
     from rich.live import Live
 
-    from kasoko_cli.cli.listen import stopping
+    from kasoko_cli.cli.stopping import stopping
 
     screen = render.console(sys.stdout)
     with stopping() as stopper, Live(console=screen, screen=True, auto_refresh=False, transient=True) as live:

@@ -53,7 +53,8 @@ def float_(
     house.config.require_daraja()
     _ = house.tariff  # a file that cannot be read is told before M-Pesa is asked
     with contextlib.ExitStack() as stack:
-        from kasoko_cli.cli.listen import listening, stay, stopping
+        from kasoko_cli.cli.listen import listening
+        from kasoko_cli.cli.stopping import stay, stopping
 
         stopper = stack.enter_context(stopping())
         if listen:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import MPESA
 from kasoko_cli.cli.params import Events, MaybeMarketId, WrongUsage
 from kasoko_cli.cli.render import Column
+from kasoko_cli.cli.stopping import stay, stopping
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.telling import Events as Telling
@@ -39,14 +39,15 @@ def listening(
     host: str | None = None,
     port: int | None = None,
     *,
+    tls: Tls | None = None,
     otherwise: str = "choose another with --port",
     tell: Callable[[Judged], None] = lambda _: None,
 ) -> Iterator[Inbox]:
     """The listener in this process, beside other work; drains when the block ends.
 
     It listens on the sockets that systemd hands on, else on the address of the command line, else on that of
-    the settings. `otherwise` says what to do where a listener has the port already; `tell` hears of each
-    callback judged.
+    the settings. `tls` is the certificate where the caller renews it; `otherwise` says what to do where a
+    listener has the port already; `tell` hears of each callback judged.
     """
     from kasoko_cli.daraja.doors import Limits
     from kasoko_cli.daraja.listener import Counts, listener_app, metrics_app
@@ -56,7 +57,7 @@ def listening(
 
     house, counts = call.house, Counts()
     settings = house.config.listener
-    allow, tls = AllowList(settings.allow_from), house.tls()
+    allow, tls = AllowList(settings.allow_from), tls or house.tls()
     with contextlib.ExitStack() as stack:
         sockets = _sockets(call, host, port, otherwise)
         for listening_socket in sockets:
@@ -81,8 +82,6 @@ def listening(
             stack.enter_context(beside)
             render.talk(call, f"Metrics for Prometheus at {beside.url}/metrics")
         stack.enter_context(server)
-        if tls is not None:
-            stack.enter_context(_renewing(call, tls))
         render.talk(call, f"Listening on {server.url} for what M-Pesa posts to {house.config.daraja.callback_url}")
         yield inbox
 
@@ -123,23 +122,15 @@ def _more_descriptors(connections: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-@contextlib.contextmanager
-def _renewing(call: Call, tls: Tls) -> Iterator[None]:
-    """SIGHUP reads the certificate anew; one that cannot be used is told, and the one of before stays."""
+def _renewed(call: Call, tls: Tls) -> None:
+    """Read the certificate anew; one that cannot be used is told, and the one of before stays."""
     from kasoko_cli.errors import ConfigurationError
 
-    def renew(*_: object) -> None:
-        try:
-            tls.reload()
-            render.talk(call, f"The certificate was read anew: {tls.cert_file}")
-        except ConfigurationError as error:
-            render.warn(call, f"{error.message} The one of before stays in use.")
-
-    before = signal.signal(signal.SIGHUP, renew)
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
+        tls.reload()
+        render.talk(call, f"The certificate was read anew: {tls.cert_file}")
+    except ConfigurationError as error:
+        render.warn(call, f"{error.message} The one of before stays in use.")
 
 
 @commands.writes(panel=MPESA)
@@ -182,13 +173,16 @@ def listen(
 
     for judged in receive.apply_waiting(house.db, house.clock, house.trust):
         telling("callback", judged)
-    heard = listening(call, host, port, tell=lambda judged: telling("callback", judged))
-    with stopping() as stopper, heard as inbox:
-        stay(stopper, seconds, lambda: final() or (count is not None and inbox.received >= count))
-    if call.json or events:
-        telling.answer({"received": inbox.received, "applied": inbox.applied})
-    else:
-        render.talk(call, f"Stopped: {inbox.received:,} received, {inbox.applied:,} applied.")
+    tls = house.tls()
+    renew = None if tls is None else functools.partial(_renewed, call, tls)
+    heard = listening(call, host, port, tls=tls, tell=lambda judged: telling("callback", judged))
+    with stopping(renew=renew) as stopper:
+        with heard as inbox:
+            stay(stopper, seconds, lambda: final() or (count is not None and inbox.received >= count))
+        if call.json or events:
+            telling.answer({"received": inbox.received, "applied": inbox.applied})
+        else:
+            render.talk(call, f"Stopped: {inbox.received:,} received, {inbox.applied:,} applied.")
 
 
 @commands.writes(panel=MPESA)
@@ -252,10 +246,10 @@ def reconcile(
     telling = Telling(house.clock, on=events)
     ends_at = None if max_seconds is None else time.monotonic() + max_seconds
     with contextlib.ExitStack() as stack:
+        stopper = stack.enter_context(stopping())
         place = at_work(house.db, house.clock, house.new_id, call.act, command="reconcile", market=market)
         work = stack.enter_context(place)
         work.doing = "asking"
-        stopper = stack.enter_context(stopping())
         if not no_listen:
             stack.enter_context(
                 listening(
@@ -388,25 +382,3 @@ def parse_duration(text: str) -> int:
     if found is None or not int(found[1]):
         raise WrongUsage(f"{text!r} is not a length of time. Write 90s, 30m or 2h.")
     return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM end the waiting, and what has arrived is still stored and applied."""
-    stopper = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopper.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopper
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def stay(stopper: threading.Event, seconds: int | None, done: Callable[[], bool]) -> None:
-    """Wait until it is done, the time is over, or somebody says stop."""
-    ends_at = None if seconds is None else time.monotonic() + seconds
-    while not stopper.is_set() and not done():
-        left = 0.2 if ends_at is None else min(0.2, ends_at - time.monotonic())
-        if left <= 0:
-            return
-        stopper.wait(left)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
+import functools
 import threading
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +16,7 @@ from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
 from kasoko_cli.cli.params import Events, Limit, MaybeMarketId, PayoutId, Plan, WrongUsage
 from kasoko_cli.cli.render import Column
+from kasoko_cli.cli.stopping import stopping
 from kasoko_cli.cli.views import show_items, show_story
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ MaxSeconds = Annotated[
     int | None, typer.Option("--max-seconds", metavar="N", min=1, help="Begin nothing new after this.")
 ]
 
+#: What is told at the first Ctrl-C.
+_STOPPING = "Stopping: what is in flight is waited for. Once more to stop at once; both are safe."
 
 PayoutOrMarket = Annotated[
     str, typer.Argument(metavar="PAYOUT|MARKET", help="A payout like rain.1.7, or a market.", show_default=False)
@@ -168,6 +170,7 @@ def send_payouts(
         limit = total or limit  # what becomes due after the sum was held against its bound waits for the next run
     telling = Telling(house.clock, on=events)
     with contextlib.ExitStack() as stack:
+        stopper = stack.enter_context(stopping(functools.partial(render.talk, call, _STOPPING)))
         if work is None:
             place = at_work(
                 house.db, house.clock, house.new_id, call.act, command="payout", market=market, alone=not only
@@ -177,7 +180,6 @@ def send_payouts(
             from kasoko_cli.cli.listen import listening
 
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the results"))
-        stopper = stack.enter_context(_two_stage_stop(call))
         work.doing = "sending"
         with progress(call, "Sending", total, bar=not telling.on_a_terminal) as tally:
             outcomes = Outcomes(tally)
@@ -214,25 +216,6 @@ def send_payouts(
     _tell_run(call, run, retried, telling)
 
 
-@contextlib.contextmanager
-def _two_stage_stop(call: Call) -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM stops between payouts; the second stops at once. Both are safe."""
-    stopper = threading.Event()
-
-    def stop(_number: int, _frame: object) -> None:
-        if stopper.is_set():
-            raise KeyboardInterrupt
-        stopper.set()
-        render.talk(call, "Stopping: what is in flight is waited for. Once more to stop at once; both are safe.")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopper
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event, telling: Telling) -> None:
     """Wait until every payout of the run has ended, or is unknown, or the time is over."""
     from kasoko_cli.cli.telling import Outcomes, progress
@@ -253,7 +236,7 @@ def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event,
             if not waiting or now >= ends_at or stopper.is_set():
                 return
             # Ten thousand take a while to look at: most of the time is the listener's.
-            time.sleep(max(0.2, 4 * (now - began)))
+            stopper.wait(max(0.2, 4 * (now - began)))
 
 
 def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -> None:

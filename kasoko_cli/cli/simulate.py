@@ -10,8 +10,8 @@ import typer
 
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
-from kasoko_cli.cli.listen import stay, stopping
 from kasoko_cli.cli.panels import MPESA
+from kasoko_cli.cli.stopping import stay, stopping
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.simulator.app import Simulator

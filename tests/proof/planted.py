@@ -182,6 +182,13 @@ BUGS: Sequence[Bug] = (
         "due_at = _due_at(attempt, count, policy)",
         "operations/test_hints.py",
     ),
+    _bug(
+        "a signal handler that takes a lock",
+        "cli/stopping.py",
+        "signal.signal(number, words.heed)",
+        "signal.signal(number, lambda *_: stopper.set())",
+        "journeys/test_signals.py::test_thousands_of_signals_do_not_hang_a_loop_of_short_waits",
+    ),
 )
 
 
