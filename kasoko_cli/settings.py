@@ -434,6 +434,16 @@ class PayoutSettings(Group):
         return self.confirm_failures_above_kes * 100
 
 
+class ApprovalSettings(Group):
+    """How long a person's word counts where two have to say the same."""
+
+    expires_hours: Annotated[
+        int,
+        Field(ge=1, le=8_760),
+        Setting("How long the first of two people's words waits for the second.", unit="hours"),
+    ] = 24
+
+
 class ListenerSettings(Group):
     """Where results arrive."""
 
@@ -652,6 +662,7 @@ class Config(Group):
     daraja: DarajaSettings = DarajaSettings()
     market: MarketSettings = MarketSettings()
     payout: PayoutSettings = PayoutSettings()
+    approval: ApprovalSettings = ApprovalSettings()
     listener: ListenerSettings = ListenerSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     proof: ProofSettings = ProofSettings()

@@ -31,6 +31,7 @@ def give(
     from kasoko_cli.cli.words import parse_weight
     from kasoko_cli.operations import override as operation
     from kasoko_cli.operations.markets import read_resolution
+    from kasoko_cli.operations.words import WAITS
 
     if void and (outcomes or weights or withdrawn):
         raise WrongUsage("--void names no outcome.")
@@ -64,11 +65,14 @@ def give(
         resolution=resolution,
         confirm=confirm,
         duties=house.duties,
+        terms=house.terms,
     )
     if call.json:
         render.document(done)
     elif done.waits_for_second:
         render.line(f"{done.slug} keeps the outcome {done.was} until a second person confirms this plan.")
+        if done.note != WAITS:
+            render.talk(call, f"{done.note[:1].upper()}{done.note[1:]}.")
         render.hint(
             call,
             "Somebody else, who has read it: the same command with"

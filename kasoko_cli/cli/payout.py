@@ -536,7 +536,7 @@ def decide_(
 
     First ask M-Pesa: kasoko reconcile. Use this where its portal or its statement
     says what its answers do not. With payout.decide_needs_two a second person has
-    to say the same.
+    to say the same of the same send, within approval.expires_hours.
 
     Example: kasoko payout decide rain.1.7 --paid --receipt UKN7A1B2C3 --evidence
     'portal, 23 November' --reason 'no result came'
@@ -562,6 +562,7 @@ def decide_(
         payout_id=payout,
         decision=Decision(receipt, evidence),
         two_people=house.config.payout.decide_needs_two,
+        terms=house.terms,
     )
     if call.json:
         render.document(done)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.overview import Overview
     from kasoko_cli.operations.receive import Trust
     from kasoko_cli.operations.reconcile import AskPolicy
+    from kasoko_cli.operations.words import Terms
     from kasoko_cli.store.database import Database
 
 
@@ -210,6 +211,13 @@ class House:
 
         payout = self.config.payout
         return GatePolicy(payout.float_check, self.tariff, payout.float_max_age_hours * 3600)
+
+    @property
+    def terms(self) -> Terms:
+        """What is asked of a person's word where two have to say the same."""
+        from kasoko_cli.operations.words import Terms
+
+        return Terms(hours=self.config.approval.expires_hours)
 
     @property
     def limits(self) -> WireLimits:

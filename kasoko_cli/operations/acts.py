@@ -13,13 +13,15 @@ class Act:
     """Who does it and the reason given; both are written down with what was done.
 
     What is written down once cannot be changed when a person is erased: a phone in a reason is masked here.
+    Spaces around a name are no part of it.
     """
 
     actor: str
     reason: str = ""
 
     def __post_init__(self) -> None:
-        """Mask what looks like a phone in the reason."""
+        """Mask what looks like a phone in the reason, and take the name as it is meant."""
+        object.__setattr__(self, "actor", " ".join(self.actor.split()))
         object.__setattr__(self, "reason", mask_in(self.reason))
 
 

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 from kasoko_cli.clock import Clock, iso
 from kasoko_cli.domain.market import Resolution, Rules
 from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.domain.people import person_of
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
@@ -140,7 +141,7 @@ def approve(db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str
             )
         owed = _payouts(session, standing)
         _check_unchanged(row, standing, owed)
-        if not act.actor.strip() or not approvals.approve(
+        if not person_of(act.actor) or not approvals.approve(
             session, row.id, standing.number, plan_hash=approval.plan_hash, by=act.actor, at=now
         ):
             raise Refused(
@@ -166,7 +167,7 @@ def approve(db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str
         )
         entries = (journal.credited(one.id, one.user_id, one.amount_cents) for one in small)
         book.post_many(session, entries, at=now)
-        return Approved(row.id, row.slug, approval.plan_hash, act.actor.strip(), now, released, len(small), is_new=True)
+        return Approved(row.id, row.slug, approval.plan_hash, act.actor, now, released, len(small), is_new=True)
 
 
 def waiting(db: Database, *, market: str | None = None) -> tuple[int, int]:

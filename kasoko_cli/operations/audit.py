@@ -16,7 +16,7 @@ from typing import Any
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, system_clock
-from kasoko_cli.operations import chaining, invariants, recompute, records
+from kasoko_cli.operations import chaining, invariants, recompute, records, words
 from kasoko_cli.operations.invariants import Violation
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import APPEND_ONLY
@@ -175,6 +175,12 @@ RULES = (
         "What waits for a second person has not gone on, and nothing waits that asks for none.",
         invariants.unapproved_payouts,
         "Send nothing more of this market: kasoko pause --reason audit. Who did what: kasoko payout show PAYOUT",
+    ),
+    _Rule(
+        "two-people-are-two",
+        "What needs two people was said by two: the same, of the same thing, before the first word expired.",
+        words.agreements_of_one,
+        "Send nothing of it until both have been asked. Who did what: kasoko events SUBJECT",
     ),
     _Rule(
         "reversal-negates-target",

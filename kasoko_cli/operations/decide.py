@@ -5,10 +5,9 @@ Each act has an actor and a reason, and each is refused unless the payout is whe
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
@@ -18,14 +17,15 @@ from kasoko_cli.operations import fate
 from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.operations.fate import DECIDED
 from kasoko_cli.operations.retry import why_not_again
+from kasoko_cli.operations.words import FIRST, USUAL, Terms, hear
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import close_incident as close_row
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Attempt, Event, Payout
+from kasoko_cli.store.tables import Attempt, Payout
 
-#: How the first of two people is written down.
-PROPOSED = "payout.decide.proposed"
+#: How a decision is written down.
+DECIDE = "payout.decide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,19 @@ class Decided:
 
 
 def decide(
-    db: Database, clock: Clock, act: Act, *, payout_id: str, decision: Decision, two_people: bool = False
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    payout_id: str,
+    decision: Decision,
+    two_people: bool = False,
+    terms: Terms = USUAL,
 ) -> Decided:
     """End an unknown payout on a person's evidence: M-Pesa's portal, its statement, the customer's message.
 
-    With `two_people`, the first word is written down, and the second person who says the same ends it.
+    With `two_people`, the first word is written down, and the second person who says the same ends it: of the
+    same attempt, of the same send of it, in the state that it was in, before the first word expires.
     An attempt that M-Pesa never acknowledged and that was not paid may go again under the *same* id: if the
     person erred, M-Pesa refuses it instead of paying twice.
 
@@ -79,18 +87,13 @@ def decide(
                 f"The receipt {decision.receipt} already proves the attempt {owner}; nothing was changed.",
                 hint="One receipt proves one payment. Read it again.",
             )
-        detail: dict[str, object] = {"paid": decision.paid, "receipt": decision.receipt, "attempt": attempt.id}
-        if two_people and not _said_by_another(session, payout_id, act, detail):
-            note_event(
-                session,
-                at=now,
-                actor=act.actor,
-                action=PROPOSED,
-                subject=payout_id,
-                reason=act.reason,
-                detail=detail | {"evidence": decision.evidence},
-            )
-            return Decided(payout_id, str(payout.status), "a second person has to say the same", waits_for_second=True)
+        detail = _said_of(attempt, decision)
+        seen = {"evidence": decision.evidence}
+        if two_people:
+            heard = hear(session, act, terms, action=DECIDE, subject=payout_id, bound=detail, detail=seen, at=now)
+            if heard.first is None:
+                return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
+            detail |= {FIRST: heard.first}
         evidence = f"decided by {act.actor}: {decision.evidence}"
         if decision.receipt is not None:
             ruling = fate.paid(session, attempt, payout, receipt=decision.receipt, evidence=evidence, at=now)
@@ -102,10 +105,10 @@ def decide(
             session,
             at=now,
             actor=act.actor,
-            action="payout.decide",
+            action=DECIDE,
             subject=payout_id,
             reason=act.reason,
-            detail=detail | {"evidence": decision.evidence},
+            detail=detail | seen,
         )
         book.post(session, *ruling.entries, at=now)
         status = PayoutStatus.COMPLETED if decision.paid else PayoutStatus.FAILED
@@ -127,14 +130,15 @@ def _open_attempt(session: Session, payout: Payout) -> Attempt:
     )
 
 
-def _said_by_another(session: Session, payout_id: str, act: Act, detail: dict[str, object]) -> bool:
-    """Whether somebody else has proposed exactly this about exactly this attempt."""
-    proposed = select(Event).where(col(Event.subject) == payout_id, col(Event.action) == PROPOSED)
-    for event in session.exec(proposed):
-        said = json.loads(event.detail)
-        if event.actor != act.actor and all(said.get(name) == value for name, value in detail.items()):
-            return True
-    return False
+def _said_of(attempt: Attempt, decision: Decision) -> dict[str, object]:
+    """What a decision says, of which send: a word about an earlier one, or about another state, is another word."""
+    return {
+        "attempt": attempt.id,
+        "sends": attempt.sends,
+        "status": str(attempt.status),
+        "paid": decision.paid,
+        "receipt": decision.receipt,
+    }
 
 
 def hold(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:

@@ -3,7 +3,7 @@
 Before anything was sent, the settlement is taken back exactly and its payouts are canceled; the market is
 then settled anew, under the next number. Once money has left, only the differences are booked, user by
 user: who gained gets a payout of the rest, and who was overpaid owes it back. A plan shows both first, and
-a second person has to confirm exactly that plan, by its hash.
+a second person has to confirm exactly that plan, by its hash, while nothing of the market has changed.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ from kasoko_cli.operations.settle import (
     write_payouts,
 )
 from kasoko_cli.operations.settle import Plan as Division
+from kasoko_cli.operations.words import FIRST, USUAL, Terms, hear
 from kasoko_cli.store import attempts, markets, payouts, statements
+from kasoko_cli.store.chain import stamp
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.locking import for_update
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.statements import RESTORED
-from kasoko_cli.store.tables import Attempt, Event, Market, Payout, Settlement
+from kasoko_cli.store.tables import Attempt, Market, Payout, Settlement
 
-#: How the first of two people is written down.
-PROPOSED = "market.override.proposed"
+#: How another outcome is written down.
+OVERRIDE = "market.override"
 #: So many digits of a plan's hash name it.
 HASH_DIGITS = 16
 
@@ -78,7 +80,8 @@ class Override:
     """What another outcome does, or would do. Amounts in cents.
 
     `way` is `resolution` where nothing was settled, `reversal` where nothing was sent, else `correction`.
-    `house_cents` is what it costs the operator if nobody gives anything back.
+    `house_cents` is what it costs the operator if nobody gives anything back. `note` is what the first of two
+    people is told.
     """
 
     market: str
@@ -99,6 +102,7 @@ class Override:
     is_new: bool = False
     waits_for_second: bool = False
     proposed_by: str | None = None
+    note: str = ""
 
 
 @dataclass(slots=True)
@@ -111,6 +115,8 @@ class _Work:
     cancel: list[Payout] = field(default_factory=list)
     owed: list[Owed] = field(default_factory=list)
     shown: Override | None = None
+    #: A digest of how the market, its payouts and their attempts stand.
+    stands: str = ""
 
 
 def plan_override(
@@ -146,13 +152,15 @@ def override(
     resolution: Resolution,
     confirm: str | None = None,
     duties: DutyBook = NO_BOOK,
+    terms: Terms = USUAL,
 ) -> Override:
     """Give a market another outcome. Once money has left, a second person has to confirm the first one's plan.
 
     A correction is of the winnings of that day, under the duty that they were under; what is sent because of it
     falls under the duty of today.
 
-    `confirm` is the hash of the plan that was read, or its first 16 digits or more.
+    `confirm` is the hash of the plan that was read, or its first 16 digits or more. The first word counts as
+    long as no payout of the market has moved since, and until it expires.
 
     Raises:
         NotFound: there is no such market.
@@ -166,7 +174,7 @@ def override(
         # Nobody begins to send one of them while we hold them all.
         session.exec(for_update(select(Payout).where(col(Payout.market_id) == row.id).order_by(col(Payout.id)))).all()
         work = _work_out(session, limits, row, resolution, duties_on(duties, now))
-        shown = work.shown
+        shown, first = work.shown, None
         assert shown is not None
         if confirm is not None and (len(confirm) < HASH_DIGITS or not shown.plan_hash.startswith(confirm.lower())):
             raise Refused(
@@ -176,35 +184,23 @@ def override(
                 f" again: kasoko resolve {row.slug} ... --override --plan",
             )
         if shown.needs_second:
-            first = _proposed_by(session, row.id, shown.plan_hash, besides=act.actor)
-            if first is None or confirm is None:
-                return _propose(session, act, row, shown, now)
-        _write(session, act, work, resolution, now)
-        return replace(shown, is_new=True)
-
-
-def _propose(session: Session, act: Act, market: Market, shown: Override, now: datetime) -> Override:
-    if act.actor not in _proposers(session, market.id, shown.plan_hash):
-        note_event(
-            session,
-            at=now,
-            actor=act.actor,
-            action=PROPOSED,
-            subject=market.id,
-            reason=act.reason,
-            detail={"plan_hash": shown.plan_hash, "becomes": shown.becomes},
-        )
-    return replace(shown, waits_for_second=True, proposed_by=act.actor)
-
-
-def _proposers(session: Session, market_id: str, plan_hash: str) -> list[str]:
-    proposed = select(Event).where(col(Event.subject) == market_id, col(Event.action) == PROPOSED)
-    return [event.actor for event in session.exec(proposed) if json.loads(event.detail)["plan_hash"] == plan_hash]
-
-
-def _proposed_by(session: Session, market_id: str, plan_hash: str, *, besides: str) -> str | None:
-    """Somebody else who has proposed exactly this plan."""
-    return next((actor for actor in _proposers(session, market_id, plan_hash) if actor != besides), None)
+            bound = {"plan_hash": shown.plan_hash, "stands": work.stands}
+            heard = hear(
+                session,
+                act,
+                terms,
+                action=OVERRIDE,
+                subject=row.id,
+                bound=bound,
+                detail={"becomes": shown.becomes},
+                at=now,
+                confirms=confirm is not None,
+            )
+            if heard.first is None:
+                return replace(shown, waits_for_second=True, proposed_by=act.actor, note=heard.note)
+            first = heard.first
+        _write(session, act, work, resolution, now, first=first)
+        return replace(shown, is_new=True, proposed_by=first)
 
 
 # --- Working it out -------------------------------------------------------------------------------------------
@@ -232,7 +228,7 @@ def _work_out(session: Session, limits: WireLimits, market: Market, resolution: 
         if not is_whole:
             today = replace(today, winnings=duties_of(standing).winnings)
     division = work_out(session, market, limits, resolution=resolution, duties=today)
-    work = _Work(market, standing, division)
+    work = _Work(market, standing, division, stands=_digest_of(market, owed, tries))
     changes: list[UserChange] = []
     if standing is not None and way == "reversal":
         work.cancel = [one for one in owed if one.settlement_no == standing.number]
@@ -248,6 +244,15 @@ def _tries(session: Session, payout_ids: Sequence[str]) -> dict[str, list[Attemp
     for one in attempts.of_payouts(session, payout_ids):
         found.setdefault(one.payout_id, []).append(one)
     return found
+
+
+def _digest_of(market: Market, owed: Sequence[Payout], tries: Mapping[str, Sequence[Attempt]]) -> str:
+    """A digest of how a market stands: its outcome, its payouts, and every send of each."""
+    digest = hashlib.sha256(json.dumps([market.resolution, stamp(market.resolved_at)]).encode())
+    for one in owed:
+        sends = [[attempt.id, str(attempt.status), attempt.sends] for attempt in tries.get(one.id, ())]
+        digest.update(json.dumps([one.id, str(one.status), one.amount_cents, sends]).encode())
+    return digest.hexdigest()
 
 
 def _check_no_doubt(market: Market, tries: Mapping[str, Sequence[Attempt]]) -> None:
@@ -392,7 +397,9 @@ def _hash(work: _Work, way: str, changes: Sequence[UserChange], canceled: Sequen
 # --- Writing it -----------------------------------------------------------------------------------------------
 
 
-def _write(session: Session, act: Act, work: _Work, resolution: Resolution, now: datetime) -> None:
+def _write(
+    session: Session, act: Act, work: _Work, resolution: Resolution, now: datetime, *, first: str | None
+) -> None:
     shown, market = work.shown, work.market
     assert shown is not None
     entries: list[Entry] = []
@@ -432,7 +439,7 @@ def _write(session: Session, act: Act, work: _Work, resolution: Resolution, now:
         session,
         at=now,
         actor=act.actor,
-        action="market.override",
+        action=OVERRIDE,
         subject=market.id,
         reason=act.reason,
         detail={
@@ -441,6 +448,7 @@ def _write(session: Session, act: Act, work: _Work, resolution: Resolution, now:
             "way": shown.way,
             "plan_hash": shown.plan_hash,
             "resolution": resolution.as_dict(),
+            **({} if first is None else {"stands": work.stands, FIRST: first}),
         },
     )
     book.post(session, *entries, *small, at=now)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import func, update
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.domain.people import person_of
 from kasoko_cli.store.tables import Approval, Payout
 
 
 def ask_for(session: Session, market_id: str, number: int, *, plan_hash: str, settled_by: str) -> None:
     """Write down that this settlement waits for a second person."""
-    session.add(Approval(market_id=market_id, settlement_no=number, plan_hash=plan_hash, settled_by=settled_by))
+    session.add(
+        Approval(
+            market_id=market_id,
+            settlement_no=number,
+            plan_hash=plan_hash,
+            settled_by=settled_by,
+            settled_person=person_of(settled_by),
+        )
+    )
     session.flush()
 
 
@@ -38,9 +47,9 @@ def approve(session: Session, market_id: str, number: int, *, plan_hash: str, by
             col(Approval.settlement_no) == number,
             col(Approval.plan_hash) == plan_hash,
             col(Approval.approved_by).is_(None),
-            func.lower(func.trim(col(Approval.settled_by))) != by.strip().lower(),
+            col(Approval.settled_person) != person_of(by),
         )
-        .values(approved_by=by.strip(), approved_at=at)
+        .values(approved_by=by, approved_at=at, approved_person=person_of(by))
         .execution_options(synchronize_session=False)
     )
     return approved.rowcount == 1

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -255,7 +256,10 @@ class Settlement(SQLModel, table=True):
 
 
 class Approval(SQLModel, table=True):
-    """A settlement that a second person has to release, and who did: bound to the plan by its hash."""
+    """A settlement that a second person has to release, and who did: bound to the plan by its hash.
+
+    Names are kept as they were given, and once more as they are compared (`domain/people.py`).
+    """
 
     __tablename__ = "approvals"
     __table_args__ = (
@@ -274,6 +278,15 @@ class Approval(SQLModel, table=True):
     settled_by: str
     approved_by: str | None = None
     approved_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    settled_person: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    approved_person: str | None = Field(
+        default=None,
+        sa_column=Column(
+            Text,
+            CheckConstraint("approved_person <> settled_person", name="one_person_does_not_do_both"),
+            nullable=True,
+        ),
+    )
 
 
 class Payout(SQLModel, table=True):

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from kasoko_cli.domain.market import Rules
@@ -104,7 +105,7 @@ def test_only_what_owes_more_than_the_sum_waits(road: Road, above_cents: int | N
         )
 
 
-@pytest.mark.parametrize("name", ["ann", "Ann", " ann ", ""])
+@pytest.mark.parametrize("name", ["ann", "Ann", " ann ", "", "\uff21nn", "an\u00adn"])
 def test_nobody_releases_what_they_settled_themselves(road: Road, name: str) -> None:
     settled = owe(road)
     with pytest.raises(Refused) as caught:
@@ -114,6 +115,15 @@ def test_nobody_releases_what_they_settled_themselves(road: Road, name: str) -> 
         "Have a second person run it as their own user, or with --actor NAME and their own name."
     )
     assert road.statuses() == {"ann": "AWAITING_APPROVAL", "ben": "AWAITING_APPROVAL"}
+
+
+def test_the_database_itself_refuses_a_release_by_whoever_settled(road: Road) -> None:
+    owe(road)
+    by_hand = text(
+        "UPDATE approvals SET approved_by = 'ＡNN', approved_person = 'ann', approved_at = CURRENT_TIMESTAMP"
+    )
+    with pytest.raises(IntegrityError, match="one_person_does_not_do_both"), road.db.engine.begin() as connection:
+        connection.execute(by_hand)
 
 
 @pytest.mark.parametrize("wrong", ["0" * 64, "", "abc", "%"])

@@ -329,6 +329,13 @@ TAMPERINGS = [
         "it waits for a second person, and its settlement asks for none",
     ),
     Tampering(
+        "two-people-are-two",
+        "INSERT INTO approvals (market_id, settlement_no, plan_hash, settled_by, approved_by, approved_at)"
+        " SELECT 'derby', 1, '0', 'bob', '\uff22ob', received_at FROM callbacks LIMIT 1",
+        "derby",
+        "was settled by bob and released by \uff22ob, who is the same",
+    ),
+    Tampering(
         "reversal-negates-target",
         "UPDATE postings SET amount_cents = amount_cents * 2 WHERE entry_id ="
         f" {_ENTRY.format('reverse:deposit:MISTAKE')}",

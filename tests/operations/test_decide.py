@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import timedelta
 
 import httpx
 import pytest
+from sqlmodel import col, select
 
+from kasoko_cli.clock import iso
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations import decide
+from kasoko_cli.operations import decide, words
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.decide import Decision
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.tables import Event
 from tests.operations.road import ANN, BEN, RECEIPT, Road
 
 BOSS, OTHER = Act("boss", "the portal says so"), Act("other", "I saw it too")
@@ -133,6 +139,88 @@ def test_the_second_person_has_to_say_the_same_thing(acknowledged: Road) -> None
     assert say(acknowledged, Decision("UKN0000001", "x"), OTHER, two_people=True).waits_for_second
     assert say(acknowledged, Decision(RECEIPT, "the customer's message"), OTHER, two_people=True).status == "COMPLETED"
     acknowledged.assert_books()
+
+
+@pytest.mark.parametrize("name", ["boss", "Boss ", " BOSS", "\uff42oss", "bo\u200bss"])
+def test_one_person_is_not_two_under_another_spelling(acknowledged: Road, name: str) -> None:
+    say(acknowledged, PAID, two_people=True)
+    assert say(acknowledged, PAID, Act(name, "me again"), two_people=True).waits_for_second
+    assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+
+
+def test_two_people_are_not_asked_of_nobody(acknowledged: Road) -> None:
+    say(acknowledged, PAID, two_people=True)
+    with pytest.raises(Refused, match="this word names nobody"):
+        say(acknowledged, PAID, Act(" ", "why not"), two_people=True)
+
+
+def test_a_word_about_an_earlier_send_of_the_same_id_is_no_first_word(unknown: Road) -> None:
+    """Boss said that it was not paid, and so did others; it went again under the same id and is unknown again."""
+    say(unknown, NOT_PAID, two_people=True)
+    say(unknown, NOT_PAID, OTHER, two_people=True)
+    unknown.retry()
+    unknown.interpose = lambda request: lost_before(request) if "paymentrequest" in request.url.path else None
+    unknown.send()
+    assert [(one.sends, one.status) for one in unknown.attempts("ann")] == [(2, AttemptStatus.UNKNOWN)]
+
+    done = say(unknown, NOT_PAID, OTHER, two_people=True)
+
+    assert (done.status, done.waits_for_second) == ("UNKNOWN", True)
+    assert done.note.startswith("what boss said at 2026-11-")
+    assert "is about how it stood then" in done.note
+    assert say(unknown, NOT_PAID, two_people=True).status == "FAILED", "of this send both have said it now"
+
+
+def test_a_word_about_another_state_is_no_first_word(road: Road) -> None:
+    """M-Pesa had taken it when boss said so; now it says that it waited too long."""
+    road.owe({"ann": ANN}, cents=14_250)
+    road.send()
+    road.posts.clear()
+    say(road, NOT_PAID, two_people=True)
+    road.post(Kind.TIMEOUT, road.attempt("ann").id, b"{}")
+    assert say(road, NOT_PAID, OTHER, two_people=True).waits_for_second
+
+
+def test_a_first_word_that_has_expired_is_told_as_such_and_the_second_is_a_first(acknowledged: Road) -> None:
+    say(acknowledged, PAID, two_people=True)
+    said_at = acknowledged.clock()
+    acknowledged.clock.forward(24 * 3_600)
+
+    done = say(acknowledged, PAID, OTHER, two_people=True)
+
+    until = iso(said_at + timedelta(hours=24))
+    assert (done.waits_for_second, done.note) == (
+        True,
+        f"what boss said expired at {until}, and this is the first word now: a second person has to say the same",
+    )
+    assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    acknowledged.clock.forward(24 * 3_600 - 1)
+    assert say(acknowledged, PAID, two_people=True).status == "COMPLETED"
+
+
+def test_an_audit_finds_a_second_person_who_is_the_first_or_who_said_nothing(acknowledged: Road) -> None:
+    say(acknowledged, PAID, two_people=True)
+    say(acknowledged, PAID, OTHER, two_people=True)
+    assert two_people_are_two(acknowledged) == []
+    acknowledged.books_hold_at_the_end = False
+    with acknowledged.db.transaction() as session:
+        told = session.exec(select(Event).where(col(Event.action) == "payout.decide")).one()
+        for actor, detail in (
+            ("BOSS", told.detail),
+            ("mary", told.detail.replace('"sends": 1', '"sends": 2')),
+        ):
+            note_event(
+                session, at=told.at, actor=actor, action=told.action, subject=told.subject, detail=json.loads(detail)
+            )
+    assert two_people_are_two(acknowledged) == [
+        "payout.decide of derby.1.1 is by BOSS and boss, who is the same",
+        "payout.decide of derby.1.1 is by mary, and boss had not said the same",
+    ]
+
+
+def two_people_are_two(road: Road) -> list[str]:
+    with road.db.reading() as session:
+        return [one.what for one in words.agreements_of_one(session)]
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,39 @@ def test_a_plan_that_has_changed_meanwhile_is_not_confirmed(paid: Town) -> None:
     refusal(lambda: overrides(paid, NO, act=SECOND, confirm=proposed.plan_hash, market="other"), Refused)
 
 
+def test_one_person_does_not_confirm_under_another_spelling(paid: Town) -> None:
+    proposed = overrides(paid, NO)
+    again = overrides(paid, NO, act=Act(" Ann  at the DESK", "me again"), confirm=proposed.plan_hash)
+    assert (again.waits_for_second, again.is_new) == (True, False)
+
+
+def test_a_first_word_counts_only_while_nothing_of_the_market_has_moved(paid: Town) -> None:
+    """The plan is still the same, and what it was read about is not: a payout of somebody else is on its way now."""
+    paid.market("other")
+    paid.bets("other", {"dan": ("Yes", 100), "eve": ("Yes", 100), "fay": ("No", 50)})
+    paid.settle("other", "Yes")
+    paid.paid(paid.intend("dan"))
+    paid.accepted(eve := paid.intend("eve"))
+    proposed = overrides(paid, NO, market="other")
+    paid.paid(eve)
+
+    told = overrides(paid, NO, act=SECOND, confirm=proposed.plan_hash, market="other")
+
+    assert (told.waits_for_second, told.plan_hash) == (True, proposed.plan_hash)
+    assert "is about how it stood then" in told.note
+    assert overrides(paid, NO, confirm=proposed.plan_hash, market="other").is_new
+
+
+def test_a_first_word_on_another_outcome_expires(paid: Town) -> None:
+    proposed = overrides(paid, NO)
+    paid.clock.forward(24 * 3_600)
+    told = overrides(paid, NO, act=SECOND, confirm=proposed.plan_hash)
+    assert told.waits_for_second
+    assert told.note.startswith("what ann at the desk said expired at ")
+    assert overrides(paid, NO, confirm=proposed.plan_hash).is_new
+    holds(paid.db)
+
+
 def test_an_override_needs_a_reason_another_outcome_and_a_market_that_has_one(paid: Town) -> None:
     assert "needs a reason" in refusal(lambda: overrides(paid, NO, act=Act("ann")), Refused)[0]
     assert "is resolved as 'Yes' already" in refusal(lambda: overrides(paid, YES), Refused)[0]

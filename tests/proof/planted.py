@@ -189,6 +189,27 @@ BUGS: Sequence[Bug] = (
         "signal.signal(number, lambda *_: stopper.set())",
         "journeys/test_signals.py::test_thousands_of_signals_do_not_hang_a_loop_of_short_waits",
     ),
+    _bug(
+        "a first word that counts for every send of an attempt",
+        "operations/decide.py",
+        '        "sends": attempt.sends,\n',
+        "",
+        "operations/test_decide.py::test_a_word_about_an_earlier_send_of_the_same_id_is_no_first_word",
+    ),
+    _bug(
+        "two people told apart by how their names are typed",
+        "operations/words.py",
+        "        if are_one(word.actor, act.actor):\n            continue",
+        "        if word.actor == act.actor:\n            continue",
+        "operations/test_decide.py::test_one_person_is_not_two_under_another_spelling",
+    ),
+    _bug(
+        "a first word that never expires",
+        "operations/words.py",
+        "if is_same and iso(at) < until:",
+        "if is_same:",
+        "operations/test_decide.py::test_a_first_word_that_has_expired_is_told_as_such_and_the_second_is_a_first",
+    ),
 )
 
 
