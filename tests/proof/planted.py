@@ -269,7 +269,7 @@ def plant(bug: Bug, folder: Path) -> Outcome:
     where = subprocess.run(asked, cwd=copy, env=environ, capture_output=True, text=True, check=True).stdout
     assert where.startswith(str(copy)), f"the tests would look at {where}"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "-p", "no:cacheprovider", "-n", "0"]
         + [f"tests/{test}" for test in bug.tests],
         cwd=copy,
         env=environ,
