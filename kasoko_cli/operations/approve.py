@@ -139,6 +139,8 @@ def approve(db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str
             return Approved(
                 row.id, row.slug, approval.plan_hash, approval.approved_by, approval.approved_at, 0, 0, is_new=False
             )
+        # Who lets one of them go meanwhile waits for us, and finds it released; who has done so is waited for.
+        payouts.lock_market(session, row.id)
         owed = _payouts(session, standing)
         _check_unchanged(row, standing, owed)
         if not person_of(act.actor) or not approvals.approve(

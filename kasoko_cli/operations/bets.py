@@ -13,6 +13,7 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.store import bets, markets, users
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.locking import told_of_a_collision
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Bet, Funding, Market, Outcome
 
@@ -84,10 +85,10 @@ def place_bet(
     bet_id = check_identifier(bet_id, what="bet id")
     if cents <= 0:
         raise Refused(f"A stake of KES {format_kes(cents)} is no bet; nothing was changed.")
-    now = clock()
-    with db.transaction() as session:
+    with told_of_a_collision(f"the bet {bet_id}"), db.transaction() as session:
         row = markets.find_market(session, market, share=True)
         user = users.find_user(session, user_id, lock=True)
+        now = clock()  # not before: whoever waits long for its turn is not in time
         chosen = find_outcome(row, list(markets.list_outcomes(session, row.id)), outcome)
         known = bets.known_bets(session, [bet_id]).get(bet_id)
         if known is not None:
@@ -140,10 +141,10 @@ def cancel_bet(db: Database, clock: Clock, act: Act, *, bet_id: str, at: datetim
         NotFound: there is no such bet.
         Refused: the market has closed, or had by then; or the bet was not yet placed.
     """
-    now = at or clock()
     with db.transaction() as session:
+        market = markets.find_market(session, bets.find_bet(session, bet_id).market_id, share=True)
         bet = bets.find_bet(session, bet_id, lock=True)
-        market = markets.find_market(session, bet.market_id, share=True)
+        now = at or clock()
         if bet.cancelled_at is not None:
             return False
         if market.status is not MarketStatus.OPEN or now >= market.closes_at:

@@ -51,6 +51,7 @@ def hold_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketM
     now = clock()
     with db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
+        payouts.lock_market(session, row.id)
         moved = [
             one
             for one in payouts.list_payouts(session, market_id=row.id, statuses=STOPPABLE)
@@ -91,6 +92,7 @@ def release_market(db: Database, clock: Clock, act: Act, *, market: str, confirm
     wire_cents = 0
     with db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
+        payouts.lock_market(session, row.id)
         credited = []
         for one in payouts.list_payouts(session, market_id=row.id, statuses=frozenset({PayoutStatus.HELD})):
             to, why = _may_go(session, one, confirm_above_cents)

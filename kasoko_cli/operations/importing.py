@@ -37,6 +37,7 @@ from kasoko_cli.operations.rowfiles import (
 )
 from kasoko_cli.store import bulk, facts
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.locking import Turn, take_turn
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Outcome, User, new_batch, new_salt
 
@@ -125,7 +126,7 @@ def take_in(
     reader = RowReader(file, columns, problems)
     try:
         with _without_collecting(), db.transaction() as session:
-            bulk.one_import_at_a_time(session)
+            take_turn(session, Turn.IMPORT)
             intake = intake_of(session, problems, now)
             for rows in reader.chunks(CHUNK):
                 intake.take(rows)

@@ -28,6 +28,7 @@ from kasoko_cli.store import bulk
 from kasoko_cli.store.bulk import BetRecord, OpenTo
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import Bet, Funding
+from kasoko_cli.store.users import lock_wallets
 
 BET_COLUMNS = Columns(
     ("bet_id", "market_id", "user_id", "outcome", "stake_kes", "placed_at", "cancelled_at"),
@@ -105,7 +106,7 @@ class _Bets:
 
     def _open_wallets(self, user_ids: set[str]) -> None:
         """Look into the wallets of these users; nobody else spends from them until the transaction ends."""
-        wallets = bulk.existing_users(self._session, user_ids - self._left.keys(), lock=True)
+        wallets = lock_wallets(self._session, user_ids - self._left.keys())
         available = bulk.available_of(self._session, wallets)
         self._left |= {user_id: available.get(user_id, 0) for user_id in wallets}
 

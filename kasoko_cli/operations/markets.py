@@ -26,6 +26,7 @@ from kasoko_cli.operations.bets import find_outcome
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.facts import market_facts
+from kasoko_cli.store.locking import told_of_a_collision
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Market, Outcome
 
@@ -163,7 +164,7 @@ def add_market(
     market, answers = new_market(
         market_id=market_id, slug=slug, question=question, outcomes=outcomes, closes_at=closes_at, rules=rules, now=now
     )
-    with db.transaction() as session:
+    with told_of_a_collision(f"the market {market.slug}"), db.transaction() as session:
         if known := markets.known_markets(session, [market.id]).get(market.id):
             if same_market(session, known, market, answers):
                 return False
@@ -204,9 +205,9 @@ def close_market(db: Database, clock: Clock, act: Act, *, market: str) -> bool:
     Raises:
         NotFound: there is no such market.
     """
-    now = clock()
     with db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
+        now = clock()  # not before: a bet that we waited for was in time
         if row.status is not MarketStatus.OPEN:
             return False
         _close(session, row, act, at=min(now, row.closes_at), now=now)
@@ -321,9 +322,9 @@ def void_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketV
         NotFound: there is no such market.
         Refused: it is resolved already.
     """
-    now = clock()
     with db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
+        now = clock()
         if row.status is MarketStatus.OPEN and now < row.closes_at:
             _close(session, row, act, at=now, now=now)
         _end(session, row, list(markets.list_outcomes(session, row.id)), Resolution(void=True), act, now)

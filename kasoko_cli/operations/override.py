@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.domain.duties import NO_BOOK, Duties, DutyBook
@@ -39,10 +39,9 @@ from kasoko_cli.operations.settle import (
 )
 from kasoko_cli.operations.settle import Plan as Division
 from kasoko_cli.operations.words import FIRST, USUAL, Terms, hear
-from kasoko_cli.store import attempts, markets, payouts, statements
+from kasoko_cli.store import attempts, markets, payouts, statements, users
 from kasoko_cli.store.chain import stamp
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.locking import for_update
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import Attempt, Market, Payout, Settlement
@@ -171,8 +170,9 @@ def override(
     now = clock()
     with db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
-        # Nobody begins to send one of them while we hold them all.
-        session.exec(for_update(select(Payout).where(col(Payout.market_id) == row.id).order_by(col(Payout.id)))).all()
+        # Nobody begins to send one of them while we hold them all, and nobody spends what they were credited with.
+        held = payouts.lock_market(session, row.id)
+        users.lock_wallets(session, {one.user_id for one in held})
         work = _work_out(session, limits, row, resolution, duties_on(duties, now))
         shown, first = work.shown, None
         assert shown is not None

@@ -100,7 +100,7 @@ def replay(db: Database, clock: Clock, act: Act, trust: Trust, numbers: Sequence
     """
     now = clock()
     with db.transaction() as session:
-        found = _found(callbacks.by_numbers(session, numbers), numbers)
+        found = _found(callbacks.by_numbers(session, numbers, lock=True), numbers)
         for callback in found:
             if callback.salt is None and callback.applied_at is not None:
                 raise Refused(

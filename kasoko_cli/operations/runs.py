@@ -30,6 +30,7 @@ from kasoko_cli.operations.overview import RunFacts
 from kasoko_cli.operations.overview import is_dead as is_dead
 from kasoko_cli.store import markets, runs
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.locking import Turn, take_turn
 from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.tables import RunRow
 
@@ -77,7 +78,7 @@ def at_work(
 
     def begin(*, again: bool = False) -> None:
         with db.transaction() as session:
-            runs.one_begins_at_a_time(session)
+            take_turn(session, Turn.RUN)
             if again and session.get(RunRow, mine.id) is not None:
                 return
             _bury(session, host, now=clock())

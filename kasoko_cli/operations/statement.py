@@ -35,9 +35,11 @@ from kasoko_cli.operations.statement_match import (
     Verdict,
     is_restored,
     match,
+    more_than_owed,
 )
 from kasoko_cli.store import attempts, bulk, statements, users
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.locking import Turn, take_turn
 from kasoko_cli.store.log import KnownIncident, incidents_by_key, note_event, raise_incident
 from kasoko_cli.store.statements import KnownAttempt
 from kasoko_cli.store.tables import Statement, StatementLine
@@ -115,7 +117,7 @@ def plan_statement(
     """
     _check_shortcode(file, shortcode)
     with db.reading() as session:
-        findings = _judge(session, file, shortcode, customers_are_counted)
+        findings = _no_more_than_owed(session, _judge(session, file, shortcode, customers_are_counted))
         taken = statements.find_statement(session, file.digest)
         known = statements.known_lines(session, (line.key for line in file.lines))
         return _report(session, file, findings, known, taken, is_new=taken is None)
@@ -139,7 +141,7 @@ def take_statement(
     _check_shortcode(file, shortcode)
     now = clock()
     with db.transaction() as session:
-        statements.one_at_a_time(session)
+        take_turn(session, Turn.STATEMENT)
         taken = statements.find_statement(session, file.digest)
         if taken is None:
             taken = _new_statement(file, act, now)
@@ -148,7 +150,7 @@ def take_statement(
         was_done = taken.done_at is not None
         statement_id = taken.id
     with db.reading() as session:
-        findings = _judge(session, file, shortcode, customers_are_counted)
+        findings = _no_more_than_owed(session, _judge(session, file, shortcode, customers_are_counted))
         known = statements.known_lines(session, (line.key for line in file.lines))
     assert statement_id is not None
     if not was_done:
@@ -253,11 +255,10 @@ def _take_lines(
         part = findings[start : start + BATCH]
         now = clock()
         with db.transaction() as session:
-            statements.one_at_a_time(session)
+            take_turn(session, Turn.STATEMENT)
             lines = {one.line.key: one for one in part if one.line is not None}
             known = statements.known_lines(session, lines)
             fresh = [one for key, one in lines.items() if key not in known]
-            bulk.insert_rows(session, StatementLine, [_row(statement_id, one) for one in fresh])
             # What was left open before may be clear now: a line that several payouts could have been.
             clearer = [
                 one
@@ -266,12 +267,20 @@ def _take_lines(
             ]
             silent = [one for one in part if one.line is None]
             entries: list[Entry] = []
-            fresh = _with_charges_booked_since(session, fresh)
+            paid_back = [one for one in fresh if one.verdict is Verdict.PAID_BACK]
+            fresh = _with_charges_booked_since(session, [one for one in fresh if one.verdict is not Verdict.PAID_BACK])
+            bulk.insert_rows(session, StatementLine, [_row(statement_id, one) for one in fresh])
             for one in clearer:
                 assert one.line is not None
                 attempt_id = None if one.attempt is None else one.attempt.id
                 statements.judge_again(session, one.line.key, verdict=one.verdict, why=one.why, attempt_id=attempt_id)
             for one in sorted([*fresh, *clearer], key=_payout_of) + silent:
+                entries += _apply(session, act, one, now)
+            # Users are locked after payouts, as everybody does.
+            users.lock_wallets(session, {one.attempt.user_id for one in paid_back if one.attempt is not None})
+            paid_back = _no_more_than_owed(session, paid_back)
+            bulk.insert_rows(session, StatementLine, [_row(statement_id, one) for one in paid_back])
+            for one in paid_back:
                 entries += _apply(session, act, one, now)
             book.post(session, *entries, at=now)
         tell(min(start + BATCH, len(findings)))
@@ -287,6 +296,27 @@ def _with_charges_booked_since(session: Session, findings: Sequence[Finding]) ->
         else one
         for one in findings
     ]
+
+
+def _no_more_than_owed(session: Session, findings: Sequence[Finding]) -> list[Finding]:
+    """The same, where money of a second payment came back of which its user owes less by now, or nothing.
+
+    What was given up or recovered before is no debt any more: the rest goes to suspense, for a person to say whose
+    it is.
+    """
+    owed: dict[str, int] = {}
+    found = []
+    for one in findings:
+        known = one.attempt
+        if known is None or one.verdict is not Verdict.PAID_BACK or book.is_posted(session, f"recover:{known.receipt}"):
+            found.append(one)
+            continue
+        if known.user_id not in owed:
+            owed[known.user_id] = max(book.balance(session, Account.RECEIVABLE, known.user_id), 0)
+        paid_off = min(known.wire_cents, owed[known.user_id])
+        owed[known.user_id] -= paid_off
+        found.append(more_than_owed(one, known.wire_cents - paid_off))
+    return found
 
 
 def _is_new_charge(finding: Finding) -> bool:
@@ -330,12 +360,13 @@ def _apply(session: Session, act: Act, finding: Finding, now: datetime) -> tuple
     if finding.verdict in CONTRADICTS:
         _raise(session, finding, now)
     line, known = finding.line, finding.attempt
+    entries: tuple[Entry, ...] = ()
     if finding.suspense_cents:
         assert line is not None
-        return (journal.suspended(line.key, finding.suspense_cents),)
+        entries = (journal.suspended(line.key, finding.suspense_cents),)
     if known is None or finding.verdict not in _EFFECTS:
-        return ()
-    return _EFFECTS[finding.verdict](session, act, finding, known, now)
+        return entries
+    return entries + _EFFECTS[finding.verdict](session, act, finding, known, now)
 
 
 def _raise(session: Session, finding: Finding, now: datetime) -> None:
@@ -399,7 +430,8 @@ def _paid_back(session: Session, act: Act, finding: Finding, known: KnownAttempt
     assert known.receipt is not None
     if book.is_posted(session, f"recover:{known.receipt}"):
         return ()  # a person wrote it down meanwhile
-    return (journal.recovered(known.receipt, known.user_id, known.wire_cents, Account.UTILITY),)
+    paid_off = known.wire_cents - finding.suspense_cents
+    return (journal.recovered(known.receipt, known.user_id, paid_off, Account.UTILITY),) if paid_off else ()
 
 
 def _charge(
@@ -605,7 +637,8 @@ def _check_owed(session: Session, account: Account, user_id: str, cents: int) ->
     if account is Account.RECEIVABLE and cents > 0 and book.balance(session, account, user_id) < cents:
         raise Refused(
             f"The user {user_id} does not owe that much; nothing was changed.",
-            hint=f"See what is owed: kasoko wallet show {user_id}. The rest may be a deposit: --as wallet",
+            hint=f"See what is owed: kasoko wallet show {user_id}. Take it in --as wallet, and then recover from there"
+            f" what is owed: kasoko wallet recover {user_id} AMOUNT --from wallet",
         )
     if account is Account.WALLET and cents < 0 and book.available(session, user_id) < -cents:
         raise Refused(

@@ -126,7 +126,7 @@ class Finding:
     @property
     def is_open(self) -> bool:
         """Whether a person has to do something about it."""
-        return self.verdict not in AGREED and self.verdict not in SETTLED_BY_IT
+        return bool(self.suspense_cents) or self.verdict not in AGREED | SETTLED_BY_IT
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,18 @@ def _decide_paid(payout_id: str, line: Line) -> str:
     return f"kasoko payout decide {payout_id} --paid --receipt {quote(line.receipt)} --evidence WHERE --reason WHY"
 
 
+def more_than_owed(finding: Finding, cents: int) -> Finding:
+    """A finding that money of a second payment came back, where so much of it is more than its user owes by now."""
+    if not cents:
+        return replace(finding, suspense_cents=0)
+    assert finding.line is not None
+    assert finding.attempt is not None
+    user_id = finding.attempt.user_id
+    why = f"{finding.why}, and KES {format_kes(cents)} of it {user_id} does not owe any more"
+    end = f"{_resolve(finding.line, 'wallet', user_id)}; then: {CLOSE}"
+    return replace(finding, why=why, command=end, suspense_cents=cents)
+
+
 class _Matching:
     def __init__(self, file: StatementFile, known: Known) -> None:
         self.file, self.known = file, known
@@ -204,6 +216,7 @@ class _Matching:
         self.taken: dict[str, Line] = {}  # attempts that a line of this statement speaks of, by id
         self.found: dict[int, Finding] = {}
         self.paid_receipts: set[str] = set()
+        self.came_back: set[str] = set()  # attempts whose return this statement has shown, by id
         self.charged: set[str] = set()  # attempts whose charge this statement has shown, by id
         self.open_by_cents: dict[int, list[KnownAttempt]] = {}
         self.open_by_end: dict[tuple[int, str], list[KnownAttempt]] = {}
@@ -429,6 +442,10 @@ class _Matching:
         cents = line.paid_in_cents
         if (attempt.receipt or "") in self.known.came_back:
             return self._finding(line, Verdict.MATCHED, "the books have its return", attempt=attempt)
+        if attempt.id in self.came_back:
+            why = f"the money of {attempt.payout_id} came back a second time"
+            end = f"{_resolve(line)}; then: {CLOSE}"
+            return self._strange(line, Verdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
         if cents != attempt.wire_cents:
             why = (
                 f"KES {format_kes(cents)} came back of {attempt.payout_id}, which was sent with"
@@ -437,9 +454,11 @@ class _Matching:
             end = f"{_resolve(line, 'wallet', attempt.user_id)}; then: {CLOSE}"
             return self._strange(line, Verdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
         if (attempt.receipt or "") in self.known.overpaid:
+            self.came_back.add(attempt.id)
             why = f"the second payment of {attempt.payout_id} came back"
             return self._finding(line, Verdict.PAID_BACK, why, CLOSE, attempt=attempt)
         if attempt.status is AttemptStatus.SUCCEEDED or attempt.id in self.taken:
+            self.came_back.add(attempt.id)
             why = f"the money of {attempt.payout_id} came back; it stands in the wallet"
             return self._finding(
                 line, Verdict.RETURNED, why, f"kasoko payout again {attempt.payout_id} --reason WHY", attempt=attempt

@@ -13,6 +13,7 @@ from kasoko_cli.ledger import book
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.store import facts, payouts, users
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.locking import told_of_a_collision
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import User, new_batch, new_salt
 
@@ -50,7 +51,7 @@ def add_user(db: Database, clock: Clock, act: Act, *, user_id: str, name: str, p
     name = clean_text(name, what="name", most=200)
     number = phones.normalize(phone)
     now = clock()
-    with db.transaction() as session:
+    with told_of_a_collision(f"the user {user_id}"), db.transaction() as session:
         known = users.known_users(session, [user_id]).get(user_id)
         if known is not None:
             if (known.name, known.phone) == (name, number):

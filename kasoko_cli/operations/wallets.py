@@ -17,6 +17,7 @@ from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.store import users
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.locking import told_of_a_collision
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import EntryRow, PostingRow
 
@@ -89,7 +90,7 @@ def deposit(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, r
     if cents <= 0:
         raise Refused(f"A deposit of KES {format_kes(cents)} is not money; nothing was changed.")
     now = clock()
-    with db.transaction() as session:
+    with told_of_a_collision(f"the reference {reference}"), db.transaction() as session:
         users.find_user(session, user_id, lock=True)
         entry = journal.deposited(reference, user_id, cents)
         standing = session.exec(
@@ -157,7 +158,7 @@ def _reduce_debt(
         if source is None
         else journal.recovered(reference, user_id, cents, source)
     )
-    with db.transaction() as session:
+    with told_of_a_collision(f"the reference {reference}"), db.transaction() as session:
         users.find_user(session, user_id, lock=True)
         if book.is_posted(session, entry.key):
             if sorted(book.lines_of(session, entry.key)) == sorted(entry.postings):

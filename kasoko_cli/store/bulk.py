@@ -39,8 +39,6 @@ from kasoko_cli.store.tables import (
 Query = sa.Select[*tuple[Any, ...]]
 Found = sa.Row[*tuple[Any, ...]]
 
-#: PostgreSQL's lock that one import holds until its transaction ends. The books have their own beside it.
-_IMPORT_LOCK = 7215190333
 
 #: How many rows one statement inserts in a transaction that is the driver's own.
 _IN_ONE_STEP = 64
@@ -71,12 +69,6 @@ class OpenTo(NamedTuple):
     status: MarketStatus
     closes_at: datetime
     numbers: dict[str, int]
-
-
-def one_import_at_a_time(session: Session) -> None:
-    """Wait for another import to end. SQLite has one writer at a time anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(sa.text(f"SELECT pg_advisory_xact_lock({_IMPORT_LOCK})"))
 
 
 def insert_rows(session: Session, table: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -236,16 +228,9 @@ def known_users(session: Session, user_ids: Iterable[str]) -> dict[str, tuple[st
     return {row[0]: (row[0], row[1], row[2]) for row in _with_ids(session, query, col(User.id), user_ids)}
 
 
-def existing_users(session: Session, user_ids: Iterable[str], *, lock: bool = False) -> set[str]:
-    """The ids of those of the users that exist.
-
-    `lock` keeps others from spending from their wallets until the transaction ends; it lets rows that only
-    name these users be written.
-    """
-    query = sa.select(col(User.id))
-    if lock:
-        query = query.order_by(col(User.id)).with_for_update(key_share=True)
-    return {row[0] for row in _with_ids(session, query, col(User.id), user_ids)}
+def existing_users(session: Session, user_ids: Iterable[str]) -> set[str]:
+    """The ids of those of the users that exist."""
+    return {row[0] for row in _with_ids(session, sa.select(col(User.id)), col(User.id), user_ids)}
 
 
 def known_bets(session: Session, bet_ids: Iterable[str]) -> dict[str, BetRecord]:

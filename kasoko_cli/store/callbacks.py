@@ -99,9 +99,10 @@ def list_latest(
     return session.exec(query).all()
 
 
-def by_numbers(session: Session, numbers: Sequence[int]) -> Sequence[Callback]:
-    """Those of these callbacks that exist, earliest first."""
-    return session.exec(select(Callback).where(col(Callback.id).in_(numbers)).order_by(col(Callback.id))).all()
+def by_numbers(session: Session, numbers: Sequence[int], *, lock: bool = False) -> Sequence[Callback]:
+    """Those of these callbacks that exist, earliest first; with `lock` kept from other writers."""
+    query = select(Callback).where(col(Callback.id).in_(numbers)).order_by(col(Callback.id))
+    return session.exec(for_update(query) if lock else query).all()
 
 
 def make_waiting(session: Session, numbers: Sequence[int]) -> None:

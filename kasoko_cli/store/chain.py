@@ -29,11 +29,12 @@ from sqlmodel import Session, SQLModel, col, func, select
 
 from kasoko_cli.store.bulk import insert_directly, insert_tuples
 from kasoko_cli.store.database import Direct
+from kasoko_cli.store.locking import Turn
 from kasoko_cli.store.tables import Deployment, Event, Link
 
-#: The chain of entries and events, and that of callbacks; each with PostgreSQL's lock on its end.
+#: The chain of entries and events, and that of callbacks; each with the turn of whoever writes at its end.
 BOOKS, INBOX = "books", "inbox"
-LOCKS = {BOOKS: 7215190332, INBOX: 7215190334}
+_TURN = {BOOKS: Turn.BOOKS, INBOX: Turn.INBOX}
 
 #: What a link is about, and the chain it belongs to.
 ENTRIES, EVENTS, CALLBACKS = "entries", "events", "callbacks"
@@ -163,7 +164,7 @@ def lock(where: Session | Direct, chain: str) -> None:
     """Be the only writer of a chain until the transaction ends. SQLite has one writer at a time anyway."""
     dialect = where.dialect if isinstance(where, Direct) else where.get_bind().dialect
     if dialect.name == "postgresql":
-        _first(where, f"SELECT pg_advisory_xact_lock({LOCKS[chain]})")
+        _first(where, f"SELECT pg_advisory_xact_lock({_TURN[chain].value})")
 
 
 def next_number(where: Session | Direct, column: Any) -> int:

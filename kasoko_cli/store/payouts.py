@@ -285,6 +285,14 @@ def lock_payouts(session: Session, payout_ids: Collection[str]) -> dict[str, Pay
     return {payout.id: payout for payout in found}
 
 
+def lock_market(session: Session, market_id: str) -> Sequence[Payout]:
+    """Every payout of a market, by id, kept from other writers until the transaction ends; the market is held before,
+    so that none is added."""
+    return session.exec(
+        for_update(select(Payout).where(col(Payout.market_id) == market_id).order_by(col(Payout.id)))
+    ).all()
+
+
 _LOCK = for_update(select(Payout).where(col(Payout.id).in_(MANY)).order_by(col(Payout.id)))
 
 

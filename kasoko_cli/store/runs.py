@@ -6,20 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import text, update
+from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store.tables import RunRow
-
-#: PostgreSQL's lock under which runs begin, one after the other. The books have their own beside it.
-_BEGIN_LOCK = 7215190334
-
-
-def one_begins_at_a_time(session: Session) -> None:
-    """Wait for another run that is just beginning. SQLite has one writer at a time anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text(f"SELECT pg_advisory_xact_lock({_BEGIN_LOCK})"))
 
 
 def list_open(session: Session, *, command: str | None = None) -> Sequence[RunRow]:

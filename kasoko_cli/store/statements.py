@@ -25,9 +25,6 @@ from kasoko_cli.store.tables import (
     StatementLine,
 )
 
-#: PostgreSQL's lock that one statement holds while it takes in some lines.
-_STATEMENT_LOCK = 7215190334
-
 
 class KnownAttempt(NamedTuple):
     """An attempt as a statement is compared with it; times in UTC, amounts in cents."""
@@ -145,12 +142,6 @@ def answers_about(session: Session, attempt_ids: Iterable[str]) -> dict[str, lis
 def find_statement(session: Session, digest: str) -> Statement | None:
     """The statement with this content, if it was taken in, whole or in part."""
     return session.exec(select(Statement).where(col(Statement.digest) == digest)).one_or_none()
-
-
-def one_at_a_time(session: Session) -> None:
-    """Wait for another process that takes lines in. SQLite has one writer at a time anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(sa.text(f"SELECT pg_advisory_xact_lock({_STATEMENT_LOCK})"))
 
 
 class KnownLine(NamedTuple):

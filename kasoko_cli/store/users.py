@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import func
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.locking import CHUNK, for_update
+from kasoko_cli.store.locking import CHUNK, Turn, for_update, take_turn
 from kasoko_cli.store.tables import User
 
 
 def find_user(session: Session, user_id: str, *, lock: bool = False) -> User:
     """The user with this id.
 
-    `lock` keeps other writers of this user waiting until the transaction ends.
+    `lock` keeps other writers of this user, and all who decide by their money, waiting until the transaction ends.
 
     Raises:
         NotFound: there is none.
@@ -26,6 +26,22 @@ def find_user(session: Session, user_id: str, *, lock: bool = False) -> User:
     if user is None:
         raise NotFound(f"There is no user {user_id!r}.", hint="List them: kasoko user list")
     return user
+
+
+def lock_wallets(session: Session, user_ids: Collection[str]) -> set[str]:
+    """Keep others from deciding by the money of these users until the transaction ends; says which of them exist.
+
+    Rows that only name these users may be written meanwhile. Who holds several does so alone, so that one who comes
+    upon more users as it goes on waits for nobody who waits for it; after that no other row is locked.
+    """
+    if not user_ids:
+        return set()
+    take_turn(session, Turn.WALLETS)
+    wanted, found = sorted(user_ids), set[str]()
+    for start in range(0, len(wanted), CHUNK):
+        query = columns(col(User.id)).where(col(User.id).in_(wanted[start : start + CHUNK])).order_by(col(User.id))
+        found |= {row[0] for row in session.execute(query.with_for_update(key_share=True))}
+    return found
 
 
 def list_users(session: Session, *, limit: int | None = None) -> Sequence[User]:

@@ -25,7 +25,7 @@ from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.tables import Attempt, Query, StatementLine
 from tests.operations.paper import CHARGE, PAYBILL, REVERSAL, TRANSFER, Paper
 from tests.operations.road import ANN, BEN, CYN, Road
-from tests.operations.town import refusal
+from tests.operations.town import Town, refusal
 
 SHORTCODE = "600000"
 
@@ -483,6 +483,50 @@ def test_a_part_that_came_back_is_a_persons_to_judge(paid: Road) -> None:
     assert differences(report) == {"wrong-return": "derby.1.1"}
     assert paid.payout("ann").status is PayoutStatus.COMPLETED
     assert paid.balance(Account.SUSPENSE) == -4_000
+
+
+@pytest.mark.parametrize("given_up", [14_200, 9_200, 0], ids=["all", "a part", "nothing"])
+def test_what_comes_back_of_a_debt_that_was_given_up_goes_to_suspense(road: Road, given_up: int) -> None:
+    """M-Pesa paid ann twice. The debt goes to nothing and no lower; the rest is a line that a person resolves."""
+    town = Town(road.db, road.clock, road.act)
+    town.market("derby")
+    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
+    town.settle("derby", "Yes")
+    late = town.intend("ann")
+    town.failed(late)
+    town.due_again("ann")
+    town.paid(town.intend("ann"))
+    receipt = town.paid(late)
+    if given_up:
+        wallets.write_off(road.db, road.clock, road.act, user_id="ann", cents=given_up, reference="off")
+    paper = Paper()
+    paper.line("UKR0000001", road.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
+    plan = statement.plan_statement(road.db, paper.read(), shortcode=SHORTCODE, customers_are_counted=False)
+    assert road.balance(Account.RECEIVABLE, "ann") == 14_200 - given_up
+    report = take(road, paper)
+    assert report.differences == plan.differences
+    assert [(one.kind, one.open) for one in report.differences] == [("paid-back", bool(given_up))]
+    assert road.balance(Account.RECEIVABLE, "ann") == 0
+    assert road.balance(Account.SUSPENSE) == -given_up
+    assert take(road, paper).new_lines == 0
+    assert road.balance(Account.SUSPENSE) == -given_up
+    if given_up:
+        assert report.differences[0].why.endswith(f"and KES {given_up // 100}.00 of it ann does not owe any more")
+        before = road.wallet("ann")[1]
+        obey(road, commands_in(report.differences[0].command)[0])
+        assert road.balance(Account.SUSPENSE) == 0
+        assert road.wallet("ann")[1] == before + given_up
+
+
+def test_a_payment_that_came_back_twice_came_back_once(paid: Road) -> None:
+    """The second line that names it is money of which nobody here knows what it is."""
+    paper = both_lines(paid)
+    for receipt in ("UKR0000001", "UKR0000002"):
+        paper.line(receipt, paid.clock(), paid_in=10_000, reason=REVERSAL, linked=paid.attempt("ann").receipt or "")
+    report = take(paid, paper)
+    assert [(one.kind, one.open) for one in report.differences] == [("returned", False), ("wrong-return", True)]
+    assert (paid.balance(Account.SUSPENSE), paid.wallet("ann")) == (-10_000, (10_000, 10_000))
+    paid.assert_books()
 
 
 # --- Suspense ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,500 @@
+"""Two who decide by the same money or the same state at the same moment, on PostgreSQL.
+
+Nothing here is left to luck. Every act ends by writing into the books, so the books are kept from everybody: the
+first comes as far as it can and waits, the second does the same, and only then may both go on. Whichever was
+first, the other has to see what it did. On SQLite a writer has the whole database, and there is no such moment.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from kasoko_cli.domain.market import Resolution
+from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.errors import Busy, KasokoError, Refused
+from kasoko_cli.ledger import book
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations import (
+    approve,
+    bets,
+    decide,
+    holding,
+    markets,
+    override,
+    privacy,
+    received,
+    statement,
+    users,
+    wallets,
+)
+from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.importing_bets import import_bets
+from kasoko_cli.operations.receive import Trust
+from kasoko_cli.operations.rowfiles import Format, InputFile
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.locking import Turn
+from kasoko_cli.store.tables import Funding
+from tests.operations.paper import REVERSAL, Paper
+from tests.operations.road import ANN, BEN, Road
+from tests.operations.town import LIMITS, Town
+
+pytestmark = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+
+FIRST, SECOND = Act("ann at the desk", "the result was read wrongly"), Act("ben at the desk", "checked it")
+YES, NO = Resolution(winners=(0,)), Resolution(winners=(1,))
+SECONDS = 60.0
+
+Deed = Callable[[], Any]
+both_ways = pytest.mark.parametrize("turned", [False, True], ids=["one before the other", "the other way round"])
+
+
+class Done(threading.Thread):
+    """Somebody at work; `came` has what came of it, or how it was refused."""
+
+    def __init__(self, deed: Deed) -> None:
+        super().__init__(daemon=True)
+        self.deed = deed
+        self.came: Any = None
+        self.bug: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.came = self.deed()
+        except KasokoError as refused:
+            self.came = refused
+        except BaseException as bug:
+            self.bug = bug
+
+
+@contextmanager
+def nobody_posts(db: Database) -> Iterator[None]:
+    """Keep the books from everybody while the block runs."""
+    with db.engine.connect() as holder:
+        holder.execute(text(f"SELECT pg_advisory_xact_lock({Turn.BOOKS.value})"))
+        yield
+
+
+def waits(db: Database, *workers: Done) -> None:
+    """Wait until each of them has ended, or waits for somebody."""
+    asleep = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        at_work = sum(one.is_alive() for one in workers)
+        with db.engine.connect() as look:
+            if look.execute(asleep).scalar_one() >= at_work:
+                return
+        time.sleep(0.01)
+    raise AssertionError("somebody neither ends nor waits")
+
+
+def race(db: Database, one: Deed, other: Deed, *, turned: bool = False) -> tuple[Any, Any]:
+    """Let `one` decide, then the `other` (or the other way round), and only then both write; what came of each."""
+    deeds = [other, one] if turned else [one, other]
+    with nobody_posts(db):
+        first = Done(deeds[0])
+        waits(db, first)
+        second = Done(deeds[1])
+        waits(db, first, second)
+    for worker in (first, second):
+        worker.join(SECONDS)
+        assert not worker.is_alive(), "somebody waits for ever"
+        if worker.bug is not None:
+            raise worker.bug
+    return (second.came, first.came) if turned else (first.came, second.came)
+
+
+def holds(db: Database) -> None:
+    assert [(check.name, check.violations) for check in audit(db, deep=True, chain=True).checks if not check.ok] == []
+
+
+def balance(town: Town, account: Account, owner: str = "") -> int:
+    with town.db.reading() as session:
+        return book.balance(session, account, owner)
+
+
+# --- What a user has ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def derby(town: Town) -> Town:
+    """Yes has won, and cyn's KES 4.23, too little for a phone, stand in the wallet; the cup still takes bets."""
+    town.market("derby")
+    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "cyn": ("Yes", 3)})
+    town.settle("derby", "Yes")
+    town.market("cup")
+    assert town.balances("cyn") == (423, 423)
+    return town
+
+
+def overrides(town: Town, resolution: Resolution = NO, act: Act = FIRST, confirm: str | None = None) -> Deed:
+    return partial(
+        override.override, town.db, town.clock, act, LIMITS, market="derby", resolution=resolution, confirm=confirm
+    )
+
+
+def bets_400(town: Town, bet_id: str = "late") -> Deed:
+    return partial(
+        bets.place_bet,
+        town.db,
+        town.clock,
+        town.act,
+        bet_id=bet_id,
+        market="cup",
+        user_id="cyn",
+        outcome="Yes",
+        cents=400,
+    )
+
+
+def imports_400(town: Town) -> Deed:
+    file = (
+        "bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at\n"
+        f"late,cup,cyn,Yes,4.00,{town.clock():%Y-%m-%dT%H:%M:%SZ},\n"
+    )
+    return lambda: import_bets(
+        *(town.db, town.clock, town.act),
+        InputFile("bets.csv", io.BytesIO(file.encode()), Format.CSV),
+        funding=Funding.WALLET,
+    )
+
+
+@both_ways
+@pytest.mark.parametrize("spends", [bets_400, imports_400])
+def test_what_an_override_takes_back_is_not_spent_meanwhile(
+    derby: Town, spends: Callable[[Town], Deed], turned: bool
+) -> None:
+    overridden, spent = race(derby.db, overrides(derby), spends(derby), turned=turned)
+    if turned:
+        assert (overridden.way, overridden.waits_for_second) == ("correction", True), "it was spent before"
+        assert derby.balances("cyn") == (23, 23)
+    else:
+        assert (overridden.way, overridden.is_new) == ("reversal", True)
+        assert isinstance(spent, KasokoError)
+        assert derby.balances("cyn") == (0, 0)
+    holds(derby.db)
+
+
+def test_rounds_of_overrides_and_bets_at_once_leave_no_wallet_below_zero(derby: Town) -> None:
+    """As it comes, too, and of several at once: each outcome is overridden while everybody who can bets."""
+    for number in range(4):
+        workers = [Done(overrides(derby, NO if number % 2 == 0 else YES))]
+        workers += [Done(bets_400(derby, f"late-{number}-{nth}")) for nth in range(3)]
+        for worker in workers:
+            worker.join(SECONDS)
+            assert worker.bug is None
+        assert derby.balances("cyn")[1] >= 0
+    holds(derby.db)
+
+
+@both_ways
+@pytest.mark.parametrize("other", [bets_400, imports_400])
+def test_a_wallet_is_spent_once(derby: Town, other: Callable[[Town], Deed], turned: bool) -> None:
+    came = race(derby.db, bets_400(derby, "this"), other(derby), turned=turned)
+    assert sum(isinstance(one, KasokoError) for one in came) == 1
+    assert derby.balances("cyn") == (23, 23)
+    holds(derby.db)
+
+
+# --- What a user owes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def overpaid(town: Town) -> Town:
+    """M-Pesa has paid ann twice: first under an attempt that it said had failed; ann owes KES 142 back."""
+    town.market("derby")
+    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
+    town.settle("derby", "Yes")
+    one = town.intend("ann")
+    town.accepted(one)
+    town.failed(one)
+    town.due_again("ann")
+    other = town.intend("ann")
+    town.accepted(other)
+    town.paid(other)
+    town.paid(one)
+    assert balance(town, Account.RECEIVABLE, "ann") == 14_200
+    return town
+
+
+def writes_off(town: Town, cents: int = 14_200) -> Deed:
+    return partial(
+        wallets.write_off, town.db, town.clock, town.act, user_id="ann", cents=cents, reference=f"off-{cents}"
+    )
+
+
+def recovers(town: Town, cents: int = 14_200) -> Deed:
+    return partial(
+        wallets.recover,
+        town.db,
+        town.clock,
+        town.act,
+        user_id="ann",
+        cents=cents,
+        source="bank",
+        reference=f"back-{cents}",
+    )
+
+
+def takes_it_back(town: Town) -> Deed:
+    """The statement says that the second payment came back."""
+    with town.db.reading() as session:
+        receipt = session.execute(text("SELECT key FROM entries WHERE kind = 'overpaid'")).scalar_one().split(":")[1]
+    paper = Paper()
+    paper.line("UKR0000001", town.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
+    return partial(
+        statement.take_statement,
+        town.db,
+        town.clock,
+        town.act,
+        paper.read(),
+        shortcode="600000",
+        customers_are_counted=False,
+    )
+
+
+@both_ways
+@pytest.mark.parametrize("other", [writes_off, recovers])
+def test_what_comes_back_by_a_statement_pays_off_no_more_than_is_owed(
+    overpaid: Town, other: Callable[[Town], Deed], turned: bool
+) -> None:
+    _, ended = race(overpaid.db, takes_it_back(overpaid), other(overpaid), turned=turned)
+    assert balance(overpaid, Account.RECEIVABLE, "ann") == 0
+    assert isinstance(ended, KasokoError) != turned, "who is second finds nothing owed"
+    assert balance(overpaid, Account.SUSPENSE) == (-14_200 if turned else 0)
+    holds(overpaid.db)
+
+
+@both_ways
+def test_a_debt_is_given_up_or_recovered_once(overpaid: Town, turned: bool) -> None:
+    came = race(overpaid.db, writes_off(overpaid), recovers(overpaid), turned=turned)
+    assert sum(isinstance(one, Refused) for one in came) == 1
+    assert balance(overpaid, Account.RECEIVABLE, "ann") == 0
+    holds(overpaid.db)
+
+
+@both_ways
+def test_a_debt_that_another_correction_drops_is_not_given_up_meanwhile(town: Town, turned: bool) -> None:
+    town.market("derby")
+    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
+    town.settle("derby", "Yes")
+    town.paid(town.intend("ann"))
+    overrides(town, NO, FIRST)()
+    with pytest.raises(Refused):
+        overrides(town, NO, SECOND, "0" * 16)()
+    plan = override.plan_override(town.db, LIMITS, market="derby", resolution=NO, clock=town.clock)
+    overrides(town, NO, SECOND, plan.plan_hash)()
+    owed = balance(town, Account.RECEIVABLE, "ann")
+    assert owed == 14_250
+    back = overrides(town, YES, FIRST)()
+    corrected, given_up = race(
+        town.db, overrides(town, YES, SECOND, back.plan_hash), writes_off(town, owed), turned=turned
+    )
+    assert balance(town, Account.RECEIVABLE, "ann") == 0
+    assert isinstance(given_up, Refused) != turned
+    assert isinstance(corrected, Refused) == turned, "the plan that was confirmed dropped a debt that is gone"
+    holds(town.db)
+
+
+# --- What a market is -----------------------------------------------------------------------------------------------
+
+
+def closes(town: Town) -> Deed:
+    return partial(markets.close_market, town.db, town.clock, town.act, market="cup")
+
+
+def cancels(town: Town) -> Deed:
+    return partial(bets.cancel_bet, town.db, town.clock, town.act, bet_id="early")
+
+
+@both_ways
+@pytest.mark.parametrize("other", [bets_400, imports_400, cancels])
+def test_a_close_has_every_bet_that_was_taken_in_and_no_other(
+    derby: Town, other: Callable[[Town], Deed], turned: bool
+) -> None:
+    if other is cancels:
+        bets_400(derby, "early")()
+    closed, taken = race(derby.db, closes(derby), other(derby), turned=turned)
+    assert closed is True
+    assert isinstance(taken, KasokoError) != turned
+    markets.resolve_market(derby.db, derby.clock, derby.act, market="cup", winners=["Yes"])
+    derby.settle("cup", "Yes")  # refused where the bets are not those of the close
+    holds(derby.db)
+
+
+def test_a_bet_that_waited_beyond_the_closing_time_is_too_late(derby: Town) -> None:
+    """What was asked in time and comes to its turn an hour later is not stamped with the time of its asking."""
+    with derby.db.engine.connect() as holder:
+        holder.execute(text("SELECT id FROM users WHERE id = 'cyn' FOR UPDATE"))
+        late = Done(bets_400(derby))
+        waits(derby.db, late)
+        derby.clock.forward(hours=2)
+    late.join(SECONDS)
+    assert isinstance(late.came, Refused)
+
+
+# --- What a payout is -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def awaiting(town: Town) -> Town:
+    """Ann's payout and cyn's, which no phone can be sent, wait for a second person."""
+    town.market("derby")
+    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "cyn": ("Yes", 3)})
+    town.settle("derby", "Yes", approval_above_cents=0)
+    return town
+
+
+def approves(town: Town) -> Deed:
+    plan = approve.look(town.db, market="derby")
+    return partial(approve.approve, town.db, town.clock, SECOND, market="derby", plan_hash=plan.plan_hash)
+
+
+@both_ways
+def test_a_hold_and_an_approval_at_once(awaiting: Town, turned: bool) -> None:
+    small = awaiting.payout_of("cyn").id
+    hold = partial(decide.hold, awaiting.db, awaiting.clock, FIRST, payout_id=small)
+    approved, held = race(awaiting.db, approves(awaiting), hold, turned=turned)
+    assert (approved.released, approved.to_wallets) == (1, 0 if turned else 1)
+    assert isinstance(held, Refused) != turned
+    assert awaiting.payout_of("cyn").status is (PayoutStatus.HELD if turned else PayoutStatus.WALLET)
+    holds(awaiting.db)
+
+
+@both_ways
+@pytest.mark.parametrize("whole", [False, True], ids=["one", "its market"])
+def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
+    awaiting: Town, whole: bool, turned: bool
+) -> None:
+    payout = awaiting.payout_of("ann").id
+    if whole:
+        holding.hold_market(awaiting.db, awaiting.clock, FIRST, market="derby")
+        let_go: Deed = partial(
+            holding.release_market,
+            awaiting.db,
+            awaiting.clock,
+            FIRST,
+            market="derby",
+            confirm_above_cents=1_000_000,
+        )
+    else:
+        decide.hold(awaiting.db, awaiting.clock, FIRST, payout_id=payout)
+        let_go = partial(
+            decide.release,
+            awaiting.db,
+            awaiting.clock,
+            FIRST,
+            payout_id=payout,
+            confirm_above_cents=1_000_000,
+        )
+    race(awaiting.db, approves(awaiting), let_go, turned=turned)
+    assert awaiting.payout_of("ann").status is PayoutStatus.PENDING
+    holds(awaiting.db)
+
+
+def _override(road: Road) -> Deed:
+    return partial(override.override, road.db, road.clock, FIRST, LIMITS, market="derby", resolution=NO)
+
+
+def _hold(road: Road) -> Deed:
+    return partial(decide.hold, road.db, road.clock, FIRST, payout_id="derby.1.1")
+
+
+def _hold_market(road: Road) -> Deed:
+    return partial(holding.hold_market, road.db, road.clock, FIRST, market="derby")
+
+
+def _to_wallet(road: Road) -> Deed:
+    return partial(decide.to_wallet, road.db, road.clock, FIRST, payout_id="derby.1.1")
+
+
+@both_ways
+@pytest.mark.parametrize("stops", [_override, _hold, _hold_market, _to_wallet])
+def test_what_is_stopped_is_not_claimed_and_what_is_claimed_is_not_stopped(
+    road: Road, stops: Callable[[Road], Deed], turned: bool
+) -> None:
+    road.owe({"ann": ANN, "ben": BEN})
+    stopped, _ = race(road.db, stops(road), road.send, turned=turned)
+    road.deliver()
+    was_stopped = not isinstance(stopped, KasokoError) and not (
+        getattr(stopped, "waits_for_second", False) or getattr(stopped, "left", None)
+    )
+    assert road.paid_to(ANN) == (0 if was_stopped else 10_000)
+    assert was_stopped != turned
+    road.assert_books()
+
+
+# --- Names that are given once --------------------------------------------------------------------------------------
+
+
+def _user(town: Town, user_id: str) -> Deed:
+    return partial(users.add_user, town.db, town.clock, town.act, user_id="new", name=user_id, phone="0712000001")
+
+
+def _deposit(town: Town, user_id: str) -> Deed:
+    return partial(wallets.deposit, town.db, town.clock, town.act, user_id=user_id, cents=100, reference="SKN9")
+
+
+def _bet(town: Town, user_id: str) -> Deed:
+    return partial(
+        bets.place_bet,
+        town.db,
+        town.clock,
+        town.act,
+        bet_id="same",
+        market="cup",
+        user_id=user_id,
+        outcome="No",
+        cents=100,
+        funding=Funding.COLLECTED,
+    )
+
+
+@pytest.mark.parametrize("takes", [_user, _deposit, _bet])
+def test_one_name_is_taken_once_and_who_comes_second_is_told(derby: Town, takes: Callable[[Town, str], Deed]) -> None:
+    one, other = race(derby.db, takes(derby, "ann"), takes(derby, "ben"))
+    assert not isinstance(one, KasokoError)
+    assert isinstance(other, Busy)
+    assert other.message.endswith("at the same moment. Nothing was changed.")
+    with pytest.raises(Refused):
+        takes(derby, "ben")()
+    holds(derby.db)
+
+
+def test_nobody_is_erased_while_a_bet_of_theirs_is_taken_in(derby: Town) -> None:
+    derby.user("dan")
+    erases = partial(privacy.erase, derby.db, derby.clock, FIRST, user_id="dan")
+    _, erased = race(derby.db, _bet(derby, "dan"), erases)
+    assert isinstance(erased, Refused)
+    assert "a bet stands on cup" in erased.message
+    holds(derby.db)
+
+
+@both_ways
+def test_a_body_is_judged_again_or_dropped(overpaid: Town, turned: bool) -> None:
+    with overpaid.db.reading() as session:
+        number = session.execute(text("SELECT min(id) FROM callbacks")).scalar_one()
+    overpaid.clock.forward(days=100)
+    replays = partial(received.replay, overpaid.db, overpaid.clock, FIRST, Trust(), [number])
+    drops = partial(privacy.expire, overpaid.db, overpaid.clock, FIRST, days=30)
+    replayed, dropped = race(overpaid.db, replays, drops, turned=turned)
+    assert isinstance(replayed, Refused) == turned, "what was dropped is not judged again"
+    assert dropped.callbacks == (3 if turned else 2)
+    holds(overpaid.db)
+
+
+def test_taking_in_a_statement_keeps_no_result_waiting(database_url: str) -> None:
+    """Each thing that one transaction does at a time has a number of its own: two once shared theirs."""
+    assert len({turn.value for turn in Turn}) == len(list(Turn)) == len(Turn.__members__)
