@@ -18,7 +18,7 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
     """Ask, wait for the answers, and tell what is proven; exits with 8 where something is not."""
     from kasoko_cli.cli.listen import listening
     from kasoko_cli.cli.stopping import stay, stopping
-    from kasoko_cli.operations import after_restore, receive, reconcile
+    from kasoko_cli.operations import after_restore, reconcile
 
     house = call.house
     if not offline:
@@ -34,13 +34,12 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
             house.clock,
             house.new_id,
             call.act,
-            house.trust,
+            house.caution,
         )
         waiting = [one.query_id for one in asked if one.taken]
         if waiting:
             stay(stopper, ANSWER_SECONDS, lambda: not reconcile.unanswered(house.db, waiting))
-    receive.apply_waiting(house.db, house.clock, house.trust)
-    let_go = after_restore.take_answers(house.db, house.clock, call.act)
+    let_go = after_restore.take_answers(house.db, house.clock, call.act, house.caution)
     found = after_restore.proof(house.db, asked, let_go_now=let_go)
     code = 0 if found.ok else 8
     if call.json:

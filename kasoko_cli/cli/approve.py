@@ -61,7 +61,14 @@ def approve(
         if not render.confirm(call, f"Release {found.slug}: {sum_of}, settled by {found.settled_by}?"):
             render.talk(call, "Nothing was released.")
             raise typer.Exit(1)
-    done = operation.approve(house.db, house.clock, call.act, market=market, plan_hash=plan_hash or found.plan_hash)
+    done = operation.approve(
+        house.db,
+        house.clock,
+        call.act,
+        market=market,
+        plan_hash=plan_hash or found.plan_hash,
+        caution=house.caution,
+    )
     if call.json:
         render.document(done)
         return

@@ -45,7 +45,13 @@ def give(
         void=void,
     )
     planned = operation.plan_override(
-        house.db, house.limits, market=market, resolution=resolution, clock=house.clock, duties=house.duties
+        house.db,
+        house.limits,
+        market=market,
+        resolution=resolution,
+        clock=house.clock,
+        duties=house.duties,
+        caution=house.caution,
     )
     if plan:
         _show(call, planned, document={"plan": planned})
@@ -66,6 +72,7 @@ def give(
         confirm=confirm,
         duties=house.duties,
         terms=house.terms,
+        caution=house.caution,
     )
     if call.json:
         render.document(done)

@@ -475,12 +475,11 @@ def release(call: Call, payout: PayoutOrMarket) -> None:
     from kasoko_cli.operations import decide, holding
 
     house = call.house
-    above = house.config.payout.confirm_failures_above_cents
     if looks_like_payout_id(payout):
-        status = decide.release(house.db, house.clock, call.act, payout_id=payout, confirm_above_cents=above)
+        status = decide.release(house.db, house.clock, call.act, payout_id=payout, caution=house.caution)
         _tell_moved(call, payout, status)
     else:
-        moved = holding.release_market(house.db, house.clock, call.act, market=payout, confirm_above_cents=above)
+        moved = holding.release_market(house.db, house.clock, call.act, market=payout, caution=house.caution)
         _tell_market(call, moved)
 
 
@@ -516,7 +515,8 @@ def to_wallet(call: Call, payout: PayoutId) -> None:
     if not render.confirm(call, f"Credit {payout} to the wallet, and never send it to the phone?"):
         raise typer.Exit(1)
     house = call.house
-    _tell_moved(call, payout, operation.to_wallet(house.db, house.clock, call.act, payout_id=payout))
+    status = operation.to_wallet(house.db, house.clock, call.act, payout_id=payout, caution=house.caution)
+    _tell_moved(call, payout, status)
 
 
 def _tell_moved(call: Call, payout: str, status: str) -> None:
@@ -563,6 +563,7 @@ def decide_(
         decision=Decision(receipt, evidence),
         two_people=house.config.payout.decide_needs_two,
         terms=house.terms,
+        caution=house.caution,
     )
     if call.json:
         render.document(done)
@@ -601,7 +602,7 @@ def returned(
     if not render.confirm(call, f"Write down that the money of {payout} came back?"):
         raise typer.Exit(1)
     house = call.house
-    is_new = came_back(house.db, house.clock, call.act, payout_id=payout, receipt=receipt)
+    is_new = came_back(house.db, house.clock, call.act, payout_id=payout, receipt=receipt, caution=house.caution)
     if call.json:
         render.document({"payout": payout, "status": "RETURNED", "changed": is_new})
         return
@@ -627,7 +628,7 @@ def again(call: Call, payout: PayoutId) -> None:
     if not render.confirm(call, f"Make {payout} due again?"):
         raise typer.Exit(1)
     house = call.house
-    send_again(house.db, house.clock, call.act, payout_id=payout)
+    send_again(house.db, house.clock, call.act, payout_id=payout, caution=house.caution)
     _tell_moved(call, payout, "PENDING")
     render.talk(call, f"Send it: kasoko payout --only {payout}")
 
@@ -724,7 +725,7 @@ def _retry_and_send(
         house.db,
         house.clock,
         call.act,
-        confirm_above_cents=house.config.payout.confirm_failures_above_cents,
+        caution=house.caution,
         only=only,
         market=market,
         hours=hours,

@@ -34,7 +34,9 @@ def take(call: Call, file: Path, *, counted: bool, plan: bool) -> None:
         read = read_statement(file.name, stream.read())
     shortcode = house.config.daraja.shortcode
     if plan:
-        report = operation.plan_statement(house.db, read, shortcode=shortcode, customers_are_counted=counted)
+        report = operation.plan_statement(
+            house.db, read, shortcode=shortcode, customers_are_counted=counted, caution=house.caution
+        )
     else:
         with progress(call, "Lines", len(read.lines)) as bar:
             report = operation.take_statement(
@@ -44,6 +46,7 @@ def take(call: Call, file: Path, *, counted: bool, plan: bool) -> None:
                 read,
                 shortcode=shortcode,
                 customers_are_counted=counted,
+                caution=house.caution,
                 tell=bar,
             )
     _tell(call, report, plan=plan)

@@ -168,7 +168,7 @@ def retry_failed_payouts(hours: int = 24, market: str | None = None) -> dict[str
             house.db,
             house.clock,
             act,
-            confirm_above_cents=house.config.payout.confirm_failures_above_cents,
+            caution=house.caution,
             market=market,
             hours=hours,
         )

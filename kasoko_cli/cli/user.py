@@ -118,7 +118,7 @@ def erase(call: Call, user: UserId) -> None:
 
     if not render.confirm(call, f"Forget who {user} is? It cannot be undone."):
         raise typer.Abort
-    done = privacy.erase(call.house.db, call.house.clock, call.act, user_id=user)
+    done = privacy.erase(call.house.db, call.house.clock, call.act, user_id=user, caution=call.house.caution)
     if call.json:
         render.document(done)
         return

@@ -102,7 +102,14 @@ def recover(
         raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
     cents, house = parse_stake(amount), call.house
     is_new = wallets.recover(
-        house.db, house.clock, call.act, user_id=user, cents=cents, source=source, reference=reference
+        house.db,
+        house.clock,
+        call.act,
+        user_id=user,
+        cents=cents,
+        source=source,
+        reference=reference,
+        caution=house.caution,
     )
     _tell_debt(call, user, reference, cents, "recovered", changed=is_new)
 
@@ -124,7 +131,15 @@ def write_off(call: Call, user: UserId, amount: Debt, reference: Reference) -> N
     cents, house = parse_stake(amount), call.house
     if not render.confirm(call, f"Give up {amount_of(cents)} that {user} owes?"):
         raise typer.Exit(1)
-    is_new = wallets.write_off(house.db, house.clock, call.act, user_id=user, cents=cents, reference=reference)
+    is_new = wallets.write_off(
+        house.db,
+        house.clock,
+        call.act,
+        user_id=user,
+        cents=cents,
+        reference=reference,
+        caution=house.caution,
+    )
     _tell_debt(call, user, reference, cents, "written off", changed=is_new)
 
 

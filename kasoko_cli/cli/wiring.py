@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kasoko_cli.domain.tariff import Tariff
     from kasoko_cli.operations.disburse import SendPolicy
     from kasoko_cli.operations.gate import GatePolicy
+    from kasoko_cli.operations.guard import Caution
     from kasoko_cli.operations.health import Limits
     from kasoko_cli.operations.inbox import Caps, Inbox
     from kasoko_cli.operations.overview import Overview
@@ -177,6 +178,7 @@ class House:
             schedule=payout.retry_schedule_seconds,
             lease_seconds=payout.lease_seconds,
             remarks=self.config.daraja.remarks,
+            caution=self.caution,
         )
 
     @functools.cached_property
@@ -263,6 +265,13 @@ class House:
         from kasoko_cli.operations.receive import Trust
 
         return Trust(success_without_ack=self.config.listener.believe_success_without_ack)
+
+    @property
+    def caution(self) -> Caution:
+        """What has to be certain before money goes any way out."""
+        from kasoko_cli.operations.guard import Caution
+
+        return Caution(self.config.payout.confirm_failures_above_cents, self.trust)
 
     def tls(self) -> Tls | None:
         """The listener's certificate, where it speaks TLS itself.

@@ -21,10 +21,10 @@ from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.operations import receive
+from kasoko_cli.operations import guard
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.belief import known_id
-from kasoko_cli.operations.receive import Trust
+from kasoko_cli.operations.guard import Caution, Way, is_doubted
 from kasoko_cli.operations.reconcile import Asked, ask_about
 from kasoko_cli.store import attempts, bulk, outbox, payouts, users
 from kasoko_cli.store.database import Database
@@ -187,16 +187,18 @@ def _mark(session: Session, attempt_id: str, mark: str, *, at: datetime) -> None
     )
 
 
-def let_go(session: Session, payout_id: str, act: Act, *, why: str, at: datetime) -> tuple[Entry, ...]:
-    """It was not paid since the copy was taken: what was held for that may be sent, under the same id."""
-    payout = payouts.find_payout(session, payout_id, lock=True)
-    for attempt in attempts.list_attempts(session, payout_id):
-        if attempt.status is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED):
+def let_go(session: Session, payout: Payout, act: Act, *, why: str, at: datetime) -> tuple[Entry, ...]:
+    """It was not paid since the copy was taken: what was held for that may be sent, under the same id.
+
+    The caller holds the payout's lock, and has asked the guard.
+    """
+    for attempt in attempts.list_attempts(session, payout.id):
+        if is_doubted(attempt):
             _mark(session, attempt.id, "not sent since the copy", at=at)
     if payout.status is PayoutStatus.HELD and (payout.note or "").startswith(HELD_SINCE):
-        moved = payouts.move(session, payout_id, PayoutStatus.PENDING, at=at, note=None, tries=0)
+        moved = payouts.move(session, payout.id, PayoutStatus.PENDING, at=at, note=None, tries=0)
         assert moved, "a payout that we hold as HELD may be released"
-        note_event(session, at=at, actor=act.actor, action="payout.release", subject=payout_id, reason=why)
+        note_event(session, at=at, actor=act.actor, action="payout.release", subject=payout.id, reason=why)
     return ()
 
 
@@ -207,7 +209,7 @@ def look_after_restore(
     clock: Clock,
     new_id: NewId,
     act: Act,
-    trust: Trust,
+    caution: Caution,
 ) -> list[Asked]:
     """Ask M-Pesa about every id under which a payout may have been sent since the copy was taken.
 
@@ -217,8 +219,7 @@ def look_after_restore(
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
-    receive.apply_waiting(db, clock, trust)
-    take_answers(db, clock, act)
+    take_answers(db, clock, act, caution)
     if daraja is None or links is None:
         return []
     with db.reading() as session:
@@ -228,20 +229,23 @@ def look_after_restore(
     asked = []
     for attempt in turn:
         asked.append(ask_about(db, daraja, links, clock, new_id, attempt))
-        receive.apply_waiting(db, clock, trust, subjects=[asked[-1].query_id])
+        guard.judge_first(db, clock, caution, [attempt.payout_id])
     return asked
 
 
-def take_answers(db: Database, clock: Clock, act: Act) -> int:
+def take_answers(db: Database, clock: Clock, act: Act, caution: Caution) -> int:
     """Let go what M-Pesa's answers say was not paid since the copy was taken; says how many payouts."""
+    guard.judge_first(db, clock, caution)
     count = 0
     with db.reading() as session:
         answered = [(one.payout_id, _answer_to(session, one)) for one in _doubted(session)]
     for payout_id, answer in answered:
         if answer in NOT_PAID_BY_IT:
             with db.transaction() as session:
-                let_go(session, payout_id, act, why=f"M-Pesa, asked about its id, answered {answer}", at=clock())
-            count += 1
+                payout = payouts.find_payout(session, payout_id, lock=True)
+                if not guard.objections(session, Way.LET_GO, [payout], caution):
+                    let_go(session, payout, act, why=f"M-Pesa, asked about its id, answered {answer}", at=clock())
+                    count += 1
     return count
 
 

@@ -16,7 +16,9 @@ from kasoko_cli.domain.people import person_of
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations import guard
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.guard import Caution, Way
 from kasoko_cli.operations.settle import Owed, SettlementFigures, duties_of, figures_of, hash_plan
 from kasoko_cli.store import approvals, markets, payouts, users
 from kasoko_cli.store.database import Database
@@ -114,7 +116,9 @@ def look(db: Database, *, market: str) -> ApprovalPlan:
         )
 
 
-def approve(db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str) -> Approved:
+def approve(
+    db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str, caution: Caution = guard.CAREFUL
+) -> Approved:
     """Release a settlement: its payouts are due, and what M-Pesa cannot carry is credited to the wallets.
 
     `plan_hash` is the whole hash of the plan that the second person read, or its first 16 digits or more. The
@@ -123,9 +127,10 @@ def approve(db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str
     Raises:
         NotFound: there is no such market.
         Refused: it is not settled, needs no second person, the hash is of another plan, or the second person
-            is the one who settled.
+            is the one who settled; or the guard objects to one of its payouts.
         CheckFailed: the payouts are not those of the plan.
     """
+    guard.judge_first(db, clock, caution)
     now = clock()
     with db.transaction() as session:
         row, standing, approval = _find(session, market, lock=True)
@@ -143,6 +148,9 @@ def approve(db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str
         payouts.lock_market(session, row.id)
         owed = _payouts(session, standing)
         _check_unchanged(row, standing, owed)
+        parked = [one.id for one in owed if one.status is PayoutStatus.AWAITING_APPROVAL]
+        held = payouts.lock_payouts(session, parked)
+        guard.check(session, Way.APPROVE, held.values(), caution, subject=row.slug)
         if not person_of(act.actor) or not approvals.approve(
             session, row.id, standing.number, plan_hash=approval.plan_hash, by=act.actor, at=now
         ):

@@ -13,10 +13,10 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations import fate
+from kasoko_cli.operations import fate, guard
 from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.operations.fate import DECIDED
-from kasoko_cli.operations.retry import why_not_again
+from kasoko_cli.operations.guard import Caution, Way
 from kasoko_cli.operations.words import FIRST, USUAL, Terms, hear
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.database import Database
@@ -60,6 +60,7 @@ def decide(
     decision: Decision,
     two_people: bool = False,
     terms: Terms = USUAL,
+    caution: Caution = guard.CAREFUL,
 ) -> Decided:
     """End an unknown payout on a person's evidence: M-Pesa's portal, its statement, the customer's message.
 
@@ -70,7 +71,8 @@ def decide(
 
     Raises:
         NotFound: there is no such payout.
-        Refused: it is not unknown, a reason or evidence is missing, or the receipt proves another attempt.
+        Refused: it is not unknown, a reason or evidence is missing, the receipt proves another attempt, or the
+            guard objects.
     """
     needs_reason(act, "A decision")
     if not decision.evidence.strip():
@@ -78,10 +80,12 @@ def decide(
             "A decision needs its evidence: where can the next person see it? Nothing was changed.",
             hint="Say it: --evidence 'M-Pesa portal, organisation statement of 23 November'",
         )
+    guard.judge_first(db, clock, caution, [payout_id])
     now = clock()
     with db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
         attempt = _open_attempt(session, payout)
+        guard.check(session, Way.DECIDE_PAID if decision.paid else Way.DECIDE_NOT_PAID, [payout], caution)
         if decision.receipt and (owner := attempts.receipt_owner(session, decision.receipt)) not in (None, attempt.id):
             raise Refused(
                 f"The receipt {decision.receipt} already proves the attempt {owner}; nothing was changed.",
@@ -160,21 +164,17 @@ def hold(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
     )
 
 
-def release(db: Database, clock: Clock, act: Act, *, payout_id: str, confirm_above_cents: int) -> str:
+def release(db: Database, clock: Clock, act: Act, *, payout_id: str, caution: Caution = guard.CAREFUL) -> str:
     """Let a held payout go: it is due again, or waits again for the second person; says its state.
 
     One that had failed is released only where it may be tried again, as `retry` has it.
 
     Raises:
         NotFound: there is no such payout.
-        Refused: no reason was given, it is not held, or its failure cannot be tried again.
+        Refused: no reason was given, it is not held, or the guard objects.
     """
     needs_reason(act, "A release")
-    with db.reading() as session:
-        payout = payouts.find_payout(session, payout_id)
-        left = why_not_again(session, payout, confirm_above_cents) if payout.failure_code else None
-    if left is not None:
-        raise Refused(f"{payout_id} was not released: {left.why}. Nothing was changed.", hint=left.hint)
+    guard.judge_first(db, clock, caution, [payout_id])
     return _move(
         db,
         clock,
@@ -182,27 +182,22 @@ def release(db: Database, clock: Clock, act: Act, *, payout_id: str, confirm_abo
         payout_id,
         None,
         only_from={PayoutStatus.HELD},
+        past=(Way.RELEASE, caution),
         note=None,
         not_before=None,
         tries=0,
     )
 
 
-def to_wallet(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
+def to_wallet(db: Database, clock: Clock, act: Act, *, payout_id: str, caution: Caution = guard.CAREFUL) -> str:
     """Credit the wallet instead of the phone; says its state.
 
     Raises:
         NotFound: there is no such payout.
-        Refused: no reason was given, or it is on its way or has ended.
+        Refused: no reason was given, it is on its way or has ended, or the guard objects: the phone may have had it.
     """
     needs_reason(act, "Paying into the wallet")
-    with db.reading() as session:
-        payout = payouts.find_payout(session, payout_id)
-        if approvals.is_outstanding(session, payout.market_id, payout.settlement_no):
-            raise Refused(
-                f"{payout_id} waits for a second person, and was not paid into the wallet. Nothing was changed.",
-                hint=f"Have its settlement released first: kasoko approve {payout.market_id}",
-            )
+    guard.judge_first(db, clock, caution, [payout_id])
     return _move(
         db,
         clock,
@@ -210,6 +205,7 @@ def to_wallet(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
         payout_id,
         PayoutStatus.WALLET,
         only_from={PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED, PayoutStatus.RETURNED},
+        past=(Way.TO_WALLET, caution),
         note=act.reason,
         not_before=None,
     )
@@ -223,18 +219,23 @@ def _move(
     wanted: PayoutStatus | None,
     *,
     only_from: set[PayoutStatus],
+    past: tuple[Way, Caution] | None = None,
     **values: object,
 ) -> str:
     now = clock()
     with db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
         to = wanted or after_a_hold(session, payout)
-        if not payouts.move(session, payout_id, to, at=now, only_from=only_from, **values):
+        if payout.status not in only_from:
             allowed = ", ".join(sorted(only_from))
             raise Refused(
                 f"{payout_id} is {payout.status}, and this is for what is {allowed}; nothing was changed.",
                 hint=f"Look: kasoko payout show {payout_id}",
             )
+        if past is not None:
+            guard.check(session, past[0], [payout], past[1])
+        moved = payouts.move(session, payout_id, to, at=now, only_from=only_from, **values)
+        assert moved, f"a payout that we hold as {payout.status} may become {to}"
         verb = {PayoutStatus.HELD: "hold", PayoutStatus.WALLET: "to-wallet", None: "release"}[wanted]
         note_event(
             session,

@@ -33,6 +33,7 @@ from kasoko_cli.ledger.chart import Account as LedgerAccount
 from kasoko_cli.operations import bets, disburse, markets, reconcile, reports, retry, settle, users, wallets
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.guard import CAREFUL
 from kasoko_cli.operations.inbox import Inbox
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.operations.tokens import DatabaseShelf
@@ -277,7 +278,7 @@ def _the_troubles(on: _Set, stage: Stage) -> None:
     stage.say("Two failures are definite: their numbers are corrected, and they are sent again.")
     for name, phone in NEW_PHONE.items():
         users.set_phone(on.db, system_clock, ACT, user_id=name.lower(), phone=phone)
-    again = retry.retry(on.db, system_clock, ACT, confirm_above_cents=1_000_000, hours=24)
+    again = retry.retry(on.db, system_clock, ACT, caution=CAREFUL, hours=24)
     _send(on, only=again.retried)
     _until_heard(on, "derby")
     _show_winners(on, stage, "derby")

@@ -11,9 +11,10 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations import guard
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.decide import after_a_hold
-from kasoko_cli.operations.retry import why_not_again
+from kasoko_cli.operations.guard import Caution, Objection, Way
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
@@ -78,7 +79,9 @@ def hold_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketM
     return MarketMoved(row.id, row.slug, by_state, sum(one.wire_cents for one in moved), left)
 
 
-def release_market(db: Database, clock: Clock, act: Act, *, market: str, confirm_above_cents: int) -> MarketMoved:
+def release_market(
+    db: Database, clock: Clock, act: Act, *, market: str, caution: Caution = guard.CAREFUL
+) -> MarketMoved:
     """Let go what was stopped with its whole market; what was stopped by itself stays.
 
     Raises:
@@ -86,6 +89,7 @@ def release_market(db: Database, clock: Clock, act: Act, *, market: str, confirm
         Refused: no reason was given.
     """
     _needs_reason(act)
+    guard.judge_first(db, clock, caution)
     now = clock()
     moved: Counter[str] = Counter()
     left: list[str] = []
@@ -94,8 +98,11 @@ def release_market(db: Database, clock: Clock, act: Act, *, market: str, confirm
         row = markets.find_market(session, market, lock=True)
         payouts.lock_market(session, row.id)
         credited = []
-        for one in payouts.list_payouts(session, market_id=row.id, statuses=frozenset({PayoutStatus.HELD})):
-            to, why = _may_go(session, one, confirm_above_cents)
+        stopped = payouts.list_payouts(session, market_id=row.id, statuses=frozenset({PayoutStatus.HELD}))
+        held = payouts.lock_payouts(session, [one.id for one in stopped])
+        against = guard.objections(session, Way.RELEASE, held.values(), caution)
+        for one in stopped:
+            to, why = _may_go(session, one, against.get(one.id))
             if why or not payouts.move(
                 session, one.id, to, at=now, only_from={PayoutStatus.HELD}, note=None, not_before=None, tries=0
             ):
@@ -118,13 +125,12 @@ def release_market(db: Database, clock: Clock, act: Act, *, market: str, confirm
     return MarketMoved(row.id, row.slug, dict(moved), wire_cents, left)
 
 
-def _may_go(session: Session, payout: Payout, confirm_above_cents: int) -> tuple[PayoutStatus, str]:
+def _may_go(session: Session, payout: Payout, against: Objection | None) -> tuple[PayoutStatus, str]:
     """Where a held payout would go, and why it may not; empty where it may."""
     to = after_a_hold(session, payout)
     if not (payout.note or "").startswith(WITH_ITS_MARKET):
         return to, f"it was stopped by itself ({payout.note}); let it go with kasoko payout release {payout.id}"
-    against = why_not_again(session, payout, confirm_above_cents) if payout.failure_code else None
-    return to, against.why if against is not None else ""
+    return to, f"{against.why}. {against.hint}" if against is not None else ""
 
 
 def _needs_reason(act: Act) -> None:

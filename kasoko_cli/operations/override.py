@@ -24,7 +24,9 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Entry, UserCorrection
+from kasoko_cli.operations import guard
 from kasoko_cli.operations.acts import Act, needs_reason
+from kasoko_cli.operations.guard import Caution, Way, is_doubted
 from kasoko_cli.operations.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.settle import (
     Owed,
@@ -43,7 +45,6 @@ from kasoko_cli.store import attempts, markets, payouts, statements, users
 from kasoko_cli.store.chain import stamp
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import Attempt, Market, Payout, Settlement
 
 #: How another outcome is written down.
@@ -126,17 +127,19 @@ def plan_override(
     resolution: Resolution,
     clock: Clock = system_clock,
     duties: DutyBook = NO_BOOK,
+    caution: Caution = guard.CAREFUL,
 ) -> Override:
-    """Work out what another outcome would do, and write nothing.
+    """Work out what another outcome would do, and write nothing of it. What has arrived is judged first.
 
     Raises:
         NotFound: there is no such market.
-        Refused: it has no outcome yet, or has this one.
+        Refused: it has no outcome yet, or has this one; or the guard objects to what it would take back.
         CheckFailed: its bets are not those that stood at the close.
     """
+    guard.judge_first(db, clock, caution)
     with db.reading() as session:
         today = duties_on(duties, clock())
-        work = _work_out(session, limits, markets.find_market(session, market), resolution, today)
+        work = _work_out(session, limits, markets.find_market(session, market), resolution, today, caution)
         assert work.shown is not None
         return work.shown
 
@@ -152,6 +155,7 @@ def override(
     confirm: str | None = None,
     duties: DutyBook = NO_BOOK,
     terms: Terms = USUAL,
+    caution: Caution = guard.CAREFUL,
 ) -> Override:
     """Give a market another outcome. Once money has left, a second person has to confirm the first one's plan.
 
@@ -163,17 +167,19 @@ def override(
 
     Raises:
         NotFound: there is no such market.
-        Refused: no reason was given, it has this outcome already, or the plan is not the one that was confirmed.
+        Refused: no reason was given, it has this outcome already, the plan is not the one that was confirmed, or the
+            guard objects to what it would take back.
         CheckFailed: its bets are not those that stood at the close.
     """
     needs_reason(act, "Another outcome")
+    guard.judge_first(db, clock, caution)
     now = clock()
     with db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
         # Nobody begins to send one of them while we hold them all, and nobody spends what they were credited with.
         held = payouts.lock_market(session, row.id)
         users.lock_wallets(session, {one.user_id for one in held})
-        work = _work_out(session, limits, row, resolution, duties_on(duties, now))
+        work = _work_out(session, limits, row, resolution, duties_on(duties, now), caution)
         shown, first = work.shown, None
         assert shown is not None
         if confirm is not None and (len(confirm) < HASH_DIGITS or not shown.plan_hash.startswith(confirm.lower())):
@@ -206,7 +212,9 @@ def override(
 # --- Working it out -------------------------------------------------------------------------------------------
 
 
-def _work_out(session: Session, limits: WireLimits, market: Market, resolution: Resolution, today: Duties) -> _Work:
+def _work_out(
+    session: Session, limits: WireLimits, market: Market, resolution: Resolution, today: Duties, caution: Caution
+) -> _Work:
     was = resolution_of(market)
     if was is None:
         raise Refused(
@@ -235,6 +243,7 @@ def _work_out(session: Session, limits: WireLimits, market: Market, resolution: 
         changes = _changed_by_settling_anew(work.cancel, division)
     elif standing is not None:
         changes = _differences(session, work, owed, tries, limits)
+    guard.check(session, Way.OVERRIDE, work.cancel, caution, subject=market.slug)
     work.shown = _show(work, way, said, becomes, changes)
     return work
 
@@ -258,7 +267,7 @@ def _digest_of(market: Market, owed: Sequence[Payout], tries: Mapping[str, Seque
 def _check_no_doubt(market: Market, tries: Mapping[str, Sequence[Attempt]]) -> None:
     """What a restored copy may have forgotten is found out first."""
     for payout, some in tries.items():
-        if any(one.lease_token.startswith(RESTORED) and one.status in MOVED_NOTHING for one in some):
+        if any(is_doubted(one) for one in some):
             raise Refused(
                 f"{market.slug} was not overridden: nobody knows yet whether {payout} was sent before this database"
                 " was restored. Nothing was changed.",

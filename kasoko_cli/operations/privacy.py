@@ -22,10 +22,11 @@ from kasoko_cli.domain.payout import LIVE, PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import wallets
+from kasoko_cli.operations import guard, wallets
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.guard import Caution, Way
 from kasoko_cli.operations.records import ERASED_NAME, ERASED_PHONE
-from kasoko_cli.store import facts, users
+from kasoko_cli.store import facts, patience, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.log import note_event
@@ -60,23 +61,26 @@ class Erased:
     is_new: bool
 
 
-def erase(db: Database, clock: Clock, act: Act, *, user_id: str) -> Erased:
+def erase(db: Database, clock: Clock, act: Act, *, user_id: str, caution: Caution = guard.CAREFUL) -> Erased:
     """Forget a person: name and phone, wherever they stand. The books, the bets and the record stay as they are.
 
     Cents that M-Pesa cannot carry stay in the wallet of the id.
 
     Raises:
         NotFound: there is no such user.
-        Refused: no reason was given, or money is owed, in flight or staked.
+        Refused: no reason was given, money is owed, in flight or staked, or the guard objects.
     """
     if not act.reason.strip():
         raise Refused("Erasing a person needs a reason. Nothing was changed.", hint="Add --reason 'their request'")
+    theirs = patience.read(db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
+    guard.judge_first(db, clock, caution, theirs)
     now = clock()
     with db.transaction() as session:
         user = users.find_user(session, user_id, lock=True)
         if user.erased_at is not None:
             return Erased(user_id, 0, 0, 0, is_new=False)
         _refuse_if_owed(session, user)
+        guard.check(session, Way.ERASE, payouts.list_payouts(session, user_id=user_id), caution, subject=user_id)
         tried = session.exec(
             select(Attempt).join(Payout, col(Payout.id) == col(Attempt.payout_id)).where(col(Payout.user_id) == user_id)
         ).all()

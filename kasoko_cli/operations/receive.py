@@ -94,12 +94,15 @@ def store_deliveries(db: Database, clock: Clock, deliveries: Sequence[Delivery])
         callbacks.store(direct, rows)
 
 
-def apply_waiting(db: Database, clock: Clock, trust: Trust, *, subjects: Sequence[str] | None = None) -> list[Judged]:
+def apply_waiting(
+    db: Database, clock: Clock, trust: Trust, *, subjects: Sequence[str] | None = None, hints: bool = False
+) -> list[Judged]:
     """Judge every callback that was stored and not judged yet, of some subjects or of all; says what became of each.
 
-    One that overtook its own acknowledgement waits until the sender has recorded that.
+    With `hints` those without our mark too, since nobody knows yet what they are about. One that overtook its own
+    acknowledgement waits until the sender has recorded that.
     """
-    return [judged for group in judge_waiting(db, clock, trust, subjects=subjects) for judged in group]
+    return [judged for group in judge_waiting(db, clock, trust, subjects=subjects, hints=hints) for judged in group]
 
 
 def judge_waiting(
@@ -108,6 +111,7 @@ def judge_waiting(
     trust: Trust,
     *,
     subjects: Sequence[str] | None = None,
+    hints: bool = False,
     most: Callable[[], int] = lambda: GROUP,
 ) -> Iterator[Sequence[Judged]]:
     """The same group by group, each in a transaction of its own, and nothing is held between two of them.
@@ -119,7 +123,7 @@ def judge_waiting(
         with db.reading() as session:
             if subjects is not None and not callbacks.any_waiting(session):
                 return
-            waiting = callbacks.list_waiting(session, subjects=subjects, after=after, limit=most())
+            waiting = callbacks.list_waiting(session, subjects=subjects, hints=hints, after=after, limit=most())
         if not waiting:
             return
         # Read before the transaction: on SQLite nobody can store a callback while one is open.

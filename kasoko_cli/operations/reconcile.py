@@ -262,11 +262,7 @@ def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) 
     stopped = payouts.list_payouts(
         session, market_id=market_id, statuses=frozenset({PayoutStatus.FAILED, PayoutStatus.HELD})
     )
-    large = {
-        payout.id
-        for payout in stopped
-        if payout.status is PayoutStatus.FAILED and payout.wire_cents > policy.confirm_above_cents
-    }
+    large = {payout.id for payout in stopped if payout.wire_cents > policy.confirm_above_cents}
     ended = attempts.last_attempts(session, [payout.id for payout in stopped])
     hinted = _hinted(session, [*live, *ended.values()])
     doubted = [
@@ -275,6 +271,7 @@ def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) 
         if attempt.id in hinted
         or (
             attempt.payout_id in large
+            and attempt.status is AttemptStatus.FAILED
             and (attempt.evidence or "").startswith("callback:")
             and not queries.was_confirmed(session, attempt)
         )

@@ -15,16 +15,15 @@ from functools import partial
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.daraja.codes import lookup
-from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.operations import guard
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.fate import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
-from kasoko_cli.store import attempts, markets, patience, payouts, queries, users
+from kasoko_cli.operations.guard import Caution, Way
+from kasoko_cli.store import markets, patience, payouts
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event, open_incidents
+from kasoko_cli.store.log import note_event
 from kasoko_cli.store.patience import wait_for_server
-from kasoko_cli.store.tables import Attempt, Payout
+from kasoko_cli.store.tables import Payout
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def retry(
     clock: Clock,
     act: Act,
     *,
-    confirm_above_cents: int,
+    caution: Caution = guard.CAREFUL,
     only: Sequence[str] = (),
     market: str | None = None,
     hours: int | None = None,
@@ -74,11 +73,13 @@ def retry(
             payouts.find_payout(session, payout_id)
         return list(only) or _failed(session, market, None if hours is None else now - timedelta(hours=hours))
 
-    for payout_id in patience.read(db, look):
+    named = patience.read(db, look)
+    guard.judge_first(db, clock, caution, named)
+    for payout_id in named:
         made = wait_for_server(
             db,
-            partial(_make_due, db, act, payout_id, confirm_above_cents, now),
-            partial(_make_due, db, act, payout_id, confirm_above_cents, now, again=True),
+            partial(_make_due, db, act, payout_id, caution, now),
+            partial(_make_due, db, act, payout_id, caution, now, again=True),
         )
         if isinstance(made, LeftAlone):
             report.left.append(made)
@@ -89,7 +90,7 @@ def retry(
 
 
 def _make_due(
-    db: Database, act: Act, payout_id: str, confirm_above_cents: int, now: datetime, *, again: bool = False
+    db: Database, act: Act, payout_id: str, caution: Caution, now: datetime, *, again: bool = False
 ) -> LeftAlone | int:
     """Make one failed payout due again: its wire cents, or why it is left alone.
 
@@ -99,9 +100,12 @@ def _make_due(
         payout = payouts.find_payout(session, payout_id, lock=True)
         if again and payout.status is PayoutStatus.PENDING and payout.updated_at == now:
             return payout.wire_cents
-        left = _not_failed(payout) or why_not_again(session, payout, confirm_above_cents)
-        if left is not None:
+        if (left := _not_failed(payout)) is not None:
             return left
+        against = guard.objections(session, Way.RETRY, [payout], caution).get(payout_id)
+        if against is not None:
+            code = payout.failure_code or ""
+            return LeftAlone(payout_id, str(payout.status), code, against.why, against.hint)
         moved = payouts.move(
             session,
             payout.id,
@@ -140,48 +144,6 @@ def _not_failed(payout: Payout) -> LeftAlone | None:
     if payout.status is PayoutStatus.RETURNED:
         hint = f"kasoko payout again {payout.id}"
     return LeftAlone(payout.id, str(payout.status), payout.failure_code or "", why, hint)
-
-
-def why_not_again(session: Session, payout: Payout, confirm_above_cents: int) -> LeftAlone | None:
-    """Why a payout whose last attempt failed is not sent again, or None if it may be."""
-
-    def left(why: str, hint: str) -> LeftAlone:
-        return LeftAlone(payout.id, str(payout.status), payout.failure_code or "", why, hint)
-
-    show = f"kasoko payout show {payout.id}"
-    if open_incidents(session, payout_id=payout.id):
-        return left("what is known of it contradicts itself, and a person decides", show)
-    last = attempts.last_attempts(session, [payout.id]).get(payout.id)
-    user = users.find_user(session, payout.user_id)
-    phone_changed = last is None or user.phone != last.phone
-    code = payout.failure_code or ""
-    if code not in (NOT_SENT, STATUS_SAYS_NO, NOT_ON_STATEMENT, DECIDED) and not phone_changed:
-        rule = lookup(code, payout.failure_reason or "")
-        if rule.needs_other_phone or _is_refusal(code):
-            said = rule.meaning if rule.needs_other_phone else payout.failure_reason
-            correct = f"kasoko user set-phone {payout.user_id} PHONE"
-            return left(
-                f"it cannot succeed to the same number: {said}",
-                f"Correct the number: {correct}, then: kasoko payout retry {payout.id}",
-            )
-        if not rule.may_succeed_again:
-            return left(f"it cannot succeed unchanged: {rule.meaning}", rule.advice)
-    if last is not None and payout.wire_cents > confirm_above_cents and not _confirmed(session, last):
-        return left(
-            f"above KES {format_kes(confirm_above_cents)} a failure that was posted to us is confirmed first",
-            "kasoko reconcile",
-        )
-    return None
-
-
-def _is_refusal(code: str) -> bool:
-    """Whether M-Pesa refused the request itself, at once: those codes have dots, result codes have none."""
-    return "." in code
-
-
-def _confirmed(session: Session, last: Attempt) -> bool:
-    """Whether something besides a callback says that the attempt failed."""
-    return not (last.evidence or "").startswith("callback:") or queries.was_confirmed(session, last)
 
 
 _NOT_FAILED = {

@@ -13,24 +13,28 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations import fate
+from kasoko_cli.operations import fate, guard
 from kasoko_cli.operations.acts import Act, needs_reason
+from kasoko_cli.operations.guard import Caution, Way
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 
 
-def came_back(db: Database, clock: Clock, act: Act, *, payout_id: str, receipt: str) -> bool:
+def came_back(
+    db: Database, clock: Clock, act: Act, *, payout_id: str, receipt: str, caution: Caution = guard.CAREFUL
+) -> bool:
     """Say that the money of a completed payout came back; says whether this call did it.
 
     `receipt` is M-Pesa's proof of the money that came back, for whoever reads the record.
 
     Raises:
         NotFound: there is no such payout.
-        Refused: it is not completed, or no reason was given.
+        Refused: it is not completed, no reason was given, or the guard objects.
     """
     needs_reason(act, "Saying that money came back")
     receipt = check_identifier(receipt, what="receipt")
+    guard.judge_first(db, clock, caution, [payout_id])
     now = clock()
     with db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
@@ -42,6 +46,7 @@ def came_back(db: Database, clock: Clock, act: Act, *, payout_id: str, receipt: 
                 f"{payout_id} is {payout.status}: only what reached a phone can come back. Nothing was changed.",
                 hint=f"Look: kasoko payout show {payout_id}",
             )
+        guard.check(session, Way.RETURNED, [payout], caution)
         delivering = [one for one in paid if book.is_posted(session, journal.delivered_key(payout_id, one.id))]
         assert len(delivering) == 1, "a completed payout was delivered once"
         ruling = fate.returned(session, delivering[0], payout, at=now, why=f"came back by {receipt}: {act.reason}")
@@ -58,14 +63,15 @@ def came_back(db: Database, clock: Clock, act: Act, *, payout_id: str, receipt: 
     return True
 
 
-def send_again(db: Database, clock: Clock, act: Act, *, payout_id: str) -> None:
+def send_again(db: Database, clock: Clock, act: Act, *, payout_id: str, caution: Caution = guard.CAREFUL) -> None:
     """Make a payout whose money came back due again, under an id of its own; the next run sends it.
 
     Raises:
         NotFound: there is no such payout.
-        Refused: its money did not come back, the user has spent it, or no reason was given.
+        Refused: its money did not come back, the user has spent it, no reason was given, or the guard objects.
     """
     needs_reason(act, "Sending again what came back")
+    guard.judge_first(db, clock, caution, [payout_id])
     now = clock()
     with db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
@@ -75,6 +81,7 @@ def send_again(db: Database, clock: Clock, act: Act, *, payout_id: str) -> None:
                 f"{payout_id} is {payout.status}: its money did not come back. Nothing was changed.",
                 hint=f"Look: kasoko payout show {payout_id}",
             )
+        guard.check(session, Way.AGAIN, [payout], caution)
         left, back = book.available(session, payout.user_id), payout.wire_cents + payout.withheld_cents
         if left < back:
             raise Refused(

@@ -18,7 +18,7 @@ from kasoko_cli.operations import gate
 from kasoko_cli.operations.gate import Gate, GatePolicy
 from kasoko_cli.store import attempts, markets, payouts, users
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import payouts_in_doubt, switch_on
+from kasoko_cli.store.log import incidents_of, switch_on
 
 #: How many payouts are looked up by one statement.
 CHUNK = 500
@@ -96,7 +96,7 @@ def plan(
         wired = attempts.wired_by_phone(session, nairobi_day(now)[0])
         doubted: set[str] = set()
         for start in range(0, len(due), CHUNK):
-            doubted |= payouts_in_doubt(session, [payout.id for payout in due[start : start + CHUNK]])
+            doubted |= incidents_of(session, [payout.id for payout in due[start : start + CHUNK]]).keys()
         items = []
         for payout in due:
             phone = people[payout.user_id].phone

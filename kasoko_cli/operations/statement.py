@@ -20,9 +20,10 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import OWNED, Account
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.operations import fate
+from kasoko_cli.operations import fate, guard
 from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.operations.after_restore import let_go
+from kasoko_cli.operations.guard import Caution, Way
 from kasoko_cli.operations.statement_file import Line, StatementFile
 from kasoko_cli.operations.statement_match import (
     AGREED,
@@ -37,7 +38,7 @@ from kasoko_cli.operations.statement_match import (
     match,
     more_than_owed,
 )
-from kasoko_cli.store import attempts, bulk, statements, users
+from kasoko_cli.store import attempts, bulk, payouts, statements, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.locking import Turn, take_turn
 from kasoko_cli.store.log import KnownIncident, incidents_by_key, note_event, raise_incident
@@ -108,7 +109,12 @@ class StatementReport:
 
 
 def plan_statement(
-    db: Database, file: StatementFile, *, shortcode: str | None, customers_are_counted: bool
+    db: Database,
+    file: StatementFile,
+    *,
+    shortcode: str | None,
+    customers_are_counted: bool,
+    caution: Caution = guard.CAREFUL,
 ) -> StatementReport:
     """Compare a statement and write nothing.
 
@@ -117,7 +123,8 @@ def plan_statement(
     """
     _check_shortcode(file, shortcode)
     with db.reading() as session:
-        findings = _no_more_than_owed(session, _judge(session, file, shortcode, customers_are_counted))
+        found = _no_more_than_owed(session, _judge(session, file, shortcode, customers_are_counted))
+        findings = _past_the_guard(session, found, caution)
         taken = statements.find_statement(session, file.digest)
         known = statements.known_lines(session, (line.key for line in file.lines))
         return _report(session, file, findings, known, taken, is_new=taken is None)
@@ -131,6 +138,7 @@ def take_statement(
     *,
     shortcode: str | None,
     customers_are_counted: bool,
+    caution: Caution = guard.CAREFUL,
     tell: Callable[[int], None] = lambda _: None,
 ) -> StatementReport:
     """Compare a statement, end what it proves, book what it charges, and put what matches nothing into suspense.
@@ -139,6 +147,7 @@ def take_statement(
         Refused: it is another organisation's statement.
     """
     _check_shortcode(file, shortcode)
+    guard.judge_first(db, clock, caution)
     now = clock()
     with db.transaction() as session:
         take_turn(session, Turn.STATEMENT)
@@ -150,11 +159,12 @@ def take_statement(
         was_done = taken.done_at is not None
         statement_id = taken.id
     with db.reading() as session:
-        findings = _no_more_than_owed(session, _judge(session, file, shortcode, customers_are_counted))
+        found = _no_more_than_owed(session, _judge(session, file, shortcode, customers_are_counted))
+        findings = _past_the_guard(session, found, caution)
         known = statements.known_lines(session, (line.key for line in file.lines))
     assert statement_id is not None
     if not was_done:
-        _take_lines(db, clock, act, statement_id, findings, tell)
+        _take_lines(db, clock, act, caution, statement_id, findings, tell)
         with db.transaction() as session:
             row = statements.find_statement(session, file.digest)
             assert row is not None
@@ -235,6 +245,32 @@ def _judge(session: Session, file: StatementFile, shortcode: str | None, custome
     )
 
 
+def _way_of(finding: Finding) -> Way | None:
+    """The way out to money that a finding asks for, if any: what it frees or gives back."""
+    if finding.verdict is Verdict.ENDED_NOT_PAID and finding.attempt is not None:
+        return Way.LET_GO if is_restored(finding.attempt) else Way.STATEMENT_NOT_PAID
+    return Way.STATEMENT_RETURNED if finding.verdict is Verdict.RETURNED else None
+
+
+def _past_the_guard(session: Session, findings: Sequence[Finding], caution: Caution) -> list[Finding]:
+    """The same, where what the guard objects to stays open."""
+    of_way: dict[Way, set[str]] = {}
+    for one in findings:
+        if one.attempt is not None and (way := _way_of(one)) is not None:
+            of_way.setdefault(way, set()).add(one.attempt.payout_id)
+    against = {
+        way: guard.objections(session, way, payouts.by_ids(session, sorted(ids)), caution)
+        for way, ids in of_way.items()
+    }
+    kept = []
+    for one in findings:
+        way = _way_of(one)
+        found = None if way is None or one.attempt is None else against[way].get(one.attempt.payout_id)
+        why = one.why if found is None else f"{one.why}, but {found.why}"
+        kept.append(one if found is None else replace(one, verdict=Verdict.STILL_UNKNOWN, why=why, command=found.hint))
+    return kept
+
+
 def _middle(key: str) -> str:
     """What an entry's key is about: its second part."""
     return key.split(":")[1]
@@ -247,6 +283,7 @@ def _take_lines(
     db: Database,
     clock: Clock,
     act: Act,
+    caution: Caution,
     statement_id: int,
     findings: Sequence[Finding],
     tell: Callable[[int], None],
@@ -275,13 +312,13 @@ def _take_lines(
                 attempt_id = None if one.attempt is None else one.attempt.id
                 statements.judge_again(session, one.line.key, verdict=one.verdict, why=one.why, attempt_id=attempt_id)
             for one in sorted([*fresh, *clearer], key=_payout_of) + silent:
-                entries += _apply(session, act, one, now)
+                entries += _apply(session, act, caution, one, now)
             # Users are locked after payouts, as everybody does.
             users.lock_wallets(session, {one.attempt.user_id for one in paid_back if one.attempt is not None})
             paid_back = _no_more_than_owed(session, paid_back)
             bulk.insert_rows(session, StatementLine, [_row(statement_id, one) for one in paid_back])
             for one in paid_back:
-                entries += _apply(session, act, one, now)
+                entries += _apply(session, act, caution, one, now)
             book.post(session, *entries, at=now)
         tell(min(start + BATCH, len(findings)))
 
@@ -355,7 +392,7 @@ def _shown(line: Line) -> str:
     return line.party if "*" in line.party or len(line.party) < 9 else mask(line.party)
 
 
-def _apply(session: Session, act: Act, finding: Finding, now: datetime) -> tuple[Entry, ...]:
+def _apply(session: Session, act: Act, caution: Caution, finding: Finding, now: datetime) -> tuple[Entry, ...]:
     """Do what one finding asks for; the entries that follow from it."""
     if finding.verdict in CONTRADICTS:
         _raise(session, finding, now)
@@ -366,6 +403,10 @@ def _apply(session: Session, act: Act, finding: Finding, now: datetime) -> tuple
         entries = (journal.suspended(line.key, finding.suspense_cents),)
     if known is None or finding.verdict not in _EFFECTS:
         return entries
+    if (way := _way_of(finding)) is not None:
+        payout = payouts.find_payout(session, known.payout_id, lock=True)
+        if guard.objections(session, way, [payout], caution):
+            return entries  # something has spoken meanwhile: it stays open
     return entries + _EFFECTS[finding.verdict](session, act, finding, known, now)
 
 
@@ -399,7 +440,8 @@ def _paid(session: Session, act: Act, finding: Finding, known: KnownAttempt, now
 def _not_paid(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
     """Nobody knows such a payment: under the same id where M-Pesa never took it, so that it refuses it if we err."""
     if is_restored(known):
-        return let_go(session, known.payout_id, act, why="a statement covers the time, and it has no such line", at=now)
+        payout = payouts.find_payout(session, known.payout_id, lock=True)
+        return let_go(session, payout, act, why="a statement covers the time, and it has no such line", at=now)
     attempt, _ = fate.lock(session, known.id)
     if attempt.status is not known.status:
         return ()  # something else has spoken meanwhile

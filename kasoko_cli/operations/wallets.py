@@ -14,8 +14,10 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations import guard
 from kasoko_cli.operations.acts import Act, needs_reason
-from kasoko_cli.store import users
+from kasoko_cli.operations.guard import Caution, Way
+from kasoko_cli.store import patience, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.locking import told_of_a_collision
 from kasoko_cli.store.log import note_event
@@ -122,7 +124,17 @@ def deposit(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, r
 SOURCES = {"wallet": Account.WALLET, "mpesa": Account.UTILITY, "bank": Account.BANK}
 
 
-def recover(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, source: str, reference: str) -> bool:
+def recover(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    user_id: str,
+    cents: int,
+    source: str,
+    reference: str,
+    caution: Caution = guard.CAREFUL,
+) -> bool:
     """Write down that a user gave back what was overpaid; says whether it is new.
 
     `reference` names it, such as the receipt of the user's payment: each is taken once.
@@ -131,27 +143,48 @@ def recover(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, s
         NotFound: there is no such user.
         Refused: the user does not owe that much, the wallet does not have it, or no reason was given.
     """
-    return _reduce_debt(db, clock, act, user_id=user_id, cents=cents, reference=reference, source=SOURCES[source])
+    how = (Way.RECOVER, caution, SOURCES[source])
+    return _reduce_debt(db, clock, act, how, user_id=user_id, cents=cents, reference=reference)
 
 
-def write_off(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, reference: str) -> bool:
+def write_off(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    user_id: str,
+    cents: int,
+    reference: str,
+    caution: Caution = guard.CAREFUL,
+) -> bool:
     """Give up what a user owes; says whether it is new.
 
     Raises:
         NotFound: there is no such user.
         Refused: the user does not owe that much, or no reason was given.
     """
-    return _reduce_debt(db, clock, act, user_id=user_id, cents=cents, reference=reference, source=None)
+    how = (Way.WRITE_OFF, caution, None)
+    return _reduce_debt(db, clock, act, how, user_id=user_id, cents=cents, reference=reference)
 
 
 def _reduce_debt(
-    db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, reference: str, source: Account | None
+    db: Database,
+    clock: Clock,
+    act: Act,
+    how: tuple[Way, Caution, Account | None],
+    *,
+    user_id: str,
+    cents: int,
+    reference: str,
 ) -> bool:
+    way, caution, source = how
     what = "write-off" if source is None else "recover"
     needs_reason(act, f"A {what}" if source is None else "Recovering what was overpaid")
     reference = check_identifier(reference, what="reference")
     if cents <= 0:
         raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
+    theirs = patience.read(db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
+    guard.judge_first(db, clock, caution, theirs)
     now = clock()
     entry = (
         journal.written_off(reference, user_id, cents)
@@ -167,6 +200,7 @@ def _reduce_debt(
                 f"The reference {reference!r} was taken before, for something else; nothing was changed.",
                 hint="Each has its own reference: use the receipt, or a number of your own.",
             )
+        guard.check(session, way, payouts.list_payouts(session, user_id=user_id), caution, subject=user_id)
         owed = book.balance(session, Account.RECEIVABLE, user_id)
         if owed < cents:
             raise Refused(

@@ -53,6 +53,16 @@ def of_payouts(session: Session, payout_ids: Iterable[str]) -> list[Attempt]:
     return found
 
 
+def names_of(session: Session, payout_ids: Iterable[str]) -> list[str]:
+    """The ids of these payouts' attempts, and of the questions about them: what a callback with our mark may name."""
+    wanted, found = list(payout_ids), list[str]()
+    for start in range(0, len(wanted), CHUNK):
+        theirs = columns(col(Attempt.id)).where(col(Attempt.payout_id).in_(wanted[start : start + CHUNK]))
+        found += session.execute(theirs).scalars()
+        found += session.execute(columns(col(Query.id)).where(col(Query.attempt_id).in_(theirs))).scalars()
+    return found
+
+
 def last_attempts(session: Session, payout_ids: Iterable[str]) -> dict[str, Attempt]:
     """The latest attempt of each payout that has one, by payout."""
     wanted, latest = list(payout_ids), dict[str, Attempt]()

@@ -7,7 +7,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, cast, func, update
+from sqlalchemy import BigInteger, bindparam, cast, func, or_, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
@@ -20,6 +20,8 @@ from kasoko_cli.store.tables import Callback, new_salts
 #: What is known of a callback when it arrives.
 _ARRIVED = ("received_at", "route", "subject", "signed", "source", "body")
 _arrived = itemgetter(*_ARRIVED)
+#: More than this never waits about a few payouts: what has our mark is bounded for each, the rest by the hour.
+MOST_WAITING = 1_000_000
 _STORED = ("id", *_ARRIVED, "salt", "digest")
 
 
@@ -69,18 +71,37 @@ _WAITING = (
     .limit(bindparam("most"))
 )
 _WAITING_ABOUT = _WAITING.where(col(Callback.subject).in_(MANY))
+_WAITING_OR_HINT = _WAITING.where(or_(col(Callback.subject).in_(MANY), col(Callback.signed).is_(False)))
 
 
 def list_waiting(
-    session: Session, *, subjects: Sequence[str] | None = None, after: int = 0, limit: int = 500
+    session: Session,
+    *,
+    subjects: Sequence[str] | None = None,
+    hints: bool = False,
+    after: int = 0,
+    limit: int = 500,
 ) -> list[Waiting]:
-    """Callbacks that were stored but not judged yet, earliest first, from the number `after` on."""
+    """Callbacks that were stored but not judged yet, earliest first, from the number `after` on.
+
+    Of these subjects; with `hints` those without our mark too, whose subject is known once they are read.
+    """
     values: dict[str, Any] = {"after": after, "most": limit}
     if subjects is None:
         found = session.connection().execute(_WAITING, values)
     else:
-        found = session.connection().execute(_WAITING_ABOUT, values | {"many": list(subjects)})
+        wanted = _WAITING_OR_HINT if hints else _WAITING_ABOUT
+        found = session.connection().execute(wanted, values | {"many": list(subjects)})
     return [Waiting(*row) for row in found]
+
+
+def waiting_about(session: Session, subjects: Sequence[str]) -> list[Waiting]:
+    """Whatever waits to be judged about these subjects, and all without our mark: its body names what it is about."""
+    found: dict[int, Waiting] = {}
+    for start in range(0, len(subjects), CHUNK):
+        part = list_waiting(session, subjects=subjects[start : start + CHUNK], hints=True, limit=MOST_WAITING)
+        found |= {one.id: one for one in part}
+    return list(found.values())
 
 
 def list_latest(

@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.store import chain
 from kasoko_cli.store.facts import incident_facts
+from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.tables import Event, Exchange, Incident, Payout, Switch
 
 #: Who acts where no person does, and what the program itself writes down.
@@ -123,12 +124,19 @@ def incidents_about(session: Session, payout_id: str) -> Sequence[Incident]:
     return session.exec(select(Incident).where(col(Incident.payout_id) == payout_id).order_by(col(Incident.id))).all()
 
 
-def payouts_in_doubt(session: Session, payout_ids: Sequence[str]) -> set[str]:
-    """Those of the payouts about which an incident stands."""
-    query = select(col(Incident.payout_id)).where(
-        col(Incident.closed_at).is_(None), col(Incident.payout_id).in_(payout_ids)
-    )
-    return {payout_id for payout_id in session.exec(query) if payout_id is not None}
+def incidents_of(session: Session, payout_ids: Sequence[str]) -> dict[str, list[int]]:
+    """The numbers of the incidents that stand about each of these payouts, oldest first; only those that have any."""
+    found: dict[str, list[int]] = {}
+    for start in range(0, len(payout_ids), CHUNK):
+        query = (
+            select(col(Incident.payout_id), col(Incident.id))
+            .where(col(Incident.closed_at).is_(None), col(Incident.payout_id).in_(payout_ids[start : start + CHUNK]))
+            .order_by(col(Incident.id))
+        )
+        for payout_id, number in session.exec(query):
+            if payout_id is not None and number is not None:
+                found.setdefault(payout_id, []).append(number)
+    return found
 
 
 def close_incident(session: Session, incident_id: int, *, by: str, reason: str, at: datetime) -> bool | None:

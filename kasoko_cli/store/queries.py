@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
+from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.tables import Attempt, Query
 
 #: What stands as the answer to a question that M-Pesa did not take.
@@ -72,6 +73,15 @@ def count_unanswered(session: Session, query_ids: Sequence[str]) -> int:
         select(func.count()).select_from(Query).where(col(Query.id).in_(query_ids), col(Query.answered_at).is_(None))
     )
     return session.exec(open_questions).one()
+
+
+def ids_about(session: Session, attempt_ids: Sequence[str]) -> dict[str, str]:
+    """The attempt that each question about these attempts is about, by the id of the question."""
+    found = dict[str, str]()
+    for start in range(0, len(attempt_ids), CHUNK):
+        query = select(Query.id, Query.attempt_id).where(col(Query.attempt_id).in_(attempt_ids[start : start + CHUNK]))
+        found |= {query_id: attempt_id for query_id, attempt_id in session.exec(query) if attempt_id is not None}
+    return found
 
 
 def list_about(session: Session, attempt_id: str) -> Sequence[Query]:

@@ -44,6 +44,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.decide import Decision
 from kasoko_cli.operations.disburse import SendPolicy
+from kasoko_cli.operations.guard import Caution
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.operations.reconcile import AskPolicy
 from kasoko_cli.points import COMMIT_BEFORE
@@ -236,6 +237,8 @@ class World:
         self.tally = tally or Tally()
         #: With this every failure is confirmed before it is tried again, and M-Pesa may post failures that are false.
         self.confirm_above_cents = 0 if doubts_failures else 1_000_000
+        self.caution = Caution(self.confirm_above_cents)
+        self.policy = replace(POLICY, caution=self.caution)
         self.clock, self.new_id, self.plug = FixedClock(), CountedIds(), Plug()
         self.simulator = Simulator(SimulatorSettings(), self.clock)
         self.links = Links("https://pay.example.org", KEY)
@@ -505,7 +508,7 @@ class World:
                     self.clock,
                     self.new_id,
                     ACT,
-                    POLICY,
+                    self.policy,
                     Trust(),
                     limit=limit,
                 )
@@ -546,7 +549,7 @@ class World:
 
     def retry(self) -> list[retry.LeftAlone]:
         """`retry-failed`; says what was left alone."""
-        report = retry.retry(self.db, self.clock, ACT, confirm_above_cents=self.confirm_above_cents)
+        report = retry.retry(self.db, self.clock, ACT, caution=self.caution)
         for _ in report.retried:
             self.tally.add("retried")
         return report.left
@@ -570,7 +573,7 @@ class World:
 
     def act_on(self, verb: Callable[..., str], payout: Payout, allowed: frozenset[PayoutStatus]) -> None:
         """Hold, release or to-wallet: done where it may be, refused where not."""
-        more = {"confirm_above_cents": self.confirm_above_cents} if verb is decide.release else {}
+        more = {} if verb is decide.hold else {"caution": self.caution}
         try:
             verb(self.db, self.clock, ACT, payout_id=payout.id, **more)
         except Refused:

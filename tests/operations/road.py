@@ -37,6 +37,7 @@ from kasoko_cli.operations import bets, disburse, markets, receive, reconcile, r
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.disburse import Run, SendPolicy, Sent
+from kasoko_cli.operations.guard import Caution
 from kasoko_cli.operations.inbox import Inbox
 from kasoko_cli.operations.receive import Judged, Trust
 from kasoko_cli.operations.reconcile import AskPolicy, Reconciled
@@ -266,7 +267,8 @@ class Road:
 
     def retry(self, *, confirm_above_cents: int = 1_000_000, **which: Any) -> Retried:
         """What failed becomes due again, where that can help."""
-        return retry.retry(self.db, self.clock, self.act, confirm_above_cents=confirm_above_cents, **which)
+        caution = Caution(confirm_above_cents, self.trust)
+        return retry.retry(self.db, self.clock, self.act, caution=caution, **which)
 
     def set_phone(self, user_id: str, phone: str) -> None:
         """The user gives another number."""

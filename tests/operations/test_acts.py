@@ -45,7 +45,7 @@ def test_acts_have_who_why_and_when(town: Town) -> None:
     named.settle("snow")
     payout = named.payout_of("ann", "rain").id
     decide.hold(db, clock, act, payout_id=payout)
-    decide.release(db, clock, act, payout_id=payout, confirm_above_cents=1_000_000)
+    decide.release(db, clock, act, payout_id=payout)
     decide.to_wallet(db, clock, act, payout_id=payout)
     controls.pause(db, clock, act)
     controls.resume(db, clock, act)

@@ -16,6 +16,7 @@ from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.operations import approve, decide, holding, markets, settle
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.approve import Approved
+from kasoko_cli.operations.guard import Caution
 from kasoko_cli.operations.settle import Settled
 from kasoko_cli.store.tables import Event
 from tests.operations.road import ANN, BEN, Road
@@ -167,9 +168,9 @@ def test_a_hold_is_no_way_round_the_second_person(road: Road) -> None:
     with pytest.raises(Refused) as caught:
         decide.to_wallet(road.db, road.clock, road.act, payout_id=held)
     assert caught.value.message == (
-        f"{held} waits for a second person, and was not paid into the wallet. Nothing was changed."
+        f"{held} was not paid into the wallet: it waits for a second person. Nothing was changed."
     )
-    released = decide.release(road.db, road.clock, road.act, payout_id=held, confirm_above_cents=10**9)
+    released = decide.release(road.db, road.clock, road.act, payout_id=held, caution=Caution(10**9))
     assert released == "AWAITING_APPROVAL"
     assert road.send().sent == []
 
@@ -177,7 +178,7 @@ def test_a_hold_is_no_way_round_the_second_person(road: Road) -> None:
 
     assert (done.released, done.to_wallets) == (1, 0)
     assert road.statuses() == {"ann": "PENDING", "ben": "HELD"}
-    assert decide.release(road.db, road.clock, road.act, payout_id=small, confirm_above_cents=10**9) == "WALLET"
+    assert decide.release(road.db, road.clock, road.act, payout_id=small, caution=Caution(10**9)) == "WALLET"
     assert road.wallet("ben") == (499, 499)
 
 
@@ -207,9 +208,7 @@ def hold(road: Road, reason: str = "the result is disputed") -> holding.MarketMo
 
 
 def let_go(road: Road) -> holding.MarketMoved:
-    return holding.release_market(
-        road.db, road.clock, Act("boss", "it stands"), market="derby", confirm_above_cents=10**9
-    )
+    return holding.release_market(road.db, road.clock, Act("boss", "it stands"), market="derby", caution=Caution(10**9))
 
 
 def test_a_market_is_held_and_let_go_whole(road: Road) -> None:

@@ -19,6 +19,7 @@ from kasoko_cli.operations import after_restore, controls, decide, statement
 from kasoko_cli.operations.after_restore import AfterRestore
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.backups import Restored, backup, restore
+from kasoko_cli.operations.guard import Caution
 from kasoko_cli.store import payouts
 from kasoko_cli.store.database import Database, open_database
 from kasoko_cli.store.log import switch_on
@@ -71,10 +72,10 @@ def put_back(road: Road, database_url: str, tmp_path: Path, request: pytest.Fixt
 def look(road: Road, daraja: DarajaClient | None = None) -> AfterRestore:
     """Ask M-Pesa, take its answers, and say what is proven."""
     asked = after_restore.look_after_restore(
-        road.db, daraja or road.daraja, road.links, road.clock, road.new_id, road.act, road.trust
+        road.db, daraja or road.daraja, road.links, road.clock, road.new_id, road.act, Caution(trust=road.trust)
     )
     road.deliver()
-    let_go = after_restore.take_answers(road.db, road.clock, road.act)
+    let_go = after_restore.take_answers(road.db, road.clock, road.act, Caution(trust=road.trust))
     return after_restore.proof(road.db, asked, let_go_now=let_go)
 
 
@@ -176,7 +177,7 @@ def test_until_mpesa_has_answered_nothing_is_let_go(road: Road, tmp_path: Path, 
     pay(road, "ann")
     put_back()
     asked = after_restore.look_after_restore(
-        road.db, road.daraja, road.links, road.clock, road.new_id, road.act, road.trust
+        road.db, road.daraja, road.links, road.clock, road.new_id, road.act, Caution(trust=road.trust)
     )
     road.posts.clear()  # the answer is lost
     found = after_restore.proof(road.db, asked)

@@ -282,7 +282,7 @@ def test_what_is_held_is_not_sent_until_it_is_released(road: Road) -> None:
     assert road.paid_to(ANN) == 0
     assert road.payout("ann").note == "the portal says so"
 
-    assert decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT, confirm_above_cents=1_000_000) == "PENDING"
+    assert decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT) == "PENDING"
     road.send()
     road.deliver()
     road.assert_agreed()
@@ -298,9 +298,9 @@ def test_a_release_goes_by_the_rules_of_a_retry(road: Road) -> None:
     decide.hold(road.db, road.clock, BOSS, payout_id=PAYOUT)
 
     with pytest.raises(Refused, match=r"derby\.1\.1 was not released: it cannot succeed to the same number"):
-        decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT, confirm_above_cents=1_000_000)
+        decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT)
     road.set_phone("ann", ANN)
-    assert decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT, confirm_above_cents=1_000_000) == "PENDING"
+    assert decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT) == "PENDING"
 
 
 def test_the_wallet_instead_of_the_phone_is_credited_once(road: Road) -> None:

@@ -275,7 +275,7 @@ def test_a_payout_that_was_made_due_again_is_held_when_a_doubtful_success_of_its
     # A person looks into it and lets it go: only then does a second attempt leave.
     for incident in sent.all_incidents():
         assert decide.close_incident(sent.db, sent.clock, sent.act, incident_id=incident.id or 0)
-    decide.release(sent.db, sent.clock, sent.act, payout_id="derby.1.1", confirm_above_cents=1_000_000)
+    decide.release(sent.db, sent.clock, sent.act, payout_id="derby.1.1")
     assert [str(one.became) for one in sent.send().sent] == ["SENT"]
     assert len(sent.attempts("ann")) == 2
     sent.assert_books()

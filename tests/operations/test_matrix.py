@@ -143,7 +143,7 @@ def _until_nothing_is_open(road: Road) -> dict[str, str]:
         for incident in road.all_incidents():
             decide.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)
         for payout in _held(road):
-            decide.release(road.db, road.clock, road.act, payout_id=payout, confirm_above_cents=1_000_000)
+            decide.release(road.db, road.clock, road.act, payout_id=payout)
         for user, status in road.statuses().items():
             if status == "FAILED" and road.payout(user).failure_code == "400.002.02":
                 road.set_phone(user, CORRECTED)

@@ -186,7 +186,7 @@ def test_no_report_shows_a_whole_phone_not_even_one_that_m_pesa_wrote_into_its_t
         reports.list_items(busy.db),
         *(reports.market_status(busy.db, market, with_items=True) for market in ("derby", "small", "late")),
         *(reports.story(busy.db, payout_id) for payout_id in ("derby.1.1", "derby.1.2", "derby.1.3", "small.1.1")),
-        retry.retry(busy.db, busy.clock, busy.act, confirm_above_cents=1_000_000),
+        retry.retry(busy.db, busy.clock, busy.act),
     ]
     for answer in told:
         shown = json.dumps(plain(answer)) + repr(answer)

@@ -163,7 +163,7 @@ def test_a_large_failure_that_was_posted_is_confirmed_first(road: Road) -> None:
     end(road, "ann", 26)
     assert left_alone(road.retry()) == (
         "above KES 10,000.00 a failure that was posted to us is confirmed first",
-        "kasoko reconcile",
+        "Ask M-Pesa first: kasoko reconcile --now",
     )
     assert road.retry(confirm_above_cents=1_000_100).retried == ["derby.1.1"]
 
@@ -183,7 +183,7 @@ def test_a_payout_with_an_open_incident_is_left_to_a_person(road: Road) -> None:
     end(road, "ann", 26)
     assert left_alone(road.retry()) == (
         "what is known of it contradicts itself, and a person decides",
-        "kasoko payout show derby.1.1",
+        "Look at it: kasoko payout show derby.1.1. Once it is clear how it ended: kasoko incident close 1 --reason WHY",
     )
     [incident] = road.all_incidents()
     decide.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)

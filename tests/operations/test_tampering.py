@@ -207,7 +207,7 @@ def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
     with db.reading() as session:
         numbers = {key: number for number, key in session.execute(text("SELECT id, key FROM incidents")).all()}
     decide.close_incident(db, clock, act, incident_id=numbers["test:closed"])
-    retried = retry.retry(db, clock, act, confirm_above_cents=1_000_000, only=[town.payout_of("refused-winner").id])
+    retried = retry.retry(db, clock, act, only=[town.payout_of("refused-winner").id])
     assert retried.retried
     markets.close_market(db, clock, act, market="spare")
     town.market("taxed")

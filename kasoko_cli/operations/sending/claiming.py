@@ -17,17 +17,19 @@ from kasoko_cli.clock import nairobi_day
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations import guard
+from kasoko_cli.operations.guard import Condition, Objection, Way
 from kasoko_cli.operations.sending import pace
 from kasoko_cli.operations.sending.run import Claimed, Desk, Stop
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.attempts import LastTry
 from kasoko_cli.store.bulk import insert_rows
-from kasoko_cli.store.log import note_event, payouts_in_doubt, switch_on
+from kasoko_cli.store.log import incidents_of, note_event, switch_on
 from kasoko_cli.store.payouts import DuePayout
 from kasoko_cli.store.tables import Attempt
 
-#: Why a payout with an open incident is not sent.
-IN_DOUBT = "what is known of it contradicts itself: close its incident, then release it, or put it into the wallet"
+#: How long a payout waits of which something has just arrived.
+JUDGED_SECONDS = 5
 
 
 class Claimer:
@@ -42,6 +44,7 @@ class Claimer:
         """Take up to `count` payouts that are due: from this commit on they are ours to send."""
         desk, now, claimed = self.desk, self.desk.clock(), list[Claimed]()
         held = postponed = 0
+        unjudged: list[str] = []
         self._last = []
         with desk.db.transaction() as session:
             if (switch := switch_on(session)) is not None:
@@ -59,12 +62,14 @@ class Claimer:
                 )
                 if not due:
                     break
-                doubted = payouts_in_doubt(session, [payout.id for payout in due])
-                held += self._hold(session, doubted, now)
-                sure = [payout for payout in due if payout.id not in doubted]
+                last = attempts.last_tries(session, [payout.id for payout in due])
+                against = self._objections(session, due, last)
+                held += self._hold(session, against, now)
+                unjudged += self._wait_for_judge(session, against, now)
+                sure = [payout for payout in due if payout.id not in against]
                 ours = self._within_the_day(session, sure, users.phones_of(session, (one.user_id for one in sure)), now)
                 postponed += len(sure) - len(ours)
-                claimed += self._intend(session, ours, now)
+                claimed += self._intend(session, ours, last, now)
             book.post(session, *(journal.reserved(one.attempt_id, one.send, one.wire_cents) for one in claimed), at=now)
             if claimed and desk.policy.rate_per_second:
                 slots = pace.take(session, desk.account_key, len(claimed), desk.policy.rate_per_second, now=now)
@@ -73,6 +78,8 @@ class Claimer:
             self._last = claimed
         desk.run.held += held
         desk.run.postponed += postponed
+        if unjudged:
+            guard.judge_first(desk.db, desk.clock, desk.policy.caution, unjudged)
         return claimed
 
     def stand(self) -> list[Claimed]:
@@ -84,14 +91,34 @@ class Claimer:
             stands = attempts.stands(session, one.attempt_id, lease_token=self.desk.run_id, send=one.send)
         return self._last if stands else []
 
-    def _hold(self, session: Session, doubted: set[str], now: datetime) -> int:
+    def _objections(
+        self, session: Session, due: Sequence[DuePayout], last: Mapping[str, LastTry]
+    ) -> dict[str, Objection]:
+        """What speaks against sending some of these, which we hold: only of one that was tried is anything known."""
+        suspects = {*last, *incidents_of(session, [payout.id for payout in due])}
+        if not suspects:
+            return {}
+        held = payouts.lock_payouts(session, suspects)
+        return guard.objections(session, Way.SEND, held.values(), self.desk.policy.caution)
+
+    def _hold(self, session: Session, against: Mapping[str, Objection], now: datetime) -> int:
         """Stop payouts that came into doubt after they were due: an earlier attempt may have been paid."""
-        for payout_id in sorted(doubted):
-            held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=IN_DOUBT, not_before=None)
+        doubted = {one: why for one, why in against.items() if why.condition is not Condition.UNJUDGED}
+        for payout_id, objection in sorted(doubted.items()):
+            why = f"{objection.why}. {objection.hint}"
+            held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=why, not_before=None)
             assert held, "a payout that we hold as PENDING may be stopped"
             actor = self.desk.act.actor
-            note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=IN_DOUBT)
+            note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=why)
         return len(doubted)
+
+    def _wait_for_judge(self, session: Session, against: Mapping[str, Objection], now: datetime) -> list[str]:
+        """Put off, for a moment, the payouts of which something has arrived that is not judged yet; says which."""
+        ours = [one for one, why in against.items() if why.condition is Condition.UNJUDGED]
+        if ours:
+            until = now + timedelta(seconds=JUDGED_SECONDS)
+            payouts.postpone(session, ours, until=until, note=against[ours[0]].why, at=now)
+        return ours
 
     def _within_the_day(
         self, session: Session, due: Sequence[DuePayout], phones: Mapping[str, str], now: datetime
@@ -115,13 +142,14 @@ class Claimer:
             payouts.postpone(session, too_much, until=tomorrow, note=why, at=now)
         return ours
 
-    def _intend(self, session: Session, ours: Sequence[tuple[DuePayout, str]], now: datetime) -> list[Claimed]:
+    def _intend(
+        self, session: Session, ours: Sequence[tuple[DuePayout, str]], last: Mapping[str, LastTry], now: datetime
+    ) -> list[Claimed]:
         """Write down the intents of a group."""
         if not ours:
             return []
         ids = [payout.id for payout, _ in ours]
         until = now + timedelta(seconds=self.desk.policy.lease_seconds)
-        last = attempts.last_tries(session, ids)
         intended = [self._intent(payout, phone, last.get(payout.id), now, until) for payout, phone in ours]
         again = [row for _, row in intended if "the_id" in row]
         count = attempts.begin_again(session, again)

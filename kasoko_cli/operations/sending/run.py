@@ -11,6 +11,7 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, PayoutStatus
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.guard import CAREFUL, Caution
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store.database import Database
 
@@ -31,6 +32,7 @@ class SendPolicy:
     schedule: Sequence[int] = RETRY_SCHEDULE_SECONDS
     lease_seconds: int = 300
     remarks: str = "kasoko payout"
+    caution: Caution = CAREFUL
 
 
 class Stop(StrEnum):
