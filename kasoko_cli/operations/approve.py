@@ -148,9 +148,8 @@ def approve(
         payouts.lock_market(session, row.id)
         owed = _payouts(session, standing)
         _check_unchanged(row, standing, owed)
-        parked = [one.id for one in owed if one.status is PayoutStatus.AWAITING_APPROVAL]
-        held = payouts.lock_payouts(session, parked)
-        guard.check(session, Way.APPROVE, held.values(), caution, subject=row.slug)
+        parked = [one for one in owed if one.status is PayoutStatus.AWAITING_APPROVAL]
+        guard.check(session, Way.APPROVE, parked, caution, subject=row.slug)
         if not person_of(act.actor) or not approvals.approve(
             session, row.id, standing.number, plan_hash=approval.plan_hash, by=act.actor, at=now
         ):
@@ -159,7 +158,7 @@ def approve(
                 " released.",
                 hint="Have a second person run it as their own user, or with --actor NAME and their own name.",
             )
-        small = [one for one in owed if one.status is PayoutStatus.AWAITING_APPROVAL and not one.wire_cents]
+        small = [one for one in parked if not one.wire_cents]
         released = approvals.release_all(session, row.id, standing.number, at=now)
         for payout in small:
             moved = payouts.move(

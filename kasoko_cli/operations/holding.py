@@ -99,8 +99,7 @@ def release_market(
         payouts.lock_market(session, row.id)
         credited = []
         stopped = payouts.list_payouts(session, market_id=row.id, statuses=frozenset({PayoutStatus.HELD}))
-        held = payouts.lock_payouts(session, [one.id for one in stopped])
-        against = guard.objections(session, Way.RELEASE, held.values(), caution)
+        against = guard.objections(session, Way.RELEASE, stopped, caution)
         for one in stopped:
             to, why = _may_go(session, one, against.get(one.id))
             if why or not payouts.move(

@@ -555,17 +555,25 @@ class World:
         return report.left
 
     def decide_truly(self, payout: Payout) -> None:
-        """A person who has looked at M-Pesa's portal says how a payout ended; refused where that is known."""
+        """A person who has looked at M-Pesa's portal says how a payout ended; refused where it is known or doubted."""
         live = [attempt for attempt in self.attempts_of(payout.id) if attempt.status in LIVE]
         attempt_id = live[0].id if live else ""
         instruction = self.taken(attempt_id)
         receipt = instruction.transaction_id if instruction is not None and instruction.paid else None
         try:
             decide.decide(
-                self.db, self.clock, ACT, payout_id=payout.id, decision=Decision(receipt, "the organisation portal")
+                self.db,
+                self.clock,
+                ACT,
+                payout_id=payout.id,
+                decision=Decision(receipt, "the organisation portal"),
+                caution=self.caution,
             )
         except Refused:
-            assert not live or live[0].status is AttemptStatus.INTENT, "an unknown payout may be decided"
+            # What was stored is judged first, and may have ended it.
+            live = [attempt for attempt in self.attempts_of(payout.id) if attempt.status in LIVE]
+            is_in_doubt = receipt is None and self.stand_about(payout.id)
+            assert not live or live[0].status is AttemptStatus.INTENT or is_in_doubt, "an unknown payout may be decided"
             return
         self.tally.add("decided")
         if instruction is None:
@@ -581,6 +589,11 @@ class World:
             return
         assert payout.status in allowed, f"{verb.__name__} of a payout that was {payout.status}"
         self.tally.add(verb.__name__)
+
+    def stand_about(self, payout_id: str) -> bool:
+        """Whether an incident stands about a payout."""
+        with self.db.reading() as session:
+            return bool(open_incidents(session, payout_id=payout_id))
 
     def close_incidents(self) -> None:
         """A person has looked at each."""
@@ -779,6 +792,7 @@ class World:
             self.clock.forward(LEASE_SECONDS)
             self.ask()
             self.deliver(self.take_mail())
+        self.close_incidents()
         known = {payout.id: payout for payout in self.payouts()}
         for attempt in self.open_attempts():
             self._check_needs_person(attempt)

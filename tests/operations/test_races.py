@@ -387,7 +387,6 @@ def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
             awaiting.clock,
             FIRST,
             market="derby",
-            confirm_above_cents=1_000_000,
         )
     else:
         decide.hold(awaiting.db, awaiting.clock, FIRST, payout_id=payout)
@@ -397,7 +396,6 @@ def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
             awaiting.clock,
             FIRST,
             payout_id=payout,
-            confirm_above_cents=1_000_000,
         )
     race(awaiting.db, approves(awaiting), let_go, turned=turned)
     assert awaiting.payout_of("ann").status is PayoutStatus.PENDING

@@ -111,6 +111,14 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
                 bench.troubles.append(f"{one.payout_id}: an answer without information to a healthy number: {reason}")
             if not reason.startswith(("NOT_FOUND", "NO_INFORMATION", "CONTRADICTED")):
                 bench.troubles.append(f"{one.payout_id}: nothing moved it, and M-Pesa said: {reason}")
+            if payment is None:
+                # Nothing is said to be unpaid of which something speaks that nobody has looked at.
+                with db.reading() as session:
+                    stand = [incident.id for incident in open_incidents(session, payout_id=one.payout_id)]
+                for number in stand:
+                    assert number is not None
+                    decide.close_incident(db, bench.clock, ACT, incident_id=number)
+                    done.told.append(f"a person closes the incident {number} of {one.payout_id}")
             said = decide.Decision(None if payment is None else payment.receipt, "the portal")
             decide.decide(db, bench.clock, ACT, payout_id=one.payout_id, decision=said)
             done.by_person[reason] += 1
