@@ -435,13 +435,21 @@ class PayoutSettings(Group):
 
 
 class ApprovalSettings(Group):
-    """How long a person's word counts where two have to say the same."""
+    """What is asked of a person's word: how long the first of two counts, and whether it is signed."""
 
     expires_hours: Annotated[
         int,
         Field(ge=1, le=8_760),
         Setting("How long the first of two people's words waits for the second.", unit="hours"),
     ] = 24
+    signed: Annotated[
+        bool, Setting("Approvals and decisions are signed, each person by their own key: kasoko approver.")
+    ] = False
+    key_file: Annotated[
+        str,
+        Field(max_length=4_096),
+        Setting("The key that you sign with, where --sign-with names none.", variable="KASOKO_APPROVER_KEY_FILE"),
+    ] = ""
 
 
 class ListenerSettings(Group):

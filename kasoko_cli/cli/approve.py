@@ -10,7 +10,7 @@ from kasoko_cli.cli import render
 from kasoko_cli.cli.before import SHOWN_ROWS, check_hash_is_whole, tell_cut
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
-from kasoko_cli.cli.params import MarketId, Plan, WrongUsage
+from kasoko_cli.cli.params import MarketId, Plan, SignWith, WrongUsage
 from kasoko_cli.cli.render import Column
 
 if TYPE_CHECKING:
@@ -27,20 +27,21 @@ def approve(
         str | None, typer.Option("--plan-hash", metavar="HASH", help="Release only the plan with this hash.")
     ] = None,
     plan: Plan = False,
+    sign_with: SignWith = None,
 ) -> None:
     """Release a settlement that waits for a second person.
 
     It shows the plan and asks. Exactly that plan is released, by its hash; and
     nobody releases what they settled themselves. payout.approval_above_kes says
-    which settlements wait.
+    which settlements wait; approval.signed, whether it is signed.
 
     Example: kasoko approve rain
 
     Example: kasoko approve rain --yes --plan-hash cef3baf0e8b78b97 --actor joyce
 
     Exit status: 0 released, 4 no such market, 5 it is not settled, needs no
-    second person, is another plan, or you settled it, 8 its payouts were edited,
-    9 another process holds the database.
+    second person, is another plan, is not signed, or you settled it, 8 its
+    payouts were edited, 9 another process holds the database.
     """
     from kasoko_cli.cli.words import amount_of, count_of
     from kasoko_cli.operations import approve as operation
@@ -64,10 +65,11 @@ def approve(
     done = operation.approve(
         house.db,
         house.clock,
-        call.act,
+        call.signed_act(sign_with),
         market=market,
         plan_hash=plan_hash or found.plan_hash,
         caution=house.caution,
+        terms=house.terms,
     )
     if call.json:
         render.document(done)

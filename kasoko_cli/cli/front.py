@@ -32,6 +32,7 @@ WORDS = (
     Word("resolve", "road:commands", ROAD, "Name the winning outcome of MARKET."),
     Word("settle", "road:commands", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."),
     Word("approve", "approve:commands", ROAD, "Release a settlement that waits for a second person."),
+    Word("approver", "approver:commands", ROAD, "People whose signatures count, each by a key of their own."),
     Word("payout", "payout:commands", ROAD, "Send what is owed, and look at it."),
     Word("retry-failed", "payout:verbs", ROAD, "Send definite failures again, where it can help."),
     Word("status", "road:commands", ROAD, "Show how everything stands, one market, or one payout."),

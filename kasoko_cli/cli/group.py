@@ -85,6 +85,17 @@ class Call:
 
         return Act(self.actor, self.reason or "")
 
+    def signed_act(self, file: Path | None) -> Act:
+        """The same, with the key that they sign with: in this file, or in the one of the settings.
+
+        Raises:
+            NotFound: there is no such file.
+            ConfigurationError: it is no key, or others can read it.
+        """
+        from kasoko_cli.operations.acts import Act
+
+        return Act(self.actor, self.reason or "", self.house.signing_key(file))
+
     def ended_well(self, command: str) -> None:
         """Write down that this command, which is no run, did: the metrics say when it last has."""
         from kasoko_cli.operations.runs import note_success

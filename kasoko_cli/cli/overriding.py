@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -26,6 +27,7 @@ def give(
     void: bool,
     plan: bool,
     confirm: str | None,
+    sign_with: Path | None = None,
 ) -> None:
     """Show what another outcome changes, ask, and do it or propose it; exits with 5 where a second person is needed."""
     from kasoko_cli.cli.words import parse_weight
@@ -65,7 +67,7 @@ def give(
     done = operation.override(
         house.db,
         house.clock,
-        call.act,
+        call.signed_act(sign_with),
         house.limits,
         market=market,
         resolution=resolution,

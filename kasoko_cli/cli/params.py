@@ -80,6 +80,9 @@ UserId = Annotated[
 ]
 BetId = Annotated[str, typer.Argument(metavar="BET", help="The bet's id.", show_default=False)]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most this many.")]
+SignWith = Annotated[
+    Path | None, typer.Option("--sign-with", metavar="FILE", help="Sign with the key in FILE; else approval.key_file.")
+]
 Plan = Annotated[bool, typer.Option("--plan", help="Show what would happen; write and send nothing.")]
 Events = Annotated[bool, typer.Option("--events", help="A JSON line for each thing as it happens.")]
 

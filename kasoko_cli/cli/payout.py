@@ -14,7 +14,7 @@ from kasoko_cli.cli import complete, render
 from kasoko_cli.cli.before import NO_BOUNDS, Bounds, ExpectTotal, MaxTotal, PlanHash, look_and_ask, show_plan
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
-from kasoko_cli.cli.params import Events, Limit, MaybeMarketId, PayoutId, Plan, WrongUsage
+from kasoko_cli.cli.params import Events, Limit, MaybeMarketId, PayoutId, Plan, SignWith, WrongUsage
 from kasoko_cli.cli.render import Column
 from kasoko_cli.cli.stopping import stopping
 from kasoko_cli.cli.views import show_items, show_story
@@ -531,6 +531,7 @@ def decide_(
     not_paid: Annotated[bool, typer.Option("--not-paid", help="No money moved.")] = False,
     receipt: Annotated[str | None, typer.Option("--receipt", metavar="R", help="M-Pesa's proof.")] = None,
     evidence: Annotated[str, typer.Option("--evidence", metavar="TEXT", help="Where the next person can see it.")] = "",
+    sign_with: SignWith = None,
 ) -> None:
     """Say how an unknown payout ended, on evidence that you hold.
 
@@ -544,8 +545,8 @@ def decide_(
     Example: kasoko payout decide rain.1.7 --not-paid --evidence 'statement of 23
     November' --reason 'it is not in it'
 
-    Exit status: 0 decided, 4 no such payout, 5 how it ended is known, or a second
-    person has to say the same.
+    Exit status: 0 decided, 4 no such payout, 5 how it ended is known, it is not
+    signed (approval.signed), or a second person has to say the same.
     """
     from kasoko_cli.operations.decide import Decision, decide
 
@@ -558,7 +559,7 @@ def decide_(
     done = decide(
         house.db,
         house.clock,
-        call.act,
+        call.signed_act(sign_with),
         payout_id=payout,
         decision=Decision(receipt, evidence),
         two_people=house.config.payout.decide_needs_two,

@@ -261,7 +261,7 @@ def proof_key(call: Call) -> None:
 
     Exit status: 0 shown, 3 the key cannot be read.
     """
-    from kasoko_cli.domain.proof import public_key_of
+    from kasoko_cli.domain.keys import public_key_of
 
     public = public_key_of(_key(call, make=True))
     if call.json:

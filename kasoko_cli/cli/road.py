@@ -10,7 +10,7 @@ import typer
 from kasoko_cli.cli import complete, render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import ROAD
-from kasoko_cli.cli.params import MarketId, Plan, WrongUsage
+from kasoko_cli.cli.params import MarketId, Plan, SignWith, WrongUsage
 from kasoko_cli.cli.render import Column
 from kasoko_cli.cli.views import show_concerns, show_items, show_story
 
@@ -56,6 +56,7 @@ def resolve(
     confirm: Annotated[
         str | None, typer.Option("--confirm", metavar="HASH", help="With --override: the plan that you have read.")
     ] = None,
+    sign_with: SignWith = None,
 ) -> None:
     """Name the winning outcome of MARKET.
 
@@ -80,7 +81,17 @@ def resolve(
     if override:
         from kasoko_cli.cli.overriding import give
 
-        give(call, market, outcome or [], weight or [], withdrawn or [], void=void, plan=plan, confirm=confirm)
+        give(
+            call,
+            market,
+            outcome or [],
+            weight or [],
+            withdrawn or [],
+            void=void,
+            plan=plan,
+            confirm=confirm,
+            sign_with=sign_with,
+        )
         return
     if void or plan or confirm is not None:
         raise WrongUsage("--void, --plan and --confirm go with --override. To call a market off: kasoko market void.")

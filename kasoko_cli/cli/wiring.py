@@ -219,7 +219,21 @@ class House:
         """What is asked of a person's word where two have to say the same."""
         from kasoko_cli.operations.words import Terms
 
-        return Terms(hours=self.config.approval.expires_hours)
+        return Terms(hours=self.config.approval.expires_hours, signed=self.config.approval.signed)
+
+    def signing_key(self, file: Path | None) -> bytes | None:
+        """The key that a person signs with: in this file, or in the one of the settings; None where there is none.
+
+        Raises:
+            NotFound: there is no such file.
+            ConfigurationError: it is no key, or others can read it.
+        """
+        from kasoko_cli.operations.keyfiles import private_key
+
+        named, home = self.config.approval.key_file, self.config.file
+        if file is None and named:
+            file = Path(named) if home is None else home.parent / named
+        return None if file is None else private_key(file)
 
     @property
     def limits(self) -> WireLimits:

@@ -18,7 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from kasoko_cli.domain import keys
 from kasoko_cli.domain.duties import Duty, On, kept_of_winners, taxed_of_winners
+from kasoko_cli.domain.keys import public_key_of
 from kasoko_cli.domain.market import BetRow, Resolution, Rounding, Rules
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
 from kasoko_cli.errors import KasokoError
@@ -174,19 +176,9 @@ def figures(division: Division, duty: Duty | None = None) -> dict[str, int]:
 
 def sign(proof: dict[str, Any], seed: bytes) -> dict[str, Any]:
     """The proof with its digest, its public key and its signature."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.from_private_bytes(seed)
-    whole = {**proof, "public_key": key.public_key().public_bytes_raw().hex()}
+    whole = {**proof, "public_key": public_key_of(seed)}
     whole["digest"] = hashlib.sha256(canonical(whole)).hexdigest()
-    return {**whole, "signature": key.sign(_signed(whole["digest"])).hex()}
-
-
-def public_key_of(seed: bytes) -> str:
-    """The public half of the key, as hex."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw().hex()
+    return {**whole, "signature": keys.sign(seed, _signed(whole["digest"]))}
 
 
 def _signed(digest: str) -> bytes:
@@ -254,9 +246,6 @@ def _check_names(proof: Mapping[str, Any]) -> None:
 
 
 def _check_signature(proof: Mapping[str, Any], public_key: str | None) -> None:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     if public_key is not None and proof["public_key"] != public_key:
         raise ProofBroken(f"it is signed with another key: {proof['public_key']}")
     plain = {name: value for name, value in proof.items() if name not in ("digest", "signature")}
@@ -265,11 +254,8 @@ def _check_signature(proof: Mapping[str, Any], public_key: str | None) -> None:
     for name in ("public_key", "signature"):
         if bytes.fromhex(proof[name]).hex() != proof[name]:
             raise ProofBroken(f"its {name} is not plain hex")
-    try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(proof["public_key"]))
-        key.verify(bytes.fromhex(proof["signature"]), _signed(proof["digest"]))
-    except InvalidSignature as error:
-        raise ProofBroken("its signature does not fit its key") from error
+    if not keys.is_signed(proof["public_key"], proof["signature"], _signed(proof["digest"])):
+        raise ProofBroken("its signature does not fit its key")
 
 
 def _check_division(proof: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kasoko_cli.domain.phone import mask_in
 from kasoko_cli.errors import Refused
@@ -13,11 +13,12 @@ class Act:
     """Who does it and the reason given; both are written down with what was done.
 
     What is written down once cannot be changed when a person is erased: a phone in a reason is masked here.
-    Spaces around a name are no part of it.
+    Spaces around a name are no part of it. `key` is what they sign with, where they sign: a private key of 32 bytes.
     """
 
     actor: str
     reason: str = ""
+    key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Mask what looks like a phone in the reason, and take the name as it is meant."""

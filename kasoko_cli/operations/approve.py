@@ -20,9 +20,10 @@ from kasoko_cli.operations import guard
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.guard import Caution, Way
 from kasoko_cli.operations.settle import Owed, SettlementFigures, duties_of, figures_of, hash_plan
+from kasoko_cli.operations.signing import APPROVE, hold_signed, note_act
+from kasoko_cli.operations.words import USUAL, Terms
 from kasoko_cli.store import approvals, markets, payouts, users
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Approval, Market, Payout, Settlement
 
 
@@ -117,7 +118,14 @@ def look(db: Database, *, market: str) -> ApprovalPlan:
 
 
 def approve(
-    db: Database, clock: Clock, act: Act, *, market: str, plan_hash: str, caution: Caution = guard.CAREFUL
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    market: str,
+    plan_hash: str,
+    caution: Caution = guard.CAREFUL,
+    terms: Terms = USUAL,
 ) -> Approved:
     """Release a settlement: its payouts are due, and what M-Pesa cannot carry is credited to the wallets.
 
@@ -126,8 +134,8 @@ def approve(
 
     Raises:
         NotFound: there is no such market.
-        Refused: it is not settled, needs no second person, the hash is of another plan, or the second person
-            is the one who settled; or the guard objects to one of its payouts.
+        Refused: it is not settled, needs no second person, the hash is of another plan, it has to be signed, the
+            second person is the one who settled, or the guard objects to one of its payouts.
         CheckFailed: the payouts are not those of the plan.
     """
     guard.judge_first(db, clock, caution)
@@ -144,6 +152,7 @@ def approve(
             return Approved(
                 row.id, row.slug, approval.plan_hash, approval.approved_by, approval.approved_at, 0, 0, is_new=False
             )
+        hold_signed(session, act, wanted=terms.signed, at=now, what="A release")
         # Who lets one of them go meanwhile waits for us, and finds it released; who has done so is waited for.
         payouts.lock_market(session, row.id)
         owed = _payouts(session, standing)
@@ -165,13 +174,12 @@ def approve(
                 session, payout.id, PayoutStatus.WALLET, at=now, only_from={PayoutStatus.AWAITING_APPROVAL}
             )
             assert moved, "a payout of a market that we hold waits for us"
-        note_event(
+        note_act(
             session,
+            act,
             at=now,
-            actor=act.actor,
-            action="settlement.approve",
+            action=APPROVE,
             subject=row.id,
-            reason=act.reason,
             detail={"settlement": standing.number, "plan_hash": approval.plan_hash, "released": released},
         )
         entries = (journal.credited(one.id, one.user_id, one.amount_cents) for one in small)

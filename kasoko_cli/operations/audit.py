@@ -16,7 +16,7 @@ from typing import Any
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, system_clock
-from kasoko_cli.operations import chaining, invariants, recompute, records, words
+from kasoko_cli.operations import chaining, invariants, recompute, records, signing, words
 from kasoko_cli.operations.invariants import Violation
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import APPEND_ONLY
@@ -181,6 +181,13 @@ RULES = (
         "What needs two people was said by two: the same, of the same thing, before the first word expired.",
         words.agreements_of_one,
         "Send nothing of it until both have been asked. Who did what: kasoko events SUBJECT",
+    ),
+    _Rule(
+        "acts-are-signed",
+        "Where signatures are required, approvals, decisions and approvers are signed by people who might; and no"
+        " signature is forged.",
+        signing.bad_signatures,
+        "Send nothing of it until they have said whether it was them. Who signs: kasoko approver list",
     ),
     _Rule(
         "reversal-negates-target",

@@ -17,15 +17,13 @@ from kasoko_cli.operations import fate, guard
 from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.operations.fate import DECIDED
 from kasoko_cli.operations.guard import Caution, Way
-from kasoko_cli.operations.words import FIRST, USUAL, Terms, hear
+from kasoko_cli.operations.signing import DECIDE, FIRST, hold_signed, note_act
+from kasoko_cli.operations.words import USUAL, Terms, hear
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import close_incident as close_row
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Attempt, Payout
-
-#: How a decision is written down.
-DECIDE = "payout.decide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +83,7 @@ def decide(
     with db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
         attempt = _open_attempt(session, payout)
+        hold_signed(session, act, wanted=terms.signed, at=now, what="A decision")
         guard.check(session, Way.DECIDE_PAID if decision.paid else Way.DECIDE_NOT_PAID, [payout], caution)
         if decision.receipt and (owner := attempts.receipt_owner(session, decision.receipt)) not in (None, attempt.id):
             raise Refused(
@@ -105,15 +104,7 @@ def decide(
             ruling = fate.never_taken(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=now)
         else:
             ruling = fate.not_paid(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=now)
-        note_event(
-            session,
-            at=now,
-            actor=act.actor,
-            action=DECIDE,
-            subject=payout_id,
-            reason=act.reason,
-            detail=detail | seen,
-        )
+        note_act(session, act, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
         book.post(session, *ruling.entries, at=now)
         status = PayoutStatus.COMPLETED if decision.paid else PayoutStatus.FAILED
         return Decided(payout_id, str(status), ruling.note)

@@ -40,15 +40,13 @@ from kasoko_cli.operations.settle import (
     write_payouts,
 )
 from kasoko_cli.operations.settle import Plan as Division
-from kasoko_cli.operations.words import FIRST, USUAL, Terms, hear
+from kasoko_cli.operations.signing import FIRST, OVERRIDE, hold_signed, note_act
+from kasoko_cli.operations.words import USUAL, Terms, hear
 from kasoko_cli.store import attempts, markets, payouts, statements, users
 from kasoko_cli.store.chain import stamp
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Attempt, Market, Payout, Settlement
 
-#: How another outcome is written down.
-OVERRIDE = "market.override"
 #: So many digits of a plan's hash name it.
 HASH_DIGITS = 16
 
@@ -190,6 +188,7 @@ def override(
                 f" again: kasoko resolve {row.slug} ... --override --plan",
             )
         if shown.needs_second:
+            hold_signed(session, act, wanted=terms.signed, at=now, what="Another outcome")
             bound = {"plan_hash": shown.plan_hash, "stands": work.stands}
             heard = hear(
                 session,
@@ -444,13 +443,12 @@ def _write(
         at=now,
     )
     assert overridden, "a market that we hold has the outcome that we read"
-    note_event(
+    note_act(
         session,
+        act if first is not None else replace(act, key=None),
         at=now,
-        actor=act.actor,
         action=OVERRIDE,
         subject=market.id,
-        reason=act.reason,
         detail={
             "was": shown.was,
             "becomes": shown.becomes,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import secrets
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from kasoko_cli.clock import iso
 from kasoko_cli.domain import proof
 from kasoko_cli.domain.market import BetRow, BetsDigest
 from kasoko_cli.errors import CheckFailed, ConfigurationError, NotFound, Refused
+from kasoko_cli.operations.keyfiles import make_seed, seed_in
 from kasoko_cli.operations.markets import resolution_of, rules_of
 from kasoko_cli.operations.settle import duties_of, figures_of
 from kasoko_cli.store import bets, chain, markets
@@ -28,14 +28,9 @@ def key_of(file: Path, *, make: bool) -> bytes:
     """
     try:
         if make:
-            try:
-                handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                pass
-            else:
-                with os.fdopen(handle, "w") as new:
-                    new.write(secrets.token_hex(32) + "\n")
-        key = bytes.fromhex(file.read_text().strip())
+            with contextlib.suppress(FileExistsError):
+                make_seed(file)
+        return seed_in(file)
     except FileNotFoundError:
         raise NotFound(
             f"There is no key {file} yet.", hint="The first proof makes it: kasoko report proof MARKET"
@@ -45,9 +40,6 @@ def key_of(file: Path, *, make: bool) -> bytes:
             f"The key {file} cannot be used ({type(error).__name__}).",
             hint="It holds 64 hex digits. Name another file with proof.key_file, or set KASOKO_PROOF_KEY.",
         ) from error
-    if len(key) != 32:
-        raise ConfigurationError(f"The key {file} is not of 32 bytes.", hint="It holds 64 hex digits.")
-    return key
 
 
 def prove(db: Database, market: str, key: bytes) -> dict[str, Any]:

@@ -21,25 +21,22 @@ from kasoko_cli.domain.people import are_one, person_of
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.invariants import Violation
+from kasoko_cli.operations.signing import FIRST, PROPOSED, SIGNATURE, is_good, known_now, note_act
 from kasoko_cli.store.bulk import streamed
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Approval, Event
 
-#: What the name of an act carries while it is only the first one's word.
-PROPOSED = ".proposed"
-#: What an act that two people did says of the first of them.
-FIRST = "first"
 #: What stands in a first word beside what it is bound to.
-_FREE = frozenset({"evidence", "becomes", "expires_at"})
+_FREE = frozenset({"evidence", "becomes", "expires_at", SIGNATURE})
 #: What the first of two is told.
 WAITS = "a second person has to say the same"
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the settings ask of a person's word: for how many hours the first of two counts."""
+    """What the settings ask of a person's word: for how many hours the first of two counts, and a signature."""
 
     hours: int = 24
+    signed: bool = False
 
 
 #: What is asked where nothing else is set.
@@ -80,26 +77,31 @@ def hear(
             "Two people are asked for here, and this word names nobody. Nothing was changed.",
             hint="Say who you are: --actor NAME",
         )
-    heard = _said_by_another(session, act, action, subject, bound, at) if confirms else Heard(None)
+    heard = _said_by_another(session, act, terms, action, subject, bound, at) if confirms else Heard(None)
     if heard.first is None:
         until = at + timedelta(hours=terms.hours)
-        note_event(
+        note_act(
             session,
+            act,
             at=at,
-            actor=act.actor,
             action=action + PROPOSED,
             subject=subject,
-            reason=act.reason,
             detail={**bound, **(detail or {}), "expires_at": iso(until)},
         )
     return heard
 
 
 def _said_by_another(
-    session: Session, act: Act, action: str, subject: str, bound: Mapping[str, object], at: datetime
+    session: Session,
+    act: Act,
+    terms: Terms,
+    action: str,
+    subject: str,
+    bound: Mapping[str, object],
+    at: datetime,
 ) -> Heard:
     words = select(Event).where(col(Event.subject) == subject, col(Event.action) == action + PROPOSED)
-    note = WAITS
+    note, known = WAITS, known_now(session) if terms.signed else None
     for word in session.exec(words.order_by(col(Event.id).desc())):
         if are_one(word.actor, act.actor):
             continue
@@ -107,9 +109,10 @@ def _said_by_another(
         # A word from before words expired is bound to too little, and counts for nothing.
         until = said.get("expires_at", "")
         is_same = all(name in said and said[name] == value for name, value in bound.items())
-        if is_same and iso(at) < until:
+        counts = known is None or is_good(session, word, known)
+        if is_same and counts and iso(at) < until:
             return Heard(word.actor)
-        if note == WAITS:
+        if note == WAITS and counts:
             note = _why_not(word, until if is_same else None)
     return Heard(None, note)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from kasoko_cli.domain import proof
+from kasoko_cli.domain.keys import public_key_of
 from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding, Rules
 from kasoko_cli.errors import CheckFailed, ConfigurationError, NotFound, Refused
 from kasoko_cli.operations import bets, events, markets, proving
@@ -206,7 +207,7 @@ def test_verify_reads_a_file_and_says_what_is_wrong(town: Town, tmp_path: Path) 
     made, file = proven(town), tmp_path / "derby.json"
     file.write_text(proving.canonical_file(made))
     code = proving.codes(town.db, "derby", KEY, user="ann-derby")[0].code
-    found = proving.verify(file, code=code, public_key=proof.public_key_of(KEY))
+    found = proving.verify(file, code=code, public_key=public_key_of(KEY))
     assert found.mine is not None
     assert (found.market, found.bettors, found.mine["stakes"][0]) == ("derby", 4, [0, "valid", 10_000])
     with pytest.raises(CheckFailed, match="belongs to nobody in it"):
