@@ -80,9 +80,10 @@ def add(
     done = approvers.add(house.db, house.clock, call.signed_act(sign_with), house.terms, name=name, public_key=public)
     if call.json:
         render.document(done)
+    elif done.waits_for_second:
+        render.line(f"{done.name} does not sign yet: {done.note}.")
     else:
-        said = f"{done.name}: {done.note}."
-        render.line(said) if done.waits_for_second else render.did(call, said)
+        render.did(call, f"{done.name} {done.note}.")
     if done.waits_for_second:
         raise typer.Exit(5)
 

@@ -183,6 +183,10 @@ def _environment() -> str:
         f" {files[-1]}_FILE=/run/secrets/key. So may KASOKO_DATABASE_URL, which may hold a password."
     )
     page.rows(
+        "From systemd",
+        [("CREDENTIALS_DIRECTORY", "Where --key and --sign-with look for the name of a credential.")],
+    )
+    page.rows(
         "How it looks",
         [
             ("NO_COLOR", "Set to anything: no colour and no bold."),
@@ -194,6 +198,33 @@ def _environment() -> str:
     return str(page)
 
 
+PEOPLE = """\
+Who acts is the OS user or --actor, and stands on record: kasoko events.
+
+Where two have to say the same, bob, "Bob " and BOB are one person. The first
+one's word is written down (exit 5) and waits approval.expires_hours. It is
+about exactly one thing; after that thing has changed it counts for nothing:
+
+  approve             the plan's hash; the first of the two is who settled
+  payout decide       one send of one attempt in its state, paid or not paid
+  resolve --override  the plan's hash, and every payout of the market
+  approver add        the name and the key
+
+A name is only typed. For more than that each person signs, with a key that
+they alone can read:
+
+  kasoko approver key --output wanjiku.key
+  kasoko approver add wanjiku --key wanjiku.key.pub
+
+With approval.signed = true in kasoko.toml those acts are refused without the
+signature of a known approver under their own name: --sign-with FILE, or once
+in KASOKO_APPROVER_KEY_FILE. From then on settings that say false take none of
+them. What needs no person (settle, payout, results, cron) needs no signature.
+
+Once there are two approvers it takes two to let in another, and one to remove
+one. kasoko audit finds a signature that is missing, forged or used twice.
+"""
+
 #: Each topic, what it is about, and what makes its page.
 TOPICS: Mapping[str, tuple[str, Callable[[], str]]] = {
     "exit-codes": ("What each exit code means, and what may be done after it.", lambda: EXIT_CODES),
@@ -201,5 +232,6 @@ TOPICS: Mapping[str, tuple[str, Callable[[], str]]] = {
     "environment": ("Every variable that is read.", _environment),
     "formats": ("Answers for people and for programs; files in.", lambda: FORMATS),
     "cron": ("Running by itself: when there is a mail, and when not.", lambda: CRON),
+    "people": ("Who acts: names, two people, signatures.", lambda: PEOPLE),
     "recovery": ("What to type after each kind of trouble.", lambda: RECOVERY),
 }

@@ -50,15 +50,13 @@ def make_key(file: Path) -> Path:
         ConfigurationError: they cannot be written.
     """
     public = file.with_name(file.name + ".pub")
-    try:
-        if public.exists():
-            raise FileExistsError
-        public.write_text(f"{PUBLIC}{public_key_of(make_seed(file))}\n")
-    except FileExistsError:
+    if file.exists() or public.exists():
         raise Refused(
             f"There is a {file} or a {public} already. No key was made.",
             hint="A key that is lost is replaced: name another file, or move this one away.",
-        ) from None
+        )
+    try:
+        public.write_text(f"{PUBLIC}{public_key_of(make_seed(file))}\n")
     except OSError as error:
         raise ConfigurationError(
             f"The key {file} cannot be written: {error.strerror}.", hint="Name a file in a folder of your own."
@@ -75,21 +73,21 @@ def private_key(file: Path) -> bytes:
     """
     file, is_handed_in = _found(file)
     try:
-        if not is_handed_in and stat.S_IMODE(file.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigurationError(
-                f"Others than its owner can use the key {file}: it says nothing of who signs. Nothing was changed.",
-                hint=f"If nobody has read it: chmod 600 {file}. Otherwise have it removed, and make another.",
-            )
-        return seed_in(file)
+        is_open = bool(stat.S_IMODE(file.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO))
+        seed = seed_in(file)
     except FileNotFoundError:
-        raise NotFound(
-            f"There is no key {file}. Nothing was changed.", hint="Make one: kasoko approver key --output FILE"
-        ) from None
+        raise _no_key(file) from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{file} is no key to sign with ({type(error).__name__}). Nothing was changed.",
             hint="It holds 64 hex digits, as kasoko approver key --output FILE makes it.",
         ) from error
+    if is_open and not is_handed_in:
+        raise ConfigurationError(
+            f"Others than its owner can use the key {file}: it says nothing of who signs. Nothing was changed.",
+            hint=f"If nobody has read it: chmod 600 {file}. Otherwise have it removed, and make another.",
+        )
+    return seed
 
 
 def public_key(file: Path) -> str:
@@ -100,22 +98,26 @@ def public_key(file: Path) -> str:
         Refused: it holds no public key.
     """
     file, _ = _found(file)
+    found = ""
     try:
         text = file.read_text().strip()
-        found = text.removeprefix(PUBLIC)
-        if len(bytes.fromhex(found)) != 32 or found == text:
-            raise ValueError
+        if text.startswith(PUBLIC):
+            found = bytes.fromhex(text.removeprefix(PUBLIC)).hex()
     except FileNotFoundError:
-        raise NotFound(
-            f"There is no key {file}. Nothing was changed.", hint="Make one: kasoko approver key --output FILE"
-        ) from None
+        raise _no_key(file) from None
     except (OSError, ValueError):
+        pass
+    if len(found) != 64:
         raise Refused(
             f"{file} is no public key. Nothing was changed.",
             hint=f"Name the file that ends with .pub: one line, {PUBLIC} and 64 hex digits. The private key stays with"
             " its owner.",
-        ) from None
-    return found.lower()
+        )
+    return found
+
+
+def _no_key(file: Path) -> NotFound:
+    return NotFound(f"There is no key {file}. Nothing was changed.", hint="Make one: kasoko approver key --output FILE")
 
 
 def _found(file: Path) -> tuple[Path, bool]:

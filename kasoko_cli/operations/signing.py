@@ -154,8 +154,8 @@ def hold_signed(session: Session, act: Act, *, wanted: bool, at: datetime, what:
         if wanted:
             raise Refused(
                 f"{what} has to be signed: approval.signed. Nothing was changed.",
-                hint="Sign it with your key: --sign-with FILE, or approval.key_file (KASOKO_APPROVER_KEY_FILE). You have"
-                " none? kasoko approver key --output FILE",
+                hint="Sign it with your key: --sign-with FILE, or approval.key_file (KASOKO_APPROVER_KEY_FILE)."
+                " You have none? kasoko approver key --output FILE",
             )
         return
     if (why := _why_not(known, act.actor, public_key_of(act.key))) is not None:

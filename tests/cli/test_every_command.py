@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
 from kasoko_cli.domain.duties import DutyBook
-from kasoko_cli.operations import controls, decide, markets, statement
+from kasoko_cli.domain.keys import public_key_of
+from kasoko_cli.operations import approvers, controls, decide, markets, statement
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.words import USUAL
 from kasoko_cli.store import attempts
 from kasoko_cli.store.database import open_database
 from kasoko_cli.store.log import raise_incident
@@ -36,6 +38,8 @@ WRITES: Mapping[str, str] = {
     "resolve": "resolve closed Yes",
     "settle": "settle ready",
     "approve": "approve waits --plan-hash {waits_hash}",
+    "approver add": "approver add wanjiku --key wanjiku.key.pub",
+    "approver remove": "approver remove otieno",
     "payout hold": "payout hold {waiting}",
     "payout release": "payout release {held}",
     "payout to-wallet": "payout to-wallet {waiting}",
@@ -132,6 +136,7 @@ def prepared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     town.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
     town.market("long", hours=24 * 365 * 50)
     names = {"open_bet": town.bet("long", "ann", "Yes", kes=5)}
+    approvers.add(db, clock, act, USUAL, name="otieno", public_key=public_key_of(bytes(32)))
     controls.pause(db, clock, act)
     paper = Paper().covering([clock()])
     paper.line("UKX0000001", clock(), withdrawn=7_00, phone="254712345678")
@@ -167,6 +172,7 @@ def desk(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A copy of it, in a folder of its own, with files to import."""
     shutil.copy(prepared.file, tmp_path / "kasoko.db")
     (tmp_path / "users.csv").write_text("user_id,name,phone\nfiled,Filed Person,0712888111\n")
+    (tmp_path / "wanjiku.key.pub").write_text(f"ed25519:{public_key_of(bytes([1]) * 32)}\n")
     (tmp_path / "markets.csv").write_text(
         "market_id,slug,question,outcomes,closes_at,fee_bps\nm9,filed,Which?,A|B,2027-01-01T00:00:00Z,500\n"
     )
@@ -243,6 +249,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "tax show": ("tax show", "tax show --json"),
     "approve": ("approve waits --plan", "approve waits --plan --json"),
     "settle": ("settle ready --plan", "settle ready --plan --json"),
+    "approver list": ("approver list", "approver list --json"),
     "payout send": ("payout derby --plan", "payout derby --plan --json"),
     "resolve": ("resolve ready No --override --plan --reason x", "resolve ready No --override --plan --json"),
     "config show": ("config show", "config show --json"),
@@ -251,7 +258,16 @@ READS: Mapping[str, tuple[str, ...]] = {
 }
 #: What reads and shows nobody: it reads no database of ours, or shows only words of its own.
 SHOW_NOBODY = {
-    *("connect django", "simulator", "demo", "report proof-key", "verify", "metrics rules", "metrics write"),
+    *(
+        "approver key",
+        "connect django",
+        "simulator",
+        "demo",
+        "report proof-key",
+        "verify",
+        "metrics rules",
+        "metrics write",
+    ),
     *("units print", "help", "db backup"),
 }
 

@@ -336,6 +336,16 @@ TAMPERINGS = [
         "was settled by bob and released by \uff22ob, who is the same",
     ),
     Tampering(
+        "acts-are-signed",
+        "INSERT INTO events (id, at, actor, action, subject, reason, detail)"
+        " SELECT 9001, received_at, 'x', 'approver.add', 'approvers', '',"
+        ' \'{{"name": "ann", "public_key": "00"}}\' FROM callbacks WHERE id = 1'
+        " UNION ALL SELECT 9002, received_at, 'bob', 'settlement.approve', 'derby', '',"
+        ' \'{{"signature": {{"public_key": "00", "value": "00"}}}}\' FROM callbacks WHERE id = 1',
+        "event:9002",
+        "settlement.approve of derby by bob has a signature that does not count: bob is no approver",
+    ),
+    Tampering(
         "reversal-negates-target",
         "UPDATE postings SET amount_cents = amount_cents * 2 WHERE entry_id ="
         f" {_ENTRY.format('reverse:deposit:MISTAKE')}",
