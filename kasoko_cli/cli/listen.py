@@ -208,6 +208,9 @@ def reconcile(
     counted: Annotated[
         bool, typer.Option("--counted", help="Its customers' payments are stakes counted already.")
     ] = False,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="SHORTCODE", help="Whose statement it is, where it does not say.")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="With --statement: look only; write nothing.")] = False,
 ) -> None:
     """Find out how unknown payouts ended: apply results, ask M-Pesa.
@@ -217,7 +220,8 @@ def reconcile(
 
     With --statement it asks nobody: it compares M-Pesa's organisation statement
     with the books and the results, ends what that proves, and names every
-    difference. The same file again changes nothing.
+    difference. The same file again changes nothing; kasoko statement undo takes
+    one back.
 
     Example: kasoko reconcile rain --now
 
@@ -232,10 +236,10 @@ def reconcile(
 
         if market is not None or now:
             raise WrongUsage("A statement is of the whole account: leave MARKET and --now out.")
-        take(call, statement, counted=counted, plan=plan)
+        take(call, statement, counted=counted, plan=plan, account=account)
         return
-    if plan or counted:
-        raise WrongUsage("--plan and --counted go with --statement FILE.")
+    if plan or counted or account is not None:
+        raise WrongUsage("--plan, --counted and --account go with --statement FILE.")
     from kasoko_cli.cli.telling import Events as Telling
     from kasoko_cli.cli.telling import Outcomes, progress
     from kasoko_cli.operations import reconcile as operation

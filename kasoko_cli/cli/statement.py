@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from kasoko_cli.cli.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.statement import StatementReport
+    from kasoko_cli.operations.statement_file import StatementFile
 
 commands = Commands("suspense", "Money on M-Pesa's statement that matched nothing.", panel=BOOKS)
 
@@ -22,36 +23,44 @@ commands = Commands("suspense", "Money on M-Pesa's statement that matched nothin
 SHOWN = 50
 
 
-def take(call: Call, file: Path, *, counted: bool, plan: bool) -> None:
+def take(call: Call, file: Path, *, counted: bool, plan: bool, account: str | None) -> None:
     """Compare a statement and tell; exits with 8 where something differs that a person has to see to."""
-    from kasoko_cli.cli.telling import progress
-    from kasoko_cli.operations import statement as operation
     from kasoko_cli.operations.rowfiles import open_input
+    from kasoko_cli.operations.statement_account import NobodysStatement
     from kasoko_cli.operations.statement_file import read_statement
 
-    house = call.house
     with open_input(file) as stream:
         read = read_statement(file.name, stream.read())
-    shortcode = house.config.daraja.shortcode
-    if plan:
-        report = operation.plan_statement(
-            house.db, read, shortcode=shortcode, customers_are_counted=counted, caution=house.caution
-        )
-    else:
-        with progress(call, "Lines", len(read.lines)) as bar:
-            report = operation.take_statement(
-                house.db,
-                house.clock,
-                call.act,
-                read,
-                shortcode=shortcode,
-                customers_are_counted=counted,
-                caution=house.caution,
-                tell=bar,
-            )
+    try:
+        report = _take(call, read, counted=counted, plan=plan, account=account)
+    except NobodysStatement as nobodys:
+        if call.yes or not render.is_somebody_here():
+            raise
+        render.say_again(nobodys.message)
+        account = render.ask("Whose is it? Type the shortcode of the account, or nothing to leave it:")
+        if not account:
+            raise
+        report = _take(call, read, counted=counted, plan=plan, account=account)
     _tell(call, report, plan=plan)
     if report.open:
         raise typer.Exit(8)
+
+
+def _take(call: Call, read: StatementFile, *, counted: bool, plan: bool, account: str | None) -> StatementReport:
+    from kasoko_cli.cli.telling import progress
+    from kasoko_cli.operations import statement as operation
+
+    house = call.house
+    how: dict[str, Any] = {
+        "shortcode": house.config.daraja.shortcode,
+        "customers_are_counted": counted,
+        "said_account": account,
+        "caution": house.caution,
+    }
+    if plan:
+        return operation.plan_statement(house.db, house.clock, read, **how)
+    with progress(call, "Lines", len(read.lines)) as bar:
+        return operation.take_statement(house.db, house.clock, call.act, read, **how, tell=bar)
 
 
 def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
@@ -64,6 +73,8 @@ def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
         return
     ways = report.payouts
     pairs: list[tuple[str, object]] = [
+        ("account", _shown_by(report)),
+        ("says", _said(report)),
         ("covers", f"{local(report.covers_from)} to {local(report.covers_to)}"),
         ("lines", f"{report.lines:,}, {report.new_lines:,} of them new"),
         ("whole", "every balance follows from the one before" if report.whole else _not_whole(report)),
@@ -100,6 +111,23 @@ def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
         render.hint(call, f"{count_of(report.open, 'difference')} to be seen to; each says what to do.")
     else:
         render.talk(call, "Ledger, results and statement agree.")
+
+
+def _shown_by(report: StatementReport) -> str:
+    by = {"lead": "by its lead", "lines": "by payments that M-Pesa's results told of", "word": "by your word only"}
+    return f"{report.account or 'ours'}, {by[report.account_proof]}"
+
+
+def _said(report: StatementReport) -> str | None:
+    """What a file says of its own time, which is not always so."""
+    from kasoko_cli.cli.words import local
+
+    said = []
+    if report.says_from is not None and report.says_to is not None:
+        said.append(f"{local(report.says_from)} to {local(report.says_to)}")
+    if report.made_at is not None:
+        said.append(f"made at {local(report.made_at)}")
+    return ", ".join(said) or None
 
 
 def _not_whole(report: StatementReport) -> str:

@@ -24,8 +24,9 @@ from kasoko_cli.operations import fate, guard
 from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.operations.after_restore import let_go
 from kasoko_cli.operations.guard import Caution, Way
-from kasoko_cli.operations.statement_file import Line, StatementFile
-from kasoko_cli.operations.statement_match import (
+from kasoko_cli.operations.statement_account import Proven, prove
+from kasoko_cli.operations.statement_file import LineKind, Span, StatementFile
+from kasoko_cli.operations.statement_finding import (
     AGREED,
     CLOCKS_DIFFER,
     CLOSE,
@@ -35,9 +36,9 @@ from kasoko_cli.operations.statement_match import (
     Known,
     Verdict,
     is_restored,
-    match,
     more_than_owed,
 )
+from kasoko_cli.operations.statement_match import match
 from kasoko_cli.store import attempts, bulk, payouts, statements, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.locking import Turn, take_turn
@@ -86,14 +87,23 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class StatementReport:
-    """What a statement said, and what was done with it. Times are UTC, amounts cents."""
+    """What a statement said, and what was done with it. Times are UTC, amounts cents.
+
+    `says_from`, `says_to` and `made_at` are what the file says of itself, where it does; what it is believed to
+    cover, by what it shows, is `covers_from` and `covers_to`. `account_proof` is what shows that it is of `account`.
+    """
 
     file: str
     digest: str
     lines: int
     new_lines: int
+    says_from: datetime | None
+    says_to: datetime | None
+    made_at: datetime | None
     covers_from: datetime
     covers_to: datetime
+    account: str | None
+    account_proof: str
     whole: bool
     broken_at: int | None
     opening_cents: int | None
@@ -108,26 +118,48 @@ class StatementReport:
     open: int
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How a statement is to be judged; each is what the two operations are given under the same name."""
+
+    shortcode: str | None
+    said_account: str | None
+    customers_are_counted: bool
+    caution: Caution
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A statement compared: whose it is, what it covers, what each line of it says, which lines were known."""
+
+    account: Proven
+    span: Span
+    findings: list[Finding]
+    known: Mapping[str, statements.KnownLine]
+
+
 def plan_statement(
     db: Database,
+    clock: Clock,
     file: StatementFile,
     *,
     shortcode: str | None,
     customers_are_counted: bool,
+    said_account: str | None = None,
     caution: Caution = guard.CAREFUL,
 ) -> StatementReport:
     """Compare a statement and write nothing.
 
     Raises:
-        Refused: it is another organisation's statement.
+        NobodysStatement: nothing shows that it is of the account that pays.
+        Refused: it is of another account, or in another currency.
     """
-    _check_shortcode(file, shortcode)
+    how = _How(shortcode, said_account, customers_are_counted, caution)
+    now = clock()
     with db.reading() as session:
-        found = _no_more_than_owed(session, _judge(session, file, shortcode, customers_are_counted))
-        findings = _past_the_guard(session, found, caution)
+        judged = _judge(session, file, how, now)
         taken = statements.find_statement(session, file.digest)
-        known = statements.known_lines(session, (line.key for line in file.lines))
-        return _report(session, file, findings, known, taken, is_new=taken is None)
+        return _report(session, file, judged, taken, is_new=taken is None)
 
 
 def take_statement(
@@ -138,68 +170,71 @@ def take_statement(
     *,
     shortcode: str | None,
     customers_are_counted: bool,
+    said_account: str | None = None,
     caution: Caution = guard.CAREFUL,
     tell: Callable[[int], None] = lambda _: None,
 ) -> StatementReport:
     """Compare a statement, end what it proves, book what it charges, and put what matches nothing into suspense.
 
+    `said_account` is the shortcode that an operator gave for it. `customers_are_counted` says that its customers'
+    payments are stakes which the platform has counted.
+
     Raises:
-        Refused: it is another organisation's statement.
+        NobodysStatement: nothing shows that it is of the account that pays.
+        Refused: it is of another account, or in another currency.
     """
-    _check_shortcode(file, shortcode)
     guard.judge_first(db, clock, caution)
+    how = _How(shortcode, said_account, customers_are_counted, caution)
     now = clock()
+    with db.reading() as session:
+        judged = _judge(session, file, how, now)
     with db.transaction() as session:
         take_turn(session, Turn.STATEMENT)
         taken = statements.find_statement(session, file.digest)
         if taken is None:
-            taken = _new_statement(file, act, now)
+            taken = _new_statement(file, judged.span, act, now)
             session.add(taken)
             session.flush()
         was_done = taken.done_at is not None
         statement_id = taken.id
-    with db.reading() as session:
-        found = _no_more_than_owed(session, _judge(session, file, shortcode, customers_are_counted))
-        findings = _past_the_guard(session, found, caution)
-        known = statements.known_lines(session, (line.key for line in file.lines))
     assert statement_id is not None
     if not was_done:
-        _take_lines(db, clock, act, caution, statement_id, findings, tell)
+        _take_lines(db, clock, act, caution, statement_id, judged.findings, tell)
         with db.transaction() as session:
-            row = statements.find_statement(session, file.digest)
-            assert row is not None
-            if row.done_at is None:
-                row.done_at = clock()
-                note_event(
-                    session,
-                    at=row.done_at,
-                    actor=act.actor,
-                    action="statement.take",
-                    subject=f"statement:{statement_id}",
-                    reason=act.reason,
-                    detail={"digest": file.digest, "lines": len(file.lines)},
-                )
+            _note_done(session, act, file, judged.account, clock())
     with db.reading() as session:
         row = statements.find_statement(session, file.digest)
-        return _report(session, file, findings, known, row, is_new=not was_done)
+        return _report(session, file, judged, row, is_new=not was_done)
 
 
-def _check_shortcode(file: StatementFile, shortcode: str | None) -> None:
-    if file.shortcode is not None and shortcode is not None and file.shortcode != shortcode:
-        raise Refused(
-            f"{file.name} is the statement of {file.shortcode}, and this deployment pays from {shortcode}."
-            " Nothing was changed.",
-            hint="Export the statement of the shortcode that pays, or set daraja.shortcode.",
-        )
+def _note_done(session: Session, act: Act, file: StatementFile, account: Proven, now: datetime) -> None:
+    row = statements.find_statement(session, file.digest)
+    if row is None or row.done_at is not None:
+        return
+    row.done_at = now
+    note_event(
+        session,
+        at=now,
+        actor=act.actor,
+        action="statement.take",
+        subject=f"statement:{row.id}",
+        reason=act.reason,
+        detail={
+            "digest": file.digest,
+            "lines": len(file.lines),
+            "account": account.shortcode,
+            "proof": str(account.by),
+        },
+    )
 
 
-def _new_statement(file: StatementFile, act: Act, now: datetime) -> Statement:
+def _new_statement(file: StatementFile, span: Span, act: Act, now: datetime) -> Statement:
     return Statement(
         digest=file.digest,
         name=file.name,
         lines=len(file.lines),
-        covers_from=file.covers_from,
-        covers_to=file.covers_to,
+        covers_from=span.first,
+        covers_to=span.last,
         is_whole=file.whole,
         opening_cents=file.opening_cents,
         closing_cents=file.closing_cents,
@@ -211,38 +246,46 @@ def _new_statement(file: StatementFile, act: Act, now: datetime) -> Statement:
 # --- What is known --------------------------------------------------------------------------------------------
 
 
-def _judge(session: Session, file: StatementFile, shortcode: str | None, customers_are_counted: bool) -> list[Finding]:
+def _judge(
+    session: Session,
+    file: StatementFile,
+    how: _How,
+    now: datetime,
+) -> _Judged:
     named = [name for line in file.lines for name in (line.receipt, line.linked) if name]
-    known = statements.attempts_around(
+    attempts = statements.attempts_around(
         session,
         named,
-        since=file.covers_from - LATEST - CLOCKS_DIFFER,
-        until=file.covers_to + CLOCKS_DIFFER + timedelta(seconds=1),
+        since=file.lines[0].completed_at - LATEST - CLOCKS_DIFFER,
+        until=file.lines[-1].completed_at + CLOCKS_DIFFER + timedelta(seconds=1),
     )
-    receipts = [one.receipt for one in known if one.receipt]
-    due = statements.posted_under(session, (f"attempt:{one.id}:charge" for one in known), Account.CHARGES_DUE)
-    paid = statements.posted_under(session, (f"attempt:{one.id}:charge_paid" for one in known), Account.UTILITY)
+    account = prove(file, attempts, shortcode=how.shortcode, said=how.said_account)
+    span = file.span(now)
+    receipts = [one.receipt for one in attempts if one.receipt]
+    due = statements.posted_under(session, (f"attempt:{one.id}:charge" for one in attempts), Account.CHARGES_DUE)
+    paid = statements.posted_under(session, (f"attempt:{one.id}:charge_paid" for one in attempts), Account.UTILITY)
     over = statements.posted_under(session, (f"overpaid:{one}" for one in receipts), Account.UTILITY)
     back = statements.posted_under(session, (f"recover:{one}" for one in receipts), Account.UTILITY)
-    returned = {one.receipt for one in known if one.status is AttemptStatus.RETURNED and one.receipt}
+    returned = {one.receipt for one in attempts if one.status is AttemptStatus.RETURNED and one.receipt}
     came_in = [line for line in file.lines if line.paid_in_cents]
     deposits = statements.posted_under(session, (f"deposit:{line.receipt}" for line in came_in), Account.UTILITY)
     names = (name for line in came_in for name in (line.receipt, line.account) if name)
-    return match(
-        file,
-        Known(
-            attempts=known,
-            charges_due={_middle(key): -cents for key, cents in due.items()},
-            charges_paid={_middle(key): -cents for key, cents in paid.items()},
-            overpaid=frozenset(_middle(key) for key in over) - {_middle(key) for key in back},
-            came_back=frozenset(returned | {_middle(key) for key in back}),
-            deposits={_middle(key): cents for key, cents in deposits.items()},
-            stakes=statements.collected_stakes(session, names),
-            answers=statements.answers_about(session, (one.id for one in known if one.receipt is None)),
-            shortcode=shortcode,
-            customers_are_counted=customers_are_counted,
-        ),
+    known = Known(
+        attempts=attempts,
+        account=account,
+        span=span,
+        charges_due={_middle(key): -cents for key, cents in due.items()},
+        charges_paid={_middle(key): -cents for key, cents in paid.items()},
+        overpaid=frozenset(_middle(key) for key in over) - {_middle(key) for key in back},
+        came_back=frozenset(returned | {_middle(key) for key in back}),
+        deposits={_middle(key): cents for key, cents in deposits.items()},
+        stakes=statements.collected_stakes(session, names),
+        answers=statements.answers_about(session, (one.id for one in attempts if one.receipt is None)),
+        customers_are_counted=how.customers_are_counted,
     )
+    lines = statements.known_lines(session, (line.key for line in file.lines))
+    found = _no_more_than_owed(session, match(file, known))
+    return _Judged(account, span, _past_the_guard(session, found, how.caution), lines)
 
 
 def _way_of(finding: Finding) -> Way | None:
@@ -375,9 +418,9 @@ def _row(statement_id: int, finding: Finding) -> dict[str, object]:
         "receipt": line.receipt,
         "completed_at": line.completed_at,
         "status": str(line.status),
-        "kind": str(line.kind),
+        "kind": str(LineKind.PAYOUT if finding.is_payment else line.kind),
         "reason": line.reason,
-        "party": _shown(line),
+        "party": line.party.masked,
         "paid_in_cents": line.paid_in_cents,
         "withdrawn_cents": line.withdrawn_cents,
         "attempt_id": None if finding.attempt is None else finding.attempt.id,
@@ -385,11 +428,6 @@ def _row(statement_id: int, finding: Finding) -> dict[str, object]:
         "why": finding.why,
         "suspense_cents": finding.suspense_cents,
     }
-
-
-def _shown(line: Line) -> str:
-    """The other party's number as people may see it."""
-    return line.party if "*" in line.party or len(line.party) < 9 else mask(line.party)
 
 
 def _apply(session: Session, act: Act, caution: Caution, finding: Finding, now: datetime) -> tuple[Entry, ...]:
@@ -505,12 +543,12 @@ _EFFECTS: Mapping[Verdict, Callable[[Session, Act, Finding, KnownAttempt, dateti
 def _report(
     session: Session,
     file: StatementFile,
-    findings: Sequence[Finding],
-    known: Mapping[str, statements.KnownLine],
+    judged: _Judged,
     taken: Statement | None,
     *,
     is_new: bool,
 ) -> StatementReport:
+    findings, period = judged.findings, file.lead.period
     resolved = {
         line.key
         for line in statements.known_lines(session, (line.key for line in file.lines)).values()
@@ -527,9 +565,14 @@ def _report(
         file=file.name,
         digest=file.digest,
         lines=len(file.lines),
-        new_lines=sum(line.key not in known for line in file.lines),
-        covers_from=file.covers_from,
-        covers_to=file.covers_to,
+        new_lines=sum(line.key not in judged.known for line in file.lines),
+        says_from=None if period is None else period[0],
+        says_to=None if period is None else period[1],
+        made_at=file.lead.made_at,
+        covers_from=judged.span.first,
+        covers_to=judged.span.last,
+        account=judged.account.shortcode,
+        account_proof=str(judged.account.by),
         whole=file.whole,
         broken_at=file.broken_at,
         opening_cents=file.opening_cents,
@@ -537,7 +580,7 @@ def _report(
         utility_cents=book.balance(session, Account.UTILITY),
         taken_at=None if taken is None else taken.taken_at,
         is_new=is_new,
-        payouts=_three_ways(file, findings),
+        payouts=_three_ways(findings),
         by_verdict={str(verdict): by_verdict[verdict] for verdict in Verdict if verdict in by_verdict},
         suspense_cents=-book.balance(session, Account.SUSPENSE),
         differences=differences,
@@ -556,7 +599,7 @@ def _difference(finding: Finding, resolved: set[str], incidents: Mapping[str, Kn
         line=None if line is None else line.number,
         receipt=line.receipt if line is not None else attempt.receipt if attempt is not None else None,
         payout_id=None if attempt is None else attempt.payout_id,
-        phone=_shown(line) if line is not None else mask(attempt.phone) if attempt is not None else None,
+        phone=line.party.masked if line is not None else mask(attempt.phone) if attempt is not None else None,
         kind=str(finding.verdict),
         why=f"{finding.why}; resolved by a person" if is_resolved else finding.why,
         command="" if is_resolved else _with_number(finding, raised, incidents),
@@ -581,13 +624,13 @@ def _with_number(finding: Finding, raised: KnownIncident | None, incidents: Mapp
     )
 
 
-def _three_ways(file: StatementFile, findings: Sequence[Finding]) -> ThreeWay:
+def _three_ways(findings: Sequence[Finding]) -> ThreeWay:
     """The payouts as books, results and statement have them; what they differ by is what the findings say."""
-    is_payment = [one for one in findings if one.line is None or one.line.kind == "payout"]
-    ledger = [one.ledger_cents for one in is_payment if one.ledger_cents]
-    results = [one.results_cents for one in is_payment if one.results_cents]
-    said = [line.withdrawn_cents for line in file.lines if line.kind == "payout" and line.moved_cents]
-    explained = sum(one.statement_cents - one.ledger_cents for one in is_payment if one.verdict is not Verdict.MATCHED)
+    payments = [one for one in findings if one.is_payment]
+    ledger = [one.ledger_cents for one in payments if one.ledger_cents]
+    results = [one.results_cents for one in payments if one.results_cents]
+    said = [one.statement_cents for one in payments if one.statement_cents]
+    explained = sum(one.statement_cents - one.ledger_cents for one in payments if one.verdict is not Verdict.MATCHED)
     return ThreeWay(
         ledger=Side(len(ledger), sum(ledger)),
         results=Side(len(results), sum(results)),

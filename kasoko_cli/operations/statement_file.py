@@ -5,6 +5,9 @@ What can be read in one way only is read: a byte order mark, line ends of any ki
 tabs, amounts with thousands separators, times in both spellings. Whatever could be read in two ways is
 refused, since a line that is misread here would end a payout wrongly.
 
+What a line is, is not decided here: `kind` is only what the words of its reason type say, and they are the last
+thing to be believed (`statement_match`).
+
 Times are Nairobi's in the file, UTC from here on. Amounts are cents, never below zero.
 
 Source: the operator's statements of the M-Pesa organisation portal.
@@ -12,22 +15,24 @@ Source: the operator's statements of the M-Pesa organisation portal.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from kasoko_cli.clock import NAIROBI
 from kasoko_cli.domain.money import MAX_CENTS
 from kasoko_cli.domain.phone import mask_in, quoted
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.rowfiles import FileRefused, Problem
+from kasoko_cli.operations.statement_lead import Lead, is_kes, read_lead, time_of
+from kasoko_cli.operations.statement_party import Party, read_party
 
 #: The header must stand within so many lines; what is before it is about the organisation.
 MOST_LINES_BEFORE = 60
@@ -44,23 +49,21 @@ _NEEDED = (
     "reason type",
     "other party info",
 )
-_OPTIONAL = ("initiation time", "balance", "balance confirmed", "linked transaction id", "a/c no")
+_CURRENCIES = ("currency", "currency code", "ccy")
+_OPTIONAL = ("initiation time", "balance", "balance confirmed", "linked transaction id", "a/c no", *_CURRENCIES)
 
 #: As M-Pesa's header writes them, for messages.
 _SPELT = {name: name.title().replace(" No", " No.").replace("A/C No.", "A/C No.") for name in (*_NEEDED, *_OPTIONAL)}
 
 _AMOUNT = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]{1,2})?")
-_TIME = re.compile(
-    r"(?:([0-9]{4})-([0-9]{2})-([0-9]{2})|([0-9]{2})-([0-9]{2})-([0-9]{4})) ([0-9]{2}):([0-9]{2}):([0-9]{2})"
-)
-_PERIOD = re.compile(rf"from\W+({_TIME.pattern})\W+to\W+({_TIME.pattern})", re.IGNORECASE)
 _RECEIPT = re.compile(r"[A-Z0-9]{6,20}")
-_SHORTCODE = re.compile(r"short ?code\W{0,4}([0-9]{5,7})\b", re.IGNORECASE)
-#: The first word of the other party, if it is a number, whole or with stars in it.
-_PARTY = re.compile(r"\s*\+?([0-9]{2,}[0-9*]*)(?=$|[\s,;:|-])")
+#: Reason types of payments to customers. Some of them have "Charge" in their name, and are payments all the same:
+#: "Business Payment to Customer Withdrawal Charge Paid via API", "Salary Payment to Customer Withdrawal Charge Paid
+#: via API", "MMI Transfer to Customer via API", "Promotion Payment to Customer". Source: the M-Pesa portal.
+_TO_CUSTOMER = re.compile(r"\b(payment|transfer|disbursement) to customer\b(?! charges?$)", re.IGNORECASE)
 _CHARGE = re.compile(r"\b(charges?|fees?|tariff)\b", re.IGNORECASE)
 _BACK = re.compile(r"\b(revers(al|ed|e)|return(ed)?)\b", re.IGNORECASE)
-_PAYOUT = re.compile(r"\b(business|salary|promotion) ?payment\b|\bb2c\b|\bpayment to customer\b", re.IGNORECASE)
+_PAYOUT = re.compile(r"\b(business|salary|promotion) ?payment\b|\bb2c\b", re.IGNORECASE)
 _CUSTOMER = re.compile(
     r"\bpay ?(bill|utility)\b|\bmerchant payment\b|\bcustomer (payment|pay)\b|\bbuy goods\b", re.IGNORECASE
 )
@@ -88,7 +91,7 @@ _STATUSES = {
 
 
 class LineKind(StrEnum):
-    """What a movement is, by its reason and its direction."""
+    """What the words of a movement's reason type say that it is, with its direction. They may be wrong."""
 
     PAYOUT = "payout"  #: to a customer
     CHARGE = "charge"  #: what M-Pesa bills
@@ -99,7 +102,7 @@ class LineKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One movement. `party` is the other side's number as it is shown, whole, masked or ''."""
+    """One movement."""
 
     number: int
     key: str
@@ -113,7 +116,7 @@ class Line:
     paid_in_cents: int
     withdrawn_cents: int
     balance_cents: int | None
-    party: str
+    party: Party
     linked: str
     account: str
 
@@ -123,23 +126,52 @@ class Line:
         return self.paid_in_cents - self.withdrawn_cents if self.status is LineStatus.COMPLETED else 0
 
 
+#: How late a line may still appear on a statement: of the last hour before its end it proves no absence.
+LINES_APPEAR_LATE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when until when a statement can prove by silence; nothing where the two are one."""
+
+    first: datetime
+    last: datetime
+
+    def covers(self, first: datetime, last: datetime) -> bool:
+        """Whether all of this time is within it."""
+        return self.first <= first < last <= self.last
+
+
 @dataclass(frozen=True, slots=True)
 class StatementFile:
     """A statement that was read whole, oldest line first.
 
-    `covers_from` and `covers_to` are what it says of itself, or else its oldest and newest line. It is
-    `whole` where every balance follows from the one before, so that no line can have been left out;
-    `broken_at` has the first line whose balance does not follow.
+    `lead` is what it says of itself, its time too; what it shows is `span`. It is `whole` where every balance
+    follows from the one before, so that no line between two others can have been left out; `broken_at` has the
+    first line whose balance does not follow.
     """
 
     name: str
     digest: str
-    shortcode: str | None
+    lead: Lead
     lines: list[Line]
-    covers_from: datetime
-    covers_to: datetime
     whole: bool
     broken_at: int | None
+
+    def span(self, now: datetime) -> Span:
+        """What it covers: from its first movement to its last, less what may appear late.
+
+        Balances show that nothing was left out between two movements, and nothing shows it before the first or
+        after the last: a portal cuts what it exports, and a period may be asked for that is not over. So what it
+        says of its own time, and the time at which the file was made, can only make this shorter.
+        """
+        moved = [line.completed_at for line in self.lines if line.moved_cents] or [self.lines[-1].completed_at]
+        first, last = moved[0], min(moved[-1], now)
+        if self.lead.period is not None:
+            first, last = max(first, self.lead.period[0]), min(last, self.lead.period[1])
+        if self.lead.made_at is not None:
+            last = min(last, self.lead.made_at)
+        return Span(first, max(first, last - LINES_APPEAR_LATE))
 
     @property
     def opening_cents(self) -> int | None:
@@ -161,12 +193,17 @@ def read_statement(name: str, content: bytes) -> StatementFile:
         ConfigurationError: it is a workbook, and the package that reads one is not installed.
     """
     digest = hashlib.sha256(content).hexdigest()
-    rows = _sheet_rows(name, content) if content[:4] == b"PK\x03\x04" else _text_rows(name, content)
-    before: list[str] = []
+    is_workbook = content[:4] == b"PK\x03\x04"
+    rows = _sheet_rows(name, content) if is_workbook else _text_rows(name, content)
+    before: list[list[str]] = []
     for number, cells in rows:
         if _is_header(cells):
-            return _read_lines(name, digest, before, _columns(name, number, cells), rows)
-        before.append(" ".join(cell for cell in cells if cell))
+            lead = read_lead(before)
+            saved_at = _saved_at(content) if is_workbook else None
+            made = [at for at in (lead.made_at, saved_at) if at is not None]
+            lead = replace(lead, made_at=min(made, default=None))
+            return _read_lines(name, digest, lead, _columns(name, number, cells), rows)
+        before.append(cells)
         if len(before) > MOST_LINES_BEFORE:
             break
     raise _refused(
@@ -254,14 +291,31 @@ def _sheet_rows(name: str, content: bytes) -> Iterator[Row]:
         yield number, [_cell(value) for value in row]
 
 
+_SAVED = re.compile(rb"<dcterms:(modified|created)[^>]*>\s*([0-9TZ:+.-]+)\s*</dcterms:\1>")
+
+
+def _saved_at(content: bytes) -> datetime | None:
+    """When a workbook was last saved, as it says of itself: nothing in it is from later."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            said = {what: text.decode() for what, text in _SAVED.findall(packed.read("docProps/core.xml"))}
+    except (KeyError, RuntimeError, zipfile.BadZipFile):
+        return None
+    for what in (b"modified", b"created"):
+        with contextlib.suppress(ValueError):
+            at = datetime.fromisoformat(said.get(what, ""))
+            return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    return None
+
+
 def _cell(value: object) -> str:
-    """A cell as text. Excel keeps an amount as a binary fraction: its shortest decimal is the amount."""
+    """A cell as text. Excel keeps a number as a binary fraction: its shortest decimal is what was meant."""
     if value is None:
         return ""
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float):
-        return f"{Decimal(repr(value)):f}"
+        return str(int(value)) if value.is_integer() else f"{Decimal(repr(value)):f}"
     return str(value).strip()
 
 
@@ -292,9 +346,7 @@ def _columns(name: str, number: int, cells: Sequence[str]) -> dict[str, int]:
 # --- Lines ----------------------------------------------------------------------------------------------------
 
 
-def _read_lines(
-    name: str, digest: str, before: Sequence[str], columns: dict[str, int], rows: Iterable[Row]
-) -> StatementFile:
+def _read_lines(name: str, digest: str, lead: Lead, columns: dict[str, int], rows: Iterable[Row]) -> StatementFile:
     problems: list[Problem] = []
     lines = []
     widest = max(columns.values()) + 1
@@ -316,14 +368,11 @@ def _read_lines(
         lines.reverse()
     broken_at = _broken(lines)
     lines.sort(key=lambda line: line.completed_at)  # stable: within a second the order of the file stands
-    said = _period(before)
     return StatementFile(
         name=name,
         digest=digest,
-        shortcode=_shortcode(before),
+        lead=lead,
         lines=lines,
-        covers_from=said[0] if said else lines[0].completed_at,
-        covers_to=said[1] if said else lines[-1].completed_at,
         whole=broken_at is None,
         broken_at=broken_at or None,
     )
@@ -341,36 +390,6 @@ def _broken(lines: Sequence[Line]) -> int | None:
             return line.number
         balance = line.balance_cents
     return None
-
-
-def _period(before: Sequence[str]) -> tuple[datetime, datetime] | None:
-    """The time that the statement says it covers, where it says so."""
-    for text in before:
-        if found := _PERIOD.search(text):
-            times = [_time(part) for part in (found[1], found[11])]
-            if times[0] and times[1] and times[0] <= times[1]:
-                return times[0], times[1]
-    return None
-
-
-def _shortcode(before: Sequence[str]) -> str | None:
-    for text in before:
-        if found := _SHORTCODE.search(text):
-            return found[1]
-    return None
-
-
-def _time(text: str) -> datetime | None:
-    """A time of a statement, in UTC; None where it is no time."""
-    found = _TIME.fullmatch(text)
-    if found is None:
-        return None
-    year, month, day = (found[1], found[2], found[3]) if found[1] else (found[6], found[5], found[4])
-    try:
-        local = datetime(int(year), int(month), int(day), int(found[7]), int(found[8]), int(found[9]), tzinfo=NAIROBI)
-    except ValueError:
-        return None
-    return local.astimezone(UTC)
 
 
 class _Reading:
@@ -399,6 +418,9 @@ class _Reading:
             self._note("withdrawn", "money came in and went out on one line")
         if status is LineStatus.COMPLETED and not (paid_in or withdrawn):
             self._note("paid in", "it is completed, and no money moved")
+        for column in _CURRENCIES:
+            if not is_kes(word := self._text(column)):
+                self._note(column, f"{quoted(word)} is no Kenyan shilling, and these books are in nothing else")
         if self.wrong or completed_at is None or status is None:
             return None
         details, reason = self._text("details"), self._text("reason type")
@@ -410,13 +432,13 @@ class _Reading:
             completed_at=completed_at,
             initiated_at=initiated_at,
             status=status,
-            kind=_kind(reason or details, details, paid_in, withdrawn),
+            kind=_kind(reason, paid_in),
             details=details,
             reason=mask_in(reason)[:200],
             paid_in_cents=paid_in,
             withdrawn_cents=withdrawn,
             balance_cents=balance,
-            party=_party(self._text("other party info")),
+            party=read_party(self._text("other party info")),
             linked=self._text("linked transaction id").upper(),
             account=self._text("a/c no"),
         )
@@ -431,7 +453,7 @@ class _Reading:
 
     def _when(self, column: str) -> datetime | None:
         text = self._text(column)
-        moment = _time(text)
+        moment = time_of(text)
         if moment is None:
             self._note(column, f"{quoted(text)} is no time. Known: 2026-11-23 08:05:09 and 23-11-2026 08:05:09")
         return moment
@@ -450,32 +472,15 @@ class _Reading:
         return -cents if text.startswith("-") else cents
 
 
-def _kind(reason: str, details: str, paid_in: int, withdrawn: int) -> LineKind:
+def _kind(reason: str, paid_in: int) -> LineKind:
+    """What the reason type says. Details and account numbers are other people's words, and say nothing."""
+    reason = reason.strip()
+    if _TO_CUSTOMER.search(reason):
+        return LineKind.BACK if paid_in else LineKind.PAYOUT
     if _CHARGE.search(reason):
-        return LineKind.CHARGE if withdrawn or not paid_in else LineKind.OTHER
-    if paid_in and (_BACK.search(reason) or _BACK.search(details)):
+        return LineKind.OTHER if paid_in else LineKind.CHARGE
+    if paid_in and _BACK.search(reason):
         return LineKind.BACK
     if _PAYOUT.search(reason):
-        return LineKind.PAYOUT if withdrawn or not paid_in else LineKind.BACK
+        return LineKind.BACK if paid_in else LineKind.PAYOUT
     return LineKind.CUSTOMER if paid_in and _CUSTOMER.search(reason) else LineKind.OTHER
-
-
-def _party(text: str) -> str:
-    found = _PARTY.match(text)
-    if found is None:
-        return ""
-    digits = found[1]
-    if digits.startswith("0"):
-        digits = "254" + digits[1:]
-    return digits
-
-
-def is_party(phone: str, shown: str) -> bool:
-    """Whether a number may be the one that a statement shows, whole or with stars in its middle.
-
-    Three digits at its end are needed; fewer say nothing.
-    """
-    if "*" not in shown:
-        return phone == shown
-    start, end = shown.split("*", 1)[0], shown.rsplit("*", 1)[1]
-    return len(end) >= 3 and phone.startswith(start) and phone.endswith(end)

@@ -86,6 +86,10 @@ class Paper:
             ]
         )
 
+    def movement(self, at: datetime) -> None:
+        """A customer's payment of one shilling, which shows that the statement goes so far."""
+        self.line(f"UKM{len(self.rows):07d}", at, paid_in=100, reason=PAYBILL)
+
     def time(self, at: datetime) -> str:
         """A time of Nairobi in one of the two spellings."""
         return at.astimezone(NAIROBI).strftime("%d-%m-%Y %H:%M:%S" if self.day_first else "%Y-%m-%d %H:%M:%S")

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import stat
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -226,9 +227,12 @@ def test_a_statement_covers_the_lost_hours_where_mpesa_cannot_be_asked(
     road.clock.forward(hours=1)
     put_back()
     paper = Paper().covering([at])
+    paper.movement(at - timedelta(days=1))
     paper.line(str(payment["receipt"]), at, withdrawn=10_000, phone=ANN)
+    paper.movement(at + timedelta(days=2))
+    road.clock.forward(days=3)
     report = statement.take_statement(
-        road.db, road.clock, road.act, paper.read(), shortcode="600000", customers_are_counted=False
+        road.db, road.clock, road.act, paper.read(), shortcode="600000", customers_are_counted=True
     )
     assert {one.kind: one.payout_id for one in report.differences} == {
         "ended-paid": "derby.1.1",

@@ -30,10 +30,18 @@ from tests.operations.town import Town, refusal
 SHORTCODE = "600000"
 
 
-def take(road: Road, paper: Paper, *, counted: bool = False, name: str = "statement.csv") -> StatementReport:
+def take(
+    road: Road, paper: Paper, *, counted: bool = False, name: str = "statement.csv", said: str | None = None
+) -> StatementReport:
     """Take it in; whatever it tells a person to type exists and parses."""
     report = statement.take_statement(
-        road.db, road.clock, road.act, paper.read(name), shortcode=SHORTCODE, customers_are_counted=counted
+        road.db,
+        road.clock,
+        road.act,
+        paper.read(name),
+        shortcode=SHORTCODE,
+        customers_are_counted=counted,
+        said_account=said,
     )
     assert all(parses(line) for one in report.differences for line in commands_in(one.command))
     return report
@@ -169,7 +177,7 @@ def test_a_plan_names_the_same_and_writes_nothing(silent: Road) -> None:
     paper = Paper().covering([at])
     paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
     before = silent.money()
-    planned = statement.plan_statement(silent.db, paper.read(), shortcode=SHORTCODE, customers_are_counted=False)
+    planned = statement.plan_statement(silent.db, silent.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False)
     assert silent.money() == before
     assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
     assert planned.differences == take(silent, paper).differences
@@ -261,10 +269,13 @@ def answer(road: Road, attempt_id: str, *hours: float, said: str = "NOT_FOUND") 
             session.add(Query(id=query, kind="STATUS", attempt_id=attempt_id, asked_at=at, answered_at=at, answer=said))
 
 
-def empty_paper(road: Road) -> Paper:
-    """A statement of the whole time with nothing of ours on it."""
-    paper = Paper().covering([road.clock()])
-    paper.line("UKN0000099", road.clock(), paid_in=100, reason=PAYBILL)
+def empty_paper(road: Road, *, hours: float = 48) -> Paper:
+    """A statement of the whole time with nothing of ours on it, taken in three days after it was sent."""
+    sent = road.clock()
+    paper = Paper().covering([sent])
+    for at in (sent - timedelta(days=1), sent, sent + timedelta(hours=hours)):
+        paper.movement(at)
+    road.clock.forward(days=3)
     return paper
 
 
@@ -293,6 +304,7 @@ def test_not_paid_needs_the_whole_time_and_mpesas_repeated_word(silent: Road) ->
         ((1, 3), "NOT_FOUND", "gap", "its balances do not follow one from another"),
         ((1, 3), "NOT_FOUND", "nameless", "nothing in it shows that it is of our account"),
         ((1, 60), "NOT_FOUND", "nothing", "the statement ends before M-Pesa's last answer"),
+        ((1, 47.5), "NOT_FOUND", "nothing", "the statement ends before M-Pesa's last answer"),
     ],
 )
 def test_not_paid_is_not_said_where_anything_of_that_lacks(
@@ -300,14 +312,13 @@ def test_not_paid_is_not_said_where_anything_of_that_lacks(
 ) -> None:
     answer(silent, unknown(silent, "ann").id, *hours, said=said)
     paper = empty_paper(silent)
-    paper.line("UKN0000098", silent.clock(), paid_in=100, reason=PAYBILL)
     if spoil == "short":
-        paper.until = silent.clock() + timedelta(hours=3)
+        paper.until = silent.clock() - timedelta(days=3) + timedelta(hours=3)
     if spoil == "gap":
-        paper.rows[0][7] = "1.00"
+        paper.rows[1][7] = "1.00"
     if spoil == "nameless":
         paper.shortcode = ""
-    report = take(silent, paper, counted=True)
+    report = take(silent, paper, counted=True, said=SHORTCODE if spoil == "nameless" else None)
     assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
     [ann] = [row for row in report.differences if row.payout_id == "derby.1.1"]
     assert ann.kind == "still-unknown"
@@ -329,10 +340,12 @@ def test_a_failed_line_ends_nothing(silent: Road) -> None:
 # --- What contradicts -------------------------------------------------------------------------------------------
 
 
-def both_lines(road: Road) -> Paper:
-    """What M-Pesa writes where all is well, charges too."""
+def both_lines(road: Road, *, framed: bool = False) -> Paper:
+    """What M-Pesa writes where all is well; `framed` by movements that show how far it goes."""
     at = road.clock() + timedelta(seconds=1)
     paper = Paper().covering([at])
+    if framed:
+        paper.movement(at - timedelta(days=1))
     for user_id in ("ann", "ben"):
         attempt = road.attempt(user_id)
         assert attempt.receipt is not None
@@ -363,10 +376,12 @@ def test_where_all_is_well_the_three_agree_to_the_cent(paid: Road) -> None:
 def test_each_contradiction_is_named_and_raises_an_incident(
     paid: Road, change: dict[int, str], kind: str, delta: int, suspense: int
 ) -> None:
-    paper = both_lines(paid)
+    paper = both_lines(paid, framed=True)
     for place, text in change.items():
-        paper.rows[1][place] = text
-    report = take(paid, paper)
+        paper.rows[2][place] = text
+    paper.movement(paid.clock() + timedelta(days=1))
+    paid.clock.forward(days=2)
+    report = take(paid, paper, counted=True)
     [found] = [row for row in report.differences if row.kind == kind]
     assert found.payout_id == "derby.1.2"
     assert found.command.endswith(f"kasoko incident close {standing(paid, f'statement:{kind}:')} --reason WHY")
@@ -374,12 +389,12 @@ def test_each_contradiction_is_named_and_raises_an_incident(
     assert report.payouts.unexplained_cents == 0
     assert paid.balance(Account.SUSPENSE) == suspense
     assert "statement" in paid.incidents()
-    assert take(paid, paper, name="again.csv").open == report.open
+    assert take(paid, paper, counted=True, name="again.csv").open == report.open
     assert paid.balance(Account.SUSPENSE) == suspense
     for row in report.differences:
         for line in commands_in(row.command):
             obey(paid, line)
-    assert take(paid, paper, name="once more.csv").open == 0
+    assert take(paid, paper, counted=True, name="once more.csv").open == 0
 
 
 def test_a_second_payment_under_one_receipt_goes_to_suspense(paid: Road) -> None:
@@ -596,7 +611,7 @@ def test_deposits_and_stakes_of_the_platform_are_known_by_their_receipt_and_acco
     assert take(road, paper).by_verdict.keys() == {"deposit", "stake"}
     paper.line("UKD0000003", now, paid_in=5_000, reason=PAYBILL, phone=ANN, account="whatever")
     assert statement.plan_statement(
-        road.db, paper.read(), shortcode=SHORTCODE, customers_are_counted=True
+        road.db, road.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=True
     ).by_verdict.keys() == {"deposit", "stake"}
     assert take(road, paper).open == 1
 
