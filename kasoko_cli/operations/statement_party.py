@@ -57,8 +57,8 @@ class Shown:
         return (self.whole,) if self.whole else tuple(end for end in self.ends if len(end) >= DIGITS_THAT_SAY)
 
     def identifies(self, phone: str) -> bool:
-        """Whether enough of it is shown to say that it is this number."""
-        return self.fits(phone) and any(map(phone.endswith, self.telling))
+        """Whether enough of it is shown to say that it is this number, and it can be read in one way only."""
+        return len(self.ends) < 2 and bool(self.telling) and self.fits(phone)
 
 
 @dataclass(frozen=True, slots=True)

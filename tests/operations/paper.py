@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from kasoko_cli.clock import NAIROBI
 from kasoko_cli.domain.money import format_kes
@@ -107,8 +109,11 @@ class Paper:
         csv.writer(written, delimiter=separator, lineterminator=ends).writerows(self.table())
         return (b"\xef\xbb\xbf" if mark else b"") + written.getvalue().encode()
 
-    def xlsx(self, *, typed: bool = False) -> bytes:
-        """As a workbook; `typed` writes numbers and times as such and not as text."""
+    def xlsx(self, *, typed: bool = False, saved_at: datetime | None = None) -> bytes:
+        """As a workbook; `typed` writes numbers and times as such and not as text.
+
+        It says that it was saved at `saved_at`, or else a week after its newest line.
+        """
         from openpyxl import Workbook
 
         book = Workbook()
@@ -123,7 +128,8 @@ class Paper:
             sheet.append(cells)
         kept = io.BytesIO()
         book.save(kept)
-        return kept.getvalue()
+        newest = datetime.strptime(self.rows[-1][1], "%d-%m-%Y %H:%M:%S" if self.day_first else "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007
+        return _saved(kept.getvalue(), saved_at or newest.replace(tzinfo=NAIROBI) + timedelta(days=7))
 
     def read(self, name: str = "statement.csv") -> StatementFile:
         """As the program reads it."""
@@ -133,3 +139,16 @@ class Paper:
         """The same, which says that it covers these times with two days on either side."""
         self.since, self.until = min(around) - timedelta(days=2), max(around) + timedelta(days=2)
         return self
+
+
+def _saved(content: bytes, at: datetime) -> bytes:
+    """The same workbook, which says that it was saved then; openpyxl always writes the time of this machine."""
+    written = io.BytesIO()
+    said = f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}".encode()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(written, "w") as new:
+        for part in old.infolist():
+            text = old.read(part)
+            if part.filename == "docProps/core.xml":
+                text = re.sub(rb"(<dcterms:modified[^>]*>)[^<]*", rb"\g<1>" + said, text)
+            new.writestr(part, text)
+    return written.getvalue()

@@ -177,7 +177,9 @@ def test_a_plan_names_the_same_and_writes_nothing(silent: Road) -> None:
     paper = Paper().covering([at])
     paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
     before = silent.money()
-    planned = statement.plan_statement(silent.db, silent.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False)
+    planned = statement.plan_statement(
+        silent.db, silent.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False
+    )
     assert silent.money() == before
     assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
     assert planned.differences == take(silent, paper).differences
