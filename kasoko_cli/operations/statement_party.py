@@ -122,9 +122,7 @@ def read_party(text: str) -> Party:
 
 def _is_of_number(piece: str) -> bool:
     """Digits, signs, and x where it stands for digits."""
-    if any(c.isalpha() and c not in "xX" for c in piece):
-        return False
-    return bool(piece) and all(c.isascii() or not c.isdigit() for c in piece)
+    return bool(piece) and all(c in "0123456789xX" or unicodedata.category(c)[0] in "PS" for c in piece)
 
 
 def _number(pieces: list[str]) -> list[Shown]:
@@ -140,10 +138,17 @@ def _number(pieces: list[str]) -> list[Shown]:
     cuts = _cuts(pieces, len("".join(pieces)) - len(joined))
     starts = [joined[cut:first] for cut in cuts if cut < first] or [""]
     ends = [joined[last + 1 : cut] for cut in cuts if cut > last + 1] or [""]
+    # A digit or two that stand apart from what is hidden may be of the name: 2*********** 99 PROBLEMS.
+    if first in cuts and len(starts[-1]) < DIGITS_THAT_SAY:
+        starts.append("")
+    if last + 1 in cuts and len(ends[0]) < DIGITS_THAT_SAY:
+        ends.insert(0, "")
     national = [spelt for start in dict.fromkeys(starts) for spelt in _national(start)]
-    if not national or len(starts[0]) + len(ends[-1]) > len("00254712345678"):
+    visible = len(starts[0]) + len(ends[-1])
+    if not national or not DIGITS_THAT_SAY <= visible <= len("00254712345678"):
         return [Shown(is_phone=False)]
-    return [Shown(tuple(national), tuple(dict.fromkeys(reversed(ends))))]
+    # Beyond its nine national digits an end has one of the ways to lead into them, which is not the same in all.
+    return [Shown(tuple(national), tuple(dict.fromkeys(end[-9:] for end in reversed(ends))))]
 
 
 def _cuts(pieces: list[str], skipped: int) -> list[int]:
@@ -155,13 +160,8 @@ def _cuts(pieces: list[str], skipped: int) -> list[int]:
 
 
 def _national(start: str) -> list[str]:
-    """How a number with this beginning may begin when it is spelt as we do, from 254 on."""
-    digits = start.removeprefix("00") if start.startswith("00") else start
-    if "254".startswith(digits[:3]) and digits:
-        rest = digits[3:].removeprefix("0")
-        return [digits[:3] + rest]
-    if digits.startswith("0"):
-        return ["254" + digits[1:]]
-    if digits[:1] in ("", "1", "7"):
-        return ["254" + digits if digits else ""]
-    return []
+    """How a number with this beginning begins when it is spelt as we do, with 254; none where it is no phone."""
+    digits = start.lstrip("0")
+    if digits[:1] in ("1", "7"):
+        return [f"254{digits}"]
+    return [digits[:3] + digits[3:].removeprefix("0")] if "254".startswith(digits[:3]) else []

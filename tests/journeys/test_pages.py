@@ -131,8 +131,11 @@ def sent(reader: Reader) -> None:
 
 def with_statement(reader: Reader) -> None:
     """M-Pesa's statement has a top-up and a payment that nothing here explains."""
+    settings = (reader.street.folder / ".env").read_text()
+    [shortcode] = re.findall(r"^MPESA_PAYBILL=(\d+)", settings, re.MULTILINE)
     reader.street.write(
         "utility-2026-11-23.csv",
+        f"Short Code:,{shortcode}\n"
         "Receipt No.,Completion Time,Initiation Time,Details,Transaction Status,Paid In,Withdrawn,Balance,"
         "Balance Confirmed,Reason Type,Other Party Info,Linked Transaction ID,A/C No.\n"
         "UKN1A2B3C4,2026-11-23 10:00:00,2026-11-23 10:00:00,Business Payment to 2547****0106,Completed,,100.00,"

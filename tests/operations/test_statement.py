@@ -518,7 +518,7 @@ def test_what_comes_back_of_a_debt_that_was_given_up_goes_to_suspense(road: Road
         wallets.write_off(road.db, road.clock, road.act, user_id="ann", cents=given_up, reference="off")
     paper = Paper()
     paper.line("UKR0000001", road.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
-    plan = statement.plan_statement(road.db, paper.read(), shortcode=SHORTCODE, customers_are_counted=False)
+    plan = statement.plan_statement(road.db, road.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False)
     assert road.balance(Account.RECEIVABLE, "ann") == 14_200 - given_up
     report = take(road, paper)
     assert report.differences == plan.differences

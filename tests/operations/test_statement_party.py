@@ -38,6 +38,9 @@ ANN = "254712000111"
         "２５４７１２０００１１１",
         "00254712000111",
         "2540712000111",
+        "X 0712000111",
+        "**40712000111",
+        "0254****111",
     ],
 )
 def test_a_receiver_is_known_in_every_spelling(shown: str) -> None:
@@ -61,6 +64,8 @@ def test_a_receiver_is_known_in_every_spelling(shown: str) -> None:
         "2547****99 - 99 PROBLEMS",
         "2547****111 99 PROBLEMS",
         "2547****1 11",
+        "2*********** 99 PROBLEMS",
+        "JANE 99 *********111",
         "25471200011",
         "M254712000999",
     ],
