@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -36,3 +37,39 @@ def nairobi_day(moment: datetime) -> tuple[datetime, datetime]:
     local = moment.astimezone(NAIROBI)
     start = local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
     return start, start + timedelta(days=1)
+
+
+def boot_seconds() -> float | None:
+    """Seconds since this machine started, those in which it was suspended included; None where no clock says so."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else None
+
+
+class Lease:
+    """A stretch of time that begins now, and is over as soon as any clock says so.
+
+    The machine's time can be set back, and the clock since its start is not everywhere; a monotonic clock stands
+    still while a laptop is suspended. So the more pessimistic one counts. Where there is only the machine's time,
+    a step back ends it too: nobody knows how long it was then.
+    """
+
+    def __init__(self, clock: Clock, seconds: float, *, boot: Callable[[], float | None] = boot_seconds) -> None:
+        self._clock, self._boot, self._seconds = clock, boot, seconds
+        self._booted_at = boot()
+        self.begun_at = clock()
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it is over by the machine's time."""
+        return self.begun_at + timedelta(seconds=self._seconds)
+
+    def passed(self) -> float:
+        """Seconds since it began, by the clock that says most."""
+        passed = (self._clock() - self.begun_at).total_seconds()
+        now = self._boot()
+        if now is not None and self._booted_at is not None:
+            return max(passed, now - self._booted_at)
+        return passed if passed >= 0 else float("inf")
+
+    def remaining(self) -> float:
+        """Seconds that are left; never below zero."""
+        return max(0.0, self._seconds - self.passed())

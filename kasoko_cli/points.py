@@ -1,10 +1,11 @@
-"""Named places at which a test may kill this process, as a power cut would.
+"""Named places at which a test may kill this process, as a power cut would, or stop it, as a suspend does.
 
 A crash must lose nothing wherever it happens, and that is proven by making it happen: before and after
 each commit, before a request leaves and after its answer was read. Unless a test sets `KASOKO_TEST_POINTS`,
 each point is one comparison with None.
 
     KASOKO_TEST_POINTS=kill:commit.after:3     die the third time that `commit.after` is reached
+    KASOKO_TEST_POINTS=stop:request.before:3   stand still the third time, until somebody lets it go on
     KASOKO_TEST_POINTS=log:/path/to/file       write down each point that is reached, a line each
 """
 
@@ -25,6 +26,7 @@ REQUEST_AFTER: Final = "request.after"
 #: Every point there is.
 POINTS: Final = (COMMIT_BEFORE, COMMIT_AFTER, REQUEST_BEFORE, REQUEST_AFTER)
 
+_SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _ORDER: Final = os.environ.get("KASOKO_TEST_POINTS")
 _reached: Counter[str] = Counter()
 _lock = threading.Lock()
@@ -43,5 +45,5 @@ def _act(name: str, order: str) -> None:
         if act == "log":
             with Path(argument).open("a") as log:
                 log.write(f"{name}:{_reached[name]}\n")
-        elif act == "kill" and argument == f"{name}:{_reached[name]}":
-            os.kill(os.getpid(), signal.SIGKILL)
+        elif act in _SIGNALS and argument == f"{name}:{_reached[name]}":
+            os.kill(os.getpid(), _SIGNALS[act])

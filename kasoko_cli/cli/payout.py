@@ -285,6 +285,11 @@ def _next_after_doubt(states: set[str], run: Run) -> str:
             "Unknown is not failed. Mend the account, for M-Pesa may refuse the question too, then:"
             " kasoko resume, and kasoko reconcile --now, and kasoko retry-failed"
         )
+    if run.stopped is Stop.UNKNOWN and "UNKNOWN" in states:
+        return (
+            "Unknown is not failed. Once M-Pesa answers again, ask it how they ended: kasoko reconcile --now. What it"
+            " never heard of is decided by people: kasoko payout decide --help"
+        )
     if run.reaped and not states & {"UNKNOWN", "SENDING"}:
         return "The sender of some stopped in the middle: they are unknown. Ask M-Pesa: kasoko reconcile --now"
     if states & {"UNKNOWN", "SENDING"}:
@@ -323,6 +328,7 @@ _STOPPED = {
     "interrupted": "interrupted; everything is recorded",
     "account": "nothing more was sent",
     "unreachable": "M-Pesa cannot be reached; no money moved for these",
+    "unknown": "several in a row brought no clear answer, as in an outage; what was not sent is still due",
     "paused": "sending was paused",
 }
 

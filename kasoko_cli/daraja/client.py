@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential, wait_random
 
-from kasoko_cli.clock import Clock
+from kasoko_cli.clock import Clock, Lease
 from kasoko_cli.daraja import messages
 from kasoko_cli.daraja.codes import SortedAnswer, TokenAnswer, Verdict, is_spike_arrest, sort_answer, sort_token_answer
 from kasoko_cli.daraja.credentials import Token, TokenShelf, new_token
@@ -49,6 +49,7 @@ HELD_SECONDS: Final = 1.0
 #: How often to look whether another process has fetched the token.
 _TOKEN_POLL_SECONDS: Final = 0.05
 
+_TOO_LATE = "too little time was left to send it safely"
 _NOTHING_SENT = "Nothing to do: it is sent again, later, with the same id."
 _ASK = "Ask how it ended: kasoko reconcile"
 
@@ -135,6 +136,33 @@ class Answer:
     exchanges: tuple[Exchange, ...] = ()
     #: How many of them were refused because M-Pesa is asked too often.
     spikes: int = 0
+    #: Whether we held it back ourselves, since its lease was over or it was not ours any more: nothing left.
+    held_back: bool = False
+
+
+class _Stay:
+    """Whether a request must stay here: its lease would end under way, or it is not ours any more."""
+
+    def __init__(self, lease: Lease | None, is_ours: Callable[[], bool]) -> None:
+        self._lease, self._is_ours = lease, is_ours
+        #: Whether it did.
+        self.held_back = False
+
+    def outlives(self, seconds: float) -> bool:
+        """Whether what takes so many seconds from now could still be under way when the lease ends."""
+        return self._lease is not None and self._lease.remaining() < seconds
+
+    def why(self, deadline: Deadline) -> str:
+        """Why it must not leave, with what is left of its own time; nothing where it may."""
+        # The lease last: it is what a pause between the two makes older.
+        if not self._is_ours():
+            why = "it is not ours to send any more"
+        elif self.outlives(deadline.remaining()):
+            why = _TOO_LATE
+        else:
+            return ""
+        self.held_back = True
+        return why
 
 
 class DarajaClient:
@@ -209,14 +237,16 @@ class DarajaClient:
         timeout_url: str,
         remarks: str,
         occasion: str = "",
-        give_up_at: datetime,
+        lease: Lease,
         may_go_again: Callable[[], bool] = lambda: True,
+        is_ours: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Ask M-Pesa to pay `wire_cents`, whole shillings, to `phone`.
 
         Never raises for what the network or M-Pesa does. Nothing is sent that could still be under
-        way at `give_up_at`. Where the answer says that M-Pesa certainly did not take it, the same
-        id goes again, if it then `may_go_again`; else it never does.
+        way at the end of the `lease`, or that is not `is_ours` any more: both are asked last directly
+        before the request is written, each time. Where the answer says that M-Pesa certainly did not
+        take it, the same id goes again, if it then `may_go_again`; else it never does.
         """
         account = self.account
         path = messages.B2C_V3_PATH if account.api == "v3" else messages.B2C_V1_PATH
@@ -233,7 +263,7 @@ class DarajaClient:
             result_url=result_url,
             occasion=occasion,
         )
-        return self._ask("b2c", path, request, give_up_at, may_go_again)
+        return self._ask("b2c", path, request, lease, may_go_again, is_ours)
 
     def ask_status(
         self,
@@ -243,7 +273,6 @@ class DarajaClient:
         receipt: str = "",
         result_url: str,
         timeout_url: str,
-        give_up_at: datetime | None = None,
     ) -> Answer:
         """Ask how a payment ended, by our id for it, by its receipt, or by both; the answer is posted to `result_url`.
 
@@ -259,11 +288,9 @@ class DarajaClient:
             timeout_url=timeout_url,
             result_url=result_url,
         )
-        return self._ask("status", messages.STATUS_PATH, request, give_up_at)
+        return self._ask("status", messages.STATUS_PATH, request)
 
-    def ask_balance(
-        self, *, query_id: str, result_url: str, timeout_url: str, give_up_at: datetime | None = None
-    ) -> Answer:
+    def ask_balance(self, *, query_id: str, result_url: str, timeout_url: str) -> Answer:
         """Ask what is in the organisation's accounts; the answer is posted to `result_url`."""
         request = messages.balance_request(
             initiator_name=self.account.initiator_name,
@@ -273,7 +300,7 @@ class DarajaClient:
             timeout_url=timeout_url,
             result_url=result_url,
         )
-        return self._ask("balance", messages.BALANCE_PATH, request, give_up_at)
+        return self._ask("balance", messages.BALANCE_PATH, request)
 
     # --- One request, its tries --------------------------------------------------------------------------------------
 
@@ -282,31 +309,30 @@ class DarajaClient:
         kind: Literal["b2c", "status", "balance"],
         path: str,
         request: dict[str, Json],
-        give_up_at: datetime | None,
+        lease: Lease | None = None,
         may_go_again: Callable[[], bool] = lambda: True,
+        is_ours: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Send a request until there is a verdict other than NOT_SENT, a few times, in the time there is."""
         log: list[Exchange] = []
+        stay = _Stay(lease, is_ours)
         content = json.dumps(request).encode()
         shown = f"POST {path} {json.dumps(messages.shown_request(request))}"
         spikes = 0
 
-        def too_late(wait_seconds: float) -> bool:
-            ends_at = self._clock() + timedelta(seconds=wait_seconds + self.total_seconds)
-            return give_up_at is not None and ends_at > give_up_at
-
         def enough(state: RetryCallState) -> bool:
-            return state.attempt_number >= self._sends or too_late(state.upcoming_sleep) or not may_go_again()
+            if state.attempt_number >= self._sends or stay.held_back or not may_go_again():
+                return True
+            return stay.outlives(state.upcoming_sleep + self.total_seconds)
 
         def send() -> SortedAnswer:
             nonlocal spikes
-            said = self._try(kind, path, content, shown, log)
+            said = self._try(kind, path, content, shown, log, stay)
             spikes += is_spike_arrest(said)
             return said
 
-        if too_late(0):
-            text = "too little time was left to send it safely"
-            return Answer(Verdict.NOT_SENT, None, "", text, text, _NOTHING_SENT)
+        if stay.outlives(self.total_seconds):
+            return Answer(Verdict.NOT_SENT, None, "", _TOO_LATE, _TOO_LATE, _NOTHING_SENT, held_back=True)
         answer = send()
         if _certainly_not_taken(answer):
             answer = self._again(answer, send, enough)
@@ -323,6 +349,7 @@ class DarajaClient:
             originator_conversation_id=found.originator_conversation_id if taken else None,
             exchanges=tuple(log),
             spikes=spikes,
+            held_back=stay.held_back,
         )
 
     def _again(
@@ -349,6 +376,7 @@ class DarajaClient:
         content: bytes,
         shown: str,
         log: list[Exchange],
+        stay: _Stay,
     ) -> SortedAnswer:
         """Send it once; once more with a new token if only the token was refused."""
         deadline = Deadline(self.total_seconds)
@@ -358,7 +386,7 @@ class DarajaClient:
             if not isinstance(token, Token):
                 meaning = f"no access token: {token.meaning}"
                 return SortedAnswer(token.verdict, token.code, token.text, meaning, token.advice)
-            answer = self._post(kind, path, content, shown, token, log, deadline)
+            answer = self._post(kind, path, content, shown, token, log, deadline, stay)
             if not answer.token_refused:
                 return answer
             if refused is not None:
@@ -381,13 +409,18 @@ class DarajaClient:
         token: Token,
         log: list[Exchange],
         deadline: Deadline,
+        stay: _Stay,
     ) -> SortedAnswer:
         self._remember(token)
         at = self._clock()
         headers = {"Authorization": f"Bearer {token.value}", "Content-Type": "application/json"}
-        came = self._wire.exchange("POST", path, headers=headers, deadline=deadline, content=content)
+        came = self._wire.exchange(
+            "POST", path, headers=headers, deadline=deadline, content=content, hold_back=lambda: stay.why(deadline)
+        )
         if isinstance(came, Broken):
-            if came.never_left:
+            if came.held_back:
+                answer = SortedAnswer(Verdict.NOT_SENT, "", came.what, f"it was held back: {came.what}", _NOTHING_SENT)
+            elif came.never_left:
                 answer = SortedAnswer(Verdict.NOT_SENT, "", came.what, f"it never left: {came.what}", _NOTHING_SENT)
             else:
                 answer = SortedAnswer(Verdict.UNKNOWN, "", came.what, f"M-Pesa may have it: {came.what}", _ASK)

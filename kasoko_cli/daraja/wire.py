@@ -50,6 +50,16 @@ class Broken:
     latency_ms: int
     #: The status, if at least that had arrived.
     http_status: int | None = None
+    #: Whether the caller held it back: then nothing is wrong with the network.
+    held_back: bool = False
+
+
+class _HeldBack(Exception):
+    """The caller says that a request must not leave any more."""
+
+
+def _freely() -> str:
+    return ""
 
 
 class Deadline:
@@ -68,6 +78,30 @@ class Deadline:
         if timeout is None:
             return None if self._at is None else left
         return min(timeout, left)
+
+
+class _Last:
+    """The content of a request, and the last question before it is written."""
+
+    def __init__(self, content: bytes | None, hold_back: Callable[[], str]) -> None:
+        self.content = content
+        self._hold_back = hold_back
+
+    def check(self) -> None:
+        """Hold that it may leave.
+
+        Raises:
+            _HeldBack: it may not, and why.
+        """
+        if why := self._hold_back():
+            raise _HeldBack(why)
+
+    def __iter__(self) -> Iterator[bytes]:
+        # The socket layer asks for this when it has connected and written the head of the request. A head without
+        # its content instructs nobody.
+        self.check()
+        if self.content is not None:
+            yield self.content
 
 
 class Wire:
@@ -91,8 +125,14 @@ class Wire:
         deadline: Deadline,
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        hold_back: Callable[[], str] = _freely,
     ) -> Reply | Broken:
-        """Send one request once and read the whole answer. Never raises for what the network does."""
+        """Send one request once and read the whole answer. Never raises for what the network does.
+
+        `hold_back` says why the request must not leave, or nothing where it may. It is asked before anything is
+        done, and for the last time directly before the first byte of the content is written: connecting may
+        have taken seconds, and the process may have been stopped.
+        """
         started = time.monotonic()
         status: int | None = None
 
@@ -104,7 +144,7 @@ class Wire:
         line = self._line()
         point(REQUEST_BEFORE)
         try:
-            status, chunks, let_go = line.carry(method, path, params, headers, content, deadline)
+            status, chunks, let_go = line.carry(method, path, params, headers, _Last(content, hold_back), deadline)
             try:
                 body = b""
                 for chunk in chunks:
@@ -117,6 +157,8 @@ class Wire:
                 return Reply(status, body, elapsed())
             finally:
                 let_go()
+        except _HeldBack as held:
+            return Broken(True, str(held), elapsed(), held_back=True)
         except _NEVER_LEFT as error:
             return Broken(True, _words(error), elapsed(), status)
         except Exception as error:  # whatever it was, the request may have left
@@ -274,22 +316,24 @@ class _Line:
         path: str,
         params: Mapping[str, str] | None,
         headers: Mapping[str, str],
-        content: bytes | None,
+        last: _Last,
         deadline: Deadline,
     ) -> _Carried:
         """Send a request and read the head of its answer.
 
         Raises:
+            _HeldBack: it must not leave, and its content did not.
             httpx.TransportError: it broke; only what breaks while connecting never left.
         """
+        last.check()
         self._current.until = deadline
         target = self._front + path.encode("ascii") + (b"?" + urlencode(params).encode("ascii") if params else b"")
         lines = [(b"Host", self._host)]
         lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in {**_HEADERS, **headers}.items()]
-        if content is not None:
-            lines.append((b"Content-Length", str(len(content)).encode("ascii")))
+        if last.content is not None:
+            lines.append((b"Content-Length", str(len(last.content)).encode("ascii")))
         url = httpcore.URL(scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port, target=target)
-        request = httpcore.Request(method, url, headers=lines, content=content, extensions={"timeout": self._timeouts})
+        request = httpcore.Request(method, url, headers=lines, content=last, extensions={"timeout": self._timeouts})
         try:
             response = self._usable().handle_request(request)
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -331,13 +375,18 @@ class _Given:
         path: str,
         params: Mapping[str, str] | None,
         headers: Mapping[str, str],
-        content: bytes | None,
+        last: _Last,
         deadline: Deadline,  # noqa: ARG002 - a transport has no sockets that we know
     ) -> _Carried:
-        """Send a request and read the head of its answer."""
+        """Send a request and read the head of its answer.
+
+        Raises:
+            _HeldBack: it must not leave, and did not.
+        """
         request = httpx.Request(
-            method, self._base_url + path, params=params, headers={**_HEADERS, **headers}, content=content
+            method, self._base_url + path, params=params, headers={**_HEADERS, **headers}, content=last.content
         )
+        last.check()
         response = self._transport.handle_request(request)
         assert isinstance(response.stream, httpx.SyncByteStream)
         return response.status_code, response.stream, response.stream.close

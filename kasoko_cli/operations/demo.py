@@ -285,18 +285,22 @@ def _the_troubles(on: _Set, stage: Stage) -> None:
 
 
 def _send(on: _Set, *, market: str | None = None, only: Sequence[str] = ()) -> None:
-    disburse.send_due(
-        on.db,
-        on.daraja,
-        on.links,
-        system_clock,
-        random_id,
-        ACT,
-        disburse.SendPolicy(rate_per_second=0, concurrency=8),
-        Trust(),
-        market=market,
-        only=only,
-    )
+    """A run, and another where so much trouble at once was taken for an outage."""
+    policy, trust = disburse.SendPolicy(rate_per_second=0, concurrency=8), Trust()
+    stopped = disburse.Stop.UNKNOWN
+    while stopped is disburse.Stop.UNKNOWN:
+        stopped = disburse.send_due(
+            on.db,
+            on.daraja,
+            on.links,
+            system_clock,
+            random_id,
+            ACT,
+            policy,
+            trust,
+            market=market,
+            only=only,
+        ).stopped
 
 
 def _ask(on: _Set) -> None:

@@ -26,7 +26,7 @@ from kasoko_cli.operations.calls import keep_calls, were_kept
 from kasoko_cli.operations.receive import Judged, Trust
 from kasoko_cli.store import attempts, callbacks, markets, patience, payouts, queries
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event, open_incidents
+from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, note_event, open_incidents
 from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.tables import Attempt, Query
 
@@ -253,7 +253,8 @@ def _whose_turn(
 
 
 def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) -> list[tuple[Attempt, bool]]:
-    """Attempts whose end is not known, large failures that only a callback speaks of, and whatever a hint names.
+    """Attempts whose end is not known, large failures that only a callback speaks of, what left although it had been
+    ended, and whatever a hint names.
 
     Each with whether it is to be asked about at once: somebody has posted something about it, unsigned, since
     M-Pesa was last asked.
@@ -276,7 +277,13 @@ def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) 
             and not queries.was_confirmed(session, attempt)
         )
     ]
-    return [(attempt, attempt.id in hinted) for attempt in [*live, *doubted]]
+    left_late = [
+        attempts.find_attempt(session, incident.attempt_id)
+        for incident in open_incidents(session, market_id=market_id)
+        if incident.kind == LATE_ACKNOWLEDGEMENT and incident.attempt_id is not None
+    ]
+    among = {attempt.id: attempt for attempt in [*live, *doubted, *left_late]}
+    return [(attempt, attempt.id in hinted) for attempt in among.values()]
 
 
 def _hinted(session: Session, among: Sequence[Attempt]) -> set[str]:

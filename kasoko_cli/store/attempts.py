@@ -244,6 +244,17 @@ def stands(session: Session, attempt_id: str, *, lease_token: str, send: int) ->
     return session.execute(query).first() is not None
 
 
+def is_held(session: Session, attempt_id: str, *, lease_token: str, send: int) -> bool:
+    """Whether this sender still holds an attempt for this send of it, which nobody has ruled on."""
+    query = columns(col(Attempt.id)).where(
+        col(Attempt.id) == attempt_id,
+        col(Attempt.lease_token) == lease_token,
+        col(Attempt.sends) == send,
+        col(Attempt.status) == AttemptStatus.INTENT,
+    )
+    return session.execute(query).first() is not None
+
+
 def wired_by_phone(session: Session, since: datetime) -> dict[str, int]:
     """`wired_since` of every phone that anything went to, in one pass."""
     query = (

@@ -21,6 +21,10 @@ from kasoko_cli.store.tables import Event, Exchange, Incident, Payout, Switch
 MACHINE, RAISED, BREAKER = "kasoko", "incident.raise", "breaker"
 
 
+#: The incident of a request that left although its attempt had been ended as not paid.
+LATE_ACKNOWLEDGEMENT = "late_acknowledgement"
+
+
 def note_event(
     session: Session,
     *,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 
+from kasoko_cli.clock import Lease
 from kasoko_cli.daraja import client as client_module
 from kasoko_cli.daraja.client import Account, Answer, DarajaClient
 from kasoko_cli.daraja.codes import Verdict
@@ -117,7 +118,7 @@ def pay(client: DarajaClient, **changes: Any) -> Answer:
         "timeout_url": f"https://pay.example.org/api/payments/b2c-timeout/ks-1/{MARK}",
         "remarks": "Market 42",
         "occasion": "m42",
-        "give_up_at": NOW + timedelta(minutes=10),
+        "lease": Lease(lambda: NOW, 600),
     }
     return client.pay(**values | changes)
 
@@ -265,7 +266,7 @@ def test_after_an_unknown_nothing_goes_again_even_if_a_refusal_came_first() -> N
 
 def test_nothing_is_sent_that_could_outlive_the_lease() -> None:
     gateway = Gateway(taken())
-    answer = pay(daraja(gateway, total_seconds=45), give_up_at=NOW + timedelta(seconds=44))
+    answer = pay(daraja(gateway, total_seconds=45), lease=Lease(lambda: NOW, 44))
     assert answer.verdict is Verdict.NOT_SENT
     assert answer.text == "too little time was left to send it safely"
     assert gateway.requests == gateway.token_requests == []
@@ -275,9 +276,33 @@ def test_nothing_is_sent_that_could_outlive_the_lease() -> None:
 def test_nothing_is_sent_again_that_could_outlive_the_lease() -> None:
     """The first try just fits; waiting and trying again would not."""
     gateway = Gateway(httpx.ConnectError("refused"))
-    answer = pay(daraja(gateway, total_seconds=45), give_up_at=NOW + timedelta(seconds=45.2))
+    answer = pay(daraja(gateway, total_seconds=45), lease=Lease(lambda: NOW, 45.2))
     assert answer.verdict is Verdict.NOT_SENT
     assert len(gateway.requests) == 1
+
+
+def test_each_try_asks_whether_it_may_still_leave_also_after_a_new_token() -> None:
+    """The token was refused, and in between the attempt was ended: the second try stays here."""
+    gateway = Gateway(TOKEN_REFUSED, taken(), tokens=[token("first"), token("second")])
+    ours = iter([True, False])
+    answer = pay(daraja(gateway), is_ours=lambda: next(ours))
+    assert (answer.verdict, answer.held_back) == (Verdict.NOT_SENT, True)
+    assert answer.text == "it is not ours to send any more"
+    assert (len(gateway.requests), len(gateway.token_requests)) == (1, 2)
+    assert [each.kind for each in answer.exchanges] == ["oauth", "b2c", "oauth", "b2c"]
+
+
+def test_a_lease_that_ends_while_the_token_is_fetched_keeps_the_payment_here() -> None:
+    class Slow(Gateway):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            if is_oauth(request):
+                clock.sleep(600)
+            return super().__call__(request)
+
+    clock, gateway = ManualClock(), Slow(taken())
+    answer = pay(daraja(gateway, clock), lease=Lease(clock, 300))
+    assert (answer.verdict, answer.held_back) == (Verdict.NOT_SENT, True)
+    assert gateway.requests == []
 
 
 # --- Other questions -------------------------------------------------------------------------------------------------
@@ -333,10 +358,10 @@ def test_a_token_near_its_end_is_replaced() -> None:
     client = daraja(gateway, clock)
     pay(client)
     clock.sleep(3298)
-    pay(client, give_up_at=clock.now + timedelta(minutes=10))
+    pay(client, lease=Lease(clock, 600))
     assert len(gateway.token_requests) == 1
     clock.sleep(2)
-    pay(client, give_up_at=clock.now + timedelta(minutes=10))
+    pay(client, lease=Lease(clock, 600))
     assert [request.headers["authorization"] for request in gateway.requests] == [
         "Bearer first-token-1",
         "Bearer first-token-1",
@@ -721,7 +746,10 @@ def _read_request(connection: socket.socket) -> bytes | None:
     head, _, rest = data.partition(b"\r\n\r\n")
     length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
     while len(rest) < length:
-        rest += connection.recv(65_536)
+        chunk = connection.recv(65_536)
+        if not chunk:
+            return None
+        rest += chunk
     return head + b"\r\n\r\n" + rest
 
 
@@ -766,6 +794,16 @@ def test_over_a_real_socket_a_payment_is_taken() -> None:
         assert answer.verdict is Verdict.TAKEN
         assert gateway.connections == 1
         assert len(gateway.received) == 1
+
+
+def test_the_last_question_comes_after_connecting_directly_before_the_content() -> None:
+    """Who stands still while connecting, or after the head was written, sends nothing that M-Pesa could act on."""
+    ours = iter([True, False])
+    with raw(say(ACK_BYTES)) as (client, gateway):
+        answer = pay(client, is_ours=lambda: next(ours))
+        assert (answer.verdict, answer.held_back) == (Verdict.NOT_SENT, True)
+    assert gateway.connections == 1, "the token's"
+    assert gateway.received == []
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ BUGS: Sequence[Bug] = (
             ),
             Edit(
                 "operations/sending/crew.py",
-                "self.claimer, self.recorder = Claimer(desk), Recorder(desk, stays=stay)",
-                "self.claimer, self.recorder = Claimer(desk), Recorder(desk, stays=stay)\n"
+                "self.claimer, self.recorder = Claimer(desk), Recorder(desk)",
+                "self.claimer, self.recorder = Claimer(desk), Recorder(desk)\n"
                 "        self.claimer.send = self._send",
             ),
             Edit(

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import nairobi_day
+from kasoko_cli.clock import Lease, nairobi_day
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.ledger import book, journal
@@ -42,7 +42,9 @@ class Claimer:
 
     def claim(self, count: int, market_id: str | None, only: Sequence[str]) -> list[Claimed]:
         """Take up to `count` payouts that are due: from this commit on they are ours to send."""
-        desk, now, claimed = self.desk, self.desk.clock(), list[Claimed]()
+        desk, claimed = self.desk, list[Claimed]()
+        lease = Lease(desk.clock, desk.policy.lease_seconds)
+        now = lease.begun_at
         held = postponed = 0
         unjudged: list[str] = []
         self._last = []
@@ -69,7 +71,7 @@ class Claimer:
                 sure = [payout for payout in due if payout.id not in against]
                 ours = self._within_the_day(session, sure, users.phones_of(session, (one.user_id for one in sure)), now)
                 postponed += len(sure) - len(ours)
-                claimed += self._intend(session, ours, last, now)
+                claimed += self._intend(session, ours, last, lease)
             book.post(session, *(journal.reserved(one.attempt_id, one.send, one.wire_cents) for one in claimed), at=now)
             if claimed and desk.policy.rate_per_second:
                 slots = pace.take(session, desk.account_key, len(claimed), desk.policy.rate_per_second, now=now)
@@ -143,14 +145,13 @@ class Claimer:
         return ours
 
     def _intend(
-        self, session: Session, ours: Sequence[tuple[DuePayout, str]], last: Mapping[str, LastTry], now: datetime
+        self, session: Session, ours: Sequence[tuple[DuePayout, str]], last: Mapping[str, LastTry], lease: Lease
     ) -> list[Claimed]:
         """Write down the intents of a group."""
         if not ours:
             return []
-        ids = [payout.id for payout, _ in ours]
-        until = now + timedelta(seconds=self.desk.policy.lease_seconds)
-        intended = [self._intent(payout, phone, last.get(payout.id), now, until) for payout, phone in ours]
+        ids, now = [payout.id for payout, _ in ours], lease.begun_at
+        intended = [self._intent(payout, phone, last.get(payout.id), lease) for payout, phone in ours]
         again = [row for _, row in intended if "the_id" in row]
         count = attempts.begin_again(session, again)
         assert count == len(again), "a rejected attempt of a payout that we hold may be sent again"
@@ -170,16 +171,17 @@ class Claimer:
         return [one for one, _ in intended]
 
     def _intent(
-        self, payout: DuePayout, phone: str, last: LastTry | None, now: datetime, until: datetime
+        self, payout: DuePayout, phone: str, last: LastTry | None, lease: Lease
     ) -> tuple[Claimed, dict[str, Any]]:
         """One intent, and its row: new, or the same instruction again under an id that M-Pesa never took."""
+        now = lease.begun_at
         row: dict[str, Any] = {
             "status_at": now,
             "phone": phone,
             "api": self.desk.daraja.account.api,
             "sends": 1,
             "lease_token": self.desk.run_id,
-            "lease_until": until,
+            "lease_until": lease.ends_at,
             "sent_at": now,
         }
         if last is not None and last.status is AttemptStatus.REJECTED:
@@ -198,5 +200,5 @@ class Claimer:
             )
             row |= {"id": attempt_id, "payout_id": payout.id, "number": number, "wire_cents": payout.wire_cents}
             row |= {"status": AttemptStatus.INTENT, "created_at": now}
-        one = Claimed(payout.id, attempt_id, row["sends"], payout.user_id, phone, payout.wire_cents, until)
+        one = Claimed(payout.id, attempt_id, row["sends"], payout.user_id, phone, payout.wire_cents, lease)
         return one, row

@@ -20,9 +20,10 @@ from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
 from kasoko_cli.operations.sending.claiming import Claimer
+from kasoko_cli.operations.sending.outage import Outage
 from kasoko_cli.operations.sending.recording import Recorder
 from kasoko_cli.operations.sending.run import Claimed, Desk, Due, Sent, Stop
-from kasoko_cli.store import payouts
+from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.log import switch_on
 from kasoko_cli.store.patience import patiently
 
@@ -39,6 +40,8 @@ AHEAD_SECONDS, MOST_AHEAD = 0.5, 512
 SLOW_PER_SECOND = 20
 #: How far ahead of its turn a payout may be claimed, in seconds of the pace.
 TURNS_AHEAD_SECONDS = 0.5
+#: A run without a pace looks again whether what it claimed so long ago is still its own before it sends it.
+LOOK_AFTER_SECONDS = 1.0
 #: How long a fast run lets answers gather before it writes them down.
 GATHER_SECONDS = 0.1
 
@@ -48,7 +51,8 @@ class Crew:
 
     def __init__(self, desk: Desk, links: Links, *, stay: bool) -> None:
         self.desk, self.links, self.run, self.policy, self.stay = desk, links, desk.run, desk.policy, stay
-        self.claimer, self.recorder = Claimer(desk), Recorder(desk, stays=stay)
+        self.claimer, self.recorder = Claimer(desk), Recorder(desk)
+        self.outage = Outage(desk.policy, stays=stay)
         #: What waits for a sender; None sends one home.
         self.claims: SimpleQueue[Claimed | None] = SimpleQueue()
         #: What came of it; None where it was not sent, since the run had ended.
@@ -80,6 +84,8 @@ class Crew:
                     self.run.stop(Stop.INTERRUPTED)
                 if max_seconds is not None and time.monotonic() - started >= max_seconds:
                     self.run.stop(Stop.TIME)
+                if self.outage.stop is not None:
+                    self.run.stop(*self.outage.stop)
                 room = self._room() if left is None else min(self._room(), left)
                 claimed = []
                 if room > 0 and self.run.stopped is Stop.DONE:
@@ -89,6 +95,7 @@ class Crew:
                     self._heed_switches()
                 if self.run.stopped is not Stop.DONE:
                     self.ended.set()
+                if self.ended.is_set() or self.outage.is_closed:
                     self._take_back()
                 if self.in_hand:
                     if group := self._gathered():
@@ -101,8 +108,8 @@ class Crew:
                         return
                     # Another process may hold a row for a moment only: a retry that looks at it, a result.
                     passed_over += bool(waiting.payouts)
-                    held_by_others = bool(waiting.payouts) and passed_over <= PASSED_OVER_TICKS
-                    if self.run.stopped is not Stop.DONE or not (held_by_others or (self.stay and waiting.later)):
+                    goes_on = bool(waiting.payouts) and (passed_over <= PASSED_OVER_TICKS or self.outage.is_holding)
+                    if self.run.stopped is not Stop.DONE or not (goes_on or (self.stay and waiting.later)):
                         return
                     time.sleep(TICK_SECONDS)
         except (Busy, DatabaseUnavailable) as error:
@@ -135,7 +142,7 @@ class Crew:
         ahead = self.speed.ahead()
         if self.claims.qsize() * 2 > ahead > 0:
             return 0
-        room = self.policy.concurrency + ahead - self.in_hand
+        room = self.outage.room(self.policy.concurrency + ahead - self.in_hand, self.in_hand)
         if not self.policy.rate_per_second:
             return room
         now = time.monotonic()
@@ -241,7 +248,9 @@ class Crew:
     def _sender(self) -> None:
         while (one := self.claims.get()) is not None:
             wait_seconds = one.send_at - time.monotonic()
-            if self.ended.wait(wait_seconds) if wait_seconds > 0 else self.ended.is_set():
+            if wait_seconds > 0:
+                self.ended.wait(wait_seconds)
+            if self.ended.is_set() or self.outage.is_closed:
                 self.answers.put((one, None))
                 continue
             try:
@@ -252,6 +261,7 @@ class Crew:
             except BaseException as death:
                 self.death = death  # the whole process shall end; what was under way stays a question
                 return
+            self.outage.note(answer)
             self.answers.put((one, answer))
 
     def _send(self, one: Claimed) -> Answer:
@@ -263,9 +273,25 @@ class Crew:
             timeout_url=self.links.timeout_url(one.attempt_id),
             remarks=self.policy.remarks,
             occasion=one.payout_id,
-            give_up_at=one.lease_until,
-            may_go_again=lambda: not self.ended.is_set(),
+            lease=one.lease,
+            may_go_again=lambda: not (self.ended.is_set() or self.outage.is_closed),
+            is_ours=lambda: self._is_ours(one),
         )
+
+    def _is_ours(self, one: Claimed) -> bool:
+        """Whether what was claimed is still ours to send, by its row: asked directly before a request is written.
+
+        Whoever was stopped without a clock that saw it (a paused virtual machine), or works beside a host whose
+        clock is ahead, learns here that the lease was ended and somebody has ruled on the attempt. A run without
+        a pace of its own asks only about what has waited for a while. Where the row cannot be read nothing leaves.
+        """
+        if not self.policy.rate_per_second and one.lease.passed() < LOOK_AFTER_SECONDS:
+            return True
+        try:
+            with self.desk.db.reading() as session:
+                return attempts.is_held(session, one.attempt_id, lease_token=self.desk.run_id, send=one.send)
+        except KasokoError:
+            return False
 
 
 class _Speed:

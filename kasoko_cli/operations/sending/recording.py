@@ -10,7 +10,8 @@ from sqlmodel import Session
 
 from kasoko_cli.daraja.client import Answer
 from kasoko_cli.daraja.codes import Verdict
-from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, next_try_seconds
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, AttemptStatus, PayoutStatus, next_try_seconds
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations import fate, receive
@@ -20,23 +21,18 @@ from kasoko_cli.operations.sending import pace
 from kasoko_cli.operations.sending.run import Claimed, Desk, Sent, Stop
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.attempts import Held
-from kasoko_cli.store.log import raise_incident, set_switch
+from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, raise_incident, set_switch
 from kasoko_cli.store.tables import Attempt, Payout
-
-#: After this many requests in a row that could not reach M-Pesa at all, the run stops (one that stays goes on).
-UNREACHABLE_STOPS_AFTER = 3
 
 
 class Recorder:
-    """Writes down answers, a group at a time. `stays` is a run that waits for what is due later."""
+    """Writes down answers, a group at a time."""
 
-    def __init__(self, desk: Desk, *, stays: bool) -> None:
-        self.desk, self.stays = desk, stays
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
         self.chance = Random(desk.run_id)  # noqa: S311 - only spreads retries in time
-        self.unreachable = 0
         #: What the group under way becomes, in case that its commit is not heard of.
         self._done: list[Sent] = []
-        self._unreachable_before = 0
 
     def record(self, answers: Sequence[tuple[Claimed, Answer]], *, again: bool = False) -> list[Sent]:
         """Write down what came of a group, in one commit.
@@ -52,7 +48,7 @@ class Recorder:
             found = attempts.lock_group(session, [one.attempt_id for one, _ in answers])
             if again and self._done and were_kept(session, *((one.attempt_id, answer) for one, answer in answers)):
                 return self._done
-            self._done, self.unreachable = [], self._unreachable_before
+            self._done = []
             plain = [
                 (one, answer)
                 for one, answer in answers
@@ -71,7 +67,6 @@ class Recorder:
             if (rate := self.desk.policy.rate_per_second) and any(answer.spikes for _, answer in answers):
                 pace.slow_down(session, self.desk.account_key, rate, now=now)
             self._done = [sent[one.attempt_id] for one, _ in answers]
-        self._unreachable_before = self.unreachable
         return self._done
 
     def give_back(self, unsent: Sequence[Claimed]) -> None:
@@ -118,7 +113,6 @@ class Recorder:
         """What M-Pesa took, without anything strange about it: nearly all, so one statement is for all of them."""
         if not plain:
             return {}
-        self.unreachable = 0
         rows = [
             {
                 "the_id": one.attempt_id,
@@ -153,8 +147,6 @@ class Recorder:
         if not self._holds(one, attempt):
             return self._late(session, one, answer, attempt, payout, now)
         verdict, again_at, meaning = answer.verdict, None, answer.meaning
-        if verdict is not Verdict.NOT_SENT or answer.http_status is not None:
-            self.unreachable = 0
         if verdict is Verdict.TAKEN and (strange := _strange(answer, attempt)):
             _raise_strange(session, one, strange, now)
             if answer.conversation_id:
@@ -201,10 +193,9 @@ class Recorder:
             self.desk.run.stopped, self.desk.run.why = Stop.ACCOUNT, why
             set_switch(session, "breaker", is_on=True, reason=why, actor=self.desk.act.actor, at=now)
             return now, answer.code
-        if answer.http_status is None:
-            self.unreachable += 1
-            if self.unreachable >= UNREACHABLE_STOPS_AFTER and not self.stays:
-                self.desk.run.stop(Stop.UNREACHABLE, answer.text or answer.meaning)
+        if answer.held_back:
+            # We kept it here ourselves, so that none of its tries is used up; not at once, should a clock run wild.
+            return now + timedelta(seconds=RETRY_SCHEDULE_SECONDS[0]), fate.NOT_SENT
         tries = payouts.count_try(session, payout.id)
         seconds = next_try_seconds(tries, self.desk.policy.schedule, self.chance.random())
         return (None if seconds is None else now + timedelta(seconds=seconds)), fate.NOT_SENT
@@ -214,8 +205,13 @@ class Recorder:
     ) -> tuple[Sent, tuple[Entry, ...]]:
         """The lease ran out while we waited, and somebody marked the attempt: it stays for reconcile.
 
-        Only what an acknowledgement names is kept, since a result needs it to be believed.
+        Only what an acknowledgement names is kept, since a result needs it to be believed. Where somebody has
+        ended the attempt as not paid meanwhile, the request left all the same: the payout is in doubt until a
+        person has looked, and M-Pesa is asked.
         """
+        known = attempt.status is AttemptStatus.FAILED and attempt.conversation_id == answer.conversation_id
+        if attempt.status in _ENDED_UNPAID and answer.verdict in _MAY_BE_TAKEN and not known:
+            _raise_ended(session, one, answer, attempt, now)
         if answer.verdict is Verdict.TAKEN and answer.conversation_id and not _strange(answer, attempt):
             fate.taken(
                 session,
@@ -226,6 +222,25 @@ class Recorder:
             )
         why = f"the answer came after the lease ran out: {answer.meaning}"
         return Sent(one.payout_id, one.attempt_id, one.user_id, one.wire_cents, payout.status, answer.code, why), ()
+
+
+#: States that say that no money moved, and answers that say that it may.
+_ENDED_UNPAID = (AttemptStatus.REJECTED, AttemptStatus.FAILED)
+_MAY_BE_TAKEN = (Verdict.TAKEN, Verdict.UNKNOWN, Verdict.DUPLICATE)
+
+
+def _raise_ended(session: Session, one: Claimed, answer: Answer, attempt: Attempt, now: datetime) -> None:
+    raise_incident(
+        session,
+        key=f"late-acknowledgement:{one.attempt_id}:{one.send}",
+        kind=LATE_ACKNOWLEDGEMENT,
+        what=f"The attempt {one.attempt_id} was ended as {attempt.status} while its sender was"
+        f" stopped, and the request left after all: {answer.meaning}. The payout {one.payout_id},"
+        f" KES {format_kes(one.wire_cents)}, may reach the phone. M-Pesa is asked: kasoko reconcile",
+        at=now,
+        payout_id=one.payout_id,
+        attempt_id=one.attempt_id,
+    )
 
 
 def _strange(answer: Answer, attempt: Held | Attempt) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from kasoko_cli.clock import Clock
+from kasoko_cli.clock import Clock, Lease
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, PayoutStatus
 from kasoko_cli.operations.acts import Act
@@ -31,6 +31,8 @@ class SendPolicy:
     smallest_first: bool = False
     schedule: Sequence[int] = RETRY_SCHEDULE_SECONDS
     lease_seconds: int = 300
+    #: How long a run that stays holds after several unknown in a row before it sends a single one: each pause.
+    probe_after_seconds: Sequence[float] = (60, 120, 240, 480, 960)
     remarks: str = "kasoko payout"
     caution: Caution = CAREFUL
 
@@ -44,6 +46,7 @@ class Stop(StrEnum):
     INTERRUPTED = "interrupted"
     ACCOUNT = "account"  #: M-Pesa refuses the account
     UNREACHABLE = "unreachable"
+    UNKNOWN = "unknown"  #: several in a row brought no clear answer
     PAUSED = "paused"  #: somebody turned the switch
 
 
@@ -57,7 +60,7 @@ class Claimed:
     user_id: str
     phone: str = field(repr=False)
     wire_cents: int
-    lease_until: datetime
+    lease: Lease
     #: When its turn is, by this machine's monotonic clock; 0 is at once.
     send_at: float = 0.0
 
