@@ -15,6 +15,7 @@ from kasoko_cli.cli.render import Column
 if TYPE_CHECKING:
     from kasoko_cli.operations.gate import Gate
     from kasoko_cli.operations.run_plan import RunPlan
+    from kasoko_cli.operations.sending.bound import Bound, Seal
 
 #: How many rows of a plan are shown to a person; the document has all.
 SHOWN_ROWS = 20
@@ -43,6 +44,14 @@ class Bounds:
 NO_BOUNDS = Bounds()
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a run needs, and what it is bound to; None where nobody was shown a sum: then it sends what is due."""
+
+    gate: Gate
+    bound: Bound | None
+
+
 def look_and_ask(
     call: Call,
     *,
@@ -52,8 +61,14 @@ def look_and_ask(
     bounds: Bounds,
     asked: bool,
     question: str = "Send {}, to phones by M-Pesa?",
-) -> Gate:
+    later: bool = False,
+    bind: bool = False,
+    seal: Seal | None = None,
+) -> Looked:
     """Hold the run against its bounds and the float, tell what is to be known, and ask.
+
+    Whoever names a bound or payouts, or is asked, says yes to what stands there now: the run is bound to it. So is
+    one that must be (`bind`). With `later`, what is due later counts too.
 
     Raises:
         NotFound: there is no such market or payout.
@@ -62,16 +77,29 @@ def look_and_ask(
     """
     from kasoko_cli.cli.words import amount_of, count_of
     from kasoko_cli.operations import gate
+    from kasoko_cli.operations.sending.bound import show
 
-    house = call.house
+    house, bound = call.house, None
     if bounds.plan_hash is not None:
-        _check_hash(call, bounds.plan_hash, market, only, limit)
-    found = gate.look(house.db, house.clock, house.gate_policy, market=market, only=only, limit=limit)
+        check_hash_is_whole(bounds.plan_hash)
+    if bounds or only or bind or not (asked or call.yes):
+        bound = show(
+            house.db,
+            house.clock(),
+            market=market,
+            only=only,
+            limit=limit,
+            later=later and bounds.plan_hash is None,
+            smallest_first=house.config.payout.smallest_first,
+            seal=seal,
+        )
+        _check_hash(bounds.plan_hash, bound)
+    found = gate.look(house.db, house.clock, house.gate_policy, market=market, limit=limit, bound=bound)
     _check_totals(bounds, found.wire_cents)
     house.config.require_daraja()
     if not found.payments:
         _tell_of_approval(call, market)
-        return found
+        return Looked(found, bound)
     gate.pass_or_refuse(found)
     if found.warning and not call.json:  # a program that reads stderr shall find one document there
         render.warn(call, found.warning)
@@ -82,7 +110,7 @@ def look_and_ask(
     elif not (asked or render.confirm(call, question.format(sum_of))):
         render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)
-    return found
+    return Looked(found, bound)
 
 
 def _tell_of_approval(call: Call, market: str | None) -> None:
@@ -140,12 +168,11 @@ def _check_totals(bounds: Bounds, due_cents: int) -> None:
         )
 
 
-def _check_hash(call: Call, wanted: str, market: str | None, only: Sequence[str], limit: int | None) -> None:
+def _check_hash(wanted: str | None, bound: Bound) -> None:
     from kasoko_cli.errors import Refused
 
-    found = plan_of(call, market, only, limit).plan_hash
-    check_hash_is_whole(wanted)
-    if not found.startswith(wanted.lower()):
+    found = bound.plan_hash
+    if wanted is not None and not found.startswith(wanted.lower()):
         raise Refused(
             f"What is due is not what the plan {wanted} showed: it is the plan {found[:16]} now. Nothing was sent.",
             hint="A payout, an amount or a phone changed. Look again: kasoko payout --plan",
@@ -171,8 +198,17 @@ def plan_of(call: Call, market: str | None, only: Sequence[str], limit: int | No
     from kasoko_cli.operations import run_plan
 
     house = call.house
-    daily_cents = house.config.payout.daily_cents
-    return run_plan.plan(house.db, house.clock, house.gate_policy, daily_cents, market=market, only=only, limit=limit)
+    settings = house.config.payout
+    return run_plan.plan(
+        house.db,
+        house.clock,
+        house.gate_policy,
+        settings.daily_cents,
+        market=market,
+        only=only,
+        limit=limit,
+        smallest_first=settings.smallest_first,
+    )
 
 
 def show_plan(call: Call, market: str | None, only: Sequence[str], limit: int | None) -> None:

@@ -84,6 +84,9 @@ def send(
     above payout.confirm_slug_above_kes is confirmed by typing the market's slug;
     off a terminal --yes then needs --expect-total, --max-total or --plan-hash.
 
+    A run whose sum was shown or bounded sends exactly those payouts, amounts and
+    phones. What became due meanwhile is told, and waits for the next run.
+
     Example: kasoko payout rain --plan
 
     Example: kasoko payout rain --listen
@@ -128,10 +131,22 @@ def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[st
     tasks = tasks_of(call)
     house = call.house
     question = "Enqueue {}, for the workers to send?"
-    look_and_ask(call, market=market, only=only, limit=limit, bounds=bounds, asked=False, question=question)
+    looked = look_and_ask(
+        call,
+        market=market,
+        only=only,
+        limit=limit,
+        bounds=bounds,
+        asked=False,
+        question=question,
+        bind=True,
+        seal=house.links.seal,
+    )
     disburse.check_ready(house.db, house.daraja)
     tasks.check_broker()
-    enqueued = tasks.enqueue_due(house, market=market, only=only, limit=limit)
+    assert looked.bound is not None, "it was bound"
+    enqueued = looked.bound.ids
+    tasks.enqueue(looked.bound.marks())
     if call.json:
         render.document({"engine": "celery", "enqueued": enqueued})
         return
@@ -150,12 +165,14 @@ def send_payouts(
     max_seconds: int | None = None,
     bounds: Bounds = NO_BOUNDS,
     asked: bool = False,
+    bind: bool = False,
     retried: Retried | None = None,
     events: bool = False,
     work: AtWork | None = None,
 ) -> None:
     """Ask unless it was `asked`, send, listen if wanted, tell, and exit with the run's code.
 
+    With `bind` the run sends what is due now and nothing else, also where nobody is asked.
     `work` is the run that stands in the list already; else this is one of its own. Payouts that were named are
     nobody's work but the caller's.
     """
@@ -165,9 +182,16 @@ def send_payouts(
     from kasoko_cli.operations.runs import at_work
 
     house = call.house
-    total = look_and_ask(call, market=market, only=only or [], limit=limit, bounds=bounds, asked=asked).payments
-    if bounds and not wait:
-        limit = total or limit  # what becomes due after the sum was held against its bound waits for the next run
+    looked = look_and_ask(
+        call,
+        market=market,
+        only=only or [],
+        limit=limit,
+        bounds=bounds,
+        asked=asked,
+        later=wait,
+        bind=bind,
+    )
     telling = Telling(house.clock, on=events)
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(stopping(functools.partial(render.talk, call, _STOPPING)))
@@ -181,7 +205,7 @@ def send_payouts(
 
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the results"))
         work.doing = "sending"
-        with progress(call, "Sending", total, bar=not telling.on_a_terminal) as tally:
+        with progress(call, "Sending", looked.gate.payments, bar=not telling.on_a_terminal) as tally:
             outcomes = Outcomes(tally)
 
             def tell(sent: Sent) -> None:
@@ -199,7 +223,7 @@ def send_payouts(
                 house.send_policy,
                 house.trust,
                 market=market,
-                only=only or [],
+                bound=looked.bound,
                 limit=limit,
                 max_seconds=max_seconds,
                 stay=wait,
@@ -302,7 +326,11 @@ def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> 
     from kasoko_cli.cli.words import count_of, local
     from kasoko_cli.operations.disburse import Stop
 
-    if run.stopped is not Stop.DONE:
+    for payout_id in run.changed[:MOST_CHANGED]:
+        render.talk(call, f"{payout_id} was left: its amount or phone is another one now than was shown.")
+    if run.more:
+        render.talk(call, f"{run.more:,} more became due meanwhile, and were not shown: kasoko payout --plan")
+    if run.stopped not in (Stop.DONE, Stop.BOUND):
         render.talk(call, f"Stopped: {_STOPPED[str(run.stopped)]}{'. ' + run.why if run.why else '.'}")
     if run.postponed:
         render.talk(call, f"{run.postponed:,} wait for tomorrow: their receivers have had the day's limit.")
@@ -322,6 +350,8 @@ def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> 
         render.hint(call, "Some were held meanwhile: kasoko payout list --status HELD")
 
 
+#: How many payouts that have changed are named; the JSON has all.
+MOST_CHANGED = 20
 _STOPPED = {
     "limit": "as many as --limit says",
     "time": "as long as --max-seconds says",

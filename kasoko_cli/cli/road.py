@@ -207,7 +207,7 @@ def settle(
         raise typer.Exit(5)
     if not (call.json or render.unattended(call)):
         _show_settled(call, settled, did, document=settled)
-    payout.send_payouts(call, market=market, listen=listen)
+    payout.send_payouts(call, market=market, listen=listen, bind=True)
 
 
 def _tell_who_releases(call: Call, settled: Settled) -> None:

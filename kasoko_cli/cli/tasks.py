@@ -1,9 +1,10 @@
 """The same operations as Celery tasks, for fleets that run Celery already.
 
-A task carries names only, of a market or of a payout, and the database decides what it is worth: one that
-is delivered twice, early, late or after a crash finds the payout no longer due and sends nothing. Nothing
-is retried by the broker. What was not sent is due again by the schedule in the database; what is unknown
-is asked about by `kasoko reconcile`, which no task does.
+A task carries names only, of a market or of a payout, and of a payout the mark of the amount and the phone that
+stood there when it was enqueued. The database decides what it is worth: one that is delivered twice, early, late
+or after a crash finds the payout no longer due, or another by now, and sends nothing. Nothing is retried by the
+broker. What was not sent is due again by the schedule in the database; what is unknown is asked about by
+`kasoko reconcile`, which no task does.
 
     celery -A kasoko_cli.cli.tasks worker      or      kasoko worker
 """
@@ -26,6 +27,7 @@ from kasoko_cli.errors import KasokoError, NotSent
 from kasoko_cli.operations import disburse
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.retry import retry
+from kasoko_cli.operations.sending.bound import Bound, show
 from kasoko_cli.operations.settle import settle_market as settle
 
 #: A task is asked to stop after this long, and killed after that. Source: the operator's existing deployment.
@@ -121,7 +123,7 @@ def settle_market(market: str, pay: bool = False) -> dict[str, Any]:
             approval_above_cents=house.config.payout.approval_above_cents,
             duties=house.duties,
         )
-        sent = enqueue_due(house, market=market) if pay else []
+        sent = enqueue_market(house, market) if pay else []
         return {
             "market": done.slug,
             "settlement": done.number,
@@ -135,10 +137,14 @@ def settle_market(market: str, pay: bool = False) -> dict[str, Any]:
 
 
 @app.task(name="send_b2c_payout")
-def send_b2c_payout(payout_id: str) -> dict[str, Any]:
-    """Send one payout if it is due; a second delivery finds that it is not. Answers with its state."""
+def send_b2c_payout(payout_id: str, shown: str | None = None) -> dict[str, Any]:
+    """Send one payout if it is due; a second delivery finds that it is not. Answers with its state.
+
+    `shown` is the mark of its amount and phone when it was enqueued: it is left where they are others now.
+    """
 
     def work(house: House, act: Act) -> dict[str, Any]:
+        bound = None if shown is None else Bound.carried(payout_id, shown, house.links.seal)
         run = disburse.send_due(
             house.db,
             house.daraja,
@@ -149,11 +155,14 @@ def send_b2c_payout(payout_id: str) -> dict[str, Any]:
             house.send_policy,
             house.trust,
             only=[payout_id],
-            limit=1,
+            bound=bound,
         )
         if run.sent:
             disburse.note_run(house.db, house.clock, act, run, market=payout_id)
-        return {"payout": payout_id, "sent": bool(run.sent), "status": disburse.state_of(house.db, payout_id)}
+        answer = {"payout": payout_id, "sent": bool(run.sent), "status": disburse.state_of(house.db, payout_id)}
+        if run.changed:
+            answer["why"] = "its amount or phone is another one now than when it was enqueued; enqueue it again"
+        return answer
 
     return _answered(work)
 
@@ -172,7 +181,8 @@ def retry_failed_payouts(hours: int = 24, market: str | None = None) -> dict[str
             market=market,
             hours=hours,
         )
-        enqueue(report.retried)
+        if report.retried:
+            enqueue(show(house.db, house.clock(), only=report.retried, seal=house.links.seal).marks())
         left = [{"payout": one.payout_id, "why": one.why, "hint": one.hint} for one in report.left]
         return {"retried": report.retried, "left": left}
 
@@ -195,17 +205,15 @@ def check_broker() -> None:
         ) from error
 
 
-def enqueue_due(
-    house: House, *, market: str | None = None, only: Sequence[str] = (), limit: int | None = None
-) -> list[str]:
-    """Enqueue every payout that is due, of one market or of all; says which."""
-    due = disburse.list_due(house.db, house.clock, market=market, only=only, limit=limit)
-    enqueue(due)
-    return due
+def enqueue_market(house: House, market: str) -> list[str]:
+    """Enqueue every payout of a market that is due; says which."""
+    due = show(house.db, house.clock(), market=market, seal=house.links.seal)
+    enqueue(due.marks())
+    return due.ids
 
 
-def enqueue(payout_ids: Sequence[str]) -> None:
-    """Put one task a payout on the queue.
+def enqueue(marked: Sequence[tuple[str, str]]) -> None:
+    """Put one task a payout on the queue, each with its mark.
 
     Raises:
         NotSent: the broker does not answer; what was enqueued before is on the queue, and enqueueing again is safe.
@@ -213,11 +221,11 @@ def enqueue(payout_ids: Sequence[str]) -> None:
     number = 0
     try:
         with app.pool.acquire(block=True).Producer() as producer:
-            for number, payout_id in enumerate(payout_ids):  # noqa: B007 - said in the error
-                send_b2c_payout.apply_async((payout_id,), producer=producer, retry=False)
+            for number, each in enumerate(marked):  # noqa: B007 - said in the error
+                send_b2c_payout.apply_async(each, producer=producer, retry=False)
     except (OperationalError, OSError) as error:
         raise NotSent(
-            f"The broker of Celery does not answer: {number} of {len(payout_ids)} payouts were enqueued.",
+            f"The broker of Celery does not answer: {number} of {len(marked)} payouts were enqueued.",
             hint="No money moved for the rest. Start the broker, then do the same again: what is on the queue twice"
             " is sent once.",
         ) from error

@@ -109,6 +109,10 @@ class Links:
         """Where it is posted that a balance query waited too long."""
         return self._url(Kind.BALANCE_TIMEOUT, query_id)
 
+    def seal(self, text: bytes) -> bytes:
+        """A mark of any text that only who has our key can make: for what passes through other hands."""
+        return self._marks[0].seal(text)
+
     def parse(self, path: str) -> Route | None:
         """What a request's path says; None for every path that is none of ours.
 
@@ -143,6 +147,13 @@ class _Marks:
         # What all marks of a kind have in common is digested once. `hmac.digest` takes longer, and lets other
         # threads have Python's lock, which they give back late.
         self._begun = {kind: hmac.new(key, f"kasoko callback 1\n{kind}\n".encode(), "sha256") for kind in Kind}
+        self._text = hmac.new(key, b"kasoko text 1\n", "sha256")
+
+    def seal(self, text: bytes) -> bytes:
+        """The mark of a text that is no path."""
+        mac = self._text.copy()
+        mac.update(text)
+        return mac.digest()
 
     def of(self, kind: Kind, subject_id: str) -> bytes:
         """The mark of an id on one kind of path: that of a timeout does not open the path of results."""

@@ -21,6 +21,7 @@ from kasoko_cli.errors import AccountRefused, Paused
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.receive import Trust
+from kasoko_cli.operations.sending.bound import Bound, show
 from kasoko_cli.operations.sending.crew import Crew
 from kasoko_cli.operations.sending.run import Desk, Due, Run, SendPolicy, Sent, Stop
 from kasoko_cli.operations.sending.telling import (
@@ -53,7 +54,6 @@ __all__ = [
     "ends_of",
     "exit_code_of",
     "heed_breaker",
-    "list_due",
     "note_run",
     "plan_run",
     "send_due",
@@ -73,19 +73,6 @@ def plan_run(db: Database, clock: Clock, *, market: str | None = None, only: Seq
         return Due(*payouts.totals_due(session, now=clock(), market_id=_market_id(session, market, only), only=only))
 
     return patience.read(db, look)
-
-
-def list_due(
-    db: Database, clock: Clock, *, market: str | None = None, only: Sequence[str] = (), limit: int | None = None
-) -> list[str]:
-    """The ids of the payouts that a run would send now, in its order; nothing is claimed.
-
-    Raises:
-        NotFound: there is no such market or payout.
-    """
-    with db.reading() as session:
-        market_id = _market_id(session, market, only)
-        return payouts.ids_due(session, now=clock(), market_id=market_id, only=only, limit=limit)
 
 
 def state_of(db: Database, payout_id: str) -> str:
@@ -110,6 +97,7 @@ def send_due(
     *,
     market: str | None = None,
     only: Sequence[str] = (),
+    bound: Bound | None = None,
     limit: int | None = None,
     max_seconds: float | None = None,
     stay: bool = False,
@@ -118,6 +106,9 @@ def send_due(
     run_id: str | None = None,
 ) -> Run:
     """Send every payout that is due, each once. `stay` also waits for those that are due later.
+
+    With a `bound` it sends what that names and nothing else, as it was shown. `only` is a bound of what those
+    payouts are now. A run without either sends what is due, also what becomes due meanwhile.
 
     `run_id` is the run's name in the list of runs, and on the attempts that it holds.
 
@@ -132,23 +123,56 @@ def send_due(
 
     def look(session: Session) -> tuple[str | None, str]:
         _check_switches(session)
-        return _market_id(session, market, only), session.exec(select(Deployment)).one().deployment_id
+        return markets.id_of(session, market), session.exec(select(Deployment)).one().deployment_id
 
     def still_due(session: Session) -> Due:
-        return Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=only))
+        return Due(*payouts.totals_due(session, now=clock(), market_id=market_id))
 
     wait_for_server(db, lambda: receive.apply_waiting(db, clock, trust))
     run.reaped = patience.write(db, lambda session: fate.reap(session, now=clock()))
     market_id, deployment = patience.read(db, look)
-    due = patience.read(db, still_due)
-    if due.payouts or (stay and due.later):
+    if only and bound is None:
+        bound = show(
+            db,
+            clock(),
+            market=market,
+            only=only,
+            limit=limit,
+            later=stay,
+            smallest_first=policy.smallest_first,
+        )
+    due = patience.read(db, still_due) if bound is None else None
+    if (due.payouts or (stay and due.later)) if due is not None else bound is not None and bound.ids:
         daraja.check_account()
         key = account_key(daraja.account)
         desk = Desk(db, daraja, clock, act, policy, trust, key, run_id or new_id(), deployment, tell, run)
-        Crew(desk, links, stay=stay).work(market_id, only, limit, max_seconds, should_stop)
+        Crew(desk, links, bound, stay=stay).work(market_id, limit if bound is None else None, max_seconds, should_stop)
+    if bound is not None:
+        _end_of_bound(db, clock, run, bound, market_id, is_limited=limit is not None)
+        return run
     due = patience.read(db, still_due)
     run.left, run.next_at = due.payouts + due.later, None if due.payouts else due.next_at
     return run
+
+
+def _end_of_bound(
+    db: Database, clock: Clock, run: Run, bound: Bound, market_id: str | None, *, is_limited: bool
+) -> None:
+    """What a bound run leaves: of its own, and what became due meanwhile."""
+
+    def look(session: Session) -> tuple[Due, Due]:
+        now = clock()
+        own = bound.look_again(session, now)
+        return own, own if bound.named else Due(*payouts.totals_due(session, now=now, market_id=market_id))
+
+    own, due = patience.read(db, look)
+    run.changed = bound.changed
+    named = len(run.changed) if bound.named else 0
+    run.left, run.next_at = due.payouts + due.later + named, None if due.payouts else due.next_at
+    if not bound.named:
+        run.more = max(0, due.payouts - own.payouts - len(run.changed))
+    if run.more or run.changed:
+        run.stop(Stop.LIMIT if is_limited and not run.changed else Stop.BOUND)
 
 
 def check_ready(db: Database, daraja: DarajaClient) -> None:

@@ -16,6 +16,7 @@ from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations import floats
 from kasoko_cli.operations.floats import Reading
+from kasoko_cli.operations.sending.bound import Bound
 from kasoko_cli.store import markets, readings
 from kasoko_cli.store.database import Database
 
@@ -59,8 +60,9 @@ def look(
     market: str | None = None,
     only: Sequence[str] = (),
     limit: int | None = None,
+    bound: Bound | None = None,
 ) -> Gate:
-    """What a run would need now, and whether the float covers it; nothing is written.
+    """What a run would need now, or one that is bound, and whether the float covers it; nothing is written.
 
     Raises:
         NotFound: there is no such market.
@@ -68,7 +70,13 @@ def look(
     now = clock()
     with db.reading() as session:
         market_id = markets.id_of(session, market)
-        run = readings.sum_of_run(session, policy.tariff, now=now, market_id=market_id, only=tuple(only), limit=limit)
+        if bound is None:
+            run = readings.sum_of_run(
+                session, policy.tariff, now=now, market_id=market_id, only=tuple(only), limit=limit
+            )
+        else:
+            charges_cents = sum(map(policy.tariff.charge_cents, bound.wires_cents))
+            run = readings.Sum(len(bound.ids), bound.wire_cents, charges_cents)
         in_flight = readings.under_way(session, policy.tariff)
         reading = floats.last_known(session, now)
         known = reading is not None and reading.age_seconds <= policy.max_age_seconds

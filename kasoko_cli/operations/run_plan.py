@@ -16,6 +16,7 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.operations import gate
 from kasoko_cli.operations.gate import Gate, GatePolicy
+from kasoko_cli.operations.sending.bound import plan_line
 from kasoko_cli.store import attempts, markets, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import incidents_of, switch_on
@@ -77,6 +78,7 @@ def plan(
     market: str | None = None,
     only: Sequence[str] = (),
     limit: int | None = None,
+    smallest_first: bool = False,
 ) -> RunPlan:
     """Work out a run and write nothing.
 
@@ -90,7 +92,9 @@ def plan(
             payouts.find_payout(session, payout_id)
         market_id = markets.id_of(session, market)
         _, _, later, next_at = payouts.totals_due(session, now=now, market_id=market_id, only=only)
-        due = payouts.list_due_now(session, now=now, limit=limit, market_id=market_id, only=only)
+        due = payouts.list_due_now(
+            session, now=now, limit=limit, market_id=market_id, only=only, smallest_first=smallest_first
+        )
         people = users.known_users(session, {payout.user_id for payout in due})
         slugs = markets.known_markets(session, {payout.market_id for payout in due})
         wired = attempts.wired_by_phone(session, nairobi_day(now)[0])
@@ -120,7 +124,7 @@ def plan(
             )
         digest = hashlib.sha256()
         for payout in due:
-            digest.update(f"{payout.id}|{payout.wire_cents}|{people[payout.user_id].phone}\n".encode())
+            digest.update(plan_line(payout.id, payout.wire_cents, people[payout.user_id].phone))
         parked = payouts.parked_by_status(session, market_id)
         switch = switch_on(session)
         paused = [] if switch is None else [f"Nothing is sent now: {switch.name} by {switch.actor}, {switch.reason}"]

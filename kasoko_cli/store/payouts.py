@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -17,7 +17,7 @@ from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, is_told, payout_s
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store import outbox
 from kasoko_cli.store.locking import CHUNK, MANY, for_update
-from kasoko_cli.store.tables import Attempt, Payout
+from kasoko_cli.store.tables import Attempt, Payout, User
 from kasoko_cli.store.types import UtcTime
 
 _Asked = TypeVar("_Asked", bound=Select[*tuple[Any, ...]])
@@ -71,11 +71,61 @@ class DuePayout(NamedTuple):
     wire_cents: int
 
 
-def ids_due(
-    session: Session, *, now: datetime, market_id: str | None, only: Sequence[str] = (), limit: int | None = None
-) -> list[str]:
-    """The ids of the payouts that may be sent now, longest owed first; nothing is kept from other claimers."""
-    return list(session.exec(_due(select(col(Payout.id)), now, market_id, only).limit(limit)))
+class ShownPayout(NamedTuple):
+    """A payout as somebody is shown it before it is sent."""
+
+    id: str
+    wire_cents: int
+    phone: str = ""
+
+
+def shown(
+    session: Session,
+    *,
+    now: datetime,
+    market_id: str | None,
+    only: Sequence[str] = (),
+    limit: int | None = None,
+    later: bool = False,
+    smallest_first: bool = False,
+) -> Iterable[ShownPayout]:
+    """The payouts that a run would send now, in its order, with their phones; `later` adds those due only later."""
+    found = columns(col(Payout.id), col(Payout.wire_cents), col(User.phone), *_PLACE).join(
+        User, col(User.id) == col(Payout.user_id)
+    )
+    order = (col(Payout.wire_cents), *_PLACE) if smallest_first else _PLACE
+    found = found.where(_PENDING).order_by(*order)
+    if not later:
+        found = found.where(or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now))
+    if market_id is not None:
+        found = found.where(col(Payout.market_id) == market_id)
+    if not only:
+        rows: Iterable[Any] = session.execute(found.limit(limit).execution_options(yield_per=CHUNK))
+    else:
+        several = [
+            row
+            for start in range(0, len(only), CHUNK)
+            for row in session.execute(found.where(col(Payout.id).in_(only[start : start + CHUNK])))
+        ]
+        # Each part came in order; together they have to be put in it.
+        rows = sorted(several, key=lambda row: (row[1], *row[3:]) if smallest_first else tuple(row[3:]))[:limit]
+    return (ShownPayout(*row[:3]) for row in rows)
+
+
+def missing_among(session: Session, payout_ids: Sequence[str]) -> list[str]:
+    """Those of the ids under which there is no payout."""
+    known = set[str]()
+    for start in range(0, len(payout_ids), CHUNK):
+        known.update(session.exec(select(col(Payout.id)).where(col(Payout.id).in_(payout_ids[start : start + CHUNK]))))
+    return [payout_id for payout_id in payout_ids if payout_id not in known]
+
+
+def pending_among(session: Session, payout_ids: Sequence[str]) -> dict[str, tuple[int, datetime | None]]:
+    """Those of the payouts that are to be sent, now or later: their cents, and from when. At most `CHUNK` of them."""
+    found = columns(col(Payout.id), col(Payout.wire_cents), col(Payout.not_before)).where(
+        _PENDING, col(Payout.id).in_(payout_ids)
+    )
+    return {payout_id: (wire_cents, not_before) for payout_id, wire_cents, not_before in session.execute(found)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +183,7 @@ def list_due(
     smallest_first: bool = False,
 ) -> list[DuePayout]:
     """Payouts that may be sent now, kept from other claimers until the transaction ends: those that are owed longest
-    first, or the smallest."""
+    first, or the smallest. With `only`, at most `CHUNK` ids, those of them in their order."""
     found = columns(
         col(Payout.id),
         col(Payout.market_id),
@@ -143,10 +193,14 @@ def list_due(
         col(Payout.leg),
         col(Payout.wire_cents),
     )
-    if smallest_first:
+    if smallest_first and not only:
         found = found.order_by(col(Payout.wire_cents))
-    query = _due(found, now, market_id, only).limit(limit).with_for_update(skip_locked=True)
-    return [DuePayout(*row) for row in session.execute(query)]
+    query = _due(found, now, market_id, only).limit(limit)
+    if only:
+        query = query.order_by(None)  # the order is the caller's, and each is found by its id
+    rows = [DuePayout(*row) for row in session.execute(query.with_for_update(skip_locked=True))]
+    place = {payout_id: number for number, payout_id in enumerate(only)}
+    return sorted(rows, key=lambda row: place[row.id]) if only else rows
 
 
 def _due(query: _Asked, now: datetime, market_id: str | None, only: Sequence[str]) -> _Asked:
@@ -168,10 +222,17 @@ def due(now: datetime, limit: int | None, market_id: str | None, only: Sequence[
 
 
 def list_due_now(
-    session: Session, *, now: datetime, limit: int | None, market_id: str | None, only: Sequence[str] = ()
+    session: Session,
+    *,
+    now: datetime,
+    limit: int | None,
+    market_id: str | None,
+    only: Sequence[str] = (),
+    smallest_first: bool = False,
 ) -> Sequence[Payout]:
     """The same to look at: nothing is kept from others."""
-    return session.exec(due(now, limit, market_id, only)).all()
+    query = select(Payout).order_by(col(Payout.wire_cents)) if smallest_first else select(Payout)
+    return session.exec(_due(query, now, market_id, only).limit(limit)).all()
 
 
 def totals_due(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -291,6 +292,106 @@ def test_a_plan_cuts_long_lists_with_a_count(desk: Desk) -> None:
     assert found.stdout.count("\tsend\n") == 20
     assert "... and 3 more. All of them: kasoko payout --plan --json\n" in found.stderr
     assert len(json.loads(desk.run("payout", "--plan", "--json").stdout)["items"]) == 23
+
+
+# --- What becomes due while it is looked at, asked and sent ----------------------------------------
+
+OLDER = "derby.1.1"
+
+
+def owe_one_and_hold_another(desk: Desk) -> None:
+    """KES 160 are due, and an older payout of KES 51,497 is held."""
+    desk.road.owe({"ann": ANN}, cents=5_149_700)
+    desk.road.owe({"ben": BEN}, market="rain", cents=16_000)
+    desk.run("payout", "hold", OLDER, "--reason", "disputed")
+
+
+def release_meanwhile(desk: Desk) -> None:
+    """It is released when the run, after its look, asks for a token: before it claims anything."""
+
+    def release(request: httpx.Request) -> None:
+        if request.url.path.startswith("/oauth/") and desk.road.payout("ann").status == "HELD":
+            desk.run("payout", "release", OLDER, "--reason", "it stands")
+
+    desk.road.interpose = release
+
+
+@pytest.mark.usefixtures("somebody")
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        ("payout --yes --max-total 1600", ""),
+        ("payout --yes --expect-total 160", ""),
+        ("payout --yes --plan-hash {plan}", ""),
+        ("payout --yes --wait --max-total 1600", ""),
+        ("payout --yes --wait --plan-hash {plan}", ""),
+        ("payout", "y"),
+        ("payout --wait", "y"),
+        ("payout --limit 5 --yes --max-total 1600", ""),
+    ],
+)
+def test_an_older_and_larger_payout_that_is_released_meanwhile_is_not_sent(desk: Desk, words: str, typed: str) -> None:
+    owe_one_and_hold_another(desk)
+    plan = json.loads(desk.run("payout", "--plan", "--json").stdout)["plan_hash"][:16]
+    release_meanwhile(desk)
+    found = desk.run(*words.format(plan=plan).split(), typed=f"{typed}\n", code=10)
+    assert [one["amount_cents"] for one in desk.road.ledger()] == [16_000]
+    assert desk.road.statuses() == {"ann": "PENDING", "ben": "SENT"}
+    assert "1 more became due meanwhile, and were not shown: kasoko payout --plan\n" in found.stderr
+    again = desk.run("payout", "--yes")
+    assert "more became due" not in again.stderr
+    assert len(desk.road.ledger()) == 2
+
+
+@pytest.mark.usefixtures("somebody")
+def test_what_was_typed_for_is_what_is_sent(desk: Desk) -> None:
+    owe_one_and_hold_another(desk)
+    desk.toml = LARGE
+    release_meanwhile(desk)
+    desk.run("payout", typed="all\n", code=10)
+    assert [one["amount_cents"] for one in desk.road.ledger()] == [16_000]
+
+
+def test_a_market_that_is_settled_and_paid_pays_what_it_owed_then(desk: Desk) -> None:
+    desk.road.owe({"ann": ANN, "ben": BEN}, cents=16_000)
+    desk.run("payout", "hold", OLDER, "--reason", "disputed")
+    release_meanwhile(desk)
+    desk.run("settle", "derby", "--pay", "--yes", code=10)
+    assert desk.road.statuses() == {"ann": "PENDING", "ben": "SENT"}
+
+
+def test_a_run_that_nobody_bound_sends_what_is_due_as_ever(desk: Desk) -> None:
+    owe_one_and_hold_another(desk)
+    release_meanwhile(desk)
+    desk.run("payout", "--yes")
+    assert len(desk.road.ledger()) == 2
+
+
+def test_a_payout_whose_phone_changed_meanwhile_is_left_and_named(desk: Desk) -> None:
+    desk.road.owe({"ann": ANN, "ben": BEN})
+
+    def change(request: httpx.Request) -> None:
+        if request.url.path.startswith("/oauth/"):
+            desk.road.set_phone("ann", "254712000999")
+
+    desk.road.interpose = change
+    found = desk.run("payout", "--yes", "--max-total", "200", "--json", code=10)
+    run = json.loads(found.stdout)["run"]
+    assert (run["changed"], run["more"], run["left"], run["stopped"]) == (["derby.1.1"], 0, 1, "bound")
+    assert desk.road.statuses() == {"ann": "PENDING", "ben": "SENT"}
+    found = desk.run("payout", "--yes", "--max-total", "200")
+    assert len(desk.road.ledger()) == 2
+
+
+def test_it_is_told_which_payout_changed(desk: Desk) -> None:
+    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.road.interpose = lambda request: (
+        desk.road.set_phone("ann", "254712000999") if request.url.path.startswith("/oauth/") else None
+    )
+    assert desk.run("payout", "--yes", "--only", "derby.1.1", code=10).stderr.endswith(
+        "derby.1.1 was left: its amount or phone is another one now than was shown.\n1 payout left: kasoko payout\n"
+    )
+    assert desk.road.ledger() == []
 
 
 # --- Naming the winner, and a plan of the pool -----------------------------------------------------

@@ -99,6 +99,37 @@ def test_workers_that_are_killed_and_tasks_that_come_twice_pay_each_winner_once(
     assert_each_was_paid_once(street, phones)
 
 
+def test_a_task_is_bound_to_what_was_enqueued(street: Street, broker: str) -> None:
+    """A phone that changes on the way: that payout is left, until it is enqueued as it is now."""
+    street.furnish()
+    street.start_simulator()
+    phones = owe(street, 3)
+    street.start_listener()
+    enqueue = ("payout", "--yes", "--engine", "celery", "--max-total", "291", "--json")
+    assert len(street.run(*enqueue, CELERY_BROKER_URL=broker).json["enqueued"]) == 3
+    street.run("user", "set-phone", "w001", "0712999999", "--yes", "--reason", "a new line")
+    worker = start_worker(street, broker)
+    until(lambda: len(street.payments()) == 2)
+    # A last task that has been served shows that the one in between was, too.
+    until(lambda: queue_is_empty(broker))
+    assert {one["phone"] for one in street.payments()} == {phones["w000"], phones["w002"]}
+    assert street.items("rain")["w001"]["status"] == "PENDING"
+    street.run(*enqueue, CELERY_BROKER_URL=broker)
+    until(lambda: len(street.payments()) == 3)
+    assert street.payments()[-1]["phone"] == "254712999999"
+    street.until_final("rain")
+    worker.signal(signal.SIGTERM)
+    worker.wait()
+
+
+def queue_is_empty(broker: str) -> bool:
+    """Whether nothing waits for a worker, and none has anything that it has not ended."""
+    import redis
+
+    known = redis.Redis.from_url(broker)
+    return known.llen("kasoko") == 0 and known.hlen("unacked") == 0
+
+
 def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(street: Street, broker: str) -> None:
     """Called as that platform calls them: by name, with JSON, through the broker."""
     import celery

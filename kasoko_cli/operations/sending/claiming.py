@@ -20,6 +20,7 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations import guard
 from kasoko_cli.operations.guard import Condition, Objection, Way
 from kasoko_cli.operations.sending import pace
+from kasoko_cli.operations.sending.bound import Bound, Step
 from kasoko_cli.operations.sending.run import Claimed, Desk, Stop
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.attempts import LastTry
@@ -35,12 +36,13 @@ JUDGED_SECONDS = 5
 class Claimer:
     """Takes payouts that are due, a group at a time."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, desk: Desk, bound: Bound | None) -> None:
+        self.desk, self.bound = desk, bound
         #: What was claimed by the transaction under way, for `stand` to look at if its commit is not heard of.
         self._last: list[Claimed] = []
+        self._step: Step | None = None
 
-    def claim(self, count: int, market_id: str | None, only: Sequence[str]) -> list[Claimed]:
+    def claim(self, count: int, market_id: str | None) -> list[Claimed]:
         """Take up to `count` payouts that are due: from this commit on they are ours to send."""
         desk, claimed = self.desk, list[Claimed]()
         lease = Lease(desk.clock, desk.policy.lease_seconds)
@@ -48,28 +50,23 @@ class Claimer:
         held = postponed = 0
         unjudged: list[str] = []
         self._last = []
+        self._step = step = None if self.bound is None else Step(self.bound)
         with desk.db.transaction() as session:
             if (switch := switch_on(session)) is not None:
                 # A result of the account, or another host, may have tripped the breaker while we sent.
                 desk.run.stop(Stop.PAUSED if switch.name == "pause" else Stop.ACCOUNT, switch.reason)
                 return []
             while len(claimed) < count:
-                due = payouts.list_due(
-                    session,
-                    now=now,
-                    limit=count - len(claimed),
-                    market_id=market_id,
-                    only=only,
-                    smallest_first=desk.policy.smallest_first,
-                )
+                due = self._next_due(session, step, count - len(claimed), market_id, now)
                 if not due:
                     break
+                phones = users.phones_of(session, (one.user_id for one in due))
                 last = attempts.last_tries(session, [payout.id for payout in due])
                 against = self._objections(session, due, last)
                 held += self._hold(session, against, now)
                 unjudged += self._wait_for_judge(session, against, now)
                 sure = [payout for payout in due if payout.id not in against]
-                ours = self._within_the_day(session, sure, users.phones_of(session, (one.user_id for one in sure)), now)
+                ours = self._within_the_day(session, sure, phones, now)
                 postponed += len(sure) - len(ours)
                 claimed += self._intend(session, ours, last, lease)
             book.post(session, *(journal.reserved(one.attempt_id, one.send, one.wire_cents) for one in claimed), at=now)
@@ -80,9 +77,24 @@ class Claimer:
             self._last = claimed
         desk.run.held += held
         desk.run.postponed += postponed
+        if step is not None:
+            step.done()
         if unjudged:
             guard.judge_first(desk.db, desk.clock, desk.policy.caution, unjudged)
         return claimed
+
+    def _next_due(
+        self, session: Session, step: Step | None, count: int, market_id: str | None, now: datetime
+    ) -> list[DuePayout]:
+        """The next that are due, at most `count`; of a bound run those that it names, as they were shown."""
+        smallest_first = self.desk.policy.smallest_first
+        if step is None:
+            return payouts.list_due(session, now=now, limit=count, market_id=market_id, smallest_first=smallest_first)
+        while only := step.take(count):
+            due = payouts.list_due(session, now=now, limit=count, market_id=market_id, only=only)
+            if due := step.as_shown(due, users.phones_of(session, (one.user_id for one in due))):
+                return due
+        return []
 
     def stand(self) -> list[Claimed]:
         """What the last claim took, if it was committed after all; else nothing. They stand all or none."""
@@ -91,6 +103,8 @@ class Claimer:
         one = self._last[0]
         with self.desk.db.reading() as session:
             stands = attempts.stands(session, one.attempt_id, lease_token=self.desk.run_id, send=one.send)
+        if stands and self._step is not None:
+            self._step.done()
         return self._last if stands else []
 
     def _objections(
@@ -130,7 +144,7 @@ class Claimer:
             return []
         today, tomorrow = nairobi_day(now)
         limit = self.desk.policy.daily_cents
-        wired = attempts.wired_since(session, sorted(set(phones.values())), today)
+        wired = attempts.wired_since(session, sorted({phones[payout.user_id] for payout in due}), today)
         ours, too_much = list[tuple[DuePayout, str]](), list[str]()
         for payout in due:
             phone = phones[payout.user_id]

@@ -19,6 +19,7 @@ from kasoko_cli.daraja.client import Answer
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
+from kasoko_cli.operations.sending.bound import Bound
 from kasoko_cli.operations.sending.claiming import Claimer
 from kasoko_cli.operations.sending.outage import Outage
 from kasoko_cli.operations.sending.recording import Recorder
@@ -49,9 +50,10 @@ GATHER_SECONDS = 0.1
 class Crew:
     """One run at work."""
 
-    def __init__(self, desk: Desk, links: Links, *, stay: bool) -> None:
+    def __init__(self, desk: Desk, links: Links, bound: Bound | None, *, stay: bool) -> None:
+        self.bound = bound
         self.desk, self.links, self.run, self.policy, self.stay = desk, links, desk.run, desk.policy, stay
-        self.claimer, self.recorder = Claimer(desk), Recorder(desk)
+        self.claimer, self.recorder = Claimer(desk, bound), Recorder(desk)
         self.outage = Outage(desk.policy, stays=stay)
         #: What waits for a sender; None sends one home.
         self.claims: SimpleQueue[Claimed | None] = SimpleQueue()
@@ -71,7 +73,6 @@ class Crew:
     def work(
         self,
         market_id: str | None,
-        only: Sequence[str],
         limit: int | None,
         max_seconds: float | None,
         should_stop: Callable[[], bool],
@@ -89,7 +90,7 @@ class Crew:
                 room = self._room() if left is None else min(self._room(), left)
                 claimed = []
                 if room > 0 and self.run.stopped is Stop.DONE:
-                    claimed = self._claim(room, market_id, only)
+                    claimed = self._claim(room, market_id)
                     left = left if left is None else left - len(claimed)
                 elif self.run.stopped is Stop.DONE:
                     self._heed_switches()
@@ -100,8 +101,12 @@ class Crew:
                 if self.in_hand:
                     if group := self._gathered():
                         self._record(group)
+                elif room > 0 and self.run.stopped is Stop.DONE and self.bound is not None and self.bound.is_open:
+                    continue  # others have sent what this claim looked at, and there is more
                 elif self.run.stopped is not Stop.DONE or not claimed:
-                    waiting = patiently(self.desk.db, lambda: self._waiting(market_id, only))
+                    looked = time.monotonic()
+                    waiting = patiently(self.desk.db, lambda: self._waiting(market_id))
+                    looked = time.monotonic() - looked
                     if left == 0 and self.run.stopped is Stop.DONE:
                         if waiting.payouts:
                             self.run.stop(Stop.LIMIT)
@@ -111,7 +116,7 @@ class Crew:
                     goes_on = bool(waiting.payouts) and (passed_over <= PASSED_OVER_TICKS or self.outage.is_holding)
                     if self.run.stopped is not Stop.DONE or not (goes_on or (self.stay and waiting.later)):
                         return
-                    time.sleep(TICK_SECONDS)
+                    time.sleep(max(TICK_SECONDS, 4 * looked))
         except (Busy, DatabaseUnavailable) as error:
             if not self.in_hand:
                 raise
@@ -150,12 +155,12 @@ class Crew:
             self.turns.popleft()
         return min(room, max(1, int(self.policy.rate_per_second * TURNS_AHEAD_SECONDS)) - len(self.turns))
 
-    def _claim(self, count: int, market_id: str | None, only: Sequence[str]) -> list[Claimed]:
+    def _claim(self, count: int, market_id: str | None) -> list[Claimed]:
         self.looked_at = time.monotonic()
         claimed = patiently(
             self.desk.db,
-            lambda: self.claimer.claim(count, market_id, only),
-            again=lambda: self.claimer.stand() or self.claimer.claim(count, market_id, only),
+            lambda: self.claimer.claim(count, market_id),
+            again=lambda: self.claimer.stand() or self.claimer.claim(count, market_id),
         )
         self.in_hand += len(claimed)
         for one in claimed:
@@ -238,10 +243,12 @@ class Crew:
                 if (one := self.claims.get_nowait()) is not None:
                     self.answers.put((one, None))
 
-    def _waiting(self, market_id: str | None, only: Sequence[str]) -> Due:
+    def _waiting(self, market_id: str | None) -> Due:
         with self.desk.db.reading() as session:
             now = self.desk.clock()
-            return Due(*payouts.totals_due(session, now=now, market_id=market_id, only=only))
+            if self.bound is not None:
+                return self.bound.look_again(session, now)
+            return Due(*payouts.totals_due(session, now=now, market_id=market_id))
 
     # --- The senders --------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class Stop(StrEnum):
 
     DONE = "done"  #: nothing that is due is left
     LIMIT = "limit"  #: as many as `--limit` allows
+    BOUND = "bound"  #: all that was shown; more became due meanwhile, or something shown has changed
     TIME = "time"  #: as long as `--max-seconds` allows
     INTERRUPTED = "interrupted"
     ACCOUNT = "account"  #: M-Pesa refuses the account
@@ -93,6 +94,10 @@ class Run:
     postponed: int = 0
     held: int = 0
     left: int = 0
+    #: Of these, how many are due and were not shown to whoever bound the run.
+    more: int = 0
+    #: Payouts that have another amount or phone than was shown: they were left.
+    changed: list[str] = field(default_factory=list)
     next_at: datetime | None = None
     reaped: int = 0
 

@@ -76,7 +76,7 @@ def ends_of(db: Database, run: Run) -> list[End]:
 
 def heed_breaker(db: Database, run: Run) -> None:
     """Say on a run that came to its end that a result has meanwhile stopped all sending."""
-    if run.stopped not in (Stop.DONE, Stop.LIMIT, Stop.TIME):
+    if run.stopped not in (Stop.DONE, Stop.LIMIT, Stop.TIME, Stop.BOUND):
         return
     breaker = next((switch for switch in patience.read(db, switches_on) if switch.name == BREAKER), None)
     if breaker is not None:
@@ -111,4 +111,4 @@ def exit_code_of(run: Run, ends: Sequence[End]) -> int:
         return 6  # their receivers have had the day's limit: not sent today, and nobody shall think so
     if run.stopped is Stop.PAUSED:
         return 5
-    return 10 if run.stopped in (Stop.LIMIT, Stop.TIME) and run.left else 0
+    return 10 if run.stopped in (Stop.LIMIT, Stop.TIME, Stop.BOUND) and run.left else 0
