@@ -61,6 +61,8 @@ class DatabaseUnavailable(ConfigurationError):
 
     #: Whether it answers, and only takes no writes: a replica, or a standby that is not the primary yet.
     is_replica = False
+    #: Whether its server is starting, and will answer soon.
+    is_starting = False
     hint = "Create it, or point --database at it: kasoko init"
 
 

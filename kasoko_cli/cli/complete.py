@@ -103,11 +103,12 @@ def _from_sqlite(url: str, query: str, values: Sequence[str]) -> Sequence[tuple[
 def _from_postgres(url: str, query: str, values: Sequence[str]) -> Sequence[tuple[Any, Any]]:
     import psycopg
 
+    from kasoko_cli.store import server
+
     address = "postgresql://" + url.split("://", 1)[1]
     milliseconds = int(PATIENCE_SECONDS * 1_000)
-    with psycopg.connect(
-        address, connect_timeout=2, options=f"-c statement_timeout={milliseconds} -c default_transaction_read_only=on"
-    ) as connection:
+    with psycopg.connect(address, **server.connect_args() | {"connect_timeout": 2}) as connection:
+        connection.execute(f"{server.beginning('read')}; SET LOCAL statement_timeout = {milliseconds}".encode())
         # The words of the query are ours; what was typed is handed over as values.
         return connection.execute(query.replace("?", "%s").encode(), values).fetchall()
 

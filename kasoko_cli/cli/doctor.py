@@ -183,6 +183,7 @@ def _database_checks(house: House, db: Database) -> Iterator[tuple[str, Check]]:
 
     yield "database", lambda: [look.ok("database", f"{db.shown_url} opens.")]
     yield "tables", lambda: look.tables(db)
+    yield "server", lambda: look.server(db)
     yield "durability", lambda: look.durability(db)
     if db.is_sqlite:
         yield "disk", lambda: look.room(Path(str(db.url.database)).resolve().parent)

@@ -27,6 +27,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from kasoko_cli.cli import pages, params, render
 from kasoko_cli.errors import KasokoError
+from kasoko_cli.store import server
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.wiring import House
@@ -74,6 +75,7 @@ class Call:
         from kasoko_cli.cli.wiring import House
 
         house = House.furnished(self.config_file, options={"--database": self.database_url})
+        house.tell = functools.partial(render.talk, self)
         for warning in house.config.warnings:
             render.warn(self, warning)
         return house
@@ -259,6 +261,7 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool) -> Callable
     def command(ctx: typer.Context, **given: Any) -> None:
         said = {name: given.pop(name) for name, *_ in shared}
         said["actor"] = said.get("actor") or os_user()
+        server.called(ctx.command_path)
         call = Call(**said, handed_in=ctx.find_object(_house()) if ctx.obj is not None else None)
         try:
             run(call, functools.partial(body, call, **given))

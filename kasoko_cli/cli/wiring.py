@@ -43,6 +43,8 @@ class House:
         self.config = config
         self.clock = clock
         self.new_id = new_id
+        #: Tells whoever waits for something why.
+        self.tell: Callable[[str], None] = lambda _: None
 
     @classmethod
     def furnished(cls, config_file: Path | None = None, *, options: Mapping[str, object] | None = None) -> House:
@@ -61,9 +63,9 @@ class House:
             DatabaseUnavailable: it is not there or cannot be opened.
             SchemaOutOfDate: its tables are of another version.
         """
-        from kasoko_cli.store.database import open_database
+        from kasoko_cli.store.patience import open_patiently
 
-        return open_database(self.config.database.url)
+        return open_patiently(self.config.database.url, self.tell)
 
     @contextlib.contextmanager
     def platform(self, url: str | None = None) -> Iterator[Database]:

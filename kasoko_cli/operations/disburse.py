@@ -37,7 +37,7 @@ from kasoko_cli.operations.sending.telling import (
 from kasoko_cli.operations.tokens import account_key
 from kasoko_cli.store import markets, patience, payouts
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import switch_on
+from kasoko_cli.store.log import check_may_pause, switch_on
 from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.tables import Deployment
 
@@ -116,10 +116,15 @@ def send_due(
         NotFound: there is no such market or payout.
         Refused: sending is paused.
         AccountRefused: M-Pesa refused the account before, and nobody has resumed since.
-        ConfigurationError: M-Pesa refuses the consumer key or secret; nothing was changed.
+        ConfigurationError: M-Pesa refuses the consumer key or secret, or nobody could pause this with the
+            database's role; nothing was changed.
         NotSent: M-Pesa cannot be reached; nothing was changed.
     """
     run = Run()
+
+    def begin(session: Session) -> int:
+        check_may_pause(session)
+        return fate.reap(session, now=clock())
 
     def look(session: Session) -> tuple[str | None, str]:
         _check_switches(session)
@@ -129,7 +134,7 @@ def send_due(
         return Due(*payouts.totals_due(session, now=clock(), market_id=market_id))
 
     wait_for_server(db, lambda: receive.apply_waiting(db, clock, trust))
-    run.reaped = patience.write(db, lambda session: fate.reap(session, now=clock()))
+    run.reaped = patience.write(db, begin)
     market_id, deployment = patience.read(db, look)
     if only and bound is None:
         bound = show(

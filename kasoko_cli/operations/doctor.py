@@ -156,9 +156,33 @@ def tables(db: Database) -> Iterable[Finding]:
         )
 
 
+def server(db: Database) -> Iterable[Finding]:
+    """The server takes writes, and what stands before it is known."""
+    if db.is_sqlite:
+        yield skip("server", "SQLite has none.")
+        return
+    with db.reading() as session:
+        connection = session.connection()
+        version = connection.execute(text("SHOW server_version")).scalar()
+        is_replica = connection.execute(text("SELECT pg_is_in_recovery()")).scalar()
+        is_read_only = connection.execute(text("SHOW default_transaction_read_only")).scalar() == "on"
+        ours, theirs = connection.connection.driver_connection, connection.execute(text("SELECT pg_backend_pid()"))
+        is_pooled = ours is not None and ours.info.backend_pid != theirs.scalar()
+    if is_replica:
+        yield fail("server", "It is a replica, and takes no writes.", "Point database.url at the primary.")
+        return
+    if is_read_only:
+        says = (
+            "The role or the database is set to read-only; kasoko writes all the same, since each transaction says so."
+        )
+        yield warn("server", says, "ALTER ROLE ... RESET default_transaction_read_only, or use another role.")
+    behind = ", behind a pooler: each transaction brings all its settings, so its transaction mode will do"
+    yield ok("server", f"PostgreSQL {version}{behind if is_pooled else ''}.")
+
+
 def durability(db: Database, sqlite_version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Iterable[Finding]:
     """What a commit is worth: an instruction that has left must be on the disk."""
-    with db.reading() as session:
+    with db.reading() if db.is_sqlite else db.transaction() as session:
         connection = session.connection()
         if not db.is_sqlite:
             for name in ("fsync", "synchronous_commit", "full_page_writes"):

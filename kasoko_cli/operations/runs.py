@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from kasoko_cli.store import markets, runs
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.locking import Turn, take_turn
 from kasoko_cli.store.patience import wait_for_server
+from kasoko_cli.store.server import host_name as host_name
 from kasoko_cli.store.tables import RunRow
 
 #: How often a run says that it is alive.
@@ -123,11 +123,6 @@ def note_success(db: Database, clock: Clock, act: Act, command: str) -> None:
     """
     with contextlib.suppress(KasokoError, SQLAlchemyError), db.transaction() as session:
         runs.note_success(session, command, host=host_name(), pid=os.getpid(), actor=act.actor, at=clock())
-
-
-def host_name() -> str:
-    """What this machine calls itself; KASOKO_HOST names it otherwise."""
-    return os.environ.get("KASOKO_HOST") or socket.gethostname()
 
 
 def list_runs(session: Session) -> list[RunFacts]:

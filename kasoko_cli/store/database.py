@@ -24,12 +24,15 @@ from sqlmodel import Session
 
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, point
+from kasoko_cli.store import server
 from kasoko_cli.store.version import head_version as head_version
 
 #: What PostgreSQL says when two transactions stand in each other's way: a deadlock, a serialization failure.
 _COLLISIONS = frozenset({"40P01", "40001"})
 #: What it says where it takes no writes: a replica, or a standby that is not yet the primary.
-_READ_ONLY = "25006"
+_READ_ONLY, _NOT_SUPPORTED = "25006", "0A000"
+#: What it says where it has waited or let wait for too long: a lock, a statement, a transaction that does nothing.
+_LOCK_TIMEOUT, _STATEMENT_TIMEOUT, _IDLE_TIMEOUT = "55P03", "57014", "25P03"
 #: How long a writer waits for another one before it gives up.
 BUSY_SECONDS = 30
 #: How a transaction of SQLite begins, by whether it writes.
@@ -74,7 +77,7 @@ class Database:
     @property
     def shown_url(self) -> str:
         """The address as an operator writes it, without its password."""
-        return self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=True)
+        return _shown(self.url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -115,9 +118,8 @@ class Database:
             try:
                 take_turn()
                 cursor = connection.cursor()
-                if self.is_sqlite:
-                    for statement in _BEGIN[True]:
-                        cursor.execute(statement)
+                for statement in _BEGIN[True] if self.is_sqlite else (server.beginning("write"),):
+                    cursor.execute(statement)
                 yield Direct(cursor, dialect)
                 point(COMMIT_BEFORE)
                 connection.commit()
@@ -139,8 +141,6 @@ class Database:
     @contextmanager
     def _session(self, *, writes: bool, take_turn: Callable[[], None] | None = None) -> Iterator[Session]:
         options: dict[str, Any] = {"kasoko_writes": writes, "kasoko_take_turn": take_turn}
-        if not self.is_sqlite and not writes:
-            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with (
             self._in_our_words(writes=writes),
             self.engine.connect().execution_options(**options) as connection,
@@ -174,8 +174,7 @@ class Database:
         except OperationalError as error:
             raise _unavailable(self, error) from error
         except DBAPIError as error:
-            takes_no_writes = writes and getattr(error.orig, "sqlstate", None) == _READ_ONLY
-            if error.connection_invalidated or takes_no_writes:
+            if error.connection_invalidated or (writes and _takes_no_writes(error)):
                 raise _unavailable(self, error) from error
             raise
 
@@ -227,6 +226,10 @@ def as_sqlalchemy_says(dialect: Dialect, statement: str | None = None) -> Iterat
         raise DBAPIError.instance(
             statement, None, error, driver_error, connection_invalidated=error in gone, dialect=dialect
         ) from error
+
+
+def _shown(url: URL) -> str:
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def _session(connection: Connection) -> Session:
@@ -288,14 +291,30 @@ def _engine(url: URL) -> Engine:
 
         return engine
     try:
-        return create_engine(
-            url, pool_pre_ping=True, connect_args={"connect_timeout": 10, "application_name": "kasoko"}
-        )
+        # Without hstore, which is looked for in a transaction that would begin without a word of ours.
+        engine = create_engine(url, pool_pre_ping=True, connect_args=server.connect_args(), use_native_hstore=False)
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(
             "This is a PostgreSQL address, and its driver is not installed.",
             hint="Install it: pip install 'kasoko[postgres]'",
         ) from error
+
+    @event.listens_for(engine, "connect")
+    def _look(connection: Any, _record: object) -> None:
+        if why := server.cannot_be_used(connection):
+            raise ConfigurationError(
+                f"The database {_shown(url)} cannot be used: {why}. Nothing was changed.",
+                hint="Make another for it: CREATE DATABASE kasoko TEMPLATE template0 ENCODING 'UTF8'",
+            )
+        connection.execute(server.NOTICES_THE_DEAD)
+
+    @event.listens_for(engine, "begin")
+    def _begin_on_a_server(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        purpose: server.Purpose = "write" if options.get("kasoko_writes", True) else "read"
+        connection.exec_driver_sql(server.beginning("upgrade" if options.get("kasoko_upgrade") else purpose))
+
+    return engine
 
 
 def _locked(db: Database) -> Busy:
@@ -305,23 +324,61 @@ def _locked(db: Database) -> Busy:
     )
 
 
+def _kept(db: Database) -> Busy:
+    """PostgreSQL has waited long enough for what another session has locked: on whom."""
+    who = server.keeper(db.url.set(drivername="postgresql").render_as_string(hide_password=False))
+    return Busy(
+        f"Another session has kept locked what this needs of {db.shown_url}, for {server.LOCK_SECONDS} seconds:"
+        f" {who or 'which one is not to be seen any more'}. Nothing was changed.",
+        hint=f"Run it again: the server ends a transaction of kasoko that does nothing for {server.IDLE_SECONDS} s."
+        " If it is another program's, end that.",
+    )
+
+
+def _takes_no_writes(error: DBAPIError) -> bool:
+    """Whether the server is a replica, or a standby that is not the primary yet."""
+    state = getattr(error.orig, "sqlstate", None)
+    return state == _READ_ONLY or (state == _NOT_SUPPORTED and "recovery" in str(error.orig))
+
+
 def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
     reason = (
         str(error.orig).strip().splitlines()[0] if error.orig is not None and str(error.orig).strip() else "no answer"
     )
-    if getattr(error.orig, "sqlstate", None) in _COLLISIONS:
+    state = getattr(error.orig, "sqlstate", None)
+    if state in _COLLISIONS:
         return Busy(
             f"Another process changed the same rows of {db.shown_url} at the same moment. Nothing was changed.",
             hint="Run it again.",
         )
-    if "locked" in reason or "busy" in reason:
+    if state == _LOCK_TIMEOUT:
+        return _kept(db)
+    if state == _STATEMENT_TIMEOUT:
+        return Busy(
+            f"A statement took longer than the {server.STATEMENT_SECONDS} seconds that one may have on"
+            f" {db.shown_url}, and the server ended it. Nothing was changed.",
+            hint="Run it again when the server has less to do: kasoko status",
+        )
+    if state == _IDLE_TIMEOUT:
+        reason = (
+            "this process was stopped or asleep in a transaction for too long, and the server ended it"
+            f" ({server.IDLE_SECONDS} s)"
+        )
+    if "statement pooling" in reason:
+        return ConfigurationError(
+            f"The pooler before {db.shown_url} is in its statement mode, which knows no transactions. Nothing was"
+            " changed.",
+            hint="Set pool_mode = transaction or session in PgBouncer, or point database.url at the server itself.",
+        )
+    if db.is_sqlite and ("locked" in reason or "busy" in reason):
         return _locked(db)
     gone = DatabaseUnavailable(
         f"The database {db.shown_url} cannot be used: {reason}. What was committed before stands, and nothing"
         " else was changed.",
         hint="Check the address (kasoko config show --origin) and that the server runs or the file may be written.",
     )
-    gone.is_replica = getattr(error.orig, "sqlstate", None) == _READ_ONLY
+    gone.is_replica = _takes_no_writes(error)
+    gone.is_starting = "the database system is" in reason or "not yet accepting connections" in reason
     return gone
 
 
@@ -415,7 +472,9 @@ def upgrade(url: str) -> tuple[str | None, str]:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         config = Config()
         config.set_main_option("script_location", "kasoko_cli:store/migrations")
-        with db.engine.begin() as connection:  # all migrations in one transaction: the next process waits for all
+        with db.engine.execution_options(
+            kasoko_upgrade=True
+        ).begin() as connection:  # all migrations in one transaction: the next process waits for all
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except DatabaseError as error:

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ProgrammingError
 from sqlmodel import Session, col, select
 
+from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.store import chain
 from kasoko_cli.store.facts import incident_facts
 from kasoko_cli.store.locking import CHUNK
@@ -174,6 +176,24 @@ def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: 
     session.exec(insert(Switch).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))
     if name == BREAKER and is_on:  # people say themselves what they do
         note_event(session, at=at, actor=actor, action=BREAKER, subject="sending", reason=reason)
+
+
+def check_may_pause(session: Session) -> None:
+    """See that who sends could also stop all sending: nothing is written.
+
+    Raises:
+        ConfigurationError: the database's role may not.
+    """
+    nothing = select(Switch).where(sa.false())
+    try:
+        session.execute(sa.insert(Switch).from_select(list(Switch.model_fields), nothing))
+        session.execute(sa.update(Switch).where(sa.false()).values(reason=""))
+    except ProgrammingError as error:
+        raise ConfigurationError(
+            "This role of the database could not pause sending (kasoko pause), so that it may not send either."
+            " Nothing was sent.",
+            hint="Let it write every table of kasoko: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ...",
+        ) from error
 
 
 def pause_sending(session: Session, *, reason: str, actor: str, at: datetime) -> None:

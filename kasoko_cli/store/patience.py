@@ -6,15 +6,35 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlmodel import Session
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
-from kasoko_cli.store.database import Database
+from kasoko_cli.store.database import Database, open_database
 
 #: How long a server is waited for, and how long a file.
 SERVER_SECONDS, FILE_SECONDS = 600, 60
 
 T = TypeVar("T")
+
+
+def open_patiently(url: str, tell: Callable[[str], None]) -> Database:
+    """Open a database as `open_database` does; a server that is just starting is waited for, and that is told.
+
+    Raises:
+        DatabaseUnavailable: there is none, it cannot be opened, or it did not start.
+        SchemaOutOfDate: its tables are of another version.
+    """
+    try:
+        return open_database(url)
+    except DatabaseUnavailable as error:
+        if not error.is_starting:
+            raise
+        tell(f"{error.message} It is waited for, {SERVER_SECONDS // 60} minutes at most.")
+    return _tries(_is_starting, SERVER_SECONDS)(open_database, url)
+
+
+def _is_starting(error: BaseException) -> bool:
+    return isinstance(error, DatabaseUnavailable) and error.is_starting
 
 
 def patiently(db: Database, act: Callable[[], T], again: Callable[[], T] | None = None) -> T:
@@ -71,10 +91,13 @@ def write(db: Database, act: Callable[[Session], T]) -> T:
 
 
 def _once_it_is_back(act: Callable[[], T], away: tuple[type[KasokoError], ...], seconds: int) -> T:
-    tries = Retrying(
-        retry=retry_if_exception_type(away),
+    return _tries(lambda error: isinstance(error, away), seconds)(act)
+
+
+def _tries(is_worth_it: Callable[[BaseException], bool], seconds: int) -> Retrying:
+    return Retrying(
+        retry=retry_if_exception(is_worth_it),
         wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.2),
         stop=stop_after_delay(seconds),
         reraise=True,
     )
-    return tries(act)

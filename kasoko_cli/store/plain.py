@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kasoko_cli.store import server
 from kasoko_cli.store.version import head_version
 
 #: Answers a query with its rows.
@@ -44,6 +45,8 @@ def reading(url: str) -> Iterator[Rows]:
             raise NotPlain
         yield rows
     finally:
+        with suppress(Exception):
+            connection.rollback()  # a pooler keeps no connection that was left in a transaction
         connection.close()
 
 
@@ -67,10 +70,13 @@ def _connected(url: str) -> Any:
         try:
             import psycopg
 
-            options = "-c default_transaction_isolation=repeatable\\ read -c default_transaction_read_only=on"
-            return psycopg.connect(url, connect_timeout=10, options=options, application_name="kasoko")
+            session = psycopg.connect(url, **server.connect_args())
+            if server.cannot_be_used(session):
+                session.close()
+            session.execute(server.beginning("read").encode())
         except Exception as error:
             raise NotPlain from error
+        return session
     raise NotPlain
 
 

@@ -353,6 +353,27 @@ BUGS: Sequence[Bug] = (
         "callbacks.by_numbers(session, numbers)",
         "operations/test_races.py::test_a_body_is_judged_again_or_dropped",
     ),
+    _bug(
+        "statements prepared on a server behind a pooler",
+        "store/server.py",
+        '"prepare_threshold": None,',
+        '"prepare_threshold": 0,',
+        "store/test_server.py::test_many_sessions_share_few_of_the_servers",
+    ),
+    _bug(
+        "a transaction that may stand still for ever",
+        "store/server.py",
+        '"idle_in_transaction_session_timeout": f"{idle}s",',
+        "",
+        "store/test_server.py::test_a_process_that_is_stopped_in_a_transaction_blocks_the_others_no_longer_than_its_time",
+    ),
+    _bug(
+        "a role's read-only left to stand",
+        "store/server.py",
+        '"write": "READ COMMITTED READ WRITE",',
+        '"write": "READ COMMITTED",',
+        "store/test_server.py::test_what_a_role_or_a_database_sets_changes_nothing",
+    ),
 )
 
 

@@ -1,0 +1,101 @@
+"""PostgreSQL as it is met in the field: behind a pooler, and with a host that stands still in a transaction."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import _named, _on_server
+from tests.journeys.street import PATIENCE_SECONDS, Street
+from tests.journeys.test_processes import SLOWLY, assert_each_was_paid_once, owe, until
+from tests.proof.processes import Forker
+from tests.store.pooler import has_pgbouncer, pgbouncer, small_pooler
+
+#: kasoko, which stands still in the transaction that claims, on a server that ends such a one after two seconds.
+STANDS_STILL = """
+import os, signal
+from kasoko_cli.operations.sending.claiming import Claimer
+from kasoko_cli.store import database, server
+server._LIMITS["write"] = (2, 600)
+intend, stopped = Claimer._intend, []
+def _intend(*arguments):
+    claimed = intend(*arguments)
+    if claimed and not stopped:
+        stopped.append(True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return claimed
+Claimer._intend = _intend
+from kasoko_cli.__main__ import main
+main()
+"""
+
+
+@pytest.fixture
+def server_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """An empty database of PostgreSQL with all tables."""
+    name = f"kasoko_{uuid4().hex[:12]}"
+    _on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+    try:
+        yield _named(postgres_server, name)
+    finally:
+        _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["ours", "PgBouncer"])
+def pooled(request: pytest.FixtureRequest, server_url: str, tmp_path: Path, forker: Forker) -> Iterator[Street]:
+    """A street whose database stands behind a pooler in transaction mode."""
+    if request.param == "PgBouncer" and not has_pgbouncer():
+        pytest.skip("PgBouncer is not installed")
+    with small_pooler(server_url) if request.param == "ours" else pgbouncer(server_url, tmp_path) as address:
+        built = Street(tmp_path, address, forker)
+        try:
+            yield built
+        finally:
+            built.close()
+        built.assert_discreet()
+
+
+def test_two_hosts_and_a_listener_behind_a_pooler_pay_each_winner_once(pooled: Street) -> None:
+    pooled.furnish(SLOWLY)
+    pooled.start_simulator()
+    phones = owe(pooled, 24)
+    pooled.start_listener()
+    runs = [pooled.start("payout", "rain", "--yes", "--json", KASOKO_HOST=host) for host in ("pay1", "pay2")]
+    assert [run.wait().code for run in runs] == [0, 0]
+    pooled.until_final("rain")
+    assert pooled.ask("reconcile", "--no-listen")["open"] == []
+    assert pooled.rows("SELECT count(*) FROM incidents") == [(0,)]
+    assert_each_was_paid_once(pooled, phones)
+
+
+def test_a_host_that_stands_still_while_it_claims_holds_nobody_up_and_sends_nothing_of_that_claim(
+    server_url: str, tmp_path: Path, forker: Forker
+) -> None:
+    """The server ends its transaction, another host sends, and when it goes on it has claimed nothing."""
+    street = Street(tmp_path, server_url, forker)
+    try:
+        street.furnish(SLOWLY)
+        street.start_simulator()
+        phones = owe(street, 6)
+        street.start_listener()
+        words = [sys.executable, "-c", STANDS_STILL, "payout", "rain", "--yes", "--json"]
+        environ = {**street.environ, "KASOKO_HOST": "pay1"}
+        with subprocess.Popen(words, cwd=street.folder, env=environ, stdout=subprocess.PIPE, text=True) as still:
+            try:
+                until(lambda: "State:\tT" in Path(f"/proc/{still.pid}/status").read_text())
+                assert len(street.ask("payout", "rain", "--yes")["run"]["sent"]) == 6
+                still.send_signal(signal.SIGCONT)
+                out, _ = still.communicate(timeout=PATIENCE_SECONDS)
+            finally:
+                still.kill()
+        assert (still.returncode, '"sent": []' in out) == (0, True), out
+        street.until_final("rain")
+        assert_each_was_paid_once(street, phones)
+    finally:
+        street.close()
