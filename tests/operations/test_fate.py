@@ -370,6 +370,38 @@ def test_a_lease_that_ran_out_makes_unknown_and_never_due(road: Road) -> None:
     road.assert_books()
 
 
+def test_what_was_sent_again_while_the_reaper_waited_is_not_reaped(road: Road) -> None:
+    """The lease that had run out is not the one that stands: a person said not paid, and another run has it now."""
+    road.owe({"ann": ANN})
+    intent(road, "ann")
+    road.clock.forward(301)
+    attempt, reaped = road.attempt("ann"), list[int]()
+
+    def reap() -> None:
+        with road.db.transaction() as session:
+            reaped.append(fate.reap(session, now=road.clock()))
+
+    with road.db.transaction() as session:
+        found, _ = fate.lock(session, attempt.id)
+        reaper = threading.Thread(target=reap)
+        reaper.start()
+        reaper.join(0.5)
+        assert not reaped, "it waits"
+        now, why = road.clock(), "nobody took it"
+        assert fate.doubtful(session, found, why=why, at=now).moved
+        ruling = fate.never_taken(session, found, code=fate.DECIDED, reason=why, evidence=why, at=now)
+        assert payouts.move(session, attempt.payout_id, PayoutStatus.PENDING, at=now)
+        assert payouts.move(session, attempt.payout_id, PayoutStatus.SENDING, at=now)
+        lease = now + timedelta(seconds=300)
+        again = {"the_id": attempt.id, "sends": 2, "lease_until": lease, "lease_token": "another", "sent_at": now}
+        again |= {"status_at": now, "phone": attempt.phone, "api": attempt.api}
+        assert attempts.begin_again(session, [again]) == 1
+        book.post(session, *ruling.entries, journal.reserved(attempt.id, 2, attempt.wire_cents), at=now)
+    reaper.join(30)
+    assert reaped == [0]
+    assert road.states("ann") == ("SENDING", ["INTENT"])
+
+
 def test_reaping_waits_for_whoever_has_the_payout_without_holding_what_that_one_needs(road: Road) -> None:
     """Everybody takes the payout first and its attempt second; the other order would lock both out for ever."""
     road.owe({"ann": ANN})

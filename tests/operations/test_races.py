@@ -55,7 +55,7 @@ YES, NO = Resolution(winners=(0,)), Resolution(winners=(1,))
 SECONDS = 60.0
 
 Deed = Callable[[], Any]
-both_ways = pytest.mark.parametrize("turned", [False, True], ids=["one before the other", "the other way round"])
+both_ways = pytest.mark.parametrize("turned", [False, True], ids=["in-order", "turned"])
 
 
 class Done(threading.Thread):
@@ -374,7 +374,7 @@ def test_a_hold_and_an_approval_at_once(awaiting: Town, turned: bool) -> None:
 
 
 @both_ways
-@pytest.mark.parametrize("whole", [False, True], ids=["one", "its market"])
+@pytest.mark.parametrize("whole", [False, True], ids=["one", "its-market"])
 def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
     awaiting: Town, whole: bool, turned: bool
 ) -> None:

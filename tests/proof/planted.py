@@ -199,6 +199,42 @@ BUGS: Sequence[Bug] = (
         "operations/test_fate.py::test_a_lease_that_ran_out_makes_unknown_and_never_due",
     ),
     _bug(
+        "a reaper that returns to PENDING, to be sent again under the same id",
+        "operations/fate.py",
+        'ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
+        'ruling = not_taken(session, attempt, evidence="?", at=now, again_at=now, code=NOT_SENT, reason="?")',
+        "proof/test_lease.py",
+    ),
+    _bug(
+        "a reaper that says that nothing was sent",
+        "operations/fate.py",
+        'ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
+        'ruling = not_taken(session, attempt, evidence="?", at=now, again_at=None, code=NOT_SENT, reason="?")',
+        "proof/test_lease.py",
+    ),
+    _bug(
+        "a reaper that makes the payout due and leaves the attempt",
+        "operations/fate.py",
+        'ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
+        "ruling = Ruling(payouts.move(session, attempt.payout_id, PayoutStatus.PENDING, at=now))",
+        "proof/test_lease.py",
+    ),
+    Bug(
+        "a reaper that takes leases that still run for those that have run out",
+        (
+            Edit("operations/fate.py", "attempt.lease_until < now", "attempt.lease_until > now"),
+            Edit("store/attempts.py", "col(Attempt.lease_until) < now", "col(Attempt.lease_until) > now"),
+        ),
+        ("proof/test_lease.py",),
+    ),
+    _bug(
+        "a reaper that does not look again at a lease for which it waited",
+        "operations/fate.py",
+        "if attempt.status is AttemptStatus.INTENT and attempt.lease_until < now:",
+        "if attempt.status is AttemptStatus.INTENT:",
+        "operations/test_fate.py::test_what_was_sent_again_while_the_reaper_waited_is_not_reaped",
+    ),
+    _bug(
         "a timeout notice read as failure",
         "operations/receive.py",
         'fate.doubtful(session, attempt, why="M-Pesa says that it waited too long in the queue", at=at)',

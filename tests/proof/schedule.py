@@ -99,6 +99,9 @@ def run(seed: int, database: Kind, templates: Templates, forker: Hands, *, by_ex
             told.steps += end.told
             told.by_person, told.rounds = end.by_person, end.rounds
             found = judge(play.bench, put_back=told.restores > 0)
+            if not told.restores and (refused := play.bench.simulator.ledger()["duplicates_refused"]):
+                # The id held it back, and money moved once. But who has forgotten nothing has nothing to send twice.
+                found.wrong.append(f"M-Pesa had to refuse {refused} requests whose ids it had taken")
             told.payouts = found.payouts
             told.not_final = sum(count for state, count in states(play.bench).items() if state not in FINAL)
             told.kills, told.tracebacks = play.bench.kills, play.bench.tracebacks
