@@ -341,7 +341,7 @@ def shown_commands(page: Path) -> Iterator[str]:
     """The words after `kasoko` in every command line of the page's code blocks."""
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
         if language in {"sh", "console", "cron", "ini"}:
-            for line in block.splitlines():
+            for line in block.replace("\\\n", "").splitlines():
                 if line.startswith("Description="):
                     continue
                 yield from (found.strip() for found in CALLED.findall(line))

@@ -562,11 +562,28 @@ def _tell_moved(call: Call, payout: str, status: str) -> None:
 @commands.writes("decide")
 def decide_(
     call: Call,
-    payout: PayoutId,
+    payout: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PAYOUT",
+            help="The payout's id; none with --all-unknown-between.",
+            show_default=False,
+            autocompletion=complete.payouts,
+        ),
+    ] = None,
     paid: Annotated[bool, typer.Option("--paid", help="The receiver got it; needs --receipt.")] = False,
     not_paid: Annotated[bool, typer.Option("--not-paid", help="No money moved.")] = False,
     receipt: Annotated[str | None, typer.Option("--receipt", metavar="R", help="M-Pesa's proof.")] = None,
     evidence: Annotated[str, typer.Option("--evidence", metavar="TEXT", help="Where the next person can see it.")] = "",
+    between: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--all-unknown-between",
+            metavar="T1 T2",
+            help="All that is unknown and was sent then; with --not-paid.",
+            show_default=False,
+        ),
+    ] = None,
     sign_with: SignWith = None,
 ) -> None:
     """Say how an unknown payout ended, on evidence that you hold.
@@ -575,19 +592,34 @@ def decide_(
     says what its answers do not. With payout.decide_needs_two a second person has
     to say the same of the same send, within approval.expires_hours.
 
+    After an outage --all-unknown-between T1 T2 says it of every payout that was
+    sent then and is unknown. It shows how many and how much, and asks; each one
+    passes the same guard, and those that do not are named and left.
+
     Example: kasoko payout decide rain.1.7 --paid --receipt UKN7A1B2C3 --evidence
     'portal, 23 November' --reason 'no result came'
 
     Example: kasoko payout decide rain.1.7 --not-paid --evidence 'statement of 23
     November' --reason 'it is not in it'
 
+    Example: kasoko payout decide --all-unknown-between 2026-11-23T06:00:00Z
+    2026-11-23T06:10:00Z --not-paid --evidence 'statement' --reason 'outage'
+
     Exit status: 0 decided, 4 no such payout, 5 how it ended is known, it is not
-    signed (approval.signed), or a second person has to say the same.
+    signed (approval.signed), or a second person has to say the same, 7 some were
+    left unknown.
     """
     from kasoko_cli.operations.decide import Decision, decide
 
     if paid == not_paid or (receipt is not None) != paid:
         raise WrongUsage("Say --paid with --receipt, or --not-paid.")
+    if between is not None and payout is None and not_paid:
+        from kasoko_cli.cli.deciding import give
+
+        give(call, between, evidence, sign_with)
+        return
+    if between is not None or payout is None:
+        raise WrongUsage("Name one PAYOUT, or --all-unknown-between T1 T2 with --not-paid.")
     said = f"was paid, receipt {receipt}" if paid else "was not paid"
     if not render.confirm(call, f"Write down that {payout} {said}?"):
         raise typer.Exit(1)

@@ -207,6 +207,7 @@ about exactly one thing; after that thing has changed it counts for nothing:
 
   approve             the plan's hash; the first of the two is who settled
   payout decide       one send of one attempt in its state, paid or not paid
+  ... --all-unknown-between T1 T2  the list: ids, sends, amounts
   resolve --override  the plan's hash, and every payout of the market
   approver add        the name and the key
 

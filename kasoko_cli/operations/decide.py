@@ -6,6 +6,7 @@ Each act has an actor and a reason, and each is refused unless the payout is whe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlmodel import Session
 
@@ -15,7 +16,7 @@ from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations import fate, guard
 from kasoko_cli.operations.acts import Act, needs_reason
-from kasoko_cli.operations.fate import DECIDED
+from kasoko_cli.operations.fate import DECIDED, Ruling
 from kasoko_cli.operations.guard import Caution, Way
 from kasoko_cli.operations.signing import DECIDE, FIRST, hold_signed, note_act
 from kasoko_cli.operations.words import USUAL, Terms, hear
@@ -73,11 +74,7 @@ def decide(
             guard objects.
     """
     needs_reason(act, "A decision")
-    if not decision.evidence.strip():
-        raise Refused(
-            "A decision needs its evidence: where can the next person see it? Nothing was changed.",
-            hint="Say it: --evidence 'M-Pesa portal, organisation statement of 23 November'",
-        )
+    needs_evidence(decision.evidence)
     guard.judge_first(db, clock, caution, [payout_id])
     now = clock()
     with db.transaction() as session:
@@ -90,24 +87,43 @@ def decide(
                 f"The receipt {decision.receipt} already proves the attempt {owner}; nothing was changed.",
                 hint="One receipt proves one payment. Read it again.",
             )
-        detail = _said_of(attempt, decision)
+        detail = said_of(attempt, decision)
         seen = {"evidence": decision.evidence}
         if two_people:
             heard = hear(session, act, terms, action=DECIDE, subject=payout_id, bound=detail, detail=seen, at=now)
             if heard.first is None:
                 return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
             detail |= {FIRST: heard.first}
-        evidence = f"decided by {act.actor}: {decision.evidence}"
-        if decision.receipt is not None:
-            ruling = fate.paid(session, attempt, payout, receipt=decision.receipt, evidence=evidence, at=now)
-        elif attempt.conversation_id is None:
-            ruling = fate.never_taken(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=now)
-        else:
-            ruling = fate.not_paid(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=now)
+        ruling, status = end(session, act, attempt, payout, decision, at=now)
         note_act(session, act, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
         book.post(session, *ruling.entries, at=now)
-        status = PayoutStatus.COMPLETED if decision.paid else PayoutStatus.FAILED
-        return Decided(payout_id, str(status), ruling.note)
+        return Decided(payout_id, status, ruling.note)
+
+
+def needs_evidence(evidence: str) -> None:
+    """Hold that the next person can see what somebody has seen.
+
+    Raises:
+        Refused: nothing was said of it.
+    """
+    if not evidence.strip():
+        raise Refused(
+            "A decision needs its evidence: where can the next person see it? Nothing was changed.",
+            hint="Say it: --evidence 'M-Pesa portal, organisation statement of 23 November'",
+        )
+
+
+def end(
+    session: Session, act: Act, attempt: Attempt, payout: Payout, decision: Decision, *, at: datetime
+) -> tuple[Ruling, str]:
+    """End an attempt as somebody says; what follows from it, and the state of its payout then."""
+    evidence = f"decided by {act.actor}: {decision.evidence}"
+    if decision.receipt is not None:
+        ruling = fate.paid(session, attempt, payout, receipt=decision.receipt, evidence=evidence, at=at)
+        return ruling, str(PayoutStatus.COMPLETED)
+    ended = fate.never_taken if attempt.conversation_id is None else fate.not_paid
+    ruling = ended(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=at)
+    return ruling, str(PayoutStatus.FAILED)
 
 
 def _open_attempt(session: Session, payout: Payout) -> Attempt:
@@ -125,7 +141,7 @@ def _open_attempt(session: Session, payout: Payout) -> Attempt:
     )
 
 
-def _said_of(attempt: Attempt, decision: Decision) -> dict[str, object]:
+def said_of(attempt: Attempt, decision: Decision) -> dict[str, object]:
     """What a decision says, of which send: a word about an earlier one, or about another state, is another word."""
     return {
         "attempt": attempt.id,

@@ -94,6 +94,18 @@ def list_live(session: Session, *, market_id: str | None = None) -> Sequence[Att
     return session.exec(query).all()
 
 
+def list_unknown(session: Session, first: datetime, last: datetime) -> list[tuple[Attempt, Payout]]:
+    """Attempts that are unknown and were sent from `first` to `last`, with their payouts, by payout; read afresh."""
+    query = (
+        select(Attempt, Payout)
+        .join(Payout, col(Payout.id) == col(Attempt.payout_id))
+        .where(col(Attempt.status) == AttemptStatus.UNKNOWN, col(Attempt.sent_at).between(first, last))
+        .order_by(col(Payout.id))
+        .execution_options(populate_existing=True)
+    )
+    return [(attempt, payout) for attempt, payout in session.exec(query)]
+
+
 def wired_since(session: Session, phones: Sequence[str], since: datetime) -> dict[str, int]:
     """Cents that went to each of these phones, or may have, in attempts sent at or after `since`.
 

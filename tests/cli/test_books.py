@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kasoko_cli.cli.app import app
+from kasoko_cli.operations import fate
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.store import attempts
 from kasoko_cli.store.database import open_database
@@ -186,3 +187,50 @@ def test_a_file_of_duties_that_is_wrong_stops_settling_and_says_what_to_do(desk:
     done = desk("settle", "derby", "--yes")
     assert done.exit_code == 3, done.output
     assert "does not say:" in done.output
+
+
+# --- One word on many -------------------------------------------------------------------------------------------------
+
+
+def test_all_that_an_outage_left_unknown_is_shown_and_ended_by_one_word(town: Town, desk: Desk) -> None:
+    attempt_id = town.intend("ben")
+    with town.db.transaction() as session:
+        attempt, _ = fate.lock(session, attempt_id)
+        fate.doubtful(session, attempt, why="no answer", at=town.clock())
+    words = ("payout", "decide", "--all-unknown-between", "2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z", "--not-paid")
+    given = ("--evidence", "statement", "--reason", "outage")
+    alone = desk(*words, *given)
+    assert (alone.exit_code, "Nobody is here to answer: Write down that 1 payout, KES 285.00" in alone.output) == (
+        2,
+        True,
+    )
+    Path("kasoko.toml").write_text("[payout]\ndecide_needs_two = true\n")
+    first = desk(*words, *given, "--yes")
+    assert first.exit_code == 5
+    assert "stay unknown: a second person has to say the same." in first.output
+    done = desk(*words, *given, "--yes", "--json", actor="ben at the desk")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [(one["payout_id"], one["status"]) for one in told["decided"]] == [("derby.1.2", "FAILED")]
+    again = desk(*words, *given, "--yes")
+    assert (again.exit_code, "No payout that was sent then is unknown" in again.output) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--all-unknown-between", "now", "then", "--not-paid"), "--all-unknown-between: "),
+        (
+            ("--all-unknown-between", "2026-11-24T00:00:00Z", "2026-11-23T00:00:00Z", "--not-paid"),
+            "takes the earlier time first",
+        ),
+        (
+            ("--all-unknown-between", "2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z", "--paid", "--receipt", "R"),
+            "Name one PAYOUT, or --all-unknown-between T1 T2 with --not-paid.",
+        ),
+        (("--not-paid",), "Name one PAYOUT, or --all-unknown-between T1 T2 with --not-paid."),
+    ],
+)
+def test_a_decision_is_of_one_payout_or_of_a_span(desk: Desk, words: tuple[str, ...], message: str) -> None:
+    done = desk("payout", "decide", *words, "--yes")
+    assert (done.exit_code, message in done.output) == (2, True), done.output

@@ -63,7 +63,8 @@ def blocks_of(page: Path) -> Iterator[Block]:
     for found in _BLOCK.finditer(page.read_text()):
         if found["kind"] in TYPED:
             number += 1
-            lines = tuple(line for line in found["text"].splitlines() if line and not line.startswith("#"))
+            text = found["text"].replace("\\\n", "")
+            lines = tuple(line for line in text.splitlines() if line and not line.startswith("#"))
             yield Block(page, number, lines, found["excuse"])
 
 
