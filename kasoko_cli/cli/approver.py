@@ -106,7 +106,7 @@ def list_(call: Call) -> None:
     rows = [
         (
             one.name,
-            one.public_key,
+            one.public_key[:16],
             local(one.added_at),
             one.added_by,
             None if one.removed_at is None else local(one.removed_at),
