@@ -31,10 +31,11 @@ from pydantic import (
     model_validator,
 )
 
-from kasoko_cli.daraja.links import base_of, is_loopback
+from kasoko_cli.daraja.links import base_of
 from kasoko_cli.daraja.messages import FORBIDDEN_URL_WORDS
 from kasoko_cli.domain.floats import FloatCheck
 from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding
+from kasoko_cli.domain.payer import is_loopback
 from kasoko_cli.errors import ConfigurationError
 
 #: Daraja's two environments. Source: Daraja portal, "Getting Started".

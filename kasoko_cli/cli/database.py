@@ -109,7 +109,7 @@ def restore(
     if not render.confirm(call, f"Put {file} in the place of the database?"):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
-    done = operation(url, file, house.clock, call.act, api=house.config.daraja.api, replace=replace)
+    done = operation(url, file, house.clock, call.act, api=house.config.daraja.api, payer=house.payer, replace=replace)
     if call.json:
         render.document(done)
         return

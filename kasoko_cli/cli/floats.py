@@ -48,7 +48,7 @@ def float_(
         _show_tariff(call, house.tariff)
         return
     if last:
-        _show(call, floats.report(house.db, house.clock, house.tariff), None, "", 0)
+        _show(call, floats.report(house.db, house.clock, house.tariff, house.payer), None, "", 0)
         return
     house.config.require_daraja()
     _ = house.tariff  # a file that cannot be read is told before M-Pesa is asked
@@ -69,7 +69,7 @@ def float_(
     code = 6 if not asked.taken else 7 if said is None or said else 0
     if not code:
         call.ended_well("float")
-    _show(call, floats.report(house.db, house.clock, house.tariff), asked, _trouble(asked, said), code)
+    _show(call, floats.report(house.db, house.clock, house.tariff, house.payer), asked, _trouble(asked, said), code)
 
 
 #: What to type next where M-Pesa has not said its balance.

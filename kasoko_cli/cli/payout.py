@@ -142,7 +142,7 @@ def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[st
         bind=True,
         seal=house.links.seal,
     )
-    disburse.check_ready(house.db, house.daraja)
+    disburse.check_ready(house.db, house.daraja, house.clock, call.act)
     tasks.check_broker()
     assert looked.bound is not None, "it was bound"
     enqueued = looked.bound.ids
@@ -353,6 +353,7 @@ def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> 
 #: How many payouts that have changed are named; the JSON has all.
 MOST_CHANGED = 20
 _STOPPED = {
+    "changed": "another account pays now",
     "limit": "as many as --limit says",
     "time": "as long as --max-seconds says",
     "interrupted": "interrupted; everything is recorded",
@@ -789,7 +790,7 @@ def _retry_and_send(
     from kasoko_cli.operations.retry import retry as operation
 
     house = call.house
-    disburse.check_ready(house.db, house.daraja)
+    disburse.check_ready(house.db, house.daraja, house.clock, call.act)
     report = operation(
         house.db,
         house.clock,

@@ -172,7 +172,7 @@ def retry_failed_payouts(hours: int = 24, market: str | None = None) -> dict[str
     """Make definite failures due again where that can help, and enqueue them; names each that is left alone."""
 
     def work(house: House, act: Act) -> dict[str, Any]:
-        disburse.check_ready(house.db, house.daraja)
+        disburse.check_ready(house.db, house.daraja, house.clock, act)
         report = retry(
             house.db,
             house.clock,

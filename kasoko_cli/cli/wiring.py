@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kasoko_cli.daraja.listener import Counts
     from kasoko_cli.daraja.serve import Tls
     from kasoko_cli.domain.duties import DutyBook
+    from kasoko_cli.domain.payer import Payer
     from kasoko_cli.domain.payout import WireLimits
     from kasoko_cli.domain.tariff import Tariff
     from kasoko_cli.operations.disburse import SendPolicy
@@ -149,7 +150,19 @@ class House:
             security_credential=set_to.security_credential.get_secret_value(),
             api=set_to.api,
             command_id=set_to.command_id,
+            environment="production" if set_to.production else "sandbox",
         )
+
+    @property
+    def payer(self) -> Payer | None:
+        """Whose account the settings are of; None where they name no shortcode."""
+        from kasoko_cli.domain.payer import Payer, api_base_of
+
+        set_to = self.config.daraja
+        if set_to.shortcode is None:
+            return None
+        environment = "production" if set_to.production else "sandbox"
+        return Payer(set_to.shortcode, environment, api_base_of(set_to.base_url))
 
     @functools.cached_property
     def links(self) -> Links:
@@ -214,7 +227,7 @@ class House:
         from kasoko_cli.operations.gate import GatePolicy
 
         payout = self.config.payout
-        return GatePolicy(payout.float_check, self.tariff, payout.float_max_age_hours * 3600)
+        return GatePolicy(payout.float_check, self.tariff, payout.float_max_age_hours * 3600, self.payer)
 
     @property
     def terms(self) -> Terms:

@@ -26,9 +26,9 @@ from kasoko_cli.clock import Clock, Lease
 from kasoko_cli.daraja import messages
 from kasoko_cli.daraja.codes import SortedAnswer, TokenAnswer, Verdict, is_spike_arrest, sort_answer, sort_token_answer
 from kasoko_cli.daraja.credentials import Token, TokenShelf, new_token
-from kasoko_cli.daraja.links import is_loopback
 from kasoko_cli.daraja.messages import Json
 from kasoko_cli.daraja.wire import Broken, Deadline, Reply, Wire
+from kasoko_cli.domain.payer import Payer, api_base_of, is_loopback
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 
 #: Safaricom's addresses by environment. Source: Daraja portal, "Going live".
@@ -73,6 +73,7 @@ class Account:
     #: v3 lets us choose the id, so that the same payment sent twice is refused. v1 does not.
     api: Literal["v1", "v3"] = "v3"
     command_id: str = "BusinessPayment"
+    environment: Literal["sandbox", "production"] = "sandbox"
 
     def __post_init__(self) -> None:
         _check_base_url(self.base_url)
@@ -88,6 +89,11 @@ class Account:
                     f"The {name} is empty, or has characters that none of Safaricom's has.",
                     hint="Copy it again from the Daraja portal, and see where it is set: kasoko config show --origin",
                 )
+
+    @property
+    def payer(self) -> Payer:
+        """Whose account it is: what stays the same when key, secret or initiator change."""
+        return Payer(self.shortcode, self.environment, api_base_of(self.base_url))
 
     @property
     def host(self) -> str:

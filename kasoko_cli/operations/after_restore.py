@@ -19,16 +19,18 @@ from sqlmodel import Session, col, select
 from kasoko_cli.clock import Clock, NewId, iso
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.links import Links
+from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations import guard
+from kasoko_cli.operations.accounts import NOT_SENT_SINCE, hold_to_account, wrong_account
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.belief import known_id
 from kasoko_cli.operations.guard import Caution, Way, is_doubted
 from kasoko_cli.operations.reconcile import Asked, ask_about
-from kasoko_cli.store import attempts, bulk, outbox, payouts, users
+from kasoko_cli.store import accounts, attempts, bulk, outbox, payouts, users
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event, pause_sending
+from kasoko_cli.store.log import note_event, pause_sending, raise_incident
 from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import (
     Attempt,
@@ -106,22 +108,35 @@ def last_written(session: Session) -> datetime | None:
     return max((at for at in times if at is not None), default=None)
 
 
-def hold_unsent(session: Session, act: Act, *, api: str, now: datetime) -> Held:
-    """Stop everything in a restored copy that may have been sent since, and note the ids it would have had."""
+def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = None, now: datetime) -> Held:
+    """Stop everything in a restored copy that may have been sent since, and note the ids it would have had.
+
+    The account that paid when the copy was taken has to be asked about them. Where `payer`, whose account the
+    settings are of, is another one, that one may have paid since as well, and a person has to look at each.
+    """
     copy_at = last_written(session) or now
     mark = f"{RESTORED}{iso(copy_at)}"
     found = [one for one in payouts.list_payouts(session, statuses=UNSENT) if one.wire_cents]
     last = attempts.last_attempts(session, [one.id for one in found])
     people = users.known_users(session, {one.user_id for one in found})
     deployment = session.exec(select(col(Deployment.deployment_id))).one()
+    current = accounts.in_force(session)
+    account_id = None if current is None else current.id
+    if current is None and payer is not None:
+        account_id = accounts.ensure(session, payer, at=now)
+        accounts.put_in_force(session, account_id)
     rows = []
     for payout in found:
         before = last.get(payout.id)
-        if before is not None and before.status is AttemptStatus.REJECTED:
+        is_rejected = before is not None and before.status is AttemptStatus.REJECTED
+        if before is not None and is_rejected and before.account_id == account_id:
             _mark(session, before.id, mark, at=now)
-        elif before is None or before.status in (AttemptStatus.FAILED, AttemptStatus.RETURNED):
+        elif before is None or is_rejected or before.status in (AttemptStatus.FAILED, AttemptStatus.RETURNED):
             number = 1 if before is None else before.number + 1
-            rows.append(_attempt(payout, people[payout.user_id].phone, deployment, number, api, mark, copy_at, now))
+            row = _attempt(payout, people[payout.user_id].phone, deployment, number, api, mark, copy_at, now)
+            rows.append(row | {"account_id": account_id})
+        if current is not None and payer not in (None, current.payer):
+            _raise_two_accounts(session, payout.id, current.payer, payer, at=now)
     bulk.insert_rows(session, Attempt, rows)
     held = session.exec(
         update(Payout)
@@ -142,6 +157,20 @@ def hold_unsent(session: Session, act: Act, *, api: str, now: datetime) -> Held:
         detail={"copy_at": iso(copy_at), "held": held.rowcount, "doubted": len(found)},
     )
     return Held(copy_at, held.rowcount, len(found), sum(one.wire_cents for one in found))
+
+
+def _raise_two_accounts(session: Session, payout_id: str, then: Payer, now_is: Payer, *, at: datetime) -> None:
+    """Only one account can be asked about an id, and since the copy two may have paid: that is a person's to see."""
+    raise_incident(
+        session,
+        key=f"restored-two-accounts:{payout_id}:{iso(at)}",
+        kind="restored_two_accounts",
+        what=f"{payout_id} may have been paid since the copy was taken by {then.name}, which paid then, or by"
+        f" {now_is.name}, of which the settings were when the copy was put back. kasoko doctor --after-restore asks the"
+        " first; look at the portal of the other. It is not sent before this is closed.",
+        at=at,
+        payout_id=payout_id,
+    )
 
 
 def _attempt(
@@ -194,7 +223,7 @@ def let_go(session: Session, payout: Payout, act: Act, *, why: str, at: datetime
     """
     for attempt in attempts.list_attempts(session, payout.id):
         if is_doubted(attempt):
-            _mark(session, attempt.id, "not sent since the copy", at=at)
+            _mark(session, attempt.id, NOT_SENT_SINCE, at=at)
     if payout.status is PayoutStatus.HELD and (payout.note or "").startswith(HELD_SINCE):
         moved = payouts.move(session, payout.id, PayoutStatus.PENDING, at=at, note=None, tries=0)
         assert moved, "a payout that we hold as HELD may be released"
@@ -216,13 +245,18 @@ def look_after_restore(
     Without `daraja` only what was answered before is taken in. Nothing is sent.
 
     Raises:
+        Refused: another account paid when the copy was taken, and has to be asked.
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
     take_answers(db, clock, act, caution)
     if daraja is None or links is None:
         return []
+    hold_to_account(db, clock, act, daraja.account.payer)
     with db.reading() as session:
+        asker = accounts.find(session, daraja.account.payer)
+        if others := accounts.doubted_elsewhere(session, asker):
+            raise wrong_account(others, daraja.account.payer)
         turn = [one for one in _doubted(session) if known_id(one) is not None and not _answer_to(session, one)]
     if turn:
         daraja.check_account()
@@ -288,12 +322,13 @@ def _doubted(session: Session) -> list[Attempt]:
 
 
 def _answer_to(session: Session, attempt: Attempt) -> str | None:
-    """What M-Pesa answered about an attempt since the copy was put back."""
+    """What M-Pesa answered the attempt's own account about it since the copy was put back."""
     query = (
         select(col(Query.answer))
         .where(
             col(Query.attempt_id) == attempt.id,
             col(Query.asked_at) >= attempt.status_at,
+            col(Query.account_id) == attempt.account_id,
             col(Query.answered_at).is_not(None),
             col(Query.answer) != "NOT_ASKED",
         )

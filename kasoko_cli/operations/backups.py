@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from kasoko_cli.clock import Clock
+from kasoko_cli.domain.payer import Payer
 from kasoko_cli.errors import Busy, CheckFailed, ConfigurationError, KasokoError, NotFound, Refused
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.after_restore import Held, hold_unsent
@@ -100,8 +101,12 @@ def backup(db: Database, file: Path, *, with_audit: bool = True) -> Backup:
     return Backup(str(file), file.stat().st_size, _sha256(file), schema, checked, found)
 
 
-def restore(url: str, file: Path, clock: Clock, act: Act, *, api: str, replace: bool = False) -> Restored:
+def restore(
+    url: str, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None = None, replace: bool = False
+) -> Restored:
     """Put a copy in the place of the database, hold everything unsent, and keep the database that was there.
+
+    `payer` is whose account the settings are of, where they say.
 
     Raises:
         NotFound: there is no such file.
@@ -117,8 +122,8 @@ def restore(url: str, file: Path, clock: Clock, act: Act, *, api: str, replace: 
     place = Database(url)
     try:
         if place.is_sqlite:
-            return _restore_file(place, file, clock, act, api=api, replace=replace)
-        return _restore_server(place, file, clock, act, api=api, replace=replace)
+            return _restore_file(place, file, clock, act, api=api, payer=payer, replace=replace)
+        return _restore_server(place, file, clock, act, api=api, payer=payer, replace=replace)
     finally:
         place.close()
 
@@ -170,7 +175,9 @@ def _examined(url: str, *, with_audit: bool) -> tuple[str, str | None, list[str]
 # --- SQLite ---------------------------------------------------------------------------------------------------
 
 
-def _restore_file(place: Database, file: Path, clock: Clock, act: Act, *, api: str, replace: bool) -> Restored:
+def _restore_file(
+    place: Database, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None, replace: bool
+) -> Restored:
     target = Path(str(place.url.database))
     if target.exists() and not replace:
         raise _there_already(place)
@@ -192,7 +199,7 @@ def _restore_file(place: Database, file: Path, clock: Clock, act: Act, *, api: s
             hint="A copy of a SQLite database is wanted, as kasoko db backup writes it.",
         ) from error
     try:
-        was, held = _made_ready(f"sqlite:///{fresh}", file, clock, act, api=api)
+        was, held = _made_ready(f"sqlite:///{fresh}", file, clock, act, api=api, payer=payer)
         aside = _set_aside(target, clock) if target.exists() else None
         fresh.replace(target)
     except BaseException:
@@ -201,7 +208,9 @@ def _restore_file(place: Database, file: Path, clock: Clock, act: Act, *, api: s
     return _restored(file, place, None if aside is None else str(aside), was, held)
 
 
-def _made_ready(url: str, file: Path, clock: Clock, act: Act, *, api: str) -> tuple[str | None, Held]:
+def _made_ready(
+    url: str, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None
+) -> tuple[str | None, Held]:
     """Look at a copy, bring its tables to this program's version, and hold what is unsent."""
     try:
         _, was, _ = _examined(url, with_audit=False)
@@ -211,7 +220,7 @@ def _made_ready(url: str, file: Path, clock: Clock, act: Act, *, api: str) -> tu
     copy = open_database(url)
     try:
         with copy.transaction() as session:
-            held = hold_unsent(session, act, api=api, now=clock())
+            held = hold_unsent(session, act, api=api, payer=payer, now=clock())
     finally:
         copy.close()
     return was, held
@@ -282,7 +291,9 @@ def _restored(file: Path, place: Database, aside: str | None, was: str | None, h
 # --- PostgreSQL -----------------------------------------------------------------------------------------------
 
 
-def _restore_server(place: Database, file: Path, clock: Clock, act: Act, *, api: str, replace: bool) -> Restored:
+def _restore_server(
+    place: Database, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None, replace: bool
+) -> Restored:
     name = str(place.url.database)
     _tool(place.url, "pg_restore", "--list", str(file), connect=False)
     there = _on_server(place.url, "SELECT count(*) FROM pg_database WHERE datname = :name", name=name)
@@ -293,7 +304,7 @@ def _restore_server(place: Database, file: Path, clock: Clock, act: Act, *, api:
     _on_server(place.url, f'CREATE DATABASE "{fresh}"')
     try:
         _tool(url, "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={fresh}", str(file))
-        was, held = _made_ready(url.render_as_string(hide_password=False), file, clock, act, api=api)
+        was, held = _made_ready(url.render_as_string(hide_password=False), file, clock, act, api=api, payer=payer)
         aside = None
         if there:
             aside = f"{name[:30]}_before_restore_{clock().astimezone(UTC):%Y%m%d%H%M%S}"

@@ -18,7 +18,7 @@ from kasoko_cli.clock import Clock, NewId, iso
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.errors import AccountRefused, Paused
-from kasoko_cli.operations import fate, receive
+from kasoko_cli.operations import accounts, fate, receive
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.operations.sending.bound import Bound, show
@@ -114,7 +114,7 @@ def send_due(
 
     Raises:
         NotFound: there is no such market or payout.
-        Refused: sending is paused.
+        Refused: sending is paused, or the payments of another account are open.
         AccountRefused: M-Pesa refused the account before, and nobody has resumed since.
         ConfigurationError: M-Pesa refuses the consumer key or secret, or nobody could pause this with the
             database's role; nothing was changed.
@@ -136,6 +136,7 @@ def send_due(
     wait_for_server(db, lambda: receive.apply_waiting(db, clock, trust))
     run.reaped = patience.write(db, begin)
     market_id, deployment = patience.read(db, look)
+    accounts.hold_to_account(db, clock, act, daraja.account.payer)
     if only and bound is None:
         bound = show(
             db,
@@ -149,8 +150,8 @@ def send_due(
     due = patience.read(db, still_due) if bound is None else None
     if (due.payouts or (stay and due.later)) if due is not None else bound is not None and bound.ids:
         daraja.check_account()
-        key = account_key(daraja.account)
-        desk = Desk(db, daraja, clock, act, policy, trust, key, run_id or new_id(), deployment, tell, run)
+        account_id, key = accounts.put_in_force(db, clock, act, daraja.account.payer), account_key(daraja.account)
+        desk = Desk(db, daraja, clock, act, policy, trust, account_id, key, run_id or new_id(), deployment, tell, run)
         Crew(desk, links, bound, stay=stay).work(market_id, limit if bound is None else None, max_seconds, should_stop)
     if bound is not None:
         _end_of_bound(db, clock, run, bound, market_id, is_limited=limit is not None)
@@ -180,16 +181,17 @@ def _end_of_bound(
         run.stop(Stop.LIMIT if is_limited and not run.changed else Stop.BOUND)
 
 
-def check_ready(db: Database, daraja: DarajaClient) -> None:
+def check_ready(db: Database, daraja: DarajaClient, clock: Clock, act: Act) -> None:
     """See that something can be sent at all, before anything is changed for it.
 
     Raises:
-        Refused: sending is paused.
+        Refused: sending is paused, or the payments of another account are open.
         AccountRefused: M-Pesa refused the account before, and nobody has resumed since.
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
     patience.read(db, _check_switches)
+    accounts.hold_to_account(db, clock, act, daraja.account.payer)
     daraja.check_account()
 
 

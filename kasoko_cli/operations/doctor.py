@@ -22,13 +22,15 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import NAIROBI, Clock, iso
 from kasoko_cli.daraja import credentials, probe
-from kasoko_cli.daraja.links import Links, is_loopback
+from kasoko_cli.daraja.links import Links
 from kasoko_cli.daraja.probe import Seen, Unseen
 from kasoko_cli.domain.floats import FloatCheck
 from kasoko_cli.domain.money import format_kes
+from kasoko_cli.domain.payer import Payer, is_loopback
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.operations import floats, runs
+from kasoko_cli.operations.accounts import check_account
 from kasoko_cli.operations.gate import GatePolicy
 from kasoko_cli.operations.overview import is_dead
 from kasoko_cli.store import callbacks, payouts, readings
@@ -424,7 +426,7 @@ def float_known(session: Session, now: datetime, policy: GatePolicy) -> Iterable
     if policy.check is FloatCheck.OFF:
         yield skip("float", "payout.float_check is off.")
         return
-    found = floats.last_known(session, now)
+    found = floats.last_known(session, now, policy.payer)
     make = fail if policy.check is FloatCheck.REQUIRE else warn
     if found is None:
         yield make("float", "It is not known: no balance of M-Pesa was ever read.", "kasoko float --listen")
@@ -441,7 +443,24 @@ def float_known(session: Session, now: datetime, policy: GatePolicy) -> Iterable
 def _short_of_owed(session: Session, policy: GatePolicy) -> int:
     """How much of what has not left yet the float does not cover, in cents; 0 or less where it covers all."""
     owed = readings.sum_owed(session, policy.tariff)
-    return owed.wire_cents + owed.charges_cents - (floats.available_by(session, policy.tariff) or 0)
+    return owed.wire_cents + owed.charges_cents - (floats.available_by(session, policy.tariff, policy.payer) or 0)
+
+
+def account(session: Session, payer: Payer | None) -> Iterable[Finding]:
+    """The settings are of the account that this database pays as.
+
+    Raises:
+        Refused: they are of another one, which may not pay now.
+    """
+    if payer is None:
+        yield skip("account", "daraja.shortcode is not set.")
+        return
+    current = check_account(session, payer)
+    if current is not None and current.payer != payer:
+        says = f"The next run would pay as {payer.name}; until now it was {current.payer.name}."
+        yield warn("account", says, "If that is not meant: kasoko config show --origin")
+    else:
+        yield ok("account", f"{payer.name} pays." if current else f"{payer.name} is to pay; nothing was paid yet.")
 
 
 def heard(session: Session, now: datetime) -> Iterable[Finding]:

@@ -120,7 +120,7 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
         switches = [Switched(one.name, one.reason, one.at) for one in switches_on(session)]
         heard_at, waiting = callbacks.last_heard(session), callbacks.count_waiting(session)
         due_since = store.first_due(session, now)
-        reading = store.latest_float(session)
+        reading = readings.latest_reading(session)
         succeeded = store.last_successes(session)
         available = None if tariff is None else floats.available_by(session, tariff)
         owed = None if tariff is None else readings.sum_owed(session, tariff)
@@ -175,8 +175,8 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
         incidents={kind: count for kind, count, _ in incidents},
         latest_incident=max((latest for _, _, latest in incidents), default=0),
         switches=switches,
-        float_cents=None if reading is None else reading[0],
-        float_as_of=None if reading is None else reading[1],
+        float_cents=None if reading is None else reading.utility_cents,
+        float_as_of=None if reading is None else reading.as_of,
         succeeded=succeeded,
         float_available_cents=available,
         float_needed_cents=0 if owed is None else owed.wire_cents + owed.charges_cents,

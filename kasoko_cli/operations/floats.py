@@ -19,12 +19,13 @@ from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.daraja.messages import Result, redact
+from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.calls import keep_calls
-from kasoko_cli.store import queries, readings
+from kasoko_cli.store import accounts, queries, readings
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
@@ -94,7 +95,8 @@ def ask(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: 
     daraja.check_account()
     query_id = f"kq-{new_id()}"
     with db.transaction() as session:
-        session.add(Query(id=query_id, kind="BALANCE", attempt_id=None, asked_at=clock()))
+        asker = accounts.ensure(session, daraja.account.payer, at=clock())
+        session.add(Query(id=query_id, kind="BALANCE", attempt_id=None, asked_at=clock(), account_id=asker))
         note_event(session, at=clock(), actor=act.actor, action="float.ask", subject=query_id, reason=act.reason)
     answer = daraja.ask_balance(
         query_id=query_id,
@@ -196,9 +198,9 @@ def _row(
 # --- What it comes to ----------------------------------------------------------------------------
 
 
-def last_known(session: Session, now: datetime) -> Reading | None:
-    """What M-Pesa said last, and how long ago."""
-    row = readings.latest_reading(session)
+def last_known(session: Session, now: datetime, payer: Payer | None = None) -> Reading | None:
+    """What M-Pesa said last of an account, or else of the one that pays now, and how long ago."""
+    row = readings.latest_reading(session, payer)
     return None if row is None else _reading(row, now)
 
 
@@ -213,20 +215,20 @@ def _reading(row: FloatReading, now: datetime) -> Reading:
     )
 
 
-def available_by(session: Session, tariff: Tariff) -> int | None:
+def available_by(session: Session, tariff: Tariff, payer: Payer | None = None) -> int | None:
     """What the utility account can be counted on to hold now, in cents; None where no balance was ever read."""
-    row = readings.latest_reading(session)
+    row = readings.latest_reading(session, payer)
     if row is None:
         return None
     gone = readings.not_in(session, row, tariff)
     return row.utility_cents - gone.wire_cents - gone.charges_cents
 
 
-def report(db: Database, clock: Clock, tariff: Tariff) -> FloatReport:
-    """The float as it was said last, and how it stands to the books."""
+def report(db: Database, clock: Clock, tariff: Tariff, payer: Payer | None = None) -> FloatReport:
+    """The float as it was last told of an account, or of the one that pays now, and how it stands to the books."""
     now = clock()
     with db.reading() as session:
-        row = readings.latest_reading(session)
+        row = readings.latest_reading(session, payer)
         books = book.balance(session, Account.UTILITY)
         in_flight = readings.under_way(session, tariff)
         valid_from = tariff.valid_from.isoformat()
@@ -239,7 +241,7 @@ def report(db: Database, clock: Clock, tariff: Tariff) -> FloatReport:
             differences.append(Difference(_UNEXPLAINED, unexplained))
         return FloatReport(
             _reading(row, now),
-            available_by(session, tariff),
+            available_by(session, tariff, payer),
             in_flight.wire_cents,
             books,
             difference,

@@ -12,6 +12,7 @@ from datetime import timedelta
 from kasoko_cli.clock import Clock, iso
 from kasoko_cli.domain.floats import Cover, FloatCheck, stops
 from kasoko_cli.domain.money import format_kes
+from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations import floats
@@ -23,11 +24,12 @@ from kasoko_cli.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
-    """How strictly the float is looked at, by which tariff, and how old what M-Pesa said may be."""
+    """How strictly the float is looked at, by which tariff, how old what M-Pesa said may be, and of which account."""
 
     check: FloatCheck
     tariff: Tariff
     max_age_seconds: int
+    payer: Payer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,9 @@ def look(
             charges_cents = sum(map(policy.tariff.charge_cents, bound.wires_cents))
             run = readings.Sum(len(bound.ids), bound.wire_cents, charges_cents)
         in_flight = readings.under_way(session, policy.tariff)
-        reading = floats.last_known(session, now)
+        reading = floats.last_known(session, now, policy.payer)
         known = reading is not None and reading.age_seconds <= policy.max_age_seconds
-        available = floats.available_by(session, policy.tariff) if known else None
+        available = floats.available_by(session, policy.tariff, policy.payer) if known else None
     cover = Cover(run.payments, run.wire_cents, run.charges_cents, in_flight.wire_cents, available)
     return _gate(cover, reading, policy)
 
@@ -107,9 +109,9 @@ def look_at_plan(db: Database, clock: Clock, policy: GatePolicy, wires_cents: Se
     with db.reading() as session:
         due = readings.sum_of_run(session, policy.tariff, now=now, market_id=None)
         in_flight = readings.under_way(session, policy.tariff)
-        reading = floats.last_known(session, now)
+        reading = floats.last_known(session, now, policy.payer)
         known = reading is not None and reading.age_seconds <= policy.max_age_seconds
-        available = floats.available_by(session, policy.tariff) if known else None
+        available = floats.available_by(session, policy.tariff, policy.payer) if known else None
     charges = sum(policy.tariff.charge_cents(cents) for cents in wires_cents)
     left = None if available is None else available - due.wire_cents - due.charges_cents
     return _gate(Cover(len(wires_cents), sum(wires_cents), charges, in_flight.wire_cents, left), reading, policy)

@@ -20,6 +20,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, AttemptStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations import receive
+from kasoko_cli.operations.accounts import may_be_paid_elsewhere
 from kasoko_cli.operations.fate import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store import approvals, attempts, callbacks, patience, queries, users
@@ -63,6 +64,8 @@ class Condition(StrEnum):
     INCIDENT = "no incident stands about it"
     RESTORED = "it was not sent since a copy that was put back"
     UNCONFIRMED = "a failure above the limit is confirmed by M-Pesa"
+    SILENCE = "what counts as not paid by silence was asked about by its own account"
+    ACCOUNT = "what only silence says was not taken is sent again by no other account"
     SAME_NUMBER = "the number may take it"
     HOPELESS = "the failure may pass"
     APPROVAL = "the second person has released it"
@@ -70,11 +73,11 @@ class Condition(StrEnum):
 
 _C = Condition
 #: For whatever ends in a second payment if the phone had the first.
-_NOT_HAD = (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.RESTORED, _C.UNCONFIRMED)
+_NOT_HAD = (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.RESTORED, _C.UNCONFIRMED, _C.SILENCE)
 
 #: What must hold before money goes each way.
 GUARDS: Mapping[Way, Sequence[Condition]] = {
-    Way.SEND: (*_NOT_HAD, _C.APPROVAL),
+    Way.SEND: (*_NOT_HAD, _C.ACCOUNT, _C.APPROVAL),
     Way.RETRY: (*_NOT_HAD, _C.SAME_NUMBER, _C.HOPELESS, _C.APPROVAL),
     Way.AGAIN: (*_NOT_HAD, _C.APPROVAL),
     Way.RELEASE: (*_NOT_HAD, _C.SAME_NUMBER, _C.HOPELESS),
@@ -95,10 +98,14 @@ GUARDS: Mapping[Way, Sequence[Condition]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """What the settings say of it: failures above so many cents are confirmed; how much a callback is believed."""
+    """What the settings say of it: failures above so many cents are confirmed; how much a callback is believed.
+
+    `account_id` is the account that is about to send, where one is.
+    """
 
     confirm_above_cents: int = 1_000_000
     trust: Trust = field(default_factory=Trust)
+    account_id: int | None = None
 
 
 #: As the settings have it that nobody has changed.
@@ -118,7 +125,8 @@ class Objection:
 class Case:
     """What is known of a payout: all that a condition may look at.
 
-    `phone` is the user's number now; `incidents` and `unjudged` are the numbers of what stands and waits.
+    `phone` is the user's number now; `incidents` and `unjudged` are the numbers of what stands and waits. `was_asked`
+    is False where silence ended it and it is not on record that M-Pesa was asked as the account that had made it.
     """
 
     payout: Payout
@@ -127,6 +135,7 @@ class Case:
     incidents: Sequence[int] = ()
     unjudged: Sequence[int] = ()
     is_confirmed: bool = False
+    was_asked: bool = True
     awaits_approval: bool = False
 
 
@@ -232,6 +241,24 @@ def _unconfirmed(case: Case, caution: Caution) -> _Against:
     )
 
 
+def _silence(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+    if case.was_asked:
+        return None
+    return (
+        "it counts as not paid since nobody knew it, and it is not on record that its own account was asked",
+        "Ask M-Pesa first: kasoko reconcile --now",
+    )
+
+
+def _account(case: Case, caution: Caution) -> _Against:
+    if caution.account_id is None or not case.tries or not may_be_paid_elsewhere(case.tries[-1], caution.account_id):
+        return None
+    return (
+        "another account tried it, and only silence says that it was not taken",
+        f"Set the settings of that one again, then: kasoko payout release {case.payout.id} --reason WHY",
+    )
+
+
 def _same_number(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
     payout, code = case.payout, case.payout.failure_code or ""
     if not _speaks_of_the_number(case):
@@ -268,6 +295,8 @@ _FOUND_BY: Mapping[Condition, Callable[[Case, Caution], _Against]] = {
     _C.INCIDENT: _incident,
     _C.RESTORED: _restored,
     _C.UNCONFIRMED: _unconfirmed,
+    _C.SILENCE: _silence,
+    _C.ACCOUNT: _account,
     _C.SAME_NUMBER: _same_number,
     _C.HOPELESS: _hopeless,
     _C.APPROVAL: _approval,
@@ -316,6 +345,7 @@ def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution) 
     for payout in some:
         theirs = tries.get(payout.id, [])
         in_question = _C.UNCONFIRMED in asked and _rests_on_a_callback(theirs, caution)
+        is_silent = _C.SILENCE in asked and payout.failure_code == NOT_ON_STATEMENT and bool(theirs)
         yield Case(
             payout,
             theirs,
@@ -323,6 +353,7 @@ def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution) 
             incidents=stand.get(payout.id, ()),
             unjudged=waits.get(payout.id, ()),
             is_confirmed=in_question and queries.was_confirmed(session, theirs[-1]),
+            was_asked=not is_silent or queries.was_not_found(session, theirs[-1].id),
             awaits_approval=(payout.market_id, payout.settlement_no) in unapproved,
         )
 

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.daraja.codes import Fate, StatusFate, judge_result, read_status
+from kasoko_cli.daraja.codes import Fate, StatusAnswer, StatusFate, judge_result, read_status
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.daraja.messages import MalformedBody, Result, parse_result, redact
@@ -36,7 +36,7 @@ from kasoko_cli.store import attempts, callbacks, queries
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import raise_incident, set_switch
-from kasoko_cli.store.tables import Attempt, Payout
+from kasoko_cli.store.tables import Attempt, Payout, Query
 
 #: How long an answer that overtook the acknowledgement of its question waits for it.
 ASKING_SECONDS = 300
@@ -420,6 +420,12 @@ def _judge_status(
         queries.note_answer(session, query.id, answer="UNREADABLE", detail=trouble, at=at)
         return Verdict("unreadable", Ruling(False, (), trouble), payout.id)
     answer = read_status(result)
+    if not _said_by_its_account(query, attempt, answer):
+        why = "another account asked than the one that paid, so its answer says nothing of the payment"
+        queries.note_answer(session, query.id, answer=queries.OTHER_ACCOUNT, detail=why, at=at)
+        if answer.fate is StatusFate.COMPLETED:
+            _speaks_against(session, callback, attempt, Fate.PAID, f"{why}; but this one says that it paid", at=at)
+        return Verdict("hint", Ruling(False, (), why), payout.id)
     if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):
         queries.note_answer(session, query.id, answer=answer.fate.upper(), detail=answer.meaning, at=at)
         return Verdict(answer.fate.value, Ruling(False, (), answer.meaning), payout.id)
@@ -441,6 +447,16 @@ def _judge_status(
         return Verdict("hint", Ruling(False, (), "it says completed, and names no receipt"), payout.id)
     ruling = fate.paid(session, attempt, payout, receipt=answer.receipt, evidence=evidence, at=at)
     return Verdict("paid", ruling, payout.id)
+
+
+def _said_by_its_account(query: Query, attempt: Attempt, answer: StatusAnswer) -> bool:
+    """Whether the account that was asked is the one that made the payment, so that its answer counts.
+
+    Where nobody wrote down who made it, only a payment that was found says something.
+    """
+    if attempt.account_id is None:
+        return answer.fate is StatusFate.COMPLETED
+    return query.account_id == attempt.account_id
 
 
 def _note_answer(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Verdict:

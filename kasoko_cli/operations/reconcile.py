@@ -19,12 +19,13 @@ from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations import fate, receive
+from kasoko_cli.operations.accounts import hold_to_account
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.advice import STATUS_ROLE, question_refused
 from kasoko_cli.operations.belief import known_id
 from kasoko_cli.operations.calls import keep_calls, were_kept
 from kasoko_cli.operations.receive import Judged, Trust
-from kasoko_cli.store import attempts, callbacks, markets, patience, payouts, queries
+from kasoko_cli.store import accounts, attempts, callbacks, markets, patience, payouts, queries
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, note_event, open_incidents
 from kasoko_cli.store.patience import wait_for_server
@@ -70,6 +71,8 @@ class Reconciled:
     left: int = 0
     next_at: datetime | None = None
     unaskable: list[str] = field(default_factory=list)
+    #: Payouts that are to be asked about, but by the account that made them, which is not the one of the settings.
+    elsewhere: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ def ask_around(
 
     Raises:
         NotFound: there is no such market.
+        Refused: another account made the payments that are open, and has to be asked about them.
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
@@ -114,10 +118,14 @@ def ask_around(
     now = clock()
 
     def look(session: Session) -> list[Attempt]:
-        report.not_yet, report.next_at, report.unaskable = 0, None, []
-        return _whose_turn(session, report, policy, markets.id_of(session, market), now, now_at_once=now_at_once)
+        report.not_yet, report.next_at, report.unaskable, report.elsewhere = 0, None, [], []
+        asker = accounts.find(session, daraja.account.payer)
+        return _whose_turn(
+            session, report, policy, markets.id_of(session, market), now, asker=asker, now_at_once=now_at_once
+        )
 
     report.reaped = patience.write(db, lambda session: fate.reap(session, now=now))
+    hold_to_account(db, clock, act, daraja.account.payer)
     turn = patience.read(db, look)
     if turn:
         daraja.check_account()
@@ -235,6 +243,7 @@ def _whose_turn(
     market_id: str | None,
     now: datetime,
     *,
+    asker: int | None,
     now_at_once: bool,
 ) -> list[Attempt]:
     turn = []
@@ -244,6 +253,8 @@ def _whose_turn(
         if not (now_at_once or due_at <= now):
             report.not_yet += 1
             report.next_at = due_at if report.next_at is None else min(report.next_at, due_at)
+        elif attempt.account_id != asker:
+            report.elsewhere.append(attempt.payout_id)
         elif known_id(attempt) is None:
             # Without an acknowledgement M-Pesa has no name for it that we know: only the statement can tell.
             report.unaskable.append(attempt.payout_id)
@@ -256,6 +267,8 @@ def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) 
     """Attempts whose end is not known, large failures that only a callback speaks of, what left although it had been
     ended, and whatever a hint names.
 
+    And those that silence ended of which it is not on record that their own account was asked.
+
     Each with whether it is to be asked about at once: somebody has posted something about it, unsigned, since
     M-Pesa was last asked.
     """
@@ -264,6 +277,7 @@ def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) 
         session, market_id=market_id, statuses=frozenset({PayoutStatus.FAILED, PayoutStatus.HELD})
     )
     large = {payout.id for payout in stopped if payout.wire_cents > policy.confirm_above_cents}
+    silent = {payout.id for payout in stopped if payout.failure_code == fate.NOT_ON_STATEMENT}
     ended = attempts.last_attempts(session, [payout.id for payout in stopped])
     hinted = _hinted(session, [*live, *ended.values()])
     doubted = [
@@ -276,6 +290,7 @@ def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) 
             and (attempt.evidence or "").startswith("callback:")
             and not queries.was_confirmed(session, attempt)
         )
+        or (attempt.payout_id in silent and not queries.was_not_found(session, attempt.id))
     ]
     left_late = [
         attempts.find_attempt(session, incident.attempt_id)
@@ -305,12 +320,13 @@ def _due_at(attempt: Attempt, asked: int, policy: AskPolicy) -> datetime:
 
 
 def ask_about(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: NewId, attempt: Attempt) -> Asked:
-    """Ask M-Pesa how one attempt ended; the question stands in the database before it is asked."""
+    """Ask M-Pesa how one attempt ended; the question stands in the database before it is asked, and who asks it."""
     query_id = f"kq-{new_id()}"
 
     def ask(session: Session) -> None:
         if session.get(Query, query_id) is None:
-            session.add(Query(id=query_id, kind="STATUS", attempt_id=attempt.id, asked_at=clock()))
+            asker = accounts.ensure(session, daraja.account.payer, at=clock())
+            session.add(Query(id=query_id, kind="STATUS", attempt_id=attempt.id, asked_at=clock(), account_id=asker))
 
     patience.write(db, ask)
     answer = daraja.ask_status(

@@ -39,7 +39,7 @@ from kasoko_cli.operations.statement_finding import (
     more_than_owed,
 )
 from kasoko_cli.operations.statement_match import match
-from kasoko_cli.store import attempts, bulk, payouts, statements, users
+from kasoko_cli.store import accounts, attempts, bulk, payouts, statements, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.locking import Turn, take_turn
 from kasoko_cli.store.log import KnownIncident, incidents_by_key, note_event, raise_incident
@@ -133,6 +133,7 @@ class _Judged:
     """A statement compared: whose it is, what it covers, what each line of it says, which lines were known."""
 
     account: Proven
+    account_id: int | None
     span: Span
     findings: list[Finding]
     known: Mapping[str, statements.KnownLine]
@@ -193,6 +194,7 @@ def take_statement(
         taken = statements.find_statement(session, file.digest)
         if taken is None:
             taken = _new_statement(file, judged.span, act, now)
+            taken.account_id = judged.account_id or None
             session.add(taken)
             session.flush()
         was_done = taken.done_at is not None
@@ -253,9 +255,11 @@ def _judge(
     now: datetime,
 ) -> _Judged:
     named = [name for line in file.lines for name in (line.receipt, line.linked) if name]
+    account_id = accounts.of_statement(session, how.shortcode)
     attempts = statements.attempts_around(
         session,
         named,
+        account_id=account_id,
         since=file.lines[0].completed_at - LATEST - CLOCKS_DIFFER,
         until=file.lines[-1].completed_at + CLOCKS_DIFFER + timedelta(seconds=1),
     )
@@ -273,6 +277,7 @@ def _judge(
     known = Known(
         attempts=attempts,
         account=account,
+        account_id=account_id,
         span=span,
         charges_due={_middle(key): -cents for key, cents in due.items()},
         charges_paid={_middle(key): -cents for key, cents in paid.items()},
@@ -285,7 +290,7 @@ def _judge(
     )
     lines = statements.known_lines(session, (line.key for line in file.lines))
     found = _no_more_than_owed(session, match(file, known))
-    return _Judged(account, span, _past_the_guard(session, found, how.caution), lines)
+    return _Judged(account, account_id, span, _past_the_guard(session, found, how.caution), lines)
 
 
 def _way_of(finding: Finding) -> Way | None:

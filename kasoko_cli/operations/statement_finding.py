@@ -126,6 +126,8 @@ class Known:
     #: The account that the statement is proven to be of, and the time that it covers.
     account: Proven
     span: Span
+    #: That account by its number here; None where nothing was ever done with it.
+    account_id: int | None = None
     #: Charges that are expected, and those that a statement has shown already, by attempt, in cents.
     charges_due: Mapping[str, int] = field(default_factory=dict)
     charges_paid: Mapping[str, int] = field(default_factory=dict)

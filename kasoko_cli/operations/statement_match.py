@@ -434,6 +434,8 @@ class _Matching:
             return "its balances do not follow one from another, so lines may be missing"
         if not self.known.account.is_shown:
             return "nothing in it shows that it is of our account"
+        if self.known.account_id is None or attempt.account_id != self.known.account_id:
+            return "nobody wrote down that the account that it is of made this payment"
         if is_restored(attempt):
             return None
         answers = self.known.answers.get(attempt.id, ())

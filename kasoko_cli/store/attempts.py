@@ -148,12 +148,13 @@ class LastTry(NamedTuple):
     number: int
     status: AttemptStatus
     sends: int
+    account_id: int | None
 
 
 def last_tries(session: Session, payout_ids: Sequence[str]) -> dict[str, LastTry]:
     """The latest attempt of each payout that has one, by payout. The caller has at most `CHUNK` of them."""
     query = (
-        columns(col(Attempt.payout_id), col(Attempt.id), col(Attempt.number), col(Attempt.status), col(Attempt.sends))
+        columns(*(getattr(Attempt, name) for name in LastTry._fields))
         .where(col(Attempt.payout_id).in_(payout_ids))
         .order_by(col(Attempt.number))
     )

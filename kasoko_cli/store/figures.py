@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, case, cast, func, or_, text
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
-from kasoko_cli.store.tables import ENDED_PAYOUT, Attempt, Exchange, FloatReading, Incident, Payout, RunRow
+from kasoko_cli.store.tables import ENDED_PAYOUT, Attempt, Exchange, Incident, Payout, RunRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +146,3 @@ def last_successes(session: Session) -> dict[str, datetime]:
         .order_by(col(RunRow.command))
     )
     return {command: at for command, at in session.exec(query) if at is not None}
-
-
-def latest_float(session: Session) -> tuple[int, datetime] | None:
-    """What was in the utility account, in cents, when M-Pesa last said so; None where it never did."""
-    query = select(col(FloatReading.utility_cents), col(FloatReading.as_of)).order_by(
-        col(FloatReading.as_of).desc(), col(FloatReading.id).desc()
-    )
-    row = session.exec(query.limit(1)).first()
-    return None if row is None else (row[0], row[1])

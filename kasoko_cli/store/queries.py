@@ -13,6 +13,8 @@ from kasoko_cli.store.tables import Attempt, Query
 
 #: What stands as the answer to a question that M-Pesa did not take.
 NOT_ASKED = "NOT_ASKED"
+#: What stands as the answer to a question that another account asked than the one that paid: it says nothing.
+OTHER_ACCOUNT = "OTHER_ACCOUNT"
 
 
 def find_query(session: Session, query_id: str) -> Query | None:
@@ -62,9 +64,28 @@ NOT_COMPLETED = frozenset({"NOT_PAID", "NOT_FOUND"})
 
 
 def was_confirmed(session: Session, attempt: Attempt) -> bool:
-    """Whether M-Pesa, asked after an attempt failed, did not say that it was completed."""
-    asked = last_of(session, attempt.id)
+    """Whether M-Pesa, asked by the attempt's own account after it failed, did not say that it was completed."""
+    query = (
+        select(Query)
+        .where(col(Query.attempt_id) == attempt.id, col(Query.account_id) == attempt.account_id)
+        .order_by(col(Query.asked_at).desc())
+    )
+    asked = session.exec(query).first() if attempt.account_id is not None else None
     return asked is not None and asked.asked_at >= attempt.status_at and asked.answer in NOT_COMPLETED
+
+
+def was_not_found(session: Session, attempt_id: str) -> bool:
+    """Whether M-Pesa ever said, asked by the attempt's own account, that it knows no such payment."""
+    query = (
+        select(col(Query.id))
+        .join(Attempt, col(Attempt.id) == col(Query.attempt_id))
+        .where(
+            col(Attempt.id) == attempt_id,
+            col(Query.answer) == "NOT_FOUND",
+            col(Query.account_id) == col(Attempt.account_id),
+        )
+    )
+    return session.exec(query).first() is not None
 
 
 def count_unanswered(session: Session, query_ids: Sequence[str]) -> int:

@@ -10,11 +10,12 @@ from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, cast, f
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.domain.tariff import Tariff
-from kasoko_cli.store import payouts
+from kasoko_cli.store import accounts, payouts
 from kasoko_cli.store.bulk import execute_many
-from kasoko_cli.store.tables import Attempt, FloatReading, Payout
+from kasoko_cli.store.tables import Attempt, FloatReading, Payout, Query
 
 
 class Sum(NamedTuple):
@@ -40,9 +41,22 @@ _ADD = {
 }
 
 
-def latest_reading(session: Session) -> FloatReading | None:
-    """What M-Pesa said last; of two from the same second the lower one, for M-Pesa counts in seconds."""
+def latest_reading(session: Session, payer: Payer | None = None) -> FloatReading | None:
+    """What M-Pesa said last; of two from the same second the lower one, for M-Pesa counts in seconds.
+
+    Only of the account of `payer`, or else of the one that pays now: what another one holds pays nobody.
+    """
     query = select(FloatReading).order_by(col(FloatReading.as_of).desc(), col(FloatReading.utility_cents))
+    if payer is None and (current := accounts.in_force(session)) is not None:
+        payer = current.payer
+    if payer is not None:
+        if (account_id := accounts.find(session, payer)) is None:
+            return None
+        query = (
+            query.outerjoin(Query, col(Query.id) == col(FloatReading.query_id))
+            .outerjoin(Attempt, col(Attempt.id) == col(FloatReading.attempt_id))
+            .where(func.coalesce(col(Query.account_id), col(Attempt.account_id)) == account_id)
+        )
     return session.exec(query.limit(1)).first()
 
 

@@ -44,6 +44,7 @@ class KnownAttempt(NamedTuple):
     created_at: datetime
     sent_at: datetime
     status_at: datetime
+    account_id: int | None
 
 
 _COLUMNS = (
@@ -62,6 +63,7 @@ _COLUMNS = (
     col(Attempt.created_at),
     col(Attempt.sent_at),
     col(Attempt.status_at),
+    col(Attempt.account_id),
 )
 
 #: How the mark begins of an attempt that a restored copy does not know to have been sent; it stands in place
@@ -70,10 +72,15 @@ RESTORED = "restored:"
 
 
 def attempts_around(
-    session: Session, receipts: Iterable[str], *, since: datetime, until: datetime
+    session: Session, receipts: Iterable[str], *, since: datetime, until: datetime, account_id: int | None
 ) -> list[KnownAttempt]:
-    """Every attempt that a statement of this time may speak of: by its time, its receipt, or because it is open."""
+    """Every attempt that a statement of this time may speak of: by its time, its receipt, or because it is open.
+
+    Only those that the account made, or of which nobody wrote down which did.
+    """
     base = sa.select(*_COLUMNS).join(Payout, col(Payout.id) == col(Attempt.payout_id))
+    if account_id is not None:
+        base = base.where(or_(col(Attempt.account_id) == account_id, col(Attempt.account_id).is_(None)))
     by_time = base.where(
         or_(
             col(Attempt.created_at).between(since, until),
@@ -126,12 +133,17 @@ def collected_stakes(session: Session, bet_ids: Iterable[str]) -> dict[str, int]
 
 
 def answers_about(session: Session, attempt_ids: Iterable[str]) -> dict[str, list[tuple[datetime, str]]]:
-    """What M-Pesa answered when it was asked about these attempts, earliest first."""
+    """What M-Pesa answered when it was asked about these attempts by the account that made each, earliest first."""
     wanted, found = list(attempt_ids), dict[str, list[tuple[datetime, str]]]()
     for start in range(0, len(wanted), CHUNK):
         query = (
             sa.select(col(Query.attempt_id), col(Query.answered_at), col(Query.answer))
-            .where(col(Query.attempt_id).in_(wanted[start : start + CHUNK]), col(Query.answered_at).is_not(None))
+            .join(Attempt, col(Attempt.id) == col(Query.attempt_id))
+            .where(
+                col(Query.attempt_id).in_(wanted[start : start + CHUNK]),
+                col(Query.answered_at).is_not(None),
+                col(Query.account_id) == col(Attempt.account_id),
+            )
             .order_by(col(Query.answered_at))
         )
         for attempt_id, at, answer in session.execute(query):

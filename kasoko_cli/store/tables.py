@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
@@ -81,10 +82,16 @@ _ENDED = frozenset({PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.FA
 ENDED_PAYOUT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for status in _ENDED))))
 
 
+def _of_account() -> Any:
+    """A column that names the account with M-Pesa; null is from before accounts were written down."""
+    return Field(default=None, sa_column=Column(Whole, ForeignKey("daraja_accounts.id")))
+
+
 class Deployment(SQLModel, table=True):
     """Who we are: one row, made with the database. Its id goes into every attempt's id.
 
-    `mirror_since` is from when on the operator's platform is told of results; null where it is not.
+    `mirror_since` is from when on the operator's platform is told of results; null where it is not. `account_id`
+    is the account that pays now; null until the first payment.
     """
 
     __tablename__ = "deployment"
@@ -94,6 +101,23 @@ class Deployment(SQLModel, table=True):
     deployment_id: str
     created_at: datetime = Field(sa_type=UtcTime)
     mirror_since: datetime | None = Field(default=None, sa_type=UtcTime)
+    account_id: int | None = _of_account()
+
+
+class DarajaAccount(SQLModel, table=True):
+    """An account with M-Pesa that this deployment has paid or asked with; `domain/payer.py` says what makes it one."""
+
+    __tablename__ = "daraja_accounts"
+    __table_args__ = (
+        one_of("environment", ("sandbox", "production"), "environment_is_known"),
+        UniqueConstraint("shortcode", "environment", "api_base", name="account_is_known_once"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
+    shortcode: str
+    environment: str
+    api_base: str
+    first_seen_at: datetime = Field(sa_type=UtcTime)
 
 
 class User(SQLModel, table=True):
@@ -437,6 +461,7 @@ class Attempt(SQLModel, table=True):
     evidence: str | None = None
     created_at: datetime = Field(sa_type=UtcTime)
     status_at: datetime = Field(sa_type=UtcTime)
+    account_id: int | None = _of_account()
 
 
 class Callback(SQLModel, table=True):
@@ -498,11 +523,13 @@ class Query(SQLModel, table=True):
     answered_at: datetime | None = Field(default=None, sa_type=UtcTime)
     answer: str | None = None
     detail: str | None = None
+    account_id: int | None = _of_account()
 
 
 class FloatReading(SQLModel, table=True):
     """What M-Pesa said is in its accounts: in the answer to a query, or by the way in a payment's result.
 
+    Whose accounts they are its query or its attempt says.
     `as_of` is when M-Pesa says that it was so, never later than `noted_at`, when we took it down.
     """
 
@@ -603,7 +630,10 @@ class Alert(SQLModel, table=True):
 
 
 class Statement(SQLModel, table=True):
-    """A statement of M-Pesa that was taken in, once; `done_at` is set when every line of it was."""
+    """A statement of M-Pesa that was taken in, once; `done_at` is set when every line of it was.
+
+    `account_id` is the account that it is of, where that is known.
+    """
 
     __tablename__ = "statements"
     __table_args__ = (UniqueConstraint("digest", name="statement_is_taken_once"),)
@@ -620,6 +650,7 @@ class Statement(SQLModel, table=True):
     actor: str
     taken_at: datetime = Field(sa_type=UtcTime)
     done_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    account_id: int | None = _of_account()
 
 
 class StatementLine(SQLModel, table=True):

@@ -13,8 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -52,6 +52,8 @@ KEY = b"a key of thirty-two bytes, or so"
 #: A phone of somebody to whom nothing special happens.
 ANN, BEN, CYN = "254712000111", "254712000222", "254712000333"
 RECEIPT = "UKN7A1B2C3"
+#: Who pays, and whose the statements of `paper.py` are.
+SHORTCODE = "600000"
 
 #: As fast as it goes, one after another.
 AT_ONCE = SendPolicy(rate_per_second=0, concurrency=1)
@@ -85,7 +87,7 @@ class Road:
         simulator: Simulator | None = None,
     ) -> None:
         self.db, self.clock, self.new_id, self.act = db, clock, new_id, act
-        self.simulator = simulator or Simulator(settings or SimulatorSettings(), clock)
+        self.simulator = simulator or Simulator(settings or SimulatorSettings(shortcode=SHORTCODE), clock)
         self.links = Links("https://pay.example.org", KEY)
         self.posts: list[Notice] = []
         self.requests: list[httpx.Request] = []
@@ -95,10 +97,12 @@ class Road:
         self.books_hold_at_the_end = True
         self.daraja = self.client(api=api)
 
-    def client(self, *, api: Literal["v1", "v3"] = "v3", sends: int = 3) -> DarajaClient:
-        """A client of its own, as another process has."""
+    def client(
+        self, *, api: Literal["v1", "v3"] = "v3", sends: int = 3, url: str = "https://daraja.example.org", **other: Any
+    ) -> DarajaClient:
+        """A client of its own, as another process has; `other` is what its account has otherwise."""
         return DarajaClient(
-            self.account("https://daraja.example.org", api),
+            replace(self.account(url, api), **other),
             MemoryShelf(),
             self.clock,
             timeout_seconds=5,
@@ -322,6 +326,21 @@ class Road:
             found = list(session.exec(select(Query).order_by(col(Query.asked_at), col(Query.id))))
             session.expunge_all()
             return found
+
+    def note_answer(self, attempt_id: str, said: str, at: datetime, *, asked_by: int | None) -> None:
+        """M-Pesa, asked by an account, answered so, as far as the database knows."""
+        with self.db.transaction() as session:
+            session.add(
+                Query(
+                    id=f"kq-{attempt_id[-6:]}-{self.new_id()}",
+                    kind="STATUS",
+                    attempt_id=attempt_id,
+                    asked_at=at,
+                    answered_at=at,
+                    answer=said,
+                    account_id=asked_by,
+                )
+            )
 
     def entries(self, *kinds: str) -> dict[str, list[tuple[str, str, int]]]:
         """The lines of each entry of these kinds, by its key."""

@@ -55,7 +55,9 @@ def put_back(road: Road, database_url: str, tmp_path: Path, request: pytest.Fixt
 
     def doing() -> Restored:
         road.db.close()
-        done = restore(database_url, tmp_path / "copy", road.clock, road.act, api="v3", replace=True)
+        payer = road.daraja.account.payer
+        copy = tmp_path / "copy"
+        done = restore(database_url, copy, road.clock, road.act, api="v3", payer=payer, replace=True)
         road.db = open_database(database_url)
         aside.append(done.kept_aside or "")
         return done

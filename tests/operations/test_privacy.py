@@ -138,6 +138,7 @@ MASKED_WHEN_WRITTEN = {
 OF_NOBODY = {
     *("access_tokens.account", "access_tokens.sealed", "access_tokens.refresher", "alerts.key", "alerts.told_mark"),
     *("callbacks.route", "callbacks.subject", "callbacks.source", "callbacks.verdict", "callbacks.digest"),
+    *("daraja_accounts.shortcode", "daraja_accounts.environment", "daraja_accounts.api_base"),
     *("deployment.deployment_id", "entries.key", "entries.kind", "entries.facts", "entries.digest"),
     *("events.actor", "events.action", "events.subject", "events.digest", "exchanges.kind", "exchanges.subject"),
     *("links.chain", "links.kind", "links.digest", "links.hash", "markets.id", "markets.slug", "markets.question"),

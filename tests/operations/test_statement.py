@@ -21,8 +21,9 @@ from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations import decide, returns, statement, wallets
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.statement import StatementReport
+from kasoko_cli.store import attempts
 from kasoko_cli.store.log import open_incidents
-from kasoko_cli.store.tables import Attempt, Query, StatementLine
+from kasoko_cli.store.tables import Attempt, StatementLine
 from tests.operations.paper import CHARGE, PAYBILL, REVERSAL, TRANSFER, Paper
 from tests.operations.road import ANN, BEN, CYN, Road
 from tests.operations.town import Town, refusal
@@ -264,11 +265,10 @@ def test_what_failed_and_is_on_the_statement_was_paid_after_all(road: Road) -> N
 
 def answer(road: Road, attempt_id: str, *hours: float, said: str = "NOT_FOUND") -> None:
     """M-Pesa, asked so many hours after the request, answered so."""
-    with road.db.transaction() as session:
-        for nth, after in enumerate(hours):
-            at = road.clock() + timedelta(hours=after)
-            query = f"kq-{attempt_id[-6:]}-{nth}-{said}"
-            session.add(Query(id=query, kind="STATUS", attempt_id=attempt_id, asked_at=at, answered_at=at, answer=said))
+    with road.db.reading() as session:
+        asked_by = attempts.find_attempt(session, attempt_id).account_id
+    for after in hours:
+        road.note_answer(attempt_id, said, road.clock() + timedelta(hours=after), asked_by=asked_by)
 
 
 def empty_paper(road: Road, *, hours: float = 48) -> Paper:

@@ -51,6 +51,7 @@ def attempt(phone: str = ANN, *, number: int = 1, status: AttemptStatus = Attemp
         created_at=SENT,
         sent_at=SENT,
         status_at=SENT,
+        account_id=1,
     )
 
 
@@ -77,6 +78,7 @@ def judged(file: StatementFile, *attempts: KnownAttempt, now: datetime = NOW) ->
         span=file.span(now),
         answers={one.id: [(at, "NOT_FOUND") for at in hours] for one in attempts},
         customers_are_counted=True,
+        account_id=1,
     )
     found = match(file, known)
     assert len(found) >= len(file.lines)
@@ -104,7 +106,7 @@ def test_a_line_that_names_the_receiver_is_the_payment_whatever_its_words(reason
 @pytest.mark.parametrize("party", ["", "JANE DOE", "2547****11", "************", "600111 - KASOKO", "2.54712E+11"])
 def test_a_line_that_may_be_anybodys_leaves_the_payout_unknown_and_both_are_named(reason: str, party: str) -> None:
     file = sheet({"reason": reason}, party=party)
-    known = Known([attempt()], Proven("600000", Proof.LEAD), file.span(NOW), answers={})
+    known = Known([attempt()], Proven("600000", Proof.LEAD), file.span(NOW), account_id=1, answers={})
     found = {one.verdict: one for one in match(file, known)}
     assert "UKX0000001 (line 6) may be it" in found[Verdict.STILL_UNKNOWN].why
     assert "derby.1.1" in found[Verdict.AMBIGUOUS].why

@@ -51,9 +51,44 @@ def _bug(name: str, file: str, old: str, new: str, *tests: str) -> Bug:
 
 BUGS: Sequence[Bug] = (
     _bug(
+        "evidence of another account",
+        "operations/receive.py",
+        "return query.account_id == attempt.account_id",
+        "return True",
+        "operations/test_accounts.py::test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it",
+    ),
+    _bug(
+        "a change of account while payments are open",
+        "operations/accounts.py",
+        "if others := accounts.open_elsewhere(session, accounts.find(session, payer)):",
+        "if False and (others := accounts.open_elsewhere(session, None)):",
+        "operations/test_accounts.py::test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it",
+    ),
+    _bug(
+        "an id that two accounts send",
+        "operations/sending/claiming.py",
+        "if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.desk.account_id:",
+        "if last is not None and last.status is AttemptStatus.REJECTED:",
+        "operations/test_accounts.py::test_what_was_refused_goes_as_another_account_under_an_id_of_its_own",
+    ),
+    _bug(
+        "what only silence rejected sent by another account",
+        "operations/accounts.py",
+        "return not is_sure or last.lease_token.startswith(RESTORED)",
+        "return False",
+        "operations/test_accounts.py::test_what_only_silence_says_was_not_taken_never_goes_as_another_account",
+    ),
+    _bug(
+        "a float of another account",
+        "store/readings.py",
+        ".where(func.coalesce(col(Query.account_id), col(Attempt.account_id)) == account_id)",
+        "",
+        "operations/test_accounts.py::test_the_balance_of_another_account_covers_no_run",
+    ),
+    _bug(
         "a new id on retry",
         "operations/sending/claiming.py",
-        "if last is not None and last.status is AttemptStatus.REJECTED:",
+        "if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.desk.account_id:",
         "if False:",
         "operations/test_disburse.py::test_what_the_gateway_refused_goes_again_later_under_the_same_id_with_a_numbered_reserve",
         "operations/test_schedule.py::test_after_the_schedule_a_retry_by_hand_pays_once_under_the_same_id",

@@ -52,7 +52,11 @@ def _shape(engine: Engine) -> dict[str, Any]:
             "key": inspector.get_pk_constraint(table),
             "checks": sorted((c["name"], _plain(c["sqltext"])) for c in inspector.get_check_constraints(table)),
             "uniques": sorted((u["name"], u["column_names"]) for u in inspector.get_unique_constraints(table)),
-            "foreign": sorted((f["name"], f["referred_table"]) for f in inspector.get_foreign_keys(table)),
+            "foreign": sorted(
+                # SQLite does not tell the name of a reference that came with its column.
+                (f["constrained_columns"], f["referred_table"], "" if engine.name == "sqlite" else f["name"])
+                for f in inspector.get_foreign_keys(table)
+            ),
             "indexes": sorted(
                 (
                     str(i["name"]),

@@ -147,6 +147,13 @@ GOOD: dict[str, Row] = {
         "closed_by": None,
         "close_reason": None,
     },
+    "daraja_accounts": {
+        "id": 1,
+        "shortcode": "600999",
+        "environment": "sandbox",
+        "api_base": "https://sandbox.safaricom.co.ke",
+        "first_seen_at": NOON,
+    },
     "paces": {"account": "somebody", "per_1000_seconds": 5_000},
     "switches": {"name": "pause", "is_on": True, "reason": "a test", "actor": "tester", "at": NOON},
     "approvals": {
@@ -309,6 +316,13 @@ BAD: list[tuple[str, str, Row, str]] = [
     ),
     ("receipt_proves_one_attempt", "attempts", {"id": "ks-2", "number": 2}, "attempts.receipt"),
     ("ck_callbacks_applied_says_how", "callbacks", {"id": 2, "verdict": None}, ""),
+    ("ck_daraja_accounts_environment_is_known", "daraja_accounts", {"id": 2, "environment": "moon"}, ""),
+    (
+        "account_is_known_once",
+        "daraja_accounts",
+        {"id": 2},
+        "daraja_accounts.shortcode, daraja_accounts.environment, daraja_accounts.api_base",
+    ),
     ("ck_queries_kind_is_known", "queries", {"id": "q2", "kind": "GOSSIP", "attempt_id": None}, ""),
     ("ck_queries_status_query_is_about_an_attempt", "queries", {"id": "q2", "attempt_id": None}, ""),
     ("ck_approvals_approved_says_when", "approvals", {"settlement_no": 2, "approved_at": None}, ""),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,13 +23,15 @@ from kasoko_cli.operations.guard import Condition, Objection, Way
 from kasoko_cli.operations.sending import pace
 from kasoko_cli.operations.sending.bound import Bound, Step
 from kasoko_cli.operations.sending.run import Claimed, Desk, Stop
-from kasoko_cli.store import attempts, payouts, users
+from kasoko_cli.store import accounts, attempts, payouts, users
 from kasoko_cli.store.attempts import LastTry
 from kasoko_cli.store.bulk import insert_rows
 from kasoko_cli.store.log import incidents_of, note_event, switch_on
 from kasoko_cli.store.payouts import DuePayout
 from kasoko_cli.store.tables import Attempt
 
+#: Why a run ends that began as one account, and somebody pays as another one since.
+CHANGED = "This database pays as another account since this run began."
 #: How long a payout waits of which something has just arrived.
 JUDGED_SECONDS = 5
 
@@ -55,6 +58,9 @@ class Claimer:
             if (switch := switch_on(session)) is not None:
                 # A result of the account, or another host, may have tripped the breaker while we sent.
                 desk.run.stop(Stop.PAUSED if switch.name == "pause" else Stop.ACCOUNT, switch.reason)
+                return []
+            if not accounts.is_in_force(session, desk.account_id):
+                desk.run.stop(Stop.CHANGED, CHANGED)
                 return []
             while len(claimed) < count:
                 due = self._next_due(session, step, count - len(claimed), market_id, now)
@@ -115,7 +121,8 @@ class Claimer:
         if not suspects:
             return {}
         held = payouts.lock_payouts(session, suspects)
-        return guard.objections(session, Way.SEND, held.values(), self.desk.policy.caution)
+        caution = replace(self.desk.policy.caution, account_id=self.desk.account_id)
+        return guard.objections(session, Way.SEND, held.values(), caution)
 
     def _hold(self, session: Session, against: Mapping[str, Objection], now: datetime) -> int:
         """Stop payouts that came into doubt after they were due: an earlier attempt may have been paid."""
@@ -187,7 +194,10 @@ class Claimer:
     def _intent(
         self, payout: DuePayout, phone: str, last: LastTry | None, lease: Lease
     ) -> tuple[Claimed, dict[str, Any]]:
-        """One intent, and its row: new, or the same instruction again under an id that M-Pesa never took."""
+        """One intent, and its row: new, or the same instruction again under an id that M-Pesa never took.
+
+        An id is one account's for ever: another one has a new id, for its M-Pesa may not know the old one.
+        """
         now = lease.begun_at
         row: dict[str, Any] = {
             "status_at": now,
@@ -198,7 +208,7 @@ class Claimer:
             "lease_until": lease.ends_at,
             "sent_at": now,
         }
-        if last is not None and last.status is AttemptStatus.REJECTED:
+        if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.desk.account_id:
             attempt_id = last.id
             row |= {"the_id": attempt_id, "sends": last.sends + 1}
         else:
@@ -213,6 +223,6 @@ class Claimer:
                 number=number,
             )
             row |= {"id": attempt_id, "payout_id": payout.id, "number": number, "wire_cents": payout.wire_cents}
-            row |= {"status": AttemptStatus.INTENT, "created_at": now}
+            row |= {"status": AttemptStatus.INTENT, "created_at": now, "account_id": self.desk.account_id}
         one = Claimed(payout.id, attempt_id, row["sends"], payout.user_id, phone, payout.wire_cents, lease)
         return one, row

@@ -49,6 +49,7 @@ class Stop(StrEnum):
     UNREACHABLE = "unreachable"
     UNKNOWN = "unknown"  #: several in a row brought no clear answer
     PAUSED = "paused"  #: somebody turned the switch
+    CHANGED = "changed"  #: somebody pays as another account now
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ class Desk:
     act: Act
     policy: SendPolicy
     trust: Trust
+    #: The number of the account that pays, as `store/accounts.py` has it.
+    account_id: int
     #: What the pace of the Daraja account is kept under.
     account_key: str
     #: This run's name on the attempts that it holds.

@@ -109,6 +109,6 @@ def exit_code_of(run: Run, ends: Sequence[End]) -> int:
         return 6
     if run.postponed:
         return 6  # their receivers have had the day's limit: not sent today, and nobody shall think so
-    if run.stopped is Stop.PAUSED:
+    if run.stopped in (Stop.PAUSED, Stop.CHANGED):
         return 5
     return 10 if run.stopped in (Stop.LIMIT, Stop.TIME, Stop.BOUND) and run.left else 0

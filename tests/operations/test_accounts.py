@@ -1,0 +1,396 @@
+"""Which account pays: what another one says is no evidence, and nobody pays twice because a setting changed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import httpx
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.simulator.app import SimulatorSettings
+from kasoko_cli.domain.floats import FloatCheck
+from kasoko_cli.domain.payer import Payer, api_base_of
+from kasoko_cli.domain.payout import AttemptStatus
+from kasoko_cli.errors import Refused
+from kasoko_cli.ledger import book
+from kasoko_cli.operations import (
+    accounts,
+    after_restore,
+    controls,
+    decide,
+    disburse,
+    fate,
+    floats,
+    gate,
+    reconcile,
+    statement,
+)
+from kasoko_cli.operations.after_restore import hold_unsent
+from kasoko_cli.operations.doctor import State, examine
+from kasoko_cli.operations.doctor import account as look_at_account
+from kasoko_cli.operations.gate import GatePolicy
+from kasoko_cli.operations.guard import Caution
+from kasoko_cli.operations.sending.run import Sent, Stop
+from kasoko_cli.operations.tariffs import load_tariff
+from kasoko_cli.store import accounts as stored
+from kasoko_cli.store.database import Database
+from kasoko_cli.store.tables import Attempt, Deployment, Event, Query
+from tests.operations.paper import Paper
+from tests.operations.road import ANN, BEN, CYN, SHORTCODE, Road
+from tests.operations.town import refusal
+
+OTHER = "600777"
+CAUTION = Caution()
+
+
+@pytest.fixture
+def elsewhere(road: Road) -> Road:
+    """The same database with the settings of another shortcode, whose M-Pesa knows nothing of what ours did."""
+    return Road(road.db, road.clock, road.new_id, road.act, SimulatorSettings(shortcode=OTHER))
+
+
+@pytest.fixture
+def lost(road: Road) -> Road:
+    """Ann was paid, and neither the answer nor the result came."""
+    road.owe({"ann": ANN})
+
+    def break_it(request: httpx.Request) -> httpx.Response:
+        road.ask_simulator(request)
+        raise httpx.ReadTimeout("nothing came", request=request)
+
+    road.interpose = lambda request: break_it(request) if "b2c" in request.url.path else None
+    road.send()
+    road.interpose = lambda _: None
+    road.posts.clear()
+    assert (road.statuses(), road.paid_to(ANN)) == ({"ann": "UNKNOWN"}, 10_000)
+    return road
+
+
+def ask(road: Road, who: Road, user_id: str = "ann") -> None:
+    """Somebody asks M-Pesa about a payout as an account that perhaps did not make it, and hears the answer."""
+    reconcile.ask_about(road.db, who.daraja, who.links, road.clock, road.new_id, road.attempt(user_id))
+    who.deliver()
+
+
+def take(road: Road, shortcode: str) -> statement.StatementReport:
+    """A whole statement of this shortcode, with nothing of ours on it, taken in three days after it was sent."""
+    sent = road.attempt("ann").sent_at
+    paper = Paper(shortcode=shortcode).covering([sent])
+    for at in (sent - timedelta(days=1), sent, sent + timedelta(days=2)):
+        paper.movement(at)
+    road.clock.now = sent + timedelta(days=3)
+    return statement.take_statement(
+        road.db, road.clock, road.act, paper.read(), shortcode=shortcode, customers_are_counted=True
+    )
+
+
+def test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it(lost: Road, elsewhere: Road) -> None:
+    """The story: paid by 600000, answer lost; as 600777 three answers say not found, and its statement is silent."""
+    message = ""
+    for doing in (
+        elsewhere.reconcile,
+        elsewhere.send,
+        lambda: disburse.check_ready(lost.db, elsewhere.daraja, lost.clock, lost.act),  # retry and the task queue
+    ):
+        message, hint = refusal(doing, Refused)
+    assert message == (
+        "A payout was sent by 600000 (sandbox at https://daraja.example.org) and nobody here knows yet how it ended:"
+        " derby.1.1. The settings are of 600777 (sandbox at https://daraja.example.org), which knows nothing of it."
+        " Nothing was sent, and nobody was asked."
+    )
+    assert hint.startswith("Set daraja.shortcode (MPESA_PAYBILL) = 600000 again, and ask that account:")
+    assert (elsewhere.requests, lost.queries()) == ([], [])
+    for hours in (1, 2, 2):
+        lost.clock.forward(hours=hours)
+        ask(lost, elsewhere)
+    assert [one.answer for one in lost.queries()] == ["OTHER_ACCOUNT"] * 3
+    assert not take(lost, OTHER).by_verdict.get("ended-not-paid")
+    report = take(lost, SHORTCODE)
+    assert [(one.kind, one.payout_id) for one in report.differences] == [("still-unknown", "derby.1.1")]
+    assert "M-Pesa, asked, has not said" in report.differences[0].why
+    assert lost.statuses() == {"ann": "UNKNOWN"}
+    lost.reconcile()
+    assert lost.statuses() == {"ann": "COMPLETED"}
+    lost.assert_agreed()
+
+
+def test_what_was_asked_as_another_account_before_that_was_looked_at_counts_for_nothing(
+    lost: Road, elsewhere: Road
+) -> None:
+    """Older rows: the answers stand as NOT_FOUND, and were asked as 600777; a retry of such an end is refused too."""
+    attempt = lost.attempt("ann")
+    with lost.db.transaction() as session:
+        theirs = stored.ensure(session, elsewhere.daraja.account.payer, at=lost.clock())
+    for hours in (1, 3):
+        lost.note_answer(attempt.id, "NOT_FOUND", lost.clock() + timedelta(hours=hours), asked_by=theirs)
+    take(lost, SHORTCODE)
+    assert lost.statuses() == {"ann": "UNKNOWN"}
+    with lost.db.transaction() as session:  # as an older version ended it
+        row, _ = fate.lock(session, attempt.id)
+        at, why = lost.clock(), "statement:no line"
+        ended = fate.not_paid(session, row, code="STATEMENT", reason="silence", evidence=why, at=at)
+        book.post(session, *ended.entries, at=at)
+    [left] = lost.retry(only=["derby.1.1"]).left
+    assert (left.why, left.hint) == (
+        "it counts as not paid since nobody knew it, and it is not on record that its own account was asked",
+        "Ask M-Pesa first: kasoko reconcile --now",
+    )
+    lost.reconcile()
+    assert lost.statuses() == {"ann": "COMPLETED"}
+
+
+def test_a_payment_that_another_account_finds_all_the_same_is_told_and_believed_by_nobody(
+    lost: Road, elsewhere: Road
+) -> None:
+    ask(lost, elsewhere)
+    [query] = lost.queries()
+    with lost.db.transaction() as session:
+        session.exec(update(Query).values(answered_at=None, answer=None))
+        fate.doubtful(session, lost.attempt("ann"), why="again", at=lost.clock())
+    body = lost.result(lost.attempt("ann"))["Result"] | {"ConversationID": query.conversation_id}
+    names = {"TransactionStatus": "Completed", "Amount": 100, "ReceiptNo": "UKN7A1B2C3"}
+    names |= {"OriginatorConversationID": lost.attempt("ann").id}
+    body["ResultParameters"] = {"ResultParameter": [{"Key": key, "Value": value} for key, value in names.items()]}
+    assert lost.post(Kind.STATUS, query.id, {"Result": body}) == "hint"
+    assert [one.answer for one in lost.queries()] == ["OTHER_ACCOUNT"]
+    assert lost.statuses() == {"ann": "UNKNOWN"}
+
+
+def test_the_sandbox_and_production_never_share_a_database(road: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN})
+    road.send(limit=1)
+    road.deliver()
+    real = road.client(environment="production")
+    message, hint = refusal(lambda: road.send(daraja=real), Refused)
+    assert message == (
+        "This database is for the sandbox: it pays as 600000 (sandbox at https://daraja.example.org). The settings"
+        " are for real money: 600000 (production at https://daraja.example.org). Nothing was sent, and nobody was"
+        " asked."
+    )
+    assert "Name the one for real money (database.url" in hint
+    assert "or set daraja.production (MPESA_PRODUCTION) = false again" in hint
+    assert sorted(road.statuses().values()) == ["COMPLETED", "PENDING"]
+
+
+def test_an_account_changes_once_nothing_is_open_and_a_failure_goes_under_a_new_id(road: Road, elsewhere: Road) -> None:
+    road.owe({"ann": "254799002040", "ben": BEN})
+    road.send()
+    road.deliver()
+    assert road.statuses() == {"ann": "FAILED", "ben": "COMPLETED"}
+    road.set_phone("ann", ANN)
+    assert elsewhere.retry(only=["derby.1.1"]).retried == ["derby.1.1"]
+    elsewhere.send()
+    elsewhere.deliver()
+    assert elsewhere.statuses() == {"ann": "COMPLETED", "ben": "COMPLETED"}
+    with road.db.reading() as session:
+        noted = session.exec(select(Event).where(col(Event.action) == "account.use").order_by(col(Event.id))).all()
+        assert [one.detail.count("600000") for one in noted] == [1, 1]
+    first, second = road.attempts("ann")
+    assert first.account_id != second.account_id
+
+
+def test_a_large_failure_is_confirmed_by_the_account_that_sent_it(road: Road, elsewhere: Road) -> None:
+    road.owe({"ann": "254799002040"}, cents=2_000_000)
+    road.send()
+    road.deliver()
+    report = elsewhere.reconcile()
+    assert (report.asked, report.elsewhere, elsewhere.requests) == ([], ["derby.1.1"], [])
+    ask(road, elsewhere)
+    road.set_phone("ann", ANN)
+    assert road.retry(only=["derby.1.1"]).left[0].hint == "Ask M-Pesa first: kasoko reconcile --now"
+    road.reconcile()
+    assert road.retry(only=["derby.1.1"]).retried == ["derby.1.1"]
+
+
+def test_what_was_refused_goes_as_another_account_under_an_id_of_its_own(road: Road, elsewhere: Road) -> None:
+    road.owe({"ann": ANN})
+    spike = httpx.Response(500, json={"errorCode": "500.003.02", "errorMessage": "Spike arrest"})
+    road.interpose = lambda request: spike if "b2c" in request.url.path else None
+    road.send()
+    assert road.states("ann") == ("PENDING", ["REJECTED"])
+    road.clock.forward(hours=1)
+    elsewhere.send()
+    elsewhere.deliver()
+    assert road.states("ann") == ("COMPLETED", ["REJECTED", "SUCCEEDED"])
+    assert elsewhere.paid_to(ANN) == 10_000
+
+
+def test_what_only_silence_says_was_not_taken_never_goes_as_another_account(lost: Road, elsewhere: Road) -> None:
+    """It was paid. Ours would refuse its id as a duplicate; whether the other one would, nobody has published."""
+    attempt = lost.attempt("ann")
+    for hours in (1, 3):
+        at = lost.clock() + timedelta(hours=hours)
+        lost.note_answer(attempt.id, "NOT_FOUND", at, asked_by=attempt.account_id)
+    take(lost, SHORTCODE)
+    assert lost.states("ann") == ("FAILED", ["REJECTED"])
+    lost.retry(only=["derby.1.1"])
+    run = elsewhere.send()
+    assert (run.held, elsewhere.ledger(), lost.states("ann")) == (1, [], ("HELD", ["REJECTED"]))
+    assert lost.payout("ann").note == (
+        "another account tried it, and only silence says that it was not taken. Set the settings of that one again,"
+        " then: kasoko payout release derby.1.1 --reason WHY"
+    )
+    decide.release(lost.db, lost.clock, lost.act, payout_id="derby.1.1", caution=CAUTION)
+    lost.send()
+    assert lost.states("ann") == ("UNKNOWN", ["UNKNOWN"])  # a duplicate, so the first one stands
+    lost.reconcile()
+    assert lost.statuses() == {"ann": "COMPLETED"}
+    lost.assert_agreed()
+
+
+def test_a_new_key_secret_or_initiator_is_the_same_account(road: Road) -> None:
+    settings = SimulatorSettings(shortcode=SHORTCODE, consumer_key="another-key", initiator_name="another")
+    road.owe({"ann": ANN, "ben": BEN})
+    road.send(limit=1)  # under way
+    again = Road(road.db, road.clock, road.new_id, road.act, settings)
+    again.send()
+    assert set(road.statuses().values()) == {"SENT"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("http://127.0.0.1:8322", "http://127.0.0.1:40123", True),
+        ("http://localhost:8322/", "http://[::1]:9", True),
+        ("https://api.safaricom.co.ke", "https://API.safaricom.co.ke:443/", True),
+        ("https://api.safaricom.co.ke", "https://sandbox.safaricom.co.ke", False),
+        ("https://api.safaricom.co.ke", "https://daraja.example.org", False),
+        ("https://daraja.example.org/one", "https://daraja.example.org/two", False),
+        ("https://daraja.example.org", "https://daraja.example.org:8443", False),
+        ("https://daraja.example.org", "http://127.0.0.1:8322", False),
+    ],
+)
+def test_a_simulator_that_starts_again_is_the_same_and_another_host_is_not(one: str, other: str, is_same: bool) -> None:
+    assert (api_base_of(one) == api_base_of(other)) is is_same
+
+
+def test_the_balance_of_another_account_covers_no_run(road: Road, elsewhere: Road) -> None:
+    road.owe({"ann": ANN})
+    floats.ask(road.db, road.daraja, road.links, road.clock, road.new_id, road.act)
+    road.deliver()
+
+    def known_to(who: Road) -> int | None:
+        policy = GatePolicy(FloatCheck.REQUIRE, load_tariff(), 86_400, who.daraja.account.payer)
+        return gate.look(road.db, road.clock, policy).float_cents
+
+    assert (known_to(road) is None, known_to(elsewhere)) == (False, None)
+    floats.ask(road.db, elsewhere.daraja, elsewhere.links, road.clock, road.new_id, road.act)
+    elsewhere.deliver()
+    assert known_to(elsewhere) == elsewhere.simulator.settings.utility_cents
+
+
+def test_a_run_ends_when_somebody_pays_as_another_account(road: Road, elsewhere: Road) -> None:
+    """Two hosts with two settings: the one that was first finds out at its next claim, in the same transaction."""
+    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
+
+    def change(_: Sent) -> None:
+        road.deliver()
+        accounts.put_in_force(road.db, road.clock, road.act, elsewhere.daraja.account.payer)
+
+    run = road.send(tell=change)
+    assert (run.stopped, len(road.ledger())) == (Stop.CHANGED, 1)
+    assert disburse.exit_code_of(run, disburse.ends_of(road.db, run)) == 5
+    elsewhere.send()
+    elsewhere.deliver()
+    assert set(road.statuses().values()) == {"COMPLETED"}
+    assert len(elsewhere.ledger()) == 2
+
+
+# --- From before accounts were written down -----------------------------------------------------------------------
+
+
+def forget_accounts(db: Database) -> None:
+    """The database as an upgrade from an older version leaves it."""
+    with db.transaction() as session:
+        for table in (Attempt, Query, Deployment):
+            session.exec(update(table).values(account_id=None))
+
+
+def test_what_is_older_belongs_to_the_account_that_its_own_kept_request_names(
+    lost: Road, elsewhere: Road, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(lost, elsewhere)  # as the older version asked, with the setting changed
+    with lost.db.transaction() as session:
+        session.exec(update(Query).values(answer="NOT_FOUND"))
+    forget_accounts(lost.db)
+    message, hint = refusal(elsewhere.reconcile, Refused)
+    assert message.startswith("A payout was sent by an account that nobody wrote down and nobody here knows yet how")
+    assert hint.startswith("Set the settings as they were again, and ask that account:")
+    lost.reconcile(deliver=False)
+    assert "count as made by 600000" in caplog.text
+    assert lost.attempt("ann").account_id is not None
+    assert [one.account_id for one in lost.queries()][:1] == [None]  # what 600777 was asked says nothing
+    lost.deliver()
+    assert lost.statuses() == {"ann": "COMPLETED"}
+
+
+def test_what_is_older_and_named_by_nothing_belongs_to_who_pays_if_nothing_speaks_against_it(lost: Road) -> None:
+    """Its sender died before its request was written down, and the others that were name our shortcode."""
+    forget_accounts(lost.db)
+    with lost.db.transaction() as session:
+        session.connection().exec_driver_sql("UPDATE exchanges SET subject = 'another' WHERE kind = 'b2c'")
+    lost.reconcile()
+    assert lost.statuses() == {"ann": "COMPLETED"}
+
+
+# --- A copy that was put back ---------------------------------------------------------------------------------------
+
+
+def restored(road: Road, payer: Payer | None) -> None:
+    """The database is a copy now, which somebody with these settings put back."""
+    with road.db.transaction() as session:
+        hold_unsent(session, road.act, api="v3", payer=payer, now=road.clock())
+
+
+def prove(road: Road, who: Road) -> after_restore.AfterRestore:
+    asked = after_restore.look_after_restore(road.db, who.daraja, who.links, road.clock, road.new_id, road.act, CAUTION)
+    who.deliver()
+    after_restore.take_answers(road.db, road.clock, road.act, CAUTION)
+    return after_restore.proof(road.db, asked)
+
+
+def test_after_a_restore_the_account_of_the_copy_is_asked_and_no_other(road: Road, elsewhere: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN})
+    road.send(only=["derby.1.1"])
+    road.deliver()
+    restored(road, road.daraja.account.payer)
+    message, _ = refusal(lambda: prove(road, elsewhere), Refused)
+    assert "600000" in message
+    ask(road, elsewhere, "ben")
+    after_restore.take_answers(road.db, road.clock, road.act, CAUTION)
+    assert road.statuses()["ben"] == "HELD"
+    assert prove(road, road).ok
+    assert road.statuses()["ben"] == "PENDING"
+
+
+def test_a_copy_put_back_with_the_settings_of_another_account_waits_for_a_person(road: Road, elsewhere: Road) -> None:
+    """Since the copy the one may have paid, or the other, and each can be asked about its own only."""
+    road.owe({"ann": ANN, "ben": BEN})
+    road.send(only=["derby.1.1"])
+    road.deliver()
+    restored(road, elsewhere.daraja.account.payer)
+    prove(road, road)
+    assert road.incidents() == ["restored_two_accounts"]
+    controls.resume(road.db, road.clock, road.act)
+    road.send()
+    assert (road.statuses()["ben"], road.paid_to(BEN)) == ("HELD", 0)
+
+
+# --- The doctor -----------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_says_whose_settings_these_are(road: Road, elsewhere: Road) -> None:
+    def states(who: Road) -> list[State]:
+        with road.db.reading() as session:
+            return [one.state for one in examine("account", lambda: look_at_account(session, who.daraja.account.payer))]
+
+    assert (states(road), states(elsewhere)) == ([State.OK], [State.OK])
+    road.owe({"ann": ANN})
+    road.send()
+    assert (states(road), states(elsewhere)) == ([State.OK], [State.FAIL])
+    road.deliver()
+    assert (states(road), states(elsewhere)) == ([State.OK], [State.WARN])
+    assert road.attempt("ann").status is AttemptStatus.SUCCEEDED
