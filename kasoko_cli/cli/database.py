@@ -41,7 +41,7 @@ def upgrade(call: Call) -> None:
         render.did(call, f"The tables are of version {head} now{'' if found is None else f', and were of {found}'}.")
 
 
-@commands.reads()
+@commands.reads(answers=False)
 def backup(
     call: Call,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)],
@@ -155,7 +155,7 @@ def expire(
         render.did(call, f"{bodies} from before {local(done.before)} emptied.")
 
 
-@commands.reads()
+@commands.reads(answers=False)
 def check(call: Call) -> None:
     """Look whether the database itself is whole: pages, keys, version.
 

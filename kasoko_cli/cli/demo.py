@@ -16,7 +16,7 @@ from kasoko_cli.cli.render import Column
 commands = Commands()
 
 
-@commands.reads(panel=HOUSE)
+@commands.reads(panel=HOUSE, answers=False)
 def demo(call: Call) -> None:
     """Watch markets settle and winners get paid, in some seconds.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 commands = Commands()
 
 
-@commands.reads(panel=HOUSE)
+@commands.reads(panel=HOUSE, answers=False)
 def doctor(
     call: Call,
     offline: Annotated[bool, typer.Option("--offline", help="Leave out what needs the network.")] = False,

@@ -71,6 +71,7 @@ def events(
             else:
                 render.line("\t".join(_row(one)))
             last = one.id
+        render.heed_reader()
         time.sleep(LOOK_SECONDS)
         found = list_events(db, subject=subject, actor=actor, since=begin, after=last, limit=1_000)
 

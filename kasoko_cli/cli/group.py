@@ -26,8 +26,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from kasoko_cli.cli import pages, params, render
-from kasoko_cli.errors import KasokoError
+from kasoko_cli.errors import ConfigurationError, KasokoError
 from kasoko_cli.store import server
+from kasoko_cli.streams import AnswerLost, heed, trouble_with
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.wiring import House
@@ -201,12 +202,7 @@ class Root(Group):
             render.error(error.format_message(), hint, kind="usage", exit_code=code, json="--json" in words)
         except typer.Abort:
             code = INTERRUPTED
-        code = code if isinstance(code, int) else 0
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            code = max(code, _nobody_reads())
-        sys.exit(code)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 class Commands(typer.Typer):
@@ -220,17 +216,26 @@ class Commands(typer.Typer):
         #: The panel of `kasoko --help` that this noun is listed in.
         self.panel = panel
 
-    def reads(self, name: str | None = None, *, panel: str | None = None) -> Callable[[Body[P]], Body[P]]:
-        """Make the function a command that changes nothing."""
-        return self._command(name, panel, writes=False)
+    def reads(
+        self, name: str | None = None, *, panel: str | None = None, answers: bool = True
+    ) -> Callable[[Body[P]], Body[P]]:
+        """Make the function a command that changes nothing.
+
+        `answers` is whether what it prints is all that it is for, so that it fails where that cannot be written: not
+        so where its exit code says it too, or it does something besides.
+        """
+        return self._command(name, panel, writes=False, answers=answers)
 
     def writes(self, name: str | None = None, *, panel: str | None = None) -> Callable[[Body[P]], Body[P]]:
         """Make the function a command that changes something: it also takes --yes, --actor and --reason."""
-        return self._command(name, panel, writes=True)
+        return self._command(name, panel, writes=True, answers=False)
 
-    def _command(self, name: str | None, panel: str | None, *, writes: bool) -> Callable[[Body[P]], Body[P]]:
+    def _command(
+        self, name: str | None, panel: str | None, *, writes: bool, answers: bool
+    ) -> Callable[[Body[P]], Body[P]]:
         def register(body: Body[P]) -> Body[P]:
-            self.command(name, cls=Command, rich_help_panel=panel)(_with_shared_options(body, writes=writes))
+            command = _with_shared_options(body, writes=writes, answers=answers)
+            self.command(name, cls=Command, rich_help_panel=panel)(command)
             return body
 
         return register
@@ -251,7 +256,7 @@ _WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (
 )
 
 
-def _with_shared_options(body: Callable[..., None], *, writes: bool) -> Callable[..., None]:
+def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bool) -> Callable[..., None]:
     """The function that Typer sees: the body's own parameters, then the shared ones."""
     shared = (*_ALWAYS, *_WHEN_WRITING) if writes else _ALWAYS
     first, *own = inspect.signature(body, eval_str=True).parameters.values()
@@ -264,7 +269,7 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool) -> Callable
         server.called(ctx.command_path)
         call = Call(**said, handed_in=ctx.find_object(_house()) if ctx.obj is not None else None)
         try:
-            run(call, functools.partial(body, call, **given))
+            run(call, functools.partial(body, call, **given), answers=answers)
         except params.WrongUsage as error:
             error.ctx = ctx
             raise
@@ -299,8 +304,11 @@ def os_user() -> str:
         return f"uid {os.getuid()}"
 
 
-def run(call: Call, body: Callable[[], None]) -> None:
+def run(call: Call, body: Callable[[], None], *, answers: bool = False) -> None:
     """Run a command's body; whatever goes wrong becomes a message on stderr and an exit code.
+
+    What was done is done, whether it could be told or not: only where the body `answers` and does nothing else does
+    an answer that could not be written change the exit code.
 
     Raises:
         typer.Exit: with the code, when it is not 0.
@@ -309,7 +317,7 @@ def run(call: Call, body: Callable[[], None]) -> None:
     try:
         try:
             body()
-            sys.stdout.flush()
+            _see_it_out(call, answers=answers)
         finally:
             call.close()
     except (typer.Exit, typer.Abort, typer.TyperException):
@@ -324,8 +332,8 @@ def run(call: Call, body: Callable[[], None]) -> None:
         said = stop if isinstance(stop, Interrupted) else Interrupted()
         render.error(said.message, said.hint, kind="interrupted", exit_code=INTERRUPTED, json=call.json)
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        raise typer.Exit(_nobody_reads()) from None
+    except AnswerLost as lost:
+        raise typer.Exit(_tell_lost(call, lost.why)) from None
     except Exception as error:
         _tell_a_bug(call, error)
         raise typer.Exit(1) from None
@@ -365,12 +373,25 @@ def _redacted(call: Call, error: BaseException) -> str:
     return mask_in(text)
 
 
-def _nobody_reads() -> int:
-    """Whoever read our answer is gone, as `head` goes; be quiet, and let Python's own last flush be quiet too."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-    return 1
+def _see_it_out(call: Call, *, answers: bool) -> None:
+    """See that what was printed went out; where that is not all that was asked for, only say that it did not."""
+    sys.stdout.flush()
+    if answers:
+        heed(sys.stdout)
+    elif (why := trouble_with(sys.stdout)) and not isinstance(why, BrokenPipeError):
+        render.warn(call, f"What was done is done, and could not all be told: {why.strerror}.")
+
+
+def _tell_lost(call: Call, why: OSError) -> int:
+    """Say that an answer is not whole; whoever stopped reading it, as `head` does, knows. The exit code."""
+    if isinstance(why, BrokenPipeError):
+        return 1
+    error = ConfigurationError(
+        f"The answer is not whole, since it could not be written: {why.strerror}. Nothing was changed.",
+        hint="Make room where it goes, then do the same again.",
+    )
+    render.error(error.message, error.hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
+    return error.exit_code
 
 
 def _where_to_read(error: typer.TyperException) -> str:

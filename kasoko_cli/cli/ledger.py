@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 commands = Commands()
 
 
-@commands.reads(panel=BOOKS)
+@commands.reads(panel=BOOKS, answers=False)
 def audit(
     call: Call,
     deep: Annotated[bool, typer.Option("--deep", help="Also each wallet, and the row behind each entry.")] = False,

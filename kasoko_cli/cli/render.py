@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from kasoko_cli.cli.pages import has_colour, width_of
 from kasoko_cli.cli.params import WrongUsage
+from kasoko_cli.streams import heed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -298,6 +299,16 @@ def records(text: str) -> None:
         sys.stdout.write(clean(text, lines=True))
     else:
         sys.stdout.buffer.write(text.encode())
+    heed(sys.stdout)
+
+
+def heed_reader() -> None:
+    """For an answer that goes on and on: end it where nobody reads it any more.
+
+    Raises:
+        AnswerLost: the reader has gone, or there is no room.
+    """
+    heed(sys.stdout)
 
 
 def page(text: str) -> None:
@@ -418,7 +429,10 @@ def ask(question: str) -> str:
     """Ask for one line, on stderr; empty where the answer is."""
     sys.stderr.write(f"{clean(question, lines=True)} ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip()
+    try:
+        return sys.stdin.readline().strip()
+    except OSError:  # the terminal is gone
+        return ""
 
 
 def say_again(why: str) -> None:

@@ -289,7 +289,7 @@ def _show_settled(
     _tell_warnings(call, settled)
 
 
-@commands.reads(panel=ROAD)
+@commands.reads(panel=ROAD, answers=False)
 def status(
     call: Call,
     what: Annotated[

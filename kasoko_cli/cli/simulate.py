@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 commands = Commands()
 
 
-@commands.reads(panel=MPESA)
+@commands.reads(panel=MPESA, answers=False)
 def simulator(
     call: Call,
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen on.")] = "127.0.0.1",

@@ -179,14 +179,10 @@ def _drawn(tally: Tally) -> RenderableType:
 
 
 class Events:
-    """`--events`: what happens, a JSON object a line on stdout, as it happens; silent unless it is `on`.
-
-    Telling never stops what is told of: where the lines cannot be written any more, it goes on in silence.
-    """
+    """`--events`: what happens, a JSON object a line on stdout, as it happens; silent unless it is `on`."""
 
     def __init__(self, clock: Clock, *, on: bool) -> None:
         self.clock, self.on = clock, on
-        self._nobody_reads = False
         self._one_at_a_time = threading.Lock()
 
     @property
@@ -196,15 +192,11 @@ class Events:
 
     def __call__(self, event: str, what: object) -> None:
         """Tell one thing: its name, when, and the dataclass or mapping that says what."""
-        if not self.on or self._nobody_reads:
+        if not self.on:
             return
         said: Any = render.plain(what)
         with self._one_at_a_time:
-            try:
-                render.json_line({"event": event, "at": self.clock(), **said})
-            except OSError:
-                # The reader is gone or its disk is full. What is in flight still has to be written down.
-                self._nobody_reads = True
+            render.json_line({"event": event, "at": self.clock(), **said})
 
     def answer(self, document: object) -> None:
         """End with the answer: the last line, or by itself the document that --json prints."""

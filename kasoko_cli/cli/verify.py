@@ -14,7 +14,7 @@ from kasoko_cli.cli.panels import BOOKS
 commands = Commands()
 
 
-@commands.reads(panel=BOOKS)
+@commands.reads(panel=BOOKS, answers=False)
 def verify(
     call: Call,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What report proof wrote.", show_default=False)],

@@ -68,7 +68,7 @@ def _one_line(health: Health) -> str:
     )
 
 
-@metrics.reads()
+@metrics.reads(answers=False)
 def write(
     call: Call,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The collector's folder.", show_default=False)],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 from collections.abc import Callable
@@ -154,16 +153,3 @@ def test_events_that_were_not_asked_for_leave_the_answer_as_it_was(
     assert not events.on_a_terminal
     events.answer({"exit_code": 0})
     assert capsys.readouterr().out == '{\n  "exit_code": 0\n}\n'
-
-
-def test_a_reader_that_is_gone_never_stops_what_is_told_of(monkeypatch: pytest.MonkeyPatch, clock: FixedClock) -> None:
-    """`kasoko payout --events | head -1`: what is in flight still has to be written down."""
-
-    class Full(io.StringIO):
-        def flush(self) -> None:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("sys.stdout", Full())
-    events = Events(clock, on=True)
-    events("payout", {"payout_id": "rain.1.1"})
-    events("payout", {"payout_id": "rain.1.2"})
