@@ -37,9 +37,11 @@ class KasokoError(Exception):
     #: Nobody has to act on it, since somebody sees to it already: under cron it is not worth a mail.
     needs_nobody: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, again: bool = False) -> None:
         super().__init__(message)
         self.message = message
+        #: The hint ends by saying that it be run again: whoever knows what was typed names it.
+        self.again = again
         if hint is not None:
             self.hint = hint
 
@@ -97,13 +99,13 @@ class NotSent(KasokoError):
     """M-Pesa certainly did not take it; no money moved."""
 
     exit_code = 6
-    hint = "No money moved. Send it again when M-Pesa can be reached: kasoko payout"
+    hint = "No money moved. See what is due: kasoko payout --plan"
 
 
 class AccountRefused(NotSent):
     """M-Pesa refuses the account, not the payment; nothing else is sent."""
 
-    hint = "No money moved. Mend the account first, then: kasoko payout"
+    hint = "No money moved. Mend the account first, then: kasoko resume"
 
 
 class OutcomeUnknown(KasokoError):

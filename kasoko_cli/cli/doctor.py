@@ -50,7 +50,8 @@ def doctor(
 
     Example: kasoko doctor --after-restore
 
-    Exit status: 0 nothing fails, 8 something fails or is not proven.
+    Exit status: 0 nothing fails, 3 settings (with --after-restore), 6 M-Pesa
+    cannot be reached (with --after-restore), 8 something fails or is not proven.
     """
     if after_restore:
         from kasoko_cli.cli.after_restore import prove

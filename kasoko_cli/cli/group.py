@@ -16,8 +16,10 @@ import contextlib
 import functools
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec
@@ -193,6 +195,7 @@ class Root(Group):
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run the command line; always ends in SystemExit with the exit code."""
         words = list(sys.argv[1:] if args is None else args)
+        _typed.set(words)
         try:
             code = super().main(words, **{**extra, "standalone_mode": False})
         except typer.TyperException as error:
@@ -324,7 +327,8 @@ def run(call: Call, body: Callable[[], None], *, answers: bool = False) -> None:
         raise
     except KasokoError as error:
         if not (error.needs_nobody and render.unattended(call)):
-            render.error(error.message, error.hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
+            hint = f"{error.hint}: {_typed_again()}" if error.again else error.hint
+            render.error(error.message, hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
         if call.verbose:
             render.trace(_redacted(call, error))
         raise typer.Exit(error.exit_code) from None
@@ -337,6 +341,24 @@ def run(call: Call, body: Callable[[], None], *, answers: bool = False) -> None:
     except Exception as error:
         _tell_a_bug(call, error)
         raise typer.Exit(1) from None
+
+
+#: The words of the command line under way.
+_typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())
+#: Options that say where the program works: they may hold a secret, and are the same the next time.
+_WHERE = ("--database", "--config")
+
+
+def _typed_again() -> str:
+    """The command that was typed, to be typed again."""
+    words = list[str]()
+    rest = iter(_typed.get())
+    for word in rest:
+        if word in _WHERE:
+            next(rest, None)
+        elif not word.startswith(tuple(f"{option}=" for option in _WHERE)):
+            words.append(word)
+    return shlex.join(["kasoko", *words])
 
 
 def _tell_a_bug(call: Call, error: Exception) -> None:

@@ -465,8 +465,8 @@ def retry(
 
     Example: kasoko payout retry rain.1.7 rain.1.9 --listen
 
-    Exit status: 0 sent, 4 no such payout, 5 none may be tried again, 6 some
-    failed again, 7 some unknown, 9 another process holds the database.
+    Exit status: 0 sent, 3 settings, 4 no such payout, 5 none may be tried again,
+    6 some failed again, 7 some unknown, 9 another process holds the database.
     """
     retry_and_send(call, only=payout, listen=listen, listen_seconds=listen_seconds, events=events)
 

@@ -164,9 +164,10 @@ def settle(
 
     Example: kasoko settle rain --pay
 
-    Exit status: 0 settled, 4 no such market, 5 it has no result yet, or with
-    --pay waits for a second person, 8 its bets were changed after the close, 9
-    another process holds the database; with --pay also those of kasoko payout.
+    Exit status: 0 settled, 3 settings, 4 no such market, 5 it has no result yet,
+    or with --pay waits for a second person, 6 with --pay some not sent or failed,
+    8 its bets were changed after the close, 9 another process holds the database;
+    with --pay also those of kasoko payout.
     """
     from kasoko_cli.cli import payout
     from kasoko_cli.cli.telling import progress

@@ -226,11 +226,13 @@ class DarajaClient:
         if token.verdict is Verdict.ACCOUNT:
             raise ConfigurationError(
                 f"M-Pesa at {self.account.host} gives no access token: {token.meaning} ({token.code}).{said}",
-                hint=f"Nothing was sent. {token.advice}",
+                hint=f"Nothing was sent. {token.advice.rstrip('.') or 'Mend the account'}. Then run it again",
+                again=True,
             )
         raise NotSent(
             f"M-Pesa at {self.account.host} gives no access token: {token.meaning}.{said} Nothing was sent.",
-            hint="No money moved. Check the network and MPESA_BASE_URL, then run it again: kasoko payout",
+            hint="No money moved. Check the network and MPESA_BASE_URL, then run it again",
+            again=True,
         )
 
     def pay(

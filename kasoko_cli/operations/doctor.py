@@ -108,7 +108,7 @@ def examine(check: str, look: Check) -> list[Finding]:
     try:
         return list(look())
     except KasokoError as error:
-        return [fail(check, error.message, error.hint)]
+        return [fail(check, error.message, f"{error.hint}: kasoko doctor" if error.again else error.hint)]
     except Exception as error:
         return [fail(check, f"It could not be looked at: {type(error).__name__}.", "Run it again with --verbose")]
 

@@ -231,14 +231,15 @@ def test_a_wrong_consumer_key_stops_the_run_and_nothing_is_sent(town: Street) ->
         f"M-Pesa at {town.daraja_url} gives no access token: the consumer key or secret is refused (400.008.01)."
         ' It said: "Invalid Authentication passed".',
         "Nothing was sent. Check MPESA_CONSUMER_KEY and MPESA_CONSUMER_SECRET, and that they belong to this"
-        " environment: kasoko config show --origin",
+        " environment: kasoko config show --origin. Then run it again: kasoko payout rain --yes",
     )
     before = town.everything()
     wrong = {"MPESA_CONSUMER_KEY": "wrong-key-4711"}
     plain = town.run(*case.words, code=case.code, **wrong)
     assert plain.err == f"{NOT_KNOWN}Error: {case.message}\nHint: {case.hint}\n"
     told = town.run(*case.words, "--json", code=case.code, **wrong)
-    assert told.error == {"kind": case.kind, "message": case.message, "hint": case.hint, "exit_code": case.code}
+    hint = f"{case.hint} --json"
+    assert told.error == {"kind": case.kind, "message": case.message, "hint": hint, "exit_code": case.code}
     assert "wrong-key-4711" not in plain.err + told.err
     assert town.everything() == before
     assert town.payments() == []
@@ -247,13 +248,13 @@ def test_a_wrong_consumer_key_stops_the_run_and_nothing_is_sent(town: Street) ->
 def test_when_daraja_is_unreachable_nothing_is_sent_and_the_payout_stays_due(town: Street) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     message = f"M-Pesa at {url} gives no access token: cannot connect (Connection refused). Nothing was sent."
-    hint = "No money moved. Check the network and MPESA_BASE_URL, then run it again: kasoko payout"
+    hint = "No money moved. Check the network and MPESA_BASE_URL, then run it again: kasoko payout rain --yes"
     before = town.everything()
 
     plain = town.run("payout", "rain", "--yes", code=6, MPESA_BASE_URL=url)
     assert (plain.out, plain.err) == ("", f"{NOT_KNOWN}Error: {message}\nHint: {hint}\n")
     told = town.run("payout", "rain", "--yes", "--json", code=6, MPESA_BASE_URL=url).error
-    assert told == {"kind": "not_sent", "message": message, "hint": hint, "exit_code": 6}
+    assert told == {"kind": "not_sent", "message": message, "hint": f"{hint} --json", "exit_code": 6}
     assert town.everything() == before
     assert town.items("rain")["ann"]["status"] == "PENDING"
     assert town.payments() == []

@@ -12,7 +12,7 @@ import random
 import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -55,6 +55,8 @@ class Call:
     points: str = ""
     #: The machine that it believes to be on, if not this one.
     host: str = ""
+    #: What it inherits besides, or otherwise.
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         dies = f" (dies after {self.kill_after:.3f} s)" if self.kill_after is not None else ""
@@ -116,6 +118,10 @@ class Bench:
             yield db
         finally:
             db.close()
+
+    def nobody_answers(self) -> None:
+        """M-Pesa is gone from its address."""
+        self._running.stop()
 
     def close(self) -> None:
         """Stop the simulator, and throw the database away."""
@@ -194,7 +200,8 @@ class Bench:
                 folder=str(self.folder),
                 environ=self._environ
                 | ({"KASOKO_TEST_POINTS": call.points} if call.points else {})
-                | ({"KASOKO_HOST": call.host} if call.host else {}),
+                | ({"KASOKO_HOST": call.host} if call.host else {})
+                | dict(call.environ),
                 said=str(self.folder / f"said-{number}"),
                 offset_seconds=self.ahead.total_seconds(),
                 kill_after=call.kill_after,
