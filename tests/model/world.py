@@ -555,20 +555,27 @@ class World:
         return report.left
 
     def decide_truly(self, payout: Payout) -> None:
-        """A person who has looked at M-Pesa's portal says how a payout ended; refused where it is known or doubted."""
+        """Two people who have looked at M-Pesa's portal say how a payout ended; refused where it is known or doubted.
+
+        The first one may say it twice, under two spellings of one name, which is still one person's word.
+        """
         live = [attempt for attempt in self.attempts_of(payout.id) if attempt.status in LIVE]
         attempt_id = live[0].id if live else ""
         instruction = self.taken(attempt_id)
         receipt = instruction.transaction_id if instruction is not None and instruction.paid else None
         try:
-            decide.decide(
-                self.db,
-                self.clock,
-                ACT,
-                payout_id=payout.id,
-                decision=Decision(receipt, "the organisation portal"),
-                caution=self.caution,
-            )
+            spelt_anew = [f" {ACT.actor.upper()}"] if payout.number % 4 == 1 else []
+            for name in (ACT.actor, *spelt_anew, "somebody else"):
+                done = decide.decide(
+                    self.db,
+                    self.clock,
+                    Act(name, ACT.reason),
+                    payout_id=payout.id,
+                    decision=Decision(receipt, "the organisation portal"),
+                    two_people=True,
+                    caution=self.caution,
+                )
+                assert done.waits_for_second is (name != "somebody else"), done
         except Refused:
             # What was stored is judged first, and may have ended it.
             live = [attempt for attempt in self.attempts_of(payout.id) if attempt.status in LIVE]

@@ -16,10 +16,12 @@ from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.operations import approve, decide, holding, markets, settle
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.approve import Approved
+from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.guard import Caution
 from kasoko_cli.operations.settle import Settled
 from kasoko_cli.store.tables import Event
 from tests.operations.road import ANN, BEN, Road
+from tests.operations.test_chaining import migrate
 from tests.operations.town import Town
 
 ANN_SETTLES, JOYCE = Act("ann", "the match is over"), Act("joyce", "I have read it")
@@ -125,6 +127,24 @@ def test_the_database_itself_refuses_a_release_by_whoever_settled(road: Road) ->
     )
     with pytest.raises(IntegrityError, match="one_person_does_not_do_both"), road.db.engine.begin() as connection:
         connection.execute(by_hand)
+
+
+def test_releases_from_before_the_one_rule_are_upgraded_and_told(road: Road, database_url: str) -> None:
+    """Whoever did both under two spellings before stays on record, and the upgrade does not stop at it."""
+    release(road, owe(road).plan_hash)
+    road.books_hold_at_the_end = False
+    migrate(database_url, "0010", down=True)
+    with road.db.engine.begin() as connection:
+        connection.execute(text("UPDATE approvals SET settled_by = '\uff2aoyce', approved_by = 'Joyce'"))
+    migrate(database_url, "head")
+    with road.db.engine.connect() as connection:
+        names = connection.execute(text("SELECT settled_person, approved_person FROM approvals")).one()
+    assert tuple(names) == ("joyce", None)
+    [check] = [check for check in audit(road.db).checks if not check.ok]
+    assert (check.name, [one.what for one in check.violations]) == (
+        "two-people-are-two",
+        ["was settled by \uff2aoyce and released by Joyce, who is the same"],
+    )
 
 
 @pytest.mark.parametrize("wrong", ["0" * 64, "", "abc", "%"])

@@ -230,8 +230,8 @@ def test_writers_at_once_make_one_chain(town: Town) -> None:
 def test_a_database_from_before_is_chained_as_it_stands(database_url: str, town: Town) -> None:
     """The migration gives every row its digest, and from then on the chain goes on."""
     db, clock = lively(town).db, town.clock
-    _migrate(database_url, "0003", down=True)
-    _migrate(database_url, "head")
+    migrate(database_url, "0003", down=True)
+    migrate(database_url, "head")
     report = audit(db, clock, deep=True, chain=True)
     assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
     with db.reading() as session:
@@ -244,7 +244,7 @@ def test_a_database_from_before_is_chained_as_it_stands(database_url: str, town:
     assert audit(db, clock, deep=True, chain=True).ok
 
 
-def _migrate(url: str, to: str, *, down: bool = False) -> None:
+def migrate(url: str, to: str, *, down: bool = False) -> None:
     db, config = Database(url), Config()
     config.set_main_option("script_location", "kasoko_cli:store/migrations")
     with db.engine.begin() as connection:

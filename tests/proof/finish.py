@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations import decide, reconcile
+from kasoko_cli.operations.acts import Act
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
 from kasoko_cli.store.tables import Payout
@@ -120,7 +121,8 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
                     decide.close_incident(db, bench.clock, ACT, incident_id=number)
                     done.told.append(f"a person closes the incident {number} of {one.payout_id}")
             said = decide.Decision(None if payment is None else payment.receipt, "the portal")
-            decide.decide(db, bench.clock, ACT, payout_id=one.payout_id, decision=said)
+            for act in (ACT, Act("somebody else", ACT.reason)):
+                decide.decide(db, bench.clock, act, payout_id=one.payout_id, decision=said, two_people=True)
             done.by_person[reason] += 1
             done.told.append(f"a person says that {one.payout_id} was {'paid' if payment else 'not paid'}: {reason}")
             del asked[one.attempt_id]
