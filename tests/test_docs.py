@@ -31,6 +31,7 @@ from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, WireLimi
 from kasoko_cli.ledger import journal
 from kasoko_cli.ledger.chart import OWNED, Account
 from kasoko_cli.operations import audit, exporting, importing, importing_bets, statement
+from kasoko_cli.operations.guard import GUARDS, Condition
 from kasoko_cli.operations.health import Limits
 from kasoko_cli.operations.rowfiles import FileRefused
 from kasoko_cli.operations.rules import alert_rules
@@ -226,6 +227,17 @@ def error_kinds() -> str:
     return table(("kind", "exit", "says"), [(f"`{kind}`", str(code), says) for kind, code, says in rows])
 
 
+def guard_conditions() -> str:
+    return "\n".join(f"{number}. {condition};" for number, condition in enumerate(Condition, start=1))
+
+
+def guard_table() -> str:
+    """Which condition is asked on which way out to money."""
+    head = ("command", *(str(number) for number, _ in enumerate(Condition, start=1)))
+    rows = [(f"`{way}`", *("●" if one in asked else "" for one in Condition)) for way, asked in GUARDS.items()]
+    return table(head, rows)
+
+
 MADE: Mapping[str, Callable[[], str]] = {
     "payout movements": lambda: movements(PAYOUT_NEXT),
     "attempt movements": lambda: movements(ATTEMPT_NEXT),
@@ -242,6 +254,8 @@ MADE: Mapping[str, Callable[[], str]] = {
     "checks": checks,
     "deep_checks": deep_checks,
     "error kinds": error_kinds,
+    "guard conditions": guard_conditions,
+    "guard": guard_table,
 }
 
 #: Parts that processes have to act out: written with the others, and tested where the acting is.

@@ -89,9 +89,7 @@ class DecidedAll:
 
 def look(db: Database, clock: Clock, span: Span, caution: Caution = guard.CAREFUL) -> UnknownList:
     """What is unknown and was sent within the span; what has arrived meanwhile is judged first."""
-    with db.reading() as session:
-        ids = [payout.id for _, payout in attempts.list_unknown(session, *span)]
-    guard.judge_first(db, clock, caution, ids)
+    _judge(db, clock, span, caution)
     with db.reading() as session:
         return _list(attempts.list_unknown(session, *span), session, span, caution)[0]
 
@@ -116,6 +114,7 @@ def decide_all(
     """
     needs_reason(act, "A decision")
     needs_evidence(evidence)
+    _judge(db, clock, span, caution)
     now = clock()
     with db.transaction() as session:
         held = payouts.lock_payouts(session, [payout.id for _, payout in attempts.list_unknown(session, *span)])
@@ -142,6 +141,12 @@ def decide_all(
             entries += ruling.entries
         book.post_many(session, entries, at=now)
         return replace(said, note="not paid")
+
+
+def _judge(db: Database, clock: Clock, span: Span, caution: Caution) -> None:
+    with db.reading() as session:
+        ids = [payout.id for _, payout in attempts.list_unknown(session, *span)]
+    guard.judge_first(db, clock, caution, ids)
 
 
 def _check_shown(listed: UnknownList, list_hash: str) -> None:
