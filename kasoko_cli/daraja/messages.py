@@ -231,6 +231,9 @@ MAX_ID_LENGTH: Final = 128
 #: The most characters a number may be written with: 19 digits, a sign, a point and some zeros.
 _MAX_NUMBER_LENGTH: Final = 40
 _INT64 = 2**63
+_NOT_UTF_8: Final = "not UTF-8 text"
+#: What stands for a byte that is not UTF-8.
+_DAMAGED: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 class MalformedBody(ValueError):
@@ -250,9 +253,34 @@ def read_json(body: bytes, *, max_bytes: int = MAX_CALLBACK_BYTES) -> Json:
     if len(body) > max_bytes:
         raise MalformedBody(f"longer than {max_bytes} bytes")
     try:
-        text = body.decode("utf-8-sig")
+        return _parse(body.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise MalformedBody("not UTF-8 text") from None
+        raise MalformedBody(_NOT_UTF_8) from None
+
+
+def _read_callback(body: bytes) -> Json:
+    """The same for a callback, in which the name of a person may be in another encoding than the rest.
+
+    Each byte that is not UTF-8 becomes `_DAMAGED`. That never takes a quotation mark with it, so the body keeps its
+    parts. It is borne with in words for people only: whatever is measured, or names a field, is whole or unreadable.
+
+    Raises:
+        MalformedBody: it is not JSON, or a byte that is not UTF-8 stands elsewhere.
+    """
+    try:
+        return read_json(body)
+    except MalformedBody as error:
+        if error.reason != _NOT_UTF_8:
+            raise
+    try:
+        value = _parse(body.decode("utf-8-sig", "replace"))
+    except MalformedBody:
+        raise MalformedBody(_NOT_UTF_8) from None
+    _check_damage(value)
+    return value
+
+
+def _parse(text: str) -> Json:
     if not text.strip():
         raise MalformedBody("empty")
     try:
@@ -318,6 +346,47 @@ def _check_depth_and_text(value: Json) -> None:
             for key, part in item.items():
                 _check_text(key)
                 waiting.append((part, depth + 1))
+
+
+#: What is there for people to read: none of it says which payment this is, how it ended or what it brought.
+_WORDS: Final = frozenset(
+    {
+        "ResultDesc",
+        "ReceiverPartyPublicName",
+        "CreditPartyName",
+        "DebitPartyName",
+        "InitiatorName",
+        "TransactionReason",
+        "ReasonType",
+        "ErrorMsg",
+        "Remarks",
+        "Occasion",
+        "Occassion",
+    }
+)
+
+
+def _check_damage(value: Json) -> None:
+    """Refuse a byte that is not UTF-8 in a name of a field, and in every value but those of `_WORDS`.
+
+    Raises:
+        MalformedBody: there is one; the reason names the field.
+    """
+    waiting: list[tuple[str, Json]] = [("body", value)]
+    while waiting:
+        name, item = waiting.pop()
+        if isinstance(item, str):
+            if _DAMAGED in item and _unspaced(name) not in _WORDS:
+                raise MalformedBody(f"its {mask_in(name[:40])} is {_NOT_UTF_8}")
+        elif isinstance(item, list):
+            waiting.extend((name, part) for part in item)
+        elif isinstance(item, dict):
+            if any(_DAMAGED in key for key in item):
+                raise MalformedBody(f"the name of a field is {_NOT_UTF_8}")
+            # `{"Key": ..., "Value": ...}`: the value is of what the key says.
+            key = item.get("Key")
+            named = {"Value": key} if isinstance(key, str) else {}
+            waiting.extend((named.get(field_name, field_name), part) for field_name, part in item.items())
 
 
 #: What no database keeps as text: NUL, and half of a surrogate pair.
@@ -491,13 +560,13 @@ def parse_result(body: bytes) -> Result:
     Raises:
         MalformedBody: it is not JSON, contradicts itself, or has nothing that names a request.
     """
-    value = read_json(body)
+    value = _read_callback(body)
     if not isinstance(value, dict):
         raise MalformedBody("not a JSON object")
     envelope = value.get("Result")
     if isinstance(envelope, dict):
-        parameters, contradicted = _parameters(envelope)
         named = _by_name(envelope)
+        parameters, contradicted = _parameters(named)
         return Result(
             result_type=_text_of(_named(named, "ResultType")),
             result_code=_code(_named(named, "ResultCode")),
@@ -550,18 +619,20 @@ def party_phone(party: str | None) -> str | None:
     return f"254{found[1]}" if found else None
 
 
-def _parameters(envelope: dict[str, Json]) -> tuple[Mapping[str, Scalar], Mapping[str, tuple[Scalar, ...]]]:
+def _parameters(named: dict[str, list[Json]]) -> tuple[Mapping[str, Scalar], Mapping[str, tuple[Scalar, ...]]]:
     """Result parameters by key, and all values of each key that came with two different ones.
 
-    A list, a lone object, nothing, null, or the two names nested the wrong way round.
+    A list, a lone object, nothing, null, or the two names nested the wrong way round. The keys are without the
+    spaces that those of 2017 have: the same key in both spellings is one key.
     """
     found: dict[str, list[Scalar]] = {}
-    for item in _items(envelope.get("ResultParameters", envelope.get("ResultParameter")), depth=0):
+    holders = named.get("ResultParameters") or named.get("ResultParameter", [])
+    for item in (item for holder in holders for item in _items(holder, depth=0)):
         key = item.get("Key")
         if not isinstance(key, str):
             continue
         value = item.get("Value")
-        found.setdefault(key, []).append(None if isinstance(value, list | dict) else value)
+        found.setdefault(_unspaced(key), []).append(None if isinstance(value, list | dict) else value)
     different = {key: tuple(values) for key, values in found.items() if len({_text_of(each) for each in values}) > 1}
     return MappingProxyType({key: values[0] for key, values in found.items()}), MappingProxyType(different)
 
@@ -585,8 +656,13 @@ def _by_name(found: dict[str, Json]) -> dict[str, list[Json]]:
     named: dict[str, list[Json]] = {}
     for key, value in found.items():
         if value is not None:
-            named.setdefault(key.replace(" ", ""), []).append(value)
+            named.setdefault(_unspaced(key), []).append(value)
     return named
+
+
+def _unspaced(key: str) -> str:
+    """The name of a field without spaces, which 2017 bodies had in them, in the envelope and in the parameters."""
+    return key.replace(" ", "")
 
 
 def _named(named: dict[str, list[Json]], *names: str) -> Json:

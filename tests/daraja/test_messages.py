@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kasoko_cli.daraja import messages
+from kasoko_cli.daraja.codes import Fate, judge_result, read_status
 from kasoko_cli.daraja.messages import (
     MalformedBody,
     Result,
@@ -298,6 +299,86 @@ def test_the_2017_keys_with_spaces_are_understood() -> None:
     body["Result"]["Conversation ID"] = body["Result"].pop("ConversationID")
     body["Result"]["Originator Conversation ID"] = body["Result"].pop("OriginatorConversationID")
     assert parse_result(json.dumps(body).encode()) == parsed()
+
+
+def test_the_2017_keys_with_spaces_are_understood_among_the_parameters_too() -> None:
+    parts = [
+        {"Key": "Conversation ID", "Value": "AG_20170727_00004492b1b6d0078fbe"},
+        {"Key": "Originator Conversation ID", "Value": "19455-773836-1"},
+        {"Key": "Receipt No", "Value": "LGR919G2AV"},
+    ]
+    body = success()
+    del body["Result"]["ResultParameters"]
+    body["Result"]["Result Parameters"] = {"ResultParameter": parts}
+    answer = read_status(parse_result(json.dumps(body).encode()))
+    assert answer.conversation_id == "AG_20170727_00004492b1b6d0078fbe"
+    assert answer.originator_conversation_id == "19455-773836-1"
+    assert answer.receipt == "LGR919G2AV"
+
+
+def test_one_key_in_two_spellings_with_two_values_is_no_value() -> None:
+    parts = [{"Key": "ReceiptNo", "Value": "UKN7A1B2C3"}, {"Key": "Receipt No", "Value": "UKN7A1B2C4"}]
+    result = with_parameters({"ResultParameter": parts})
+    assert result.text("ReceiptNo") is None
+    assert result.contradicted["ReceiptNo"] == ("UKN7A1B2C3", "UKN7A1B2C4")
+
+
+def test_a_name_in_another_encoding_leaves_everything_that_is_measured_readable() -> None:
+    """A core that sends one Latin-1 letter has paid all the same."""
+    whole = parse_result(json.dumps(success()).encode())
+    damaged = parse_result(json.dumps(success()).encode().replace(b"JANE DOE", b"JOS\xc9 DOE"))
+    assert damaged.receiver == "254700000001 - JOS\N{REPLACEMENT CHARACTER} DOE"
+    assert damaged.receiver_phone() == whole.receiver_phone() == "254700000001"
+    assert (damaged.receipt(), damaged.amount_cents()) == (whole.receipt(), whole.amount_cents())
+    assert damaged.originator_conversation_id == whole.originator_conversation_id
+    assert damaged.conversation_id == whole.conversation_id
+    assert judge_result(damaged).fate is Fate.PAID
+
+
+def test_a_byte_in_the_number_of_a_receiver_is_no_number() -> None:
+    result = parse_result(json.dumps(success()).encode().replace(b"254700000001 -", b"25470000\xff001 -"))
+    assert result.receiver_phone() is None
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged", "what"),
+    [
+        (b'"AG_1"', b'"AG\xa01"', "its ConversationID is not UTF-8 text"),
+        (b'"ks-1"', b'"ks\xad1"', "its OriginatorConversationID is not UTF-8 text"),
+        (b'"UKN7A1B2C3"', b'"UKN7A1B2C\xb3"', "its Transaction(ID|Receipt) is not UTF-8 text"),
+        (b'"1250.00"', b'"1250\xb700"', "its TransactionAmount is not UTF-8 text"),
+        (b'"0"', b'"0\xff"', "its ResultCode is not UTF-8 text"),
+        (b'"23.11.2026', b'"2\xb3.11.2026', "its TransactionCompletedDateTime is not UTF-8 text"),
+        (b'"ResultDesc"', b'"ResultDes\xe7"', "the name of a field is not UTF-8 text"),
+        (b'"TransactionAmount"', b'"TransactionAmoun\xfe"', "its Key is not UTF-8 text"),
+        (b'{"Result"', b'\xff{"Result"', "not UTF-8 text"),
+    ],
+)
+def test_a_byte_that_is_not_utf_8_in_what_is_measured_makes_a_body_unreadable(
+    whole: bytes, damaged: bytes, what: str
+) -> None:
+    body = json.dumps(
+        {
+            "Result": {
+                "ResultCode": "0",
+                "ResultDesc": "x",
+                "OriginatorConversationID": "ks-1",
+                "ConversationID": "AG_1",
+                "TransactionID": "UKN7A1B2C3",
+                "ResultParameters": {
+                    "ResultParameter": [
+                        {"Key": "TransactionAmount", "Value": "1250.00"},
+                        {"Key": "TransactionReceipt", "Value": "UKN7A1B2C3"},
+                        {"Key": "TransactionCompletedDateTime", "Value": "23.11.2026 14:05:09"},
+                    ]
+                },
+            }
+        }
+    ).encode()
+    assert parse_result(body).receipt() == "UKN7A1B2C3"
+    assert whole in body
+    with pytest.raises(MalformedBody, match=f"^{what}$"):
+        parse_result(body.replace(whole, damaged))
 
 
 def test_the_misspelt_originator_id_is_understood() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -575,6 +576,15 @@ def test_one_poisoned_body_does_not_keep_the_others_from_being_applied(sent: Roa
     receive.store_deliveries(sent.db, sent.clock, deliveries)
     assert sent.post(Kind.RESULT, attempt.id, sent.result(attempt)) == "paid"
     assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    sent.assert_books()
+
+
+def test_a_success_that_names_its_receiver_in_latin_1_is_paid(sent: Road) -> None:
+    attempt = sent.attempt("ann")
+    body = json.dumps(sent.result(attempt, receiver=attempt.phone)).encode().replace(b"JANE DOE", b"JOS\xc9 DOE")
+    assert sent.post(Kind.RESULT, attempt.id, body) == "paid"
+    assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert sent.incidents() == []
     sent.assert_books()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -170,6 +171,29 @@ def test_completed_with_the_right_ids_amount_and_receiver_is_paid(road: Road) ->
     assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     assert road.attempt("ann").evidence == f"status:{query.id}"
     assert road.attempt("ann").receipt == RECEIPT
+    road.assert_books()
+
+
+#: How the core of 2017 spells what the one of now writes in one word.
+SPACED = {
+    "OriginatorConversationID": "Originator Conversation ID",
+    "ConversationID": "Conversation ID",
+    "TransactionID": "Transaction ID",
+    "ReceiptNo": "Receipt No",
+}
+
+
+@pytest.mark.parametrize(("word", "became"), [("Completed", "COMPLETED"), ("Declined", "FAILED")])
+def test_an_answer_in_the_spelling_of_2017_is_applied_like_one_of_now(road: Road, word: str, became: str) -> None:
+    lost(road)
+    answering(road)
+    query = asked(road)
+    text = json.dumps(status(road.attempt("ann"), TransactionStatus=word))
+    for key, spaced in SPACED.items():
+        text = text.replace(f'"{key}"', f'"{spaced}"')
+    road.post(Kind.STATUS, query.id, text.replace("Jane Doe", "Jos\\u00e9 Doe").encode())
+    assert road.payout("ann").status == became
+    assert road.incidents() == []
     road.assert_books()
 
 
