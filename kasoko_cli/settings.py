@@ -563,6 +563,13 @@ class ReconcileSettings(Group):
     after_seconds: Annotated[
         int, Field(ge=1, le=86_400), Setting("How long a result may be late before it is asked for.", unit="seconds")
     ] = 300
+    confirm_negative_seconds: Annotated[
+        int,
+        Field(ge=0, le=86_400),
+        Setting(
+            "M-Pesa's word that it did not pay counts for a retry once it is repeated so much later.", unit="seconds"
+        ),
+    ] = 300
 
 
 class CelerySettings(Group):

@@ -85,4 +85,4 @@ def show_concerns(call: Call, concerns: list[Concern], *, inside: bool = False) 
     for one in concerns:
         see = f" Look: kasoko payout show {one.payout_id}." if one.payout_id and not inside else ""
         done = f" When it is dealt with: kasoko incident close {one.id} --reason WHY"
-        render.warn(call, f"Incident {one.id}: {one.what}{see}{done}")
+        render.warn(call, f"Incident {one.id}: {one.story}{see}{done}")

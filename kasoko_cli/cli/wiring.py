@@ -265,6 +265,7 @@ class House:
         return AskPolicy(
             after_seconds=self.config.reconcile.after_seconds,
             confirm_above_cents=self.config.payout.confirm_failures_above_cents,
+            confirm_apart_seconds=self.config.reconcile.confirm_negative_seconds,
         )
 
     @property
@@ -300,7 +301,11 @@ class House:
         """What has to be certain before money goes any way out."""
         from kasoko_cli.operations.guard import Caution
 
-        return Caution(self.config.payout.confirm_failures_above_cents, self.trust)
+        return Caution(
+            self.config.payout.confirm_failures_above_cents,
+            self.trust,
+            confirm_apart_seconds=self.config.reconcile.confirm_negative_seconds,
+        )
 
     def tls(self) -> Tls | None:
         """The listener's certificate, where it speaks TLS itself.

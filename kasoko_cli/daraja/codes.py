@@ -360,6 +360,9 @@ RESULT_RULES: Final[Mapping[str, ResultRule]] = MappingProxyType(
     {row["code"]: _result_rule(row) for row in _TABLES["result"]}
 )
 
+#: M-Pesa met an id that it had taken before: the result is that of the repeat, and the first request stands.
+ALREADY_TAKEN: Final = "15"
+
 #: On M-Pesa Express the number 17 means this instead; if B2C ever says it, time mends it, but only after asking.
 _SAME_AGAIN = re.compile(r"2 minutes|two minutes|similar transaction|same amount", re.IGNORECASE)
 

@@ -5,6 +5,7 @@ Each act has an actor and a reason, and each is refused unless the payout is whe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,7 +24,7 @@ from kasoko_cli.operations.words import USUAL, Terms, hear
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import close_incident as close_row
-from kasoko_cli.store.log import note_event
+from kasoko_cli.store.log import note_event, open_incidents
 from kasoko_cli.store.tables import Attempt, Payout
 
 
@@ -268,6 +269,60 @@ def after_a_hold(session: Session, payout: Payout) -> PayoutStatus:
     return PayoutStatus.PENDING if payout.wire_cents else PayoutStatus.WALLET
 
 
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which of the incidents that stand: of one kind, about one payout, whose latest evidence is older than a time."""
+
+    kind: str | None = None
+    payout_id: str | None = None
+    before: datetime | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it leaves none out."""
+        return self == Which()
+
+
+def list_incidents(db: Database, which: Which) -> list[int]:
+    """The numbers of the incidents that stand and are meant.
+
+    Raises:
+        NotFound: there is no such payout.
+    """
+    with db.reading() as session:
+        if which.payout_id is not None:
+            payouts.find_payout(session, which.payout_id)
+        found = open_incidents(session, kind=which.kind, payout_id=which.payout_id, before=which.before)
+        return [one.id for one in found if one.id is not None]
+
+
+def close_incidents(db: Database, clock: Clock, act: Act, *, numbers: Sequence[int]) -> list[int]:
+    """Say that a person has dealt with incidents; says which of them this call closed, in one commit.
+
+    Raises:
+        NotFound: one of them does not exist; none was closed.
+        Refused: no reason was given.
+    """
+    needs_reason(act, "Closing an incident")
+    now, done = clock(), list[int]()
+    with db.transaction() as session:
+        for number in sorted(set(numbers)):
+            closed = close_row(session, number, by=act.actor, reason=act.reason, at=now)
+            if closed is None:
+                raise NotFound(f"There is no incident {number}.", hint="See which stand: kasoko incident list")
+            if closed:
+                note_event(
+                    session,
+                    at=now,
+                    actor=act.actor,
+                    action="incident.close",
+                    subject=f"incident:{number}",
+                    reason=act.reason,
+                )
+                done.append(number)
+    return done
+
+
 def close_incident(db: Database, clock: Clock, act: Act, *, incident_id: int) -> bool:
     """Say that a person has dealt with an incident; says whether this call closed it.
 
@@ -275,19 +330,4 @@ def close_incident(db: Database, clock: Clock, act: Act, *, incident_id: int) ->
         NotFound: there is no such incident.
         Refused: no reason was given.
     """
-    needs_reason(act, "Closing an incident")
-    now = clock()
-    with db.transaction() as session:
-        closed = close_row(session, incident_id, by=act.actor, reason=act.reason, at=now)
-        if closed is None:
-            raise NotFound(f"There is no incident {incident_id}.", hint="See which stand: kasoko incident list")
-        if closed:
-            note_event(
-                session,
-                at=now,
-                actor=act.actor,
-                action="incident.close",
-                subject=f"incident:{incident_id}",
-                reason=act.reason,
-            )
-    return closed
+    return bool(close_incidents(db, clock, act, numbers=[incident_id]))

@@ -138,6 +138,7 @@ def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evid
             what=f"The attempt {attempt.id} was paid (receipt {attempt.receipt}), and now a result says it failed:"
             f" {code} {reason}. Nothing was changed.",
             at=at,
+            evidence=evidence,
         )
         return Ruling(False, (), "a failure after a success: kept as evidence, nothing changed")
     moved = attempts.move(
@@ -299,7 +300,8 @@ def _paid_before(session: Session, attempt: Attempt, receipt: str, at: datetime)
     _alarm(
         session,
         attempt,
-        key=f"second-receipt:{attempt.id}:{receipt}",
+        key=f"second-receipt:{attempt.id}",
+        evidence=receipt,
         kind="contradiction",
         what=f"The attempt {attempt.id} has the receipt {attempt.receipt}, and a result names another: {receipt}."
         " Nothing was changed.",
@@ -328,8 +330,22 @@ def _overpaid(
     )
 
 
-def _alarm(session: Session, attempt: Attempt, *, key: str, kind: str, what: str, at: datetime) -> None:
-    raise_incident(session, key=key, kind=kind, what=what, at=at, payout_id=attempt.payout_id, attempt_id=attempt.id)
+def _alarm(
+    session: Session, attempt: Attempt, *, key: str, kind: str, what: str, at: datetime, evidence: str | None = None
+) -> None:
+    """Raise an incident about an attempt. `evidence` is `callback:N`, or whatever else says it in short."""
+    of_a_callback = evidence is not None and evidence.startswith("callback:")
+    raise_incident(
+        session,
+        key=key,
+        kind=kind,
+        what=what,
+        at=at,
+        payout_id=attempt.payout_id,
+        attempt_id=attempt.id,
+        callback_id=int((evidence or "").removeprefix("callback:")) if of_a_callback else None,
+        evidence=None if of_a_callback else evidence,
+    )
 
 
 def reap(session: Session, *, now: datetime) -> int:

@@ -16,17 +16,17 @@ from sqlmodel import Session
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.daraja.messages import parse_result
-from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, AttemptStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations import receive
 from kasoko_cli.operations.accounts import may_be_paid_elsewhere
 from kasoko_cli.operations.fate import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
+from kasoko_cli.operations.negatives import Confirm, Missing, missing
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store import approvals, attempts, callbacks, patience, queries, users
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import incidents_of
+from kasoko_cli.store.log import Standing, incidents_of
 from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import Attempt, Payout
@@ -62,8 +62,9 @@ class Condition(StrEnum):
     UNJUDGED = "what has arrived about it is judged"
     LIVE = "no attempt may still move money"
     INCIDENT = "no incident stands about it"
+    ASKED = "M-Pesa has answered what anybody could have posted about it"
     RESTORED = "it was not sent since a copy that was put back"
-    UNCONFIRMED = "a failure above the limit is confirmed by M-Pesa"
+    UNCONFIRMED = "the failure that opens another payment is confirmed"
     SILENCE = "what counts as not paid by silence was asked about by its own account"
     ACCOUNT = "what only silence says was not taken is sent again by no other account"
     SAME_NUMBER = "the number may take it"
@@ -73,7 +74,7 @@ class Condition(StrEnum):
 
 _C = Condition
 #: For whatever ends in a second payment if the phone had the first.
-_NOT_HAD = (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.RESTORED, _C.UNCONFIRMED, _C.SILENCE)
+_NOT_HAD = (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.ASKED, _C.RESTORED, _C.UNCONFIRMED, _C.SILENCE)
 
 #: What must hold before money goes each way.
 GUARDS: Mapping[Way, Sequence[Condition]] = {
@@ -81,25 +82,25 @@ GUARDS: Mapping[Way, Sequence[Condition]] = {
     Way.RETRY: (*_NOT_HAD, _C.SAME_NUMBER, _C.HOPELESS, _C.APPROVAL),
     Way.AGAIN: (*_NOT_HAD, _C.APPROVAL),
     Way.RELEASE: (*_NOT_HAD, _C.SAME_NUMBER, _C.HOPELESS),
-    Way.LET_GO: (_C.UNJUDGED, _C.LIVE, _C.INCIDENT),
+    Way.LET_GO: (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.ASKED),
     Way.APPROVE: _NOT_HAD,
     Way.TO_WALLET: (*_NOT_HAD, _C.APPROVAL),
-    Way.RETURNED: (_C.UNJUDGED, _C.LIVE, _C.INCIDENT),
-    Way.DECIDE_NOT_PAID: (_C.UNJUDGED, _C.INCIDENT),
+    Way.RETURNED: (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.ASKED),
+    Way.DECIDE_NOT_PAID: (_C.UNJUDGED, _C.INCIDENT, _C.ASKED),
     Way.DECIDE_PAID: (_C.UNJUDGED,),
-    Way.STATEMENT_NOT_PAID: (_C.UNJUDGED, _C.INCIDENT),
+    Way.STATEMENT_NOT_PAID: (_C.UNJUDGED, _C.INCIDENT, _C.ASKED),
     Way.STATEMENT_RETURNED: (_C.UNJUDGED, _C.LIVE),
     # What is under way is not taken back: the difference is booked around it.
-    Way.OVERRIDE: (_C.UNJUDGED, _C.INCIDENT, _C.RESTORED, _C.UNCONFIRMED),
+    Way.OVERRIDE: (_C.UNJUDGED, _C.INCIDENT, _C.ASKED, _C.RESTORED, _C.UNCONFIRMED),
     Way.RECOVER: (_C.UNJUDGED,),
     Way.WRITE_OFF: (_C.UNJUDGED,),
-    Way.ERASE: (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.RESTORED),
+    Way.ERASE: (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.ASKED, _C.RESTORED),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """What the settings say of it: failures above so many cents are confirmed; how much a callback is believed.
+    """What the settings say of it: how a failure is confirmed (`Confirm`); how much a callback is believed.
 
     `account_id` is the account that is about to send, where one is.
     """
@@ -107,6 +108,12 @@ class Caution:
     confirm_above_cents: int = 1_000_000
     trust: Trust = field(default_factory=Trust)
     account_id: int | None = None
+    confirm_apart_seconds: int = 300
+
+    @property
+    def confirm(self) -> Confirm:
+        """How a negative is confirmed."""
+        return Confirm(self.confirm_above_cents, self.confirm_apart_seconds)
 
 
 #: As the settings have it that nobody has changed.
@@ -126,16 +133,17 @@ class Objection:
 class Case:
     """What is known of a payout: all that a condition may look at.
 
-    `phone` is the user's number now; `incidents` and `unjudged` are the numbers of what stands and waits. `was_asked`
-    is False where silence ended it and it is not on record that M-Pesa was asked as the account that had made it.
+    `phone` is the user's number now; `incidents` are those that hold it back, `unjudged` the numbers of what waits;
+    `lacks` is what is missing before its failure opens another payment. `was_asked` is False where silence ended
+    it and it is not on record that M-Pesa was asked as the account that had made it.
     """
 
     payout: Payout
     tries: Sequence[Attempt] = ()
     phone: str = ""
-    incidents: Sequence[int] = ()
+    incidents: Sequence[Standing] = ()
     unjudged: Sequence[int] = ()
-    is_confirmed: bool = False
+    lacks: Missing | None = None
     was_asked: bool = True
     awaits_approval: bool = False
 
@@ -214,13 +222,27 @@ def _live(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
 
 
 def _incident(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
-    if not case.incidents:
+    numbers = [one.number for one in case.incidents if not one.is_asked]
+    if not numbers:
         return None
-    close = f"kasoko incident close {case.incidents[0]} --reason WHY"
     return (
         "what is known of it contradicts itself, and a person decides",
-        f"Look at it: kasoko payout show {case.payout.id}. Once it is clear how it ended: {close}",
+        f"Look at it: kasoko payout show {case.payout.id}. Once it is clear how it ended: {_close(numbers[0])}",
     )
+
+
+def _asked(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+    numbers = [one.number for one in case.incidents if one.is_asked]
+    if not numbers:
+        return None
+    return (
+        "something was posted that says otherwise, and M-Pesa has not answered since",
+        f"Ask M-Pesa: kasoko reconcile --now. Where it does not say: {_close(numbers[0])}",
+    )
+
+
+def _close(number: int) -> str:
+    return f"kasoko incident close {number} --reason WHY"
 
 
 def _restored(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
@@ -232,14 +254,8 @@ def _restored(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
     )
 
 
-def _unconfirmed(case: Case, caution: Caution) -> _Against:
-    if not _rests_on_a_callback(case.tries, caution) or case.is_confirmed:
-        return None
-    above = format_kes(caution.confirm_above_cents)
-    return (
-        f"above KES {above} a failure that was posted to us is confirmed first",
-        "Ask M-Pesa first: kasoko reconcile --now",
-    )
+def _unconfirmed(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+    return None if case.lacks is None else (case.lacks.why, case.lacks.hint)
 
 
 def _silence(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
@@ -294,6 +310,7 @@ _FOUND_BY: Mapping[Condition, Callable[[Case, Caution], _Against]] = {
     _C.UNJUDGED: _unjudged,
     _C.LIVE: _live,
     _C.INCIDENT: _incident,
+    _C.ASKED: _asked,
     _C.RESTORED: _restored,
     _C.UNCONFIRMED: _unconfirmed,
     _C.SILENCE: _silence,
@@ -307,13 +324,6 @@ _FOUND_BY: Mapping[Condition, Callable[[Case, Caution], _Against]] = {
 def is_doubted(attempt: Attempt) -> bool:
     """Whether it stands for what may have been sent since a copy that was put back."""
     return attempt.status is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED)
-
-
-def _rests_on_a_callback(tries: Sequence[Attempt], caution: Caution) -> bool:
-    """Whether the last attempt failed, above the limit, and only a callback says so."""
-    if not tries or tries[-1].status is not AttemptStatus.FAILED:
-        return False
-    return tries[-1].wire_cents > caution.confirm_above_cents and (tries[-1].evidence or "").startswith("callback:")
 
 
 def _speaks_of_the_number(case: Case) -> bool:
@@ -345,7 +355,6 @@ def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution) 
     unapproved = {one for one in settlements if approvals.is_outstanding(session, *one)}
     for payout in some:
         theirs = tries.get(payout.id, [])
-        in_question = _C.UNCONFIRMED in asked and _rests_on_a_callback(theirs, caution)
         is_silent = _C.SILENCE in asked and payout.failure_code == NOT_ON_STATEMENT and bool(theirs)
         yield Case(
             payout,
@@ -353,7 +362,7 @@ def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution) 
             phone=people[payout.user_id].phone if people else "",
             incidents=stand.get(payout.id, ()),
             unjudged=waits.get(payout.id, ()),
-            is_confirmed=in_question and queries.was_confirmed(session, theirs[-1]),
+            lacks=missing(session, theirs[-1], caution.confirm) if theirs and _C.UNCONFIRMED in asked else None,
             was_asked=not is_silent or queries.was_not_found(session, theirs[-1].id),
             awaits_approval=(payout.market_id, payout.settlement_no) in unapproved,
         )

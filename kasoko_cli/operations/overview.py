@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from kasoko_cli.clock import iso
 from kasoko_cli.domain.payout import GROUPS, PayoutStatus
 from kasoko_cli.store import overview as store
 from kasoko_cli.store.plain import Rows, utc
@@ -34,13 +35,28 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """An incident that nobody has closed."""
+    """An incident that nobody has closed: how often it happened, when last, and what the last time said.
+
+    `holds` is False once M-Pesa, asked, has said what the books have: then it holds nothing back any more.
+    """
 
     id: int
     kind: str
     what: str
     payout_id: str | None
     opened_at: datetime
+    count: int
+    last_at: datetime
+    latest: str
+    holds: bool
+
+    @property
+    def story(self) -> str:
+        """All of it in words: what raised it, how often that came again, and what M-Pesa has answered."""
+        again = f" It came {self.count} times, the last at {iso(self.last_at)}" if self.count > 1 else ""
+        latest = f": {self.latest}" if again and self.latest != self.what else "." if again else ""
+        answered = "" if self.holds else " M-Pesa was asked since, and says what the books have: it holds nothing back."
+        return f"{self.what}{again}{latest}{answered}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +130,8 @@ def read_overview(rows: Rows) -> Overview:
         payouts=groups_of(totals),
         by_status=by_status_of(totals),
         incidents=[
-            Concern(one, kind, what, payout, utc(at)) for one, kind, what, payout, at in store.open_incidents(rows)
+            Concern(one, kind, what, payout, utc(at), count, utc(last_at), latest, answered_by is None)
+            for one, kind, what, payout, at, count, last_at, latest, answered_by in store.open_incidents(rows)
         ],
         switches=[SwitchFacts(name, reason, actor, utc(at)) for name, reason, actor, at in store.switches_on(rows)],
         callbacks_waiting=store.callbacks_waiting(rows),

@@ -11,7 +11,6 @@ believed either unless its ids hold.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from datetime import datetime, timedelta
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.daraja.codes import Fate, StatusAnswer, StatusFate, judge_result, read_status
+from kasoko_cli.daraja.codes import ALREADY_TAKEN, Fate, StatusAnswer, StatusFate, judge_result, read_status
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.daraja.messages import MalformedBody, Result, parse_result, redact
@@ -30,12 +29,12 @@ from kasoko_cli.errors import Busy, ConfigurationError, NotFound
 from kasoko_cli.ledger import book
 from kasoko_cli.operations import fate, floats
 from kasoko_cli.operations.advice import account_refused
-from kasoko_cli.operations.belief import BELIEVED, Weight, weigh_result, weigh_status
+from kasoko_cli.operations.belief import BELIEVED, Weight, weigh_envelope, weigh_result, weigh_status
 from kasoko_cli.operations.fate import Ruling, Success
 from kasoko_cli.store import attempts, callbacks, queries
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import raise_incident, set_switch
+from kasoko_cli.store.log import Asking, answer_incidents, raise_incident, set_switch
 from kasoko_cli.store.tables import Attempt, Payout, Query
 
 #: How long an answer that overtook the acknowledgement of its question waits for it.
@@ -200,7 +199,7 @@ def _set_aside(db: Database, clock: Clock, body: _Body, error: Exception) -> Seq
         callbacks.take(session, {body.callback.id: ("poisonous", note, None)}, at=now)
         raise_incident(
             session,
-            key=f"poisonous:{body.callback.id}",
+            key=f"poisonous:{callback.route}:{callback.subject}",
             kind="poisonous",
             what=f"The callback {body.callback.id} ({callback.route} {callback.subject or 'without an id'}) cannot be"
             f" applied: {what}. Its bytes are kept and nothing was changed; its payout is asked about in time."
@@ -335,6 +334,8 @@ def _judge_result(
             why = account_refused(code, rule.meaning, rule.advice)
             set_switch(session, "breaker", is_on=True, reason=why, actor=LISTENER, at=at)
         return Verdict("failed", ruling, payout.id)
+    if rule.code == ALREADY_TAKEN:
+        attempts.note_met_before(session, attempt.id)
     why = f"code {result.result_code or 'missing'}: {rule.meaning}"
     return Verdict("unclear", fate.doubtful(session, attempt, why=why, at=at, code=result.result_code), payout.id)
 
@@ -354,7 +355,7 @@ def _speaks_against(
     if ended.get(attempt.status) is stated:
         raise_incident(
             session,
-            key=f"hint-after-end:{attempt.id}:{stated}",
+            key=f"{Asking.HINT}:{attempt.id}:{stated}",
             kind="contradiction",
             what=f"The attempt {attempt.id} is {attempt.status}, and {why}; it says {stated}. Nothing was changed.",
             at=at,
@@ -367,7 +368,7 @@ def _speaks_against(
 def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: str, *, at: datetime) -> Verdict:
     raise_incident(
         session,
-        key=f"mismatch:{attempt.id}:{hashlib.sha256(callback.body).hexdigest()[:16]}",
+        key=f"{Asking.MISMATCH}:{attempt.id}",
         kind="mismatch",
         what=f"{what} Nothing was changed.",
         at=at,
@@ -381,7 +382,7 @@ def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: s
 def _unreadable(session: Session, callback: Waiting, attempt: Attempt, why: str, *, at: datetime) -> Verdict:
     raise_incident(
         session,
-        key=f"unreadable:{attempt.id}:{hashlib.sha256(callback.body).hexdigest()[:16]}",
+        key=f"{Asking.UNREADABLE}:{attempt.id}",
         kind="unreadable",
         what=f"A callback for {attempt.id} cannot be read ({why}). Its bytes are kept; the payout is asked about.",
         at=at,
@@ -427,8 +428,13 @@ def _judge_status(
             _speaks_against(session, callback, attempt, Fate.PAID, f"{why}; but this one says that it paid", at=at)
         return Verdict("hint", Ruling(False, (), why), payout.id)
     if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):
-        queries.note_answer(session, query.id, answer=answer.fate.upper(), detail=answer.meaning, at=at)
-        return Verdict(answer.fate.value, Ruling(False, (), answer.meaning), payout.id)
+        tied = weigh_envelope(result, query)
+        said = answer.fate.upper() if tied is BELIEVED else tied.weight.upper()
+        queries.note_answer(session, query.id, answer=said, detail=tied.why or answer.meaning, at=at)
+        if said == "NOT_FOUND" and attempt.status is AttemptStatus.REJECTED:
+            # So the books have it, too: it was never taken, and goes again under the same id only.
+            answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at)
+        return Verdict(answer.fate.value, Ruling(False, (), tied.why or answer.meaning), payout.id)
     owner = attempts.receipt_owner(session, answer.receipt) if answer.receipt else None
     weighed = weigh_status(result, answer, query, attempt, receipt_owner=owner)
     said = answer.fate.upper() if weighed.weight is Weight.BELIEVED else weighed.weight.upper()
@@ -442,10 +448,14 @@ def _judge_status(
         ruling = fate.not_paid(
             session, attempt, code=fate.STATUS_SAYS_NO, reason=answer.meaning, evidence=evidence, at=at
         )
+        if ruling.moved or attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED):
+            answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at)
         return Verdict("failed", ruling, payout.id)
     if not answer.receipt:
         return Verdict("hint", Ruling(False, (), "it says completed, and names no receipt"), payout.id)
     ruling = fate.paid(session, attempt, payout, receipt=answer.receipt, evidence=evidence, at=at)
+    if ruling.moved or answer.receipt == attempt.receipt:
+        answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at)
     return Verdict("paid", ruling, payout.id)
 
 

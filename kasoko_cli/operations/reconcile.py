@@ -6,7 +6,7 @@ posted to the listener like any other result, and weighed in `receive`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,17 +17,18 @@ from kasoko_cli.clock import Clock, NewId
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.links import Links
-from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.operations import fate, receive
 from kasoko_cli.operations.accounts import hold_to_account
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.advice import STATUS_ROLE, question_refused
 from kasoko_cli.operations.belief import known_id
 from kasoko_cli.operations.calls import keep_calls, were_kept
+from kasoko_cli.operations.negatives import ASKED_ENOUGH, Confirm, missing
 from kasoko_cli.operations.receive import Judged, Trust
 from kasoko_cli.store import accounts, attempts, callbacks, markets, patience, payouts, queries
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, note_event, open_incidents
+from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, note_event, open_incidents, to_be_asked
 from kasoko_cli.store.patience import wait_for_server
 from kasoko_cli.store.tables import Attempt, Query
 
@@ -40,13 +41,19 @@ class AskPolicy:
     """Whom to ask about, and how often.
 
     `after_seconds` is how long a result may take before it is asked for. After the last step of the
-    ladder the question is asked once a step of that length. Failures above `confirm_above_cents` that
-    rest on a callback alone are confirmed too.
+    ladder the question is asked once a step of that length. Failures above `confirm_above_cents`, and
+    answers that say not paid, are confirmed too, `confirm_apart_seconds` later.
     """
 
     after_seconds: int = 300
     ladder: Sequence[int] = LADDER_SECONDS
     confirm_above_cents: int = 1_000_000
+    confirm_apart_seconds: int = 300
+
+    @property
+    def confirm(self) -> Confirm:
+        """How a negative is confirmed."""
+        return Confirm(self.confirm_above_cents, self.confirm_apart_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +210,13 @@ class Contradiction:
 
 
 def list_contradictions(db: Database, *, market: str | None = None) -> list[Contradiction]:
-    """Every incident about a payout that nobody has closed, oldest first."""
+    """Every incident about a payout that nobody has closed and no answer of M-Pesa's has settled, oldest first."""
     found = patience.read(db, lambda session: open_incidents(session, market_id=markets.id_of(session, market)))
     return [
         Contradiction(one.id, one.payout_id, one.what)
         for one in found
-        if one.id is not None and one.payout_id is not None
+        if one.id is not None and one.payout_id is not None and one.answered_by is None
     ]
-
-
-#: After so many answers that do not say how a payout ended, M-Pesa's portal or statement is looked at.
-ASKED_ENOUGH = 3
 
 
 def next_step(still: Sequence[StillOpen], contradictions: Sequence[Contradiction], unaskable: Sequence[str]) -> str:
@@ -247,9 +250,9 @@ def _whose_turn(
     now_at_once: bool,
 ) -> list[Attempt]:
     turn = []
-    for attempt, is_hinted in _open_questions(session, policy, market_id):
-        count, _ = queries.asked_about(session, attempt.id)
-        due_at = now if is_hinted else _due_at(attempt, count, policy)
+    for question in _open_questions(session, policy, market_id):
+        attempt, from_at = question.attempt, question.from_at
+        due_at = now if question.is_hinted else from_at or _due_at(attempt, question.asked, policy)
         if not (now_at_once or due_at <= now):
             report.not_yet += 1
             report.next_at = due_at if report.next_at is None else min(report.next_at, due_at)
@@ -263,50 +266,73 @@ def _whose_turn(
     return turn
 
 
-def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) -> list[tuple[Attempt, bool]]:
-    """Attempts whose end is not known, large failures that only a callback speaks of, what left although it had been
-    ended, and whatever a hint names.
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """An attempt that is to be asked about, and how often that was done.
+
+    `is_hinted`: at once, since somebody has posted something about it since M-Pesa was last asked. `from_at`: then,
+    since an earlier answer confirms nothing.
+    """
+
+    attempt: Attempt
+    asked: int
+    is_hinted: bool
+    from_at: datetime | None = None
+
+
+def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) -> list[_Question]:
+    """Attempts whose end is not known, failures that are to be confirmed, and whatever a hint names.
 
     And those that silence ended of which it is not on record that their own account was asked.
 
-    Each with whether it is to be asked about at once: somebody has posted something about it, unsigned, since
-    M-Pesa was last asked.
+    And what left although it had been ended, and whatever was said to be otherwise than the books have it: until
+    M-Pesa has answered, that holds the payout back.
     """
     live = [one for one in attempts.list_live(session, market_id=market_id) if one.status is not AttemptStatus.INTENT]
     stopped = payouts.list_payouts(
         session, market_id=market_id, statuses=frozenset({PayoutStatus.FAILED, PayoutStatus.HELD})
     )
-    large = {payout.id for payout in stopped if payout.wire_cents > policy.confirm_above_cents}
+    last = attempts.last_attempts(session, [payout.id for payout in stopped]).values()
+    said_otherwise = to_be_asked(session, market_id=market_id)
+    left_late = {
+        incident.attempt_id
+        for incident in open_incidents(session, market_id=market_id, kind=LATE_ACKNOWLEDGEMENT)
+        if incident.attempt_id is not None
+    }
     silent = {payout.id for payout in stopped if payout.failure_code == fate.NOT_ON_STATEMENT}
-    ended = attempts.last_attempts(session, [payout.id for payout in stopped])
-    hinted = _hinted(session, [*live, *ended.values()])
-    doubted = [
-        attempt
-        for attempt in ended.values()
-        if attempt.id in hinted
-        or (
-            attempt.payout_id in large
-            and attempt.status is AttemptStatus.FAILED
-            and (attempt.evidence or "").startswith("callback:")
-            and not queries.was_confirmed(session, attempt)
-        )
-        or (attempt.payout_id in silent and not queries.was_not_found(session, attempt.id))
-    ]
-    left_late = [
-        attempts.find_attempt(session, incident.attempt_id)
-        for incident in open_incidents(session, market_id=market_id)
-        if incident.kind == LATE_ACKNOWLEDGEMENT and incident.attempt_id is not None
-    ]
-    among = {attempt.id: attempt for attempt in [*live, *doubted, *left_late]}
-    return [(attempt, attempt.id in hinted) for attempt in among.values()]
+    unasked = {one.id for one in last if one.payout_id in silent and not queries.was_not_found(session, one.id)}
+    wanted = said_otherwise.keys() | left_late | unasked
+    earlier = [attempts.find_attempt(session, one) for one in sorted(wanted - {one.id for one in (*live, *last)})]
+    ended = [*last, *(one for one in earlier if one.status not in LIVE)]
+    hinted = _hinted(session, [*live, *ended], said_otherwise)
+    found = []
+    for attempt in (*live, *ended):
+        lacks = missing(session, attempt, policy.confirm)
+        is_wanted = attempt.id in wanted and known_id(attempt) is not None
+        if attempt.status in LIVE or attempt.id in hinted or is_wanted or lacks is not None:
+            asked, latest = queries.asked_about(session, attempt.id)
+            is_first = lacks is not None and (latest is None or latest.asked_at < lacks.from_at)
+            from_at = lacks.from_at if lacks is not None and is_first else None
+            found.append(_Question(attempt, asked, attempt.id in hinted, from_at))
+    return found
 
 
-def _hinted(session: Session, among: Sequence[Attempt]) -> set[str]:
-    """Those about which somebody has posted something since M-Pesa last took a question about them."""
+def _hinted(session: Session, among: Sequence[Attempt], said_otherwise: Mapping[str, datetime]) -> set[str]:
+    """Those about which somebody has posted something since M-Pesa last took a question about them.
+
+    Where that was M-Pesa's own answer to the last question, the next one has its turn like any other.
+    """
+    hints = callbacks.last_hints(session, [attempt.id for attempt in among])
+    otherwise = {one.id: said_otherwise[one.id] for one in among if one.id in said_otherwise and known_id(one)}
     found = set()
-    for attempt_id, heard_at in callbacks.last_hints(session, [attempt.id for attempt in among]).items():
+    for attempt_id in hints.keys() | otherwise.keys():
         last = queries.last_of(session, attempt_id)
-        if last is None or last.answer == queries.NOT_ASKED or last.asked_at < heard_at:
+        if last is None or last.answer == queries.NOT_ASKED:
+            found.add(attempt_id)
+            continue
+        hinted_at, said_at = hints.get(attempt_id, last.asked_at), otherwise.get(attempt_id, last.asked_at)
+        is_its_answer = last.answered_at is not None and last.answered_at >= said_at
+        if last.asked_at < hinted_at or (last.asked_at < said_at and not is_its_answer):
             found.add(attempt_id)
     return found
 

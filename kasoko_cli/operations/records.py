@@ -172,10 +172,22 @@ def incidents_unlike_record(session: Session) -> Iterator[Violation]:
             yield Violation(name, "is not the one that was raised")
         if one.closed_at is not None and (name, one.closed_by, one.close_reason) not in closed:
             yield Violation(name, f"is closed by {one.closed_by}, and the record knows nothing of it")
+        if one.answered_by is not None and not _is_answered(session, one):
+            yield Violation(name, "holds nothing back, and no answer of M-Pesa's since says why")
         if one.closed_at is None and any(subject == name for subject, _, _ in closed):
             yield Violation(name, "stands open, and the record says that it was closed")
     for name, detail in raised.items():
         yield Violation(name, f"was raised ({detail.get('key')}), and is no longer there")
+
+
+def _is_answered(session: Session, one: Incident) -> bool:
+    """Whether M-Pesa has answered the question that settled it, which was asked about the same attempt."""
+    query = session.get(Query, one.answered_by)
+    return (
+        query is not None
+        and query.attempt_id == one.attempt_id
+        and query.answer in ("NOT_PAID", "NOT_FOUND", "COMPLETED")
+    )
 
 
 def switches_unlike_record(session: Session) -> Iterator[Violation]:

@@ -374,7 +374,7 @@ def between(first: date | None, last: date | None) -> tuple[datetime, datetime]:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """One incident, and how it was closed."""
+    """One incident, how often it happened and when last, and how it was closed."""
 
     id: int
     kind: str
@@ -384,6 +384,8 @@ class IncidentRow:
     closed_at: datetime | None
     closed_by: str | None
     close_reason: str | None
+    count: int
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +419,8 @@ def incidents_report(db: Database, *, first: date | None = None, last: date | No
                 one.closed_at,
                 one.closed_by,
                 one.close_reason,
+                one.count,
+                one.last_at,
             )
             for one in session.exec(query.order_by(col(Incident.id)))
         ]

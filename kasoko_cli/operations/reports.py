@@ -241,8 +241,18 @@ def _market_facts(session: Session, market: Market) -> MarketFacts:
 
 def _concerns(found: Sequence[Incident]) -> list[Concern]:
     return [
-        Concern(incident.id or 0, incident.kind, incident.what, incident.payout_id, incident.opened_at)
-        for incident in found
+        Concern(
+            one.id or 0,
+            one.kind,
+            one.what,
+            one.payout_id,
+            one.opened_at,
+            one.count,
+            one.last_at,
+            one.latest,
+            one.answered_by is None,
+        )
+        for one in found
     ]
 
 
@@ -346,6 +356,9 @@ def _moments(session: Session, payout: Payout, tries: Sequence[Attempt], entries
         moments.append(Moment(entry.at, kind, f"booked: {_BOOKED.get(entry.kind, entry.kind)}"))
     for incident in log.incidents_about(session, payout.id):
         moments.append(Moment(incident.opened_at, "incident", f"incident {incident.id}: {incident.what}"))
+        if incident.count > 1:
+            last = f"incident {incident.id}, {incident.count} times by now: {incident.latest}"
+            moments.append(Moment(incident.last_at, "incident", last))
     moments += [
         Moment(event.at, "act", f"{event.action} by {event.actor}" + (f": {event.reason}" if event.reason else ""))
         for event in log.acts_about(session, payout.id)

@@ -345,6 +345,16 @@ def keep_conversation(session: Session, attempt_id: str, *, conversation_id: str
     return kept.rowcount == 1
 
 
+def note_met_before(session: Session, attempt_id: str) -> None:
+    """Keep that M-Pesa, by its own word, met this id a second time: no acknowledgement is a measure since."""
+    session.exec(
+        update(Attempt)
+        .where(col(Attempt.id) == attempt_id)
+        .values(met_before=True)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def was_paid_before(session: Session, payout_id: str, *, besides: str) -> bool:
     """Whether another attempt of this payout reached the phone, even if the money came back."""
     query = select(col(Attempt.id)).where(

@@ -198,6 +198,14 @@ def last_hints(session: Session, attempt_ids: Sequence[str]) -> dict[str, dateti
     return found
 
 
+def was_judged(session: Session, subject: str, verdict: str) -> bool:
+    """Whether a body with our mark about this subject was judged so."""
+    query = select(col(Callback.id)).where(
+        col(Callback.subject) == subject, col(Callback.signed).is_(True), col(Callback.verdict) == verdict
+    )
+    return session.exec(query.limit(1)).first() is not None
+
+
 def count_waiting(session: Session) -> int:
     """How many callbacks were stored and not judged yet."""
     return session.exec(select(func.count()).select_from(Callback).where(col(Callback.applied_at).is_(None))).one()

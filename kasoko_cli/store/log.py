@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import update
+from sqlalchemy import func, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ProgrammingError
 from sqlmodel import Session, col, select
@@ -17,7 +19,7 @@ from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.store import chain
 from kasoko_cli.store.facts import incident_facts
 from kasoko_cli.store.locking import CHUNK
-from kasoko_cli.store.tables import Event, Exchange, Incident, Payout, Switch
+from kasoko_cli.store.tables import Callback, Event, Exchange, Incident, IncidentEvidence, Payout, Switch
 
 #: Who acts where no person does, and what the program itself writes down.
 MACHINE, RAISED, BREAKER = "kasoko", "incident.raise", "breaker"
@@ -61,15 +63,26 @@ class KnownIncident(NamedTuple):
 
 
 def incidents_by_key(session: Session) -> dict[str, KnownIncident]:
-    """Every incident by its key, the closed ones too."""
+    """The latest incident of each key, the closed ones too."""
     found = sa.select(
         col(Incident.key), col(Incident.id), col(Incident.kind), col(Incident.payout_id), col(Incident.closed_at)
-    )
+    ).order_by(col(Incident.id))
     return {
         key: KnownIncident(number, kind, payout_id, closed_at is not None)
         for key, number, kind, payout_id, closed_at in session.execute(found)
         if number is not None
     }
+
+
+class Asking(StrEnum):
+    """Incidents that anybody can raise who knows a callback address: what they begin their keys with.
+
+    A question to M-Pesa about the attempt answers them, if it is asked after the latest evidence.
+    """
+
+    MISMATCH = "mismatch"
+    UNREADABLE = "unreadable"
+    HINT = "hint-after-end"
 
 
 def raise_incident(
@@ -82,9 +95,29 @@ def raise_incident(
     payout_id: str | None = None,
     attempt_id: str | None = None,
     callback_id: int | None = None,
+    evidence: str | None = None,
 ) -> bool:
-    """Raise an incident unless one with this key was raised before; says whether it is new."""
+    """Raise an incident, or count it where one with this key stands already; says whether it is new.
+
+    `key` is what it is about, and the kind of it. `evidence` is what speaks for it, in short: the body of the
+    callback where that is left out, or else the key itself. Evidence that a person has dealt with raises nothing;
+    evidence that is new raises another incident once the last one was closed.
+    """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    seen = evidence or (key if callback_id is None else _digest_of(session, callback_id))
+    is_new = (
+        session.execute(
+            insert(IncidentEvidence)
+            .values(key=key, evidence=seen, seen_at=at)
+            .on_conflict_do_nothing(index_elements=["key", "evidence"])
+            .returning(col(IncidentEvidence.key))
+        ).scalar()
+        is not None
+    )
+    if (is_new or callback_id is not None) and _count_again(session, key, what, at, callback_id, is_new=is_new):
+        return False
+    if not is_new:
+        return False
     number = session.execute(
         insert(Incident)
         .values(
@@ -95,11 +128,16 @@ def raise_incident(
             attempt_id=attempt_id,
             callback_id=callback_id,
             opened_at=at,
+            last_at=at,
+            latest=what,
+            latest_callback_id=callback_id,
         )
-        .on_conflict_do_nothing(index_elements=["key"])
+        .on_conflict_do_nothing(index_elements=["key"], index_where=_STANDS)
         .returning(col(Incident.id))
     ).scalar()
     if number is None:
+        # Somebody else has raised it at the same time.
+        _count_again(session, key, what, at, callback_id, is_new=True)
         return False
     note_event(
         session,
@@ -113,15 +151,85 @@ def raise_incident(
     return True
 
 
+def _digest_of(session: Session, callback_id: int) -> str:
+    body = session.exec(select(col(Callback.body)).where(col(Callback.id) == callback_id)).one()
+    return hashlib.sha256(body).hexdigest()[:16]
+
+
+def _count_again(session: Session, key: str, what: str, at: datetime, callback_id: int | None, *, is_new: bool) -> bool:
+    """Count what has happened again in the incident that stands; says whether one does.
+
+    A callback that is judged anew is not counted anew. What is new has to be asked about again.
+    """
+    values: dict[str, Any] = {
+        "count": col(Incident.count) + 1,
+        "last_at": at,
+        "latest": what,
+        "latest_callback_id": callback_id,
+    }
+    counted = session.exec(
+        update(Incident)
+        .where(
+            col(Incident.key) == key,
+            col(Incident.closed_at).is_(None),
+            col(Incident.latest_callback_id).is_distinct_from(callback_id) if callback_id is not None else sa.true(),
+        )
+        .values(values | ({"answered_by": None} if is_new else {}))
+        .execution_options(synchronize_session=False)
+    )
+    return counted.rowcount == 1
+
+
+#: The incidents that stand, and of these the ones that hold back what is owed: no answer of M-Pesa's has settled them.
+_STANDS = col(Incident.closed_at).is_(None)
+_HOLDS = sa.and_(_STANDS, col(Incident.answered_by).is_(None))
+_MAY_BE_ANSWERED = sa.or_(*(col(Incident.key).startswith(f"{one}:", autoescape=True) for one in Asking))
+
+
+def answer_incidents(session: Session, attempt_id: str, *, query_id: str, asked_at: datetime) -> int:
+    """M-Pesa, asked, says what the books have: what anybody could have posted before holds nothing back any more.
+
+    Only what may be answered, and whose latest evidence came before the question. Says how many.
+    """
+    answered = session.exec(
+        update(Incident)
+        .where(_HOLDS, col(Incident.attempt_id) == attempt_id, col(Incident.last_at) <= asked_at, _MAY_BE_ANSWERED)
+        .values(answered_by=query_id)
+        .execution_options(synchronize_session=False)
+    )
+    return answered.rowcount
+
+
+def to_be_asked(session: Session, *, market_id: str | None = None) -> dict[str, datetime]:
+    """The attempts about which M-Pesa has to be asked since an incident holds their payouts, and since when."""
+    query = select(col(Incident.attempt_id), func.max(col(Incident.last_at))).where(_HOLDS, _MAY_BE_ANSWERED)
+    if market_id is not None:
+        query = query.join(Payout, col(Payout.id) == col(Incident.payout_id)).where(col(Payout.market_id) == market_id)
+    found = session.exec(query.where(col(Incident.attempt_id).is_not(None)).group_by(col(Incident.attempt_id)))
+    return {attempt_id: since for attempt_id, since in found if attempt_id is not None}
+
+
 def open_incidents(
-    session: Session, *, payout_id: str | None = None, market_id: str | None = None
+    session: Session,
+    *,
+    payout_id: str | None = None,
+    market_id: str | None = None,
+    kind: str | None = None,
+    before: datetime | None = None,
 ) -> Sequence[Incident]:
-    """Incidents that nobody has closed, oldest first; of one payout, of one market, or all."""
-    query = select(Incident).where(col(Incident.closed_at).is_(None)).order_by(col(Incident.id))
+    """Incidents that nobody has closed, oldest first: of one payout, of one market, of one kind, or all.
+
+    `before` leaves out those whose latest evidence came at that time or later.
+    """
+    query = select(Incident).where(_STANDS).order_by(col(Incident.id))
     if payout_id is not None:
         query = query.where(col(Incident.payout_id) == payout_id)
     if market_id is not None:
         query = query.join(Payout, col(Payout.id) == col(Incident.payout_id)).where(col(Payout.market_id) == market_id)
+    if kind is not None:
+        query = query.where(col(Incident.kind) == kind)
+    if before is not None:
+        query = query.where(col(Incident.last_at) < before)
     return session.exec(query).all()
 
 
@@ -130,18 +238,25 @@ def incidents_about(session: Session, payout_id: str) -> Sequence[Incident]:
     return session.exec(select(Incident).where(col(Incident.payout_id) == payout_id).order_by(col(Incident.id))).all()
 
 
-def incidents_of(session: Session, payout_ids: Sequence[str]) -> dict[str, list[int]]:
-    """The numbers of the incidents that stand about each of these payouts, oldest first; only those that have any."""
-    found: dict[str, list[int]] = {}
+class Standing(NamedTuple):
+    """An incident that holds its payout back; `is_asked` where M-Pesa's answer is enough to settle it."""
+
+    number: int
+    is_asked: bool
+
+
+def incidents_of(session: Session, payout_ids: Sequence[str]) -> dict[str, list[Standing]]:
+    """The incidents that hold back each of these payouts, oldest first; only those that have any."""
+    found: dict[str, list[Standing]] = {}
     for start in range(0, len(payout_ids), CHUNK):
         query = (
-            select(col(Incident.payout_id), col(Incident.id))
-            .where(col(Incident.closed_at).is_(None), col(Incident.payout_id).in_(payout_ids[start : start + CHUNK]))
+            select(col(Incident.payout_id), col(Incident.id), _MAY_BE_ANSWERED)
+            .where(_HOLDS, col(Incident.payout_id).in_(payout_ids[start : start + CHUNK]))
             .order_by(col(Incident.id))
         )
-        for payout_id, number in session.exec(query):
+        for payout_id, number, is_asked in session.exec(query):
             if payout_id is not None and number is not None:
-                found.setdefault(payout_id, []).append(number)
+                found.setdefault(payout_id, []).append(Standing(number, bool(is_asked)))
     return found
 
 

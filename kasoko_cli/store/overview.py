@@ -31,8 +31,14 @@ def totals_by_market(rows: Rows) -> dict[str, dict[PayoutStatus, tuple[int, int]
 
 
 def open_incidents(rows: Rows) -> Sequence[Any]:
-    """Id, kind, what, payout and time of every incident that nobody has closed, oldest first."""
-    return rows("SELECT id, kind, what, payout_id, opened_at FROM incidents WHERE closed_at IS NULL ORDER BY id")
+    """Every incident that nobody has closed, oldest first.
+
+    Id, kind, what, payout, time; how often, when last, what the last said; the question that answered it.
+    """
+    return rows(
+        "SELECT id, kind, what, payout_id, opened_at, count, last_at, latest, answered_by FROM incidents"
+        " WHERE closed_at IS NULL ORDER BY id"
+    )
 
 
 def switches_on(rows: Rows) -> Sequence[Any]:

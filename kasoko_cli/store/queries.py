@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, update
+from sqlalchemy import func, or_, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store.locking import CHUNK
@@ -22,11 +22,18 @@ def find_query(session: Session, query_id: str) -> Query | None:
     return session.exec(select(Query).where(col(Query.id) == query_id)).one_or_none()
 
 
+#: What stands as the answer where a body was posted that is not believed: the true answer may still come.
+NOT_BELIEVED = ("LACKING", "CONTRADICTED", "UNREADABLE")
+
+
 def note_answer(session: Session, query_id: str, *, answer: str, detail: str, at: datetime) -> bool:
-    """Write down how a question was answered, the first time; says whether this call did it."""
+    """Write down how a question was answered, the first time that it is believed; says whether this call did it."""
     noted = session.exec(
         update(Query)
-        .where(col(Query.id) == query_id, col(Query.answered_at).is_(None))
+        .where(
+            col(Query.id) == query_id,
+            or_(col(Query.answered_at).is_(None), col(Query.answer).in_(NOT_BELIEVED)),
+        )
         .values(answered_at=at, answer=answer, detail=detail)
         .execution_options(synchronize_session=False)
     )
@@ -61,17 +68,6 @@ def keep_conversation(session: Session, query_id: str, conversation_id: str) -> 
 
 #: Answers to a status query that do not speak against sending again.
 NOT_COMPLETED = frozenset({"NOT_PAID", "NOT_FOUND"})
-
-
-def was_confirmed(session: Session, attempt: Attempt) -> bool:
-    """Whether M-Pesa, asked by the attempt's own account after it failed, did not say that it was completed."""
-    query = (
-        select(Query)
-        .where(col(Query.attempt_id) == attempt.id, col(Query.account_id) == attempt.account_id)
-        .order_by(col(Query.asked_at).desc())
-    )
-    asked = session.exec(query).first() if attempt.account_id is not None else None
-    return asked is not None and asked.asked_at >= attempt.status_at and asked.answer in NOT_COMPLETED
 
 
 def was_not_found(session: Session, attempt_id: str) -> bool:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlmodel import Field, SQLModel
@@ -405,7 +407,8 @@ class Attempt(SQLModel, table=True):
 
     `sends` counts how often the request was begun under this id; it passes 1 only where M-Pesa
     certainly never took the earlier ones. `lease_until` bounds how long the sender may take, and
-    `lease_token` says which sender it was.
+    `lease_token` says which sender it was. `met_before` is M-Pesa's word that it met the id a second time: what it
+    acknowledged then was the repeat, and words about the payment name the first.
     """
 
     __tablename__ = "attempts"
@@ -462,6 +465,7 @@ class Attempt(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
     status_at: datetime = Field(sa_type=UtcTime)
     account_id: int | None = _of_account()
+    met_before: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
 
 
 class Callback(SQLModel, table=True):
@@ -553,12 +557,24 @@ class FloatReading(SQLModel, table=True):
 
 
 class Incident(SQLModel, table=True):
-    """Something a person has to look at; it stands until a person closes it."""
+    """Something a person has to look at; it stands until a person closes it.
+
+    `key` says what it is about, and of which kind. `what` is the evidence that raised it; what came since is counted,
+    and `latest` is the last of it. `answered_by` is the question to M-Pesa whose answer agrees with the books, where
+    that is enough: it was asked after the latest evidence.
+    """
 
     __tablename__ = "incidents"
     __table_args__ = (
-        UniqueConstraint("key", name="incident_is_raised_once"),
         CheckConstraint("(closed_at IS NULL) = (closed_by IS NULL)", name="closed_says_by_whom"),
+        CheckConstraint("count > 0", name="incident_was_raised"),
+        Index(
+            "incident_stands_once",
+            "key",
+            unique=True,
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
     )
 
     id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
@@ -572,6 +588,24 @@ class Incident(SQLModel, table=True):
     closed_at: datetime | None = Field(default=None, sa_type=UtcTime)
     closed_by: str | None = None
     close_reason: str | None = None
+    count: int = Field(default=1, sa_column=Column(Whole, nullable=False, server_default="1"))
+    last_at: datetime = Field(sa_type=UtcTime)
+    latest: str
+    latest_callback_id: int | None = Field(default=None, sa_column=Column(Whole, ForeignKey("callbacks.id")))
+    answered_by: str | None = Field(default=None, foreign_key="queries.id")
+
+
+class IncidentEvidence(SQLModel, table=True):
+    """A piece of evidence for an incident, by what the incident is about: once it was dealt with, it raises no other.
+
+    `evidence` is what it is, in short: the digest of a body, a receipt, the line of a statement.
+    """
+
+    __tablename__ = "incident_evidence"
+
+    key: str = Field(primary_key=True)
+    evidence: str = Field(primary_key=True)
+    seen_at: datetime = Field(sa_type=UtcTime)
 
 
 class Event(SQLModel, table=True):

@@ -35,7 +35,11 @@ def a_board(markets: int = 3) -> Board:
         markets=rows,
         payouts=rows[0].payouts,
         by_status=states,
-        incidents=[Concern(4, "paid_twice", "the attempt \x1b[2J was paid twice", "rain.1.1", NOW)],
+        incidents=[
+            Concern(
+                4, "paid_twice", "the attempt \x1b[2J was paid twice", "rain.1.1", NOW, 3, NOW, "and again", holds=True
+            )
+        ],
         switches=[SwitchFacts("pause", "the float is being moved", "amina", NOW)],
         callbacks_waiting=2,
         callback_heard_at=NOW,

@@ -269,9 +269,9 @@ class Road:
             self.deliver()
         return report
 
-    def retry(self, *, confirm_above_cents: int = 1_000_000, **which: Any) -> Retried:
+    def retry(self, *, confirm_above_cents: int = 1_000_000, confirm_apart_seconds: int = 300, **which: Any) -> Retried:
         """What failed becomes due again, where that can help."""
-        caution = Caution(confirm_above_cents, self.trust)
+        caution = Caution(confirm_above_cents, self.trust, confirm_apart_seconds=confirm_apart_seconds)
         return retry.retry(self.db, self.clock, self.act, caution=caution, **which)
 
     def set_phone(self, user_id: str, phone: str) -> None:

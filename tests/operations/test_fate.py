@@ -223,7 +223,7 @@ def _refused(road: Road) -> None:
 
 
 def test_a_success_on_a_rejected_attempt_is_a_hint_with_an_incident_and_is_not_sent_again(road: Road) -> None:
-    """It was certainly not taken, and a result says that it was paid: a person decides."""
+    """It was certainly not taken, and a result says that it was paid: M-Pesa is asked before it goes again."""
     road.owe({"ann": ANN}, cents=14_250)
     _refused(road)
     attempt, before = road.attempt("ann"), road.money()
@@ -234,8 +234,12 @@ def test_a_success_on_a_rejected_attempt_is_a_hint_with_an_incident_and_is_not_s
     assert road.send().sent == []
     assert road.ledger() == []
     payout = road.payout("ann")
-    assert payout.status is PayoutStatus.HELD
-    assert "contradicts itself" in (payout.note or "")
+    assert payout.status is PayoutStatus.PENDING
+    assert "M-Pesa has not answered since" in (payout.note or "")
+    road.reconcile(at_once=False)
+    road.clock.forward(300)
+    assert len(road.send().sent) == 1, "M-Pesa does not know it: it goes, and under the same id"
+    assert [one.id for one in road.attempts("ann")] == [attempt.id]
     road.assert_books()
 
 
@@ -259,7 +263,7 @@ def test_a_success_on_a_rejected_attempt_that_is_believed_is_booked_as_late(road
 
 
 @pytest.mark.parametrize("lie", [{"amount": "left out"}, {"amount": 1}])
-def test_a_payout_that_was_made_due_again_is_held_when_a_doubtful_success_of_its_first_attempt_turns_up(
+def test_a_payout_that_was_made_due_again_is_put_off_when_a_doubtful_success_of_its_first_attempt_turns_up(
     sent: Road, lie: dict[str, object]
 ) -> None:
     """A retry after the incident is refused; so a send after it must be too, or the user may be paid twice."""
@@ -268,14 +272,14 @@ def test_a_payout_that_was_made_due_again_is_held_when_a_doubtful_success_of_its
     assert sent.retry().retried == ["derby.1.1"]
     sent.post(Kind.RESULT, first.id, sent.result(first, **lie))  # type: ignore[arg-type]
     run = sent.send()
-    assert (run.sent, run.held, run.left, exit_code_of(run, [])) == ([], 1, 0, 7)
-    assert sent.payout("ann").status is PayoutStatus.HELD
+    assert (run.sent, run.held, exit_code_of(run, [])) == ([], 1, 7)
+    assert sent.payout("ann").status is PayoutStatus.PENDING
     assert len(sent.attempts("ann")) == 1
     sent.assert_books()
     # A person looks into it and lets it go: only then does a second attempt leave.
     for incident in sent.all_incidents():
         assert decide.close_incident(sent.db, sent.clock, sent.act, incident_id=incident.id or 0)
-    decide.release(sent.db, sent.clock, sent.act, payout_id="derby.1.1")
+    sent.clock.forward(300)
     assert [str(one.became) for one in sent.send().sent] == ["SENT"]
     assert len(sent.attempts("ann")) == 2
     sent.assert_books()

@@ -8,6 +8,7 @@ import pytest
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.domain.payout import PayoutStatus
 from tests.operations.road import ANN, Road
+from tests.operations.test_reconcile import answering, status
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def _question_refused(request: httpx.Request) -> httpx.Response | None:
     return httpx.Response(400, json={"errorCode": "400.003.02", "errorMessage": "Bad Request"})
 
 
-def test_a_hint_that_what_failed_was_paid_stops_another_payment_until_a_person_has_looked(sent: Road) -> None:
+def test_a_hint_that_what_failed_was_paid_puts_another_payment_off_until_m_pesa_has_answered(sent: Road) -> None:
     """M-Pesa had said that it failed, by every factor; the truth comes without a mark, when it is due again."""
     attempt = sent.attempt("ann")
     sent.post(Kind.RESULT, attempt.id, sent.result(attempt, code=26, receipt=None))
@@ -80,11 +81,32 @@ def test_a_hint_that_what_failed_was_paid_stops_another_payment_until_a_person_h
 
     run = sent.send()
     assert (run.sent, run.held) == ([], 1)
-    assert sent.payout("ann").status is PayoutStatus.HELD
-    assert sent.retry(only=["derby.1.1"]).retried == []
+    assert sent.payout("ann").status is PayoutStatus.PENDING
+    assert "M-Pesa has not answered since" in (sent.payout("ann").note or "")
     sent.clock.forward(1)
     assert len(sent.reconcile(at_once=False).asked) == 1
     assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"]), "M-Pesa, asked, says that it had paid"
     assert sent.incidents() == ["contradiction", "late_success"]
     assert len(sent.ledger()) == 1
     sent.assert_agreed()
+
+
+def test_a_hint_that_m_pesa_denies_holds_the_payout_back_no_longer(sent: Road) -> None:
+    """A stranger who knows an id of ours posts that it was paid: a question answers it, and the payout goes on."""
+    attempt = sent.attempt("ann")
+    sent.post(Kind.RESULT, attempt.id, sent.result(attempt, code=26, receipt=None))
+    assert sent.retry().retried == ["derby.1.1"]
+    sent.clock.forward(1)
+    sent.post(Kind.RESULT, "", sent.result(attempt), signed=False)
+    assert sent.send().held == 1
+    sent.clock.forward(1)
+    answering(sent)
+    [asked] = sent.reconcile(at_once=False).asked
+    said = status(attempt, TransactionStatus="Declined")
+    assert sent.post(Kind.STATUS, asked.query_id, said) == "failed"
+    sent.interpose = lambda request: None
+    assert sent.send().sent == [], "it was put off for some minutes"
+    sent.clock.forward(300)
+    assert [one.payout_id for one in sent.send().sent] == ["derby.1.1"]
+    assert sent.incidents() == ["contradiction"], "a person may still read it"
+    sent.assert_books()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import httpx
 import pytest
 from sqlalchemy import text
 
+from kasoko_cli.clock import iso
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate
 from kasoko_cli.daraja.links import Kind
 from kasoko_cli.domain.payout import PayoutStatus
@@ -161,9 +163,10 @@ def test_a_large_failure_that_was_posted_is_confirmed_first(road: Road) -> None:
     """A forged failure invites a second payment: above the limit a callback alone opens no new attempt."""
     sent(road, cents=1_000_100)
     end(road, "ann", 26)
+    from_at = road.clock() + timedelta(seconds=300)
     assert left_alone(road.retry()) == (
         "above KES 10,000.00 a failure that was posted to us is confirmed first",
-        "Ask M-Pesa first: kasoko reconcile --now",
+        f"Ask M-Pesa, from {iso(from_at)} on: kasoko reconcile --now",
     )
     assert road.retry(confirm_above_cents=1_000_100).retried == ["derby.1.1"]
 
@@ -176,14 +179,14 @@ def test_a_large_payout_that_never_left_needs_no_confirmation(road: Road) -> Non
     assert road.retry().retried == ["derby.1.1"]
 
 
-def test_a_payout_with_an_open_incident_is_left_to_a_person(road: Road) -> None:
+def test_a_payout_about_which_something_else_was_posted_is_asked_about_first(road: Road) -> None:
     sent(road)
     attempt = road.attempt("ann")
     road.post(Kind.RESULT, attempt.id, road.result(attempt, amount=1))
     end(road, "ann", 26)
     assert left_alone(road.retry()) == (
-        "what is known of it contradicts itself, and a person decides",
-        "Look at it: kasoko payout show derby.1.1. Once it is clear how it ended: kasoko incident close 1 --reason WHY",
+        "something was posted that says otherwise, and M-Pesa has not answered since",
+        "Ask M-Pesa: kasoko reconcile --now. Where it does not say: kasoko incident close 1 --reason WHY",
     )
     [incident] = road.all_incidents()
     decide.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)

@@ -508,6 +508,62 @@ BUGS: Sequence[Bug] = (
         "",
         "proof/test_again.py",
     ),
+    _bug(
+        "a stranger's byte in a receipt or an amount is borne with",
+        "daraja/messages.py",
+        "if _DAMAGED in item and _unspaced(name) not in _WORDS:",
+        "if False:",
+        "daraja/test_messages.py::test_a_byte_that_is_not_utf_8_in_what_is_measured_makes_a_body_unreadable",
+    ),
+    _bug(
+        "the conversation of a repeat is held against the first payment",
+        "operations/belief.py",
+        "None if mixed_up or attempt.met_before else",
+        "None if mixed_up else",
+        "operations/test_repeats.py",
+    ),
+    _bug(
+        "an earlier send that did not pay ends the last one",
+        "operations/belief.py",
+        "or answer.fate is StatusFate.NOT_PAID):",
+        "):",
+        "operations/test_repeats.py::test_where_the_15_was_lost_a_paid_first_send_is_believed_and_an_unpaid_one_is_not",
+    ),
+    _bug(
+        "a closed incident silences the next one",
+        "store/log.py",
+        "seen = evidence or (key if callback_id is None else _digest_of(session, callback_id))",
+        "seen = key",
+        "operations/test_incidents.py::test_what_is_new_after_closing_raises_anew_and_what_was_dealt_with_does_not",
+    ),
+    _bug(
+        "an answer settles what was posted after its question",
+        "store/log.py",
+        "col(Incident.last_at) <= asked_at, _MAY_BE_ANSWERED",
+        "_MAY_BE_ANSWERED",
+        "operations/test_incidents.py::test_a_question_that_is_older_than_the_evidence_settles_nothing",
+    ),
+    _bug(
+        "one Declined opens another payment",
+        "operations/negatives.py",
+        'return _unless_said(asked, frozenset({"NOT_PAID"}), first + apart, why, after=first)',
+        "return None",
+        "operations/test_negatives.py::test_one_declined_opens_no_second_payment_and_the_same_again_after_a_while_does",
+    ),
+    _bug(
+        "an answer in the same breath confirms",
+        "operations/negatives.py",
+        "last.answer in answers and last.asked_at >= from_at and",
+        "last.answer in answers and",
+        "operations/test_negatives.py::test_a_failed_result_above_the_limit_needs_an_answer_some_time_after",
+    ),
+    _bug(
+        "a stranger's word holds a payout back for ever",
+        "operations/sending/claiming.py",
+        "Condition.ASKED: 300, ",
+        "",
+        "operations/test_hints.py::test_a_hint_that_m_pesa_denies_holds_the_payout_back_no_longer",
+    ),
 )
 
 

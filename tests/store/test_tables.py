@@ -146,6 +146,8 @@ GOOD: dict[str, Row] = {
         "closed_at": None,
         "closed_by": None,
         "close_reason": None,
+        "last_at": NOON,
+        "latest": "?",
     },
     "daraja_accounts": {
         "id": 1,
@@ -339,7 +341,8 @@ BAD: list[tuple[str, str, Row, str]] = [
         "float_readings.query_id",
     ),
     ("ck_incidents_closed_says_by_whom", "incidents", {"id": 2, "key": "other", "closed_at": NOON}, ""),
-    ("incident_is_raised_once", "incidents", {"id": 2}, "incidents.key"),
+    ("incident_stands_once", "incidents", {"id": 2}, "incidents.key"),
+    ("ck_incidents_incident_was_raised", "incidents", {"id": 2, "key": "other", "count": 0}, ""),
     ("ck_paces_pace_is_positive", "paces", {"per_1000_seconds": 0}, ""),
     ("ck_switches_switch_is_known", "switches", {"name": "light"}, ""),
     ("ck_alerts_told_says_when", "alerts", {"key": "failed", "what": "?", "since": NOON, "told_at": NOON}, ""),

@@ -32,8 +32,8 @@ from kasoko_cli.store.tables import Attempt
 
 #: Why a run ends that began as one account, and somebody pays as another one since.
 CHANGED = "This database pays as another account since this run began."
-#: How long a payout waits of which something has just arrived.
-JUDGED_SECONDS = 5
+#: How long a payout waits of which something has arrived that is to be judged, or asked about.
+_WAITS_SECONDS: Mapping[Condition, int] = {Condition.UNJUDGED: 5, Condition.ASKED: 300, Condition.UNCONFIRMED: 300}
 
 
 class Claimer:
@@ -70,7 +70,9 @@ class Claimer:
                 last = attempts.last_tries(session, [payout.id for payout in due])
                 against = self._objections(session, due, last)
                 held += self._hold(session, against, now)
-                unjudged += self._wait_for_judge(session, against, now)
+                unjudged += self._put_off(session, against, Condition.UNJUDGED, now)
+                held += len(self._put_off(session, against, Condition.ASKED, now))
+                held += len(self._put_off(session, against, Condition.UNCONFIRMED, now))
                 sure = [payout for payout in due if payout.id not in against]
                 ours = self._within_the_day(session, sure, phones, now)
                 postponed += len(sure) - len(ours)
@@ -126,7 +128,7 @@ class Claimer:
 
     def _hold(self, session: Session, against: Mapping[str, Objection], now: datetime) -> int:
         """Stop payouts that came into doubt after they were due: an earlier attempt may have been paid."""
-        doubted = {one: why for one, why in against.items() if why.condition is not Condition.UNJUDGED}
+        doubted = {one: why for one, why in against.items() if why.condition not in _WAITS_SECONDS}
         for payout_id, objection in sorted(doubted.items()):
             why = f"{objection.why}. {objection.hint}"
             held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=why, not_before=None)
@@ -135,12 +137,17 @@ class Claimer:
             note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=why)
         return len(doubted)
 
-    def _wait_for_judge(self, session: Session, against: Mapping[str, Objection], now: datetime) -> list[str]:
-        """Put off, for a moment, the payouts of which something has arrived that is not judged yet; says which."""
-        ours = [one for one, why in against.items() if why.condition is Condition.UNJUDGED]
+    def _put_off(
+        self, session: Session, against: Mapping[str, Objection], condition: Condition, now: datetime
+    ) -> list[str]:
+        """Put off, for a while, the payouts that wait for a judge or for M-Pesa's answer; says which.
+
+        They stay due: what a stranger can write holds back no longer than it takes to ask.
+        """
+        ours = [one for one, why in against.items() if why.condition is condition]
         if ours:
-            until = now + timedelta(seconds=JUDGED_SECONDS)
-            payouts.postpone(session, ours, until=until, note=against[ours[0]].why, at=now)
+            until, objection = now + timedelta(seconds=_WAITS_SECONDS[condition]), against[ours[0]]
+            payouts.postpone(session, ours, until=until, note=f"{objection.why}. {objection.hint}", at=now)
         return ours
 
     def _within_the_day(

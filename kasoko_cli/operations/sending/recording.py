@@ -157,6 +157,8 @@ class Recorder:
                     gateway_id=answer.originator_conversation_id,
                 )
             verdict, meaning = Verdict.UNKNOWN, strange
+        if verdict is Verdict.DUPLICATE:
+            attempts.note_met_before(session, attempt.id)
         if verdict in (Verdict.DUPLICATE, Verdict.UNKNOWN):
             ruling = fate.doubtful(session, attempt, why=meaning, at=now, code=answer.code or None)
             became = PayoutStatus.UNKNOWN
@@ -212,6 +214,8 @@ class Recorder:
         known = attempt.status is AttemptStatus.FAILED and attempt.conversation_id == answer.conversation_id
         if attempt.status in _ENDED_UNPAID and answer.verdict in _MAY_BE_TAKEN and not known:
             _raise_ended(session, one, answer, attempt, now)
+        if answer.verdict is Verdict.DUPLICATE:
+            attempts.note_met_before(session, attempt.id)
         if answer.verdict is Verdict.TAKEN and answer.conversation_id and not _strange(answer, attempt):
             fate.taken(
                 session,
@@ -256,6 +260,7 @@ def _raise_strange(session: Session, one: Claimed, strange: str, now: datetime) 
     raise_incident(
         session,
         key=f"strange-acknowledgement:{one.attempt_id}",
+        evidence=f"{one.send}: {strange}",
         kind="strange_acknowledgement",
         what=f"{strange} ({one.attempt_id}, payout {one.payout_id}). It counts as unknown and is asked about.",
         at=now,
