@@ -63,6 +63,7 @@ WORDS = (
     Word("credential", "setup:credential", MPESA, "The password that M-Pesa wants encrypted."),
     Word("audit", "ledger:commands", BOOKS, "Recompute everything from the bets up."),
     Word("suspense", "statement:commands", BOOKS, "Money on M-Pesa's statement that matched nothing."),
+    Word("statement", "statement:files", BOOKS, "Statements of M-Pesa that were taken in, and taking one back."),
     Word("events", "events:commands", BOOKS, "List who did what, when and why; the last 50 unless said otherwise."),
     Word("report", "report:commands", BOOKS, "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML."),
     Word("tax", "tax:commands", BOOKS, "Tax that is kept back of winners, and paying it to the authority."),

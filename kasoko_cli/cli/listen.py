@@ -220,7 +220,8 @@ def reconcile(
 
     With --statement it asks nobody: it compares M-Pesa's organisation statement
     with the books and the results, ends what that proves, and names every
-    difference. The same file again changes nothing.
+    difference. The same file again changes nothing; kasoko statement undo takes
+    one back.
 
     Example: kasoko reconcile rain --now
 

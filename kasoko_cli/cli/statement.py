@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.statement_file import StatementFile
 
 commands = Commands("suspense", "Money on M-Pesa's statement that matched nothing.", panel=BOOKS)
+files = Commands("statement", "Statements of M-Pesa that were taken in, and taking one back.", panel=BOOKS)
 
 #: How many differences a person reads; --json has all.
 SHOWN = 50
@@ -75,7 +76,7 @@ def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
     pairs: list[tuple[str, object]] = [
         ("account", _shown_by(report)),
         ("says", _said(report)),
-        ("covers", f"{local(report.covers_from)} to {local(report.covers_to)}"),
+        ("covers", _covered(report)),
         ("lines", f"{report.lines:,}, {report.new_lines:,} of them new"),
         ("whole", "every balance follows from the one before" if report.whole else _not_whole(report)),
         ("payouts, ledger", f"{ways.ledger.count:,}, {amount_of(ways.ledger.amount_cents)}"),
@@ -128,6 +129,14 @@ def _said(report: StatementReport) -> str | None:
     if report.made_at is not None:
         said.append(f"made at {local(report.made_at)}")
     return ", ".join(said) or None
+
+
+def _covered(report: StatementReport) -> str:
+    from kasoko_cli.cli.words import local
+
+    if report.covers_from == report.covers_to:
+        return "nothing: it shows too little time to prove an absence"
+    return f"{local(report.covers_from)} to {local(report.covers_to)}"
 
 
 def _not_whole(report: StatementReport) -> str:
@@ -194,3 +203,86 @@ def resolve(
     render.did(
         call, f"{done.receipt}, {amount_of(done.amount_cents)}, is resolved as {as_}{f' of {user}' if user else ''}."
     )
+
+
+@files.reads("list")
+def list_files(call: Call) -> None:
+    """List the statements that were taken in, the latest first.
+
+    A statement is taken in by kasoko reconcile --statement FILE.
+
+    Example: kasoko statement list
+
+    Example: kasoko statement list --json
+
+    Exit status: 0 listed.
+    """
+    from kasoko_cli.cli.words import local
+    from kasoko_cli.operations.statement_undo import list_taken
+
+    found = list_taken(call.house.db)
+    columns = [Column("statement", right=True), Column("file"), Column("taken in"), Column("by"), Column("covers")]
+    columns += [Column("lines", right=True), Column("suspense KES", right=True), Column("state")]
+    rows = [
+        (
+            one.id,
+            one.file,
+            local(one.taken_at),
+            one.actor,
+            f"{local(one.covers_from)} to {local(one.covers_to)}",
+            one.brought,
+            render.kes(one.in_suspense_cents),
+            one.state,
+        )
+        for one in found
+    ]
+    render.table(call, "Statements", columns, rows, document={"statements": found})
+    if not found and not call.json:
+        render.talk(call, "There is none.")
+
+
+@files.writes()
+def undo(
+    call: Call,
+    statement: Annotated[
+        int, typer.Argument(metavar="STATEMENT", help="Its number in statement list.", show_default=False)
+    ],
+) -> None:
+    """Take a statement back that should not have been taken in, exactly.
+
+    Every entry that it booked is reversed, what people said of its suspense too;
+    its lines are forgotten, so that the right file can be taken in; its incidents
+    are closed. What its silence ended as not paid is unknown again. It is refused
+    as a whole where somebody was paid by a line of it, or sent to again since.
+
+    Example: kasoko statement undo 3 --reason 'of another paybill'
+
+    Example: kasoko statement undo 4 --yes --reason 'edited by hand'
+
+    Exit status: 0 taken back, 1 it was not confirmed, 4 no such statement, 5 it
+    cannot be taken back any more, or no reason was given.
+    """
+    from kasoko_cli.cli.words import amount_of, count_of
+    from kasoko_cli.errors import NotFound
+    from kasoko_cli.operations.statement_undo import list_taken, undo_statement
+
+    house = call.house
+    found = next((one for one in list_taken(house.db) if one.id == statement), None)
+    if found is None:
+        raise NotFound(f"There is no statement {statement}.", hint="See them: kasoko statement list")
+    what = f"{found.file}, {count_of(found.brought, 'line')}, {amount_of(found.in_suspense_cents)} in suspense"
+    if not render.confirm(call, f"Take statement {statement} back: {what}?"):
+        raise typer.Exit(1)
+    done = undo_statement(house.db, house.clock, call.act, statement_id=statement)
+    if call.json:
+        render.document({"undone": done})
+        return
+    entries = "1 entry" if done.entries == 1 else f"{done.entries:,} entries"
+    again = f" Unknown again: {', '.join(done.unknown_again)}." if done.unknown_again else ""
+    render.did(
+        call,
+        f"Statement {statement} ({done.file}) is taken back: {count_of(done.lines, 'line')} forgotten, {entries}"
+        f" reversed, {count_of(done.incidents, 'incident')} closed.{again}",
+    )
+    if done.unknown_again:
+        render.hint(call, "Ask M-Pesa about them: kasoko reconcile --now")

@@ -130,6 +130,7 @@ PAYOUT_NEXT: Mapping[PayoutStatus, Mapping[PayoutStatus, str]] = {
         _P.WALLET: "a person chose the wallet instead of the phone",
         _P.COMPLETED: "a late success of an attempt that was thought failed: an incident, never silent",
         _P.HELD: "a rule or a person stopped it from being tried again",
+        _P.UNKNOWN: "the statement whose silence said so was taken back",
         _P.CANCELED: "the settlement was reversed, and no money had moved",
     },
     _P.RETURNED: {
@@ -161,6 +162,7 @@ ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
     },
     _A.REJECTED: {
         _A.INTENT: "the same instruction sent again under the same id: M-Pesa certainly never took it",
+        _A.UNKNOWN: "the statement whose silence said so was taken back",
         _A.SUCCEEDED: "M-Pesa had taken it after all and paid: an incident, never silent",
     },
     _A.UNKNOWN: {
@@ -173,6 +175,7 @@ ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
     },
     _A.FAILED: {
         _A.SUCCEEDED: "a late success: an incident, never silent",
+        _A.UNKNOWN: "the statement whose silence said so was taken back",
     },
     _A.RETURNED: {},
 }

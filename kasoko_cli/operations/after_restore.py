@@ -231,6 +231,18 @@ def let_go(session: Session, payout: Payout, act: Act, *, why: str, at: datetime
     return ()
 
 
+def doubt_again(
+    session: Session, attempt: Attempt, payout: Payout, *, mark: str, note: str | None, at: datetime
+) -> None:
+    """What was let go by evidence that was taken back is in doubt again, as it was: with its mark, and held."""
+    _mark(session, attempt.id, mark, at=at)
+    if note is not None:
+        moved = payouts.move(
+            session, payout.id, PayoutStatus.HELD, at=at, only_from={PayoutStatus.PENDING}, note=note, not_before=None
+        )
+        assert moved, "a payout that we hold as PENDING may be held"
+
+
 def look_after_restore(
     db: Database,
     daraja: DarajaClient | None,

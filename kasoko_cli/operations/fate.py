@@ -119,12 +119,46 @@ def not_taken(
 
 def doubtful(session: Session, attempt: Attempt, *, why: str, at: datetime, code: str | None = None) -> Ruling:
     """Nobody here knows whether money moved: INTENT or ACCEPTED -> UNKNOWN. The money stays in flight."""
-    moved = attempts.move(session, attempt.id, AttemptStatus.UNKNOWN, at=at, result_code=code, result_text=why)
+    from_here = {AttemptStatus.INTENT, AttemptStatus.ACCEPTED}
+    moved = attempts.move(
+        session, attempt.id, AttemptStatus.UNKNOWN, at=at, only_from=from_here, result_code=code, result_text=why
+    )
     if moved:
         payouts.move(
             session, attempt.payout_id, PayoutStatus.UNKNOWN, at=at, only_from={PayoutStatus.SENDING, PayoutStatus.SENT}
         )
     return Ruling(moved, (), why)
+
+
+def doubt_again(session: Session, attempt: Attempt, *, why: str, at: datetime) -> Ruling:
+    """The evidence by which it ended as not paid was taken back: -> UNKNOWN, and its money is in flight again.
+
+    It counts as one more send, though nothing is sent: each entry of an attempt is booked under its send's number.
+    """
+    send, from_here = attempt.sends + 1, {AttemptStatus.FAILED, AttemptStatus.REJECTED}
+    moved = attempts.move(
+        session,
+        attempt.id,
+        AttemptStatus.UNKNOWN,
+        at=at,
+        only_from=from_here,
+        sends=send,
+        evidence=None,
+        result_code=None,
+        result_text=why,
+    )
+    assert moved, f"an attempt that is {attempt.status} and locked may be doubted again"
+    moved = payouts.move(
+        session,
+        attempt.payout_id,
+        PayoutStatus.UNKNOWN,
+        at=at,
+        only_from={PayoutStatus.FAILED},
+        failure_code=None,
+        failure_reason=None,
+    )
+    assert moved, "a payout that is FAILED and locked may be doubted again"
+    return Ruling(True, (journal.reserved(attempt.id, send, attempt.wire_cents),), why)
 
 
 def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evidence: str, at: datetime) -> Ruling:

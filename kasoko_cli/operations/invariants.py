@@ -566,8 +566,14 @@ def negative_receivables(session: Session) -> Iterator[Violation]:
 
 def suspense_unlike_lines(session: Session) -> Iterator[Violation]:
     """Lines of statements whose money is not in suspense as they say, and suspense that is no line's."""
-    is_lines = col(EntryRow.key).like("suspense:%")
-    line_key = case((is_lines, func.substr(col(EntryRow.key), len("suspense:") + 1, 24)), else_=col(EntryRow.key))
+    line_key = case(
+        (col(EntryRow.key).like("suspense:%"), func.substr(col(EntryRow.key), len("suspense:") + 1, 24)),
+        (
+            col(EntryRow.key).like("reverse:suspense:%"),
+            func.substr(col(EntryRow.key), len("reverse:suspense:") + 1, 24),
+        ),
+        else_=col(EntryRow.key),
+    )
     moved = (
         sa.select(cast(line_key, Text).label("line_key"), col(PostingRow.amount_cents))
         .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))

@@ -17,7 +17,7 @@ from kasoko_cli.operations.advice import explain
 from kasoko_cli.operations.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.overview import Amount, Concern, Groups, Overview, by_status_of, groups_of, read_overview
 from kasoko_cli.operations.settle import SettlementFigures, figures_of
-from kasoko_cli.store import attempts, callbacks, log, markets, payouts, queries, users
+from kasoko_cli.store import attempts, callbacks, log, markets, payouts, queries, statements, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.tables import Attempt, Callback, EntryRow, Incident, Market, Payout, PostingRow
@@ -305,6 +305,7 @@ def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list
     """Every entry of a payout as the books have it, with its lines in words."""
     sends = {attempt.id: attempt.sends for attempt in tries}
     keys = journal.keys_of(payout.id, sends, [attempt.receipt for attempt in tries if attempt.receipt])
+    keys = statements.every_key(session, keys)
     found = {entry.id: entry for entry in session.exec(select(EntryRow).where(col(EntryRow.key).in_(keys)))}
     lines = select(PostingRow).where(col(PostingRow.entry_id).in_(found))
     said: dict[int, list[str]] = {}

@@ -49,6 +49,11 @@ from kasoko_cli.store.tables import Statement, StatementLine
 #: How many lines one transaction takes in.
 BATCH = 500
 
+#: Kinds of entries that are taken back with their statement, and may be posted again after that.
+TAKEN_BACK = frozenset({"suspense", "suspense_resolve", "charge", "charge_paid"})
+#: How it is written down that a statement's silence ended a payout.
+SILENCE = "statement.not_paid"
+
 
 @dataclass(frozen=True, slots=True)
 class Side:
@@ -194,19 +199,38 @@ def take_statement(
         taken = statements.find_statement(session, file.digest)
         if taken is None:
             taken = _new_statement(file, judged.span, act, now)
+        elif taken.undone_at is not None:
+            taken.takes, taken.taken_at, taken.actor = taken.takes + 1, now, act.actor
+            taken.covers_from, taken.covers_to = judged.span.first, judged.span.last
+            taken.done_at = taken.undone_at = None
+        if taken.done_at is None:
             taken.account_id = judged.account_id or None
-            session.add(taken)
-            session.flush()
-        was_done = taken.done_at is not None
-        statement_id = taken.id
-    assert statement_id is not None
+        session.add(taken)
+        session.flush()
+        assert taken.id is not None
+        was_done, take = taken.done_at is not None, Take(taken.id, Take.mark_of(taken), act, caution)
     if not was_done:
-        _take_lines(db, clock, act, caution, statement_id, judged.findings, tell)
+        _take_lines(db, clock, take, judged.findings, tell)
         with db.transaction() as session:
             _note_done(session, act, file, judged.account, clock())
     with db.reading() as session:
         row = statements.find_statement(session, file.digest)
         return _report(session, file, judged, row, is_new=not was_done)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One taking in of a statement: its number, its mark, and who does it how carefully."""
+
+    statement_id: int
+    mark: str
+    act: Act
+    caution: Caution
+
+    @staticmethod
+    def mark_of(row: Statement) -> str:
+        """What stands with everything that the latest taking in did, to find that again."""
+        return f"statement:{row.id}:{row.takes}"
 
 
 def _note_done(session: Session, act: Act, file: StatementFile, account: Proven, now: datetime) -> None:
@@ -330,9 +354,7 @@ def _middle(key: str) -> str:
 def _take_lines(
     db: Database,
     clock: Clock,
-    act: Act,
-    caution: Caution,
-    statement_id: int,
+    take: Take,
     findings: Sequence[Finding],
     tell: Callable[[int], None],
 ) -> None:
@@ -354,20 +376,19 @@ def _take_lines(
             entries: list[Entry] = []
             paid_back = [one for one in fresh if one.verdict is Verdict.PAID_BACK]
             fresh = _with_charges_booked_since(session, [one for one in fresh if one.verdict is not Verdict.PAID_BACK])
-            bulk.insert_rows(session, StatementLine, [_row(statement_id, one) for one in fresh])
+            bulk.insert_rows(session, StatementLine, [_row(take.statement_id, one) for one in fresh])
             for one in clearer:
                 assert one.line is not None
-                attempt_id = None if one.attempt is None else one.attempt.id
-                statements.judge_again(session, one.line.key, verdict=one.verdict, why=one.why, attempt_id=attempt_id)
+                statements.judge_again(session, one.line.key, _row(take.statement_id, one))
             for one in sorted([*fresh, *clearer], key=_payout_of) + silent:
-                entries += _apply(session, act, caution, one, now)
+                entries += _apply(session, take, one, now)
             # Users are locked after payouts, as everybody does.
             users.lock_wallets(session, {one.attempt.user_id for one in paid_back if one.attempt is not None})
             paid_back = _no_more_than_owed(session, paid_back)
-            bulk.insert_rows(session, StatementLine, [_row(statement_id, one) for one in paid_back])
+            bulk.insert_rows(session, StatementLine, [_row(take.statement_id, one) for one in paid_back])
             for one in paid_back:
-                entries += _apply(session, act, caution, one, now)
-            book.post(session, *entries, at=now)
+                entries += _apply(session, take, one, now)
+            book.post(session, *posted_again(session, entries), at=now)
         tell(min(start + BATCH, len(findings)))
 
 
@@ -381,6 +402,12 @@ def _with_charges_booked_since(session: Session, findings: Sequence[Finding]) ->
         else one
         for one in findings
     ]
+
+
+def posted_again(session: Session, entries: Sequence[Entry]) -> list[Entry]:
+    """The same entries, those of a statement under a number where one with their key was taken back."""
+    keys = statements.standing_keys(session, (one.key for one in entries if one.kind in TAKEN_BACK))
+    return [replace(one, key=keys.get(one.key, one.key)) for one in entries]
 
 
 def _no_more_than_owed(session: Session, findings: Sequence[Finding]) -> list[Finding]:
@@ -435,7 +462,7 @@ def _row(statement_id: int, finding: Finding) -> dict[str, object]:
     }
 
 
-def _apply(session: Session, act: Act, caution: Caution, finding: Finding, now: datetime) -> tuple[Entry, ...]:
+def _apply(session: Session, take: Take, finding: Finding, now: datetime) -> tuple[Entry, ...]:
     """Do what one finding asks for; the entries that follow from it."""
     if finding.verdict in CONTRADICTS:
         _raise(session, finding, now)
@@ -448,16 +475,16 @@ def _apply(session: Session, act: Act, caution: Caution, finding: Finding, now: 
         return entries
     if (way := _way_of(finding)) is not None:
         payout = payouts.find_payout(session, known.payout_id, lock=True)
-        if guard.objections(session, way, [payout], caution):
+        if guard.objections(session, way, [payout], take.caution):
             return entries  # something has spoken meanwhile: it stays open
-    return entries + _EFFECTS[finding.verdict](session, act, finding, known, now)
+    return entries + _EFFECTS[finding.verdict](session, take, finding, known, now)
 
 
 def _raise(session: Session, finding: Finding, now: datetime) -> None:
     where = "" if finding.line is None else f" (receipt {finding.line.receipt})"
     raise_incident(
         session,
-        key=_incident_key(finding),
+        key=statements.incident_key(session, _incident_key(finding)),
         kind="statement",
         what=f"M-Pesa's statement differs{where}: {finding.why}.",
         at=now,
@@ -471,7 +498,7 @@ def _incident_key(finding: Finding) -> str:
     return f"statement:{finding.verdict}:{name}"
 
 
-def _paid(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
+def _paid(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
     assert finding.line is not None
     attempt, payout = fate.lock(session, known.id)
     if attempts.receipt_owner(session, finding.line.receipt) not in (None, attempt.id):
@@ -480,20 +507,25 @@ def _paid(session: Session, act: Act, finding: Finding, known: KnownAttempt, now
     return fate.paid(session, attempt, payout, receipt=finding.line.receipt, evidence=evidence, at=now).entries
 
 
-def _not_paid(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
+def _not_paid(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
     """Nobody knows such a payment: under the same id where M-Pesa never took it, so that it refuses it if we err."""
-    if is_restored(known):
-        payout = payouts.find_payout(session, known.payout_id, lock=True)
-        return let_go(session, payout, act, why="a statement covers the time, and it has no such line", at=now)
-    attempt, _ = fate.lock(session, known.id)
-    if attempt.status is not known.status:
+    attempt, payout = fate.lock(session, known.id)
+    if attempt.status is not known.status or attempt.lease_token != known.lease_token:
         return ()  # something else has spoken meanwhile
+    detail = {"take": take.mark, "attempt": known.id, "sends": attempt.sends}
+    if is_restored(known):
+        detail |= {"restored": known.lease_token, "held": payout.note if payout.status is PayoutStatus.HELD else None}
+    note_event(
+        session, at=now, actor=take.act.actor, action=SILENCE, subject=payout.id, reason=take.act.reason, detail=detail
+    )
+    if is_restored(known):
+        return let_go(session, payout, take.act, why="a statement covers the time, and it has no such line", at=now)
     say = fate.never_taken if attempt.conversation_id is None else fate.not_paid
     evidence = "statement:no line, and M-Pesa knows no such payment"
     return say(session, attempt, code=fate.NOT_ON_STATEMENT, reason=finding.why, evidence=evidence, at=now).entries
 
 
-def _returned(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
+def _returned(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
     assert finding.line is not None
     attempt, payout = fate.lock(session, known.id)
     if payout.status is not PayoutStatus.COMPLETED:
@@ -502,16 +534,16 @@ def _returned(session: Session, act: Act, finding: Finding, known: KnownAttempt,
     note_event(
         session,
         at=now,
-        actor=act.actor,
+        actor=take.act.actor,
         action="payout.returned",
         subject=payout.id,
-        reason=act.reason,
+        reason=take.act.reason,
         detail={"receipt": finding.line.receipt, "attempt": attempt.id, "line": finding.line.key},
     )
     return fate.returned(session, attempt, payout, at=now, why=why).entries
 
 
-def _paid_back(session: Session, act: Act, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
+def _paid_back(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
     assert known.receipt is not None
     if book.is_posted(session, f"recover:{known.receipt}"):
         return ()  # a person wrote it down meanwhile
@@ -521,7 +553,7 @@ def _paid_back(session: Session, act: Act, finding: Finding, known: KnownAttempt
 
 def _charge(
     session: Session,  # noqa: ARG001
-    act: Act,  # noqa: ARG001
+    take: Take,  # noqa: ARG001
     finding: Finding,
     known: KnownAttempt,
     now: datetime,  # noqa: ARG001
@@ -531,7 +563,7 @@ def _charge(
     return (*expected, journal.charge_paid(known.id, finding.due_cents, finding.line.withdrawn_cents))
 
 
-_EFFECTS: Mapping[Verdict, Callable[[Session, Act, Finding, KnownAttempt, datetime], tuple[Entry, ...]]] = {
+_EFFECTS: Mapping[Verdict, Callable[[Session, Take, Finding, KnownAttempt, datetime], tuple[Entry, ...]]] = {
     Verdict.ENDED_PAID: _paid,
     Verdict.LATE_SUCCESS: _paid,
     Verdict.ENDED_NOT_PAID: _not_paid,
@@ -554,12 +586,17 @@ def _report(
     is_new: bool,
 ) -> StatementReport:
     findings, period = judged.findings, file.lead.period
+    withdrawn = statements.withdrawn_incidents(session)
     resolved = {
         line.key
         for line in statements.known_lines(session, (line.key for line in file.lines)).values()
         if line.is_resolved
     }
-    incidents = incidents_by_key(session)
+    incidents = {
+        base: found
+        for key, found in incidents_by_key(session).items()
+        if (base := statements.base_of(key)) is not None and found.number not in withdrawn
+    }
     differences = [_difference(one, resolved, incidents) for one in findings if one.verdict not in AGREED]
     by_verdict: dict[str, Side] = {}
     for one in findings:
@@ -716,7 +753,8 @@ def resolve_suspense(
             reason=act.reason,
             detail={"as": as_what, "cents": line.suspense_cents, "receipt": line.receipt},
         )
-        book.post(session, journal.suspense_resolved(line.key, line.suspense_cents, account, user_id or ""), at=now)
+        resolved = journal.suspense_resolved(line.key, line.suspense_cents, account, user_id or "")
+        book.post(session, *posted_again(session, [resolved]), at=now)
         return Suspended(
             line.key, line.receipt, line.completed_at, line.party, line.reason, line.why, line.suspense_cents
         )

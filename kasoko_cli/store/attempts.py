@@ -323,11 +323,26 @@ def succeed(session: Session, proofs: Sequence[tuple[str, str, str]], *, at: dat
     assert moved == len(proofs), "an attempt that is locked and live may succeed"
 
 
-def move(session: Session, attempt_id: str, to: AttemptStatus, *, at: datetime, **values: Any) -> bool:
-    """Move an attempt to `to` if it may go there, and say whether this call did it."""
+def move(
+    session: Session,
+    attempt_id: str,
+    to: AttemptStatus,
+    *,
+    at: datetime,
+    only_from: Collection[AttemptStatus] | None = None,
+    **values: Any,
+) -> bool:
+    """Move an attempt to `to` if it may go there, and say whether this call did it.
+
+    `only_from` narrows it to the states that the caller's reason speaks of.
+    """
+    sources = attempt_sources_of(to)
+    if only_from is not None:
+        assert sources.issuperset(only_from), f"{to} cannot follow all of {only_from}"
+        sources = frozenset(only_from)
     moved = session.exec(
         update(Attempt)
-        .where(col(Attempt.id) == attempt_id, col(Attempt.status).in_(attempt_sources_of(to)))
+        .where(col(Attempt.id) == attempt_id, col(Attempt.status).in_(sources))
         .values(status=to, status_at=at, **values)
         .execution_options(synchronize_session=False)
     )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, cast, func, or_, update
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.locking import CHUNK
+from kasoko_cli.store.locking import CHUNK, for_update
 from kasoko_cli.store.tables import (
     Attempt,
     Bet,
     EntryRow,
     Funding,
+    Incident,
+    Link,
     Payout,
     PostingRow,
     Query,
@@ -83,7 +87,7 @@ def attempts_around(
         base = base.where(or_(col(Attempt.account_id) == account_id, col(Attempt.account_id).is_(None)))
     by_time = base.where(
         or_(
-            col(Attempt.created_at).between(since, until),
+            sa.and_(col(Attempt.created_at) <= until, col(Attempt.sent_at) >= since),
             col(Attempt.status).in_(LIVE),
             col(Attempt.lease_token).like(f"{RESTORED}%"),
         )
@@ -97,8 +101,54 @@ def attempts_around(
 
 
 def posted_under(session: Session, keys: Iterable[str], account: str) -> dict[str, int]:
-    """What the entries with these keys posted to an account, in debit cents; only those that exist."""
-    wanted, found = list(dict.fromkeys(keys)), dict[str, int]()
+    """What stands of the entries with these keys on an account, in debit cents; only those that exist.
+
+    An entry that was taken back does not stand, and one that was posted after that does, by the same key.
+    """
+    wanted = list(dict.fromkeys(keys))
+    found = _posted_under(session, wanted, account)
+    again = {key: now for key, now in standing_keys(session, found).items() if now != key}
+    since = _posted_under(session, list(again.values()), account)
+    return {key: cents for key, cents in found.items() if key not in again} | {
+        key: since[now] for key, now in again.items() if now in since
+    }
+
+
+def standing_keys(session: Session, keys: Iterable[str]) -> dict[str, str]:
+    """The key under which the entry of each of these stands, or may be posted, by the key that it had at first.
+
+    That is the same key, or where its entry was taken back the same with a number: `KEY:2`, `KEY:3`, ...
+    """
+    found, nth = {key: key for key in keys}, 1
+    open_still = set(found)
+    while open_still:
+        nth += 1
+        taken_back = _existing(session, [f"reverse:{found[key]}" for key in open_still])
+        open_still = {key for key in open_still if f"reverse:{found[key]}" in taken_back}
+        found |= {key: f"{key}:{nth}" for key in open_still}
+    return found
+
+
+def every_key(session: Session, keys: Iterable[str]) -> list[str]:
+    """The same keys, those of entries that took them back, and those of entries that were posted after that."""
+    found: list[str] = []
+    for key, now in standing_keys(session, keys).items():
+        last = int(now.rpartition(":")[2]) if now != key else 1
+        before = [key, *(f"{key}:{nth}" for nth in range(2, last))] if last > 1 else []
+        found += [*before, *(f"reverse:{one}" for one in before), now]
+    return found
+
+
+def _existing(session: Session, keys: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(keys), CHUNK):
+        query = sa.select(col(EntryRow.key)).where(col(EntryRow.key).in_(keys[start : start + CHUNK]))
+        found |= set(session.execute(query).scalars())
+    return found
+
+
+def _posted_under(session: Session, wanted: Sequence[str], account: str) -> dict[str, int]:
+    found: dict[str, int] = {}
     for start in range(0, len(wanted), CHUNK):
         query = (
             sa.select(col(EntryRow.key), cast(func.sum(col(PostingRow.amount_cents)), BigInteger))
@@ -179,12 +229,12 @@ def known_lines(session: Session, keys: Iterable[str]) -> dict[str, KnownLine]:
     return found
 
 
-def judge_again(session: Session, key: str, *, verdict: str, why: str, attempt_id: str | None) -> None:
-    """Write down what a line that was left open turned out to be."""
+def judge_again(session: Session, key: str, values: Mapping[str, object]) -> None:
+    """Write down what a line that was left open turned out to be, and by which statement."""
     session.execute(
         update(StatementLine)
         .where(col(StatementLine.key) == key)
-        .values(verdict=verdict, why=why, attempt_id=attempt_id)
+        .values(values)
         .execution_options(synchronize_session=False)
     )
 
@@ -197,6 +247,149 @@ def list_suspense(session: Session) -> Sequence[StatementLine]:
         .order_by(col(StatementLine.completed_at), col(StatementLine.key))
     )
     return session.exec(query).all()
+
+
+def list_statements(session: Session) -> list[tuple[Statement, int, int]]:
+    """Every statement that was taken in, the latest first: how many lines it brought, and what of it is in suspense."""
+    brought, left = func.count(col(StatementLine.key)), _in_suspense()
+    query = (
+        sa.select(Statement, brought, left)
+        .outerjoin(StatementLine, col(StatementLine.statement_id) == col(Statement.id))
+        .group_by(col(Statement.id))
+        .order_by(col(Statement.id).desc())
+    )
+    return [(row, int(lines), int(cents)) for row, lines, cents in session.execute(query)]
+
+
+def _in_suspense() -> sa.ColumnElement[int]:
+    """The sum of what stands in suspense by lines, in cents."""
+    stands = sa.case((col(StatementLine.resolved_at).is_(None), col(StatementLine.suspense_cents)), else_=0)
+    return cast(func.coalesce(func.sum(stands), 0), BigInteger)
+
+
+def find_by_number(session: Session, statement_id: int) -> Statement:
+    """The statement with this number, kept from other writers.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = session.exec(for_update(select(Statement).where(col(Statement.id) == statement_id))).one_or_none()
+    if found is None:
+        raise NotFound(f"There is no statement {statement_id}.", hint="See them: kasoko statement list")
+    return found
+
+
+def lines_of(session: Session, statement_id: int) -> list[StatementLine]:
+    """The lines that a statement brought, in the order of their keys."""
+    query = select(StatementLine).where(col(StatementLine.statement_id) == statement_id)
+    return list(session.exec(query.order_by(col(StatementLine.key))))
+
+
+def later_with_the_same_lines(session: Session, row: Statement, since: datetime, until: datetime) -> Statement | None:
+    """A statement that was taken in later and has lines of that time which others had brought."""
+    brought = sa.select(func.count()).where(col(StatementLine.statement_id) == col(Statement.id)).scalar_subquery()
+    query = select(Statement).where(
+        col(Statement.id) != row.id,
+        col(Statement.taken_at) >= row.taken_at,
+        col(Statement.undone_at).is_(None),
+        col(Statement.covers_from) <= until,
+        col(Statement.covers_to) >= since,
+        brought < col(Statement.lines),
+    )
+    return session.exec(query.order_by(col(Statement.id).desc()).limit(1)).first()
+
+
+def attempts_proven_by(session: Session, statement_id: int) -> list[tuple[str, str]]:
+    """The payouts that a line of this statement proves to have been paid, each with the receipt."""
+    query = (
+        sa.select(col(Attempt.payout_id), col(StatementLine.receipt))
+        .join(StatementLine, col(Attempt.evidence) == sa.literal("statement:").concat(col(StatementLine.key)))
+        .where(col(StatementLine.statement_id) == statement_id)
+        .order_by(col(Attempt.payout_id))
+    )
+    return [(payout_id, receipt) for payout_id, receipt in session.execute(query)]
+
+
+def posted_together(session: Session, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The first key of those pairs of entries that one transaction posted."""
+    first, other = aliased(EntryRow), aliased(EntryRow)
+    of_second = {second: one for one, second in pairs}
+    found: list[str] = []
+    for start in range(0, len(pairs), CHUNK):
+        some = pairs[start : start + CHUNK]
+        query = (
+            sa.select(col(first.key), col(other.key))
+            .join(Link, sa.and_(col(Link.first) <= col(first.id), col(first.id) <= col(Link.last)))
+            .join(other, sa.and_(col(Link.first) <= col(other.id), col(other.id) <= col(Link.last)))
+            .where(col(Link.chain) == "books", col(Link.kind) == "entries")
+            .where(col(first.key).in_([one for one, _ in some]), col(other.key).in_([second for _, second in some]))
+        )
+        found += [one for one, second in session.execute(query) if of_second.get(second) == one]
+    return found
+
+
+def postings_of(session: Session, keys: Sequence[str]) -> dict[str, list[tuple[str, str, int]]]:
+    """The lines of the entries with these keys, as account, owner and cents, in order; only those that exist."""
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for start in range(0, len(keys), CHUNK):
+        query = (
+            sa.select(col(EntryRow.key), col(PostingRow.account), col(PostingRow.owner), col(PostingRow.amount_cents))
+            .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
+            .where(col(EntryRow.key).in_(keys[start : start + CHUNK]))
+            .order_by(col(EntryRow.id), col(PostingRow.line))
+        )
+        for key, account, owner, cents in session.execute(query):
+            found.setdefault(key, []).append((account, owner, cents))
+    return found
+
+
+#: How the reason begins for which the incidents are closed of a statement that was taken back: it tells of no person
+#: who dealt with them.
+WITHDRAWN = "taken back with statement "
+_INCIDENT = re.compile(r"(statement:[a-z-]+:[^:]+)(?::[0-9]+)?")
+
+
+def base_of(incident_key: str) -> str | None:
+    """The key of a statement's incident without the number that it has after one was withdrawn; its own otherwise."""
+    found = _INCIDENT.fullmatch(incident_key)
+    return incident_key if found is None else found[1]
+
+
+def withdrawn_incidents(session: Session) -> set[int]:
+    """The numbers of incidents that went with their statements."""
+    query = select(col(Incident.id)).where(col(Incident.close_reason).startswith(WITHDRAWN, autoescape=True))
+    return {number for number in session.exec(query) if number is not None}
+
+
+def incident_key(session: Session, base: str) -> str:
+    """The key for an incident of a statement: a number is added where one was raised and went with its statement."""
+    query = sa.select(func.count()).where(
+        or_(col(Incident.key) == base, col(Incident.key).startswith(f"{base}:", autoescape=True)),
+        col(Incident.close_reason).startswith(WITHDRAWN, autoescape=True),
+    )
+    gone = session.execute(query).scalar_one()
+    return base if not gone else f"{base}:{gone + 1}"
+
+
+def incidents_of(session: Session, row: Statement, bases: Iterable[str]) -> list[int]:
+    """The incidents that stand since a statement was taken in: those of its lines, and of payments not on it."""
+    wanted = {base for base in bases if base}
+    query = sa.select(col(Incident.id), col(Incident.key)).where(
+        col(Incident.kind) == "statement",
+        col(Incident.closed_at).is_(None),
+        col(Incident.opened_at) >= row.taken_at,
+        col(Incident.opened_at) <= (row.done_at or row.taken_at + timedelta(days=1)),
+    )
+    return [
+        number
+        for number, key in session.execute(query.order_by(col(Incident.id)))
+        if base_of(key) in wanted or key.startswith("statement:not-on-statement:")
+    ]
+
+
+def forget_lines(session: Session, statement_id: int) -> None:
+    """Forget the lines that a statement brought; another may bring them then."""
+    session.execute(sa.delete(StatementLine).where(col(StatementLine.statement_id) == statement_id))
 
 
 def find_suspense(session: Session, name: str) -> StatementLine:

@@ -667,6 +667,8 @@ class Statement(SQLModel, table=True):
     """A statement of M-Pesa that was taken in, once; `done_at` is set when every line of it was.
 
     `account_id` is the account that it is of, where that is known.
+    One that was taken back has `undone_at`, and no lines; it may be taken in again. `takes` counts how often it was.
+    `covers_from` and `covers_to` are what it shows, not what it says of itself.
     """
 
     __tablename__ = "statements"
@@ -685,6 +687,8 @@ class Statement(SQLModel, table=True):
     taken_at: datetime = Field(sa_type=UtcTime)
     done_at: datetime | None = Field(default=None, sa_type=UtcTime)
     account_id: int | None = _of_account()
+    takes: int = Field(default=1, sa_column=Column(Whole, nullable=False, server_default="1"))
+    undone_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
 class StatementLine(SQLModel, table=True):

@@ -66,6 +66,7 @@ WRITES: Mapping[str, str] = {
     "import bets": "import bets bets.csv",
     "callback replay": "callback replay {callback}",
     "suspense resolve": "suspense resolve UKX0000001 --as bank",
+    "statement undo": "statement undo 1",
     "tax remit": "tax remit 1 --on winnings --reference PRN9",
     "db expire": "db expire --days 1",
 }
@@ -234,6 +235,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "callback show": ("callback show {callback}", "callback show {callback} --json"),
     "audit": ("audit --json",),
     "suspense list": ("suspense list", "suspense list --json"),
+    "statement list": ("statement list", "statement list --json"),
     "events": ("events", "events --json"),
     "report settlement": (
         "report settlement derby",

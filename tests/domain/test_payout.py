@@ -65,7 +65,7 @@ def test_every_state_has_a_row_is_reached_and_every_move_says_why(
         (P.UNKNOWN, {P.COMPLETED, P.FAILED, P.PENDING}),
         (P.COMPLETED, {P.RETURNED}),
         (P.WALLET, {P.CANCELED}),
-        (P.FAILED, {P.PENDING, P.WALLET, P.COMPLETED, P.HELD, P.CANCELED}),
+        (P.FAILED, {P.PENDING, P.WALLET, P.COMPLETED, P.HELD, P.CANCELED, P.UNKNOWN}),
         (P.RETURNED, {P.PENDING, P.WALLET}),
         (P.CANCELED, set()),
     ],
@@ -79,10 +79,10 @@ def test_what_may_follow_for_a_payout(state: PayoutStatus, following: set[Payout
     [
         (A.INTENT, {A.ACCEPTED, A.REJECTED, A.UNKNOWN, A.SUCCEEDED, A.FAILED}),
         (A.ACCEPTED, {A.SUCCEEDED, A.FAILED, A.UNKNOWN}),
-        (A.REJECTED, {A.INTENT, A.SUCCEEDED}),
+        (A.REJECTED, {A.INTENT, A.SUCCEEDED, A.UNKNOWN}),
         (A.UNKNOWN, {A.SUCCEEDED, A.FAILED, A.REJECTED}),
         (A.SUCCEEDED, {A.RETURNED}),
-        (A.FAILED, {A.SUCCEEDED}),
+        (A.FAILED, {A.SUCCEEDED, A.UNKNOWN}),
         (A.RETURNED, set()),
     ],
 )

@@ -220,6 +220,7 @@ PREPARED: dict[tuple[str, int], Prepare] = {
     ("docs/running.md", 4): of_this_machine,
     ("docs/statement.md", 1): with_statement,
     ("docs/statement.md", 2): in_suspense,
+    ("docs/statement.md", 3): in_suspense,
     ("docs/taxes.md", 1): taxed,
     ("docs/simulator.md", 1): empty,
 }

@@ -16,7 +16,7 @@ from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Busy, ConfigurationError, NotFound, Refused
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import after_restore, controls, decide, statement
+from kasoko_cli.operations import after_restore, controls, decide, statement, statement_undo
 from kasoko_cli.operations.after_restore import AfterRestore
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.backups import Restored, backup, restore
@@ -247,6 +247,39 @@ def test_a_statement_covers_the_lost_hours_where_mpesa_cannot_be_asked(
     road.deliver()
     assert len(road.ledger()) == 2
     assert road.balance(Account.IN_FLIGHT) == 0
+
+
+def test_a_statement_that_is_taken_back_leaves_what_it_had_let_go_in_doubt_again(
+    road: Road, tmp_path: Path, put_back: PutBack
+) -> None:
+    road.owe({"ben": BEN})
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    at = road.clock()
+    road.clock.forward(hours=1)
+    put_back()
+    before = (road.payout("ben").note, road.attempt("ben").lease_token)
+    paper = Paper().covering([at])
+    for days in (-1, 2):
+        paper.movement(at + timedelta(days=days))
+    road.clock.forward(days=3)
+    file = paper.read()
+    statement.take_statement(road.db, road.clock, road.act, file, shortcode="600000", customers_are_counted=True)
+    assert road.statuses() == {"ben": "PENDING"}
+    done = statement_undo.undo_statement(road.db, road.clock, road.act, statement_id=1)
+    assert done.unknown_again == [road.payout("ben").id]
+    assert road.statuses() == {"ben": "HELD"}
+    assert (road.payout("ben").note, road.attempt("ben").lease_token) == before
+    assert not after_restore.proof(road.db, []).ok
+    paper.until = road.clock() + timedelta(days=2)
+    paper.movement(paper.until)
+    road.clock.forward(days=3)
+    file = paper.read()
+    statement.take_statement(road.db, road.clock, road.act, file, shortcode="600000", customers_are_counted=True)
+    controls.resume(road.db, road.clock, road.act)
+    road.send()
+    with pytest.raises(Refused, match="not paid, which is SENT since"):
+        statement_undo.undo_statement(road.db, road.clock, road.act, statement_id=2)
+    road.deliver()
 
 
 def test_a_payout_that_a_person_had_held_stays_held(road: Road, tmp_path: Path, put_back: PutBack) -> None:
