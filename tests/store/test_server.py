@@ -312,7 +312,7 @@ def test_many_sessions_share_few_of_the_servers(pooled: str) -> None:
                     insert_directly(direct, User, COLUMNS, more)
             for _ in range(4):
                 with db.reading() as session:
-                    mine = select(User).where(User.id.startswith(f"{who}-")).execution_options(yield_per=10)  # type: ignore[attr-defined]
+                    mine = select(User).where(User.id.startswith(f"{who}-")).execution_options(yield_per=10)
                     assert len(session.exec(mine).all()) == 8 * 71
                 with plain.reading(pooled) as rows:
                     assert rows("SELECT 1") == [(1,)]
