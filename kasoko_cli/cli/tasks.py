@@ -144,6 +144,14 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> dict[str, Any]:
     """
 
     def work(house: House, act: Act) -> dict[str, Any]:
+        if disburse.is_outage(house.db, house.clock, house.send_policy):
+            why = "the last payouts that were sent all ended unknown, as in an outage; enqueue it again later"
+            return {
+                "payout": payout_id,
+                "sent": False,
+                "status": disburse.state_of(house.db, payout_id),
+                "why": why,
+            }
         bound = None if shown is None else Bound.carried(payout_id, shown, house.links.seal)
         run = disburse.send_due(
             house.db,

@@ -23,6 +23,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.operations.sending.bound import Bound, show
 from kasoko_cli.operations.sending.crew import Crew
+from kasoko_cli.operations.sending.outage import last_in_a_row
 from kasoko_cli.operations.sending.run import Desk, Due, Run, SendPolicy, Sent, Stop
 from kasoko_cli.operations.sending.telling import (
     Counted,
@@ -54,6 +55,7 @@ __all__ = [
     "ends_of",
     "exit_code_of",
     "heed_breaker",
+    "is_outage",
     "note_run",
     "plan_run",
     "send_due",
@@ -179,6 +181,12 @@ def _end_of_bound(
         run.more = max(0, due.payouts - own.payouts - len(run.changed))
     if run.more or run.changed:
         run.stop(Stop.LIMIT if is_limited and not run.changed else Stop.BOUND)
+
+
+def is_outage(db: Database, clock: Clock, policy: SendPolicy) -> bool:
+    """Whether the last payouts that anybody sent all ended unknown, and it is too early to send another to see."""
+    last = patience.read(db, last_in_a_row)
+    return last is not None and abs((clock() - last).total_seconds()) < policy.probe_after_seconds[0]
 
 
 def check_ready(db: Database, daraja: DarajaClient, clock: Clock, act: Act) -> None:

@@ -257,6 +257,17 @@ def stands(session: Session, attempt_id: str, *, lease_token: str, send: int) ->
     return session.execute(query).first() is not None
 
 
+def latest_open(session: Session, count: int) -> list[tuple[AttemptStatus, datetime]]:
+    """The latest attempts that were sent and have not ended: taken or unknown, and when each was sent."""
+    query = (
+        columns(col(Attempt.status), col(Attempt.sent_at))
+        .where(col(Attempt.status).in_((AttemptStatus.ACCEPTED, AttemptStatus.UNKNOWN)))
+        .order_by(col(Attempt.sent_at).desc())
+        .limit(count)
+    )
+    return [(status, sent_at) for status, sent_at in session.execute(query)]
+
+
 def is_held(session: Session, attempt_id: str, *, lease_token: str, send: int) -> bool:
     """Whether this sender still holds an attempt for this send of it, which nobody has ruled on."""
     query = columns(col(Attempt.id)).where(

@@ -99,7 +99,7 @@ def _never_sent_again() -> set[str]:
 
 def _send_all(road: LoudRoad) -> None:
     """Runs, each resumed where an account-level answer had stopped it, until nothing else is due."""
-    for _ in range(40):
+    for _ in range(120):
         try:
             run = road.send(POLICY)
         except AccountRefused:
@@ -107,7 +107,7 @@ def _send_all(road: LoudRoad) -> None:
         controls.resume(road.db, road.clock, road.act)
         if run is not None and (run.left == 0 or not _due_now(road, but=f"user{REFUSES_THE_ACCOUNT}")):
             return
-    raise AssertionError(f"forty runs did not send everything: {road.statuses()}")
+    raise AssertionError(f"so many runs did not send everything: {road.statuses()}")
 
 
 def _due_now(road: LoudRoad, *, but: str) -> list[str]:

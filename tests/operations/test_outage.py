@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from kasoko_cli.operations import disburse
 from kasoko_cli.operations.disburse import Run, SendPolicy, Stop, ends_of, exit_code_of
 from kasoko_cli.operations.sending.outage import UNKNOWN_STOPS_AFTER
 from tests.operations.road import Road
@@ -119,4 +120,21 @@ def test_a_run_that_holds_can_be_stopped(road: Road) -> None:
     run = road.send(policy, stay=True, tell=sent.append, should_stop=lambda: len(sent) >= UNKNOWN_STOPS_AFTER)
     assert (counted(run), run.stopped, run.left) == ({"UNKNOWN": 3}, Stop.INTERRUPTED, 6)
     run = road.send(policy, stay=True, max_seconds=1)
-    assert (counted(run), run.stopped, run.left) == ({"UNKNOWN": 3}, Stop.TIME, 3)
+    assert (counted(run), run.stopped, run.left) == ({"UNKNOWN": 1}, Stop.TIME, 5)
+
+
+def test_the_next_run_sends_a_single_one_first_and_goes_on_when_that_is_answered(road: Road) -> None:
+    """A cron job in an hour's outage asks one payout a run, and not three."""
+    road.owe(people(12))
+    road.interpose = Outage(after=0, lasts=UNKNOWN_STOPS_AFTER + 2)
+    fast = SendPolicy(rate_per_second=0, concurrency=1)
+    assert counted(road.send(fast)) == {"UNKNOWN": 3}
+    assert disburse.is_outage(road.db, road.clock, fast), "a task of Celery sends nothing now"
+    for _ in range(2):
+        run = road.send(SendPolicy(rate_per_second=0, concurrency=4))
+        assert (counted(run), run.stopped) == ({"UNKNOWN": 1}, Stop.UNKNOWN)
+    road.clock.forward(61)
+    assert not disburse.is_outage(road.db, road.clock, fast), "one may see whether M-Pesa answers again"
+    run = road.send(SendPolicy(rate_per_second=0, concurrency=4))
+    assert (counted(run), run.stopped, run.left) == ({"SENT": 7}, Stop.DONE, 0)
+    assert not disburse.is_outage(road.db, road.clock, fast)

@@ -63,8 +63,9 @@ class Bound:
         """A bound of what is shown now."""
         bound, digest = cls(seal or seal_of_this_process(), named=named), hashlib.sha256()
         for one in shown:
-            digest.update(plan_line(one.id, one.wire_cents, one.phone))
-            bound._add(one.id, bound.mark(one.id, one.wire_cents, one.phone))
+            line = plan_line(one.id, one.wire_cents, one.phone)
+            digest.update(line)
+            bound._add(one.id, bound._mark(line))
             bound.wires_cents.append(one.wire_cents)
         bound.most_cents, bound.plan_hash = bound.wire_cents, digest.hexdigest()
         return bound
@@ -102,7 +103,10 @@ class Bound:
 
     def mark(self, payout_id: str, wire_cents: int, phone: str) -> int:
         """A payout as it was shown, as a number."""
-        return int.from_bytes(self._seal(plan_line(payout_id, wire_cents, phone))[:8], "big")
+        return self._mark(plan_line(payout_id, wire_cents, phone))
+
+    def _mark(self, line: bytes) -> int:
+        return int.from_bytes(self._seal(line)[:8], "big")
 
     def marks(self) -> list[tuple[str, str]]:
         """Each payout with its mark, for tasks to carry."""

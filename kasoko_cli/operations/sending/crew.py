@@ -21,10 +21,10 @@ from kasoko_cli.daraja.links import Links
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
 from kasoko_cli.operations.sending.bound import Bound
 from kasoko_cli.operations.sending.claiming import Claimer
-from kasoko_cli.operations.sending.outage import Outage
+from kasoko_cli.operations.sending.outage import Outage, last_in_a_row
 from kasoko_cli.operations.sending.recording import Recorder
 from kasoko_cli.operations.sending.run import Claimed, Desk, Due, Sent, Stop
-from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store import attempts, patience, payouts
 from kasoko_cli.store.log import switch_on
 from kasoko_cli.store.patience import patiently
 
@@ -54,7 +54,8 @@ class Crew:
         self.bound = bound
         self.desk, self.links, self.run, self.policy, self.stay = desk, links, desk.run, desk.policy, stay
         self.claimer, self.recorder = Claimer(desk, bound), Recorder(desk)
-        self.outage = Outage(desk.policy, stays=stay)
+        began_in_one = patience.read(desk.db, last_in_a_row) is not None
+        self.outage = Outage(desk.policy, stays=stay, began_in_one=began_in_one)
         #: What waits for a sender; None sends one home.
         self.claims: SimpleQueue[Claimed | None] = SimpleQueue()
         #: What came of it; None where it was not sent, since the run had ended.
