@@ -204,7 +204,7 @@ class Scene:
                 now = self.town.clock()
                 with self.town.db.transaction() as session:
                     raise_incident(
-                        session, key=self.payout_id, kind="mismatch", what="?", at=now, payout_id=self.payout_id
+                        session, key=self.payout_id, kind="late_success", what="?", at=now, payout_id=self.payout_id
                     )
             case _C.RESTORED:
                 self.attempt(AttemptStatus.REJECTED, lease_token=f"{RESTORED}yesterday")
@@ -539,7 +539,11 @@ def _case(condition: Condition | None) -> Case:
         case _C.LIVE:
             attempt.status = AttemptStatus.ACCEPTED
         case _C.INCIDENT:
-            return replace(case, incidents=(3, 4))
+            return replace(case, incidents=(Standing(3, is_asked=False), Standing(4, is_asked=True)))
+        case _C.ASKED:
+            return replace(case, incidents=(Standing(3, is_asked=True),))
+        case _C.UNCONFIRMED:
+            return replace(case, lacks=Missing("above the limit", datetime(2026, 11, 23, tzinfo=UTC)))
         case _C.RESTORED:
             attempt.status, attempt.lease_token = AttemptStatus.REJECTED, f"{RESTORED}yesterday"
         case _C.SAME_NUMBER:

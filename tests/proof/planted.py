@@ -335,8 +335,8 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a hint that nobody asks about",
         "operations/reconcile.py",
-        "due_at = now if is_hinted else _due_at(attempt, count, policy)",
-        "due_at = _due_at(attempt, count, policy)",
+        "due_at = now if question.is_hinted else from_at or _due_at(attempt, question.asked, policy)",
+        "due_at = from_at or _due_at(attempt, question.asked, policy)",
         "operations/test_hints.py",
     ),
     _bug(
