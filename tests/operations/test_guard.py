@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -45,9 +45,10 @@ from kasoko_cli.operations.after_restore import HELD_SINCE
 from kasoko_cli.operations.decide import Decision
 from kasoko_cli.operations.fate import NOT_ON_STATEMENT
 from kasoko_cli.operations.guard import GUARDS, Case, Caution, Condition, Objection, Way
+from kasoko_cli.operations.negatives import Missing
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store import approvals, attempts
-from kasoko_cli.store.log import raise_incident
+from kasoko_cli.store.log import Asking, Standing, answer_incidents, raise_incident
 from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import Approval, Attempt, Deployment, Incident, Payout, Query, User
 from tests.operations.paper import PAYBILL, Paper
@@ -206,6 +207,12 @@ class Scene:
                     raise_incident(
                         session, key=self.payout_id, kind="late_success", what="?", at=now, payout_id=self.payout_id
                     )
+            case _C.ASKED:
+                attempt_id = self.any_attempt()
+                about = {"key": f"{Asking.MISMATCH}:{attempt_id}", "kind": "mismatch", "what": "?"}
+                with self.town.db.transaction() as session:
+                    now, payout_id = self.town.clock(), self.payout_id
+                    raise_incident(session, **about, at=now, payout_id=payout_id, attempt_id=attempt_id)
             case _C.RESTORED:
                 self.attempt(AttemptStatus.REJECTED, lease_token=f"{RESTORED}yesterday")
             case _C.UNCONFIRMED:
@@ -264,6 +271,12 @@ class Scene:
             case _C.INCIDENT:
                 [number] = re.findall(r"kasoko incident close ([0-9]+) --reason", hint)
                 decide.close_incident(self.town.db, self.town.clock, self.town.act, incident_id=int(number))
+            case _C.ASKED:
+                assert "kasoko reconcile --now" in hint
+                self.town.clock.forward(301)  # what was due was put off
+                with self.town.db.transaction() as session:
+                    now, attempt_id = self.town.clock(), self.any_attempt()
+                    assert answer_incidents(session, attempt_id, query_id="kq-answer", asked_at=now) == 1
             case _C.RESTORED:
                 assert "kasoko doctor --after-restore" in hint
                 doubted = self.last()
@@ -274,6 +287,7 @@ class Scene:
                 assert "kasoko reconcile --now" in hint
                 last = self.last()
                 assert last is not None
+                self.town.clock.forward(301)  # some time apart from the first
                 self.answered(last.id, "NOT_PAID" if condition is _C.UNCONFIRMED else "NOT_FOUND")
             case _C.ACCOUNT:
                 assert "Set the settings of that one again" in hint
@@ -483,7 +497,7 @@ def test_each_condition_stops_the_way_until_the_hint_was_followed(scenes: Iterat
 
 def held_instead(way: Way, condition: Condition) -> bool:
     """A run stops what it finds in doubt, and puts off what is about to be judged."""
-    return way is Way.SEND and condition is not _C.UNJUDGED
+    return way is Way.SEND and condition not in (_C.UNJUDGED, _C.ASKED)
 
 
 @pytest.mark.parametrize("name", TAKEN)
