@@ -271,7 +271,7 @@ def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -
     ends = disburse.ends_of(call.house.db, run)
     code = disburse.exit_code_of(run, ends)
     if call.json or telling.on:
-        following = _next_after_doubt({one.status for one in ends}, run) if code == 7 else None
+        following = _next_after_doubt(call, {one.status for one in ends}, run) if code == 7 else None
         telling.answer({"run": run, "payouts": ends, "retried": retried, "next": following, "exit_code": code})
     elif render.unattended(call):
         from kasoko_cli.cli import mail
@@ -300,19 +300,21 @@ def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -
         raise typer.Exit(code)
 
 
-def _next_after_doubt(states: set[str], run: Run) -> str:
+def _next_after_doubt(call: Call, states: set[str], run: Run) -> str:
     """The one thing to type next where it is not known how some ended; everything else can wait for it."""
-    from kasoko_cli.operations.disburse import Stop
+    from kasoko_cli.clock import iso
+    from kasoko_cli.operations.disburse import Stop, unknown_between
 
     if run.stopped is Stop.ACCOUNT and states & {"UNKNOWN", "SENDING"}:
         return (
             "Unknown is not failed. Mend the account, for M-Pesa may refuse the question too, then:"
             " kasoko resume, and kasoko reconcile --now, and kasoko retry-failed"
         )
-    if run.stopped is Stop.UNKNOWN and "UNKNOWN" in states:
+    if run.stopped is Stop.UNKNOWN and (between := unknown_between(call.house.db, run)) is not None:
         return (
-            "Unknown is not failed. Once M-Pesa answers again, ask it how they ended: kasoko reconcile --now. What it"
-            " never heard of is decided by people: kasoko payout decide --help"
+            "Unknown is not failed. Once M-Pesa answers again, ask it how they ended: kasoko reconcile --now. What its"
+            " statement shows it never had is decided at once: kasoko payout decide --all-unknown-between"
+            f" {iso(between[0])} {iso(between[1])} --not-paid"
         )
     if run.reaped and not states & {"UNKNOWN", "SENDING"}:
         return "The sender of some stopped in the middle: they are unknown. Ask M-Pesa: kasoko reconcile --now"
@@ -340,7 +342,7 @@ def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> 
     if "SENT" in states:
         render.talk(call, "M-Pesa posts their results to kasoko listen. If one does not come: kasoko reconcile")
     if is_doubtful:
-        render.hint(call, _next_after_doubt(states, run))
+        render.hint(call, _next_after_doubt(call, states, run))
         return
     if run.stopped is Stop.ACCOUNT:
         render.hint(call, "Mend the account, then: kasoko resume, and kasoko retry-failed, and kasoko payout")

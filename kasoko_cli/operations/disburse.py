@@ -34,6 +34,7 @@ from kasoko_cli.operations.sending.telling import (
     heed_breaker,
     note_run,
     still_running,
+    unknown_between,
 )
 from kasoko_cli.operations.tokens import account_key
 from kasoko_cli.store import markets, patience, payouts
@@ -61,6 +62,7 @@ __all__ = [
     "send_due",
     "state_of",
     "still_running",
+    "unknown_between",
 ]
 
 

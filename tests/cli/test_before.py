@@ -383,6 +383,26 @@ def test_a_payout_whose_phone_changed_meanwhile_is_left_and_named(desk: Desk) ->
     assert len(desk.road.ledger()) == 2
 
 
+def test_an_outage_is_told_with_what_to_do_about_it(desk: Desk) -> None:
+    desk.road.owe({f"u{number}": f"25471200100{number}" for number in range(6)})
+    desk.road.interpose = lambda request: (
+        None if request.url.path.startswith("/oauth/") else httpx.Response(504, text="<html>Gateway Timeout</html>")
+    )
+    found = desk.run("payout", "--yes", code=7)
+    assert "Stopped: several in a row brought no clear answer, as in an outage; what was not sent is still due." in (
+        found.stderr
+    )
+    assert found.stderr.endswith(
+        "Hint: Unknown is not failed. Once M-Pesa answers again, ask it how they ended: kasoko reconcile --now. What"
+        " its statement shows it never had is decided at once: kasoko payout decide --all-unknown-between"
+        " 2026-11-23T09:00:00Z 2026-11-23T09:00:01Z --not-paid\n"
+    )
+    unknown = desk.road.statuses()
+    why = ("--evidence", "the statement", "--reason", "an outage")
+    desk.run(*found.stderr.split("at once: kasoko ")[1].split(), "--yes", *why)
+    assert {desk.road.statuses()[user] for user, status in unknown.items() if status == "UNKNOWN"} == {"FAILED"}
+
+
 def test_it_is_told_which_payout_changed(desk: Desk) -> None:
     desk.road.owe({"ann": ANN, "ben": BEN})
     desk.road.interpose = lambda request: (

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.sending.run import Run, Stop
-from kasoko_cli.store import patience, payouts
+from kasoko_cli.store import attempts, patience, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import BREAKER, note_event, switches_on
 
@@ -96,6 +96,16 @@ def count_ends(ends: Sequence[End]) -> dict[str, Counted]:
 def still_running(db: Database, run: Run) -> int:
     """How many payouts of the run M-Pesa has taken and not yet answered."""
     return sum(end.status in (PayoutStatus.SENT, PayoutStatus.SENDING) for end in ends_of(db, run))
+
+
+def unknown_between(db: Database, run: Run) -> tuple[datetime, datetime] | None:
+    """When the first and the last of those were sent that the run left unknown, to whole seconds around them."""
+    ids = [sent.payout_id for sent in run.sent if sent.became is PayoutStatus.UNKNOWN]
+    found = patience.read(db, lambda session: attempts.last_attempts(session, ids))
+    times = [one.sent_at for one in found.values() if one.status is AttemptStatus.UNKNOWN]
+    if not times:
+        return None
+    return min(times).replace(microsecond=0), (max(times) + timedelta(seconds=1)).replace(microsecond=0)
 
 
 def exit_code_of(run: Run, ends: Sequence[End]) -> int:
