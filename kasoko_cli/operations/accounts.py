@@ -42,7 +42,7 @@ def hold_to_account(db: Database, clock: Clock, act: Act, payer: Payer) -> None:
 
     def may_have_older(session: Session) -> bool:
         current, others = accounts.in_force(session), accounts.open_elsewhere(session, accounts.find(session, payer))
-        return current is None or any(one.account is None for one in others)
+        return (current is None or any(one.account is None for one in others)) and bool(accounts.unclaimed(session))
 
     if patience.read(db, may_have_older):
         patience.write(db, lambda session: _adopt(session, clock, act, payer))
@@ -141,10 +141,7 @@ def _wrong_environment(current: Known, payer: Payer) -> Refused:
 
 def _adopt(session: Session, clock: Clock, act: Act, payer: Payer) -> None:
     """Take what was sent before accounts were written down for this account's, unless something speaks against it."""
-    older = accounts.unclaimed(session)
-    if not older:
-        return
-    now = clock()
+    older, now = accounts.unclaimed(session), clock()
     account_id = accounts.ensure(session, payer, at=now)
     adopted = accounts.adopt(session, older, Known(account_id, payer))
     if adopted:

@@ -41,7 +41,7 @@ class Losing(Database):
 
 
 @pytest.mark.parametrize("when", ["before it begins", "when it has committed"])
-@pytest.mark.parametrize("at", [pytest.param(2, id="claim"), pytest.param(3, id="record"), pytest.param(5, id="later")])
+@pytest.mark.parametrize("at", [pytest.param(3, id="claim"), pytest.param(4, id="record"), pytest.param(6, id="later")])
 def test_a_database_that_is_lost_at_a_commit_loses_and_doubles_nothing(
     road: Road, database_url: str, at: int, when: str
 ) -> None:
@@ -72,7 +72,7 @@ def test_a_database_that_does_not_come_back_leaves_a_question_and_says_so(
     monkeypatch.setattr(patience, "SERVER_SECONDS", 0)
     monkeypatch.setattr(patience, "FILE_SECONDS", 0)
 
-    sound, gone = road.db, Losing(database_url, 3, "from then on")
+    sound, gone = road.db, Losing(database_url, 4, "from then on")
     road.db = gone
     try:
         with pytest.raises(DatabaseUnavailable) as lost:

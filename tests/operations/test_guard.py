@@ -47,7 +47,7 @@ from kasoko_cli.operations.fate import NOT_ON_STATEMENT
 from kasoko_cli.operations.guard import GUARDS, Case, Caution, Condition, Objection, Way
 from kasoko_cli.operations.negatives import Missing
 from kasoko_cli.operations.receive import Trust
-from kasoko_cli.store import approvals, attempts
+from kasoko_cli.store import approvals, attempts, queries
 from kasoko_cli.store.log import Asking, Standing, answer_incidents, raise_incident
 from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import Approval, Attempt, Deployment, Incident, Payout, Query, User
@@ -205,14 +205,20 @@ class Scene:
                 now = self.town.clock()
                 with self.town.db.transaction() as session:
                     raise_incident(
-                        session, key=self.payout_id, kind="late_success", what="?", at=now, payout_id=self.payout_id
+                        session, key=self.payout_id, kind="mismatch", what="?", at=now, payout_id=self.payout_id
                     )
             case _C.ASKED:
-                attempt_id = self.any_attempt()
-                about = {"key": f"{Asking.MISMATCH}:{attempt_id}", "kind": "mismatch", "what": "?"}
+                now, attempt = self.town.clock(), self.any_attempt()
                 with self.town.db.transaction() as session:
-                    now, payout_id = self.town.clock(), self.payout_id
-                    raise_incident(session, **about, at=now, payout_id=payout_id, attempt_id=attempt_id)
+                    raise_incident(
+                        session,
+                        key=f"{Asking.MISMATCH}:{attempt}",
+                        kind="mismatch",
+                        what="?",
+                        at=now,
+                        payout_id=self.payout_id,
+                        attempt_id=attempt,
+                    )
             case _C.RESTORED:
                 self.attempt(AttemptStatus.REJECTED, lease_token=f"{RESTORED}yesterday")
             case _C.UNCONFIRMED:
@@ -271,23 +277,25 @@ class Scene:
             case _C.INCIDENT:
                 [number] = re.findall(r"kasoko incident close ([0-9]+) --reason", hint)
                 decide.close_incident(self.town.db, self.town.clock, self.town.act, incident_id=int(number))
-            case _C.ASKED:
-                assert "kasoko reconcile --now" in hint
-                self.town.clock.forward(301)  # what was due was put off
-                with self.town.db.transaction() as session:
-                    now, attempt_id = self.town.clock(), self.any_attempt()
-                    assert answer_incidents(session, attempt_id, query_id="kq-answer", asked_at=now) == 1
             case _C.RESTORED:
                 assert "kasoko doctor --after-restore" in hint
                 doubted = self.last()
                 assert doubted is not None
                 self.answered(doubted.id, "NOT_FOUND")
                 after_restore.take_answers(self.town.db, self.town.clock, self.town.act, Caution())
+            case _C.ASKED:
+                assert "kasoko reconcile --now" in hint
+                attempt = self.any_attempt()
+                self.town.clock.forward(301)
+                self.answered(attempt, "NOT_PAID")
+                with self.town.db.transaction() as session:
+                    asked = queries.list_about(session, attempt)[-1]
+                    assert answer_incidents(session, attempt, query_id=asked.id, asked_at=asked.asked_at) == 1
             case _C.UNCONFIRMED | _C.SILENCE:
                 assert "kasoko reconcile --now" in hint
                 last = self.last()
                 assert last is not None
-                self.town.clock.forward(301)  # some time apart from the first
+                self.town.clock.forward(301)
                 self.answered(last.id, "NOT_PAID" if condition is _C.UNCONFIRMED else "NOT_FOUND")
             case _C.ACCOUNT:
                 assert "Set the settings of that one again" in hint
@@ -496,8 +504,8 @@ def test_each_condition_stops_the_way_until_the_hint_was_followed(scenes: Iterat
 
 
 def held_instead(way: Way, condition: Condition) -> bool:
-    """A run stops what it finds in doubt, and puts off what is about to be judged."""
-    return way is Way.SEND and condition not in (_C.UNJUDGED, _C.ASKED)
+    """A run stops what it finds in doubt, and puts off what is about to be judged, or to be asked about."""
+    return way is Way.SEND and condition not in (_C.UNJUDGED, _C.ASKED, _C.UNCONFIRMED)
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -555,9 +563,9 @@ def _case(condition: Condition | None) -> Case:
         case _C.INCIDENT:
             return replace(case, incidents=(Standing(3, is_asked=False), Standing(4, is_asked=True)))
         case _C.ASKED:
-            return replace(case, incidents=(Standing(3, is_asked=True),))
+            return replace(case, incidents=(Standing(4, is_asked=True),))
         case _C.UNCONFIRMED:
-            return replace(case, lacks=Missing("above the limit", datetime(2026, 11, 23, tzinfo=UTC)))
+            return replace(case, lacks=Missing("a second word", datetime(2026, 11, 23, 9, tzinfo=UTC)))
         case _C.RESTORED:
             attempt.status, attempt.lease_token = AttemptStatus.REJECTED, f"{RESTORED}yesterday"
         case _C.SAME_NUMBER:
