@@ -285,22 +285,20 @@ def _the_troubles(on: _Set, stage: Stage) -> None:
 
 
 def _send(on: _Set, *, market: str | None = None, only: Sequence[str] = ()) -> None:
-    """A run, and another where so much trouble at once was taken for an outage."""
-    policy, trust = disburse.SendPolicy(rate_per_second=0, concurrency=8), Trust()
-    stopped = disburse.Stop.UNKNOWN
-    while stopped is disburse.Stop.UNKNOWN:
-        stopped = disburse.send_due(
-            on.db,
-            on.daraja,
-            on.links,
-            system_clock,
-            random_id,
-            ACT,
-            policy,
-            trust,
-            market=market,
-            only=only,
-        ).stopped
+    """A run that stays until nothing is due: so much trouble at once looks like an outage, and is waited out."""
+    disburse.send_due(
+        on.db,
+        on.daraja,
+        on.links,
+        system_clock,
+        random_id,
+        ACT,
+        disburse.SendPolicy(rate_per_second=0, concurrency=8, schedule=(1,) * 5, probe_after_seconds=(0.1,)),
+        Trust(),
+        market=market,
+        only=only,
+        stay=True,
+    )
 
 
 def _ask(on: _Set) -> None:
