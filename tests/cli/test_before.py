@@ -28,8 +28,9 @@ SECRETS = {
     "MPESA_CONSUMER_KEY": "key",
     "MPESA_CONSUMER_SECRET": "secret",
     "MPESA_SECURITY_CREDENTIAL_ENCRYPTED": "sealed",
-    "MPESA_PAYBILL": "600999",
+    "MPESA_PAYBILL": "600000",
     "MPESA_INITIATOR_NAME": "opsapi",
+    "MPESA_BASE_URL": "https://daraja.example.org",
     "MPESA_CALLBACK_URL": "https://pay.example.org",
     "KASOKO_CALLBACK_KEY": "ab" * 32,
 }
