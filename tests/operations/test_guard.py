@@ -273,7 +273,7 @@ class Scene:
                 assert "kasoko reconcile" in hint
                 live = self.last()
                 assert live is not None
-                self.update(Attempt, Attempt.id, live.id, status=AttemptStatus.FAILED, evidence="status:kq-1")
+                self.update(Attempt, Attempt.id, live.id, status=AttemptStatus.FAILED, evidence="callback:1")
             case _C.INCIDENT:
                 [number] = re.findall(r"kasoko incident close ([0-9]+) --reason", hint)
                 decide.close_incident(self.town.db, self.town.clock, self.town.act, incident_id=int(number))
