@@ -132,7 +132,7 @@ MASKED_WHEN_WRITTEN = {
     *("events.reason", "events.detail", "incidents.what", "incidents.close_reason", "switches.reason", "alerts.what"),
     *("payouts.note", "payouts.failure_reason", "attempts.result_text", "attempts.evidence", "callbacks.detail"),
     *("queries.answer", "queries.detail", "exchanges.outcome", "runs.doing", "runs.counts", "statements.name"),
-    *("statement_lines.reason", "statement_lines.why", "statement_lines.resolution"),
+    *("statement_lines.reason", "statement_lines.why", "statement_lines.resolution", "incidents.latest"),
 }
 #: Ids, words of ours, digests, addresses, operators' names and what a market asks: nobody who bets stands there.
 OF_NOBODY = {
@@ -149,6 +149,8 @@ OF_NOBODY = {
     *("postings.account", "postings.owner", "settlements.market_id", "settlements.rules", "settlements.resolution"),
     *("settlements.bets_digest", "settlements.plan_hash", "settlements.duties", "approvals.market_id"),
     *("approvals.plan_hash", "approvals.settled_by", "approvals.approved_by", "bets.id", "bets.market_id"),
+    *("approvals.settled_person", "approvals.approved_person", "incidents.answered_by"),
+    *("incident_evidence.key", "incident_evidence.evidence"),
     *("bets.user_id", "bets.funding", "payouts.id", "payouts.market_id", "payouts.user_id", "payouts.kind"),
     *("payouts.status", "payouts.failure_code", "attempts.id", "attempts.payout_id", "attempts.status"),
     *("attempts.api", "attempts.lease_token", "attempts.conversation_id", "attempts.gateway_id", "attempts.receipt"),

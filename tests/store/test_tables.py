@@ -329,6 +329,12 @@ BAD: list[tuple[str, str, Row, str]] = [
     ("ck_queries_status_query_is_about_an_attempt", "queries", {"id": "q2", "attempt_id": None}, ""),
     ("ck_approvals_approved_says_when", "approvals", {"settlement_no": 2, "approved_at": None}, ""),
     ("ck_approvals_nobody_approves_their_own", "approvals", {"settlement_no": 2, "approved_by": " Ann "}, ""),
+    (
+        "ck_approvals_one_person_does_not_do_both",
+        "approvals",
+        {"settlement_no": 2, "settled_person": "joyce", "approved_person": "joyce"},
+        "",
+    ),
     ("approval_is_of_a_settlement", "approvals", {"settlement_no": 7}, "FOREIGN KEY"),
     ("ck_float_readings_reading_has_one_source", "float_readings", {"id": 2, "attempt_id": None}, ""),
     ("ck_float_readings_reading_has_one_source", "float_readings", {"id": 2, "query_id": "q1"}, ""),
