@@ -120,7 +120,10 @@ def test_a_retry_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kin
 def test_asking_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
     bench = make_bench(kind)
     markets = markets_of(bench, NO_ANSWER, 38)
-    bench.run_one(forker, "payout", "--yes")
+    for paid in range(len(markets)):  # as in an outage: each run stops after a few without an answer
+        if len(bench.payments()) > paid:
+            continue
+        bench.run_one(forker, "payout", "--yes")
     assert len(bench.payments()) == len(markets)
 
     killed = kill_at_each(
