@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from kasoko_cli.cli.stopping import SAME_WORD_SECONDS
 from kasoko_cli.store.database import parse_url
 from tests.journeys.street import PATIENCE_SECONDS, Json, Street
 
@@ -302,6 +303,7 @@ def test_a_second_ctrl_c_waits_for_nobody_and_what_was_in_flight_is_asked_about(
     until(lambda: len(street.payments()) == 1)
     run.signal(signal.SIGINT)
     run.wait_for(lambda running: any(line.startswith("Stopping: ") for line in running.err))
+    time.sleep(2 * SAME_WORD_SECONDS)
     run.signal(signal.SIGINT)
     assert run.wait().code == 130
 
