@@ -178,11 +178,11 @@ def commands_of(command: object, path: str = "kasoko") -> Iterator[tuple[str, st
 
 
 def test_every_command_that_may_exit_with_7_is_among_these() -> None:
-    """`settle --pay` goes on to the same sending as `payout`."""
+    """`settle --pay` goes on to the same sending as `payout`; what `payout decide` leaves of many is told there."""
     may = {
         path
         for path, text in commands_of(typer.main.get_command(app))
         if re.search(r"\b7\s", text.partition("Exit status")[2] or text.partition("Exit codes")[2])
     }
     sends = {"kasoko payout send", "kasoko payout retry", "kasoko retry-failed"}
-    assert may == {*sends, "kasoko reconcile", "kasoko float", "kasoko callback replay"}
+    assert may == {*sends, "kasoko payout decide", "kasoko reconcile", "kasoko float", "kasoko callback replay"}
