@@ -83,7 +83,9 @@ def stopping(
         yield stopper
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # Once somebody has said stop, a terminal that goes away while we leave takes no exit code with it.
+            is_over = number == signal.SIGHUP and words.said > 0
+            signal.signal(number, signal.SIG_IGN if is_over else handler)
         signal.set_wakeup_fd(wakeup)
         os.close(writing)
         hearer.join(timeout=1)  # it may be in the middle of a line that nobody takes

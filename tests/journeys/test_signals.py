@@ -37,9 +37,8 @@ import sys, time
 from kasoko_cli.cli.stopping import stopping
 with stopping() as stopper:
     print("ready", flush=True)
-    ends = time.monotonic() + 2
-    heard = 0
-    while time.monotonic() < ends:
+    heard, ends = 0, time.monotonic() + 2
+    while heard <= 10 or time.monotonic() < ends:
         heard += stopper.wait(0.0001)
         stopper.clear()
     print(heard, flush=True)
