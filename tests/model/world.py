@@ -283,7 +283,7 @@ class World:
         known = self.simulator.settings
         return DarajaClient(
             Account(
-                "https://daraja.example.org",
+                "http://127.0.0.1:1",  # of this machine, as a simulator on a socket is: the account is the same
                 known.consumer_key,
                 known.consumer_secret,
                 known.shortcode,
