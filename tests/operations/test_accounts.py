@@ -200,7 +200,9 @@ def test_a_large_failure_is_confirmed_by_the_account_that_sent_it(road: Road, el
     assert (report.asked, report.elsewhere, elsewhere.requests) == ([], ["derby.1.1"], [])
     ask(road, elsewhere)
     road.set_phone("ann", ANN)
-    assert road.retry(only=["derby.1.1"]).left[0].hint == "Ask M-Pesa first: kasoko reconcile --now"
+    told = road.retry(only=["derby.1.1"]).left[0].hint
+    assert told == "Ask M-Pesa, from 2026-11-23T09:05:00Z on: kasoko reconcile --now"
+    road.clock.forward(301)
     road.reconcile()
     assert road.retry(only=["derby.1.1"]).retried == ["derby.1.1"]
 
