@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,15 +12,25 @@ from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call
 from kasoko_cli.cli.render import Column
 
+if TYPE_CHECKING:
+    from kasoko_cli.cli.wiring import House
+    from kasoko_cli.operations.reconcile import Asked
+
 #: How long the answers are waited for.
 ANSWER_SECONDS = 120
+
+
+def _all_answered(house: House, query_ids: list[str]) -> bool:
+    from kasoko_cli.operations import reconcile
+
+    return not reconcile.unanswered(house.db, query_ids)
 
 
 def prove(call: Call, *, offline: bool, listen: bool) -> None:
     """Ask, wait for the answers, and tell what is proven; exits with 8 where something is not."""
     from kasoko_cli.cli.listen import listening
     from kasoko_cli.cli.stopping import stay, stopping
-    from kasoko_cli.operations import after_restore, reconcile
+    from kasoko_cli.operations import after_restore
 
     house = call.house
     if not offline:
@@ -27,19 +39,27 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
         stopper = stack.enter_context(stopping())
         if listen:
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the answers"))
-        asked = after_restore.look_after_restore(
-            house.db,
-            None if offline else house.daraja,
-            None if offline else house.links,
-            house.clock,
-            house.new_id,
-            call.act,
-            house.caution,
-        )
-        waiting = [one.query_id for one in asked if one.taken]
-        if waiting:
-            stay(stopper, ANSWER_SECONDS, lambda: not reconcile.unanswered(house.db, waiting))
-    let_go = after_restore.take_answers(house.db, house.clock, call.act, house.caution)
+        asked: list[Asked] = []
+        let_go = 0
+        while True:
+            # An id that was used since, and paid nobody, puts the next one in doubt: that is asked about then.
+            now_asked = after_restore.look_after_restore(
+                house.db,
+                None if offline else house.daraja,
+                None if offline else house.links,
+                house.clock,
+                house.new_id,
+                call.act,
+                house.caution,
+                besides=[one.attempt_id for one in asked],
+            )
+            asked += now_asked
+            waiting = [one.query_id for one in now_asked if one.taken]
+            if waiting:
+                stay(stopper, ANSWER_SECONDS, functools.partial(_all_answered, house, waiting))
+            let_go += after_restore.take_answers(house.db, house.clock, call.act, house.caution)
+            if not waiting or stopper.is_set():
+                break
     found = after_restore.proof(house.db, asked, let_go_now=let_go)
     code = 0 if found.ok else 8
     if call.json:
@@ -64,8 +84,8 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
             render.table(call, "May have been paid since the copy", columns, rows)
             render.hint(
                 call,
-                "Run it again when the answers are there. What M-Pesa does not answer its statement does:"
-                " kasoko reconcile --statement FILE",
+                "Run it again when the answers are there. What M-Pesa does not answer its statement does: kasoko"
+                " reconcile --statement FILE; or somebody who has looked at its portal: kasoko payout decide --help",
             )
         else:
             render.did(

@@ -9,6 +9,7 @@ statement covers the time: an attempt stands for each such id, with no money in 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,7 +29,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.belief import known_id
 from kasoko_cli.operations.guard import Caution, Way, is_doubted
 from kasoko_cli.operations.reconcile import Asked, ask_about
-from kasoko_cli.store import accounts, attempts, bulk, outbox, payouts, users
+from kasoko_cli.store import accounts, attempts, bulk, outbox, patience, payouts, users
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event, pause_sending, raise_incident
 from kasoko_cli.store.statements import RESTORED
@@ -41,6 +42,7 @@ from kasoko_cli.store.tables import (
     Exchange,
     Payout,
     Query,
+    User,
 )
 
 #: How the reason of a payout begins that is held because of a restored copy.
@@ -55,8 +57,12 @@ UNSENT = frozenset(
         PayoutStatus.RETURNED,
     }
 )
-#: Answers of M-Pesa after which the id may be used: it never took it, or refuses it by itself.
-NOT_PAID_BY_IT = frozenset({"NOT_FOUND", "NOT_PAID"})
+#: Answers of M-Pesa: it never took the id; or it took it since the copy, and paid nobody.
+NEVER_TAKEN, ENDED_UNPAID = "NOT_FOUND", "NOT_PAID"
+#: The evidence of an attempt that stands for one which may have been forgotten.
+FORGOTTEN = "restored copy: not known to have been sent"
+#: The mark of an id that was used since the copy and paid nobody.
+SPENT_SINCE = "spent since the copy, and unpaid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ def _attempt(
         "lease_token": mark,
         "lease_until": now,
         "sent_at": copy_at,
-        "evidence": "restored copy: not known to have been sent",
+        "evidence": FORGOTTEN,
         "created_at": copy_at,
         "status_at": now,
     }
@@ -251,8 +257,12 @@ def look_after_restore(
     new_id: NewId,
     act: Act,
     caution: Caution,
+    *,
+    besides: Collection[str] = (),
 ) -> list[Asked]:
     """Ask M-Pesa about every id under which a payout may have been sent since the copy was taken.
+
+    Not about those that were asked about just now: `besides`.
 
     Without `daraja` only what was answered before is taken in. Nothing is sent.
 
@@ -265,11 +275,13 @@ def look_after_restore(
     if daraja is None or links is None:
         return []
     hold_to_account(db, clock, act, daraja.account.payer)
+    patience.write(db, _take_numbers)
     with db.reading() as session:
         asker = accounts.find(session, daraja.account.payer)
         if others := accounts.doubted_elsewhere(session, asker):
             raise wrong_account(others, daraja.account.payer)
-        turn = [one for one in _doubted(session) if known_id(one) is not None and not _answer_to(session, one)]
+        doubted = [one for one in _doubted(session) if one.id not in besides and known_id(one) is not None]
+        turn = [one for one in doubted if not _answer_to(session, one)]
     if turn:
         daraja.check_account()
     asked = []
@@ -279,6 +291,26 @@ def look_after_restore(
     return asked
 
 
+def _take_numbers(session: Session) -> None:
+    """What stands for a forgotten request goes to the number that the user has now."""
+    theirs = (
+        sa.select(col(User.phone))
+        .join(Payout, col(Payout.user_id) == col(User.id))
+        .where(col(Payout.id) == col(Attempt.payout_id))
+        .scalar_subquery()
+    )
+    session.exec(
+        update(Attempt)
+        .where(
+            col(Attempt.status) == AttemptStatus.REJECTED,
+            col(Attempt.lease_token).like(f"{RESTORED}%"),
+            col(Attempt.evidence) == FORGOTTEN,
+        )
+        .values(phone=theirs)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def take_answers(db: Database, clock: Clock, act: Act, caution: Caution) -> int:
     """Let go what M-Pesa's answers say was not paid since the copy was taken; says how many payouts."""
     guard.judge_first(db, clock, caution)
@@ -286,13 +318,34 @@ def take_answers(db: Database, clock: Clock, act: Act, caution: Caution) -> int:
     with db.reading() as session:
         answered = [(one.payout_id, _answer_to(session, one)) for one in _doubted(session)]
     for payout_id, answer in answered:
-        if answer in NOT_PAID_BY_IT:
-            with db.transaction() as session:
-                payout = payouts.find_payout(session, payout_id, lock=True)
-                if not guard.objections(session, Way.LET_GO, [payout], caution):
-                    let_go(session, payout, act, why=f"M-Pesa, asked about its id, answered {answer}", at=clock())
-                    count += 1
+        if answer not in (NEVER_TAKEN, ENDED_UNPAID):
+            continue
+        with db.transaction() as session:
+            payout = payouts.find_payout(session, payout_id, lock=True)
+            if guard.objections(session, Way.LET_GO, [payout], caution):
+                continue
+            if answer == ENDED_UNPAID:
+                _doubt_next(session, payout, at=clock())
+            else:
+                let_go(session, payout, act, why=f"M-Pesa, asked about its id, answered {answer}", at=clock())
+                count += 1
     return count
+
+
+def _doubt_next(session: Session, payout: Payout, *, at: datetime) -> None:
+    """The id was used since the copy and ended unpaid, so the next one may have been used after it: that is in doubt.
+
+    Ids are used in their order, so the first that M-Pesa never took ends the search.
+    """
+    spent = attempts.list_attempts(session, payout.id)[-1]
+    if not is_doubted(spent):
+        return
+    mark, people = spent.lease_token, users.known_users(session, [payout.user_id])
+    deployment = session.exec(select(col(Deployment.deployment_id))).one()
+    phone, copy_at = people[payout.user_id].phone, spent.created_at
+    row = _attempt(payout, phone, deployment, spent.number + 1, spent.api, mark, copy_at, at)
+    _mark(session, spent.id, SPENT_SINCE, at=at)
+    bulk.insert_rows(session, Attempt, [row | {"account_id": spent.account_id}])
 
 
 def proof(db: Database, asked: list[Asked], *, let_go_now: int = 0) -> AfterRestore:

@@ -17,8 +17,9 @@ from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations import fate, guard
 from kasoko_cli.operations.acts import Act, needs_reason
+from kasoko_cli.operations.after_restore import let_go
 from kasoko_cli.operations.fate import DECIDED, Ruling
-from kasoko_cli.operations.guard import Caution, Way
+from kasoko_cli.operations.guard import Caution, Way, is_doubted
 from kasoko_cli.operations.signing import DECIDE, FIRST, hold_signed, note_act
 from kasoko_cli.operations.words import USUAL, Terms, hear
 from kasoko_cli.store import approvals, attempts, payouts
@@ -122,6 +123,10 @@ def end(
     if decision.receipt is not None:
         ruling = fate.paid(session, attempt, payout, receipt=decision.receipt, evidence=evidence, at=at)
         return ruling, str(PayoutStatus.COMPLETED)
+    if is_doubted(attempt):
+        entries = let_go(session, payout, act, why=evidence, at=at)
+        status = payouts.find_payout(session, payout.id, lock=True).status
+        return Ruling(True, entries, "it was not paid since the copy was taken"), str(status)
     ended = fate.never_taken if attempt.conversation_id is None else fate.not_paid
     ruling = ended(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=at)
     return ruling, str(PayoutStatus.FAILED)
@@ -135,6 +140,8 @@ def _open_attempt(session: Session, payout: Payout) -> Attempt:
                     f"{payout.id} is being sent; nothing was changed.",
                     hint="Wait until its sender has ended or its lease runs out, then: kasoko reconcile",
                 )
+            return fate.lock(session, attempt.id)[0]
+        if is_doubted(attempt):  # what was forgotten with a restored copy, and M-Pesa's answer does not tell
             return fate.lock(session, attempt.id)[0]
     raise Refused(
         f"{payout.id} is {payout.status}: how it ended is known, and nothing was changed.",

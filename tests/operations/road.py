@@ -150,7 +150,14 @@ class Road:
 
     # --- What is owed ---------------------------------------------------------------------------------------------
 
-    def owe(self, winners: Mapping[str, str], *, cents: int = 10_000, market: str = "derby") -> None:
+    def owe(
+        self,
+        winners: Mapping[str, str],
+        *,
+        cents: int = 10_000,
+        market: str = "derby",
+        approval_above_cents: int | None = None,
+    ) -> None:
         """A settled market that owes each of these users `cents`: the pool of a loser makes it so, without a fee."""
         # The bets came a second ago: at the moment of the close they would be late, and refunded.
         self.clock.forward(-1)
@@ -164,7 +171,9 @@ class Road:
         self.clock.forward(1)
         markets.close_market(self.db, self.clock, self.act, market=market)
         markets.resolve_market(self.db, self.clock, self.act, market=market, winners=["Yes"])
-        settle.settle_market(self.db, self.clock, self.act, WireLimits(), market=market)
+        settle.settle_market(
+            self.db, self.clock, self.act, WireLimits(), market=market, approval_above_cents=approval_above_cents
+        )
 
     def _bet(self, market: str, user_id: str, outcome: str, cents: int) -> None:
         bets.place_bet(
