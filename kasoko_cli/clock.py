@@ -17,6 +17,18 @@ NewId = Callable[[], str]
 NAIROBI = timezone(timedelta(hours=3), "EAT")
 
 
+#: How far the clocks of two hosts, or M-Pesa's and ours, may be apart before one of them is wrong.
+CLOCKS_APART = timedelta(minutes=5)
+
+
+def farthest(now: datetime, ahead: timedelta = timedelta(0)) -> datetime:
+    """The latest that a time can be which was stored by now, and was at most so far ahead when it was stored.
+
+    A later one was made by a clock that was wrong. Nobody waits for it: what it ends is over, what it puts off is due.
+    """
+    return now + ahead + CLOCKS_APART
+
+
 def system_clock() -> datetime:
     """The machine's time in UTC."""
     return datetime.now(UTC)

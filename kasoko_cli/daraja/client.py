@@ -478,7 +478,7 @@ class DarajaClient:
                     return usable
                 if self._shelf.claim_refresh(token):
                     return self._fetch_token(log, deadline)
-                if usable is not None and usable.fetched_at <= now < usable.expires_at:
+                if usable is not None and usable.is_alive(now):
                     return usable
                 if deadline.remaining() <= _TOKEN_POLL_SECONDS:
                     return _no_token("another process took too long to fetch one")

@@ -118,8 +118,12 @@ class Token:
 
         A clock that was set back makes a token look as if it came from the future; it is not fresh.
         """
-        life = self.expires_at - self.fetched_at
-        return self.fetched_at <= now < max(self.expires_at - REFRESH_BEFORE, self.fetched_at + life * REFRESH_PART)
+        life = min(self.expires_at - self.fetched_at, LONGEST_LIFE)
+        return self.fetched_at <= now < self.fetched_at + max(life - REFRESH_BEFORE, life * REFRESH_PART)
+
+    def is_alive(self, now: datetime) -> bool:
+        """Whether it may still be used: a token from the future, or with too long a life, was made by a wrong clock."""
+        return self.fetched_at <= now < min(self.expires_at, self.fetched_at + LONGEST_LIFE)
 
 
 def new_token(value: str, expires_in: object, now: datetime) -> Token:

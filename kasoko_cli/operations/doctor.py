@@ -33,7 +33,7 @@ from kasoko_cli.operations import floats, runs
 from kasoko_cli.operations.accounts import check_account
 from kasoko_cli.operations.gate import GatePolicy
 from kasoko_cli.operations.overview import is_dead
-from kasoko_cli.store import callbacks, payouts, readings
+from kasoko_cli.store import attempts, callbacks, payouts, readings
 from kasoko_cli.store.database import Database, head_version, schema_version
 from kasoko_cli.store.log import note_event, open_incidents, switches_on
 from kasoko_cli.store.tables import Attempt, Callback, Event
@@ -433,17 +433,17 @@ def float_known(session: Session, now: datetime, policy: GatePolicy) -> Iterable
     elif found.age_seconds > policy.max_age_seconds:
         says = f"M-Pesa last said KES {format_kes(found.utility_cents)} at {iso(found.as_of)}, which is too long ago."
         yield make("float", says, "kasoko float --listen")
-    elif (short := _short_of_owed(session, policy)) > 0:
+    elif (short := _short_of_owed(session, now, policy)) > 0:
         says = f"It is short by KES {format_kes(short)} of what is owed to phones, with M-Pesa's charges."
         yield warn("float", says, "Move money into the utility account, then: kasoko float --listen")
     else:
         yield ok("float", f"M-Pesa said KES {format_kes(found.utility_cents)} at {iso(found.as_of)}.")
 
 
-def _short_of_owed(session: Session, policy: GatePolicy) -> int:
+def _short_of_owed(session: Session, now: datetime, policy: GatePolicy) -> int:
     """How much of what has not left yet the float does not cover, in cents; 0 or less where it covers all."""
     owed = readings.sum_owed(session, policy.tariff)
-    return owed.wire_cents + owed.charges_cents - (floats.available_by(session, policy.tariff, policy.payer) or 0)
+    return owed.wire_cents + owed.charges_cents - (floats.available_by(session, now, policy.tariff, policy.payer) or 0)
 
 
 def account(session: Session, payer: Payer | None) -> Iterable[Finding]:
@@ -491,7 +491,7 @@ def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
     lost = session.exec(
         select(func.count())
         .select_from(Attempt)
-        .where(col(Attempt.status) == AttemptStatus.INTENT, col(Attempt.lease_until) < now)
+        .where(col(Attempt.status) == AttemptStatus.INTENT, attempts.lease_is_over(now))
     ).one()
     totals = payouts.totals_by_status(session)
     unknown, _ = totals.get(PayoutStatus.UNKNOWN, (0, 0))

@@ -120,9 +120,9 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
         switches = [Switched(one.name, one.reason, one.at) for one in switches_on(session)]
         heard_at, waiting = callbacks.last_heard(session), callbacks.count_waiting(session)
         due_since = store.first_due(session, now)
-        reading = readings.latest_reading(session)
+        reading = readings.latest_reading(session, now)
         succeeded = store.last_successes(session)
-        available = None if tariff is None else floats.available_by(session, tariff)
+        available = None if tariff is None else floats.available_by(session, now, tariff)
         owed = None if tariff is None else readings.sum_owed(session, tariff)
 
     totals: dict[PayoutStatus, tuple[int, int]] = {}

@@ -154,6 +154,10 @@ def judge_first(db: Database, clock: Clock, caution: Caution, payout_ids: Sequen
     if payout_ids is not None and len(payout_ids) <= FEW:
         subjects = patience.read(db, lambda session: attempts.names_of(session, payout_ids))
     wait_for_server(db, lambda: receive.apply_waiting(db, clock, caution.trust, subjects=subjects, hints=True))
+    # What a clock that ran ahead asked would count as asked after everything, and confirm what it was asked before.
+    now, about = clock(), None if subjects is None else sorted(subjects)
+    if ahead := patience.read(db, lambda session: queries.asked_ahead(session, now, about)):
+        patience.write(db, lambda session: queries.set_right(session, ahead, now))
 
 
 def objection(way: Way, case: Case, caution: Caution) -> Objection | None:

@@ -15,7 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlmodel import Session
 
@@ -37,8 +37,6 @@ from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import Asking, answer_incidents, raise_incident, set_switch
 from kasoko_cli.store.tables import Attempt, Payout, Query
 
-#: How long an answer that overtook the acknowledgement of its question waits for it.
-ASKING_SECONDS = 300
 #: How many callbacks one transaction judges: few enough that storing never waits long for the books.
 GROUP = 100
 #: Who acts where no person does.
@@ -314,7 +312,8 @@ def _judge_result(
     weighed = weigh_result(result, attempt, receipt_owner=owner)
     if weighed.weight is Weight.CONTRADICTED:
         return _contradicted(session, callback, attempt, f"A result for {attempt.id}: {weighed.why}.", at=at)
-    if weighed.weight is Weight.NO_ACK and attempt.status is AttemptStatus.INTENT and attempt.lease_until >= at:
+    is_being_sent = attempt.status is AttemptStatus.INTENT and not attempts.is_lease_over(attempt, at)
+    if weighed.weight is Weight.NO_ACK and is_being_sent:
         return None
     if weighed.weight is Weight.NO_ACK and rule.fate is Fate.PAID and trust.success_without_ack:
         weighed = BELIEVED
@@ -414,7 +413,7 @@ def _judge_status(
     if query is None or query.attempt_id is None:
         return Verdict("stray", Ruling(False, (), "no such query here"))
     is_being_asked = query.conversation_id is None and query.answered_at is None
-    if is_being_asked and at < query.asked_at + timedelta(seconds=ASKING_SECONDS):
+    if is_being_asked and queries.is_under_way(query, at):
         return None
     attempt, payout = fate.lock(session, query.attempt_id)
     if result is None:

@@ -13,7 +13,7 @@ from functools import partial
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, NewId
+from kasoko_cli.clock import Clock, NewId, farthest
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.links import Links
@@ -124,16 +124,34 @@ def ask_around(
     report = Reconciled(applied=wait_for_server(db, lambda: receive.apply_waiting(db, clock, trust)))
     now = clock()
 
+    crooked: list[Attempt] = []
+
     def look(session: Session) -> list[Attempt]:
+        crooked.clear()
         report.not_yet, report.next_at, report.unaskable, report.elsewhere = 0, None, [], []
         asker = accounts.find(session, daraja.account.payer)
         return _whose_turn(
-            session, report, policy, markets.id_of(session, market), now, asker=asker, now_at_once=now_at_once
+            session,
+            report,
+            policy,
+            markets.id_of(session, market),
+            now,
+            crooked,
+            asker=asker,
+            now_at_once=now_at_once,
         )
+
+    def set_right(session: Session) -> None:
+        queries.set_right(session, [attempt.id for attempt in crooked], now)
+        for attempt in crooked:
+            attempts.set_right(session, attempt.id, now)
 
     report.reaped = patience.write(db, lambda session: fate.reap(session, now=now))
     hold_to_account(db, clock, act, daraja.account.payer)
     turn = patience.read(db, look)
+    if crooked:
+        patience.write(db, set_right)
+        turn = patience.read(db, look)
     if turn:
         daraja.check_account()
     for number, attempt in enumerate(turn):
@@ -245,14 +263,19 @@ def _whose_turn(
     policy: AskPolicy,
     market_id: str | None,
     now: datetime,
+    crooked: list[Attempt],
     *,
     asker: int | None,
     now_at_once: bool,
 ) -> list[Attempt]:
+    """Whom to ask about now; `crooked` gets those of which a clock that ran ahead has written something."""
     turn = []
-    for question in _open_questions(session, policy, market_id):
-        attempt, from_at = question.attempt, question.from_at
-        due_at = now if question.is_hinted else from_at or _due_at(attempt, question.asked, policy)
+    for attempt, is_hinted in _open_questions(session, policy, market_id, now):
+        count, last = queries.asked_about(session, attempt.id)
+        asked_at = None if last is None else last.asked_at
+        if max(attempt.status_at, asked_at or attempt.status_at) > farthest(now):
+            crooked.append(attempt)
+        due_at = now if is_hinted else _due_at(attempt, count, policy, now=now, asked_at=asked_at)
         if not (now_at_once or due_at <= now):
             report.not_yet += 1
             report.next_at = due_at if report.next_at is None else min(report.next_at, due_at)
@@ -266,22 +289,11 @@ def _whose_turn(
     return turn
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """An attempt that is to be asked about, and how often that was done.
-
-    `is_hinted`: at once, since somebody has posted something about it since M-Pesa was last asked. `from_at`: then,
-    since an earlier answer confirms nothing.
-    """
-
-    attempt: Attempt
-    asked: int
-    is_hinted: bool
-    from_at: datetime | None = None
-
-
-def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) -> list[_Question]:
-    """Attempts whose end is not known, failures that are to be confirmed, and whatever a hint names.
+def _open_questions(
+    session: Session, policy: AskPolicy, market_id: str | None, now: datetime
+) -> list[tuple[Attempt, bool]]:
+    """Attempts whose end is not known, large failures that only a callback speaks of, what left although it had been
+    ended, and whatever a hint names.
 
     And those that silence ended of which it is not on record that their own account was asked.
 
@@ -300,46 +312,47 @@ def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) 
         if incident.attempt_id is not None
     }
     silent = {payout.id for payout in stopped if payout.failure_code == fate.NOT_ON_STATEMENT}
-    unasked = {one.id for one in last if one.payout_id in silent and not queries.was_not_found(session, one.id)}
-    wanted = said_otherwise.keys() | left_late | unasked
-    earlier = [attempts.find_attempt(session, one) for one in sorted(wanted - {one.id for one in (*live, *last)})]
-    ended = [*last, *(one for one in earlier if one.status not in LIVE)]
-    hinted = _hinted(session, [*live, *ended], said_otherwise)
-    found = []
-    for attempt in (*live, *ended):
-        lacks = missing(session, attempt, policy.confirm)
-        is_wanted = attempt.id in wanted and known_id(attempt) is not None
-        if attempt.status in LIVE or attempt.id in hinted or is_wanted or lacks is not None:
-            asked, latest = queries.asked_about(session, attempt.id)
-            is_first = lacks is not None and (latest is None or latest.asked_at < lacks.from_at)
-            from_at = lacks.from_at if lacks is not None and is_first else None
-            found.append(_Question(attempt, asked, attempt.id in hinted, from_at))
-    return found
+    ended = attempts.last_attempts(session, [payout.id for payout in stopped])
+    hinted = _hinted(session, [*live, *ended.values()], now)
+    doubted = [
+        attempt
+        for attempt in ended.values()
+        if attempt.id in hinted
+        or (
+            attempt.payout_id in large
+            and attempt.status is AttemptStatus.FAILED
+            and (attempt.evidence or "").startswith("callback:")
+            and (not queries.was_confirmed(session, attempt) or bool(queries.asked_ahead(session, now, [attempt.id])))
+        )
+        or (attempt.payout_id in silent and not queries.was_not_found(session, attempt.id))
+    ]
+    left_late = [
+        attempts.find_attempt(session, incident.attempt_id)
+        for incident in open_incidents(session, market_id=market_id)
+        if incident.kind == LATE_ACKNOWLEDGEMENT and incident.attempt_id is not None
+    ]
+    among = {attempt.id: attempt for attempt in [*live, *doubted, *left_late]}
+    return [(attempt, attempt.id in hinted) for attempt in among.values()]
 
 
-def _hinted(session: Session, among: Sequence[Attempt], said_otherwise: Mapping[str, datetime]) -> set[str]:
-    """Those about which somebody has posted something since M-Pesa last took a question about them.
-
-    Where that was M-Pesa's own answer to the last question, the next one has its turn like any other.
-    """
-    hints = callbacks.last_hints(session, [attempt.id for attempt in among])
-    otherwise = {one.id: said_otherwise[one.id] for one in among if one.id in said_otherwise and known_id(one)}
+def _hinted(session: Session, among: Sequence[Attempt], now: datetime) -> set[str]:
+    """Those about which somebody has posted something since M-Pesa last took a question about them."""
     found = set()
     for attempt_id in hints.keys() | otherwise.keys():
         last = queries.last_of(session, attempt_id)
-        if last is None or last.answer == queries.NOT_ASKED:
-            found.add(attempt_id)
-            continue
-        hinted_at, said_at = hints.get(attempt_id, last.asked_at), otherwise.get(attempt_id, last.asked_at)
-        is_its_answer = last.answered_at is not None and last.answered_at >= said_at
-        if last.asked_at < hinted_at or (last.asked_at < said_at and not is_its_answer):
+        if last is None or last.answer == queries.NOT_ASKED or last.asked_at < heard_at <= farthest(now):
             found.add(attempt_id)
     return found
 
 
-def _due_at(attempt: Attempt, asked: int, policy: AskPolicy) -> datetime:
-    """When the next question about an attempt may be asked; `after_seconds` replaces the first step."""
+def _due_at(attempt: Attempt, asked: int, policy: AskPolicy, *, now: datetime, asked_at: datetime | None) -> datetime:
+    """When the next question about an attempt may be asked; `after_seconds` replaces the first step.
+
+    Where a clock that ran ahead sent it, the steps count from the last question.
+    """
     steps = [policy.after_seconds, *policy.ladder[1:]]
+    if attempt.sent_at > farthest(now):
+        return now if asked_at is None else asked_at + timedelta(seconds=steps[min(asked, len(steps) - 1)])
     beyond = max(0, asked - len(steps) + 1)
     seconds = steps[min(asked, len(steps) - 1)] + beyond * steps[-1]
     return attempt.sent_at + timedelta(seconds=seconds)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
+from kasoko_cli.clock import CLOCKS_APART, Clock
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.errors import Refused
@@ -28,7 +28,6 @@ from kasoko_cli.operations.statement_account import Proven, prove
 from kasoko_cli.operations.statement_file import LineKind, Span, StatementFile
 from kasoko_cli.operations.statement_finding import (
     AGREED,
-    CLOCKS_DIFFER,
     CLOSE,
     CONTRADICTS,
     LATEST,
@@ -284,8 +283,8 @@ def _judge(
         session,
         named,
         account_id=account_id,
-        since=file.lines[0].completed_at - LATEST - CLOCKS_DIFFER,
-        until=file.lines[-1].completed_at + CLOCKS_DIFFER + timedelta(seconds=1),
+        since=file.lines[0].completed_at - LATEST - CLOCKS_APART,
+        until=file.lines[-1].completed_at + CLOCKS_APART + timedelta(seconds=1),
     )
     account = prove(file, attempts, shortcode=how.shortcode, said=how.said_account)
     span = file.span(now)

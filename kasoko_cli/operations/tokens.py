@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import or_, update
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import Clock
+from kasoko_cli.clock import Clock, farthest
 from kasoko_cli.daraja.client import Account
 from kasoko_cli.daraja.credentials import Token
 from kasoko_cli.store.database import Database
@@ -22,7 +22,7 @@ from kasoko_cli.store.tables import AccessToken
 from kasoko_cli.store.tokens import ensure_row
 
 #: A refresh that has not ended by then is taken over by somebody else.
-REFRESH_SECONDS = 60
+REFRESH = timedelta(seconds=60)
 
 
 def account_key(account: Account) -> str:
@@ -56,9 +56,13 @@ class DatabaseShelf:
                 update(AccessToken)
                 .where(
                     col(AccessToken.account) == self._account,
-                    or_(col(AccessToken.refresh_until).is_(None), col(AccessToken.refresh_until) < now),
+                    or_(
+                        col(AccessToken.refresh_until).is_(None),
+                        col(AccessToken.refresh_until) < now,
+                        col(AccessToken.refresh_until) > farthest(now, REFRESH),
+                    ),
                 )
-                .values(refresher=self._refresher, refresh_until=now + timedelta(seconds=REFRESH_SECONDS))
+                .values(refresher=self._refresher, refresh_until=now + REFRESH)
                 .execution_options(synchronize_session=False)
             )
             return claimed.rowcount == 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from kasoko_cli.clock import farthest
 from kasoko_cli.store.tables import Alert
+
+#: How long whoever tells people may take.
+LONGEST_CLAIM = timedelta(minutes=2)
 
 
 def claim(session: Session, key: str, *, mark: str, what: str, now: datetime, until: datetime) -> bool:
@@ -41,7 +45,8 @@ def claim_over(session: Session, key: str, *, now: datetime, until: datetime) ->
 
 
 def _is_free(now: datetime) -> ColumnElement[bool]:
-    return or_(col(Alert.claimed_until).is_(None), col(Alert.claimed_until) < now)
+    until = col(Alert.claimed_until)
+    return or_(until.is_(None), until < now, until > farthest(now, LONGEST_CLAIM))
 
 
 def told(session: Session, key: str, *, mark: str, at: datetime) -> None:

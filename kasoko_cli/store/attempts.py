@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, cast, func, or_, text, update
+from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, or_, text, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
+from kasoko_cli.clock import farthest
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.bulk import execute_many
 from kasoko_cli.store.locking import CHUNK, MANY, for_update
 from kasoko_cli.store.tables import Attempt, Payout, Query
+
+#: No lease is longer. Source: the bound of payout.lease_seconds.
+LONGEST_LEASE = timedelta(days=1)
 
 
 def find_attempt(session: Session, attempt_id: str, *, lock: bool = False) -> Attempt:
@@ -76,11 +80,36 @@ def last_attempts(session: Session, payout_ids: Iterable[str]) -> dict[str, Atte
     return latest
 
 
+def lease_is_over(now: datetime) -> ColumnElement[bool]:
+    """Whether an attempt's lease has ended, or was begun by a clock that ran ahead."""
+    return or_(
+        col(Attempt.lease_until) < now,
+        col(Attempt.sent_at) > farthest(now),
+        col(Attempt.lease_until) > farthest(now, LONGEST_LEASE),
+    )
+
+
+def is_lease_over(attempt: Attempt, now: datetime) -> bool:
+    """The same of one attempt."""
+    begun_ahead = attempt.sent_at > farthest(now) or attempt.lease_until > farthest(now, LONGEST_LEASE)
+    return attempt.lease_until < now or begun_ahead
+
+
+def set_right(session: Session, attempt_id: str, now: datetime) -> None:
+    """Have what a clock that ran ahead said became of an attempt count as having become of it now."""
+    session.exec(
+        update(Attempt)
+        .where(col(Attempt.id) == attempt_id, col(Attempt.status_at) > farthest(now))
+        .values(status_at=now)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def list_stale(session: Session, *, now: datetime) -> Sequence[str]:
     """The ids of attempts still INTENT whose lease has run out: their sender is gone or far too late."""
     query = (
         select(col(Attempt.id))
-        .where(col(Attempt.status) == AttemptStatus.INTENT, col(Attempt.lease_until) < now)
+        .where(col(Attempt.status) == AttemptStatus.INTENT, lease_is_over(now))
         .order_by(col(Attempt.payout_id))
     )
     return session.exec(query).all()
@@ -106,8 +135,8 @@ def list_unknown(session: Session, first: datetime, last: datetime) -> list[tupl
     return [(attempt, payout) for attempt, payout in session.exec(query)]
 
 
-def wired_since(session: Session, phones: Sequence[str], since: datetime) -> dict[str, int]:
-    """Cents that went to each of these phones, or may have, in attempts sent at or after `since`.
+def wired_in(session: Session, phones: Sequence[str], day: tuple[datetime, datetime]) -> dict[str, int]:
+    """Cents that went to each of these phones, or may have, in attempts sent on this day.
 
     Nobody else counts for these phones until the transaction ends, so that two senders cannot both find room
     for the last payment of a day. The caller has at most `CHUNK` of them.
@@ -118,7 +147,7 @@ def wired_since(session: Session, phones: Sequence[str], since: datetime) -> dic
         columns(col(Attempt.phone), cast(func.sum(col(Attempt.wire_cents)), BigInteger))
         .where(
             col(Attempt.phone).in_(phones),
-            col(Attempt.sent_at) >= since,
+            *_sent_on(day),
             col(Attempt.status).in_([*LIVE, AttemptStatus.SUCCEEDED]),
         )
         .group_by(col(Attempt.phone))
@@ -279,11 +308,16 @@ def is_held(session: Session, attempt_id: str, *, lease_token: str, send: int) -
     return session.execute(query).first() is not None
 
 
-def wired_by_phone(session: Session, since: datetime) -> dict[str, int]:
-    """`wired_since` of every phone that anything went to, in one pass."""
+def _sent_on(day: tuple[datetime, datetime]) -> tuple[ColumnElement[bool], ...]:
+    """Sent on this day, by a clock that may be a little ahead of ours."""
+    return col(Attempt.sent_at) >= day[0], col(Attempt.sent_at) < farthest(day[1])
+
+
+def wired_by_phone(session: Session, day: tuple[datetime, datetime]) -> dict[str, int]:
+    """`wired_in` of every phone that anything went to, in one pass."""
     query = (
         select(col(Attempt.phone), cast(func.sum(col(Attempt.wire_cents)), BigInteger))
-        .where(col(Attempt.sent_at) >= since, col(Attempt.status).in_([*LIVE, AttemptStatus.SUCCEEDED]))
+        .where(*_sent_on(day), col(Attempt.status).in_([*LIVE, AttemptStatus.SUCCEEDED]))
         .group_by(col(Attempt.phone))
     )
     return {phone: int(cents) for phone, cents in session.exec(query)}

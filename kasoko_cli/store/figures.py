@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, case, cast, func, or_, text
+from sqlalchemy import BigInteger, case, cast, func, text
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.store import payouts
 from kasoko_cli.store.tables import ENDED_PAYOUT, Attempt, Exchange, Incident, Payout, RunRow
 
 
@@ -68,13 +69,16 @@ def first_due(session: Session, now: datetime) -> datetime | None:
         select(col(Payout.created_at), col(Payout.not_before))
         .where(
             col(Payout.status) == PayoutStatus.PENDING,
-            or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now),
+            payouts.is_due_at(now),
         )
         .order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
         .limit(1)
     )
     row = session.exec(query).first()
-    return None if row is None else row[1] or row[0]
+    if row is None:
+        return None
+    created_at, not_before = row
+    return not_before if not_before is not None and not_before <= now else created_at
 
 
 #: The upper bounds of the histogram of M-Pesa's answers, in milliseconds.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, update
 from sqlmodel import Session, col, select
 
+from kasoko_cli.clock import farthest
 from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.tables import Attempt, Query
 
@@ -15,6 +16,8 @@ from kasoko_cli.store.tables import Attempt, Query
 NOT_ASKED = "NOT_ASKED"
 #: What stands as the answer to a question that another account asked than the one that paid: it says nothing.
 OTHER_ACCOUNT = "OTHER_ACCOUNT"
+#: How long whoever asks may take to write down that M-Pesa took the question.
+ASKING = timedelta(minutes=5)
 
 
 def find_query(session: Session, query_id: str) -> Query | None:
@@ -22,8 +25,9 @@ def find_query(session: Session, query_id: str) -> Query | None:
     return session.exec(select(Query).where(col(Query.id) == query_id)).one_or_none()
 
 
-#: What stands as the answer where a body was posted that is not believed: the true answer may still come.
-NOT_BELIEVED = ("LACKING", "CONTRADICTED", "UNREADABLE")
+def is_under_way(query: Query, now: datetime) -> bool:
+    """Whether a question may still be with whoever asks it: its acknowledgement is not to be had yet."""
+    return now - ASKING < query.asked_at <= farthest(now)
 
 
 def note_answer(session: Session, query_id: str, *, answer: str, detail: str, at: datetime) -> bool:
@@ -44,6 +48,25 @@ def last_of(session: Session, attempt_id: str) -> Query | None:
     """The latest question about this attempt."""
     query = select(Query).where(col(Query.attempt_id) == attempt_id).order_by(col(Query.asked_at).desc())
     return session.exec(query).first()
+
+
+def asked_ahead(session: Session, now: datetime, attempt_ids: Sequence[str] | None = None) -> list[str]:
+    """Those of the attempts, or of all, that a clock that ran ahead asked about."""
+    query = select(Query.attempt_id).where(col(Query.asked_at) > farthest(now), col(Query.attempt_id).is_not(None))
+    if attempt_ids is not None:
+        query = query.where(col(Query.attempt_id).in_(attempt_ids))
+    return sorted({attempt_id for attempt_id in session.exec(query) if attempt_id is not None})
+
+
+def set_right(session: Session, attempt_ids: Sequence[str], now: datetime) -> None:
+    """Have what a clock that ran ahead asked about attempts count as asked before anything became of them."""
+    for attempt in session.exec(select(Attempt).where(col(Attempt.id).in_(attempt_ids))):
+        session.exec(
+            update(Query)
+            .where(col(Query.attempt_id) == attempt.id, col(Query.asked_at) > farthest(now))
+            .values(asked_at=min(attempt.sent_at, now) - timedelta(seconds=1))
+            .execution_options(synchronize_session=False)
+        )
 
 
 def asked_about(session: Session, attempt_id: str) -> tuple[int, Query | None]:

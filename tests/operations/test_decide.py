@@ -198,6 +198,13 @@ def test_a_first_word_that_has_expired_is_told_as_such_and_the_second_is_a_first
     assert say(acknowledged, PAID, two_people=True).status == "COMPLETED"
 
 
+def test_a_first_word_of_a_clock_that_ran_ahead_counts_for_nothing(acknowledged: Road) -> None:
+    acknowledged.clock.forward(days=365)
+    say(acknowledged, PAID, two_people=True)
+    acknowledged.clock.forward(days=-365)
+    assert say(acknowledged, PAID, OTHER, two_people=True).waits_for_second
+
+
 def test_an_audit_finds_a_second_person_who_is_the_first_or_who_said_nothing(acknowledged: Road) -> None:
     say(acknowledged, PAID, two_people=True)
     say(acknowledged, PAID, OTHER, two_people=True)

@@ -156,9 +156,9 @@ class Claimer:
         """Those whose receivers may be paid today, each with the phone; the others are put off until tomorrow."""
         if not due:
             return []
-        today, tomorrow = nairobi_day(now)
+        today = nairobi_day(now)
         limit = self.desk.policy.daily_cents
-        wired = attempts.wired_since(session, sorted({phones[payout.user_id] for payout in due}), today)
+        wired = attempts.wired_in(session, sorted({phones[payout.user_id] for payout in due}), today)
         ours, too_much = list[tuple[DuePayout, str]](), list[str]()
         for payout in due:
             phone = phones[payout.user_id]
@@ -169,7 +169,7 @@ class Claimer:
                 ours.append((payout, phone))
         if too_much:
             why = f"the receiver has had the day's KES {format_kes(limit)}"
-            payouts.postpone(session, too_much, until=tomorrow, note=why, at=now)
+            payouts.postpone(session, too_much, until=today[1], note=why, at=now)
         return ours
 
     def _intend(

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
+from kasoko_cli.clock import farthest
 from kasoko_cli.store import paces
 
 #: A whole number of requests in so many seconds, so that no fraction of a request is lost in rounding.
@@ -37,7 +38,7 @@ def take(session: Session, account: str, count: int, per_second: int, *, now: da
     """
     kept = paces.lock(session, account)
     full = per_second * UNIT_SECONDS
-    pace, changed_at = kept.per_1000_seconds, kept.changed_at
+    pace, changed_at = kept.per_1000_seconds, _plausible(kept.changed_at, now)
     if pace is not None and changed_at is not None:
         risen = (now - changed_at) // timedelta(seconds=RISE_AFTER_SECONDS)
         if risen > 0:
@@ -63,7 +64,15 @@ def slow_down(session: Session, account: str, per_second: int, *, now: datetime)
     """Halve the pace of an account, once for a burst; says whether this call did it."""
     kept = paces.lock(session, account)
     pace = kept.per_1000_seconds or per_second * UNIT_SECONDS
-    if kept.changed_at is not None and now - kept.changed_at < timedelta(seconds=BURST_SECONDS):
+    changed_at = _plausible(kept.changed_at, now)
+    if changed_at is not None and now - changed_at < timedelta(seconds=BURST_SECONDS):
         return False
     paces.keep(session, account, next_at=kept.next_at, per_1000_seconds=max(SLOWEST, pace // 2), changed_at=now)
     return True
+
+
+def _plausible(changed_at: datetime | None, now: datetime) -> datetime | None:
+    """When the pace was changed; by a clock that ran ahead, long enough ago."""
+    if changed_at is not None and changed_at > farthest(now):
+        return now - timedelta(seconds=RISE_AFTER_SECONDS)
+    return changed_at
