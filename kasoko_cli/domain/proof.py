@@ -3,7 +3,9 @@
 The proof holds one leaf for each bettor: their stakes, their exact share and what they are owed, under a blinded
 name. A Merkle tree over the leaves has one root, and an Ed25519 signature stands for all of it. Everybody can
 divide the pool again and see that no share is missing or added. Who a leaf belongs to is known only to whoever
-has its inclusion code, `{user}:{secret}`: a digest of the code is the blinded name.
+has its inclusion code, `{user}:{secret}`: a digest of the code is the blinded name. Nothing else in a proof
+depends on who the bettors are: a digest over user ids could be reckoned again from a list of guesses, and the
+deployment's id is a part of every attempt's id.
 
 Numbers are whole cents; shares are exact fractions of a cent. JSON is canonical: sorted keys, no spaces, ASCII.
 """
@@ -32,13 +34,10 @@ _CODE_BYTES = 10
 
 _KEYS = {
     "form",
-    "deployment",
     "market",
     "rules",
     "resolution",
     "settlement",
-    "bets_digest",
-    "plan_hash",
     "leaves",
     "root",
     "digest",

@@ -15,7 +15,7 @@ from kasoko_cli.errors import CheckFailed, ConfigurationError, NotFound, Refused
 from kasoko_cli.operations.keyfiles import make_seed, seed_in
 from kasoko_cli.operations.markets import resolution_of, rules_of
 from kasoko_cli.operations.settle import duties_of, figures_of
-from kasoko_cli.store import bets, chain, markets
+from kasoko_cli.store import bets, markets
 from kasoko_cli.store.database import Database
 
 
@@ -80,7 +80,6 @@ def prove(db: Database, market: str, key: bytes) -> dict[str, Any]:
             {
                 "form": proof.FORM if duty is None else proof.TAXED_FORM,
                 **({} if duty is None else {"duty": duty.as_dict()}),
-                "deployment": chain.deployment_of(session),
                 "market": {
                     "id": row.id,
                     "slug": row.slug,
@@ -91,8 +90,6 @@ def prove(db: Database, market: str, key: bytes) -> dict[str, Any]:
                 "rules": rules.as_dict(),
                 "resolution": resolution.as_dict(),
                 "settlement": {"number": standing.number, "settled_at": iso(standing.settled_at), **found},
-                "bets_digest": standing.bets_digest,
-                "plan_hash": standing.plan_hash,
                 "leaves": leaves,
                 "root": proof.merkle_root([proof.leaf_hash(leaf) for leaf in leaves]),
             },

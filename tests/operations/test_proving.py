@@ -21,6 +21,10 @@ from kasoko_cli.errors import CheckFailed, ConfigurationError, NotFound, Refused
 from kasoko_cli.operations import bets, events, markets, proving
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.settle import settle_market
+from kasoko_cli.store import chain
+from kasoko_cli.store.database import open_database, upgrade
+from kasoko_cli.store.markets import standing_settlement
+from tests.conftest import FixedClock
 from tests.operations.town import LIMITS, Town, refusal
 
 KEY = bytes(range(32))
@@ -194,6 +198,34 @@ def test_a_code_finds_its_own_leaf_and_tells_nothing_of_the_others(town: Town) -
     assert proving.codes(town.db, "derby", KEY, user="ann-derby")[0].code == codes["ann-derby"]
     with pytest.raises(NotFound, match="has no bet on derby"):
         proving.codes(town.db, "derby", KEY, user="nobody")
+
+
+def _without_names(made: dict[str, Any]) -> dict[str, Any]:
+    """The proof without the blinded names, and without what is reckoned from them."""
+    bare = sorted(str({**leaf, "name": ""}) for leaf in made["leaves"])
+    return {name: made[name] for name in made.keys() - {"root", "digest", "signature"}} | {"leaves": bare}
+
+
+def test_a_stranger_with_the_file_alone_cannot_tell_who_won(town: Town, tmp_path: Path) -> None:
+    """Even one who knows every user id: but for names made with the key, other people give the same file."""
+    upgrade(url := f"sqlite:///{tmp_path / 'other.db'}")
+    other = Town(open_database(url), FixedClock(town.clock()), town.act)
+    people = {"ann": "zoe", "ben": "ann", "cat": "ben", "dan": "cat"}
+    for place, called in ((town, dict(zip(people, people, strict=True))), (other, people)):
+        place.market("derby", ("Yes", "No", "Maybe"), rules=Rules(fee_bps=500, rounding=Rounding.LARGEST))
+        for user, outcome, kes in (("ann", "Yes", 100), ("ben", "No", 250), ("cat", "Yes", 35), ("dan", "Maybe", 11)):
+            place.user(called[user], deposit_kes=1_000)
+            place.bet("derby", called[user], outcome, kes=kes)
+        place.settle("derby", "Yes")
+    made, theirs = proven(town), proven(other)
+    assert _without_names(made) == _without_names(theirs)
+    text = proving.canonical_file(made)
+    with town.db.reading() as session:
+        settlement = standing_settlement(session, "derby")
+        assert settlement is not None
+        hidden = (chain.deployment_of(session), settlement.plan_hash, settlement.bets_digest)
+    assert not [one for one in hidden if one in text]
+    other.db.close()
 
 
 def test_what_is_not_settled_is_not_proven(town: Town) -> None:

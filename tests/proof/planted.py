@@ -51,6 +51,13 @@ def _bug(name: str, file: str, old: str, new: str, *tests: str) -> Bug:
 
 BUGS: Sequence[Bug] = (
     _bug(
+        "a public proof with a digest over user ids",
+        "operations/proving.py",
+        '"leaves": leaves,',
+        '"plan_hash": standing.plan_hash, "leaves": leaves,',
+        "operations/test_proving.py::test_a_stranger_with_the_file_alone_cannot_tell_who_won",
+    ),
+    _bug(
         "evidence of another account",
         "operations/receive.py",
         "return query.account_id == attempt.account_id",
