@@ -361,14 +361,18 @@ def _typed_again() -> str:
     return shlex.join(["kasoko", *words])
 
 
-def _tell_a_bug(call: Call, error: Exception) -> None:
-    """Say that something unforeseen happened, and where; its words only with --verbose, and redacted."""
+def place_of(error: BaseException) -> str:
+    """The file, without its folder, and the line where it was raised: `book.py:120`."""
     where = error.__traceback__
     while where is not None and where.tb_next is not None:
         where = where.tb_next
-    place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where is not None else "?"
+    return f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where is not None else "?"
+
+
+def _tell_a_bug(call: Call, error: Exception) -> None:
+    """Say that something unforeseen happened, and where; its words only with --verbose, and redacted."""
     render.error(
-        f"Something happened that was not foreseen: {type(error).__name__} at {place}.",
+        f"Something happened that was not foreseen: {type(error).__name__} at {place_of(error)}.",
         "What was committed stays; look how things stand: kasoko status. "
         + ("Report it with the lines below." if call.verbose else "Run it again with --verbose to see more."),
         kind="bug",

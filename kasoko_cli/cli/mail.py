@@ -36,7 +36,7 @@ def needs_somebody(run: Run, ends: Sequence[End]) -> bool:
 def run_mail(run: Run, ends: Sequence[End]) -> str:
     """A run that somebody has to look at."""
     troubled = [one for one in ends if one.status in _MONEY]
-    lines = [f"kasoko: of {count_of(len(ends), 'payout')} in this run, {len(troubled):,} need a look."]
+    lines = [f"kasoko: {_headline(run, ends, len(troubled))}."]
     if run.why:
         lines.append(f"It stopped: {run.why}")
     for state in dict.fromkeys(one.status for one in troubled):
@@ -48,6 +48,18 @@ def run_mail(run: Run, ends: Sequence[End]) -> str:
     if run.left:
         lines.append(f"{count_of(run.left, 'payout')} left for a later run.")
     return "\n".join(lines)
+
+
+def _headline(run: Run, ends: Sequence[End], troubled: int) -> str:
+    """What needs a look, in one line; every reason why a run ends with a code stands in it, none with a zero."""
+    parts = []
+    if troubled:
+        parts.append(f"of {count_of(len(ends), 'payout')} in this run, {troubled:,} need a look")
+    if run.reaped:
+        parts.append(f"{count_of(run.reaped, 'payout')} of a sender that stopped in the middle may have moved")
+    if run.held:
+        parts.append(f"{count_of(run.held, 'payout')} held back, since what is known of them is in doubt")
+    return "; ".join(parts) or "sending stopped"
 
 
 def reconcile_mail(report: Reconciled, still: Sequence[StillOpen], doubts: Sequence[Contradiction]) -> str:

@@ -285,7 +285,8 @@ def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -
         if rows:
             render.table(call, "This run", columns, rows)
         else:
-            render.talk(call, "Nothing is due.")
+            is_idle = run.stopped is disburse.Stop.DONE and not (run.held or run.reaped or run.postponed or run.left)
+            render.talk(call, "Nothing is due." if is_idle else "Nothing was sent.")
         troubled = [one for one in ends if one.status in ("FAILED", "PENDING", "UNKNOWN", "HELD")]
         if troubled:
             columns = [Column("payout"), Column("KES", right=True), Column("status"), Column("why"), Column("again")]
@@ -334,6 +335,10 @@ def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> 
         render.talk(call, f"{run.more:,} more became due meanwhile, and were not shown: kasoko payout --plan")
     if run.stopped not in (Stop.DONE, Stop.BOUND):
         render.talk(call, f"Stopped: {_STOPPED[str(run.stopped)]}{'. ' + run.why if run.why else '.'}")
+    if run.reaped:
+        render.talk(call, f"{count_of(run.reaped, 'payout')} of a sender that stopped in the middle may have moved.")
+    if run.held:
+        render.talk(call, f"{count_of(run.held, 'payout')} held back, since what is known of them is in doubt.")
     if run.postponed:
         render.talk(call, f"{run.postponed:,} wait for tomorrow: their receivers have had the day's limit.")
     if run.left:

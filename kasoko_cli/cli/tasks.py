@@ -16,14 +16,17 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from celery import Celery
+from celery import Celery, Task
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
 from kombu.exceptions import OperationalError
+from pydantic import ConfigDict, ValidationError, validate_call
 
-from kasoko_cli.cli.group import os_user
+from kasoko_cli.cli.crash import tell_sentry
+from kasoko_cli.cli.group import os_user, place_of
 from kasoko_cli.cli.wiring import House
 from kasoko_cli.config import Config
-from kasoko_cli.errors import KasokoError, NotSent
+from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 from kasoko_cli.operations import disburse
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.retry import retry
@@ -37,6 +40,8 @@ SOFT_LIMIT_SECONDS, HARD_LIMIT_SECONDS = 600, 900
 VISIBILITY_SECONDS = 3_600
 #: How long a client waits for the broker.
 BROKER_SECONDS = 5
+
+log = get_task_logger(__name__)
 
 app = Celery("kasoko", set_as_current=False)
 app.conf.update(
@@ -65,6 +70,7 @@ class _Worker:
 
     make_house: ClassVar[Callable[[], House]] = staticmethod(House.furnished)
     actor: ClassVar[str] = ""
+    config: ClassVar[Config | None] = None
 
 
 @app.on_configure.connect
@@ -75,6 +81,7 @@ def _connect(sender: Celery, **_: Any) -> None:
 
 def connect_to(celery: Celery, config: Config) -> None:
     """Give Celery what the settings say of the broker."""
+    _Worker.config = config
     celery.conf.update(
         broker_url=config.celery.broker_url,
         result_backend=config.celery.result_backend or None,
@@ -94,23 +101,59 @@ def _house_of(_process: int) -> House:
     return _Worker.make_house()
 
 
-def _answered(work: Callable[[House, Act], dict[str, Any]]) -> dict[str, Any]:
-    """Run a task's work; an error becomes an answer, so that no traceback goes to the result backend."""
-    house = _house_of(os.getpid())
-    try:
-        return work(house, Act(_Worker.actor or os_user(), "celery"))
-    except KasokoError as error:
-        return {"error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
-    except SoftTimeLimitExceeded:
-        message = f"The task took more than {SOFT_LIMIT_SECONDS} seconds and was stopped; everything is recorded."
-        return {"error": {"kind": "time", "message": message, "hint": "Ask how it ended: kasoko reconcile"}}
-    except Exception as error:
-        # The words of an unforeseen error may hold anything; its kind does not.
-        raise RuntimeError(f"a task of kasoko met {type(error).__name__}; see: kasoko status") from None
+#: What a task does, once its words are known to be such as it takes.
+Work = Callable[[House, Act], dict[str, Any]]
 
 
-@app.task(name="settle_market")
-def settle_market(market: str, pay: bool = False) -> dict[str, Any]:
+def _task(takes: Callable[..., Work]) -> Task[Any, Any]:
+    """A task of that name. Whatever goes wrong is an answer: a traceback in a result backend tells paths and values."""
+    checked = validate_call(config=ConfigDict(strict=True))(takes)
+
+    def serve(*words: Any, **named: Any) -> dict[str, Any]:
+        try:
+            work = checked(*words, **named)
+        except ValidationError as error:
+            return _failed(takes.__name__, *_wrong_words(takes, error))
+        try:
+            return work(_house_of(os.getpid()), Act(_Worker.actor or os_user(), "celery"))
+        except KasokoError as error:
+            return _failed(takes.__name__, error.kind, error.message, error.hint)
+        except SoftTimeLimitExceeded:
+            message = f"The task took more than {SOFT_LIMIT_SECONDS} seconds and was stopped; everything is recorded."
+            return _failed(takes.__name__, "time", message, "Ask how it ended: kasoko reconcile")
+        except Exception as error:
+            if _Worker.config is not None:
+                tell_sentry(_Worker.config, error)
+            # The words of an unforeseen error may hold anything; its kind and place do not.
+            message = f"Something happened that was not foreseen: {type(error).__name__} at {place_of(error)}."
+            hint = "What was committed stays; look how things stand: kasoko status"
+            return _failed(takes.__name__, "bug", message, hint)
+
+    serve.__doc__ = takes.__doc__
+    made: Task[Any, Any] = app.task(name=takes.__name__, typing=False)(serve)
+    return made
+
+
+def _failed(task: str, kind: str, message: str, hint: str) -> dict[str, Any]:
+    """The answer that a task could not do its work, which the worker's log has too: few keep the answers."""
+    log.error("%s: %s %s", task, message, hint)
+    return {"error": {"kind": kind, "message": message, "hint": hint}}
+
+
+def _wrong_words(takes: Callable[..., Work], error: ValidationError) -> tuple[str, str, str]:
+    """Kind, message and hint of words that the task does not take. The words themselves are not quoted."""
+    names = [name for name in takes.__annotations__ if name != "return"]
+    wrong = error.errors(include_input=False, include_url=False, include_context=False)
+    known = [(names[at] if isinstance(at := one["loc"][0], int) and at < len(names) else at) for one in wrong]
+    told = "; ".join(
+        f"{name if name in names else 'a word too many'}: {one['msg']}" for name, one in zip(known, wrong, strict=True)
+    )
+    message = f"The task {takes.__name__} was called with words that it does not take ({told}). Nothing was done."
+    return "usage", message, f"It takes {', '.join(names)}. Call it again so."
+
+
+@_task
+def settle_market(market: str, pay: bool = False) -> Work:
     """Divide the pool of a market, once; `pay` also enqueues what it owes. Answers with ids and cents."""
 
     def work(house: House, act: Act) -> dict[str, Any]:
@@ -133,11 +176,11 @@ def settle_market(market: str, pay: bool = False) -> dict[str, Any]:
             "enqueued": len(sent),
         }
 
-    return _answered(work)
+    return work
 
 
-@app.task(name="send_b2c_payout")
-def send_b2c_payout(payout_id: str, shown: str | None = None) -> dict[str, Any]:
+@_task
+def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
     """Send one payout if it is due; a second delivery finds that it is not. Answers with its state.
 
     `shown` is the mark of its amount and phone when it was enqueued: it is left where they are others now.
@@ -172,11 +215,11 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> dict[str, Any]:
             answer["why"] = "its amount or phone is another one now than when it was enqueued; enqueue it again"
         return answer
 
-    return _answered(work)
+    return work
 
 
-@app.task(name="retry_failed_payouts")
-def retry_failed_payouts(hours: int = 24, market: str | None = None) -> dict[str, Any]:
+@_task
+def retry_failed_payouts(hours: int = 24, market: str | None = None) -> Work:
     """Make definite failures due again where that can help, and enqueue them; names each that is left alone."""
 
     def work(house: House, act: Act) -> dict[str, Any]:
@@ -194,23 +237,33 @@ def retry_failed_payouts(hours: int = 24, market: str | None = None) -> dict[str
         left = [{"payout": one.payout_id, "why": one.why, "hint": one.hint} for one in report.left]
         return {"retried": report.retried, "left": left}
 
-    return _answered(work)
+    return work
 
 
 def check_broker() -> None:
-    """See that the broker answers.
+    """See that the addresses of broker and answers can be used, and that the broker answers.
 
     Raises:
-        NotSent: it does not.
+        ConfigurationError: Celery can make nothing of an address; the address is not quoted, it may hold a password.
+        NotSent: the broker does not answer.
     """
+    setting = "CELERY_BROKER_URL"
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=BROKER_SECONDS)
+        setting = "CELERY_RESULT_BACKEND"
+        app.backend.as_uri()
     except (OperationalError, OSError) as error:
         raise NotSent(
             "The broker of Celery does not answer; nothing was enqueued or sent.",
             hint="Start it, or correct CELERY_BROKER_URL: kasoko config show --origin",
         ) from error
+    except Exception as error:  # a KeyError, ValueError, ImportError, ...: each transport has its own
+        raise ConfigurationError(
+            f"Celery cannot use the address in {setting} ({type(error).__name__}); nothing was enqueued or sent.",
+            hint="Correct it, like redis://127.0.0.1:6379/0; another kind of broker may need a package of its own."
+            " Where it is set: kasoko config show --origin",
+        ) from None
 
 
 def enqueue_market(house: House, market: str) -> list[str]:
@@ -224,16 +277,18 @@ def enqueue(marked: Sequence[tuple[str, str]]) -> None:
     """Put one task a payout on the queue, each with its mark.
 
     Raises:
-        NotSent: the broker does not answer; what was enqueued before is on the queue, and enqueueing again is safe.
+        NotSent: the broker, or the result backend, does not answer; what was enqueued before is on the queue, and
+            enqueueing again is safe.
     """
     number = 0
     try:
         with app.pool.acquire(block=True).Producer() as producer:
             for number, each in enumerate(marked):  # noqa: B007 - said in the error
                 send_b2c_payout.apply_async(each, producer=producer, retry=False)
-    except (OperationalError, OSError) as error:
+    except (OperationalError, OSError, RuntimeError) as error:  # Celery has RuntimeError for a lost result backend
         raise NotSent(
-            f"The broker of Celery does not answer: {number} of {len(marked)} payouts were enqueued.",
-            hint="No money moved for the rest. Start the broker, then do the same again: what is on the queue twice"
-            " is sent once.",
+            "Celery's broker, or the store of its answers, does not answer:"
+            f" {number} of {len(marked)} payouts were enqueued.",
+            hint="No money moved for the rest. Start it, or correct CELERY_BROKER_URL and CELERY_RESULT_BACKEND, then"
+            " do the same again: what is on the queue twice is sent once.",
         ) from error

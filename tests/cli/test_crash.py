@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -101,3 +105,40 @@ def test_sentry_that_breaks_does_not_hide_the_bug(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(sentry_sdk, "Client", broken)
     assert not tell_sentry(config(tmp_path, KASOKO_SENTRY_DSN=DSN), bug())
+
+
+def test_a_task_of_celery_tells_sentry_and_answers_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real post to a Sentry of this test's own; the answer is what a result backend would keep."""
+    tasks = pytest.importorskip("kasoko_cli.cli.tasks")
+    posted = list[bytes]()
+
+    class Sentry(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def no_house() -> Any:
+        raise bug()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sentry)
+    monkeypatch.setattr(tasks, "_Worker", type("_Worker", (tasks._Worker,), {}))
+    tasks._house_of.cache_clear()
+    with server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        dsn = f"http://public5926@127.0.0.1:{server.server_port}/1"
+        tasks.furnish(no_house, config(tmp_path, KASOKO_SENTRY_DSN=dsn), "fleet")
+        answer = tasks.send_b2c_payout("rain.1.1")
+        server.shutdown()
+    assert answer["error"]["kind"] == "bug"
+    assert re.fullmatch(
+        r"Something happened that was not foreseen: RuntimeError at test_crash\.py:\d+\.", answer["error"]["message"]
+    )
+    text = b"".join(gzip.decompress(one) if one.startswith(b"\x1f\x8b") else one for one in posted).decode()
+    assert '"RuntimeError"' in text
+    assert not [one for one in ("5926", PHONE, KEY) if one in text.replace("public5926", "")]

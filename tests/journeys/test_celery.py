@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,12 +123,17 @@ def test_a_task_is_bound_to_what_was_enqueued(street: Street, broker: str) -> No
     worker.wait()
 
 
-def queue_is_empty(broker: str) -> bool:
-    """Whether nothing waits for a worker, and none has anything that it has not ended."""
+def redis_of(broker: str) -> Any:
+    """A client of that Redis."""
     import redis
 
-    known = redis.Redis.from_url(broker)
-    return known.llen("kasoko") == 0 and known.hlen("unacked") == 0
+    return redis.Redis.from_url(broker)
+
+
+def queue_is_empty(broker: str) -> bool:
+    """Whether nothing waits for a worker, and none has anything that it has not ended."""
+    known = redis_of(broker)
+    return bool(known.llen("kasoko") == 0 and known.hlen("unacked") == 0)
 
 
 def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(street: Street, broker: str) -> None:
@@ -169,6 +175,22 @@ def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(street:
         }
     }
     assert answer("retry_failed_payouts", 24) == {"retried": [], "left": []}
+    for name, words, why in (
+        ("send_b2c_payout", (), "payout_id: Missing required argument"),
+        ("send_b2c_payout", ("rain.1.1", None, "more"), "a word too many: Unexpected positional argument"),
+        ("settle_market", ({"phone": "0712000001"},), "market: Input should be a valid string"),
+        ("retry_failed_payouts", ("soon",), "hours: Input should be a valid integer"),
+    ):
+        wrong = answer(name, *words)["error"]
+        assert isinstance(wrong, dict)
+        assert wrong["kind"] == "usage"
+        assert wrong["message"] == (
+            f"The task {name} was called with words that it does not take ({why}). Nothing was done."
+        )
+    kept = redis_of(broker)
+    answers = [kept.get(key).decode() for key in kept.keys("celery-task-meta-*")]
+    assert len(answers) == 10
+    assert not [one for one in answers if ".py" in one or "0712000001" in one]
     street.until_final("rain")
     assert [one["amount_cents"] for one in street.payments()] == [14_200]
     worker.signal(signal.SIGTERM)
@@ -184,6 +206,42 @@ def test_a_broker_that_does_not_answer_is_told_and_nothing_is_sent(street: Stree
     told = street.run("payout", "rain", "--yes", "--engine", "celery", "--json", code=6, CELERY_BROKER_URL=nowhere)
     assert told.error["message"] == "The broker of Celery does not answer; nothing was enqueued or sent."
     assert street.run("worker", "--yes", "--json", code=6, CELERY_BROKER_URL=nowhere).error == told.error
+    assert street.payments() == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_address_that_celery_cannot_use_is_told_without_its_password(street: Street, broker: str) -> None:
+    street.furnish()
+    street.start_simulator()
+    owe(street, 2)
+    for setting, address, why in (
+        ("CELERY_BROKER_URL", "nonsense://me:pw5926@host", "KeyError"),
+        ("CELERY_BROKER_URL", "redis://:pw5926@host:port/0", "ValueError"),
+        ("CELERY_BROKER_URL", "sqs://me:pw5926@", "ModuleNotFoundError"),
+        ("CELERY_RESULT_BACKEND", "nonsense://me:pw5926@host", "ModuleNotFoundError"),
+        ("CELERY_RESULT_BACKEND", "redis://:pw5926@host:port/0", "ValueError"),
+    ):
+        addresses = {"CELERY_BROKER_URL": broker, setting: address}
+        for command in (("payout", "--yes", "--engine", "celery"), ("worker", "--yes")):
+            told = street.run(*command, code=3, **addresses)
+            assert f"Celery cannot use the address in {setting} ({why}); nothing was enqueued or sent." in told.err
+            assert "kasoko config show --origin" in told.err
+            assert "pw5926" not in told.err + told.out
+    assert queue_is_empty(broker)
+    assert street.payments() == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_answers_that_cannot_be_kept_are_told_and_the_queue_is_as_it_was(street: Street, broker: str) -> None:
+    street.furnish()
+    street.start_simulator()
+    owe(street, 2)
+    nowhere = {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": f"redis://127.0.0.1:{free_port()}/0"}
+    told = street.run("payout", "--yes", "--engine", "celery", "--json", code=6, **nowhere)
+    assert told.error["message"] == (
+        "Celery's broker, or the store of its answers, does not answer: 0 of 2 payouts were enqueued."
+    )
+    assert queue_is_empty(broker)
     assert street.payments() == []
 
 
