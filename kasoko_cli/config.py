@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
+from kasoko_cli.domain.payer import SAFARICOM, is_loopback
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.settings import EXPECTED, SETTINGS, Config, DatabaseSettings, mask_url, password_in, shown
 
@@ -81,6 +83,7 @@ def load_config(
     given: dict[str, _Given] = {}
     if file is not None:
         given |= _from_toml(file, _text_of(file) if text is None else text)
+    in_toml = dict(given)
     given |= _from_dotenv(home / ".env", warnings)
     given |= _from_environment(environ, folder, "environment {}", warnings)
     for option, value in (options or {}).items():
@@ -88,10 +91,46 @@ def load_config(
             given[OPTIONS[option]] = _Given(value, f"option {option}")
 
     config = _validated(given, folder=folder, home=home)
+    _hold_to_safaricom(config, given, in_toml)
     config._origins = {name: one.origin for name, one in given.items()}
     config._warnings = tuple(warnings)
     config._file = file
     return config
+
+
+def _hold_to_safaricom(config: Config, given: Mapping[str, _Given], in_toml: Mapping[str, _Given]) -> None:
+    """Hold that no secret goes elsewhere because of a `.env` that lies in the folder, or of a variable.
+
+    What kasoko.toml says is for real money stays so. In production secrets go to Safaricom's host, unless kasoko.toml
+    names another; else to Safaricom's or to this machine, with the same exception.
+
+    Raises:
+        ConfigurationError: with the setting, its value and where it stands.
+    """
+    daraja, url, mode = config.daraja, given.get("daraja.base_url"), given.get("daraja.production")
+    stated = in_toml.get("daraja.production")
+    if stated is not None and mode is not None and stated.value is True and not daraja.production:
+        raise ConfigurationError(
+            f"{_told('daraja.production', stated)}, and {mode.origin} says false. Nothing was sent.",
+            hint=f"Take it out of {mode.origin}; if this is the sandbox now, change {stated.origin}.",
+        )
+    if url is None:
+        return
+    host, real = urlsplit(daraja.base_url).hostname or "", SAFARICOM["production"]
+    if host == real and not daraja.production:
+        raise ConfigurationError(
+            f"{_told('daraja.base_url', url)} is for real money, and daraja.production is false. Nothing was sent.",
+            hint="Set daraja.production (MPESA_PRODUCTION) to true, or take daraja.base_url out.",
+        )
+    is_right = host == real if daraja.production else host == SAFARICOM["sandbox"] or is_loopback(host)
+    if not is_right and in_toml.get("daraja.base_url") is not url:
+        mode_is = "In production secrets go to" if daraja.production else "Secrets go to this machine or to"
+        raise ConfigurationError(
+            f"{_told('daraja.base_url', url)} is not Safaricom's. {mode_is}"
+            f" {SAFARICOM['production' if daraja.production else 'sandbox']} only, unless {FILE_NAME} itself says"
+            " otherwise. Nothing was sent.",
+            hint=f"Take it out of {url.origin}; if it is right, write base_url into {FILE_NAME}, under [daraja].",
+        )
 
 
 def _text_of(file: Path) -> str:
@@ -149,15 +188,42 @@ def _from_dotenv(file: Path, warnings: list[str]) -> dict[str, _Given]:
     if not file.is_file():
         return {}
     try:
-        # As written: a `$` in a secret is a `$`.
-        values = dotenv_values(file, interpolate=False, encoding="utf-8")
+        values = _lines_of(file)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"Cannot read {file}: {reason}.", hint="Mend its rights or its text.") from None
     if any(values.get(about.variable) for about in SETTINGS.values() if about.secret):
         _warn_if_others_can_read(file, warnings)
-    present = {name: value for name, value in values.items() if value is not None}
-    return _from_environment(present, file.parent, ".env", warnings)
+    return _from_environment(values, file.parent, ".env", warnings)
+
+
+def _lines_of(file: Path) -> dict[str, str]:
+    """What each name of .env is set to, as written: a `$` in a secret is a `$`. A name without a value sets nothing.
+
+    Raises:
+        ConfigurationError: a line cannot be read, or a name has two values: nobody would know which one holds.
+    """
+    values: dict[str, str] = {}
+    first: dict[str, int] = {}
+    with file.open(encoding="utf-8") as opened:
+        for line in parse_stream(opened):
+            number = line.original.line + len(line.original.string) - len(line.original.string.lstrip("\n"))
+            if line.error or (line.key is not None and line.value is None):
+                named = re.match(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)", line.original.string)
+                about = f" It is about {named[1]}." if named else ""
+                raise ConfigurationError(
+                    f"{file}, line {number}, cannot be read: it is no NAME=value.{about}",
+                    hint="Mend the line; quote a value with spaces or # in it: NAME='the value'. Nothing was done.",
+                )
+            if line.key is None or not line.value:
+                continue
+            if line.key in values:
+                raise ConfigurationError(
+                    f"{file} gives {line.key} twice: on line {first[line.key]} and on line {number}.",
+                    hint="Keep the one that holds. Nothing was done.",
+                )
+            values[line.key], first[line.key] = line.value, number
+    return values
 
 
 def _from_environment(environ: Mapping[str, str], folder: Path, origin: str, warnings: list[str]) -> dict[str, _Given]:

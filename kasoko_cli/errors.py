@@ -65,7 +65,7 @@ class DatabaseUnavailable(ConfigurationError):
     is_replica = False
     #: Whether its server is starting, and will answer soon.
     is_starting = False
-    hint = "Create it, or point --database at it: kasoko init"
+    hint = "Point --database at it; is there a backup? kasoko db restore FILE"
 
 
 class SchemaOutOfDate(ConfigurationError):

@@ -239,6 +239,10 @@ class DatabaseSettings(Group):
         Field(repr=False),
         Setting("Where everything is kept: a SQLite file or PostgreSQL.", variable="KASOKO_DATABASE_URL", file=True),
     ] = "sqlite:///kasoko.db"
+    deployment: Annotated[
+        Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None,
+        Setting("Whose database that is; another one's is written by no command.", variable="KASOKO_DEPLOYMENT"),
+    ] = None
 
     @field_serializer("url")
     def _withoutpassword_in(self, url: str) -> str:
@@ -842,6 +846,7 @@ def trouble_with(setting: str, value: object) -> str:
 
 #: What to say instead of a regular expression.
 EXPECTED: Mapping[str, str] = {
+    "database.deployment": "must be the sixteen digits and letters that kasoko doctor shows",
     "daraja.shortcode": "must be a shortcode of digits only, like 600999",
     "daraja.initiator_name": "must be one word",
     "daraja.remarks": "must be letters, digits, spaces and hyphens only",

@@ -204,6 +204,87 @@ def test_a_misspelt_variable_is_warned_about(load: Callable[..., Config]) -> Non
     )
 
 
+# --- Where secrets may go ------------------------------------------------------------------------
+
+REAL = "https://api.safaricom.co.ke"
+
+
+def _refused(load: Callable[..., Config], **layers: object) -> tuple[str, str]:
+    with pytest.raises(ConfigurationError) as refused:
+        load(**layers)
+    return refused.value.message, refused.value.hint
+
+
+@pytest.mark.parametrize("url", ["https://evil.example", "http://127.0.0.1:666", "https://sandbox.safaricom.co.ke"])
+def test_in_production_no_secret_goes_elsewhere_because_of_a_file_in_the_folder(
+    load: Callable[..., Config], url: str
+) -> None:
+    """Whoever can write a `.env` where the process happens to be would have its key and password."""
+    says = f"daraja.base_url = {url} (.env) is not Safaricom's. In production secrets go to api.safaricom.co.ke only,"
+    for toml, environ in (("[daraja]\nproduction = true\n", {}), (None, {"MPESA_PRODUCTION": "true"})):
+        message, hint = _refused(load, toml=toml, dotenv=f"MPESA_BASE_URL={url}\n", environ=environ)
+        assert message == f"{says} unless kasoko.toml itself says otherwise. Nothing was sent."
+        assert hint == "Take it out of .env; if it is right, write base_url into kasoko.toml, under [daraja]."
+    environ = {"MPESA_PRODUCTION": "true", "MPESA_BASE_URL": url}
+    assert "(environment MPESA_BASE_URL)" in _refused(load, environ=environ)[0]
+    config = load(f'[daraja]\nproduction = true\nbase_url = "{url}"\n', dotenv="")
+    assert config.daraja.base_url == url, "the toml says so, and that one is looked after"
+
+
+def test_a_file_in_the_folder_does_not_turn_production_off(load: Callable[..., Config]) -> None:
+    """Else it would send the secrets of real money to the address of a sandbox."""
+    told = "daraja.production = true (kasoko.toml:2), and .env says false. Nothing was sent."
+    dotenv = "MPESA_PRODUCTION=false\nMPESA_BASE_URL=http://127.0.0.1:666\n"
+    assert _refused(load, toml="[daraja]\nproduction = true\n", dotenv=dotenv)[0] == told
+
+
+@pytest.mark.parametrize("url", ["https://evil.example", "https://api.safaricom.co.ke.evil.example"])
+def test_the_secrets_of_a_sandbox_go_to_safaricom_or_stay_on_this_machine(
+    load: Callable[..., Config], url: str
+) -> None:
+    assert (
+        "Secrets go to this machine or to sandbox.safaricom.co.ke only"
+        in _refused(load, dotenv=f"MPESA_BASE_URL={url}\n")[0]
+    )
+    assert load(f'[daraja]\nbase_url = "{url}"\n', dotenv="").daraja.base_url == url
+    assert load("", dotenv="MPESA_BASE_URL=http://127.0.0.1:8322\n").daraja.base_url == "http://127.0.0.1:8322"
+
+
+def test_the_address_of_real_money_needs_the_word_for_it(load: Callable[..., Config]) -> None:
+    message, hint = _refused(load, toml=f'[daraja]\nbase_url = "{REAL}"\n')
+    assert message.endswith("is for real money, and daraja.production is false. Nothing was sent.")
+    assert hint == "Set daraja.production (MPESA_PRODUCTION) to true, or take daraja.base_url out."
+    assert load(environ={"MPESA_BASE_URL": REAL, "MPESA_PRODUCTION": "1"}).daraja.production
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "told"),
+    [
+        ("A=1\n\nMPESA_CONSUMER_SECRET 'geheim-4711'\n", ", line 3, cannot be read: it is no NAME=value. It is about"),
+        (
+            "MPESA_CONSUMER_SECRET\n",
+            ", line 1, cannot be read: it is no NAME=value. It is about MPESA_CONSUMER_SECRET.",
+        ),
+        ("# x\n=geheim-4711\n", ", line 2, cannot be read: it is no NAME=value."),
+        ("MPESA_CONSUMER_KEY='geheim-4711\n", ", line 1, cannot be read: it is no NAME=value. It is about MPESA_CONS"),
+        ("MPESA_PAYBILL=600999\n#\nMPESA_PAYBILL=600777\n", " gives MPESA_PAYBILL twice: on line 1 and on line 3."),
+        ("export A_B='geheim-4711'\nA_B=geheim-4711\n", " gives A_B twice: on line 1 and on line 2."),
+    ],
+)
+def test_a_line_of_secrets_that_cannot_be_read_or_says_a_name_twice_is_told_without_its_value(
+    load: Callable[..., Config], tmp_path: Path, dotenv: str, told: str
+) -> None:
+    message, hint = _refused(load, dotenv=dotenv)
+    assert message.startswith(f"{tmp_path / '.env'}{told}")
+    assert "geheim" not in message + hint
+    assert "600777" not in message + hint
+
+
+def test_a_name_without_a_value_is_not_given(load: Callable[..., Config]) -> None:
+    config = load(dotenv="MPESA_PAYBILL=\n\nMPESA_PAYBILL=600999 # ours\nexport MPESA_INITIATOR_NAME='te$t'\n")
+    assert (config.daraja.shortcode, config.daraja.initiator_name) == ("600999", "te$t")
+
+
 # --- What is refused -----------------------------------------------------------------------------
 
 

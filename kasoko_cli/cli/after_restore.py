@@ -21,6 +21,7 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
     from kasoko_cli.operations import after_restore, reconcile
 
     house = call.house
+    house.hold_to_deployment(house.db)  # doctor reads; this asks, and lets go
     if not offline:
         house.config.require_daraja()
     with contextlib.ExitStack() as stack:

@@ -20,19 +20,24 @@ commands = Commands("db", "The database: its tables, a copy of it, its health.",
 
 @commands.writes()
 def upgrade(call: Call) -> None:
-    """Create the tables, or bring them to this program's version.
+    """Bring the tables to this program's version.
+
+    A database that is not there is not made: that is kasoko init, once.
 
     Example: kasoko db upgrade
 
     Example: kasoko db upgrade --database
     postgresql://kasoko@db.example.org/kasoko
 
-    Exit status: 0 done, 3 the database cannot be opened, or is newer than this
-    program.
+    Exit status: 0 done, 3 the database is not there, is another deployment's,
+    cannot be opened, or is newer than this program.
     """
     from kasoko_cli.store.database import upgrade as operation
 
-    found, head = operation(call.house.config.database.url)
+    house = call.house
+    with _of_any_version(call, with_tables=True) as db:
+        house.hold_to_deployment(db)
+    found, head = operation(house.config.database.url)
     if call.json:
         render.document({"from": found, "to": head, "changed": found != head})
     elif found == head:
@@ -109,7 +114,16 @@ def restore(
     if not render.confirm(call, f"Put {file} in the place of the database?"):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
-    done = operation(url, file, house.clock, call.act, api=house.config.daraja.api, payer=house.payer, replace=replace)
+    done = operation(
+        url,
+        file,
+        house.clock,
+        call.act,
+        api=house.config.daraja.api,
+        payer=house.payer,
+        deployment=house.config.database.deployment,
+        replace=replace,
+    )
     if call.json:
         render.document(done)
         return
@@ -180,8 +194,8 @@ def check(call: Call) -> None:
         raise typer.Exit(8)
 
 
-def _of_any_version(call: Call) -> AbstractContextManager[Database]:
+def _of_any_version(call: Call, *, with_tables: bool = False) -> AbstractContextManager[Database]:
     """The database, whatever version its tables are of: before an upgrade a copy matters most."""
     from kasoko_cli.store.database import open_database
 
-    return closing(open_database(call.house.config.database.url, check_schema=False))
+    return closing(open_database(call.house.config.database.url, check_schema=False, with_tables=with_tables))

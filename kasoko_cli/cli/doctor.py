@@ -180,10 +180,13 @@ def _open(house: House) -> Database | Finding:
 
 def _database_checks(house: House, db: Database) -> Iterator[tuple[str, Check]]:
     from kasoko_cli.operations import doctor as look
-    from kasoko_cli.store.database import head_version, schema_version
+    from kasoko_cli.store.database import deployment_of, head_version, schema_version
 
     yield "database", lambda: [look.ok("database", f"{db.shown_url} opens.")]
     yield "tables", lambda: look.tables(db)
+    if schema_version(db) is not None:
+        wanted = house.config.database.deployment
+        yield "deployment", lambda: look.deployment(deployment_of(db), wanted)
     yield "server", lambda: look.server(db)
     yield "durability", lambda: look.durability(db)
     if db.is_sqlite:

@@ -58,7 +58,7 @@ def write_settings(file: Path, values: Mapping[str, str]) -> FirstFile:
 
 
 def filled(values: Mapping[str, str]) -> str:
-    """The template with these settings of [daraja] in the place of their defaults."""
+    """The template with these settings in the place of their defaults; each name in it stands in one table only."""
     text = template()
     for setting, value in values.items():
         name = setting.split(".")[1]
@@ -83,6 +83,33 @@ def refuse_other_settings(file: Path, wanted: Mapping[str, str]) -> None:
                 f"{file} is there, and with it {setting} is {found} and not {value}. Nothing was changed.",
                 hint=f"init never changes a file that is there: write {setting} into it by hand.",
             )
+
+
+def new_deployment() -> str:
+    """A name for a deployment that begins, by chance."""
+    return secrets.token_hex(8)
+
+
+def refuse_second_database(file: Path, config: Config) -> None:
+    """Hold that a database that is missing has never been: nothing beside it shows that there was one.
+
+    Raises:
+        Refused: settings are there, or the key that signed the addresses of results.
+    """
+    env = file.parent / ".env"
+    has_key = env.is_file() and OWN_KEY in env.read_text(encoding="utf-8", errors="replace")
+    there = [str(one.resolve()) for one, stands in ((file, file.exists()), (env, has_key)) if stands]
+    if there:
+        from kasoko_cli.store.database import Database
+
+        place = Database(config.database.url).place
+        raise Refused(
+            f"There is no database at {place}, and {' and '.join(there)} {'is' if len(there) == 1 else 'are'} here."
+            " Nothing was changed.",
+            hint="Is the database in another folder, or on another name (database.url)? Is there a backup (kasoko db"
+            " restore FILE)? A new one does not know who was paid, and would pay them again. If nobody ever was: kasoko"
+            " init --new-deployment",
+        )
 
 
 def write_secrets(file: Path, answers: Mapping[str, str], *, missing: bool) -> FirstFile:

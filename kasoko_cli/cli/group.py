@@ -63,6 +63,8 @@ class Call:
     actor: str = ""
     #: Why, in the operator's words.
     reason: str | None = None
+    #: Whether the command changes something.
+    writes: bool = True
     #: A house that was handed in, by a test or by another command.
     handed_in: House | None = None
 
@@ -77,7 +79,8 @@ class Call:
             return self.handed_in
         from kasoko_cli.cli.wiring import House
 
-        house = House.furnished(self.config_file, options={"--database": self.database_url})
+        options = {"--database": self.database_url}
+        house = House.furnished(self.config_file, options=options, only_reads=not self.writes)
         house.tell = functools.partial(render.talk, self)
         for warning in house.config.warnings:
             render.warn(self, warning)
@@ -270,7 +273,7 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bo
         said = {name: given.pop(name) for name, *_ in shared}
         said["actor"] = said.get("actor") or os_user()
         server.called(ctx.command_path)
-        call = Call(**said, handed_in=ctx.find_object(_house()) if ctx.obj is not None else None)
+        call = Call(**said, writes=writes, handed_in=ctx.find_object(_house()) if ctx.obj is not None else None)
         try:
             run(call, functools.partial(body, call, **given), answers=answers)
         except params.WrongUsage as error:

@@ -31,6 +31,9 @@ def init(
         str | None, typer.Option("--callback-url", metavar="URL", help="Where the world reaches kasoko listen.")
     ] = None,
     production: Annotated[bool, typer.Option("--production", help="Real money, not Safaricom's sandbox.")] = False,
+    new_deployment: Annotated[
+        bool, typer.Option("--new-deployment", help="Settings are here and no database: make one all the same.")
+    ] = False,
 ) -> None:
     """Write kasoko.toml and .env, and set up the database.
 
@@ -39,6 +42,10 @@ def init(
     kept nowhere. A file that is there is never overwritten, a secret that is
     there never changed: run it as often as you like.
 
+    Where settings are and no database is, it makes none: a new one does not know
+    who was paid, and would pay them again. For settings that never paid anybody,
+    say --new-deployment.
+
     Example: kasoko init
 
     Example: kasoko init --yes --shortcode 600999 --initiator testapi
@@ -46,9 +53,10 @@ def init(
 
     Exit status: 0 done, 2 a value cannot be used, 3 a setting elsewhere cannot be
     used, or a file or the database not be written, 5 kasoko.toml is there and
-    says something else.
+    says something else, or settings are there and no database is.
     """
     from kasoko_cli.cli import first_files, first_questions
+    from kasoko_cli.store.database import find_deployment, hold_to_deployment
 
     toml_file = call.config_file or Path("kasoko.toml")
     given = {
@@ -63,7 +71,14 @@ def init(
     # Nothing is written before everything was judged: a kasoko.toml that cannot be used stops every other command.
     foresee = partial(first_files.foreseen, toml_file, database_url=call.database_url)
     rest = {name: value for name, value in wanted.items() if name != first_questions.CALLBACK}
-    production = foresee(rest).daraja.production
+    config = foresee(rest)
+    production = config.daraja.production
+    whose = find_deployment(config.database.url)
+    if whose is not None:
+        hold_to_deployment(config.database.url, whose, config.database.deployment)
+    elif not new_deployment:
+        first_files.refuse_second_database(toml_file, config)
+    whose = whose or config.database.deployment or first_files.new_deployment()
     first_questions.check_together(wanted, production=production)
     answers = first_questions.NO_SECRETS
     if render.is_somebody_here() and not (call.yes or call.json):
@@ -73,7 +88,7 @@ def init(
         except KeyboardInterrupt:
             raise Interrupted("Interrupted; nothing was written.", "Begin again: kasoko init") from None
     missing = foresee(wanted).missing(*first_questions.SECRETS, first_questions.CREDENTIAL)
-    toml = first_files.write_settings(toml_file, wanted)
+    toml = first_files.write_settings(toml_file, wanted | {"database.deployment": whose})
     env = first_files.write_secrets(
         toml.file.parent / ".env", answers.secrets, missing=len(missing) > len(answers.secrets)
     )
@@ -81,7 +96,7 @@ def init(
     from kasoko_cli.store.database import upgrade
 
     url = call.house.config.database.url
-    found, head = upgrade(url)
+    found, head = upgrade(url, deployment=whose)
     database = "is up to date" if found == head else "created" if found is None else f"upgraded from {found}"
     if answers.sealed:
         _note_encrypted(call, answers.sealed, answers.environment)

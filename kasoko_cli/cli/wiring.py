@@ -38,9 +38,15 @@ if TYPE_CHECKING:
 
 
 class House:
-    """The settings and what they furnish: the database, M-Pesa, time and ids."""
+    """The settings and what they furnish: the database, M-Pesa, time and ids.
 
-    def __init__(self, config: Config, *, clock: Clock = system_clock, new_id: NewId = random_id) -> None:
+    `only_reads` is for a command that changes nothing: it may look into the database of any deployment.
+    """
+
+    def __init__(
+        self, config: Config, *, clock: Clock = system_clock, new_id: NewId = random_id, only_reads: bool = False
+    ) -> None:
+        self.only_reads = only_reads
         self.config = config
         self.clock = clock
         self.new_id = new_id
@@ -48,13 +54,15 @@ class House:
         self.tell: Callable[[str], None] = lambda _: None
 
     @classmethod
-    def furnished(cls, config_file: Path | None = None, *, options: Mapping[str, object] | None = None) -> House:
+    def furnished(
+        cls, config_file: Path | None = None, *, options: Mapping[str, object] | None = None, only_reads: bool = False
+    ) -> House:
         """The house of this process: settings from the files, the environment and the command's options.
 
         Raises:
             ConfigurationError: the settings cannot be read or used.
         """
-        return cls(load_config(config_file, options=options))
+        return cls(load_config(config_file, options=options), only_reads=only_reads)
 
     @functools.cached_property
     def db(self) -> Database:
@@ -63,10 +71,29 @@ class House:
         Raises:
             DatabaseUnavailable: it is not there or cannot be opened.
             SchemaOutOfDate: its tables are of another version.
+            ConfigurationError: it is of another deployment than the settings, and is to be written to.
         """
         from kasoko_cli.store.patience import open_patiently
 
-        return open_patiently(self.config.database.url, self.tell)
+        opened = open_patiently(self.config.database.url, self.tell)
+        try:
+            if not self.only_reads:
+                self.hold_to_deployment(opened)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def hold_to_deployment(self, db: Database) -> None:
+        """Hold that a database is of the deployment of the settings, where they name one.
+
+        Raises:
+            ConfigurationError: it is of another one.
+        """
+        from kasoko_cli.store.database import deployment_of, hold_to_deployment
+
+        if self.config.database.deployment is not None:
+            hold_to_deployment(db.place, deployment_of(db), self.config.database.deployment)
 
     @contextlib.contextmanager
     def platform(self, url: str | None = None) -> Iterator[Database]:

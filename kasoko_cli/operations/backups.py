@@ -30,7 +30,15 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.after_restore import Held, hold_unsent
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.upkeep import check
-from kasoko_cli.store.database import Database, head_version, open_database, schema_version, upgrade
+from kasoko_cli.store.database import (
+    Database,
+    find_deployment,
+    head_version,
+    hold_to_deployment,
+    open_database,
+    schema_version,
+    upgrade,
+)
 from kasoko_cli.store.log import pause_sending
 
 #: How long a tool of PostgreSQL may take.
@@ -102,11 +110,19 @@ def backup(db: Database, file: Path, *, with_audit: bool = True) -> Backup:
 
 
 def restore(
-    url: str, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None = None, replace: bool = False
+    url: str,
+    file: Path,
+    clock: Clock,
+    act: Act,
+    *,
+    api: str,
+    payer: Payer | None = None,
+    deployment: str | None = None,
+    replace: bool = False,
 ) -> Restored:
     """Put a copy in the place of the database, hold everything unsent, and keep the database that was there.
 
-    `payer` is whose account the settings are of, where they say.
+    `payer` and `deployment` are whose account and whose database the settings are of, where they say.
 
     Raises:
         NotFound: there is no such file.
@@ -122,8 +138,8 @@ def restore(
     place = Database(url)
     try:
         if place.is_sqlite:
-            return _restore_file(place, file, clock, act, api=api, payer=payer, replace=replace)
-        return _restore_server(place, file, clock, act, api=api, payer=payer, replace=replace)
+            return _restore_file(place, file, clock, act, api=api, payer=payer, deployment=deployment, replace=replace)
+        return _restore_server(place, file, clock, act, api=api, payer=payer, deployment=deployment, replace=replace)
     finally:
         place.close()
 
@@ -176,7 +192,15 @@ def _examined(url: str, *, with_audit: bool) -> tuple[str, str | None, list[str]
 
 
 def _restore_file(
-    place: Database, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None, replace: bool
+    place: Database,
+    file: Path,
+    clock: Clock,
+    act: Act,
+    *,
+    api: str,
+    payer: Payer | None,
+    deployment: str | None,
+    replace: bool,
 ) -> Restored:
     target = Path(str(place.url.database))
     if target.exists() and not replace:
@@ -199,7 +223,7 @@ def _restore_file(
             hint="A copy of a SQLite database is wanted, as kasoko db backup writes it.",
         ) from error
     try:
-        was, held = _made_ready(f"sqlite:///{fresh}", file, clock, act, api=api, payer=payer)
+        was, held = _made_ready(f"sqlite:///{fresh}", file, clock, act, api=api, payer=payer, deployment=deployment)
         aside = _set_aside(target, clock) if target.exists() else None
         fresh.replace(target)
     except BaseException:
@@ -209,13 +233,16 @@ def _restore_file(
 
 
 def _made_ready(
-    url: str, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None
+    url: str, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None, deployment: str | None
 ) -> tuple[str | None, Held]:
     """Look at a copy, bring its tables to this program's version, and hold what is unsent."""
     try:
         _, was, _ = _examined(url, with_audit=False)
+        whose = find_deployment(url)
     except (KasokoError, DatabaseError) as error:
         raise Refused(f"{file} was not put back: {error}. Nothing was changed.", hint="Take another copy.") from error
+    if whose is not None:
+        hold_to_deployment(str(file), whose, deployment)
     upgrade(url)
     copy = open_database(url)
     try:
@@ -292,7 +319,15 @@ def _restored(file: Path, place: Database, aside: str | None, was: str | None, h
 
 
 def _restore_server(
-    place: Database, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None, replace: bool
+    place: Database,
+    file: Path,
+    clock: Clock,
+    act: Act,
+    *,
+    api: str,
+    payer: Payer | None,
+    deployment: str | None,
+    replace: bool,
 ) -> Restored:
     name = str(place.url.database)
     _tool(place.url, "pg_restore", "--list", str(file), connect=False)
@@ -304,7 +339,9 @@ def _restore_server(
     _on_server(place.url, f'CREATE DATABASE "{fresh}"')
     try:
         _tool(url, "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={fresh}", str(file))
-        was, held = _made_ready(url.render_as_string(hide_password=False), file, clock, act, api=api, payer=payer)
+        was, held = _made_ready(
+            url.render_as_string(hide_password=False), file, clock, act, api=api, payer=payer, deployment=deployment
+        )
         aside = None
         if there:
             aside = f"{name[:30]}_before_restore_{clock().astimezone(UTC):%Y%m%d%H%M%S}"

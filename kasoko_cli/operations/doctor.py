@@ -147,7 +147,7 @@ def tables(db: Database) -> Iterable[Finding]:
     if found == head:
         yield ok("tables", f"They are of version {head}, as this program needs.")
     elif found is None:
-        yield fail("tables", "The database has no kasoko tables.", "kasoko db upgrade")
+        yield fail("tables", "The database has no kasoko tables.", "Is it the right one? A first one: kasoko init")
     elif found > head:
         yield fail("tables", f"They are of version {found}; this program knows {head}.", "Install the newer kasoko.")
     else:
@@ -444,6 +444,18 @@ def _short_of_owed(session: Session, policy: GatePolicy) -> int:
     """How much of what has not left yet the float does not cover, in cents; 0 or less where it covers all."""
     owed = readings.sum_owed(session, policy.tariff)
     return owed.wire_cents + owed.charges_cents - (floats.available_by(session, policy.tariff, policy.payer) or 0)
+
+
+def deployment(found: str, wanted: str | None) -> Iterable[Finding]:
+    """The settings know whose database this is, so that no other is taken for it."""
+    if wanted is None:
+        says = f"The settings do not say whose database this is, so another one could be taken for it: it is {found}."
+        yield warn("deployment", says, f'Write into kasoko.toml, under [database]: deployment = "{found}"')
+    elif wanted != found:
+        says = f"The database is of the deployment {found}, and the settings are of {wanted}."
+        yield fail("deployment", says, "Name the database of this deployment: database.url")
+    else:
+        yield ok("deployment", f"The database is of {found}, as the settings are.")
 
 
 def account(session: Session, payer: Payer | None) -> Iterable[Finding]:

@@ -80,6 +80,11 @@ class Database:
         return _shown(self.url)
 
     @property
+    def place(self) -> str:
+        """Where it is, so that nobody takes it for another: a file by its whole path, or the address."""
+        return str(Path(str(self.url.database)).resolve()) if self.is_sqlite else self.shown_url
+
+    @property
     def is_sqlite(self) -> bool:
         """Whether this is the embedded database."""
         return self.url.get_backend_name() == "sqlite"
@@ -382,8 +387,15 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
     return gone
 
 
-def open_database(url: str, *, check_schema: bool = True) -> Database:
-    """Open a database that exists and has the tables of this program.
+#: What is to be thought of where a database is missing: whoever makes a new one pays everybody again.
+_WHERE_IS_IT = (
+    "Is it in another folder, or on another name (--database URL)? Is there a backup (kasoko db restore FILE)? A new"
+    " database does not know who was paid, and would pay them again. Only for a first one: kasoko init"
+)
+
+
+def open_database(url: str, *, check_schema: bool = True, with_tables: bool = False) -> Database:
+    """Open a database that exists and has the tables of this program; `with_tables` wants some of any version.
 
     Raises:
         DatabaseUnavailable: there is none, it cannot be opened, or it is something else.
@@ -391,26 +403,21 @@ def open_database(url: str, *, check_schema: bool = True) -> Database:
     """
     db = Database(url)
     if db.is_sqlite and not Path(str(db.url.database)).exists():
-        raise DatabaseUnavailable(
-            f"There is no database at {db.url.database}.",
-            hint="Create it: kasoko init. Or name another: --database URL",
-        )
-    if check_schema:
+        raise DatabaseUnavailable(f"There is no database at {db.place}.", hint=_WHERE_IS_IT)
+    if check_schema or with_tables:
         try:
-            _check_schema(db)
+            _check_schema(db, any_version=not check_schema)
         except BaseException:
             db.close()  # the caller gets no database to close
             raise
     return db
 
 
-def _check_schema(db: Database) -> None:
+def _check_schema(db: Database, *, any_version: bool) -> None:
     found, wanted = schema_version(db), head_version()
     if found is None:
-        raise SchemaOutOfDate(
-            f"The database {db.shown_url} has no kasoko tables.", hint="Create them: kasoko db upgrade"
-        )
-    if found != wanted:
+        raise SchemaOutOfDate(f"The database {db.shown_url} has no kasoko tables.", hint=_WHERE_IS_IT)
+    if found != wanted and not any_version:
         newer = found > wanted
         raise SchemaOutOfDate(
             f"The database {db.shown_url} has tables of version {found}; this program needs {wanted}."
@@ -438,8 +445,49 @@ def _create_private(file: Path) -> None:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def upgrade(url: str) -> tuple[str | None, str]:
+def deployment_of(db: Database) -> str:
+    """Whose database it is: the id that goes into the id of every attempt. It has tables, of any version."""
+    try:
+        with db.engine.connect().execution_options(kasoko_writes=False) as connection:
+            return str(connection.execute(text("SELECT deployment_id FROM deployment")).scalar_one())
+    except DatabaseError as error:
+        raise _unavailable(db, error) from error
+
+
+def find_deployment(url: str) -> str | None:
+    """Whose database there is at this address; None where there is none, or one without tables.
+
+    Raises:
+        DatabaseUnavailable: it cannot be opened.
+    """
+    db = Database(url)
+    try:
+        if db.is_sqlite and not Path(str(db.url.database)).exists():
+            return None
+        return None if schema_version(db) is None else deployment_of(db)
+    finally:
+        db.close()
+
+
+def hold_to_deployment(place: str, found: str, wanted: str | None) -> None:
+    """Hold that a database is of the deployment that the settings name, where they name one.
+
+    Raises:
+        ConfigurationError: it is of another one.
+    """
+    if wanted is not None and found != wanted:
+        raise ConfigurationError(
+            f"The database {place} is of the deployment {found}, and the settings are of {wanted}."
+            " Nothing was changed.",
+            hint="Name the database of this deployment (--database URL, database.url), or run where the kasoko.toml of"
+            f" that database is: database.deployment = {found}",
+        )
+
+
+def upgrade(url: str, *, deployment: str | None = None) -> tuple[str | None, str]:
     """Create the tables or bring them to this program's version; says from which version to which.
+
+    A new database is of `deployment`, or else of one of its own.
 
     All of it is one transaction: an upgrade that fails or is killed changes nothing. Two processes may call it at
     once: one works, the other waits and finds nothing to do.
@@ -477,6 +525,8 @@ def upgrade(url: str) -> tuple[str | None, str]:
         ).begin() as connection:  # all migrations in one transaction: the next process waits for all
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if found is None and deployment is not None:
+                connection.execute(text("UPDATE deployment SET deployment_id = :name"), {"name": deployment})
     except DatabaseError as error:
         raise _unavailable(db, error) from error
     else:

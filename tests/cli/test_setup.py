@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from kasoko_cli.config import load_config
 from kasoko_cli.settings import SETTINGS
-from kasoko_cli.store.database import head_version
+from kasoko_cli.store.database import Database, deployment_of, head_version, upgrade
 from tests.cli.conftest import Kasoko
 
 EXAMPLE = Path(__file__).parents[2] / "kasoko.toml.example"
@@ -38,8 +38,9 @@ def test_init_writes_settings_secrets_and_database_and_asks_nothing(kasoko: Kaso
         "See what a real run still needs: kasoko doctor\n"
     )
     assert result.returncode == 0
-    assert (tmp_path / "kasoko.toml").read_text() == EXAMPLE.read_text()
-    assert (tmp_path / "kasoko.db").stat().st_size > 0
+    whose = deployment_of(Database(f"sqlite:///{tmp_path / 'kasoko.db'}"))
+    expected = EXAMPLE.read_text().replace('deployment = ""', f'deployment = "{whose}"')
+    assert (tmp_path / "kasoko.toml").read_text() == expected
 
     secrets = tmp_path / ".env"
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
@@ -80,7 +81,7 @@ def test_init_adds_only_the_missing_key_to_secrets_that_are_there(kasoko: Kasoko
 
 def test_init_leaves_settings_that_are_there_alone_and_uses_them(kasoko: Kasoko, tmp_path: Path) -> None:
     (tmp_path / "kasoko.toml").write_text('[database]\nurl = "sqlite:///books.db"\n')
-    result = kasoko("init")
+    result = kasoko("init", "--new-deployment")
     assert "kasoko.toml\tis there, left alone\n" in result.stdout
     assert "sqlite:///books.db\tcreated\n" in result.stdout
     assert (tmp_path / "books.db").exists()
@@ -94,6 +95,73 @@ def test_init_where_nothing_may_be_written_says_so(kasoko: Kasoko, tmp_path: Pat
         "Hint: Nothing else was changed. Choose a folder that you may write, and run it again.\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+# --- Whose database it is ------------------------------------------------------------------------
+
+
+def test_a_database_that_is_gone_is_made_anew_by_nothing_but_a_word(kasoko: Kasoko, tmp_path: Path) -> None:
+    """`rm kasoko.db`, and a newcomer who does what the hint says pays every winner again: so it says something else."""
+    kasoko("init")
+    (tmp_path / "kasoko.db").unlink()
+    gone = f"There is no database at {tmp_path / 'kasoko.db'}"
+    for words in (("payout", "--yes"), ("db", "upgrade"), ("status",), ("import", "users", "users.csv")):
+        (tmp_path / "users.csv").write_text("user_id,name,phone\n")
+        result = kasoko(*words)
+        assert result.returncode == 3
+        assert result.stderr.startswith(f"Error: {gone}.\nHint: Is it in another folder, or on another name")
+        assert "Is there a backup (kasoko db restore FILE)?" in result.stderr
+    refused = kasoko("init")
+    assert refused.returncode == 5
+    assert refused.stderr.startswith(
+        f"Error: {gone}, and {tmp_path / 'kasoko.toml'} and {tmp_path / '.env'} are here. Nothing was changed.\n"
+    )
+    assert "pay them again. If nobody ever was: kasoko init --new-deployment\n" in refused.stderr
+    (tmp_path / "kasoko.toml").rename(tmp_path / "moved")
+    assert kasoko("init").returncode == 5, (
+        "the key that signed addresses shows as well that somebody may have been paid"
+    )
+    (tmp_path / "moved").rename(tmp_path / "kasoko.toml")
+    assert not (tmp_path / "kasoko.db").exists()
+
+
+def test_a_database_that_is_made_anew_makes_the_same_ids(kasoko: Kasoko, tmp_path: Path) -> None:
+    """So M-Pesa refuses what the one before had sent."""
+    kasoko("init")
+    db = Database(f"sqlite:///{tmp_path / 'kasoko.db'}")
+    before = deployment_of(db)
+    db.close()
+    (tmp_path / "kasoko.db").unlink()
+    assert kasoko("init", "--new-deployment").returncode == 0
+    assert deployment_of(Database(f"sqlite:///{tmp_path / 'kasoko.db'}")) == before
+    assert kasoko("audit", "--deep").returncode == 0
+
+
+def test_the_database_of_another_deployment_is_read_and_never_written(kasoko: Kasoko, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    upgrade(f"sqlite:///{other / 'kasoko.db'}", deployment="0123456789abcdef")
+    kasoko("init")
+    kasoko("db", "backup", "copy.db", "--database", f"sqlite:///{other / 'kasoko.db'}")
+    before = (other / "kasoko.db").read_bytes()
+    elsewhere = ("--database", f"sqlite:///{other / 'kasoko.db'}")
+    for words in (
+        ("pause", "--reason", "drill", *elsewhere),
+        ("payout", "--yes", *elsewhere),
+        ("db", "upgrade", *elsewhere),
+        ("doctor", "--after-restore", "--offline", *elsewhere),
+        ("init", *elsewhere),
+        ("db", "restore", "copy.db", "--replace", "--yes", "--reason", "drill"),
+    ):
+        result = kasoko(*words)
+        assert (words, result.returncode) == (words, 3)
+        assert "is of the deployment 0123456789abcdef, and the settings are of " in result.stderr
+    assert (other / "kasoko.db").read_bytes() == before
+    assert kasoko("market", "list", *elsewhere).returncode == 0
+    found = json.loads(kasoko("doctor", "--offline", "--json", *elsewhere).stdout)
+    assert [one["state"] for one in found["checks"] if one["check"] == "deployment"] == ["FAIL"]
+    named = kasoko("pause", "--reason", "drill", *elsewhere, KASOKO_DEPLOYMENT="0123456789abcdef")
+    assert named.returncode == 0
 
 
 # --- config show ---------------------------------------------------------------------------------
@@ -333,12 +401,14 @@ def test_a_question_that_is_interrupted_leaves_nothing_behind(
 # --- doctor --------------------------------------------------------------------------------------
 
 
-def test_the_doctor_names_what_is_missing_and_exits_8(kasoko: Kasoko) -> None:
+def test_the_doctor_names_what_is_missing_and_exits_8(kasoko: Kasoko, tmp_path: Path) -> None:
     before = kasoko("doctor", "--offline", "--quiet")
     assert before.returncode == 8
     assert (
-        "database\tFAIL\tThere is no database at kasoko.db.\n"
-        "\t\tdo: Create it: kasoko init. Or name another: --database URL\n"
+        f"database\tFAIL\tThere is no database at {tmp_path / 'kasoko.db'}.\n"
+        "\t\tdo: Is it in another folder, or on another name (--database URL)? Is there a backup (kasoko db restore"
+        " FILE)? A new database does not know who was paid, and would pay them again. Only for a first one: kasoko"
+        " init\n"
     ) in before.stdout
     kasoko("init")
     after = kasoko("doctor", "--offline", "--quiet")

@@ -273,13 +273,17 @@ def _refuses_the_database(
     assert told == {"kind": kind, "message": message, "hint": hint, "exit_code": 3}
 
 
+WHERE_IS_IT = (
+    "Is it in another folder, or on another name (--database URL)? Is there a backup (kasoko db restore FILE)? A new"
+    " database does not know who was paid, and would pay them again. Only for a first one: kasoko init"
+)
 CHECK_ADDRESS = "Check the address (kasoko config show --origin) and that the server runs or the file may be written."
 STANDS = "What was committed before stands, and nothing else was changed."
 
 
 def test_a_missing_database_is_named_and_not_made(bare: Street) -> None:
     file = bare.folder / "none.db"
-    hint = "Create it: kasoko init. Or name another: --database URL"
+    hint = WHERE_IS_IT
     _refuses_the_database(bare, f"sqlite:///{file}", f"There is no database at {file}.", hint)
     assert not file.exists()
 
@@ -338,10 +342,11 @@ def test_a_schema_that_is_not_at_head_is_refused_by_every_command(street: Street
         assert (street.folder / "copy.db").stat().st_size > 100_000
 
 
-def test_a_database_without_tables_says_how_to_make_them(bare: Street) -> None:
+def test_a_database_without_tables_is_made_by_init_alone(bare: Street) -> None:
     file = bare.write("empty.db", "")
     message = f"The database sqlite:///{file} has no kasoko tables."
-    hint = "Create them: kasoko db upgrade"
+    hint = WHERE_IS_IT
     _refuses_the_database(bare, f"sqlite:///{file}", message, hint, kind="schema_out_of_date")
-    assert bare.run("db", "upgrade", "--yes", KASOKO_DATABASE_URL=f"sqlite:///{file}").code == 0
+    bare.run("db", "upgrade", "--yes", code=3, KASOKO_DATABASE_URL=f"sqlite:///{file}")
+    bare.run("init", "--yes", KASOKO_DATABASE_URL=f"sqlite:///{file}")
     bare.run("status", KASOKO_DATABASE_URL=f"sqlite:///{file}")

@@ -65,6 +65,27 @@ BUGS: Sequence[Bug] = (
         "operations/test_proving.py::test_a_stranger_with_the_file_alone_cannot_tell_who_won",
     ),
     _bug(
+        "a new database in place of the one that is gone",
+        "cli/setup.py",
+        "first_files.refuse_second_database(toml_file, config)",
+        "pass",
+        "cli/test_setup.py::test_a_database_that_is_gone_is_made_anew_by_nothing_but_a_word",
+    ),
+    _bug(
+        "a database of another deployment",
+        "cli/wiring.py",
+        "if not self.only_reads:",
+        "if False:",
+        "cli/test_setup.py::test_the_database_of_another_deployment_is_read_and_never_written",
+    ),
+    _bug(
+        "a .env that sends the secrets elsewhere",
+        "config.py",
+        'if not is_right and in_toml.get("daraja.base_url") is not url:',
+        "if False:",
+        "test_config.py::test_in_production_no_secret_goes_elsewhere_because_of_a_file_in_the_folder",
+    ),
+    _bug(
         "evidence of another account",
         "operations/receive.py",
         "return query.account_id == attempt.account_id",

@@ -269,11 +269,17 @@ def _refusal(call: Callable[[], object], kind: type[KasokoError]) -> tuple[str, 
     return refused.value.message, refused.value.hint, refused.value.exit_code
 
 
+WHERE_IS_IT = (
+    "Is it in another folder, or on another name (--database URL)? Is there a backup (kasoko db restore FILE)? A new"
+    " database does not know who was paid, and would pay them again. Only for a first one: kasoko init"
+)
+
+
 def test_a_missing_file_is_not_created(tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     assert _refusal(lambda: open_database(f"sqlite:///{path}"), DatabaseUnavailable) == (
         f"There is no database at {path}.",
-        "Create it: kasoko init. Or name another: --database URL",
+        WHERE_IS_IT,
         3,
     )
     assert not path.exists()
@@ -303,12 +309,12 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
     assert exit_code == 3
 
 
-def test_a_database_without_tables_says_how_to_create_them(empty_url: str) -> None:
+def test_a_database_without_tables_asks_whether_it_is_the_right_one(empty_url: str) -> None:
     db = Database(empty_url)
     db.engine.connect().close()  # makes the file
     assert _refusal(lambda: open_database(empty_url), SchemaOutOfDate) == (
         f"The database {db.shown_url} has no kasoko tables.",
-        "Create them: kasoko db upgrade",
+        WHERE_IS_IT,
         3,
     )
     db.close()
