@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
-from kasoko_cli.domain.payer import SAFARICOM, is_loopback
+from kasoko_cli.domain.payer import SAFARICOM
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.settings import EXPECTED, SETTINGS, Config, DatabaseSettings, mask_url, password_in, shown
 
@@ -99,10 +99,10 @@ def load_config(
 
 
 def _hold_to_safaricom(config: Config, given: Mapping[str, _Given], in_toml: Mapping[str, _Given]) -> None:
-    """Hold that no secret goes elsewhere because of a `.env` that lies in the folder, or of a variable.
+    """Hold that no secret of real money goes elsewhere because of a `.env` that lies in the folder, or of a variable.
 
     What kasoko.toml says is for real money stays so. In production secrets go to Safaricom's host, unless kasoko.toml
-    names another; else to Safaricom's or to this machine, with the same exception.
+    itself names another.
 
     Raises:
         ConfigurationError: with the setting, its value and where it stands.
@@ -122,13 +122,11 @@ def _hold_to_safaricom(config: Config, given: Mapping[str, _Given], in_toml: Map
             f"{_told('daraja.base_url', url)} is for real money, and daraja.production is false. Nothing was sent.",
             hint="Set daraja.production (MPESA_PRODUCTION) to true, or take daraja.base_url out.",
         )
-    is_right = host == real if daraja.production else host == SAFARICOM["sandbox"] or is_loopback(host)
-    if not is_right and in_toml.get("daraja.base_url") is not url:
-        mode_is = "In production secrets go to" if daraja.production else "Secrets go to this machine or to"
+    stated = in_toml.get("daraja.base_url")
+    if daraja.production and host != real and (stated is None or stated.value != url.value):
         raise ConfigurationError(
-            f"{_told('daraja.base_url', url)} is not Safaricom's. {mode_is}"
-            f" {SAFARICOM['production' if daraja.production else 'sandbox']} only, unless {FILE_NAME} itself says"
-            " otherwise. Nothing was sent.",
+            f"{_told('daraja.base_url', url)} is not Safaricom's. In production secrets go to {real} only, unless"
+            f" {FILE_NAME} itself says otherwise. Nothing was sent.",
             hint=f"Take it out of {url.origin}; if it is right, write base_url into {FILE_NAME}, under [daraja].",
         )
 

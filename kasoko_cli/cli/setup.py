@@ -56,7 +56,7 @@ def init(
     says something else, or settings are there and no database is.
     """
     from kasoko_cli.cli import first_files, first_questions
-    from kasoko_cli.store.database import find_deployment, hold_to_deployment
+    from kasoko_cli.store.database import Database, find_deployment, hold_to_deployment
 
     toml_file = call.config_file or Path("kasoko.toml")
     given = {
@@ -75,7 +75,7 @@ def init(
     production = config.daraja.production
     whose = find_deployment(config.database.url)
     if whose is not None:
-        hold_to_deployment(config.database.url, whose, config.database.deployment)
+        hold_to_deployment(Database(config.database.url).place, whose, config.database.deployment)
     elif not new_deployment:
         first_files.refuse_second_database(toml_file, config)
     whose = whose or config.database.deployment or first_files.new_deployment()

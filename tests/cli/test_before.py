@@ -215,7 +215,7 @@ def test_a_word_that_cannot_be_used_points_to_the_help_of_its_own_command(desk: 
     assert said.endswith(f"Hint: Read how it is used: kasoko {command} --help\n")
 
 
-LARGE = "[daraja]\nproduction = true\n[payout]\nconfirm_slug_above_kes = 150\n"
+LARGE = '[daraja]\nproduction = true\nbase_url = "https://daraja.example.org"\n[payout]\nconfirm_slug_above_kes = 150\n'
 
 
 def test_a_large_sum_of_real_money_needs_more_than_a_yes(desk: Desk) -> None:

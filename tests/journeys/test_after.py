@@ -80,3 +80,27 @@ def test_what_is_read_afterwards_is_masked_whole_and_in_every_form(bare: Street)
     assert whole.stat().st_mode & 0o077 == 0
     shown = street.rows("SELECT subject, detail FROM events WHERE action = 'phones.shown' ORDER BY id")
     assert shown == [("rain", '{"what": "report settlement"}'), ("all", '{"what": "export payouts"}')]
+
+
+def test_a_stranger_who_reads_the_folder_learns_no_secret_and_no_phone(bare: Street) -> None:
+    """Another account of the host, or whoever copies what the group may read: they get the settings, and masked files."""
+    street = bare
+    street.furnish()
+    street.start_simulator()
+    street.open_market("rain", "Yes", "No", stakes=[("ann", ANN, "Yes", "100"), ("ben", BEN, "No", "150")])
+    for theirs in ("users.csv", "markets.csv", "bets.csv"):
+        (street.folder / theirs).unlink()
+    street.settle("rain", "Yes")
+    street.run("payout", "rain", "--yes", "--listen")
+    street.run("db", "backup", "copy.db")
+    street.run("export", "users", "--output", "masked.csv")
+    street.run("export", "users", "--show-phone", "--output", "whole.csv")
+    street.run("report", "settlement", "rain", "--format", "html", "--output", "rain.html")
+    street.run("report", "settlement", "rain", "--show-phone", "--format", "csv", "--output", "rain.csv")
+
+    by_the_harness = {"stdout", "stderr", "stdin"}
+    files = [file for file in street.folder.rglob("*") if file.is_file() and file.name not in by_the_harness]
+    readable = {file.name: file.read_text() for file in files if file.stat().st_mode & 0o077}
+    assert {"kasoko.toml", "masked.csv", "rain.html"} == set(readable)
+    hidden = {*street.secrets().values(), ANN, BEN, f"254{ANN[1:]}", f"254{BEN[1:]}"}
+    assert [(name, one) for name, text in readable.items() for one in hidden if one in text] == []

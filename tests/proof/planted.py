@@ -81,7 +81,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a .env that sends the secrets elsewhere",
         "config.py",
-        'if not is_right and in_toml.get("daraja.base_url") is not url:',
+        "if daraja.production and host != real and (stated is None or stated.value != url.value):",
         "if False:",
         "test_config.py::test_in_production_no_secret_goes_elsewhere_because_of_a_file_in_the_folder",
     ),
