@@ -83,7 +83,7 @@ def test_what_is_read_afterwards_is_masked_whole_and_in_every_form(bare: Street)
 
 
 def test_a_stranger_who_reads_the_folder_learns_no_secret_and_no_phone(bare: Street) -> None:
-    """Another account of the host, or whoever copies what the group may read: they get the settings, and masked files."""
+    """Another account of the host, or whoever copies what the group may read, has the settings and masked files."""
     street = bare
     street.furnish()
     street.start_simulator()
