@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -36,7 +35,7 @@ from kasoko_cli.ledger.chart import Account as LedgerAccount
 from kasoko_cli.operations import receive
 from kasoko_cli.store.tables import Callback
 from tests.conftest import FixedClock
-from tests.model.world import House, PostgresHouse, SqliteHouse, World, with_faults
+from tests.model.world import World, with_faults
 
 TOKEN = "Ab3dE6gH9jK2mN5pQ8sT1vW4yZ70"
 
@@ -290,21 +289,6 @@ def test_an_answer_that_drips_from_any_byte_on_ends_at_the_deadline(at_once: int
 
 
 # --- From end to end -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """A world on each kind of database."""
-    house: House
-    if request.param == "sqlite":
-        house = SqliteHouse(request.getfixturevalue("sqlite_template"), tmp_path)
-    else:
-        house = PostgresHouse(request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template"))
-    built = World(house)
-    try:
-        yield built
-    finally:
-        built.close()
 
 
 def test_a_run_whose_acknowledgements_are_cut_leaves_the_money_in_flight_until_it_is_asked_about(world: World) -> None:

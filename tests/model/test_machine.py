@@ -33,23 +33,23 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations import controls, decide
 from kasoko_cli.points import POINTS
 from kasoko_cli.store.tables import Attempt
+from tests.model.houses import House, PostgresHouse, SqliteHouse
 from tests.model.world import (
     ACT,
     DAY_SECONDS,
     LEASE_SECONDS,
+    LIES,
     PHONES,
+    SETTINGS,
     Deal,
-    House,
-    PostgresHouse,
-    SqliteHouse,
+    Setting,
     Tally,
     World,
+    in_old_words,
 )
 
 #: Results that M-Pesa itself makes up. They are believed, so such worlds confirm each failure before a new id.
 FALSE_FAILURES = (Fault.FAILURE_THEN_SUCCESS,)
-#: Answers of M-Pesa itself, over TLS, that are not true: nothing but a person could tell.
-LIES = (Fault.STATUS_LIES,)
 
 
 def _of(*stages: Stage) -> list[Fault]:
@@ -58,8 +58,12 @@ def _of(*stages: Stage) -> list[Fault]:
 
 #: What other processes and the clock do while a request is under way.
 MEANWHILE = st.lists(
-    st.sampled_from(["lease runs out", "send", "reconcile", "deliver", "decide", "retry"]), min_size=1, max_size=3
+    st.sampled_from(["lease runs out", "send", "reconcile", "deliver", "decide", "retry", "another account"]),
+    min_size=1,
+    max_size=3,
 ).map(tuple)
+#: What they do while a sender stands that has not sent yet: its lease is over, and others have ruled on it.
+STANDS = st.sampled_from([(), (), (), ("lease runs out", "send", "decide"), ("lease runs out", "reconcile", "decide")])
 NOTHING: st.SearchStrategy[tuple[str, ...]] = st.just(())
 #: One fault on the way and one of the result, each often absent.
 ANSWER_FAULTS = st.sampled_from([None, None, None, *_of(Stage.BEFORE, Stage.AFTER)])
@@ -68,10 +72,15 @@ WIRES = st.sampled_from(["", "", "", "", "refused", "wanders", "crash before", "
 
 def _deals(results: list[Fault]) -> st.SearchStrategy[list[Deal]]:
     def deal(
-        on_the_way: Fault | None, result: Fault | None, wire: str, before: tuple[str, ...], after: tuple[str, ...]
+        on_the_way: Fault | None,
+        result: Fault | None,
+        wire: str,
+        before: tuple[str, ...],
+        after: tuple[str, ...],
+        stands: tuple[str, ...],
     ) -> Deal:
         faults = tuple(fault for fault in (on_the_way, result) if fault is not None)
-        return Deal(faults, wire, before, after)
+        return Deal(faults, wire, before, after, stands)
 
     one = st.builds(
         deal,
@@ -80,6 +89,7 @@ def _deals(results: list[Fault]) -> st.SearchStrategy[list[Deal]]:
         WIRES,
         st.one_of(NOTHING, NOTHING, MEANWHILE),
         st.one_of(NOTHING, NOTHING, MEANWHILE),
+        STANDS,
     )
     return st.lists(one, min_size=2, max_size=5)
 
@@ -140,10 +150,12 @@ class Payouts(RuleBasedStateMachine):
                 deals[lie % len(deals)] = replace(deals[lie % len(deals)], faults=FALSE_FAILURES)
             world.send(deals, limit=limit)
 
-    @rule(deals=QUESTIONS, at_once=st.booleans(), crash=CRASHES)
-    def reconcile(self, deals: list[Deal], at_once: bool, crash: Crashes) -> None:
-        """`kasoko reconcile`. "Not found" after a false failure would be two untruths: one at a time."""
+    @rule(deals=QUESTIONS, at_once=st.booleans(), lies=st.booleans(), crash=CRASHES)
+    def reconcile(self, deals: list[Deal], at_once: bool, lies: bool, crash: Crashes) -> None:
+        """`kasoko reconcile`; M-Pesa may deny once what it paid. Beside a false failure there is no other untruth."""
         with self.at_work(crash) as world:
+            if lies and world.confirm_above_cents:
+                deals = [replace(deals[0], faults=LIES), *deals[1:]]
             if world.confirm_above_cents == 0:
                 deals = [
                     replace(deal, faults=tuple(fault for fault in deal.faults if fault is not Fault.STATUS_LAGS))
@@ -161,7 +173,7 @@ class Payouts(RuleBasedStateMachine):
         act=st.sampled_from(
             [
                 *["settle", "settle", "set phone", "set phone", "decide", "decide", "hold", "release"],
-                *["to wallet", "pause", "resume", "close incidents"],
+                *["to wallet", "pause", "resume", "close incidents", "decide all"],
             ]
         ),
         which=WHICH,
@@ -188,12 +200,23 @@ class Payouts(RuleBasedStateMachine):
                 case "release":
                     world.act_on(decide.release, payout, frozenset({PayoutStatus.HELD}))
                 case "to wallet":
-                    # Only what was never paid; but a payout of which that is known must be refused in any case.
-                    if payout.status is PayoutStatus.COMPLETED or not world.may_have_moved(payout):
+                    if world.may_credit(payout):
                         allowed = frozenset({PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED})
                         world.act_on(decide.to_wallet, payout, allowed)
+                case "decide all":
+                    world.decide_all_truly(is_stale=which % 2 == 1)
                 case _:
                     world.close_incidents()
+
+    @precondition(lambda self: self.world is not None and self.world.may_change())
+    @rule(setting=st.sampled_from([*SETTINGS, None]))
+    def change_account(self, setting: Setting | None) -> None:
+        """The settings are of another shortcode or another host from now on, and perhaps back; or of real money."""
+        with self.at_work() as world:
+            if setting is None:
+                world.try_real_money()
+            else:
+                world.set_to(setting)
 
     # --- What arrives, and what does not --------------------------------------------------------------------------
 
@@ -205,7 +228,7 @@ class Payouts(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world is not None and self.world.mail)
     @rule(
-        how=st.sampled_from(["come", "come", "come and stay", "come in part", "go astray", "get lost"]),
+        how=st.sampled_from(["come", "in old words", "come and stay", "come in part", "go astray", "get lost"]),
         which=st.lists(WHICH, min_size=2, max_size=4),
         cut=st.integers(0, 99),
         apply=st.booleans(),
@@ -214,8 +237,10 @@ class Payouts(RuleBasedStateMachine):
         """Some of it in any order: doubled, late, cut short, at another's address (mark and all), or never."""
         with self.at_work() as world:
             chosen = [world.mail[number % len(world.mail)] for number in which]
-            if how in ("come", "get lost"):
+            if how in ("come", "in old words", "get lost"):
                 world.mail = [notice for notice in world.mail if notice not in chosen]
+            if how == "in old words":
+                chosen = [replace(notice, body=in_old_words(notice.body)) for notice in chosen]
             if how == "come in part":
                 chosen = [replace(notice, body=notice.body[: len(notice.body) * cut // 100]) for notice in chosen]
             if how == "go astray":
@@ -285,6 +310,8 @@ class Payouts(RuleBasedStateMachine):
     def copies(self, restores: bool) -> None:
         """The database is copied aside, or the copy takes its place: all since then is forgotten, not at M-Pesa."""
         with self.at_work() as world:
+            if restores and len(world.used) > 1:
+                return  # a copy that does not know who has paid is never put back without a word
             if restores:
                 self.tally.add("restored")
                 world.restore()

@@ -9,19 +9,18 @@ one opens what is on the disk.
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Protocol
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, make_url, text
 from sqlmodel import Session, select
 
 from kasoko_cli.clock import nairobi_day
@@ -39,7 +38,19 @@ from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, WireLimi
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotSent, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account as LedgerAccount
-from kasoko_cli.operations import bets, controls, decide, disburse, markets, receive, reconcile, retry, settle, users
+from kasoko_cli.operations import (
+    bets,
+    controls,
+    decide,
+    decide_all,
+    disburse,
+    markets,
+    receive,
+    reconcile,
+    retry,
+    settle,
+    users,
+)
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.decide import Decision
@@ -47,12 +58,13 @@ from kasoko_cli.operations.disburse import SendPolicy
 from kasoko_cli.operations.guard import Caution
 from kasoko_cli.operations.receive import Trust
 from kasoko_cli.operations.reconcile import AskPolicy
-from kasoko_cli.points import COMMIT_BEFORE
-from kasoko_cli.store import database, payouts
+from kasoko_cli.points import COMMIT_BEFORE, REQUEST_BEFORE
+from kasoko_cli.store import accounts, database, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.tables import Attempt, Bet, Deployment, Funding, Market, Payout, Query, User
 from tests.conftest import CountedIds, FixedClock
+from tests.model.houses import House
 
 KEY = b"a key of thirty-two bytes, or so"
 ACT = Act("ann", "the machine says so")
@@ -71,6 +83,27 @@ MARKETS: Sequence[Mapping[str, int]] = (
     {"ben": 40_000, "ann": 12_300},
     {"cyn": 30_000, "dan": 900, "ben": 1_000},
 )
+
+
+class Setting(NamedTuple):
+    """What the settings say of the account that pays, and which of the two M-Pesas is behind it."""
+
+    shortcode: str
+    base_url: str
+    bank: int
+    environment: Literal["sandbox", "production"] = "sandbox"
+
+
+#: Loopback is of this machine, as a simulator on a socket is: the account is the same. Neither M-Pesa knows what the
+#: other one did; the third setting is the first account by another way.
+SETTINGS = (
+    Setting("600999", "http://127.0.0.1:1", 0),
+    Setting("600777", "http://127.0.0.1:1", 1),
+    Setting("600999", "https://daraja.example.org", 0),
+)
+REAL_MONEY = Setting("600999", "https://daraja.example.org", 0, "production")
+#: Answers of M-Pesa itself, over TLS, that are not true: it denies what it paid. A second answer says how it was.
+LIES = (Fault.STATUS_LIES,)
 LIMITS = WireLimits(max_cents=20_000)
 POLICY = SendPolicy(rate_per_second=0, concurrency=1, daily_cents=50_000)
 #: Past every lease.
@@ -132,90 +165,11 @@ class Deal:
     #: What other processes and the clock do while the request is under way, before M-Pesa looks at it and after.
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    #: What they do while its sender stands, as a suspended machine does, before its last look.
+    stands: tuple[str, ...] = ()
 
 
 PLAIN = Deal()
-
-
-class House(Protocol):
-    """Where the database stands: how to make an empty one, to copy it aside, and to go back to the copy."""
-
-    url: str
-
-    def back_up(self) -> None:
-        """Copy the database aside. Nobody has it open."""
-
-    def restore(self) -> None:
-        """Go back to the copy."""
-
-    def close(self) -> None:
-        """Remove everything."""
-
-
-class SqliteHouse:
-    """A file, and its copy."""
-
-    def __init__(self, template: Path, folder: Path) -> None:
-        self._path = folder / f"{uuid4().hex[:12]}.db"
-        self._copy = self._path.with_suffix(".copy")
-        shutil.copy(template, self._path)
-        self.url = f"sqlite:///{self._path}"
-
-    def back_up(self) -> None:
-        """Closing the last connection has put everything into the one file."""
-        shutil.copy(self._path, self._copy)
-
-    def restore(self) -> None:
-        """As an operator does: the file is replaced, its companions removed."""
-        self._remove(self._path)
-        shutil.copy(self._copy, self._path)
-
-    def close(self) -> None:
-        """Remove both."""
-        self._remove(self._path)
-        self._copy.unlink(missing_ok=True)
-
-    @staticmethod
-    def _remove(path: Path) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-class PostgresHouse:
-    """A database on a server, and its copy."""
-
-    def __init__(self, server: str, template: str) -> None:
-        self._name = f"kasoko_model_{uuid4().hex[:12]}"
-        self._copy = f"{self._name}_copy"
-        self._engine = create_engine(database.parse_url(server), isolation_level="AUTOCOMMIT")
-        self.url = make_url(server).set(database=self._name).render_as_string(hide_password=False)
-        self._make(self._name, template)
-
-    def back_up(self) -> None:
-        """A copy as good as a dump."""
-        self._drop(self._copy)
-        self._make(self._copy, self._name)
-
-    def restore(self) -> None:
-        """The copy takes the database's place."""
-        self._drop(self._name)
-        self._make(self._name, self._copy)
-
-    def close(self) -> None:
-        """Remove both."""
-        self._drop(self._name)
-        self._drop(self._copy)
-        self._engine.dispose()
-
-    def _make(self, name: str, template: str) -> None:
-        self._do(f"CREATE DATABASE {name} TEMPLATE {template}")
-
-    def _drop(self, name: str) -> None:
-        self._do(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-    def _do(self, statement: str) -> None:
-        with self._engine.connect() as connection:
-            connection.execute(text(statement))
 
 
 @dataclass
@@ -240,14 +194,25 @@ class World:
         self.caution = Caution(self.confirm_above_cents)
         self.policy = replace(POLICY, caution=self.caution)
         self.clock, self.new_id, self.plug = FixedClock(), CountedIds(), Plug()
-        self.simulator = Simulator(SimulatorSettings(), self.clock)
+        self.banks = [
+            Simulator(SimulatorSettings(shortcode=SETTINGS[bank].shortcode, seed=bank + 1), self.clock)
+            for bank in range(2)
+        ]
+        #: As whom the settings pay, and those as whom anybody did.
+        self.setting = SETTINGS[0]
+        self.used: set[Setting] = set()
         self.links = Links("https://pay.example.org", KEY)
         #: What M-Pesa has posted and nobody has taken yet.
         self.mail: list[Notice] = []
         #: Requests that timed out here and have not reached M-Pesa yet.
-        self.wandering: list[httpx.Request] = []
+        self.wandering: list[tuple[Simulator, httpx.Request]] = []
         #: Ids that a rejected attempt may have although they were paid: a person was rash, or the database forgot.
         self.forgotten: set[str] = set()
+        #: Ids of which a person said that they were not paid, while M-Pesa had nothing to show.
+        self.said_unpaid: set[str] = set()
+        #: Ids of which M-Pesa itself once answered "Declined", and had paid them.
+        self.lied_about: set[str] = set()
+        self.was_put_back = False
         #: Markets that the database has settled, and those that anybody ever began to settle.
         self.placed: set[int] = set()
         self.ever_placed: set[int] = set()
@@ -257,11 +222,16 @@ class World:
         self._checked: tuple[int, int] | None = None
         self._patch = pytest.MonkeyPatch()
         self._patch.setattr(database, "point", self.plug.point)
-        self._patch.setattr(wire, "point", self.plug.point)
-        self._credential = self.simulator.security_credential()
+        self._patch.setattr(wire, "point", self._at_wire)
+        self._credential = self.banks[0].security_credential()
         self._open()
         with self.db.reading() as session:
             self.deployment = session.exec(select(Deployment)).one().deployment_id
+
+    @property
+    def simulator(self) -> Simulator:
+        """The M-Pesa behind the settings."""
+        return self.banks[self.setting.bank]
 
     def close(self) -> None:
         """Nothing is left."""
@@ -283,16 +253,17 @@ class World:
         known = self.simulator.settings
         return DarajaClient(
             Account(
-                "http://127.0.0.1:1",  # of this machine, as a simulator on a socket is: the account is the same
+                self.setting.base_url,
                 known.consumer_key,
                 known.consumer_secret,
-                known.shortcode,
+                self.setting.shortcode,
                 known.initiator_name,
                 self._credential,
+                environment=self.setting.environment,
             ),
             MemoryShelf(),
             self.clock,
-            transport=httpx.MockTransport(self._carry),
+            transport=httpx.MockTransport(partial(self._carry, self.simulator)),
             sleep=lambda _: None,
         )
 
@@ -321,7 +292,7 @@ class World:
         self._shut()
         self.house.restore()
         self._open()
-        self._checked = None
+        self._checked, self.was_put_back = None, True
         self.forgotten |= {payment["originator_conversation_id"] for payment in self.payments()}
         with self.db.reading() as session:
             stand = {market.id for market in session.exec(select(Market))}
@@ -329,21 +300,31 @@ class World:
 
     # --- The wire -------------------------------------------------------------------------------------------------
 
-    def _carry(self, request: httpx.Request) -> httpx.Response:
+    def _carry(self, bank: Simulator, request: httpx.Request) -> httpx.Response:
         """One request; what fails here besides the wire is a failed claim."""
         if self.plug.dead:
             raise Crash
         try:
-            return self._deal_with(request)
+            return self._deal_with(bank, request)
         except httpx.TransportError:
             raise
         except Exception as error:
             raise Objection(f"{type(error).__name__}: {error}") from error
 
-    def _deal_with(self, request: httpx.Request) -> httpx.Response:
+    def _at_wire(self, name: str) -> None:
+        """A named point; just before a request leaves its sender may stand while others act."""
+        self.plug.point(name)
+        acts = self._deals[0].stands if name == REQUEST_BEFORE and not self._depth and self._deals else ()
+        if acts and any(attempt.status is AttemptStatus.INTENT for attempt in self.open_attempts()):
+            self._deals[0] = replace(self._deals[0], stands=())
+            self._meanwhile(acts, has_left=False)
+
+    def _deal_with(self, bank: Simulator, request: httpx.Request) -> httpx.Response:
         """What the request's deal says; plainly where another process asks in between."""
+        assert self.setting.environment == "sandbox", "a request left with settings for real money"
         is_payment = "/b2c/" in request.url.path
         if is_payment:
+            self.used.add(self.setting)
             self._check_intent(request)
         asks_token = "/oauth/" in request.url.path
         deal = PLAIN if self._depth or asks_token or not self._deals else self._deals.pop(0)
@@ -354,25 +335,27 @@ class World:
             raise httpx.ConnectError("refused", request=request)
         if deal.wire == "wanders" and is_payment:
             self.tally.add("request wandered")
-            self.wandering.append(request)
+            self.wandering.append((bank, request))
             self.forgotten.add(json.loads(request.content)["OriginatorConversationID"])
             raise httpx.ReadTimeout("no answer", request=request)
-        response = self._ask_gateway(request, deal.faults)
+        response = self._ask_gateway(bank, request, deal.faults)
         if deal.wire == "crash after":
             self.plug.die()
         self._meanwhile(deal.after)
         return response
 
-    def _ask_gateway(self, request: httpx.Request, faults: Sequence[Fault]) -> httpx.Response:
+    def _ask_gateway(self, bank: Simulator, request: httpx.Request, faults: Sequence[Fault]) -> httpx.Response:
         endpoint = Endpoint.STATUS if "/transactionstatus/" in request.url.path else Endpoint.B2C
         rules = []
         for fault in faults:
+            if fault is Fault.STATUS_LIES and not self._may_lie(request):
+                continue
             try:
                 rules.append(Rule(fault, endpoint=endpoint))
             except ValueError:
                 continue  # a fault of the other kind of request
-        self.simulator.gateway.add_faults(tuple(rules), replace_all=True)
-        reply = self.simulator.gateway.handle(
+        bank.gateway.add_faults(tuple(rules), replace_all=True)
+        reply = bank.gateway.handle(
             Request(
                 method=request.method,
                 path=request.url.path,
@@ -397,16 +380,26 @@ class World:
             case _:
                 raise httpx.ReadTimeout("no answer in time", request=request)
 
+    def _may_lie(self, request: httpx.Request) -> bool:
+        """M-Pesa denies what it paid, once of each payment; what it did not pay it never says it did."""
+        asked_id = json.loads(request.content).get("OriginalConversationID", "")
+        found = self.taken(asked_id) if "/transactionstatus/" in request.url.path else None
+        if found is None or not found.paid or asked_id in self.lied_about:
+            return False
+        self.tally.add("lied")
+        self.lied_about.add(asked_id)
+        return True
+
     def arrive(self, index: int) -> None:
         """A request that wandered reaches M-Pesa at last; nobody waits for its answer."""
-        request = self.wandering.pop(index % len(self.wandering))
+        bank, request = self.wandering.pop(index % len(self.wandering))
         try:
-            self._ask_gateway(request, ())
+            self._ask_gateway(bank, request, ())
         except httpx.TransportError:
             return
 
-    def _meanwhile(self, acts: Sequence[str]) -> None:
-        """What another process does, or the clock, while a request is under way."""
+    def _meanwhile(self, acts: Sequence[str], *, has_left: bool = True) -> None:
+        """What another process does, or the clock, while a request is under way, or has not left yet."""
         for act in acts:
             self._depth += 1
             self.tally.add(f"meanwhile {act}")
@@ -414,7 +407,7 @@ class World:
             try:
                 match act:
                     case "lease runs out":
-                        self._jumped = True
+                        self._jumped |= has_left
                         self.clock.forward(LEASE_SECONDS)
                     case "send":
                         self.send()
@@ -427,6 +420,10 @@ class World:
                             self.decide_truly(payout)
                     case "retry":
                         self.retry()
+                    case "another account":
+                        with self.set_for(SETTINGS[1] if self.setting != SETTINGS[1] else SETTINGS[0]):
+                            self.send()
+                            self.ask()
                     case _:
                         raise AssertionError(act)
             finally:
@@ -447,6 +444,50 @@ class World:
             assert attempt.lease_until >= self.clock(), "a request left after its lease had run out"
             payout = payouts.find_payout(session, attempt.payout_id)
             assert payout.status is PayoutStatus.SENDING
+
+    # --- As which account -----------------------------------------------------------------------------------------
+
+    def may_change(self) -> bool:
+        """Whether a careful operator changes the account.
+
+        Not while a request may still arrive, or has arrived, of which a person said that it was not paid: another
+        M-Pesa would not know its id. Nor after a copy was put back without a word.
+        """
+        on_the_way = self._on_the_way()
+        misled = any(one in on_the_way or self.is_paid(one) for one in self.said_unpaid)
+        return not misled and not self.was_put_back
+
+    def set_to(self, setting: Setting) -> None:
+        """The settings say another account from now on."""
+        self.daraja.close()
+        self.setting = setting
+        self.daraja = self._client()
+
+    @contextmanager
+    def set_for(self, setting: Setting) -> Iterator[None]:
+        """Somebody runs something with other settings, and sets them back."""
+        before = self.setting
+        if not self.may_change():
+            setting = before
+        self.set_to(setting)
+        try:
+            yield
+        finally:
+            self.set_to(before)
+
+    def try_real_money(self) -> None:
+        """Somebody sets the sandbox's database to real money: nothing leaves (see `_deal_with`)."""
+        with self.db.reading() as session:
+            is_in_force = accounts.in_force(session) is not None
+        if is_in_force:
+            before, self.setting = self.setting, REAL_MONEY
+            self.daraja.close()
+            self.daraja = self._client()
+            try:
+                self.send()
+                self.ask()
+            finally:
+                self.set_to(before)
 
     # --- What an operator does ------------------------------------------------------------------------------------
 
@@ -530,7 +571,7 @@ class World:
                     Trust(),
                     now_at_once=at_once,
                 )
-            except (NotSent, ConfigurationError) as error:
+            except (Refused, NotSent, ConfigurationError) as error:
                 self.tally.add(f"ask: {type(error).__name__}")
 
     @contextmanager
@@ -584,7 +625,57 @@ class World:
             return
         self.tally.add("decided")
         if instruction is None:
-            self.forgotten.add(attempt_id)  # a request may still be on its way: the portal cannot show it
+            self._said_unpaid(attempt_id)
+
+    def _said_unpaid(self, attempt_id: str) -> None:
+        """A request may still be on its way: the portal cannot show it."""
+        self.forgotten.add(attempt_id)
+        self.said_unpaid.add(attempt_id)
+
+    def decide_all_truly(self, *, is_stale: bool = False) -> None:
+        """Two people end all that is unknown since an outage: what was sent before the first that the portal shows.
+
+        A list that changed since it was shown (`is_stale`: what was posted arrives in between) is refused.
+        """
+        span = decide_all.Span(self.clock() - timedelta(days=400), self.clock() + timedelta(days=400))
+        listed = decide_all.look(self.db, self.clock, span, self.caution)
+        if shown := [one.sent_at for one in listed.items if self.is_paid(one.attempt_id)]:
+            span = decide_all.Span(span.first, min(shown) - timedelta(microseconds=1))
+            listed = decide_all.look(self.db, self.clock, span, self.caution)
+        if not listed.items:
+            return
+        if is_stale:
+            self.deliver(self.take_mail())
+        try:
+            for name in (ACT.actor, f" {ACT.actor.upper()}", "somebody else"):
+                done = decide_all.decide_all(
+                    self.db,
+                    self.clock,
+                    Act(name, ACT.reason),
+                    span=span,
+                    list_hash=listed.list_hash,
+                    evidence="the organisation portal",
+                    two_people=True,
+                    caution=self.caution,
+                )
+                assert done.waits_for_second is (name != "somebody else"), done
+        except Refused:
+            assert is_stale, "what was shown is what may be decided"
+            return
+        assert [one.payout_id for one in done.decided] == [one.payout_id for one in listed.items]
+        self.tally.add("decided in bulk")
+        for one in listed.items:
+            if self.taken(one.attempt_id) is None:
+                self._said_unpaid(one.attempt_id)
+
+    def may_credit(self, payout: Payout) -> bool:
+        """Whether a careful person credits a wallet: not what a request still on its way, or forgotten, may pay.
+
+        What M-Pesa has paid otherwise must be refused, whoever asks.
+        """
+        ids = set(self.family(payout).values())
+        unseen = {one for one in ids & self.forgotten if self.is_paid(one)}
+        return payout.status is PayoutStatus.COMPLETED or not ids & (self._on_the_way() | unseen)
 
     def act_on(self, verb: Callable[..., str], payout: Payout, allowed: frozenset[PayoutStatus]) -> None:
         """Hold, release or to-wallet: done where it may be, refused where not."""
@@ -654,13 +745,22 @@ class World:
 
     def payments(self) -> list[dict[str, Any]]:
         """The judge: every payment that moved money."""
-        found = self.simulator.gateway.ledger()["payments"]
-        assert isinstance(found, list)
+        found: list[dict[str, Any]] = []
+        for bank in self.banks:
+            payments = bank.gateway.ledger()["payments"]
+            assert isinstance(payments, list)
+            found += payments
         return found
 
     def taken(self, attempt_id: str) -> Instruction | None:
-        """What M-Pesa knows under this id."""
-        return self.simulator.gateway._account.find(attempt_id)
+        """What either M-Pesa knows under this id."""
+        found = (bank.gateway._account.find(attempt_id) for bank in self.banks)
+        return next((one for one in found if one is not None), None)
+
+    def is_paid(self, attempt_id: str) -> bool:
+        """Whether money moved under this id."""
+        instruction = self.taken(attempt_id)
+        return instruction is not None and instruction.paid
 
     def payouts(self) -> list[Payout]:
         """Every payout, in the order in which they were owed."""
@@ -704,11 +804,9 @@ class World:
             for number in range(1, 30)
         }
 
-    def may_have_moved(self, payout: Payout) -> bool:
-        """Whether money of this payout moved, or a request for it is still on its way: what a careful person checks."""
-        ids = set(self.family(payout).values())
-        on_the_way = {json.loads(request.content)["OriginatorConversationID"] for request in self.wandering}
-        return bool(ids & ({one["originator_conversation_id"] for one in self.payments()} | on_the_way))
+    def _on_the_way(self) -> set[str]:
+        """The ids of requests that may still arrive."""
+        return {json.loads(request.content)["OriginatorConversationID"] for _, request in self.wandering}
 
     # --- What must always hold ------------------------------------------------------------------------------------
 
@@ -747,14 +845,17 @@ class World:
             assert (payment["receipt"], payment["amount_cents"]) == (attempt.receipt, attempt.wire_cents)
         elif attempt.status is AttemptStatus.FAILED:
             # A failure that M-Pesa itself invents is believed; it is asked about before anything is sent again.
-            assert payment is None or self.confirm_above_cents == 0, f"{attempt.id} is believed failed, and was paid"
+            is_false = self.confirm_above_cents == 0 or attempt.id in self.lied_about
+            assert payment is None or is_false, f"{attempt.id} is believed failed, and was paid"
         elif attempt.status is AttemptStatus.REJECTED:
             assert payment is None or attempt.id in self.forgotten, f"{attempt.id} is believed not taken, and was paid"
 
     def _check_payout(self, payout: Payout, attempts: list[Attempt], moved: Mapping[str, object]) -> None:
         """A payout that M-Pesa paid is believed paid, or is asked about, or meets its old id before a new one."""
-        for earlier in attempts[:-1]:
-            assert earlier.status is not AttemptStatus.REJECTED, f"{earlier.id} was never taken, and a new id was drawn"
+        for earlier, later in pairwise(attempts):
+            is_others = earlier.account_id != later.account_id
+            is_spent = earlier.status is not AttemptStatus.REJECTED or is_others
+            assert is_spent, f"{earlier.id} was never taken, and a new id was drawn"
         by_number = {attempt.number: attempt for attempt in attempts}
         if payout.status is PayoutStatus.COMPLETED:
             assert any(attempt.status is AttemptStatus.SUCCEEDED for attempt in attempts)
@@ -794,11 +895,12 @@ class World:
         """Ask until nothing is open; a person speaks only where M-Pesa cannot."""
         self.deliver(self.take_mail())
         for _ in range(3):
-            if not self.open_attempts():
+            if not self.open_attempts() and not self.lied_about:
                 break
             self.clock.forward(LEASE_SECONDS)
-            self.ask()
-            self.deliver(self.take_mail())
+            for _ in self._each_setting():
+                self.ask()
+                self.deliver(self.take_mail())
         self.close_incidents()
         known = {payout.id: payout for payout in self.payouts()}
         for attempt in self.open_attempts():
@@ -830,9 +932,16 @@ class World:
             self.retry()
             due = [payout for payout in self.payouts() if payout.status is PayoutStatus.PENDING]
         self.clock.forward(DAY_SECONDS)
-        self.send()
-        self.deliver(self.take_mail())
+        for _ in self._each_setting():
+            self.send()
+            self.deliver(self.take_mail())
         return bool(due)
+
+    def _each_setting(self) -> Iterator[Setting]:
+        """Everything that was paid as somebody is looked at as that one."""
+        for setting in sorted(self.used) or [self.setting]:
+            self.set_to(setting)
+            yield setting
 
     def _toggle_phone(self, user_id: str) -> None:
         with self.db.reading() as session:
@@ -858,8 +967,7 @@ class World:
             utility = book.balance(session, LedgerAccount.UTILITY, "")
         paid = sum(payment["amount_cents"] for payment in moved.values())
         assert utility == collected - paid, "lost or minted"
-        started = self.simulator.settings.utility_cents
-        assert self.simulator.gateway.ledger()["utility_cents"] == started - paid
+        assert sum(bank.settings.utility_cents - bank.gateway._account.utility_cents for bank in self.banks) == paid
 
     def just_past_midnight(self) -> None:
         """A new day begins in Nairobi."""
@@ -876,3 +984,9 @@ def _all_attempts(session: Session) -> list[Attempt]:
 def with_faults(*faults: Fault) -> Deal:
     """A request that is carried, and these faults."""
     return replace(PLAIN, faults=faults)
+
+
+def in_old_words(body: bytes) -> bytes:
+    """The same as older answers of Daraja have it: keys of two words, and a name that is no UTF-8."""
+    body = re.sub(rb'ConversationID"(\s*,\s*"Value")', rb' Conversation ID"\1', body).replace(b'" Con', b'"Con')
+    return re.sub(rb'(PublicName"\s*,\s*"Value"\s*:\s*"[^"]*)"', lambda found: found[1] + b' N\xc9"', body)

@@ -1,0 +1,124 @@
+"""The machine's rarer ways, each walked once and in the order that hurts: what random search meets too seldom.
+
+The acts are the world's own, and so is the judge: it is asked after each step, and at the end all must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kasoko_cli.daraja.simulator.app import Fault
+from kasoko_cli.operations import decide
+from tests.model.houses import SqliteHouse
+from tests.model.world import DAY_SECONDS, LIES, SETTINGS, Deal, World, in_old_words, with_faults
+
+OURS, OTHERS, SAME_ELSEWHERE = SETTINGS
+#: Paid, and neither the answer nor the result comes.
+LOST = with_faults(Fault.DROP_AFTER, Fault.RESULT_LOST)
+#: Never taken, and nobody here can tell.
+SWALLOWED = with_faults(Fault.NO_ANSWER_BEFORE)
+
+
+@pytest.fixture
+def world(sqlite_template: Path, tmp_path: Path) -> Iterator[World]:
+    """A world in a file: what differs on a server is the machine's to find."""
+    built = World(SqliteHouse(sqlite_template, tmp_path))
+    try:
+        yield built
+    finally:
+        built.close()
+
+
+def states(world: World) -> Mapping[str, str]:
+    """How each payout stands; every invariant holds."""
+    world.check()
+    return {payout.id: str(payout.status) for payout in world.payouts()}
+
+
+def ask_for_days(world: World) -> None:
+    """As long as it takes until silence counts."""
+    for _ in range(4):
+        world.clock.forward(DAY_SECONDS)
+        world.ask()
+        world.deliver(world.take_mail())
+
+
+def test_another_account_neither_pays_nor_is_asked_while_payments_are_open(world: World) -> None:
+    world.place(0)
+    world.send([LOST, LOST])
+    for setting in (OTHERS, SAME_ELSEWHERE):
+        world.set_to(setting)
+        world.send()
+        ask_for_days(world)
+        world.retry()
+        assert set(states(world).values()) == {"UNKNOWN"}
+    world.try_real_money()
+    assert world.tally.counts["send: Refused"] == 3
+    assert world.banks[1].gateway.ledger()["requests"] == 0
+    world.set_to(OURS)
+    world.ask()
+    world.deliver(world.take_mail())
+    assert states(world) == {"m0.1.1": "COMPLETED", "m0.1.2": "FAILED"}
+    world.calm_down()
+
+
+def test_what_a_stopped_sender_holds_does_not_leave_once_two_people_have_ruled(world: World) -> None:
+    world.place(0)
+    world.send([Deal(stands=("lease runs out", "reconcile", "decide", "retry"))], limit=1)
+    assert world.tally.counts["decided"] == 1
+    assert world.payments() == []
+    states(world)
+    world.calm_down()
+
+
+def test_one_declined_opens_no_second_payment(world: World) -> None:
+    """M-Pesa denies once what it paid: neither a retry nor a wallet before it has said so again."""
+    world.place(0)
+    world.send([with_faults(Fault.RESULT_LOST)], limit=1)
+    [payout] = [one for one in world.payouts() if world.attempts_of(one.id)]
+    world.ask([with_faults(*LIES)])
+    world.deliver(world.take_mail())
+    assert states(world)[payout.id] == "FAILED"
+    assert [left.payout_id for left in world.retry()] == [payout.id]
+    world.act_on(decide.to_wallet, payout, frozenset())
+    world.clock.forward(DAY_SECONDS)
+    world.send()
+    assert len(world.attempts_of(payout.id)) == 1
+    world.ask()
+    world.deliver(world.take_mail())
+    assert states(world)[payout.id] == "COMPLETED"
+    world.calm_down()
+
+
+def test_many_are_decided_as_they_were_shown_or_not_at_all(world: World) -> None:
+    """What was posted arrives between the list and the second person: the list is another one, and nothing ends."""
+    world.place(0)
+    world.send([SWALLOWED, with_faults(Fault.TIMEOUT_THEN_RESULT)])
+    [notice] = [one for one in world.mail if "/b2c-timeout/" in one.url]
+    world.deliver([notice])
+    assert set(states(world).values()) == {"UNKNOWN"}
+    world.decide_all_truly(is_stale=True)
+    assert "decided in bulk" not in world.tally.counts
+    assert states(world) == {"m0.1.1": "UNKNOWN", "m0.1.2": "FAILED"}
+    world.place(1)
+    world.clock.forward(DAY_SECONDS)
+    world.send([LOST])  # and this one the portal shows
+    world.decide_all_truly()
+    assert world.tally.counts["decided in bulk"] == 1
+    assert states(world)["m0.1.1"] == "FAILED"
+    world.calm_down()
+
+
+def test_results_and_answers_in_their_older_words_are_read(world: World) -> None:
+    world.place(0)
+    world.send([with_faults(Fault.RESULT_LOST), with_faults(Fault.RESULT_LOST)])
+    world.ask()
+    mail = [replace(notice, body=in_old_words(notice.body)) for notice in world.take_mail()]
+    assert [b"N\xc9" in notice.body or b"r Conversation ID" in notice.body for notice in mail].count(True) >= 2
+    world.deliver(mail)
+    assert states(world) == {"m0.1.1": "COMPLETED", "m0.1.2": "FAILED"}
+    world.calm_down()
