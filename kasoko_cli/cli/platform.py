@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 connect = Commands("connect", "Let kasoko see the records of a platform that you have.", panel=RECORDS)
 commands = Commands()
 
+#: How many rows are named; the JSON has all.
+_NAMED = 10
+
 Source = Annotated[
     str | None,
     typer.Option("--source", metavar="URL", help="The platform's PostgreSQL; else the setting platform.url."),
@@ -97,7 +100,9 @@ def sync(
 
     It reads the views of kasoko connect. A bet that the platform took back
     before the close is taken back here too. Whatever else it changed is told,
-    and stays here as it was. If a new record is not usable, nothing comes in.
+    and stays here as it was. A market that it ended or lacks, or of which it
+    lacks a bet, is not settled until the incident is closed. If a new record is
+    not usable, nothing comes in.
 
     Example: kasoko sync --plan
 
@@ -149,13 +154,15 @@ def mirror(
     It writes the platform's table kasoko.results and nothing else; no balance of
     the platform is touched. Off unless platform.mirror is set. The first call
     notes all that stands; each later change is noted as it is made. What was not
-    told waits. Safe from cron, and on several hosts at once.
+    told waits. Safe from cron, and on several hosts at once. --again names each
+    row that is newer there than all that is known here.
 
     Example: kasoko mirror --plan
 
     Example: kasoko mirror --quiet
 
-    Exit status: 0 done, 3 off, or the platform cannot be written.
+    Exit status: 0 done, 3 off, or the platform cannot be written, 8 a row there
+    is newer (--again).
     """
     from kasoko_cli.errors import ConfigurationError
     from kasoko_cli.operations import mirroring
@@ -189,6 +196,16 @@ def mirror(
         _say(call, "Nothing is noted for the platform yet. The first kasoko mirror notes all that stands.")
     elif plan or found.waiting_markets or found.waiting_payouts:
         _say(call, f"Waiting to be told: {_things(found.waiting_markets, found.waiting_payouts)}.")
+    if found.newer:
+        if not call.json:
+            names = ", ".join(found.newer[:_NAMED]) + (", ..." if len(found.newer) > _NAMED else "")
+            render.line(f"{len(found.newer):,} newer there than all that is known here, and left as it was: {names}")
+        render.hint(
+            call,
+            "This database may be an older copy than the one that told the platform; then payouts may have been sent"
+            " that it does not know of. Send nothing before: kasoko doctor --after-restore",
+        )
+        raise typer.Exit(8)
 
 
 def _things(markets: int, payouts: int) -> str:

@@ -12,7 +12,7 @@ mirrors may run at once, on any host.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
@@ -32,7 +32,10 @@ AT_A_TIME = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What the platform was told, and what waits still. `began` says that it is told from now on, since this call."""
+    """What the platform was told, and what waits still. `began` says that it is told from now on, since this call.
+
+    `newer` has the ids of rows that are newer there than anything that this database has made: they were left.
+    """
 
     is_on: bool
     began: bool
@@ -40,10 +43,13 @@ class Mirrored:
     payouts: int
     waiting_markets: int
     waiting_payouts: int
+    newer: list[str] = field(default_factory=list)
 
 
 def mirror(db: Database, clock: Clock, act: Act, platform: Database, *, again: bool = False) -> Mirrored:
     """Tell the platform whatever it has not been told; with `again` everything, whatever it was told before.
+
+    A row that is newer there stays; with `again` it is named.
 
     The first call notes all that stands; from then on each change is noted by whoever makes it, on every host.
 
@@ -61,14 +67,29 @@ def mirror(db: Database, clock: Clock, act: Act, platform: Database, *, again: b
             action = "mirror.begin" if began else "mirror.again"
             note_event(session, at=now, actor=act.actor, action=action, subject="platform", reason=act.reason)
     told_markets = told_payouts = 0
+    newer = list[str]()
     for results in _results(db):
         source.tell(platform, results)
+        newer += _newer(db, platform, results) if again else []
         with db.transaction() as session:
             outbox.told(session, [outbox.Waiting(one.version, one.id) for one in results])
         of_markets = sum(one.kind == "market" for one in results)
         told_markets, told_payouts = told_markets + of_markets, told_payouts + len(results) - of_markets
     with db.reading() as session:
-        return Mirrored(True, began, told_markets, told_payouts, *outbox.count_waiting(session))
+        return Mirrored(True, began, told_markets, told_payouts, *outbox.count_waiting(session), newer)
+
+
+def _newer(db: Database, platform: Database, results: Sequence[Result]) -> list[str]:
+    """Those that the platform has under a version that this database has not made, as after an older copy was put back.
+
+    What another mirror has told meanwhile is noted here too, and is none of them.
+    """
+    found = source.newer(platform, {one.id: one.version for one in results})
+    if not found:
+        return []
+    with db.reading() as session:
+        known = outbox.versions(session, list(found))
+    return [name for name, version in found.items() if version > known[name][0]]
 
 
 def look(db: Database) -> Mirrored:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,8 +30,10 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.importing import Imported, import_markets, import_users
 from kasoko_cli.operations.importing_bets import import_bets
 from kasoko_cli.operations.rowfiles import FileRefused, Format, InputFile, Problem, format_time, parse_time
-from kasoko_cli.store import bulk, source
+from kasoko_cli.store import bulk, outbox, source
 from kasoko_cli.store.database import Database, WithinTransaction
+from kasoko_cli.store.log import PLATFORM as PLATFORM_INCIDENT
+from kasoko_cli.store.log import platform_incident, raise_incident
 from kasoko_cli.store.source import SourceBet, SourceMarket, SourceUser
 from kasoko_cli.store.tables import Event, Market, Outcome, Settlement, User
 
@@ -112,8 +114,9 @@ class _Rehearsed(Exception):
 def sync(db: Database, clock: Clock, act: Act, platform: Database, *, plan: bool = False) -> Synced:
     """Take in what is new on the platform: users who bet, markets it has not ended, and their bets.
 
-    A bet that the platform took back in time is taken back here. What else it changed is left out and named.
-    With `plan` it all goes the same way and is undone at the end.
+    A bet that the platform took back in time is taken back here. What else it changed is left out and named. Where it
+    lacks what stands here, or ended a market itself, an incident keeps that market from being settled. With `plan` it
+    all goes the same way and is undone at the end.
 
     Raises:
         PlatformRefused: a new record is not usable; nothing was changed.
@@ -123,12 +126,13 @@ def sync(db: Database, clock: Clock, act: Act, platform: Database, *, plan: bool
     with db.reading() as session:
         named = _unsettled(session)
     with tempfile.TemporaryDirectory() as folder:
-        files = _fetched(platform, Path(folder), named, known=_known_markets(db))
+        files, seen = _fetched(platform, Path(folder), named, known=_known_markets(db))
         intake = _Intake(clock, act)
         with suppress(_Rehearsed), db.transaction() as session:
             within = WithinTransaction(db, session)
             for kind, take in (("users", import_users), ("markets", import_markets), ("bets", import_bets)):
                 intake.take(within, session, kind, files[kind], take)
+            intake.differences += _gone(session, named, seen, at=clock())
             if plan:
                 raise _Rehearsed
     return Synced(plan, intake.parts, intake.stake_cents, intake.differences)
@@ -150,16 +154,66 @@ def _known_markets(db: Database) -> dict[str, str]:
 # --- Reading the platform -------------------------------------------------------------------------
 
 
-def _fetched(platform: Database, folder: Path, named: Sequence[str], known: dict[str, str]) -> dict[str, Path]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the platform showed: its markets, those of them that it has not ended, and the bets that matter."""
+
+    markets: Collection[str]
+    taking: Collection[str]
+    bets: Collection[str]
+
+
+def _fetched(
+    platform: Database, folder: Path, named: Sequence[str], known: dict[str, str]
+) -> tuple[dict[str, Path], _Seen]:
     """What the platform shows, as a file of each kind: read to the end before a transaction of ours is open."""
     files = {kind: folder / f"{kind}.jsonl" for kind in _ID}
+    bets = set[str]()
+
+    def noted(one: SourceBet) -> SourceBet:
+        bets.add(one.bet_id)
+        return one
+
     with source.looking(platform) as session:
         markets = source.markets(session)
-        ended = {one.market_id for one in markets if one.takes and one.market_id in known} - set(named)
+        taking = {one.market_id for one in markets if one.takes}
+        ended = (taking & known.keys()) - set(named)
         _write(files["markets"], (_market(one) for one in markets if one.takes or one.market_id in known))
         _write(files["users"], map(_user, source.users(session, named)))
-        _write(files["bets"], (_bet(one) for one in source.bets(session, named) if one.market_id not in ended))
-    return files
+        shown = (noted(one) for one in source.bets(session, named) if one.market_id not in ended)
+        _write(files["bets"], map(_bet, shown))
+    return files, _Seen({one.market_id for one in markets}, taking, bets)
+
+
+def _gone(session: Session, unsettled: Sequence[str], seen: _Seen, *, at: datetime) -> list[Difference]:
+    """What stands here of unsettled markets and is gone or ended there. An incident about each market stops it."""
+    found = []
+    ours = _taken_in(session)
+    for market_id in (one for one in unsettled if one in ours):
+        lacks = []
+        if market_id not in seen.markets:
+            lacks.append(Difference("markets", market_id, "", "The platform does not have it any more."))
+        elif market_id not in seen.taking and not _was_told(session, market_id):
+            lacks.append(
+                Difference("markets", market_id, "", "The platform ended it by itself, and may pay for it too.")
+            )
+        lacks += [
+            Difference("bets", bet[0], "", f"The platform has no such bet on {market_id} any more.")
+            for bet in bulk.stream_bets(session, market_id)
+            if bet[7] is None and bet[0] not in seen.bets
+        ]
+        for one in lacks:
+            key = f"{PLATFORM_INCIDENT}:{market_id}"
+            raise_incident(session, key=key, kind=PLATFORM_INCIDENT, what=str(one), at=at, evidence=str(one))
+        if platform_incident(session, market_id) is not None:
+            found += lacks  # what a person has answered is told no more
+    return found
+
+
+def _was_told(session: Session, market_id: str) -> bool:
+    """Whether the platform knows from us how the market ended: that it has ended there too is no news then."""
+    name = f"{outbox.MARKET}{market_id}"
+    return outbox.versions(session, [name]).get(name, (0, 0))[1] > 0
 
 
 def _write(file: Path, rows: Iterable[dict[str, str | None]]) -> None:

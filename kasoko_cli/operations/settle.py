@@ -25,7 +25,7 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.markets import describe_resolution, resolution_of, rules_of
 from kasoko_cli.store import approvals, bets, bulk, markets, outbox, payouts
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.log import note_event
+from kasoko_cli.store.log import note_event, platform_incident
 from kasoko_cli.store.tables import Market, Payout, Settlement
 
 #: Called while a settlement goes on with what is being done, how much of it is, and of how much.
@@ -163,7 +163,7 @@ def settle_market(
 
     Raises:
         NotFound: there is no such market.
-        Refused: it has no result yet.
+        Refused: it has no result yet, or the platform has it otherwise and nobody has looked at that.
         CheckFailed: its bets are not those that stood at the close.
     """
     now = clock()
@@ -171,6 +171,7 @@ def settle_market(
         row = markets.find_market(session, market, lock=True)
         if standing := markets.standing_settlement(session, row.id):
             return _settled_before(session, row, standing)
+        _check_platform(session, row)
         plan = work_out(session, row, limits, duties=duties_on(duties, now), tell=tell)
         waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
         _write(session, plan, now, waits=waits, tell=tell)
@@ -188,6 +189,16 @@ def settle_market(
         tell("Booking", 0, 0)
         _post(session, plan, now, waits=waits)
         return replace(_settled(session, plan, settled_at=now, is_new=True), awaits_approval=waits)
+
+
+def _check_platform(session: Session, market: Market) -> None:
+    incident = platform_incident(session, market.id)
+    if incident is not None:
+        raise Refused(
+            f"{market.slug} was not settled: {incident.what} Nothing was changed.",
+            hint="Ask whoever runs the platform which is right, so that not both pay. A bet that is none is taken back"
+            f" first (kasoko bet cancel). Then: kasoko incident close {incident.id} --reason TEXT, and settle again.",
+        )
 
 
 def plan_in(session: Session, market: Market, limits: WireLimits, duties: Duties = NO_DUTIES) -> Settled:

@@ -27,6 +27,8 @@ MACHINE, RAISED, BREAKER = "kasoko", "incident.raise", "breaker"
 
 #: The incident of a request that left although its attempt had been ended as not paid.
 LATE_ACKNOWLEDGEMENT = "late_acknowledgement"
+#: The incident of a market that the platform has otherwise, and how its key begins; the market's id follows.
+PLATFORM = "platform"
 
 
 def note_event(
@@ -231,6 +233,11 @@ def open_incidents(
     if before is not None:
         query = query.where(col(Incident.last_at) < before)
     return session.exec(query).all()
+
+
+def platform_incident(session: Session, market_id: str) -> Incident | None:
+    """The incident that stands since the platform lacks something of this market, or ended it; None if none does."""
+    return session.exec(select(Incident).where(_STANDS, col(Incident.key) == f"{PLATFORM}:{market_id}")).first()
 
 
 def incidents_about(session: Session, payout_id: str) -> Sequence[Incident]:

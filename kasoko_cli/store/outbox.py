@@ -140,6 +140,12 @@ def count_waiting(session: Session) -> tuple[int, int]:
     return row[0], row[1]
 
 
+def versions(session: Session, ids: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Of each of these that is noted: its version here, and the last that the platform has for certain (0: none)."""
+    rows = columns(col(OutboxRow.id), col(OutboxRow.version), col(OutboxRow.told_version))
+    return {row[0]: (row[1], row[2]) for row in session.execute(rows.where(col(OutboxRow.id).in_(ids)))}
+
+
 def told(session: Session, rows: Collection[Waiting]) -> int:
     """The platform has these for certain; says of how many that was news.
 

@@ -7,7 +7,8 @@ The table `results` is ours alone to write, and all that we may write: the platf
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -111,7 +112,31 @@ def looking(platform: Database) -> Iterator[Session]:
         DatabaseUnavailable: the platform's database does not answer.
     """
     with _told(platform, "does not show what it should", PRINTED), platform.reading() as session:
+        _check_zones(platform, session)
         yield session
+
+
+#: The times of the views, and what the views are made of. Where a table's time has no zone, the cast to one that has
+#: stands in the definition, and means the zone of whoever looks; PostgreSQL drops it where there was one.
+_TIMES = """
+SELECT c.relname, a.attname, format_type(a.atttypid, NULL),
+  CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) ELSE '' END
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.oid IN ('kasoko.source_markets'::regclass, 'kasoko.source_bets'::regclass)
+  AND a.attname IN ('closes_at', 'placed_at', 'cancelled_at')
+ORDER BY c.relname, a.attnum
+"""
+_ZONED = "timestamp with time zone"
+
+
+def _check_zones(platform: Database, session: Session) -> None:
+    """See that every time has a zone: 12:00 in Nairobi is no close at 15:00."""
+    for view, column, kind, definition in session.execute(sa.text(_TIMES)):
+        if kind != _ZONED or re.search(rf'(?<!NULL)::{_ZONED} AS "?{column}\b', definition or ""):
+            raise ConfigurationError(
+                f"{platform.shown_url}: {view}.{column} comes from a time without a zone; nothing was taken in.",
+                hint="Set USE_TZ = True and migrate the columns, or have the view say the zone: AT TIME ZONE 'UTC'.",
+            )
 
 
 def check_results(platform: Database) -> None:
@@ -143,6 +168,18 @@ def tell(platform: Database, results: Sequence[Result]) -> None:
     rows = [one._asdict() for one in sorted(results)]
     with _told(platform, *_NO_RESULTS), platform.transaction() as session:
         session.execute(statement, rows)
+
+
+def newer(platform: Database, versions: Mapping[str, int]) -> dict[str, int]:
+    """Which of these rows the platform has under a higher version, and under which.
+
+    Raises:
+        ConfigurationError, DatabaseUnavailable: as `tell`.
+    """
+    query = sa.text("SELECT id, version FROM kasoko.results WHERE id = ANY(:ids)")
+    with _told(platform, *_NO_RESULTS), platform.transaction() as session:
+        rows = [(name, version) for name, version in session.execute(query, {"ids": list(versions)})]
+    return {name: version for name, version in rows if version > versions[name]}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from kasoko_cli.cli.app import app
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.domain.duties import DutyBook
 from kasoko_cli.domain.payout import WireLimits
-from kasoko_cli.errors import ConfigurationError, DatabaseUnavailable
+from kasoko_cli.errors import ConfigurationError, DatabaseUnavailable, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.operations import bets, decide, markets, mirroring, platform, settle
 from kasoko_cli.operations.acts import Act
@@ -36,6 +36,7 @@ from tests.domain.test_duties import WINNINGS, WITHDRAWALS
 from tests.journeys.pages import Reader, read_page
 from tests.journeys.street import Street
 from tests.operations.road import Road
+from tests.operations.town import refusal
 from tests.proof.processes import KILLED
 
 ROOT = Path(__file__).parents[2]
@@ -250,6 +251,88 @@ def test_what_the_platform_does_to_a_settled_market_is_told_by_the_check(
     assert audit(db, clock, deep=True).ok
 
 
+STOPPED = [
+    pytest.param(
+        "DELETE FROM markets_bet WHERE stake = 150.5",
+        "bet 2: The platform has no such bet on 1 any more.",
+        id="a bet is gone",
+    ),
+    pytest.param(
+        "UPDATE markets_market SET status = 'RESOLVED' WHERE slug = 'rain'",
+        "market 1: The platform ended it by itself, and may pay for it too.",
+        id="it was ended there",
+    ),
+    pytest.param(
+        "ALTER TABLE markets_market DISABLE TRIGGER ALL; DELETE FROM markets_market WHERE slug = 'rain'",
+        "market 1: The platform does not have it any more.",
+        id="it is gone",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "what"), STOPPED)
+def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person_answers(
+    db: Database,
+    clock: FixedClock,
+    act: Act,
+    django: Django,
+    sync: Callable[..., platform.Synced],
+    change: str,
+    what: str,
+) -> None:
+    def settled_now() -> bool:
+        return settle.settle_market(db, clock, act, WireLimits(), market="rain").is_new
+
+    sync()
+    django.sql(change)
+    assert [str(one) for one in sync(plan=True).differences] == [what]
+    assert decide.list_incidents(db, decide.Which(kind="platform")) == [], "a plan keeps nothing"
+    assert [str(one) for one in sync().differences] == [what]
+    assert [str(one) for one in sync().differences] == [what], "it is told until it is answered"
+    clock.forward(hours=4)
+    markets.close_market(db, clock, act, market="rain")
+    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
+    [number] = decide.list_incidents(db, decide.Which(kind="platform"))
+    message, hint = refusal(settled_now, Refused)
+    assert message == f"rain was not settled: {what} Nothing was changed."
+    assert f"kasoko incident close {number} --reason" in hint
+    decide.close_incident(db, clock, act, incident_id=number)
+    assert sync().differences == [], "a person has answered it"
+    django.sql("DELETE FROM markets_bet WHERE stake = 33.33")
+    assert "bet 3: The platform has no such bet on 1 any more." in map(str, sync().differences)
+    refusal(settled_now, Refused)
+    decide.close_incident(db, clock, act, incident_id=number + 1)
+    assert settled_now()
+    assert audit(db, clock, deep=True, chain=True).ok
+
+
+def test_a_platform_that_was_told_how_a_market_ended_may_end_it_too(
+    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, sync: Callable[..., platform.Synced]
+) -> None:
+    sync()
+    clock.forward(hours=4)
+    markets.close_market(db, clock, act, market="rain")
+    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
+    mirroring.mirror(db, clock, act, theirs)
+    django.sql("UPDATE markets_market SET status = 'RESOLVED' WHERE slug = 'rain'")
+    assert sync().differences == []
+
+
+@pytest.mark.parametrize(("column", "view"), [("bet.placed_at", "source_bets"), ("market.closes_at", "source_markets")])
+def test_a_time_without_a_zone_is_refused(
+    django: Django, sync: Callable[..., platform.Synced], column: str, view: str
+) -> None:
+    """Where a table has none, the view's cast would guess it: that of whoever looks."""
+    table, name = {"bet": "markets_bet", "market": "markets_market"}[column.partition(".")[0]], column.partition(".")[2]
+    django.sql(f"ALTER TABLE {table} ADD COLUMN naive timestamp DEFAULT '2026-11-23 12:00'")
+    shape = Shape(columns=renamed(COLUMNS, [f"{column}=naive"], what="column"))
+    sync()
+    _run_sql(django.url, sql_for(shape, django.role))
+    message, hint = refusal(sync, ConfigurationError)
+    assert message.endswith(f"{view}.{name} comes from a time without a zone; nothing was taken in.")
+    assert "USE_TZ = True" in hint
+
+
 def test_the_role_can_read_the_views_and_nothing_of_the_platform_itself(theirs: Database) -> None:
     for table in ("markets_bet", "users_customuser", "auth_permission"):
         with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), theirs.reading() as session:
@@ -436,6 +519,21 @@ def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
     assert min(versions) > max(version for _, version, _ in kept)
 
 
+@pytest.mark.usefixtures("settled")
+def test_again_names_what_is_newer_there_than_all_that_is_known_here(
+    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database
+) -> None:
+    mirroring.mirror(db, clock, act, theirs)
+    django.sql(
+        "UPDATE kasoko.results SET status = 'COMPLETED', version = version + 86400000000 WHERE id = 'payout:1.1.2'"
+    )
+    assert mirroring.mirror(db, clock, act, theirs, again=True).newer == ["payout:1.1.2"]
+    assert django.states()["payout:1.1.2"] == "COMPLETED", "it was left"
+    clock.forward(days=2)
+    assert mirroring.mirror(db, clock, act, theirs, again=True).newer == []
+    assert django.states()["payout:1.1.2"] == "PENDING"
+
+
 # --- The commands ---------------------------------------------------------------------------------
 
 
@@ -469,6 +567,10 @@ def test_sync_and_mirror_as_an_operator_calls_them(street: Street, django: Djang
     assert street.run("mirror").out == "Told: 1 market, 2 payouts.\n"
     assert street.run("mirror").out == "Told: 0 markets, 0 payouts.\n"
     assert django.states() == {"market:1": "RESOLVED", "payout:1.1.1": "PENDING", "payout:1.1.2": "PENDING"}
+    django.sql("UPDATE kasoko.results SET version = version + 86400000000 WHERE id = 'payout:1.1.2'")
+    newer = street.run("mirror", "--again", code=8)
+    assert "1 newer there than all that is known here, and left as it was: payout:1.1.2\n" in newer.out
+    assert "kasoko doctor --after-restore" in newer.err
     assert street.ask("mirror", "--stop") == {"stopped": True}
     assert street.run("mirror", "--stop").out == "The platform was told nothing before.\n"
     street.run("audit", "--deep", "--chain")

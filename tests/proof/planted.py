@@ -51,6 +51,14 @@ def _bug(name: str, file: str, old: str, new: str, *tests: str) -> Bug:
 
 BUGS: Sequence[Bug] = (
     _bug(
+        "a market that the platform ended is settled here too",
+        "operations/settle.py",
+        "        _check_platform(session, row)\n",
+        "",
+        "journeys/test_platform.py::"
+        "test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person_answers",
+    ),
+    _bug(
         "a mail that says that nothing needs a look",
         "cli/mail.py",
         "    if run.reaped:\n        parts",
