@@ -382,7 +382,13 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
         " else was changed.",
         hint="Check the address (kasoko config show --origin) and that the server runs or the file may be written.",
     )
-    gone.is_replica = _takes_no_writes(error)
+    if _takes_no_writes(error):
+        gone = DatabaseUnavailable(
+            f"The database {db.shown_url} is a replica, or one that takes no writes now: {reason}. What was committed"
+            " before stands, and nothing else was changed.",
+            hint="Point database.url (--database) at the primary; only what reads may have a replica's address.",
+        )
+        gone.is_replica = True
     gone.is_starting = "the database system is" in reason or "not yet accepting connections" in reason
     return gone
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.journeys.street import PATIENCE_SECONDS, Street
 from tests.journeys.test_processes import SLOWLY, assert_each_was_paid_once, owe, until
 from tests.proof.processes import Forker
 from tests.store.pooler import has_pgbouncer, pgbouncer, small_pooler
+from tests.store.test_server import standby_of
 
 #: kasoko, which stands still in the transaction that claims, on a server that ends such a one after two seconds.
 STANDS_STILL = """
@@ -97,5 +99,46 @@ def test_a_host_that_stands_still_while_it_claims_holds_nobody_up_and_sends_noth
         assert (still.returncode, '"sent": []' in out) == (0, True), out
         street.until_final("rain")
         assert_each_was_paid_once(street, phones)
+    finally:
+        street.close()
+
+
+def test_what_takes_no_writes_by_itself_pays_and_can_be_paused(server_url: str, tmp_path: Path, forker: Forker) -> None:
+    """`default_transaction_read_only` of a database: each transaction says itself whether it writes."""
+    name = server_url.rsplit("/", 1)[1].split("?")[0]
+    _on_server(server_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    street = Street(tmp_path, server_url, forker)
+    try:
+        street.furnish()
+        street.start_simulator()
+        phones = owe(street, 3)
+        street.start_listener()
+        street.run("pause", "--yes", "--reason", "lunch")
+        assert "Sending is paused" in street.run("payout", "rain", "--yes", code=5).err
+        street.run("resume", "--yes", "--reason", "lunch is over")
+        street.run("payout", "rain", "--yes")
+        street.until_final("rain")
+        assert_each_was_paid_once(street, phones)
+    finally:
+        street.close()
+
+
+@pytest.mark.skipif("KASOKO_TEST_DATABASE_URL" in os.environ, reason="a server of somebody's has no standby of ours")
+def test_on_a_replica_nothing_is_sent_and_much_can_be_read(server_url: str, tmp_path: Path, forker: Forker) -> None:
+    """What would stop `pause` stops `payout` first; on the primary both go on."""
+    street = Street(tmp_path, server_url, forker)
+    try:
+        street.furnish()
+        street.start_simulator()
+        owe(street, 2)
+        with standby_of(server_url) as replica:
+            for words in (("pause", "--yes", "--reason", "lunch"), ("payout", "rain", "--yes"), ("reconcile", "--now")):
+                told = street.run(*words, "--database", replica, code=3)
+                assert "takes no writes" in told.err, told.err
+            assert (
+                street.run("status", "rain", "--database", replica, "--json").json["by_status"]["PENDING"]["count"] == 2
+            )
+            street.run("audit", "--database", replica)
+        assert street.payments() == []
     finally:
         street.close()
