@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 from tests.proof import jobs
+from tests.proof.acts import ACTS, OTHERS
 from tests.proof.databases import Kind, postgres_running
 from tests.proof.schedule import Told
 
@@ -35,6 +36,9 @@ def main() -> int:
     parser.add_argument("--database", choices=["sqlite", "postgres", "both"], default="both")
     parser.add_argument("--exec", action="store_true", help="Start every process by exec; slow.")
     parser.add_argument("--tell", action="store_true", help="Tell every schedule step by step.")
+    parser.add_argument(
+        "--act", action="append", choices=[*ACTS, *OTHERS], help="Play only this act, and often; may be repeated."
+    )
     asked = parser.parse_args()
     started = time.monotonic()
     told: list[Told] = []
@@ -49,7 +53,7 @@ def main() -> int:
                 if asked.database == "postgres" or (asked.database == "both" and seed % POSTGRES_EVERY == 0):
                     database = "postgres"
                 by_exec = asked.exec or seed % BY_EXEC_EVERY == 0
-                waiting.add(pool.submit(jobs.run, seed, database, by_exec))
+                waiting.add(pool.submit(jobs.run, seed, database, by_exec, asked.act))
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -98,6 +102,9 @@ def _sum_up(told: list[Told], seconds: float) -> int:
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")
+    played: Counter[str] = sum((one.played for one in told), Counter())
+    for name in (*ACTS, *OTHERS):
+        print(f"  played: {played[name]} x {name}")
     for reason, count in by_person.most_common():
         print(f"  a person: {count} x {reason}")
     wrong = [one.seed for one in told if one.wrong]

@@ -30,6 +30,9 @@ class Kept(Protocol):
     def put_back(self) -> None:
         """Put the copy in its place, as an operator does with a backup."""
 
+    def is_held(self) -> bool:
+        """Whether somebody stands inside a transaction that others wait for."""
+
     def drop(self) -> None:
         """Throw it away, and its copy."""
 
@@ -80,6 +83,16 @@ class _Sqlite:
         self._remove()
         self.file.write_bytes(self._copy.read_bytes())
 
+    def is_held(self) -> bool:
+        """Whether its one writer is at work."""
+        with closing(sqlite3.connect(self.file, timeout=0, isolation_level=None)) as probe:
+            try:
+                probe.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            probe.execute("ROLLBACK")
+        return False
+
     def drop(self) -> None:
         """All of its files."""
         self._remove()
@@ -112,6 +125,16 @@ class _Postgres:
             f"DROP DATABASE {self._name} WITH (FORCE)",
             f"CREATE DATABASE {self._name} TEMPLATE {self._name}_copy",
         )
+
+    def is_held(self) -> bool:
+        """Whether anybody has a transaction open."""
+        engine = create_engine(database.parse_url(self._server))
+        try:
+            with engine.connect() as connection:
+                query = "SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND xact_start IS NOT NULL"
+                return bool(connection.execute(text(query), {"name": self._name}).scalar_one())
+        finally:
+            engine.dispose()
 
     def drop(self) -> None:
         """Both of them."""

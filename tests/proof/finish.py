@@ -20,24 +20,32 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from random import Random
 
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.errors import Refused
 from kasoko_cli.operations import decide, reconcile
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.after_restore import HELD_SINCE
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
 from kasoko_cli.store.tables import Payout
-from tests.proof.bench import ACT, Bench, with_listener
+from tests.proof.bench import ACT, Bench, Call, with_listener
+from tests.proof.judge import ENDED
 from tests.proof.processes import Hands
+from tests.proof.statements import Statements
 
 #: Everything ends sooner, or it is stuck.
 MOST_ROUNDS = 14
 #: A person is asked only about what M-Pesa was asked about so many times, since the faults stopped.
 ASKED_FIRST = 3
+#: In this round somebody takes the statement of all the time in.
+STATEMENT_AT = 6
 #: Test numbers about which M-Pesa never says anything of use.
 SILENT = frozenset({"254799400006", "254799400011"})
 
+_WAITING = frozenset({PayoutStatus.FAILED, PayoutStatus.HELD, PayoutStatus.PENDING})
 _OPEN = (PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN)
 
 
@@ -53,27 +61,58 @@ class Finish:
 def finish(bench: Bench, hands: Hands) -> Finish:
     """Go on until every payout has ended; whatever has not by then, the judge will see."""
     bench.faults_stop()
+    bench.settle_all()
     done = Finish()
     asked: Counter[str] = Counter()
     while done.rounds < MOST_ROUNDS:
         owed = _owed(bench)
-        if all(payout.status is PayoutStatus.COMPLETED for payout in owed):
+        if all(payout.status in ENDED for payout in owed):
             return done
         done.rounds += 1
         bench.forward(3_700)
         _resume(bench)
-        if any(payout.status in (*_OPEN, PayoutStatus.FAILED) for payout in owed):
+        if any(payout.status in (*_OPEN, PayoutStatus.FAILED, PayoutStatus.HELD) for payout in owed):
             # A failure may have to be confirmed too, before it is tried again.
-            bench.run_one(hands, "reconcile", "--now", "--listen-seconds", "1")
+            _as_each_account(bench, hands, "reconcile", "--now", "--listen-seconds", "1")
             _decide(bench, done, asked)
+        if done.rounds == STATEMENT_AT and bench.lies:
+            # A failure that M-Pesa never says again opens no second payment, nor is it paid: its statement has it.
+            file = Statements(bench, Random(0), "the-last").export("whole")
+            bench.run(hands, Call(("reconcile", "--statement", str(file), "--counted", "--yes"), fine=frozenset({8})))
         _close_incidents(bench, done)
         _correct_phones(bench, done, hard=done.rounds > 1)
+        _let_go(bench, hands, done)
         owed = _owed(bench)
         if any(payout.status is PayoutStatus.FAILED for payout in owed):
-            bench.run_one(hands, *with_listener(("retry-failed", "--yes", "--hours", "9999")))
+            _as_each_account(bench, hands, *with_listener(("retry-failed", "--yes", "--hours", "9999")))
         if any(payout.status is PayoutStatus.PENDING for payout in owed):
-            bench.run_one(hands, *with_listener(("payout", "--yes")))
+            _as_each_account(bench, hands, *with_listener(("payout", "--yes")))
     return done
+
+
+def _as_each_account(bench: Bench, hands: Hands, *words: str) -> None:
+    """Each account that has paid ends what it has begun; the program refuses what is another's."""
+    if bench.elsewhere is not None:
+        bench.use_account(other=True)
+        bench.run_one(hands, *words)
+        bench.use_account(other=False)
+    bench.run_one(hands, *words)
+
+
+def _let_go(bench: Bench, hands: Hands, done: Finish) -> None:
+    """What was held since a copy is asked about, and what a person held is let go."""
+    held = [payout for payout in _owed(bench) if payout.status is PayoutStatus.HELD]
+    if any((payout.note or "").startswith(HELD_SINCE) for payout in held):
+        bench.run(hands, Call(("doctor", "--after-restore", "--listen"), fine=frozenset({8})))
+        _resume(bench)
+    for payout in held:
+        if not (payout.note or "").startswith(HELD_SINCE):
+            with bench.opened() as db:
+                try:
+                    decide.release(db, bench.clock, ACT, payout_id=payout.id)
+                    done.told.append(f"a person lets go {payout.id}")
+                except Refused as refused:
+                    done.told.append(f"{payout.id} is not let go: {refused.message}")
 
 
 def _owed(bench: Bench) -> list[Payout]:
@@ -133,12 +172,13 @@ def _close_incidents(bench: Bench, done: Finish) -> None:
     paid = {payment.reference for payment in bench.payments()}
     with bench.opened() as db:
         with db.reading() as session:
-            failed = {payout.id for payout in payouts.list_payouts(session, statuses=frozenset({PayoutStatus.FAILED}))}
+            failed = {one.id: one.status for one in payouts.list_payouts(session, statuses=_WAITING)}
             found = [incident for incident in open_incidents(session) if incident.payout_id in failed]
         for incident in found:
             assert incident.id is not None
             if str(incident.payout_id).replace(".", " ") in paid:
-                bench.troubles.append(f"{incident.payout_id} failed, and was paid: {incident.what}")
+                if failed[str(incident.payout_id)] is PayoutStatus.FAILED and not bench.lies:
+                    bench.troubles.append(f"{incident.payout_id} failed, and was paid: {incident.what}")
                 continue
             decide.close_incident(db, bench.clock, ACT, incident_id=incident.id)
             done.told.append(f"a person closes the incident {incident.kind} of {incident.payout_id}")
@@ -147,7 +187,7 @@ def _close_incidents(bench: Bench, done: Finish) -> None:
 def _correct_phones(bench: Bench, done: Finish, *, hard: bool) -> None:
     """Whose number M-Pesa refuses gives another; with `hard` everybody whose payout failed does."""
     with bench.opened() as db, db.reading() as session:
-        waiting = payouts.list_payouts(session, statuses=frozenset({PayoutStatus.FAILED, PayoutStatus.PENDING}))
+        waiting = payouts.list_payouts(session, statuses=_WAITING)
         last = attempts.last_attempts(session, [payout.id for payout in waiting])
         phones = {payout.user_id: users.find_user(session, payout.user_id).phone for payout in waiting}
         wrong = {
@@ -156,7 +196,7 @@ def _correct_phones(bench: Bench, done: Finish, *, hard: bool) -> None:
             if phones[payout.user_id] in PEOPLE
             or (
                 hard
-                and payout.status is PayoutStatus.FAILED
+                and payout.status is not PayoutStatus.PENDING
                 and payout.id in last
                 and last[payout.id].phone == phones[payout.user_id]
             )

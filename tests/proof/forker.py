@@ -8,7 +8,8 @@ which takes ten times longer than what is to be tested. This process has no thre
 no sockets, so a child inherits nothing that is in use.
 
 It reads one batch a line, a list of orders in JSON, starts them all behind one barrier, kills those that
-are to be killed, waits for all, and writes one line: how each of them ended.
+are to be killed, waits for all, and writes one line: how each of them ended. A child that stops is not waited
+for; it stands until the line "go on" comes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer.main
@@ -45,7 +47,11 @@ from kasoko_cli.operations.tokens import DatabaseShelf
 HUNG_SECONDS = 150.0
 #: How often to look whether a child has ended.
 LOOK_SECONDS = 0.002
+#: How long a child that is stopped goes on when it is nudged.
+NUDGE_SECONDS = 0.005
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+#: The children that stand still, in the order in which they were stopped.
+_stopped: list[int] = []
 
 
 class HurriedHouse(House):
@@ -70,6 +76,15 @@ def put_forward(seconds: float) -> Clock:
 
     def clock() -> datetime:
         return system_clock() + timedelta(seconds=seconds)
+
+    return clock
+
+
+def put_forward_by(file: Path) -> Clock:
+    """The machine's clock, as many seconds ahead as a file says now."""
+
+    def clock() -> datetime:
+        return system_clock() + timedelta(seconds=float(file.read_text()))
 
     return clock
 
@@ -104,7 +119,9 @@ def main() -> None:
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:
-        answers.write(json.dumps(_run(json.loads(line), command)) + "\n")
+        wish = json.loads(line)
+        told = _nudge() if wish == "nudge" else _go_on() if wish == "go on" else _run(wish, command)
+        answers.write(json.dumps(told) + "\n")
         answers.flush()
 
 
@@ -127,18 +144,53 @@ def _run(orders: list[dict[str, Any]], command: Callable[..., Any]) -> list[dict
         gone = 0
         for child, number in list(children.items()):
             # Only this process reaps, so a number that it still waits for is never somebody else's.
-            pid, status = os.waitpid(child, os.WNOHANG)
+            pid, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
             elapsed = time.monotonic() - started
             if pid:
                 del children[child]
                 gone += 1
-                code = os.waitstatus_to_exitcode(status)
+                if os.WIFSTOPPED(status):
+                    _stopped.append(child)
+                    code = -os.WSTOPSIG(status)
+                else:
+                    code = os.waitstatus_to_exitcode(status)
                 ended[number] = {"code": code, "seconds": elapsed, "hung": elapsed > HUNG_SECONDS}
             elif elapsed >= (orders[number]["kill_after"] or HUNG_SECONDS):
                 os.kill(child, signal.SIGKILL)
+            elif elapsed >= (orders[number]["stop_after"] or HUNG_SECONDS):
+                os.kill(child, signal.SIGSTOP)
         if not gone:
             time.sleep(LOOK_SECONDS)
     return [ended[number] for number in range(len(orders))]
+
+
+def _nudge() -> list[dict[str, Any]]:
+    """Let what is stopped go on for a few thousandths of a second."""
+    for child in _stopped:
+        os.kill(child, signal.SIGCONT)
+    time.sleep(NUDGE_SECONDS)
+    for child in _stopped:
+        os.kill(child, signal.SIGSTOP)  # one that ended meanwhile is still ours to reap
+    time.sleep(LOOK_SECONDS)
+    return []
+
+
+def _go_on() -> list[dict[str, Any]]:
+    """Let what is stopped go on to its end, and say how that was."""
+    ended = []
+    for child in _stopped:
+        os.kill(child, signal.SIGCONT)
+    started = time.monotonic()
+    for child in _stopped:
+        hung = False
+        while not (found := os.waitpid(child, os.WNOHANG))[0]:
+            if hung := time.monotonic() - started > HUNG_SECONDS:
+                os.kill(child, signal.SIGKILL)
+            time.sleep(LOOK_SECONDS)
+        seconds = time.monotonic() - started
+        ended.append({"code": os.waitstatus_to_exitcode(found[1]), "seconds": seconds, "hung": hung})
+    _stopped.clear()
+    return ended
 
 
 def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoReturn:
@@ -162,7 +214,10 @@ def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoRe
         os.close(gate)
         if order["offset_seconds"] is None:
             command(args=order["words"], prog_name="kasoko")
-        house = HurriedHouse(load_config(None), clock=put_forward(order["offset_seconds"]))
+        clock = put_forward(order["offset_seconds"])
+        if order["clock_file"]:
+            clock = put_forward_by(Path(order["clock_file"]))
+        house = HurriedHouse(load_config(None), clock=clock)
         try:
             command(args=order["words"], obj=house, prog_name="kasoko")
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import traceback
+from collections.abc import Sequence
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def prepare(server: str | None, folder: str) -> None:
     _mine = (templates, forker)
 
 
-def run(seed: int, database: Kind, by_exec: bool) -> Told:
+def run(seed: int, database: Kind, by_exec: bool, acts: Sequence[str] | None) -> Told:
     """One schedule. If the proof itself breaks, that is told like anything else that went wrong."""
     assert _mine is not None
     try:
-        return schedule.run(seed, database, *_mine, by_exec=by_exec)
+        return schedule.run(seed, database, *_mine, by_exec=by_exec, acts=acts)
     except Exception:
         return Told(seed, database, by_exec, tracebacks=1, wrong=[f"the proof broke: {traceback.format_exc()}"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlmodel import select
+from sqlalchemy import text
+from sqlmodel import Session, select
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.operations.audit import audit
@@ -15,6 +17,12 @@ from tests.proof.bench import Bench, Payment
 
 #: No payout has had more attempts than this.
 MOST_ATTEMPTS = 60
+#: The takeout of every market of the proof.
+FEE_BPS = 500
+_S = PayoutStatus
+#: What a payout may be in the end, and what says that the phone has not had it.
+ENDED = frozenset({_S.COMPLETED, _S.WALLET, _S.CANCELED})
+NOT_PAID = frozenset({_S.PENDING, _S.HELD, _S.FAILED, _S.WALLET, _S.CANCELED})
 
 
 @dataclass(slots=True)
@@ -45,12 +53,14 @@ def judge(bench: Bench, *, final: bool = True, put_back: bool = False) -> Judgem
         with db.reading() as session:
             deployment = session.exec(select(Deployment)).one().deployment_id
             owed = {payout.id: payout for payout in payouts.list_payouts(session)}
-            stored, answered = len(callbacks.list_all(session)), bench.simulator.ledger()["results_accepted"]
+            stored, answered = len(callbacks.list_all(session)), bench.count("results_accepted")
+            books = _books(session)
             tries = {payout_id: list(attempts.list_attempts(session, payout_id)) for payout_id in owed}
         found.payouts = len(owed)
-        assert isinstance(answered, int)
         if stored < answered and not put_back:
             found.wrong.append(f"{answered} results were accepted, and {stored} are stored")
+        if final:
+            _judge_people(bench, found, books, owed)
         for payout in owed.values():
             theirs = moved.pop(payout.id.replace(".", " "), [])
             _judge_one(found, deployment, payout, tries[payout.id], theirs, final=final)
@@ -102,22 +112,64 @@ def _judge_one(
         found.wrong.append(f"{payout.id} is {payout.status}, and was paid {len(payments)} times")
     if {attempt.receipt for attempt in succeeded} != {payment.receipt for payment in payments}:
         found.wrong.append(f"{payout.id} is proven by {[one.receipt for one in succeeded]}, and paid by {payments}")
-    if final and payout.status is not PayoutStatus.COMPLETED:
+    if final and payout.status not in ENDED:
         found.wrong.append(f"{payout.id} is still {payout.status}")
 
 
+def _books(session: Session) -> Mapping[tuple[str, str], int]:
+    """What the postings say of each account of each owner, in cents: read here, and by nothing of the program."""
+    query = text("SELECT account, owner, sum(amount_cents) FROM postings GROUP BY account, owner")
+    return defaultdict(int, {(account, owner): int(cents) for account, owner, cents in session.execute(query)})
+
+
+def _judge_people(
+    bench: Bench, found: Judgement, books: Mapping[tuple[str, str], int], owed: Mapping[str, Payout]
+) -> None:
+    """Whoever was staked with: what is theirs by the stakes, what the phone got, and what the wallet says."""
+    theirs: Counter[str] = Counter()
+    for market, stakes in bench.stakes.items():
+        outcome = bench.outcome_of(market)
+        gross, winning = sum(cents for _, _, cents in stakes), sum(cents for _, on, cents in stakes if on == outcome)
+        net = gross - gross * FEE_BPS // 10_000
+        theirs.update({user: cents * net // winning for user, on, cents in stakes if on == outcome})
+    by_phone: Counter[str] = Counter()
+    for payment in bench.payments():
+        if (payout := owed.get(payment.reference.replace(" ", "."))) is not None:
+            by_phone[payout.user_id] += payment.amount_cents
+    for user in {user for stakes in bench.stakes.values() for user, _, _ in stakes}:
+        credited, owes = -books["wallet", user] - books["payable", user], books["receivable", user]
+        delivered = books["delivered", user]
+        lost = theirs[user] - (credited - owes)
+        if lost or delivered != by_phone[user] or credited < delivered:
+            found.cents += max(abs(lost), abs(delivered - by_phone[user]))
+            found.wrong.append(
+                f"{user} won {theirs[user]} cents: the books have {credited}, of which {delivered} went to the phone,"
+                f" and {owes} to be paid back; M-Pesa paid {by_phone[user]}"
+            )
+
+
 def believed_wrongly(bench: Bench) -> list[str]:
-    """Payouts that count as not paid, or as paid, in the middle of everything, and it is not so."""
+    """Payouts that count as not paid, or as paid, in the middle of everything, and it is not so.
+
+    Where M-Pesa lies, it is only waited for the second word on it: nothing has been built on the first.
+    """
+    not_paid = NOT_PAID - {_S.FAILED, _S.HELD} if bench.lies else NOT_PAID
     paid = {payment.reference: payment.receipt for payment in bench.payments()}
     wrong = []
     with bench.opened() as db, db.reading() as session:
         for payout in payouts.list_payouts(session):
             receipt = paid.get(payout.id.replace(".", " "))
-            if payout.status in (PayoutStatus.PENDING, PayoutStatus.FAILED) and receipt is not None:
+            if payout.status in not_paid and receipt is not None:
                 wrong.append(f"{payout.id} is {payout.status}, and was paid")
             if payout.status is PayoutStatus.COMPLETED and receipt is None:
                 wrong.append(f"{payout.id} is {payout.status}, and was not paid")
     return wrong
+
+
+def not_had(bench: Bench, session: Session) -> set[str]:
+    """Payouts that M-Pesa has paid and that do not count as paid."""
+    paid = {payment.reference.replace(" ", ".") for payment in bench.payments()}
+    return {one.id for one in payouts.list_payouts(session) if one.id in paid and one.status is not _S.COMPLETED}
 
 
 def states(bench: Bench) -> Counter[str]:

@@ -15,8 +15,8 @@ from typing import Protocol
 
 #: How to start the real program from a test.
 PROGRAM = (sys.executable, "-m", "kasoko_cli")
-#: What a process that was killed with SIGKILL ends with.
-KILLED = -9
+#: What a process that was killed with SIGKILL ends with, and what stands for one that is stopped and lives.
+KILLED, STOPPED = -9, -19
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,11 +36,18 @@ class Order:
     offset_seconds: float | None = 0.0
     #: Seconds after the start at which it is killed, if it still lives.
     kill_after: float | None = None
+    #: Seconds after the start at which it is stopped, if it still lives, until somebody lets it go on.
+    stop_after: float | None = None
+    #: Where it reads at any moment how far its clock is ahead, in seconds: of one that is stopped meanwhile.
+    clock_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How one process ended: its exit code (-9 if it was killed), what it said, whether it had to be stopped."""
+    """How one process ended: its exit code (-9 if it was killed), what it said, whether it hung.
+
+    One that is stopped has not ended; it says nothing yet.
+    """
 
     words: tuple[str, ...]
     code: int
@@ -55,6 +62,11 @@ class Ended:
         """Whether it died of SIGKILL."""
         return self.code == KILLED
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it stands still."""
+        return self.code == STOPPED
+
 
 class Hands(Protocol):
     """Whoever starts processes: all of a batch at once, and waits for them."""
@@ -68,6 +80,7 @@ class Forker:
 
     def __init__(self) -> None:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
+        self._stopped: list[Order] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.proof.forker"],
             cwd=ROOT,
@@ -83,13 +96,29 @@ class Forker:
         return self._process.stdout.readline().rstrip("\n")
 
     def run(self, orders: Sequence[Order]) -> list[Ended]:
-        """Start them behind one barrier."""
+        """Start them behind one barrier. One that is stopped stays so, and the others are waited for."""
+        ended = self._ask([asdict(order) for order in orders], orders)
+        self._stopped += [order for order, one in zip(orders, ended, strict=True) if one.stopped]
+        return ended
+
+    def nudge(self) -> None:
+        """Let what is stopped go on for a moment: it stood where others cannot go past it."""
+        self._ask("nudge", [])
+
+    def go_on(self) -> list[Ended]:
+        """Let what is stopped go on to its end."""
+        stopped, self._stopped = self._stopped, []
+        return self._ask("go on", stopped)
+
+    def _ask(self, wish: object, orders: Sequence[Order]) -> list[Ended]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([asdict(order) for order in orders]) + "\n")
+        self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
         answers = json.loads(self._line())
         return [
-            Ended(
+            Ended(order.words, answer["code"], "", answer["seconds"])
+            if answer["code"] == STOPPED
+            else Ended(
                 order.words,
                 answer["code"],
                 _read(order.said),

@@ -15,23 +15,31 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from kasoko_cli.clock import Clock
+from kasoko_cli.daraja.simulator.account import Instruction
+from kasoko_cli.daraja.simulator.app import SimulatorSettings
+from kasoko_cli.daraja.simulator.gateway import Gateway, _Call
 from kasoko_cli.daraja.simulator.people import PEOPLE
+from kasoko_cli.daraja.simulator.results import Envelope
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Endpoint, Fault, Rule, Stage
 from kasoko_cli.domain.payout import AttemptStatus, WireLimits
 from kasoko_cli.points import POINTS
 from kasoko_cli.store import attempts
+from tests.proof.acts import ACTS, MOST_ACTS, NOT_RESTORED, NOT_WITHOUT_ROAD, OTHERS, Acts
 from tests.proof.bench import Bench, Call, quick, with_listener
 from tests.proof.databases import Kind, Templates
 from tests.proof.finish import finish, other_phone
 from tests.proof.judge import believed_wrongly, judge, states
-from tests.proof.processes import Exec, Hands
+from tests.proof.processes import Exec, Forker, Hands
 
 #: A schedule goes on until so many processes were killed, or it has taken so many steps.
 WANTED_KILLS = 6
 MOST_STEPS = 16
+#: Whether copies that are put back are held and asked about, as `db restore` has it; else they go on as they stand.
+BY_ROAD = False
 
 #: What a payout may be once the faults have stopped and everybody has done what is theirs.
-FINAL = frozenset({"COMPLETED", "WALLET"})
+FINAL = frozenset({"COMPLETED", "WALLET", "CANCELED"})
 
 #: M-Pesa itself says, by every factor that there is, that an attempt failed which was paid. Below the
 #: limit from which failures are confirmed, a retry after that is a second payment, and nobody who can only
@@ -43,7 +51,8 @@ FALSE_FAILURES = frozenset({Fault.FAILURE_THEN_SUCCESS, Fault.SUCCESS_THEN_FAILU
 #: so a status that lags behind a false failure is the same lie told twice.
 NOT_WITH_FALSE_FAILURES = frozenset({Fault.STATUS_LAGS})
 
-#: The status answer itself lies, and no other answer stands behind it: drawn nowhere.
+#: The status answer itself lies, and no other answer stands behind it: drawn nowhere, but once about each payment
+#: that was made, where nothing else says falsely that it failed (`HastyGateway`).
 NEVER = frozenset({Fault.STATUS_LIES})
 
 _PAYMENT_FAULTS = [fault for fault in Fault if STAGE_OF[fault] in (Stage.BEFORE, Stage.AFTER, Stage.RESULT)]
@@ -79,6 +88,8 @@ class Told:
     seconds: float = 0.0
     rounds: int = 0
     by_person: Counter[str] = field(default_factory=Counter)
+    #: How often each act was played.
+    played: Counter[str] = field(default_factory=Counter)
     steps: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -87,36 +98,80 @@ class Told:
         return "\n  ".join([f"{head}: {len(self.wrong)} things are wrong", *self.wrong, "The steps:", *self.steps])
 
 
-def run(seed: int, database: Kind, templates: Templates, forker: Hands, *, by_exec: bool = False) -> Told:
-    """Run one schedule to its end, and judge it. With `by_exec` each process is started as an operator would."""
+def run(
+    seed: int,
+    database: Kind,
+    templates: Templates,
+    forker: Forker,
+    *,
+    by_exec: bool = False,
+    acts: Sequence[str] | None = None,
+) -> Told:
+    """Run one schedule to its end, and judge it. With `by_exec` each process is started as an operator would.
+
+    It plays a few of all acts, or those that are named, and often.
+    """
     started = time.monotonic()
     told = Told(seed, database, by_exec)
     with tempfile.TemporaryDirectory(prefix="kasoko-proof-") as folder:
-        play = _Play(seed, told, templates, database, Path(folder) / "deployment", Exec() if by_exec else forker)
+        folder_of = Path(folder) / "deployment"
+        play = _Play(seed, told, templates, database, folder_of, Exec() if by_exec else forker, forker, acts)
         try:
             play.steps()
             end = finish(play.bench, forker)
             told.steps += end.told
             told.by_person, told.rounds = end.by_person, end.rounds
             found = judge(play.bench, put_back=told.restores > 0)
-            if not told.restores and (refused := play.bench.simulator.ledger()["duplicates_refused"]):
+            if not told.restores and (refused := play.bench.count("duplicates_refused")):
                 # The id held it back, and money moved once. But who has forgotten nothing has nothing to send twice.
                 found.wrong.append(f"M-Pesa had to refuse {refused} requests whose ids it had taken")
             told.payouts = found.payouts
             told.not_final = sum(count for state, count in states(play.bench).items() if state not in FINAL)
             told.kills, told.tracebacks = play.bench.kills, play.bench.tracebacks
             told.doubles, told.cents, told.wrong = found.doubles, found.cents, found.wrong
+            told.played = play.acts.played + Counter(declined=play.hasty.declined)
         finally:
+            play.acts.end()
             play.bench.close()
     told.seconds = time.monotonic() - started
     return told
 
 
+class HastyGateway(Gateway):
+    """One that says "Declined" once of a payment that was made, where the script lies; it never says "Completed" of
+
+    one that was not: that is believed at once, and no other answer stands behind it.
+    """
+
+    def __init__(self, settings: SimulatorSettings, clock: Clock) -> None:
+        super().__init__(settings, clock)
+        self.declined = 0
+
+    def _status_of(
+        self, call: _Call, found: Instruction, fault: Fault | None, own_id: str, conversation_id: str
+    ) -> Envelope:
+        if fault is Fault.STATUS_LIES:
+            fault = fault if found.paid else None
+            self.declined += found.paid
+        return super()._status_of(call, found, fault, own_id, conversation_id)
+
+
 class _Play:
     """A schedule under way."""
 
-    def __init__(self, seed: int, told: Told, templates: Templates, database: Kind, folder: Path, hands: Hands) -> None:
-        self.random = Random(seed)
+    def __init__(
+        self,
+        seed: int,
+        told: Told,
+        templates: Templates,
+        database: Kind,
+        folder: Path,
+        hands: Hands,
+        forker: Forker,
+        acts: Sequence[str] | None,
+    ) -> None:
+        self.random, chosen = Random(seed), Random(f"the acts of {seed}")
+        self.often = 0.4 if acts is None else 0.8
         self.told, self.hands = told, hands
         draw = self.random
         #: Every failure is confirmed before a retry, so that M-Pesa may say falsely that something failed.
@@ -135,14 +190,28 @@ class _Play:
         }
         if not self.is_cautious:
             settings["status_lag_seconds"] = draw.choice([0.0, 0.0, 100.0])
+        #: Whether the road after a restore is gone, or the copy just goes on where it stands.
+        self.by_road = BY_ROAD and chosen.random() < 0.5 if acts is None else "restore" in acts
+        self.is_restored = self.is_restored if acts is None else "restore" in acts
+        may = chosen.sample([*ACTS, *OTHERS], MOST_ACTS) if acts is None else list(acts)
+        if self.is_restored:
+            left_out = NOT_RESTORED if self.by_road else NOT_RESTORED | NOT_WITHOUT_ROAD
+            may = [name for name in may if name not in left_out]
+        if "declined" in may and not self.is_cautious:
+            settings["faults"] += (Rule(Fault.STATUS_LIES, first=1, probability=chosen.choice([0.5, 1.0])),)
         self.bench = Bench(
             folder,
             templates.new(database),
             quick(seed, **settings),
             confirm_above_kes=1 if self.is_cautious else 10_000,
+            two_people=chosen.random() < 0.3,
         )
+        self.bench.lies = any(rule.fault is Fault.STATUS_LIES for rule in settings["faults"])
+        self.hasty = HastyGateway(self.bench.simulator.settings, self.bench.clock)
+        self.bench.simulator.gateway = self.hasty
+        self.acts = Acts(self.bench, forker, chosen, self.say, may=may, stops=not told.by_exec)
         self.say(
-            f"cautious {self.is_cautious}, restored {self.is_restored},"
+            f"cautious {self.is_cautious}, restored {self.is_restored}, acts {', '.join(may) or 'none'},"
             f" {', '.join(f'{name} {value}' for name, value in settings.items() if name != 'faults')}"
         )
         for rule in settings["faults"]:
@@ -222,8 +291,10 @@ class _Play:
         """One batch of processes after another, and people in between."""
         for step in range(MOST_STEPS):
             if self.bench.kills >= WANTED_KILLS or self.bench.troubles:
-                return
+                break
             self._between(step)
+            if self.acts.draw.random() < self.often:
+                self.acts.play()
             calls = self._batch(self._work())
             ended = self.bench.run(self.hands, *calls)
             self.told.processes += len(ended)
@@ -235,6 +306,8 @@ class _Play:
                 f"{call} -> {one.code} in {one.seconds:.2f} s" for call, one in zip(calls, ended, strict=True)
             )
             self.say(f"+{self.bench.ahead.total_seconds():.0f} s: {ends}")
+            self.acts.after_batch(ended)
+        self.acts.end()
 
     def _between(self, step: int) -> None:
         draw = self.random
@@ -250,6 +323,8 @@ class _Play:
         elif chance < 0.30:
             self.bench.resume()
             self.say("resume")
+        if self.bench.stopped:
+            return  # it has the database open
         if self.is_restored and not self.copied and draw.random() < 0.5:
             self.bench.kept.copy()
             self.copied = True
@@ -257,16 +332,18 @@ class _Play:
         elif self.copied and step > 1 and draw.random() < 0.3:
             self.bench.kept.put_back()
             self.told.restores += 1
-            for market, winners in self.since_copied.items():
-                self.bench.owe(winners, market=market)  # from the platform, which has forgotten nothing
             self.say(
                 f"the database is put back to its copy{''.join(map(', settled again: {}'.format, self.since_copied))}"
             )
+            if self.by_road:
+                self.acts.restored()
+            for market, winners in self.since_copied.items():
+                self.bench.owe(winners, market=market)  # from the platform, which has forgotten nothing
 
     def _work(self) -> list[str]:
         """What there is to do, as the verbs that do it; with nothing left, another market is settled."""
         found = states(self.bench)
-        if not found.keys() - {"COMPLETED"}:
+        if not found.keys() - FINAL - {"HELD"}:
             self._another_market()
             return ["pay"]
         verbs = {"PENDING": "pay", "FAILED": "retry", "SENDING": "ask", "SENT": "ask", "UNKNOWN": "ask"}
@@ -288,7 +365,8 @@ class _Play:
             words = self._words(verb, may_listen=not listens or draw.random() < 0.1)
             listens = listens or "--listen" in words or words[0] == "listen" or "--now" in words
             calls.append(self._dying(words))
-        return calls
+        stopped = self.acts.to_stop()
+        return [*calls, stopped] if stopped else calls
 
     def _words(self, verb: str, *, may_listen: bool) -> tuple[str, ...]:
         draw = self.random
