@@ -17,6 +17,23 @@ NewId = Callable[[], str]
 NAIROBI = timezone(timedelta(hours=3), "EAT")
 
 
+#: How far apart the clocks of two hosts, or M-Pesa's and ours, may be before one of them is wrong.
+CLOCKS_APART = timedelta(minutes=5)
+
+
+def farthest(now: datetime, ahead: timedelta = timedelta(0)) -> datetime:
+    """The latest time that can be stored by now, where what is stored was at most so far ahead of its writer's clock.
+
+    A later one was written by a clock that was wrong. Nobody waits for it, and it is evidence of nothing.
+    """
+    return now + ahead + CLOCKS_APART
+
+
+def is_over(until: datetime | None, now: datetime, longest: timedelta) -> bool:
+    """Whether what was to last until then, and never lasts for longer than `longest`, is over."""
+    return until is None or until <= now or until > farthest(now, longest)
+
+
 def system_clock() -> datetime:
     """The machine's time in UTC."""
     return datetime.now(UTC)

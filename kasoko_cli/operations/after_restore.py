@@ -265,11 +265,12 @@ def look_after_restore(
     if daraja is None or links is None:
         return []
     hold_to_account(db, clock, act, daraja.account.payer)
+    now = clock()
     with db.reading() as session:
         asker = accounts.find(session, daraja.account.payer)
         if others := accounts.doubted_elsewhere(session, asker):
             raise wrong_account(others, daraja.account.payer)
-        turn = [one for one in _doubted(session) if known_id(one) is not None and not _answer_to(session, one)]
+        turn = [one for one in _doubted(session) if known_id(one) is not None and not _answer_to(session, one, now)]
     if turn:
         daraja.check_account()
     asked = []
@@ -282,15 +283,15 @@ def look_after_restore(
 def take_answers(db: Database, clock: Clock, act: Act, caution: Caution) -> int:
     """Let go what M-Pesa's answers say was not paid since the copy was taken; says how many payouts."""
     guard.judge_first(db, clock, caution)
-    count = 0
+    count, now = 0, clock()
     with db.reading() as session:
-        answered = [(one.payout_id, _answer_to(session, one)) for one in _doubted(session)]
+        answered = [(one.payout_id, _answer_to(session, one, now)) for one in _doubted(session)]
     for payout_id, answer in answered:
         if answer in NOT_PAID_BY_IT:
             with db.transaction() as session:
                 payout = payouts.find_payout(session, payout_id, lock=True)
-                if not guard.objections(session, Way.LET_GO, [payout], caution):
-                    let_go(session, payout, act, why=f"M-Pesa, asked about its id, answered {answer}", at=clock())
+                if not guard.objections(session, Way.LET_GO, [payout], caution, now=now):
+                    let_go(session, payout, act, why=f"M-Pesa, asked about its id, answered {answer}", at=now)
                     count += 1
     return count
 
@@ -308,7 +309,7 @@ def proof(db: Database, asked: list[Asked], *, let_go_now: int = 0) -> AfterRest
                     one.id,
                     one.wire_cents,
                     one.lease_token.removeprefix(RESTORED),
-                    _answer_to(session, one) or "not answered",
+                    _answer_to(session, one, None) or "not answered",
                     known_id(one) is not None,
                 )
             )
@@ -333,13 +334,14 @@ def _doubted(session: Session) -> list[Attempt]:
     return list(session.exec(query))
 
 
-def _answer_to(session: Session, attempt: Attempt) -> str | None:
-    """What M-Pesa answered the attempt's own account about it since the copy was put back."""
+def _answer_to(session: Session, attempt: Attempt, now: datetime | None) -> str | None:
+    """What M-Pesa answered the attempt's own account about it since the copy was put back, asked by now, or ever."""
     query = (
         select(col(Query.answer))
         .where(
             col(Query.attempt_id) == attempt.id,
             col(Query.asked_at) >= attempt.status_at,
+            sa.true() if now is None else col(Query.asked_at) <= now,
             col(Query.account_id) == attempt.account_id,
             col(Query.answered_at).is_not(None),
             col(Query.answer) != "NOT_ASKED",

@@ -158,7 +158,7 @@ def approve(
         owed = _payouts(session, standing)
         _check_unchanged(row, standing, owed)
         parked = [one for one in owed if one.status is PayoutStatus.AWAITING_APPROVAL]
-        guard.check(session, Way.APPROVE, parked, caution, subject=row.slug)
+        guard.check(session, Way.APPROVE, parked, caution, now=now, subject=row.slug)
         if not person_of(act.actor) or not approvals.approve(
             session, row.id, standing.number, plan_hash=approval.plan_hash, by=act.actor, at=now
         ):

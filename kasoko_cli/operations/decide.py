@@ -82,7 +82,7 @@ def decide(
         payout = payouts.find_payout(session, payout_id, lock=True)
         attempt = _open_attempt(session, payout)
         hold_signed(session, act, wanted=terms.signed, at=now, what="A decision")
-        guard.check(session, Way.DECIDE_PAID if decision.paid else Way.DECIDE_NOT_PAID, [payout], caution)
+        guard.check(session, Way.DECIDE_PAID if decision.paid else Way.DECIDE_NOT_PAID, [payout], caution, now=now)
         if decision.receipt and (owner := attempts.receipt_owner(session, decision.receipt)) not in (None, attempt.id):
             raise Refused(
                 f"The receipt {decision.receipt} already proves the attempt {owner}; nothing was changed.",
@@ -241,7 +241,7 @@ def _move(
                 hint=f"Look: kasoko payout show {payout_id}",
             )
         if past is not None:
-            guard.check(session, past[0], [payout], past[1])
+            guard.check(session, past[0], [payout], past[1], now=now)
         moved = payouts.move(session, payout_id, to, at=now, only_from=only_from, **values)
         assert moved, f"a payout that we hold as {payout.status} may become {to}"
         verb = {PayoutStatus.HELD: "hold", PayoutStatus.WALLET: "to-wallet", None: "release"}[wanted]

@@ -91,7 +91,7 @@ def look(db: Database, clock: Clock, span: Span, caution: Caution = guard.CAREFU
     """What is unknown and was sent within the span; what has arrived meanwhile is judged first."""
     _judge(db, clock, span, caution)
     with db.reading() as session:
-        return _list(attempts.list_unknown(session, *span), session, span, caution)[0]
+        return _list(attempts.list_unknown(session, *span), session, span, caution, clock())[0]
 
 
 def decide_all(
@@ -120,7 +120,7 @@ def decide_all(
         held = payouts.lock_payouts(session, [payout.id for _, payout in attempts.list_unknown(session, *span)])
         # Read again: what ended while we waited for it is unknown no more.
         found = [(one, payout) for one, payout in attempts.list_unknown(session, *span) if payout.id in held]
-        listed, rows = _list(found, session, span, caution)
+        listed, rows = _list(found, session, span, caution, now)
         _check_shown(listed, list_hash)
         hold_signed(session, act, wanted=terms.signed, at=now, what="A decision")
         bound: dict[str, object] = {"list": listed.list_hash, "count": len(rows), "paid": False}
@@ -163,10 +163,10 @@ def _check_shown(listed: UnknownList, list_hash: str) -> None:
 
 
 def _list(
-    found: Sequence[tuple[Attempt, Payout]], session: Session, span: Span, caution: Caution
+    found: Sequence[tuple[Attempt, Payout]], session: Session, span: Span, caution: Caution, now: datetime
 ) -> tuple[UnknownList, list[tuple[Attempt, Payout]]]:
     """What of it may be decided, with its hash, and those rows; what the guard objects to stands apart."""
-    against = guard.objections(session, Way.DECIDE_NOT_PAID, [payout for _, payout in found], caution)
+    against = guard.objections(session, Way.DECIDE_NOT_PAID, [payout for _, payout in found], caution, now=now)
     rows = [(attempt, payout) for attempt, payout in found if payout.id not in against]
     told = [[payout.id, attempt.id, attempt.sends, attempt.wire_cents] for attempt, payout in rows]
     listed = UnknownList(

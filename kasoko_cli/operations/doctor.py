@@ -33,10 +33,11 @@ from kasoko_cli.operations import floats, runs
 from kasoko_cli.operations.accounts import check_account
 from kasoko_cli.operations.gate import GatePolicy
 from kasoko_cli.operations.overview import is_dead
-from kasoko_cli.store import callbacks, payouts, readings
+from kasoko_cli.store import attempts, callbacks, payouts, readings
+from kasoko_cli.store.ahead import dated_ahead
 from kasoko_cli.store.database import Database, head_version, schema_version
 from kasoko_cli.store.log import note_event, open_incidents, switches_on
-from kasoko_cli.store.tables import Attempt, Callback, Event
+from kasoko_cli.store.tables import Attempt, Event
 
 #: M-Pesa lets an initiator's password grow so old. Source: Daraja portal, transaction status page, questions.
 PASSWORD_DAYS = 90
@@ -433,17 +434,17 @@ def float_known(session: Session, now: datetime, policy: GatePolicy) -> Iterable
     elif found.age_seconds > policy.max_age_seconds:
         says = f"M-Pesa last said KES {format_kes(found.utility_cents)} at {iso(found.as_of)}, which is too long ago."
         yield make("float", says, "kasoko float --listen")
-    elif (short := _short_of_owed(session, policy)) > 0:
+    elif (short := _short_of_owed(session, now, policy)) > 0:
         says = f"It is short by KES {format_kes(short)} of what is owed to phones, with M-Pesa's charges."
         yield warn("float", says, "Move money into the utility account, then: kasoko float --listen")
     else:
         yield ok("float", f"M-Pesa said KES {format_kes(found.utility_cents)} at {iso(found.as_of)}.")
 
 
-def _short_of_owed(session: Session, policy: GatePolicy) -> int:
+def _short_of_owed(session: Session, now: datetime, policy: GatePolicy) -> int:
     """How much of what has not left yet the float does not cover, in cents; 0 or less where it covers all."""
     owed = readings.sum_owed(session, policy.tariff)
-    return owed.wire_cents + owed.charges_cents - (floats.available_by(session, policy.tariff, policy.payer) or 0)
+    return owed.wire_cents + owed.charges_cents - (floats.available_by(session, now, policy.tariff, policy.payer) or 0)
 
 
 def deployment(found: str, wanted: str | None) -> Iterable[Finding]:
@@ -477,7 +478,7 @@ def account(session: Session, payer: Payer | None) -> Iterable[Finding]:
 
 def heard(session: Session, now: datetime) -> Iterable[Finding]:
     """The listener hears from M-Pesa, and what it heard is applied."""
-    last: datetime | None = session.exec(select(func.max(col(Callback.received_at)))).one()
+    last = callbacks.last_heard(session, now)
     silent = select(func.min(col(Attempt.status_at)), func.count()).where(
         col(Attempt.status) == AttemptStatus.ACCEPTED,
         col(Attempt.status_at) < now - timedelta(seconds=SILENCE_SECONDS),
@@ -498,13 +499,24 @@ def heard(session: Session, now: datetime) -> Iterable[Finding]:
         yield warn("stored results", f"{waiting} are stored and not applied yet.", "kasoko reconcile")
 
 
+def stored_times(session: Session, now: datetime) -> Iterable[Finding]:
+    """Nothing that is stored is dated later than now."""
+    found = dated_ahead(session, now)
+    if not found:
+        yield ok("stored times", "Nothing is dated later than now.")
+        return
+    kinds = ", ".join(f"{one.rows} {one.of}" for one in found)
+    yield warn(
+        "stored times",
+        f"A clock ran ahead, or this one is behind: {kinds} are dated up to {iso(max(one.latest for one in found))}."
+        " Nobody waits for them, and they confirm nothing.",
+        "See that the clock is right (timedatectl), then ask about what is open: kasoko reconcile --now",
+    )
+
+
 def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
     """What waits for somebody: lost senders, unknown ends, incidents, switches, a second person."""
-    lost = session.exec(
-        select(func.count())
-        .select_from(Attempt)
-        .where(col(Attempt.status) == AttemptStatus.INTENT, col(Attempt.lease_until) < now)
-    ).one()
+    lost = len(attempts.list_stale(session, now=now))
     totals = payouts.totals_by_status(session)
     unknown, _ = totals.get(PayoutStatus.UNKNOWN, (0, 0))
     waits, cents = totals.get(PayoutStatus.AWAITING_APPROVAL, (0, 0))

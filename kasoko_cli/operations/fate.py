@@ -390,7 +390,7 @@ def reap(session: Session, *, now: datetime) -> int:
     count = 0
     for attempt_id in attempts.list_stale(session, now=now):
         attempt, _ = lock(session, attempt_id)
-        if attempt.status is AttemptStatus.INTENT and attempt.lease_until < now:
+        if attempt.status is AttemptStatus.INTENT and not attempts.is_being_sent(attempt, now):
             ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)
             count += ruling.moved
     return count

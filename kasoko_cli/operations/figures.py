@@ -111,18 +111,18 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
     window = now - timedelta(seconds=spans.window_seconds)
     with db.reading() as session:
         by_market = payouts.totals_by_market(session)
-        ended = store.ended_since(session, min(window, lately))
-        failed_lately = [one for one in store.ended_since(session, lately) if one.status in GROUPS["failed"]]
+        ended = store.ended_since(session, min(window, lately), now)
+        failed_lately = [one for one in store.ended_since(session, lately, now) if one.status in GROUPS["failed"]]
         live = {row.status: row for row in store.live_by_status(session)}
         resolved = {market.id: market for market in markets.list_markets(session) if market.resolved_at is not None}
         incidents = store.open_incidents_by_kind(session)
         calls_lately, p95_ms = store.latency_since(session, lately, percent=95)
         switches = [Switched(one.name, one.reason, one.at) for one in switches_on(session)]
-        heard_at, waiting = callbacks.last_heard(session), callbacks.count_waiting(session)
+        heard_at, waiting = callbacks.last_heard(session, now), callbacks.count_waiting(session)
         due_since = store.first_due(session, now)
-        reading = readings.latest_reading(session)
-        succeeded = store.last_successes(session)
-        available = None if tariff is None else floats.available_by(session, tariff)
+        reading = readings.latest_reading(session, now)
+        succeeded = store.last_successes(session, now)
+        available = None if tariff is None else floats.available_by(session, now, tariff)
         owed = None if tariff is None else readings.sum_owed(session, tariff)
 
     totals: dict[PayoutStatus, tuple[int, int]] = {}

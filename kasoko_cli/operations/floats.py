@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import BigInteger, cast, func
 from sqlmodel import Session, col, select
@@ -30,9 +30,6 @@ from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import EntryRow, FloatReading, PostingRow, Query
-
-#: How long an answer that overtook the acknowledgement of its question waits for it.
-ASKING_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +145,9 @@ def judge_answer(
     query = queries.find_query(session, callback.subject)
     if query is None or query.kind != "BALANCE":
         return "stray", "no such query here"
+    if queries.is_being_asked(query, at):
+        return None
     if query.conversation_id is None and query.answered_at is None:
-        if at < query.asked_at + timedelta(seconds=ASKING_SECONDS):
-            return None
         return "hint", "a balance whose question was never acknowledged: kept, not believed"
     if result is None:
         queries.note_answer(session, query.id, answer="UNREADABLE", detail=trouble, at=at)
@@ -200,7 +197,7 @@ def _row(
 
 def last_known(session: Session, now: datetime, payer: Payer | None = None) -> Reading | None:
     """What M-Pesa said last of an account, or else of the one that pays now, and how long ago."""
-    row = readings.latest_reading(session, payer)
+    row = readings.latest_reading(session, now, payer)
     return None if row is None else _reading(row, now)
 
 
@@ -215,9 +212,9 @@ def _reading(row: FloatReading, now: datetime) -> Reading:
     )
 
 
-def available_by(session: Session, tariff: Tariff, payer: Payer | None = None) -> int | None:
+def available_by(session: Session, now: datetime, tariff: Tariff, payer: Payer | None = None) -> int | None:
     """What the utility account can be counted on to hold now, in cents; None where no balance was ever read."""
-    row = readings.latest_reading(session, payer)
+    row = readings.latest_reading(session, now, payer)
     if row is None:
         return None
     gone = readings.not_in(session, row, tariff)
@@ -228,7 +225,7 @@ def report(db: Database, clock: Clock, tariff: Tariff, payer: Payer | None = Non
     """The float as it was last told of an account, or of the one that pays now, and how it stands to the books."""
     now = clock()
     with db.reading() as session:
-        row = readings.latest_reading(session, payer)
+        row = readings.latest_reading(session, now, payer)
         books = book.balance(session, Account.UTILITY)
         in_flight = readings.under_way(session, tariff)
         valid_from = tariff.valid_from.isoformat()
@@ -241,7 +238,7 @@ def report(db: Database, clock: Clock, tariff: Tariff, payer: Payer | None = Non
             differences.append(Difference(_UNEXPLAINED, unexplained))
         return FloatReport(
             _reading(row, now),
-            available_by(session, tariff, payer),
+            available_by(session, now, tariff, payer),
             in_flight.wire_cents,
             books,
             difference,

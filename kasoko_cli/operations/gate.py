@@ -82,7 +82,7 @@ def look(
         in_flight = readings.under_way(session, policy.tariff)
         reading = floats.last_known(session, now, policy.payer)
         known = reading is not None and reading.age_seconds <= policy.max_age_seconds
-        available = floats.available_by(session, policy.tariff, policy.payer) if known else None
+        available = floats.available_by(session, now, policy.tariff, policy.payer) if known else None
     cover = Cover(run.payments, run.wire_cents, run.charges_cents, in_flight.wire_cents, available)
     return _gate(cover, reading, policy)
 
@@ -111,7 +111,7 @@ def look_at_plan(db: Database, clock: Clock, policy: GatePolicy, wires_cents: Se
         in_flight = readings.under_way(session, policy.tariff)
         reading = floats.last_known(session, now, policy.payer)
         known = reading is not None and reading.age_seconds <= policy.max_age_seconds
-        available = floats.available_by(session, policy.tariff, policy.payer) if known else None
+        available = floats.available_by(session, now, policy.tariff, policy.payer) if known else None
     charges = sum(policy.tariff.charge_cents(cents) for cents in wires_cents)
     left = None if available is None else available - due.wire_cents - due.charges_cents
     return _gate(Cover(len(wires_cents), sum(wires_cents), charges, in_flight.wire_cents, left), reading, policy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from sqlmodel import Session
@@ -164,16 +165,20 @@ def objection(way: Way, case: Case, caution: Caution) -> Objection | None:
     return None
 
 
-def objections(session: Session, way: Way, some: Iterable[Payout], caution: Caution) -> dict[str, Objection]:
+def objections(
+    session: Session, way: Way, some: Iterable[Payout], caution: Caution, *, now: datetime
+) -> dict[str, Objection]:
     """What speaks against each of these payouts, by id; the caller holds their locks."""
     found = {}
-    for case in _look(session, way, list(some), caution):
+    for case in _look(session, way, list(some), caution, now):
         if (against := objection(way, case, caution)) is not None:
             found[case.payout.id] = against
     return found
 
 
-def check(session: Session, way: Way, some: Iterable[Payout], caution: Caution, *, subject: str = "") -> None:
+def check(
+    session: Session, way: Way, some: Iterable[Payout], caution: Caution, *, now: datetime, subject: str = ""
+) -> None:
     """Hold that nothing speaks against these payouts going this way.
 
     `subject` is what is refused where that is not the payout itself: a market, a user.
@@ -181,7 +186,7 @@ def check(session: Session, way: Way, some: Iterable[Payout], caution: Caution, 
     Raises:
         Refused: something speaks against one of them.
     """
-    for payout_id, against in objections(session, way, some, caution).items():
+    for payout_id, against in objections(session, way, some, caution, now=now).items():
         which = f"{subject} {_NOT_DONE[way]}: {payout_id}: " if subject else f"{payout_id} {_NOT_DONE[way]}: "
         raise Refused(f"{which}{against.why}. Nothing was changed.", hint=against.hint)
 
@@ -342,7 +347,7 @@ def _is_refusal(code: str) -> bool:
 # --- What is known ----------------------------------------------------------------------------------------------
 
 
-def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution) -> Iterator[Case]:
+def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution, now: datetime) -> Iterator[Case]:
     """What the conditions of this way look at, for many payouts by few queries."""
     asked, ids = GUARDS[way], [one.id for one in some]
     tries: dict[str, list[Attempt]] = {}
@@ -362,8 +367,8 @@ def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution) 
             phone=people[payout.user_id].phone if people else "",
             incidents=stand.get(payout.id, ()),
             unjudged=waits.get(payout.id, ()),
-            lacks=missing(session, theirs[-1], caution.confirm) if theirs and _C.UNCONFIRMED in asked else None,
-            was_asked=not is_silent or queries.was_not_found(session, theirs[-1].id),
+            lacks=missing(session, theirs[-1], caution.confirm, now) if theirs and _C.UNCONFIRMED in asked else None,
+            was_asked=not is_silent or queries.was_not_found(session, theirs[-1].id, now),
             awaits_approval=(payout.market_id, payout.settlement_no) in unapproved,
         )
 

@@ -99,7 +99,7 @@ def release_market(
         payouts.lock_market(session, row.id)
         credited = []
         stopped = payouts.list_payouts(session, market_id=row.id, statuses=frozenset({PayoutStatus.HELD}))
-        against = guard.objections(session, Way.RELEASE, stopped, caution)
+        against = guard.objections(session, Way.RELEASE, stopped, caution, now=now)
         for one in stopped:
             to, why = _may_go(session, one, against.get(one.id))
             if why or not payouts.move(

@@ -3,6 +3,9 @@
 A false "not paid" opens a second payment, so one is not enough. M-Pesa's own "Declined" is asked for again after a
 while; above a limit every negative is held against another: a result against an answer, an answer against a later
 one, a statement's silence and a person's word against an answer. Pure reading: nothing is moved here.
+
+That time has passed is shown by stored times, so what is dated later than now, by a clock that ran ahead, shows
+nothing: no such answer confirms anything, and what it is to confirm counts from the next thing that was stored after.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import farthest, iso
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.operations.belief import known_id
@@ -52,7 +55,7 @@ class Missing:
         return f"Ask M-Pesa, from {iso(self.from_at)} on: kasoko reconcile --now"
 
 
-def missing(session: Session, attempt: Attempt, confirm: Confirm) -> Missing | None:
+def missing(session: Session, attempt: Attempt, confirm: Confirm, now: datetime) -> Missing | None:
     """What is missing before the payout of this attempt is sent under a new id; None where nothing is.
 
     Only an attempt that FAILED has a successor under a new id: what M-Pesa never took goes again under its own.
@@ -65,23 +68,25 @@ def missing(session: Session, attempt: Attempt, confirm: Confirm) -> Missing | N
     is_repeated = source == "status" and confirm.apart_seconds > 0 and attempt.account_id is not None
     if not is_large and not is_repeated:
         return None
-    asked = [one for one in queries.list_about(session, attempt.id) if one.account_id == attempt.account_id]
+    asked = _Asked.about(session, attempt, now)
     above = f"above KES {format_kes(confirm.above_cents)} "
     apart = timedelta(seconds=confirm.apart_seconds)
     if source == "callback":
         why = f"{above}a failure that was posted to us is confirmed first"
-        return _unless_said(asked, queries.NOT_COMPLETED, attempt.status_at + apart, why)
+        from_at = asked.apart_from(attempt.status_at, apart, callback_id=int(_named(attempt)))
+        return asked.unless_said(queries.NOT_COMPLETED, from_at, why)
     if source == "status":
-        if callbacks.was_judged(session, attempt.id, "failed"):
+        if callbacks.was_judged(session, attempt.id, "failed", now):
             return None  # a result said so too: two kinds
-        first = next((one.asked_at for one in asked if one.id == _named(attempt)), attempt.status_at)
+        first = next((one.asked_at for one in asked.by_now if one.id == _named(attempt)), attempt.status_at)
+        from_at = asked.apart_from(first, apart, callback_id=callbacks.last_about(session, _named(attempt)))
         why = "M-Pesa has answered once that it was not paid, and has to say so again"
-        return _unless_said(asked, frozenset({"NOT_PAID"}), first + apart, why, after=first)
+        return asked.unless_said(frozenset({"NOT_PAID"}), from_at, why, after=first)
     if source == "statement":
-        first = next((one.asked_at for one in asked if one.answer in queries.NOT_COMPLETED), attempt.status_at)
+        first = next((one.asked_at for one in asked.by_now if one.answer in queries.NOT_COMPLETED), attempt.status_at)
         why = f"{above}the silence of a statement is confirmed first"
-        return _unless_said(asked, queries.NOT_COMPLETED, first + apart, why, after=first)
-    return _of_a_person(attempt, asked, f"{above}a person's word is held against M-Pesa's")
+        return asked.unless_said(queries.NOT_COMPLETED, asked.apart_from(first, apart), why, after=first)
+    return asked.of_a_person(attempt, f"{above}a person's word is held against M-Pesa's")
 
 
 def _named(attempt: Attempt) -> str:
@@ -89,23 +94,54 @@ def _named(attempt: Attempt) -> str:
     return (attempt.evidence or "").partition(":")[2]
 
 
-def _unless_said(
-    asked: Sequence[Query], answers: frozenset[str], from_at: datetime, why: str, *, after: datetime | None = None
-) -> Missing | None:
-    """What is missing unless the latest question that was answered was asked from then on, and answered so.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What an attempt's own account was asked about it: by now, and by a clock that was ahead of now."""
 
-    `after` is an earlier answer, which is not the same question.
-    """
-    last = next((one for one in reversed(asked) if one.answer and one.answer not in _NO_ANSWERS), None)
-    said = last is not None and last.answer in answers and last.asked_at >= from_at and last.asked_at != after
-    return None if said else Missing(why, from_at)
+    session: Session
+    now: datetime
+    by_now: Sequence[Query]
+    ahead: Sequence[Query]
 
+    @classmethod
+    def about(cls, session: Session, attempt: Attempt, now: datetime) -> _Asked:
+        """The questions, earliest first."""
+        asked = [one for one in queries.list_about(session, attempt.id) if one.account_id == attempt.account_id]
+        by_now = [one for one in asked if one.asked_at <= now]
+        return cls(session, now, by_now, asked[len(by_now) :])
 
-def _of_a_person(attempt: Attempt, asked: Sequence[Query], why: str) -> Missing | None:
-    """M-Pesa has to agree, if it can be asked and answers: else there is no second kind of evidence."""
-    taken = [one for one in asked if one.answer != queries.NOT_ASKED]
-    if known_id(attempt) is None or any(one.answer in queries.NOT_COMPLETED for one in taken):
-        return None
-    if len(taken) >= ASKED_ENOUGH and taken[-1].answer != "RUNNING":
-        return None
-    return Missing(why, attempt.status_at)
+    def apart_from(self, at: datetime, apart: timedelta, *, callback_id: int | None = None) -> datetime:
+        """From when on a question is so far apart from what was written down at a time.
+
+        Where that was done by a clock that ran ahead: from what came next after the callback that brought it, and
+        while nothing has, a question is to be asked.
+        """
+        if at <= farthest(self.now):
+            return at + apart
+        after = None if callback_id is None else callbacks.next_after(self.session, callback_id, self.now)
+        return self.now if after is None else after + apart
+
+    def unless_said(
+        self, answers: frozenset[str], from_at: datetime, why: str, *, after: datetime | None = None
+    ) -> Missing | None:
+        """What is missing unless the latest question that was answered was asked from then on, and answered so.
+
+        `after` is an earlier answer, which is not the same question.
+        """
+        for one in self.ahead:
+            if one.answer and one.answer not in _NO_ANSWERS and one.answer not in answers:
+                # It speaks against it until M-Pesa is asked again, once something has come after it.
+                number = callbacks.last_about(self.session, one.id)
+                from_at = max(from_at, self.apart_from(one.asked_at, timedelta(0), callback_id=number))
+        last = next((one for one in reversed(self.by_now) if one.answer and one.answer not in _NO_ANSWERS), None)
+        said = last is not None and last.answer in answers and last.asked_at >= from_at and last.asked_at != after
+        return None if said else Missing(why, from_at)
+
+    def of_a_person(self, attempt: Attempt, why: str) -> Missing | None:
+        """M-Pesa has to agree, if it can be asked and answers: else there is no second kind of evidence."""
+        taken = [one for one in self.by_now if one.answer != queries.NOT_ASKED]
+        if known_id(attempt) is None or any(one.answer in queries.NOT_COMPLETED for one in taken):
+            return None
+        if len(taken) >= ASKED_ENOUGH and all(one.answer != "RUNNING" for one in (taken[-1], *self.ahead)):
+            return None
+        return Missing(why, min(attempt.status_at, self.now))

@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -22,9 +22,6 @@ from kasoko_cli.operations.health import Finding, Limits, check_health, length
 from kasoko_cli.store import alerts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import Alert
-
-#: How long whoever tells may take before another one does it.
-CLAIM_SECONDS = 120
 
 
 class Courier(Protocol):
@@ -113,7 +110,7 @@ def notify(
     """
     findings = {finding.key: finding for finding in check_health(db, clock, limits).findings}
     now = clock()
-    until = now + timedelta(seconds=CLAIM_SECONDS)
+    until = now + alerts.LONGEST_CLAIM
     with db.transaction() as session:
         known = alerts.list_alerts(session)
         new = [

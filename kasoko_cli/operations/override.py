@@ -136,8 +136,8 @@ def plan_override(
     """
     guard.judge_first(db, clock, caution)
     with db.reading() as session:
-        today = duties_on(duties, clock())
-        work = _work_out(session, limits, markets.find_market(session, market), resolution, today, caution)
+        row, now = markets.find_market(session, market), clock()
+        work = _work_out(session, limits, row, resolution, duties_on(duties, now), caution, now)
         assert work.shown is not None
         return work.shown
 
@@ -177,7 +177,7 @@ def override(
         # Nobody begins to send one of them while we hold them all, and nobody spends what they were credited with.
         held = payouts.lock_market(session, row.id)
         users.lock_wallets(session, {one.user_id for one in held})
-        work = _work_out(session, limits, row, resolution, duties_on(duties, now), caution)
+        work = _work_out(session, limits, row, resolution, duties_on(duties, now), caution, now)
         shown, first = work.shown, None
         assert shown is not None
         if confirm is not None and (len(confirm) < HASH_DIGITS or not shown.plan_hash.startswith(confirm.lower())):
@@ -212,7 +212,13 @@ def override(
 
 
 def _work_out(
-    session: Session, limits: WireLimits, market: Market, resolution: Resolution, today: Duties, caution: Caution
+    session: Session,
+    limits: WireLimits,
+    market: Market,
+    resolution: Resolution,
+    today: Duties,
+    caution: Caution,
+    now: datetime,
 ) -> _Work:
     was = resolution_of(market)
     if was is None:
@@ -242,7 +248,7 @@ def _work_out(
         changes = _changed_by_settling_anew(work.cancel, division)
     elif standing is not None:
         changes = _differences(session, work, owed, tries, limits)
-    guard.check(session, Way.OVERRIDE, work.cancel, caution, subject=market.slug)
+    guard.check(session, Way.OVERRIDE, work.cancel, caution, now=now, subject=market.slug)
     work.shown = _show(work, way, said, becomes, changes)
     return work
 

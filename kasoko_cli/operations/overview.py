@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import farthest, iso
 from kasoko_cli.domain.payout import GROUPS, PayoutStatus
 from kasoko_cli.store import overview as store
 from kasoko_cli.store.plain import Rows, utc
@@ -156,5 +156,5 @@ def by_status_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> dict[str, Am
 
 
 def is_dead(run: RunFacts, now: datetime) -> bool:
-    """Whether a run was not heard of for so long that it counts as dead."""
-    return now - run.heartbeat_at > timedelta(seconds=DEAD_SECONDS)
+    """Whether a run was not heard of for so long that it counts as dead; by a clock that ran ahead it was not."""
+    return not now - timedelta(seconds=DEAD_SECONDS) <= run.heartbeat_at <= farthest(now)

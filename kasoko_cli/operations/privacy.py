@@ -80,7 +80,9 @@ def erase(db: Database, clock: Clock, act: Act, *, user_id: str, caution: Cautio
         if user.erased_at is not None:
             return Erased(user_id, 0, 0, 0, is_new=False)
         _refuse_if_owed(session, user)
-        guard.check(session, Way.ERASE, payouts.list_payouts(session, user_id=user_id), caution, subject=user_id)
+        guard.check(
+            session, Way.ERASE, payouts.list_payouts(session, user_id=user_id), caution, now=now, subject=user_id
+        )
         tried = session.exec(
             select(Attempt).join(Payout, col(Payout.id) == col(Attempt.payout_id)).where(col(Payout.user_id) == user_id)
         ).all()

@@ -15,7 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlmodel import Session
 
@@ -37,8 +37,6 @@ from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import Asking, answer_incidents, raise_incident, set_switch
 from kasoko_cli.store.tables import Attempt, Payout, Query
 
-#: How long an answer that overtook the acknowledgement of its question waits for it.
-ASKING_SECONDS = 300
 #: How many callbacks one transaction judges: few enough that storing never waits long for the books.
 GROUP = 100
 #: Who acts where no person does.
@@ -314,7 +312,7 @@ def _judge_result(
     weighed = weigh_result(result, attempt, receipt_owner=owner)
     if weighed.weight is Weight.CONTRADICTED:
         return _contradicted(session, callback, attempt, f"A result for {attempt.id}: {weighed.why}.", at=at)
-    if weighed.weight is Weight.NO_ACK and attempt.status is AttemptStatus.INTENT and attempt.lease_until >= at:
+    if weighed.weight is Weight.NO_ACK and attempts.is_being_sent(attempt, at):
         return None
     if weighed.weight is Weight.NO_ACK and rule.fate is Fate.PAID and trust.success_without_ack:
         weighed = BELIEVED
@@ -413,8 +411,7 @@ def _judge_status(
     query = queries.find_query(session, callback.subject)
     if query is None or query.attempt_id is None:
         return Verdict("stray", Ruling(False, (), "no such query here"))
-    is_being_asked = query.conversation_id is None and query.answered_at is None
-    if is_being_asked and at < query.asked_at + timedelta(seconds=ASKING_SECONDS):
+    if queries.is_being_asked(query, at):
         return None
     attempt, payout = fate.lock(session, query.attempt_id)
     if result is None:
@@ -433,7 +430,7 @@ def _judge_status(
         queries.note_answer(session, query.id, answer=said, detail=tied.why or answer.meaning, at=at)
         if said == "NOT_FOUND" and attempt.status is AttemptStatus.REJECTED:
             # So the books have it, too: it was never taken, and goes again under the same id only.
-            answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at)
+            answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
         return Verdict(answer.fate.value, Ruling(False, (), tied.why or answer.meaning), payout.id)
     owner = attempts.receipt_owner(session, answer.receipt) if answer.receipt else None
     weighed = weigh_status(result, answer, query, attempt, receipt_owner=owner)
@@ -449,13 +446,13 @@ def _judge_status(
             session, attempt, code=fate.STATUS_SAYS_NO, reason=answer.meaning, evidence=evidence, at=at
         )
         if ruling.moved or attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED):
-            answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at)
+            answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
         return Verdict("failed", ruling, payout.id)
     if not answer.receipt:
         return Verdict("hint", Ruling(False, (), "it says completed, and names no receipt"), payout.id)
     ruling = fate.paid(session, attempt, payout, receipt=answer.receipt, evidence=evidence, at=at)
     if ruling.moved or answer.receipt == attempt.receipt:
-        answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at)
+        answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
     return Verdict("paid", ruling, payout.id)
 
 

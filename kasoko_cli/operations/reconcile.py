@@ -13,7 +13,7 @@ from functools import partial
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, NewId
+from kasoko_cli.clock import Clock, NewId, farthest
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.links import Links
@@ -176,7 +176,8 @@ def list_open(db: Database, *, market: str | None = None) -> list[StillOpen]:
     def look(session: Session) -> list[StillOpen]:
         found = []
         for attempt in attempts.list_live(session, market_id=markets.id_of(session, market)):
-            count, last = queries.asked_about(session, attempt.id)
+            asked = queries.list_about(session, attempt.id)
+            count, last = sum(one.answer != queries.NOT_ASKED for one in asked), asked[-1] if asked else None
             said = "" if last is None else f"{last.answer or _SILENCE} {last.detail or ''}".strip()
             found.append(
                 StillOpen(
@@ -250,9 +251,9 @@ def _whose_turn(
     now_at_once: bool,
 ) -> list[Attempt]:
     turn = []
-    for question in _open_questions(session, policy, market_id):
+    for question in _open_questions(session, policy, market_id, now):
         attempt, from_at = question.attempt, question.from_at
-        due_at = now if question.is_hinted else from_at or _due_at(attempt, question.asked, policy)
+        due_at = now if question.is_hinted else from_at or _due_at(question, policy, now)
         if not (now_at_once or due_at <= now):
             report.not_yet += 1
             report.next_at = due_at if report.next_at is None else min(report.next_at, due_at)
@@ -276,11 +277,12 @@ class _Question:
 
     attempt: Attempt
     asked: int
+    latest: Query | None
     is_hinted: bool
     from_at: datetime | None = None
 
 
-def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) -> list[_Question]:
+def _open_questions(session: Session, policy: AskPolicy, market_id: str | None, now: datetime) -> list[_Question]:
     """Attempts whose end is not known, failures that are to be confirmed, and whatever a hint names.
 
     And those that silence ended of which it is not on record that their own account was asked.
@@ -300,46 +302,57 @@ def _open_questions(session: Session, policy: AskPolicy, market_id: str | None) 
         if incident.attempt_id is not None
     }
     silent = {payout.id for payout in stopped if payout.failure_code == fate.NOT_ON_STATEMENT}
-    unasked = {one.id for one in last if one.payout_id in silent and not queries.was_not_found(session, one.id)}
+    unasked = {one.id for one in last if one.payout_id in silent and not queries.was_not_found(session, one.id, now)}
     wanted = said_otherwise.keys() | left_late | unasked
     earlier = [attempts.find_attempt(session, one) for one in sorted(wanted - {one.id for one in (*live, *last)})]
     ended = [*last, *(one for one in earlier if one.status not in LIVE)]
-    hinted = _hinted(session, [*live, *ended], said_otherwise)
+    hinted = _hinted(session, [*live, *ended], said_otherwise, now)
     found = []
     for attempt in (*live, *ended):
-        lacks = missing(session, attempt, policy.confirm)
+        lacks = missing(session, attempt, policy.confirm, now)
         is_wanted = attempt.id in wanted and known_id(attempt) is not None
         if attempt.status in LIVE or attempt.id in hinted or is_wanted or lacks is not None:
-            asked, latest = queries.asked_about(session, attempt.id)
+            asked, latest = queries.asked_about(session, attempt.id, now)
             is_first = lacks is not None and (latest is None or latest.asked_at < lacks.from_at)
             from_at = lacks.from_at if lacks is not None and is_first else None
-            found.append(_Question(attempt, asked, attempt.id in hinted, from_at))
+            found.append(_Question(attempt, asked, latest, attempt.id in hinted, from_at))
     return found
 
 
-def _hinted(session: Session, among: Sequence[Attempt], said_otherwise: Mapping[str, datetime]) -> set[str]:
+def _hinted(
+    session: Session, among: Sequence[Attempt], said_otherwise: Mapping[str, datetime], now: datetime
+) -> set[str]:
     """Those about which somebody has posted something since M-Pesa last took a question about them.
 
-    Where that was M-Pesa's own answer to the last question, the next one has its turn like any other.
+    Where that was M-Pesa's own answer to the last question, or is dated later than now, the next one has its turn
+    like any other.
     """
     hints = callbacks.last_hints(session, [attempt.id for attempt in among])
     otherwise = {one.id: said_otherwise[one.id] for one in among if one.id in said_otherwise and known_id(one)}
     found = set()
     for attempt_id in hints.keys() | otherwise.keys():
-        last = queries.last_of(session, attempt_id)
+        last = queries.last_of(session, attempt_id, now)
         if last is None or last.answer == queries.NOT_ASKED:
             found.add(attempt_id)
             continue
         hinted_at, said_at = hints.get(attempt_id, last.asked_at), otherwise.get(attempt_id, last.asked_at)
         is_its_answer = last.answered_at is not None and last.answered_at >= said_at
-        if last.asked_at < hinted_at or (last.asked_at < said_at and not is_its_answer):
+        is_new = last.asked_at < said_at <= farthest(now) and not is_its_answer
+        if is_new or last.asked_at < hinted_at <= farthest(now):
             found.add(attempt_id)
     return found
 
 
-def _due_at(attempt: Attempt, asked: int, policy: AskPolicy) -> datetime:
-    """When the next question about an attempt may be asked; `after_seconds` replaces the first step."""
+def _due_at(question: _Question, policy: AskPolicy, now: datetime) -> datetime:
+    """When the next question about an attempt may be asked; `after_seconds` replaces the first step.
+
+    Where it was sent by a clock that ran ahead, at once, and then a step after each question.
+    """
+    attempt, asked = question.attempt, question.asked
     steps = [policy.after_seconds, *policy.ladder[1:]]
+    if attempt.sent_at > farthest(now):
+        latest = question.latest
+        return now if latest is None else latest.asked_at + timedelta(seconds=steps[min(asked, len(steps) - 1)])
     beyond = max(0, asked - len(steps) + 1)
     seconds = steps[min(asked, len(steps) - 1)] + beyond * steps[-1]
     return attempt.sent_at + timedelta(seconds=seconds)

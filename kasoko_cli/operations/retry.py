@@ -102,7 +102,7 @@ def _make_due(
             return payout.wire_cents
         if (left := _not_failed(payout)) is not None:
             return left
-        against = guard.objections(session, Way.RETRY, [payout], caution).get(payout_id)
+        against = guard.objections(session, Way.RETRY, [payout], caution, now=now).get(payout_id)
         if against is not None:
             code = payout.failure_code or ""
             return LeftAlone(payout_id, str(payout.status), code, against.why, against.hint)

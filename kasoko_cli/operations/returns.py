@@ -46,7 +46,7 @@ def came_back(
                 f"{payout_id} is {payout.status}: only what reached a phone can come back. Nothing was changed.",
                 hint=f"Look: kasoko payout show {payout_id}",
             )
-        guard.check(session, Way.RETURNED, [payout], caution)
+        guard.check(session, Way.RETURNED, [payout], caution, now=now)
         delivering = [one for one in paid if book.is_posted(session, journal.delivered_key(payout_id, one.id))]
         assert len(delivering) == 1, "a completed payout was delivered once"
         ruling = fate.returned(session, delivering[0], payout, at=now, why=f"came back by {receipt}: {act.reason}")
@@ -81,7 +81,7 @@ def send_again(db: Database, clock: Clock, act: Act, *, payout_id: str, caution:
                 f"{payout_id} is {payout.status}: its money did not come back. Nothing was changed.",
                 hint=f"Look: kasoko payout show {payout_id}",
             )
-        guard.check(session, Way.AGAIN, [payout], caution)
+        guard.check(session, Way.AGAIN, [payout], caution, now=now)
         left, back = book.available(session, payout.user_id), payout.wire_cents + payout.withheld_cents
         if left < back:
             raise Refused(

@@ -97,7 +97,7 @@ def plan(
         )
         people = users.known_users(session, {payout.user_id for payout in due})
         slugs = markets.known_markets(session, {payout.market_id for payout in due})
-        wired = attempts.wired_by_phone(session, nairobi_day(now)[0])
+        wired = attempts.wired_by_phone(session, nairobi_day(now))
         doubted: set[str] = set()
         for start in range(0, len(due), CHUNK):
             doubted |= incidents_of(session, [payout.id for payout in due[start : start + CHUNK]]).keys()

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
+from kasoko_cli.clock import CLOCKS_APART, Clock
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.errors import Refused
@@ -28,7 +28,6 @@ from kasoko_cli.operations.statement_account import Proven, prove
 from kasoko_cli.operations.statement_file import LineKind, Span, StatementFile
 from kasoko_cli.operations.statement_finding import (
     AGREED,
-    CLOCKS_DIFFER,
     CLOSE,
     CONTRADICTS,
     LATEST,
@@ -284,8 +283,8 @@ def _judge(
         session,
         named,
         account_id=account_id,
-        since=file.lines[0].completed_at - LATEST - CLOCKS_DIFFER,
-        until=file.lines[-1].completed_at + CLOCKS_DIFFER + timedelta(seconds=1),
+        since=file.lines[0].completed_at - LATEST - CLOCKS_APART,
+        until=file.lines[-1].completed_at + CLOCKS_APART + timedelta(seconds=1),
     )
     account = prove(file, attempts, shortcode=how.shortcode, said=how.said_account)
     span = file.span(now)
@@ -309,12 +308,12 @@ def _judge(
         came_back=frozenset(returned | {_middle(key) for key in back}),
         deposits={_middle(key): cents for key, cents in deposits.items()},
         stakes=statements.collected_stakes(session, names),
-        answers=statements.answers_about(session, (one.id for one in attempts if one.receipt is None)),
+        answers=statements.answers_about(session, (one.id for one in attempts if one.receipt is None), now),
         customers_are_counted=how.customers_are_counted,
     )
     lines = statements.known_lines(session, (line.key for line in file.lines))
     found = _no_more_than_owed(session, match(file, known))
-    return _Judged(account, account_id, span, _past_the_guard(session, found, how.caution), lines)
+    return _Judged(account, account_id, span, _past_the_guard(session, found, how.caution, now), lines)
 
 
 def _way_of(finding: Finding) -> Way | None:
@@ -324,14 +323,14 @@ def _way_of(finding: Finding) -> Way | None:
     return Way.STATEMENT_RETURNED if finding.verdict is Verdict.RETURNED else None
 
 
-def _past_the_guard(session: Session, findings: Sequence[Finding], caution: Caution) -> list[Finding]:
+def _past_the_guard(session: Session, findings: Sequence[Finding], caution: Caution, now: datetime) -> list[Finding]:
     """The same, where what the guard objects to stays open."""
     of_way: dict[Way, set[str]] = {}
     for one in findings:
         if one.attempt is not None and (way := _way_of(one)) is not None:
             of_way.setdefault(way, set()).add(one.attempt.payout_id)
     against = {
-        way: guard.objections(session, way, payouts.by_ids(session, sorted(ids)), caution)
+        way: guard.objections(session, way, payouts.by_ids(session, sorted(ids)), caution, now=now)
         for way, ids in of_way.items()
     }
     kept = []
@@ -475,7 +474,7 @@ def _apply(session: Session, take: Take, finding: Finding, now: datetime) -> tup
         return entries
     if (way := _way_of(finding)) is not None:
         payout = payouts.find_payout(session, known.payout_id, lock=True)
-        if guard.objections(session, way, [payout], take.caution):
+        if guard.objections(session, way, [payout], take.caution, now=now):
             return entries  # something has spoken meanwhile: it stays open
     return entries + _EFFECTS[finding.verdict](session, take, finding, known, now)
 

@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from shlex import quote
 
+from kasoko_cli.clock import CLOCKS_APART
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.operations.statement_account import TOLD_BY_MPESA, Proven
 from kasoko_cli.operations.statement_file import Line, Span
 from kasoko_cli.store.statements import RESTORED, KnownAttempt
 
-#: How far M-Pesa's clock and ours may differ.
-CLOCKS_DIFFER = timedelta(minutes=5)
 #: How long after its request M-Pesa may still carry a payment out.
 LATEST = timedelta(hours=24)
 
@@ -159,7 +158,7 @@ def could_move(attempt: KnownAttempt) -> tuple[datetime, datetime]:
     last = attempt.sent_at
     if is_restored(attempt):
         last = max(last, attempt.status_at)
-    return attempt.created_at - CLOCKS_DIFFER, last + LATEST
+    return attempt.created_at - CLOCKS_APART, last + LATEST
 
 
 def of_results(attempt: KnownAttempt) -> int:

@@ -18,14 +18,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain, islice
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import CLOCKS_APART, iso
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, AttemptStatus
 from kasoko_cli.operations.statement_file import Line, LineKind, LineStatus, StatementFile
 from kasoko_cli.operations.statement_finding import (
     ASK,
     CLEAR,
-    CLOCKS_DIFFER,
     CLOSE,
     DEAD,
     ENDED,
@@ -199,7 +198,7 @@ class _Matching:
             return Verdict.WRONG_AMOUNT, why, end
         if not line.party.may_be(attempt.phone):
             return Verdict.WRONG_RECEIVER, f"{attempt.payout_id} was sent to another number", end
-        if line.completed_at < attempt.created_at - CLOCKS_DIFFER:
+        if line.completed_at < attempt.created_at - CLOCKS_APART:
             why = f"{attempt.payout_id} was sent at {iso(attempt.created_at)}, after the time of this line"
             return Verdict.WRONG_TIME, why, end
         return None

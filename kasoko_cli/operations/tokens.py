@@ -11,7 +11,7 @@ import hashlib
 from datetime import timedelta
 
 from cryptography.fernet import Fernet, InvalidToken
-from sqlalchemy import or_, update
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import Clock
@@ -20,9 +20,10 @@ from kasoko_cli.daraja.credentials import Token
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.tables import AccessToken
 from kasoko_cli.store.tokens import ensure_row
+from kasoko_cli.store.types import over
 
 #: A refresh that has not ended by then is taken over by somebody else.
-REFRESH_SECONDS = 60
+LONGEST_REFRESH = timedelta(seconds=60)
 
 
 def account_key(account: Account) -> str:
@@ -56,9 +57,9 @@ class DatabaseShelf:
                 update(AccessToken)
                 .where(
                     col(AccessToken.account) == self._account,
-                    or_(col(AccessToken.refresh_until).is_(None), col(AccessToken.refresh_until) < now),
+                    over(col(AccessToken.refresh_until), now, LONGEST_REFRESH),
                 )
-                .values(refresher=self._refresher, refresh_until=now + timedelta(seconds=REFRESH_SECONDS))
+                .values(refresher=self._refresher, refresh_until=now + LONGEST_REFRESH)
                 .execution_options(synchronize_session=False)
             )
             return claimed.rowcount == 1

@@ -200,7 +200,7 @@ def _reduce_debt(
                 f"The reference {reference!r} was taken before, for something else; nothing was changed.",
                 hint="Each has its own reference: use the receipt, or a number of your own.",
             )
-        guard.check(session, way, payouts.list_payouts(session, user_id=user_id), caution, subject=user_id)
+        guard.check(session, way, payouts.list_payouts(session, user_id=user_id), caution, now=now, subject=user_id)
         owed = book.balance(session, Account.RECEIVABLE, user_id)
         if owed < cents:
             raise Refused(

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import farthest, iso
 from kasoko_cli.domain.people import are_one, person_of
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.acts import Act
@@ -110,14 +110,16 @@ def _said_by_another(
         until = said.get("expires_at", "")
         is_same = all(name in said and said[name] == value for name, value in bound.items())
         counts = known is None or is_good(session, word, known)
-        if is_same and counts and iso(at) < until:
+        if is_same and counts and word.at <= farthest(at) and iso(at) < until:
             return Heard(word.actor)
         if note == WAITS and counts:
-            note = _why_not(word, until if is_same else None)
+            note = _why_not(word, until if is_same else None, at)
     return Heard(None, note)
 
 
-def _why_not(word: Event, expired_at: str | None) -> str:
+def _why_not(word: Event, expired_at: str | None, at: datetime) -> str:
+    if word.at > farthest(at):
+        return f"what {word.actor} said is dated {iso(word.at)}, which is to come, and counts for nothing: {WAITS}"
     if expired_at is not None:
         return f"what {word.actor} said expired at {expired_at}, and this is the first word now: {WAITS}"
     what = f"what {word.actor} said at {iso(word.at)} is something else, or is about how it stood then"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from kasoko_cli.store.tables import Alert
+from kasoko_cli.store.types import over
+
+#: How long whoever tells may take before another one does it.
+LONGEST_CLAIM = timedelta(minutes=2)
 
 
 def claim(session: Session, key: str, *, mark: str, what: str, now: datetime, until: datetime) -> bool:
@@ -41,7 +45,7 @@ def claim_over(session: Session, key: str, *, now: datetime, until: datetime) ->
 
 
 def _is_free(now: datetime) -> ColumnElement[bool]:
-    return or_(col(Alert.claimed_until).is_(None), col(Alert.claimed_until) < now)
+    return over(col(Alert.claimed_until), now, LONGEST_CLAIM)
 
 
 def told(session: Session, key: str, *, mark: str, at: datetime) -> None:

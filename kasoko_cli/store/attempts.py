@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, cast, func, or_, text, update
+from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, or_, text, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
+from kasoko_cli.clock import farthest, is_over
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.bulk import execute_many
 from kasoko_cli.store.locking import CHUNK, MANY, for_update
 from kasoko_cli.store.tables import Attempt, Payout, Query
+from kasoko_cli.store.types import over
+
+#: No lease is longer. Source: the bound of payout.lease_seconds.
+LONGEST_LEASE = timedelta(days=1)
 
 
 def find_attempt(session: Session, attempt_id: str, *, lock: bool = False) -> Attempt:
@@ -78,12 +83,18 @@ def last_attempts(session: Session, payout_ids: Iterable[str]) -> dict[str, Atte
 
 def list_stale(session: Session, *, now: datetime) -> Sequence[str]:
     """The ids of attempts still INTENT whose lease has run out: their sender is gone or far too late."""
+    stale = over(col(Attempt.lease_until), now, LONGEST_LEASE)
     query = (
         select(col(Attempt.id))
-        .where(col(Attempt.status) == AttemptStatus.INTENT, col(Attempt.lease_until) < now)
+        .where(col(Attempt.status) == AttemptStatus.INTENT, stale)
         .order_by(col(Attempt.payout_id))
     )
     return session.exec(query).all()
+
+
+def is_being_sent(attempt: Attempt, now: datetime) -> bool:
+    """Whether its sender may still be about to send it, or to write down how that went."""
+    return attempt.status is AttemptStatus.INTENT and not is_over(attempt.lease_until, now, LONGEST_LEASE)
 
 
 def list_live(session: Session, *, market_id: str | None = None) -> Sequence[Attempt]:
@@ -106,8 +117,8 @@ def list_unknown(session: Session, first: datetime, last: datetime) -> list[tupl
     return [(attempt, payout) for attempt, payout in session.exec(query)]
 
 
-def wired_since(session: Session, phones: Sequence[str], since: datetime) -> dict[str, int]:
-    """Cents that went to each of these phones, or may have, in attempts sent at or after `since`.
+def wired_on(session: Session, phones: Sequence[str], day: tuple[datetime, datetime]) -> dict[str, int]:
+    """Cents that went to each of these phones, or may have, in attempts sent on this day.
 
     Nobody else counts for these phones until the transaction ends, so that two senders cannot both find room
     for the last payment of a day. The caller has at most `CHUNK` of them.
@@ -118,8 +129,7 @@ def wired_since(session: Session, phones: Sequence[str], since: datetime) -> dic
         columns(col(Attempt.phone), cast(func.sum(col(Attempt.wire_cents)), BigInteger))
         .where(
             col(Attempt.phone).in_(phones),
-            col(Attempt.sent_at) >= since,
-            col(Attempt.status).in_([*LIVE, AttemptStatus.SUCCEEDED]),
+            *_wired_on(day),
         )
         .group_by(col(Attempt.phone))
     )
@@ -279,11 +289,17 @@ def is_held(session: Session, attempt_id: str, *, lease_token: str, send: int) -
     return session.execute(query).first() is not None
 
 
-def wired_by_phone(session: Session, since: datetime) -> dict[str, int]:
-    """`wired_since` of every phone that anything went to, in one pass."""
+def _wired_on(day: tuple[datetime, datetime]) -> tuple[ColumnElement[bool], ...]:
+    """What was or may have been sent on a day; its last minutes by a clock that is a little ahead as well."""
+    sent_at, counted = col(Attempt.sent_at), [*LIVE, AttemptStatus.SUCCEEDED]
+    return sent_at >= day[0], sent_at < farthest(day[1]), col(Attempt.status).in_(counted)
+
+
+def wired_by_phone(session: Session, day: tuple[datetime, datetime]) -> dict[str, int]:
+    """`wired_on` of every phone that anything went to, in one pass."""
     query = (
         select(col(Attempt.phone), cast(func.sum(col(Attempt.wire_cents)), BigInteger))
-        .where(col(Attempt.sent_at) >= since, col(Attempt.status).in_([*LIVE, AttemptStatus.SUCCEEDED]))
+        .where(*_wired_on(day))
         .group_by(col(Attempt.phone))
     )
     return {phone: int(cents) for phone, cents in session.exec(query)}

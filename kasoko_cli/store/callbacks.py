@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, bindparam, cast, func, or_, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
+from kasoko_cli.clock import farthest
 from kasoko_cli.store import chain
 from kasoko_cli.store.bulk import execute_many, insert_directly
 from kasoko_cli.store.database import Direct
@@ -198,12 +199,30 @@ def last_hints(session: Session, attempt_ids: Sequence[str]) -> dict[str, dateti
     return found
 
 
-def was_judged(session: Session, subject: str, verdict: str) -> bool:
-    """Whether a body with our mark about this subject was judged so."""
+def was_judged(session: Session, subject: str, verdict: str, now: datetime) -> bool:
+    """Whether a body with our mark about this subject came by now and was judged so."""
     query = select(col(Callback.id)).where(
-        col(Callback.subject) == subject, col(Callback.signed).is_(True), col(Callback.verdict) == verdict
+        col(Callback.subject) == subject,
+        col(Callback.signed).is_(True),
+        col(Callback.verdict) == verdict,
+        col(Callback.received_at) <= now,
     )
     return session.exec(query.limit(1)).first() is not None
+
+
+def last_about(session: Session, subject: str) -> int | None:
+    """The number of the last body with our mark about this subject, whenever it came."""
+    query = select(func.max(col(Callback.id))).where(col(Callback.subject) == subject, col(Callback.signed).is_(True))
+    return session.exec(query).one()
+
+
+def next_after(session: Session, number: int, now: datetime) -> datetime | None:
+    """When the next callback came after the one with this number, by a clock that was not ahead of now.
+
+    Their numbers say what came after what where their times do not.
+    """
+    query = select(col(Callback.received_at)).where(col(Callback.id) > number, col(Callback.received_at) <= now)
+    return session.exec(query.order_by(col(Callback.id)).limit(1)).first()
 
 
 def count_waiting(session: Session) -> int:
@@ -217,9 +236,10 @@ def hint_bytes(session: Session) -> int:
     return int(session.exec(select(size).where(col(Callback.signed).is_(False))).one())
 
 
-def last_heard(session: Session) -> datetime | None:
+def last_heard(session: Session, now: datetime) -> datetime | None:
     """When the last callback arrived, from anybody."""
-    return session.exec(select(col(Callback.received_at)).order_by(col(Callback.id).desc()).limit(1)).first()
+    query = select(col(Callback.received_at)).where(col(Callback.received_at) <= farthest(now))
+    return session.exec(query.order_by(col(Callback.id).desc()).limit(1)).first()
 
 
 def list_all(session: Session) -> Sequence[Callback]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, case, cast, func, or_, text
+from sqlalchemy import BigInteger, case, cast, func, text
 from sqlmodel import Session, col, select
 
+from kasoko_cli.clock import farthest
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.store.payouts import is_due_at
 from kasoko_cli.store.tables import ENDED_PAYOUT, Attempt, Exchange, Incident, Payout, RunRow
 
 
@@ -24,12 +26,13 @@ class EndedRow:
     last_at: datetime
 
 
-def ended_since(session: Session, since: datetime) -> list[EndedRow]:
-    """What ended at or after `since`, by market and state."""
+def ended_since(session: Session, since: datetime, now: datetime) -> list[EndedRow]:
+    """What ended from `since` to now, by market and state."""
     # Grouped by what is no column, or SQLite would read every payout in the order of another index.
     market = func.coalesce(col(Payout.market_id), "")
     columns: list[Any] = [market, col(Payout.status), func.count(), func.max(col(Payout.updated_at))]
-    query = select(*columns).where(ENDED_PAYOUT, col(Payout.updated_at) >= since).group_by(market, col(Payout.status))
+    within = col(Payout.updated_at).between(since, farthest(now))
+    query = select(*columns).where(ENDED_PAYOUT, within).group_by(market, col(Payout.status))
     return [
         EndedRow(name, PayoutStatus(status), count, last_at) for name, status, count, last_at in session.exec(query)
     ]
@@ -68,13 +71,16 @@ def first_due(session: Session, now: datetime) -> datetime | None:
         select(col(Payout.created_at), col(Payout.not_before))
         .where(
             col(Payout.status) == PayoutStatus.PENDING,
-            or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now),
+            is_due_at(now),
         )
         .order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
         .limit(1)
     )
     row = session.exec(query).first()
-    return None if row is None else row[1] or row[0]
+    if row is None:
+        return None
+    created_at, not_before = row
+    return created_at if not_before is None or not_before > now else not_before
 
 
 #: The upper bounds of the histogram of M-Pesa's answers, in milliseconds.
@@ -137,11 +143,11 @@ def open_incidents_by_kind(session: Session) -> Sequence[tuple[str, int, int]]:
     return [(kind, count, latest or 0) for kind, count, latest in session.exec(query)]
 
 
-def last_successes(session: Session) -> dict[str, datetime]:
+def last_successes(session: Session, now: datetime) -> dict[str, datetime]:
     """For each command that a run was made of: when one last ended well."""
     query = (
         select(col(RunRow.command), func.max(col(RunRow.ended_at)))
-        .where(col(RunRow.doing) == "done", col(RunRow.ended_at).is_not(None))
+        .where(col(RunRow.doing) == "done", col(RunRow.ended_at) <= farthest(now))
         .group_by(col(RunRow.command))
         .order_by(col(RunRow.command))
     )

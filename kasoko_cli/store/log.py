@@ -188,11 +188,14 @@ _HOLDS = sa.and_(_STANDS, col(Incident.answered_by).is_(None))
 _MAY_BE_ANSWERED = sa.or_(*(col(Incident.key).startswith(f"{one}:", autoescape=True) for one in Asking))
 
 
-def answer_incidents(session: Session, attempt_id: str, *, query_id: str, asked_at: datetime) -> int:
+def answer_incidents(session: Session, attempt_id: str, *, query_id: str, asked_at: datetime, now: datetime) -> int:
     """M-Pesa, asked, says what the books have: what anybody could have posted before holds nothing back any more.
 
-    Only what may be answered, and whose latest evidence came before the question. Says how many.
+    Only what may be answered, and whose latest evidence came before the question. Of a question that a clock which
+    ran ahead asked nobody knows what came before it. Says how many.
     """
+    if asked_at > now:
+        return 0
     answered = session.exec(
         update(Incident)
         .where(_HOLDS, col(Incident.attempt_id) == attempt_id, col(Incident.last_at) <= asked_at, _MAY_BE_ANSWERED)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, or_, text, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, text, tuple_, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -18,7 +18,10 @@ from kasoko_cli.errors import NotFound
 from kasoko_cli.store import outbox
 from kasoko_cli.store.locking import CHUNK, MANY, for_update
 from kasoko_cli.store.tables import Attempt, Payout, User
-from kasoko_cli.store.types import UtcTime
+from kasoko_cli.store.types import UtcTime, over
+
+#: No payout is put off for longer. Source: the bound of payout.retry_schedule_seconds; the next day in Nairobi.
+LONGEST_WAIT = timedelta(days=1)
 
 _Asked = TypeVar("_Asked", bound=Select[*tuple[Any, ...]])
 
@@ -96,7 +99,7 @@ def shown(
     order = (col(Payout.wire_cents), *_PLACE) if smallest_first else _PLACE
     found = found.where(_PENDING).order_by(*order)
     if not later:
-        found = found.where(or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now))
+        found = found.where(is_due_at(now))
     if market_id is not None:
         found = found.where(col(Payout.market_id) == market_id)
     if not only:
@@ -203,11 +206,16 @@ def list_due(
     return sorted(rows, key=lambda row: place[row.id]) if only else rows
 
 
+def is_due_at(now: datetime) -> ColumnElement[bool]:
+    """Whether the time has come until which a payout was put off."""
+    return over(col(Payout.not_before), now, LONGEST_WAIT)
+
+
 def _due(query: _Asked, now: datetime, market_id: str | None, only: Sequence[str]) -> _Asked:
     """Narrow a query to what may be sent now, longest owed first."""
     query = query.where(
         _PENDING,
-        or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now),
+        is_due_at(now),
     ).order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
     if market_id is not None:
         query = query.where(col(Payout.market_id) == market_id)
@@ -239,7 +247,7 @@ def totals_due(
     session: Session, *, now: datetime, market_id: str | None, only: Sequence[str] = ()
 ) -> tuple[int, int, int, datetime | None]:
     """What a run would find: due now (count, wire cents), waiting for later (count), and the next time one is due."""
-    is_due = or_(col(Payout.not_before).is_(None), col(Payout.not_before) <= now)
+    is_due = is_due_at(now)
     query = select(
         func.count().filter(is_due),
         cast(func.coalesce(func.sum(col(Payout.wire_cents)).filter(is_due), 0), BigInteger),

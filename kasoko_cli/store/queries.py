@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, update
 from sqlmodel import Session, col, select
 
+from kasoko_cli.clock import farthest
 from kasoko_cli.store.locking import CHUNK
 from kasoko_cli.store.tables import Attempt, Query
 
@@ -15,11 +16,19 @@ from kasoko_cli.store.tables import Attempt, Query
 NOT_ASKED = "NOT_ASKED"
 #: What stands as the answer to a question that another account asked than the one that paid: it says nothing.
 OTHER_ACCOUNT = "OTHER_ACCOUNT"
+#: How long an answer that overtook the acknowledgement of its question waits for it.
+ASKING = timedelta(minutes=5)
 
 
 def find_query(session: Session, query_id: str) -> Query | None:
     """The question with this id, if we asked it."""
     return session.exec(select(Query).where(col(Query.id) == query_id)).one_or_none()
+
+
+def is_being_asked(query: Query, now: datetime) -> bool:
+    """Whether M-Pesa's acknowledgement of a question may still be on its way."""
+    is_open = query.conversation_id is None and query.answered_at is None
+    return is_open and now - ASKING < query.asked_at <= farthest(now)
 
 
 #: What stands as the answer where a body was posted that is not believed: the true answer may still come.
@@ -40,20 +49,20 @@ def note_answer(session: Session, query_id: str, *, answer: str, detail: str, at
     return noted.rowcount == 1
 
 
-def last_of(session: Session, attempt_id: str) -> Query | None:
-    """The latest question about this attempt."""
-    query = select(Query).where(col(Query.attempt_id) == attempt_id).order_by(col(Query.asked_at).desc())
-    return session.exec(query).first()
+def last_of(session: Session, attempt_id: str, now: datetime) -> Query | None:
+    """The latest question about this attempt; one that a clock which ran ahead asked would stay the latest for long."""
+    query = select(Query).where(col(Query.attempt_id) == attempt_id, col(Query.asked_at) <= farthest(now))
+    return session.exec(query.order_by(col(Query.asked_at).desc())).first()
 
 
-def asked_about(session: Session, attempt_id: str) -> tuple[int, Query | None]:
+def asked_about(session: Session, attempt_id: str, now: datetime) -> tuple[int, Query | None]:
     """How often M-Pesa took a question about an attempt, and the latest question, taken or not."""
     asked = (
         select(func.count())
         .select_from(Query)
         .where(col(Query.attempt_id) == attempt_id, func.coalesce(col(Query.answer), "") != NOT_ASKED)
     )
-    return session.exec(asked).one(), last_of(session, attempt_id)
+    return session.exec(asked).one(), last_of(session, attempt_id, now)
 
 
 def keep_conversation(session: Session, query_id: str, conversation_id: str) -> None:
@@ -70,14 +79,15 @@ def keep_conversation(session: Session, query_id: str, conversation_id: str) -> 
 NOT_COMPLETED = frozenset({"NOT_PAID", "NOT_FOUND"})
 
 
-def was_not_found(session: Session, attempt_id: str) -> bool:
-    """Whether M-Pesa ever said, asked by the attempt's own account, that it knows no such payment."""
+def was_not_found(session: Session, attempt_id: str, now: datetime) -> bool:
+    """Whether M-Pesa said by now, asked by the attempt's own account, that it knows no such payment."""
     query = (
         select(col(Query.id))
         .join(Attempt, col(Attempt.id) == col(Query.attempt_id))
         .where(
             col(Attempt.id) == attempt_id,
             col(Query.answer) == "NOT_FOUND",
+            col(Query.asked_at) <= now,
             col(Query.account_id) == col(Attempt.account_id),
         )
     )

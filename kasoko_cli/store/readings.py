@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, cast, f
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from kasoko_cli.clock import farthest
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.domain.tariff import Tariff
@@ -41,12 +42,14 @@ _ADD = {
 }
 
 
-def latest_reading(session: Session, payer: Payer | None = None) -> FloatReading | None:
+def latest_reading(session: Session, now: datetime, payer: Payer | None = None) -> FloatReading | None:
     """What M-Pesa said last; of two from the same second the lower one, for M-Pesa counts in seconds.
 
-    Only of the account of `payer`, or else of the one that pays now: what another one holds pays nobody.
+    Only of the account of `payer`, or else of the one that pays now: what another one holds pays nobody. And none of
+    a clock that ran ahead: nothing would overtake it for long, and nothing would count as paid since.
     """
-    query = select(FloatReading).order_by(col(FloatReading.as_of).desc(), col(FloatReading.utility_cents))
+    query = select(FloatReading).where(col(FloatReading.as_of) <= farthest(now))
+    query = query.order_by(col(FloatReading.as_of).desc(), col(FloatReading.utility_cents))
     if payer is None and (current := accounts.in_force(session)) is not None:
         payer = current.payer
     if payer is not None:

@@ -182,8 +182,11 @@ def collected_stakes(session: Session, bet_ids: Iterable[str]) -> dict[str, int]
     return found
 
 
-def answers_about(session: Session, attempt_ids: Iterable[str]) -> dict[str, list[tuple[datetime, str]]]:
-    """What M-Pesa answered when it was asked about these attempts by the account that made each, earliest first."""
+def answers_about(session: Session, attempt_ids: Iterable[str], now: datetime) -> dict[str, list[tuple[datetime, str]]]:
+    """What M-Pesa answered when it was asked about these attempts by the account that made each, earliest first.
+
+    That it does not know one counts only by a clock that was not ahead: silence is measured in time.
+    """
     wanted, found = list(attempt_ids), dict[str, list[tuple[datetime, str]]]()
     for start in range(0, len(wanted), CHUNK):
         query = (
@@ -191,6 +194,7 @@ def answers_about(session: Session, attempt_ids: Iterable[str]) -> dict[str, lis
             .join(Attempt, col(Attempt.id) == col(Query.attempt_id))
             .where(
                 col(Query.attempt_id).in_(wanted[start : start + CHUNK]),
+                or_(col(Query.answered_at) <= now, col(Query.answer) != "NOT_FOUND"),
                 col(Query.answered_at).is_not(None),
                 col(Query.account_id) == col(Attempt.account_id),
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Text
+from sqlalchemy import BigInteger, ColumnElement, DateTime, Dialect, Integer, Text, or_
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from kasoko_cli.clock import farthest
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -34,6 +36,11 @@ class UtcTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def over(until: Any, now: datetime, longest: timedelta) -> ColumnElement[bool]:
+    """`clock.is_over` of a column, for a WHERE."""
+    return or_(until.is_(None), until <= now, until > farthest(now, longest))
 
 
 _Words = TypeVar("_Words", bound=StrEnum)

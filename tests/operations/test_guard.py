@@ -290,7 +290,12 @@ class Scene:
                 self.answered(attempt, "NOT_PAID")
                 with self.town.db.transaction() as session:
                     asked = queries.list_about(session, attempt)[-1]
-                    assert answer_incidents(session, attempt, query_id=asked.id, asked_at=asked.asked_at) == 1
+                    assert (
+                        answer_incidents(
+                            session, attempt, query_id=asked.id, asked_at=asked.asked_at, now=self.town.clock()
+                        )
+                        == 1
+                    )
             case _C.UNCONFIRMED | _C.SILENCE:
                 assert "kasoko reconcile --now" in hint
                 last = self.last()
@@ -382,7 +387,7 @@ def let_go(scene: Scene, caution: Caution) -> str | None:
     if scene.payout().status is PayoutStatus.PENDING:
         return None
     with town.db.reading() as session:
-        return guard.objections(session, Way.LET_GO, [scene.payout()], caution)[scene.payout_id].hint
+        return guard.objections(session, Way.LET_GO, [scene.payout()], caution, now=town.clock())[scene.payout_id].hint
 
 
 def approve_it(scene: Scene, caution: Caution) -> str | None:

@@ -14,7 +14,7 @@ from kasoko_cli.errors import ConfigurationError, NotSent
 from kasoko_cli.operations import controls
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.health import Limits
-from kasoko_cli.operations.notify import CLAIM_SECONDS, Notified, courier_for, notify, send_test
+from kasoko_cli.operations.notify import Notified, courier_for, notify, send_test
 from kasoko_cli.store import alerts
 from tests.operations.road import ANN, BEN, Road
 
@@ -130,7 +130,7 @@ def test_who_dies_while_telling_is_taken_over(road: Road, act: Act) -> None:
     with pytest.raises(SystemError):
         tell(road, Dies())
     assert tell(road, Pigeon()) == Notified([], [])
-    road.clock.forward(CLAIM_SECONDS + 1)
+    road.clock.forward(alerts.LONGEST_CLAIM.total_seconds())
     assert tell(road, Pigeon()).told == ["paused"]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from kasoko_cli.daraja.client import Account
 from kasoko_cli.daraja.credentials import Token
-from kasoko_cli.operations.tokens import REFRESH_SECONDS, DatabaseShelf
+from kasoko_cli.operations.tokens import LONGEST_REFRESH, DatabaseShelf
 from kasoko_cli.store.database import Database
 from tests.conftest import FixedClock
 
@@ -80,7 +80,7 @@ def test_a_claim_of_a_process_that_died_ends_by_itself(
     shelf: DatabaseShelf, other: DatabaseShelf, clock: FixedClock
 ) -> None:
     assert shelf.claim_refresh(None) is True
-    clock.forward(REFRESH_SECONDS)
+    clock.forward(LONGEST_REFRESH.total_seconds() - 1)
     assert other.claim_refresh(None) is False
     clock.forward(1)
     assert other.claim_refresh(None) is True
@@ -90,7 +90,7 @@ def test_a_process_that_comes_back_late_neither_ends_the_new_claim_nor_replaces_
     shelf: DatabaseShelf, other: DatabaseShelf, clock: FixedClock
 ) -> None:
     shelf.claim_refresh(None)
-    clock.forward(REFRESH_SECONDS + 1)
+    clock.forward(LONGEST_REFRESH.total_seconds() + 1)
     other.claim_refresh(None)
     shelf.keep(_token(clock, "an-old-token"))
     shelf.give_up()

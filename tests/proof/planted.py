@@ -656,6 +656,27 @@ BUGS: Sequence[Bug] = (
         "",
         "operations/test_hints.py::test_a_hint_that_m_pesa_denies_holds_the_payout_back_no_longer",
     ),
+    _bug(
+        "a second no of a clock that ran ahead",
+        "operations/negatives.py",
+        "by_now = [one for one in asked if one.asked_at <= now]",
+        "by_now = asked",
+        "operations/test_clocks.py::test_a_question_that_a_clock_ahead_asked_confirms_nothing",
+    ),
+    _bug(
+        "what was asked before a failure that is dated ahead confirms it",
+        "operations/negatives.py",
+        "return self.now if after is None else after + apart",
+        "return self.by_now[-1].asked_at if self.by_now else self.now",
+        "operations/test_clocks.py::test_a_failure_posted_to_a_clock_that_ran_ahead_is_confirmed_by_two_answers_after_it",
+    ),
+    _bug(
+        "a lease of a clock that ran ahead holds for a year",
+        "store/types.py",
+        "return or_(until.is_(None), until <= now, until > farthest(now, longest))",
+        "return or_(until.is_(None), until <= now)",
+        "operations/test_clocks.py::test_the_lease_of_a_wrong_clock_is_over_and_makes_unknown_which_is_asked_about_and_not_sent",
+    ),
 )
 
 

@@ -19,6 +19,7 @@ from datetime import datetime
 
 from sqlmodel import Session
 
+from kasoko_cli.clock import is_over
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.sending.run import Due
 from kasoko_cli.store import markets, patience, payouts
@@ -123,7 +124,7 @@ class Bound:
                     continue
                 kept.append(index)
                 wire_cents, not_before = pending[self.ids[index]]
-                if not_before is not None and not_before > now:
+                if not_before is not None and not is_over(not_before, now, payouts.LONGEST_WAIT):
                     later.append(not_before)
                 else:
                     due, due_cents = due + 1, due_cents + wire_cents

@@ -68,7 +68,7 @@ class Claimer:
                     break
                 phones = users.phones_of(session, (one.user_id for one in due))
                 last = attempts.last_tries(session, [payout.id for payout in due])
-                against = self._objections(session, due, last)
+                against = self._objections(session, due, last, now)
                 held += self._hold(session, against, now)
                 unjudged += self._put_off(session, against, Condition.UNJUDGED, now)
                 held += len(self._put_off(session, against, Condition.ASKED, now))
@@ -116,7 +116,7 @@ class Claimer:
         return self._last if stands else []
 
     def _objections(
-        self, session: Session, due: Sequence[DuePayout], last: Mapping[str, LastTry]
+        self, session: Session, due: Sequence[DuePayout], last: Mapping[str, LastTry], now: datetime
     ) -> dict[str, Objection]:
         """What speaks against sending some of these, which we hold: only of one that was tried is anything known."""
         suspects = {*last, *incidents_of(session, [payout.id for payout in due])}
@@ -124,7 +124,7 @@ class Claimer:
             return {}
         held = payouts.lock_payouts(session, suspects)
         caution = replace(self.desk.policy.caution, account_id=self.desk.account_id)
-        return guard.objections(session, Way.SEND, held.values(), caution)
+        return guard.objections(session, Way.SEND, held.values(), caution, now=now)
 
     def _hold(self, session: Session, against: Mapping[str, Objection], now: datetime) -> int:
         """Stop payouts that came into doubt after they were due: an earlier attempt may have been paid."""
@@ -156,9 +156,9 @@ class Claimer:
         """Those whose receivers may be paid today, each with the phone; the others are put off until tomorrow."""
         if not due:
             return []
-        today, tomorrow = nairobi_day(now)
+        today = nairobi_day(now)
         limit = self.desk.policy.daily_cents
-        wired = attempts.wired_since(session, sorted({phones[payout.user_id] for payout in due}), today)
+        wired = attempts.wired_on(session, sorted({phones[payout.user_id] for payout in due}), today)
         ours, too_much = list[tuple[DuePayout, str]](), list[str]()
         for payout in due:
             phone = phones[payout.user_id]
@@ -169,7 +169,7 @@ class Claimer:
                 ours.append((payout, phone))
         if too_much:
             why = f"the receiver has had the day's KES {format_kes(limit)}"
-            payouts.postpone(session, too_much, until=tomorrow, note=why, at=now)
+            payouts.postpone(session, too_much, until=today[1], note=why, at=now)
         return ours
 
     def _intend(

@@ -37,7 +37,7 @@ def take(session: Session, account: str, count: int, per_second: int, *, now: da
     """
     kept = paces.lock(session, account)
     full = per_second * UNIT_SECONDS
-    pace, changed_at = kept.per_1000_seconds, kept.changed_at
+    pace, changed_at = kept.per_1000_seconds, kept.changed_at and min(kept.changed_at, now)
     if pace is not None and changed_at is not None:
         risen = (now - changed_at) // timedelta(seconds=RISE_AFTER_SECONDS)
         if risen > 0:
@@ -63,7 +63,7 @@ def slow_down(session: Session, account: str, per_second: int, *, now: datetime)
     """Halve the pace of an account, once for a burst; says whether this call did it."""
     kept = paces.lock(session, account)
     pace = kept.per_1000_seconds or per_second * UNIT_SECONDS
-    if kept.changed_at is not None and now - kept.changed_at < timedelta(seconds=BURST_SECONDS):
+    if kept.changed_at is not None and abs(now - kept.changed_at) < timedelta(seconds=BURST_SECONDS):
         return False
     paces.keep(session, account, next_at=kept.next_at, per_1000_seconds=max(SLOWEST, pace // 2), changed_at=now)
     return True
