@@ -612,10 +612,20 @@ def exact_cents(value: Scalar) -> int | None:
     return int(cents) if cents >= 0 and cents == cents.to_integral_value() else None
 
 
+#: A number, and nothing behind it but a dash with a space beside it, and a name.
+_PARTY = re.compile(r"(?:\+?254|0)?([17][0-9]{8})(?=\Z|\s+[-\u2013]|[-\u2013]\s)")
+#: The most characters that a number and a name have.
+_MOST_PARTY: Final = 512
+
+
 def party_phone(party: str | None) -> str | None:
-    """The number in a party text such as `0700000001 - JANE DOE`, as `254` and nine digits, or None."""
-    number = re.split(r"\s+[-\u2013]\s*|\s*[-\u2013]\s+", (party or "").strip(), maxsplit=1)[0]
-    found = re.fullmatch(r"(?:\+?254|0)?([17][0-9]{8})", number.strip())
+    """The number in a party text such as `0700000001 - JANE DOE`, as `254` and nine digits, or None.
+
+    What is longer than any party is none, and is not looked through.
+    """
+    if party is None or len(party) > _MOST_PARTY:
+        return None
+    found = _PARTY.match(party.strip())
     return f"254{found[1]}" if found else None
 
 

@@ -314,8 +314,14 @@ def check_identifier(text: str, *, what: str) -> str:
     return text
 
 
+#: What is longer is no name that somebody misspelt.
+_MOST_MISSPELT = 200
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `word` was most likely meant to be, whatever the case; None where none is near."""
+    if len(word) > _MOST_MISSPELT:
+        return None
     by_folded = {candidate.casefold(): candidate for candidate in candidates}
     close = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
@@ -330,6 +336,9 @@ def clean_text(text: str, *, what: str, most: int) -> str:
         Refused: it is empty, longer than `most` characters, or holds what nobody can see: control and
             direction characters, zero-width ones, fillers.
     """
+    hint = f"Nothing was changed. Write 1 to {most} characters."
+    if len(text) > 4 * most:  # composed or not: composing takes the square of a long run of accents
+        raise Refused(f"The {what} {quoted(text)} has {len(text)} characters.", hint=hint)
     composed = unicodedata.normalize("NFC", text)
     spaced = "".join(" " if unicodedata.category(character) == "Zs" else character for character in composed).strip(" ")
     for character in spaced:
@@ -340,9 +349,7 @@ def clean_text(text: str, *, what: str, most: int) -> str:
             )
     if not 1 <= len(spaced) <= most:
         length = f"has {len(spaced)} characters" if spaced else "is empty"
-        raise Refused(
-            f"The {what} {quoted(text)} {length}.", hint=f"Nothing was changed. Write 1 to {most} characters."
-        )
+        raise Refused(f"The {what} {quoted(text)} {length}.", hint=hint)
     return spaced
 
 

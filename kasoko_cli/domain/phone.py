@@ -75,7 +75,7 @@ def mask_in(text: str) -> str:
 
 def quoted(text: str) -> str:
     """A text from outside as an error message may repeat it: in quotes, short, masked, without control characters."""
-    shown = mask_in(text)
+    shown = mask_in(text[: 4 * _MOST_QUOTED])
     return repr(shown if len(shown) <= _MOST_QUOTED else shown[:_MOST_QUOTED] + "…")
 
 

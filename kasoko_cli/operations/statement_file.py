@@ -38,6 +38,8 @@ from kasoko_cli.operations.statement_party import Party, read_party
 MOST_LINES_BEFORE = 60
 #: A workbook that unpacks to more than this is no statement.
 MOST_UNPACKED_BYTES = 1 << 30
+#: No line of a statement comes near these: so much text in a cell, so many cells.
+MOST_CHARACTERS, MOST_COLUMNS = 2_000, 100
 
 _NEEDED = (
     "receipt no",
@@ -194,7 +196,7 @@ def read_statement(name: str, content: bytes) -> StatementFile:
     """
     digest = hashlib.sha256(content).hexdigest()
     is_workbook = content[:4] == b"PK\x03\x04"
-    rows = _sheet_rows(name, content) if is_workbook else _text_rows(name, content)
+    rows = _bounded(name, _sheet_rows(name, content) if is_workbook else _text_rows(name, content))
     before: list[list[str]] = []
     for number, cells in rows:
         if _is_header(cells):
@@ -225,6 +227,18 @@ def _refused(name: str, problems: Sequence[Problem], *, hint: str | None = None)
 
 #: A line's number and its cells.
 Row = tuple[int, list[str]]
+
+
+def _bounded(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows, held to be no longer than a statement's: what is, is looked at no further."""
+    for number, cells in rows:
+        if len(cells) > MOST_COLUMNS:
+            raise _refused(name, [Problem(number, "", f"it has {len(cells):,} columns: this is no statement")])
+        for place, cell in enumerate(cells, start=1):
+            if len(cell) > MOST_CHARACTERS:
+                what = f"its column {place} has {len(cell):,} characters: this is no statement"
+                raise _refused(name, [Problem(number, "", what)])
+        yield number, cells
 
 
 def _text_rows(name: str, content: bytes) -> Iterator[Row]:
@@ -291,7 +305,7 @@ def _sheet_rows(name: str, content: bytes) -> Iterator[Row]:
         yield number, [_cell(value) for value in row]
 
 
-_SAVED = re.compile(rb"<dcterms:(modified|created)[^>]*>\s*([0-9TZ:+.-]+)\s*</dcterms:\1>")
+_SAVED = re.compile(rb"<dcterms:(modified|created)[^<>]{0,200}>\s{0,20}([0-9TZ:+.-]{1,40})\s{0,20}</dcterms:\1>")
 
 
 def _saved_at(content: bytes) -> datetime | None:

@@ -20,6 +20,8 @@ from kasoko_cli.store.facts import ERASED
 
 #: So many digits at the end of a number, at least, say whose it is.
 DIGITS_THAT_SAY = 3
+#: The most characters that a number and a name have; what is longer takes long to read, and says nothing.
+MOST_CHARACTERS = 512
 #: A run of signs without a digit hides a number from this length on; `&` between two names hides none.
 _HIDES = 3
 
@@ -103,7 +105,9 @@ ANYBODY = Party()
 
 @lru_cache(maxsize=4_096)
 def read_party(text: str) -> Party:
-    """Read what a statement says of the other side."""
+    """Read what a statement says of the other side. What is longer than any party may be anybody."""
+    if len(text) > MOST_CHARACTERS:
+        return ANYBODY
     plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
     plain = "".join(c for c in plain if unicodedata.category(c) != "Cf" and c not in _APOSTROPHES)
     numbers: list[Shown] = []

@@ -109,6 +109,8 @@ def test_whatever_could_be_read_in_two_ways_is_refused_with_its_line(change: tup
         (b"\xff\xfeR\x00", "UTF-16"),
         (b"Receipt No.,Completion Time\n\xe9", "line 2: it is not UTF-8: byte 0xe9"),
         (b"a,b\n\0", "line 2: it holds a NUL character"),
+        (b"a,b\nc," + b"d" * 2_001, "line 2: its column 2 has 2,001 characters"),
+        (b"," * 100, "line 1: it has 101 columns"),
         (b"PK\x03\x04 and nothing", "no workbook that can be read"),
         (",".join(HEADER).encode(), "a statement without movements says nothing"),
         ((",".join(HEADER) + '\n"UKN').encode(), "line 2: it cannot be split into columns"),

@@ -68,6 +68,7 @@ def test_a_receiver_is_known_in_every_spelling(shown: str) -> None:
         "JANE 99 *********111",
         "25471200011",
         "M254712000999",
+        "254712000999 - " + "JANE " * 100,
     ],
 )
 def test_what_cannot_be_read_as_one_number_may_be_anybodys(shown: str) -> None:

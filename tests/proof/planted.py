@@ -94,6 +94,20 @@ BUGS: Sequence[Bug] = (
         "test_config.py::test_in_production_no_secret_goes_elsewhere_because_of_a_file_in_the_folder",
     ),
     _bug(
+        "a party's name that takes the square of its length",
+        "daraja/messages.py",
+        r"""([17][0-9]{8})(?=\Z|\s+[-\u2013]|""",
+        r"""([17][0-9]{8})(?=\Z|(?:\s+)+[-\u2013]|""",
+        "test_patterns.py",
+    ),
+    _bug(
+        "a name of any length is composed",
+        "domain/market.py",
+        "if len(text) > 4 * most:",
+        "if False:",
+        "domain/test_market.py::test_a_name_of_accents_without_end_is_refused_at_once",
+    ),
+    _bug(
         "evidence of another account",
         "operations/receive.py",
         "return query.account_id == attempt.account_id",
