@@ -34,6 +34,7 @@ from kasoko_cli.operations import controls, decide
 from kasoko_cli.points import POINTS
 from kasoko_cli.store.tables import Attempt
 from tests.model.houses import House, PostgresHouse, SqliteHouse
+from tests.model.sheets import REASONS, RECEIVERS, Export
 from tests.model.world import (
     ACT,
     DAY_SECONDS,
@@ -217,6 +218,28 @@ class Payouts(RuleBasedStateMachine):
                 world.try_real_money()
             else:
                 world.set_to(setting)
+
+    @rule(
+        export=st.builds(
+            Export,
+            bank=st.sampled_from([0, 0, 1]),
+            hours_old=st.sampled_from([0, 0, 2, 24]),
+            hours_long=st.sampled_from([24, 24 * 30]),
+            hours_ahead=st.sampled_from([0, 24 * 7]),
+            lags=st.booleans(),
+            receiver=st.integers(0, len(RECEIVERS) - 1),
+            reason=st.integers(0, len(REASONS) - 1),
+        ),
+        undoes=st.one_of(st.none(), st.none(), WHICH),
+        crash=CRASHES,
+    )
+    def statement(self, export: Export, undoes: int | None, crash: Crashes) -> None:
+        """A statement: of any account, too old, too short, masked, in any words; or one is taken back."""
+        with self.at_work(crash) as world:
+            if undoes is None:
+                world.take_statement(export)
+            else:
+                world.undo_statement(undoes)
 
     # --- What arrives, and what does not --------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import pytest
 from kasoko_cli.daraja.simulator.app import Fault
 from kasoko_cli.operations import decide
 from tests.model.houses import SqliteHouse
+from tests.model.sheets import RECEIVERS, Export
 from tests.model.world import DAY_SECONDS, LIES, SETTINGS, Deal, World, in_old_words, with_faults
 
 OURS, OTHERS, SAME_ELSEWHERE = SETTINGS
@@ -121,4 +122,73 @@ def test_results_and_answers_in_their_older_words_are_read(world: World) -> None
     assert [b"N\xc9" in notice.body or b"r Conversation ID" in notice.body for notice in mail].count(True) >= 2
     world.deliver(mail)
     assert states(world) == {"m0.1.1": "COMPLETED", "m0.1.2": "FAILED"}
+    world.calm_down()
+
+
+# --- Statements -------------------------------------------------------------------------------------------------------
+
+
+def swallowed(world: World) -> str:
+    """A payment that wanders; M-Pesa, asked for days, has no trace of it. Says which payout."""
+    world.place(0)
+    world.send([Deal(wire="wanders")], limit=1)
+    [attempt] = world.attempts()
+    ask_for_days(world)
+    world.clock.forward(hours=2)
+    assert states(world)[attempt.payout_id] == "UNKNOWN"
+    return attempt.payout_id
+
+
+def test_silence_counts_until_it_is_taken_back_and_never_for_another_account(world: World) -> None:
+    """The request was on its way for days; no other M-Pesa knows its id."""
+    payout_id = swallowed(world)
+    for _ in range(2):
+        world.take_statement(Export())
+        assert states(world)[payout_id] == "FAILED"
+        world.undo_statement(0)
+        assert states(world)[payout_id] == "UNKNOWN"
+    world.take_statement(Export())
+    for setting in (OTHERS, SAME_ELSEWHERE):
+        world.set_to(setting)
+        world.retry()
+        world.send()
+        world.deliver(world.take_mail())
+        assert len(world.attempts_of(payout_id)) == 1
+    world.arrive(0)
+    states(world)
+    world.set_to(OURS)
+    world.calm_down()
+    assert len(world.attempts_of(payout_id)) == 1
+
+
+def test_a_statement_that_does_not_show_the_time_ends_nothing(world: World) -> None:
+    """Another account's, one of the same day that says next week, one that lags, and one that begins too late."""
+    payout_id = swallowed(world)
+    for export in (
+        Export(bank=1),
+        Export(hours_old=96, hours_ahead=7 * 24),
+        Export(hours_old=2, hours_ahead=7 * 24, lags=True),
+        Export(hours_long=72),
+    ):
+        world.take_statement(export)
+        assert states(world)[payout_id] == "UNKNOWN", export
+    assert world.tally.counts["statement: refused"] == 1
+    world.arrive(0)
+    world.calm_down()
+
+
+def test_what_is_on_the_statement_in_any_spelling_is_not_ended_by_silence(world: World) -> None:
+    """M-Pesa's answers lag behind: it says for days that it has no trace of what it paid."""
+    world.place(0)
+    world.send([LOST], limit=1)
+    [attempt] = world.attempts()
+    for _ in range(4):
+        world.clock.forward(DAY_SECONDS)
+        world.ask([with_faults(Fault.STATUS_LAGS)])
+        world.deliver(world.take_mail())
+    world.clock.forward(hours=2)
+    for receiver in reversed(range(len(RECEIVERS))):
+        world.take_statement(Export(receiver=receiver, reason=receiver))
+        assert states(world)[attempt.payout_id] in ("UNKNOWN", "COMPLETED")
+    assert states(world)[attempt.payout_id] == "COMPLETED"
     world.calm_down()

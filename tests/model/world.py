@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -49,6 +49,8 @@ from kasoko_cli.operations import (
     reconcile,
     retry,
     settle,
+    statement,
+    statement_undo,
     users,
 )
 from kasoko_cli.operations.acts import Act
@@ -65,6 +67,7 @@ from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.tables import Attempt, Bet, Deployment, Funding, Market, Payout, Query, User
 from tests.conftest import CountedIds, FixedClock
 from tests.model.houses import House
+from tests.model.sheets import Export, sheet_of
 
 KEY = b"a key of thirty-two bytes, or so"
 ACT = Act("ann", "the machine says so")
@@ -153,6 +156,18 @@ class Plug:
         raise Crash
 
 
+@dataclass
+class MpesaClock:
+    """M-Pesa's own clock: it goes with ours, and whoever sets ours back does not set M-Pesa's."""
+
+    ours: FixedClock
+    latest: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.latest = max(self.latest, self.ours())
+        return self.latest
+
+
 @dataclass(frozen=True)
 class Deal:
     """What happens to one request: on its way, at M-Pesa, and to its answer."""
@@ -194,8 +209,9 @@ class World:
         self.caution = Caution(self.confirm_above_cents)
         self.policy = replace(POLICY, caution=self.caution)
         self.clock, self.new_id, self.plug = FixedClock(), CountedIds(), Plug()
+        self.mpesa_clock = MpesaClock(self.clock)
         self.banks = [
-            Simulator(SimulatorSettings(shortcode=SETTINGS[bank].shortcode, seed=bank + 1), self.clock)
+            Simulator(SimulatorSettings(shortcode=SETTINGS[bank].shortcode, seed=bank + 1), self.mpesa_clock)
             for bank in range(2)
         ]
         #: As whom the settings pay, and those as whom anybody did.
@@ -688,6 +704,46 @@ class World:
         assert payout.status in allowed, f"{verb.__name__} of a payout that was {payout.status}"
         self.tally.add(verb.__name__)
 
+    def take_statement(self, export: Export) -> statement.StatementReport | None:
+        """`reconcile --statement`: a true one of the account that pays is taken in, another account's is refused."""
+        bank = self.banks[export.bank]
+        file = sheet_of(bank, export, self.mpesa_clock()).read()
+        is_ours = bank.settings.shortcode == self.setting.shortcode
+        try:
+            report = statement.take_statement(
+                self.db,
+                self.clock,
+                ACT,
+                file,
+                shortcode=self.setting.shortcode,
+                customers_are_counted=True,
+                caution=self.caution,
+            )
+        except Refused:
+            assert not is_ours, "a true statement of the account that pays is refused"
+            self.tally.add("statement: refused")
+            return None
+        assert is_ours, "the statement of another account was taken in"
+        for verdict in report.by_verdict:
+            self.tally.add(f"statement: {verdict}")
+        return report
+
+    def undo_statement(self, which: int) -> None:
+        """`statement undo` of one that stands; refused where something was built on it."""
+        taken = [one for one in statement_undo.list_taken(self.db) if one.state != "taken back"]
+        if not taken:
+            return
+        number = taken[which % len(taken)].id
+        try:
+            done = statement_undo.undo_statement(self.db, self.clock, ACT, statement_id=number)
+        except Refused:
+            self.tally.add("statement undo: refused")
+            return
+        self.tally.add("statement undone")
+        known = {payout.id: payout.status for payout in self.payouts()}
+        for payout_id in done.unknown_again:
+            assert known[payout_id] not in (PayoutStatus.PENDING, PayoutStatus.WALLET), "silence that was taken back"
+
     def stand_about(self, payout_id: str) -> bool:
         """Whether an incident stands about a payout."""
         with self.db.reading() as session:
@@ -965,6 +1021,8 @@ class World:
         with self.db.reading() as session:
             assert book.balance(session, LedgerAccount.IN_FLIGHT, "") == 0
             utility = book.balance(session, LedgerAccount.UTILITY, "")
+            # What a statement shows and a copy that was put back has forgotten stands here for a person.
+            utility += book.balance(session, LedgerAccount.SUSPENSE, "")
         paid = sum(payment["amount_cents"] for payment in moved.values())
         assert utility == collected - paid, "lost or minted"
         assert sum(bank.settings.utility_cents - bank.gateway._account.utility_cents for bank in self.banks) == paid

@@ -193,6 +193,27 @@ BUGS: Sequence[Bug] = (
         "model/test_stories.py::test_results_and_answers_in_their_older_words_are_read",
     ),
     _bug(
+        "a statement covers what it says of its period",
+        "operations/statement_file.py",
+        "first, last = max(first, self.lead.period[0]), min(last, self.lead.period[1])",
+        "first, last = self.lead.period",
+        "model/test_stories.py::test_a_statement_that_does_not_show_the_time_ends_nothing",
+    ),
+    _bug(
+        "silence is as good as an answer for another account",
+        "operations/accounts.py",
+        'is_sure = (last.evidence or "").startswith(SURE) and',
+        "is_sure = True and",
+        "model/test_stories.py::test_silence_counts_until_it_is_taken_back_and_never_for_another_account",
+    ),
+    _bug(
+        "a statement that is taken back leaves what its silence ended",
+        "operations/statement_undo.py",
+        "entries = [entry for one in fates for entry in _doubt(session, act, row, *one, at=now)]",
+        "entries: list[Entry] = []",
+        "model/test_stories.py::test_silence_counts_until_it_is_taken_back_and_never_for_another_account",
+    ),
+    _bug(
         "only the lease is looked at, and not who has ended it",
         "operations/sending/crew.py",
         "return attempts.is_held(session,",
