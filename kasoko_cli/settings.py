@@ -631,6 +631,9 @@ class HealthSettings(Group):
     settlement_minutes: Annotated[
         int, Field(ge=1, le=10_080), Setting("How long from a resolution to its last payout.", unit="minutes")
     ] = 5
+    unresolved_hours: Annotated[
+        int, Field(ge=1, le=8_760), Setting("How long a market may be closed without an outcome.", unit="hours")
+    ] = 24
     unknown_minutes: Annotated[
         int, Field(ge=1, le=10_080), Setting("How long a payout may be unknown before it is critical.", unit="minutes")
     ] = 30

@@ -207,6 +207,7 @@ def _database_checks(house: House, db: Database) -> Iterator[tuple[str, Check]]:
     yield "account", reading(lambda session: look.account(session, house.payer))
     yield "float", reading(lambda session: look.float_known(session, house.clock(), house.gate_policy))
     yield "listener", reading(lambda session: look.heard(session, house.clock()))
+    yield "markets", reading(lambda session: look.waiting_markets(session, house.clock(), house.limits_of_health))
     yield "stored times", reading(lambda session: look.stored_times(session, house.clock()))
     yield "open matters", reading(lambda session: look.in_the_open(session, house.clock()))
 

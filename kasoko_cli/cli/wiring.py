@@ -310,6 +310,7 @@ class House:
             spans=Spans(window_seconds=health.window_hours * 3_600, lately_seconds=health.failed_minutes * 60),
             success_bps=int(health.success_pct * 100),
             settlement_seconds=health.settlement_minutes * 60,
+            unresolved_seconds=health.unresolved_hours * 3_600,
             unknown_seconds=health.unknown_minutes * 60,
             daraja_ms=health.daraja_seconds * 1_000,
             listener_seconds=health.listener_minutes * 60,

@@ -32,8 +32,9 @@ from kasoko_cli.errors import KasokoError
 from kasoko_cli.operations import floats, runs
 from kasoko_cli.operations.accounts import check_account
 from kasoko_cli.operations.gate import GatePolicy
+from kasoko_cli.operations.health import Limits, late_markets
 from kasoko_cli.operations.overview import is_dead
-from kasoko_cli.store import attempts, callbacks, payouts, readings
+from kasoko_cli.store import attempts, callbacks, figures, payouts, readings
 from kasoko_cli.store.ahead import dated_ahead
 from kasoko_cli.store.database import Database, head_version, schema_version
 from kasoko_cli.store.log import note_event, open_incidents, switches_on
@@ -497,6 +498,15 @@ def heard(session: Session, now: datetime) -> Iterable[Finding]:
         yield ok("listener", f"It last heard from M-Pesa {when}.")
     if waiting := callbacks.count_waiting(session):
         yield warn("stored results", f"{waiting} are stored and not applied yet.", "kasoko reconcile")
+
+
+def waiting_markets(session: Session, now: datetime, limits: Limits) -> Iterable[Finding]:
+    """No market waits too long for its outcome, or for its settlement."""
+    late = list(late_markets(figures.waiting_markets(session, now), now, limits))
+    for one in late:
+        yield warn("markets", f"{one.what}.", one.do.removeprefix("Type: "))
+    if not late:
+        yield ok("markets", "None waits for its outcome or for its settlement.")
 
 
 def stored_times(session: Session, now: datetime) -> Iterable[Finding]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ from kasoko_cli.operations.overview import Amount
 from kasoko_cli.store import callbacks, markets, payouts, readings
 from kasoko_cli.store import figures as store
 from kasoko_cli.store.database import Database
-from kasoko_cli.store.figures import CallsRow
+from kasoko_cli.store.figures import CallsRow, WaitingMarket
 from kasoko_cli.store.log import switches_on
 
 
@@ -102,6 +102,8 @@ class Figures:
     float_available_cents: int | None = None
     #: What is owed to phones and has not left yet, with M-Pesa's charges.
     float_needed_cents: int = 0
+    #: Markets that wait for a person to name their outcome, or to settle them, longest first.
+    waiting_markets: Sequence[WaitingMarket] = ()
 
 
 def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None = None) -> Figures:
@@ -121,6 +123,7 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
         heard_at, waiting = callbacks.last_heard(session, now), callbacks.count_waiting(session)
         due_since = store.first_due(session, now)
         reading = readings.latest_reading(session, now)
+        waiting_for = store.waiting_markets(session, now)
         succeeded = store.last_successes(session, now)
         available = None if tariff is None else floats.available_by(session, now, tariff)
         owed = None if tariff is None else readings.sum_owed(session, tariff)
@@ -180,6 +183,7 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
         succeeded=succeeded,
         float_available_cents=available,
         float_needed_cents=0 if owed is None else owed.wire_cents + owed.charges_cents,
+        waiting_markets=waiting_for,
     )
 
 

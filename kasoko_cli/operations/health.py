@@ -6,7 +6,7 @@ any failure within an hour, and M-Pesa's answers in under five seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +16,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.figures import Figures, Spans, read_figures
 from kasoko_cli.store.database import Database
+from kasoko_cli.store.figures import WaitingMarket
 
 #: How long a stored result may wait to be applied before that is worth a word.
 APPLY_SECONDS = 60
@@ -52,6 +53,7 @@ class Limits:
     daraja_ms: int = 5_000
     listener_seconds: int = 600
     due_seconds: int = 900
+    unresolved_seconds: int = 86_400
     #: None where nobody wants the float to be looked at.
     float_watch: FloatWatch | None = None
 
@@ -149,6 +151,7 @@ def judge(now: Figures, limits: Limits) -> Iterator[Finding]:
             f" {_payouts(first.payouts)}, KES {format_kes(first.amount_cents)}"
         ) + (f" (and {len(slow) - 1} more)" if len(slow) > 1 else "")
         yield Finding("settlement", State.WARNING, what, f"See what it waits for: kasoko status {first.market}")
+    yield from late_markets(now.waiting_markets, now.at, limits)
     if now.daraja_p95_ms is not None and now.daraja_p95_ms > limits.daraja_ms:
         what = (
             f"M-Pesa takes {now.daraja_p95_ms / 1000:.1f} s for 95 of 100 requests, and"
@@ -188,6 +191,28 @@ def _judge_float(now: Figures, watch: FloatWatch) -> Iterator[Finding]:
         said = f"M-Pesa last said KES {format_kes(now.float_cents)}, {old} ago"
     what = f"The float is not known: {said}, and KES {format_kes(wanted)} {why}"
     yield Finding("float", State.WARNING, what, "Ask M-Pesa: kasoko float --listen", "1 not known")
+
+
+def late_markets(waiting: Sequence[WaitingMarket], at: datetime, limits: Limits) -> Iterator[Finding]:
+    """Markets that wait for a person longer than they should: those without an outcome, then those not settled."""
+    for is_resolved, key, limit, says, do in (
+        (
+            False,
+            "unresolved",
+            limits.unresolved_seconds,
+            "closed {} ago and nobody has resolved it",
+            "resolve {} OUTCOME",
+        ),
+        (True, "unsettled", limits.settlement_seconds, "ended {} ago and was never settled", "settle {}"),
+    ):
+        late = [one for one in waiting if one.is_resolved is is_resolved and (at - one.since).total_seconds() > limit]
+        if late:
+            first, more = late[0], f" (and {len(late) - 1} more)" if len(late) > 1 else ""
+            ago = length(round((at - first.since).total_seconds()))
+            stakes = f"KES {format_kes(sum(one.stake_cents for one in late))} are staked"
+            mark = late[-1].since.isoformat(timespec="microseconds")
+            what = f"{first.slug} {says.format(ago)}{more}; {stakes}"
+            yield Finding(key, State.WARNING, what, f"Type: kasoko {do.format(first.slug)}", mark)
 
 
 def _judge_listener(now: Figures, limits: Limits, awaited_seconds: int) -> Iterator[Finding]:

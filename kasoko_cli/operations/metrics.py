@@ -177,6 +177,18 @@ def _time_metrics(now: Figures) -> Iterator[Metric]:
         now,
         min((one.resolved_at for one in now.unsettled), default=None),
     )
+    for is_resolved, name, what in (
+        (False, "unresolved", "Past their close with bets, and without an outcome"),
+        (True, "never_settled", "Ended with bets, and without a settlement"),
+    ):
+        waiting = [one.since for one in now.waiting_markets if one.is_resolved is is_resolved]
+        yield GaugeMetricFamily(f"kasoko_{name}_markets", f"{what}.", len(waiting))
+        yield _age(
+            f"kasoko_{name}_age_seconds",
+            f"{what}: since when, the oldest; 0 without one.",
+            now,
+            min(waiting, default=None),
+        )
     if now.heard_at is not None:
         yield GaugeMetricFamily(
             "kasoko_listener_heard_timestamp_seconds", "When a result last arrived.", now.heard_at.timestamp()

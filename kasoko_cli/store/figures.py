@@ -13,7 +13,17 @@ from sqlmodel import Session, col, select
 from kasoko_cli.clock import farthest
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.store.payouts import is_due_at
-from kasoko_cli.store.tables import ENDED_PAYOUT, Attempt, Exchange, Incident, Payout, RunRow
+from kasoko_cli.store.tables import (
+    ENDED_PAYOUT,
+    Attempt,
+    Bet,
+    Exchange,
+    Incident,
+    Market,
+    Payout,
+    RunRow,
+    Settlement,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,36 @@ def live_by_status(session: Session) -> list[LiveRow]:
         LiveRow(AttemptStatus(status), count, int(cents), since, sent_at)
         for status, count, cents, since, sent_at in session.exec(query)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMarket:
+    """A market with bets that waits for a person: its outcome is not named, or it is not settled; since when."""
+
+    slug: str
+    is_resolved: bool
+    since: datetime
+    stake_cents: int
+
+
+def waiting_markets(session: Session, now: datetime) -> list[WaitingMarket]:
+    """Markets past their close that nobody resolved, and those that ended and were never settled, longest first."""
+    settled = select(col(Settlement.market_id)).where(col(Settlement.reversed_at).is_(None))
+    since = func.coalesce(col(Market.resolved_at), col(Market.closed_at), col(Market.closes_at))
+    columns: list[Any] = [
+        col(Market.slug),
+        col(Market.resolved_at).is_not(None),
+        since,
+        cast(func.sum(col(Bet.stake_cents)), BigInteger),
+    ]
+    query = (
+        select(*columns)
+        .join(Bet, col(Bet.market_id) == col(Market.id))
+        .where(col(Bet.cancelled_at).is_(None), col(Market.id).not_in(settled), since <= now)
+        .group_by(col(Market.id))
+        .order_by(since, col(Market.slug))
+    )
+    return [WaitingMarket(slug, bool(named), at, int(cents)) for slug, named, at, cents in session.exec(query)]
 
 
 def first_due(session: Session, now: datetime) -> datetime | None:

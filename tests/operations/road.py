@@ -159,14 +159,15 @@ class Road:
         self.open_market(market)
         stake = cents // 2
         for user_id in winners:
-            self._bet(market, user_id, "Yes", stake)
-        self._bet(market, "loser", "No", (cents - stake) * len(winners))
+            self.bet(market, user_id, "Yes", stake)
+        self.bet(market, "loser", "No", (cents - stake) * len(winners))
         self.clock.forward(1)
         markets.close_market(self.db, self.clock, self.act, market=market)
         markets.resolve_market(self.db, self.clock, self.act, market=market, winners=["Yes"])
         settle.settle_market(self.db, self.clock, self.act, WireLimits(), market=market)
 
-    def _bet(self, market: str, user_id: str, outcome: str, cents: int) -> None:
+    def bet(self, market: str, user_id: str, outcome: str, cents: int) -> None:
+        """The user stakes so much, which the platform has collected."""
         bets.place_bet(
             self.db,
             self.clock,

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kasoko_cli.daraja.links import Kind
-from kasoko_cli.operations import controls, metrics
+from kasoko_cli.domain.payout import WireLimits
+from kasoko_cli.operations import controls, doctor, markets, metrics, settle, users
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.figures import Figures, SettlementTime, Spans, Switched, Unsettled, read_figures
 from kasoko_cli.operations.health import Finding, FloatWatch, Limits, State, check_health, judge
+from kasoko_cli.store.figures import WaitingMarket
 from tests.operations.road import ANN, BEN, CYN, Road
 from tests.operations.test_floats import TARIFF, lock_in
 from tests.operations.test_metrics import samples
@@ -84,6 +86,18 @@ def test_where_nothing_happened_all_is_well() -> None:
         pytest.param(
             {"unsettled": [Unsettled("rain", ago(minutes=6), 3, 9_700)]}, "settlement", State.WARNING, id="slow market"
         ),
+        pytest.param(
+            {"waiting_markets": [WaitingMarket("rain", False, ago(hours=25), 500)]},
+            "unresolved",
+            State.WARNING,
+            id="nobody resolves",
+        ),
+        pytest.param(
+            {"waiting_markets": [WaitingMarket("rain", True, ago(minutes=6), 500)]},
+            "unsettled",
+            State.WARNING,
+            id="nobody settles",
+        ),
         pytest.param({"switches": [Switched("pause", "lunch", ago(hours=1))]}, "paused", State.WARNING, id="paused"),
         pytest.param(
             {"switches": [Switched("breaker", "code 8006", ago(hours=1))]}, "breaker", State.CRITICAL, id="refused"
@@ -104,6 +118,8 @@ def test_each_rule_speaks(changed: dict[str, object], key: str, state: State) ->
         pytest.param({"callbacks_waiting": 1, "heard_at": ago(seconds=5)}, id="a result is being applied"),
         pytest.param({"unsettled": [Unsettled("rain", ago(minutes=5), 3, 9_700)]}, id="a market under way"),
         pytest.param({"settled": [SettlementTime("rain", 9_000, NOW)]}, id="a market that took long is over"),
+        pytest.param({"waiting_markets": [WaitingMarket("rain", False, ago(hours=24), 500)]}, id="has just closed"),
+        pytest.param({"waiting_markets": [WaitingMarket("rain", True, ago(minutes=5), 500)]}, id="has just ended"),
         pytest.param({"due_since": NOW + timedelta(hours=1)}, id="a clock that went back"),
     ],
 )
@@ -263,6 +279,34 @@ def test_a_market_is_through_when_its_last_payout_is_final(road: Road) -> None:
     now = read_figures(road.db, road.clock, Spans())
     assert now.unsettled == []
     assert [one.seconds for one in now.settled] == [90]
+
+
+def test_a_market_that_nobody_resolves_or_settles_is_told_everywhere(road: Road) -> None:
+    def told() -> list[str]:
+        health = check_health(road.db, road.clock, Limits())
+        with road.db.reading() as session:
+            named = list(doctor.waiting_markets(session, road.clock(), Limits()))
+        said = [f"{one.what}. {one.do}" for one in health.findings if one.key in ("unresolved", "unsettled")]
+        assert [f"{one.says} Type: {one.remedy}" for one in named if one.state == "warn"] == said
+        return said
+
+    for market, user in (("rain", "ann"), ("cup", None)):
+        road.open_market(market)
+        if user is not None:
+            users.add_user(road.db, road.clock, road.act, user_id=user, name=user, phone=ANN)
+            road.bet(market, user, "Yes", 5_000)
+    road.clock.forward(3_600 + 86_400)
+    assert told() == []
+    road.clock.forward(3_600)
+    said = "rain closed 25 h ago and nobody has resolved it; KES 50.00 are staked."
+    assert told() == [f"{said} Type: kasoko resolve rain OUTCOME"], "and nobody has bet on the other one"
+    markets.resolve_market(road.db, road.clock, road.act, market="rain", winners=["Yes"])
+    assert told() == []
+    road.clock.forward(301)
+    said = "rain ended 5 min ago and was never settled; KES 50.00 are staked."
+    assert told() == [f"{said} Type: kasoko settle rain"]
+    settle.settle_market(road.db, road.clock, road.act, WireLimits(), market="rain")
+    assert told() == []
 
 
 def test_a_failure_is_told_for_an_hour(busy: Road) -> None:
