@@ -24,11 +24,12 @@ from urllib.parse import urlsplit
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
+from kasoko_cli.domain.addresses import passwords_in
 from kasoko_cli.domain.payer import SAFARICOM
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.settings import EXPECTED, SETTINGS, Config, DatabaseSettings, mask_url, password_in, shown
+from kasoko_cli.settings import EXPECTED, SETTINGS, Config, DatabaseSettings, shown
 
-__all__ = ["SETTINGS", "Config", "load_config", "mask_url"]
+__all__ = ["SETTINGS", "Config", "load_config"]
 
 #: Where settings are looked for when no --config is given.
 FILE_NAME = "kasoko.toml"
@@ -160,7 +161,7 @@ def _from_toml(file: Path, text: str) -> dict[str, _Given]:
             origin = f"{file.name}:{line}" if line else file.name
             if setting not in SETTINGS or SETTINGS[setting].secret:
                 raise _not_a_setting(setting, origin)
-            if setting == "database.url" and isinstance(value, str) and password_in(value):
+            if setting == "database.url" and isinstance(value, str) and passwords_in(value):
                 raise _secret_in_toml("database.url", origin, "holds a password")
             if value != "":
                 given[setting] = _Given(value, origin)

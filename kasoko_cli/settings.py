@@ -33,6 +33,7 @@ from pydantic import (
 
 from kasoko_cli.daraja.links import base_of
 from kasoko_cli.daraja.messages import FORBIDDEN_URL_WORDS
+from kasoko_cli.domain.addresses import shown_address, without_passwords
 from kasoko_cli.domain.floats import FloatCheck
 from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding
 from kasoko_cli.domain.payer import is_loopback
@@ -246,7 +247,7 @@ class DatabaseSettings(Group):
 
     @field_serializer("url")
     def _withoutpassword_in(self, url: str) -> str:
-        return mask_url(url)
+        return shown_address(url)
 
 
 class DarajaSettings(Group):
@@ -603,7 +604,7 @@ class CelerySettings(Group):
 
     @field_serializer("broker_url", "result_backend")
     def _without_password(self, url: str) -> str:
-        return mask_url(url)
+        return shown_address(url)
 
 
 class PlatformSettings(Group):
@@ -783,14 +784,13 @@ class Config(Group):
     def redact(self, text: str) -> str:
         """The text without any secret of this configuration in it; for tracebacks."""
         secrets = [value.get_secret_value() for name in SETTINGS if isinstance(value := self._value(name), SecretStr)]
-        addresses = (self.database.url, self.celery.broker_url, self.celery.result_backend)
-        secrets += [password_in(url) for url in addresses]
         secrets += self.alert_urls()
-        if self.platform.url is not None:  # an error may quote the password by itself
-            secrets.append(password_in(self.platform.url.get_secret_value()))
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
-        return text
+        # An error may quote a password by itself.
+        platform = "" if self.platform.url is None else self.platform.url.get_secret_value()
+        addresses = (self.database.url, self.celery.broker_url, self.celery.result_backend, platform)
+        return without_passwords(text, *addresses)
 
     def _value(self, setting: str) -> object:
         group, name = setting.split(".")
@@ -870,20 +870,8 @@ def shown(value: object, about: Setting) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(str(item) for item in value) + "]"
-    text = mask_url(str(value))
+    text = shown_address(str(value))
     return text if len(text) <= 120 else text[:117] + "..."
-
-
-def mask_url(url: str) -> str:
-    """The address without its password: `postgresql://kasoko:***@db/kasoko`."""
-    password = password_in(url)
-    return url.replace(password, "***") if password else url
-
-
-def password_in(url: str) -> str:
-    """The password in `scheme://user:password@host` or in `?password=...`, or an empty text."""
-    found = re.match(r"[\w+.-]+://[^/:@]*:(.+)@", url) or re.search(r"[?&]password=([^&]+)", url)
-    return found[1] if found else ""
 
 
 def _missing(settings: list[str]) -> ConfigurationError:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from kasoko_cli.config import SETTINGS, Config, load_config
+from kasoko_cli.domain.addresses import passwords_in, shown_address, without_passwords
 from kasoko_cli.errors import ConfigurationError
+from kasoko_cli.store.database import Database
 
 KEY = "ab" * 32
 SECRETS = {
@@ -503,6 +506,54 @@ def test_no_secret_is_in_an_error_or_what_caused_it(load: Callable[..., Config])
     assert "secret" not in f"{error.message}{error.hint}"
     assert error.__cause__ is None
     assert error.__suppress_context__ or error.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://kasoko:geheim@db/kasoko",
+        "postgresql://kasoko:geheim@geheim@db/kasoko",
+        "postgresql://kasoko:geheim/geheim:geheim?geheim#geheim&geheim=geheim@db/kasoko",
+        "postgresql://kasoko:%67eheim%40geheim@db:5432/kasoko?sslmode=require",
+        "postgresql://kasoko:geheim",
+        "postgresql://kasoko:geheim/kasoko",
+        "postgresql://db/kasoko?password=geheim",
+        "postgresql://db/kasoko?sslmode=require&sslpassword=geheim#geheim",
+        "postgresql://db/kasoko?password=geheim@geheim&sslmode=require",
+        "postgresql://kasoko:geheim@db/kasoko?password=geheim@geheim",
+        "postgresql://db/kasoko?pass%77ord=geheim",
+        "postgresql://db/kasoko?options=-c%20password%3Dgeheim",
+        "postgresql+psycopg://kasoko:geheim@[::1]:5432/kasoko",
+        "kasoko:geheim@db/kasoko",
+        "host=db password=geheim",
+        "mysql://kasoko:geheim@db/kasoko",
+    ],
+)
+def test_no_part_of_a_password_is_shown_however_the_address_spells_it(load: Callable[..., Config], url: str) -> None:
+    told = [shown_address(url)]
+    if "://" in url:  # else no driver sees it
+        told.append(without_passwords(f"no route to {url}, {unquote(url)}", url))
+    for environ in ({"KASOKO_DATABASE_URL": url}, {"CELERY_BROKER_URL": url}):
+        try:
+            config = load(environ=environ)
+        except ConfigurationError as refused:
+            told += [refused.message, refused.hint]
+        else:
+            told += [repr(config), config.model_dump_json(), str(config.explain()), config.redact(f"{url} {url[10:]}")]
+    if url.startswith("postgresql"):
+        try:
+            told.append(repr(Database(url)))
+        except ConfigurationError as refused:
+            told += [refused.message, refused.hint, str(refused.__cause__)]
+    assert [one for one in told if "geheim" in one] == []
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://db/kasoko?sslmode=require&sslrootcert=/a@b", "postgresql://kasoko@db:5432/kasoko?port=5433"]
+)
+def test_an_address_without_a_password_is_shown_as_it_is(url: str) -> None:
+    assert shown_address(url) == url
+    assert passwords_in(url) == []
 
 
 def test_redact_takes_every_secret_and_password_out_of_a_text(load: Callable[..., Config]) -> None:

@@ -44,7 +44,7 @@ def tell_sentry(config: Config, error: BaseException, *, transport: Any = None) 
             include_source_context=False,
             max_breadcrumbs=0,
             server_name="",
-            before_send=lambda event, _hint: scrubbed(event, config.redact),
+            before_send=lambda event, _hint: scrubbed(event, lambda text: without_rows(config.redact(text), error)),
             transport=transport,
         )
         event, hint = event_from_exception(error, client_options=client.options)
@@ -53,6 +53,26 @@ def tell_sentry(config: Config, error: BaseException, *, transport: Any = None) 
     except Exception:
         return False
     return sent is not None
+
+
+def without_rows(text: str, error: BaseException) -> str:
+    """A text about an error without the rows and values that a database quoted in it, in whatever language."""
+    quoted: set[str] = set()
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        waiting += [one.__cause__, one.__context__, getattr(one, "orig", None)]
+        if (said := getattr(one, "diag", None)) is not None:
+            quoted |= {said.message_detail, said.context}
+            if str(said.sqlstate).startswith("22"):  # a value that cannot be used stands in the message itself
+                quoted.add(said.message_primary)
+    for words in sorted(filter(None, quoted), key=len, reverse=True):
+        text = text.replace(words, "(hidden)")
+    return text
 
 
 def scrubbed(event: Any, redact: Callable[[str], str]) -> Any:

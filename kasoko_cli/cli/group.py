@@ -394,9 +394,10 @@ def _redacted(call: Call, error: BaseException) -> str:
     """The traceback without secrets and without whole phone numbers."""
     import traceback
 
+    from kasoko_cli.cli.crash import without_rows
     from kasoko_cli.domain.phone import mask_in
 
-    text = "".join(traceback.format_exception(error))
+    text = without_rows("".join(traceback.format_exception(error)), error)
     if "house" in call.__dict__:
         text = call.house.config.redact(text)
     return mask_in(text)

@@ -101,9 +101,9 @@ def init(
     if answers.sealed:
         _note_encrypted(call, answers.sealed, answers.environment)
 
-    from kasoko_cli.config import mask_url
+    from kasoko_cli.domain.addresses import shown_address
 
-    shown = mask_url(url)
+    shown = shown_address(url)
     if not render.unattended(call):
         render.card(
             call,

@@ -64,9 +64,9 @@ def print_(
     Exit status: 0 printed, 3 a setting, or the folder cannot be written, 5 a file
     is there already.
     """
+    from kasoko_cli.domain.addresses import passwords_in
     from kasoko_cli.domain.money import parse_kes, plain_kes
     from kasoko_cli.operations.units import Place, make_units
-    from kasoko_cli.settings import password_in
 
     config = call.house.config
     url = config.database.url
@@ -80,7 +80,7 @@ def print_(
         credentials=None if secrets_in_env else PurePosixPath(credentials),
         metrics=PurePosixPath(metrics),
         is_sqlite=url.startswith("sqlite"),
-        database_is_secret=bool(password_in(url)),
+        database_is_secret=bool(passwords_in(url)),
         has_alerts=bool(config.alert_urls()),
         has_mirror=config.platform.mirror,
         has_expiry=bool(config.privacy.keep_days),

@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from kasoko_cli.clock import Clock
+from kasoko_cli.domain.addresses import without_passwords
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.errors import Busy, CheckFailed, ConfigurationError, KasokoError, NotFound, Refused
 from kasoko_cli.operations.acts import Act
@@ -387,7 +388,7 @@ def _scratch(url: URL) -> Iterator[URL]:
 
 def _on_server(url: URL, statement: str, **values: str) -> int:
     """Run one statement beside the database itself; says what it counted, if it counts."""
-    engine = create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    engine = create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT", hide_parameters=True)
     try:
         with engine.connect() as connection:
             found = connection.execute(text(statement), values)
@@ -412,5 +413,6 @@ def _tool(url: URL, *words: str, connect: bool = True) -> None:
             hint="Install PostgreSQL's client of the server's version: apt-get install postgresql-client",
         ) from error
     if done.returncode:
-        said = " ".join(done.stderr.split())[:300] or f"exit {done.returncode}"
+        said = without_passwords(" ".join(done.stderr.split()), url.render_as_string(hide_password=False))[:300]
+        said = said or f"exit {done.returncode}"
         raise ConfigurationError(f"{words[0]} failed: {said}", hint="Nothing was changed. Mend that, and try again.")

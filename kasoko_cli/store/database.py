@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlmodel import Session
 
+from kasoko_cli.domain.addresses import shown_address, without_passwords
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, point
 from kasoko_cli.store import server
@@ -234,7 +235,11 @@ def as_sqlalchemy_says(dialect: Dialect, statement: str | None = None) -> Iterat
 
 
 def _shown(url: URL) -> str:
-    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    return shown_address(_whole(url))
+
+
+def _whole(url: URL) -> str:
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
 
 
 def _session(connection: Connection) -> Session:
@@ -251,10 +256,15 @@ def parse_url(url: str) -> URL:
     hint = (
         "Write sqlite:///kasoko.db (three slashes: a file here; four: an absolute path) or postgresql://user@host/name"
     )
+    if url.partition("?")[0].count("@") > 1:
+        raise ConfigurationError(
+            "The database address cannot be read: it has more than one @ before its parameters.",
+            hint="In a user and a password write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25.",
+        )
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigurationError("The database address cannot be read.", hint=hint) from error
+    except (ArgumentError, ValueError):  # whose words may have a part of a password
+        raise ConfigurationError("The database address cannot be read.", hint=hint) from None
     backend = parsed.get_backend_name()
     if backend == "postgres":
         backend = "postgresql"
@@ -271,7 +281,7 @@ def parse_url(url: str) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
 
         @event.listens_for(engine, "connect")
         def _prepare(connection: Any, _record: object) -> None:
@@ -297,7 +307,9 @@ def _engine(url: URL) -> Engine:
         return engine
     try:
         # Without hstore, which is looked for in a transaction that would begin without a word of ours.
-        engine = create_engine(url, pool_pre_ping=True, connect_args=server.connect_args(), use_native_hstore=False)
+        engine = create_engine(
+            url, pool_pre_ping=True, connect_args=server.connect_args(), use_native_hstore=False, hide_parameters=True
+        )
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(
             "This is a PostgreSQL address, and its driver is not installed.",
@@ -331,7 +343,7 @@ def _locked(db: Database) -> Busy:
 
 def _kept(db: Database) -> Busy:
     """PostgreSQL has waited long enough for what another session has locked: on whom."""
-    who = server.keeper(db.url.set(drivername="postgresql").render_as_string(hide_password=False))
+    who = server.keeper(_whole(db.url))
     return Busy(
         f"Another session has kept locked what this needs of {db.shown_url}, for {server.LOCK_SECONDS} seconds:"
         f" {who or 'which one is not to be seen any more'}. Nothing was changed.",
@@ -350,6 +362,7 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
     reason = (
         str(error.orig).strip().splitlines()[0] if error.orig is not None and str(error.orig).strip() else "no answer"
     )
+    reason = without_passwords(reason, _whole(db.url))
     state = getattr(error.orig, "sqlstate", None)
     if state in _COLLISIONS:
         return Busy(

@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from kasoko_cli.cli.crash import tell_sentry
+from kasoko_cli.cli.group import Call, _redacted
 from kasoko_cli.config import Config, load_config
+from kasoko_cli.store.database import open_database
 
 SECRET = "consumer-secret-5926"
 KEY = "ab" * 32
@@ -89,6 +93,22 @@ def test_no_phone_no_secret_no_variable_and_no_host_leaves(tmp_path: Path) -> No
     assert '"vars"' not in text
     assert "abs_path" not in text
     assert set(event) <= {"event_id", "timestamp", "platform", "level", "release", "exception"}
+
+
+def test_no_row_and_no_value_of_the_database_leaves(database_url: str, tmp_path: Path) -> None:
+    """A server quotes the row that it refuses, and SQLAlchemy what it was given."""
+    db = open_database(database_url)
+    row = text("INSERT INTO users (id, name, phone, created_at) VALUES (:id, :name, :phone, :at)")
+    values = {"id": "wanjiku-4711", "name": "Wanjiku K", "phone": PHONE, "at": "2026-11-20 12:00:00"}
+    date = text("INSERT INTO users (id, name, phone, created_at) VALUES (:id, :name, :phone, CAST(:name AS TIMESTAMP))")
+    for statement in (row, date):
+        with pytest.raises(DBAPIError) as refused, db.transaction() as session:
+            session.execute(statement, [values, values])
+        kept = Kept()
+        assert tell_sentry(config(tmp_path, KASOKO_SENTRY_DSN=DSN), refused.value, transport=kept)
+        said = json.dumps(kept.events) + _redacted(Call(), refused.value)
+        assert [one for one in ("wanjiku-4711", "Wanjiku K", PHONE) if one in said] == []
+    db.close()
 
 
 def test_without_an_address_nothing_is_sent(tmp_path: Path) -> None:

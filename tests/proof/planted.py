@@ -94,10 +94,24 @@ BUGS: Sequence[Bug] = (
         "test_config.py::test_in_production_no_secret_goes_elsewhere_because_of_a_file_in_the_folder",
     ),
     _bug(
+        "a password in a parameter is shown",
+        "domain/addresses.py",
+        "{found[3] if found[2] in _OPEN else HIDDEN}",
+        "{found[3]}",
+        "test_config.py::test_no_part_of_a_password_is_shown_however_the_address_spells_it",
+    ),
+    _bug(
+        "an error report has the row that the server refused",
+        "cli/crash.py",
+        "quoted |= {said.message_detail, said.context}",
+        "pass",
+        "cli/test_crash.py::test_no_row_and_no_value_of_the_database_leaves",
+    ),
+    _bug(
         "a party's name that takes the square of its length",
         "daraja/messages.py",
         r"""([17][0-9]{8})(?=\Z|\s+[-\u2013]|""",
-        r"""([17][0-9]{8})(?=\Z|(?:\s+)+[-\u2013]|""",
+        r"""([17][0-9]{8})(?=\Z|\s*\s+[-\u2013]|""",
         "test_patterns.py",
     ),
     _bug(
