@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kasoko_cli.daraja.simulator.app import Simulator
-from tests.operations.paper import B2C, Paper
+from tests.operations.paper import B2C, REVERSAL, Paper
 
 #: The receiver as the other side of a line shows it; the last three tell little or nothing.
 RECEIVERS = (
@@ -42,16 +43,23 @@ class Export:
     reason: int = 0
 
 
-def sheet_of(bank: Simulator, export: Export, now: datetime) -> Paper:
-    """The statement, with a customer's payment at either end, which shows how far it goes."""
+def sheet_of(bank: Simulator, export: Export, now: datetime, came_back: Mapping[str, tuple[datetime, str]]) -> Paper:
+    """The statement: `came_back` is by our id, and a customer's payment at either end shows how far it goes."""
     made_at = now - timedelta(hours=export.hours_old)
     since = made_at - timedelta(hours=export.hours_long)
     paper = Paper(shortcode=bank.settings.shortcode)
     paper.since, paper.until = since, made_at + timedelta(hours=export.hours_ahead)
     shown_to = made_at - timedelta(minutes=30) if export.lags else made_at
     _customer(paper, since)
-    for paid in bank.gateway._account._paid:
-        if since < paid.at <= shown_to:
+    lines = [(paid.at, "", paid) for paid in bank.gateway._account._paid]
+    lines += [(*came_back[paid.originator_id], paid) for _, _, paid in lines if paid.originator_id in came_back]
+    for at, returned_by, paid in sorted(lines, key=lambda line: line[0]):
+        if not since < at <= shown_to:
+            continue
+        if returned_by:
+            back, linked = paid.amount_cents, paid.transaction_id
+            paper.line(returned_by, at, paid_in=back, reason=REVERSAL, phone=paid.phone, linked=linked)
+        else:
             party = RECEIVERS[export.receiver % len(RECEIVERS)](paid.phone)
             paper.line(
                 paid.transaction_id,

@@ -174,7 +174,7 @@ class Payouts(RuleBasedStateMachine):
         act=st.sampled_from(
             [
                 *["settle", "settle", "set phone", "set phone", "decide", "decide", "hold", "release"],
-                *["to wallet", "pause", "resume", "close incidents", "decide all"],
+                *["to wallet", "pause", "resume", "close incidents", "decide all", "comes back", "again", "override"],
             ]
         ),
         which=WHICH,
@@ -204,6 +204,12 @@ class Payouts(RuleBasedStateMachine):
                     if world.may_credit(payout):
                         allowed = frozenset({PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED})
                         world.act_on(decide.to_wallet, payout, allowed)
+                case "comes back":
+                    world.money_comes_back(payout)
+                case "again":
+                    world.send_again(payout)
+                case "override":
+                    world.change_outcome(payout.market_id)
                 case "decide all":
                     world.decide_all_truly(is_stale=which % 2 == 1)
                 case _:
@@ -333,8 +339,8 @@ class Payouts(RuleBasedStateMachine):
     def copies(self, restores: bool) -> None:
         """The database is copied aside, or the copy takes its place: all since then is forgotten, not at M-Pesa."""
         with self.at_work() as world:
-            if restores and len(world.used) > 1:
-                return  # a copy that does not know who has paid is never put back without a word
+            if restores and not world.may_be_put_back():
+                return
             if restores:
                 self.tally.add("restored")
                 world.restore()

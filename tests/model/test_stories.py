@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kasoko_cli.daraja.simulator.app import Fault
+from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations import decide
 from tests.model.houses import SqliteHouse
 from tests.model.sheets import RECEIVERS, Export
@@ -192,3 +193,32 @@ def test_what_is_on_the_statement_in_any_spelling_is_not_ended_by_silence(world:
         assert states(world)[attempt.payout_id] in ("UNKNOWN", "COMPLETED")
     assert states(world)[attempt.payout_id] == "COMPLETED"
     world.calm_down()
+
+
+# --- What is owed anew ------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_back_is_sent_again_once_and_another_outcome_pays_nobody_twice(world: World) -> None:
+    world.place(0)
+    world.send()
+    world.deliver(world.take_mail())
+    [paid] = [one for one in world.payouts() if one.status is PayoutStatus.COMPLETED]
+    world.send_again(paid)
+    world.money_comes_back(paid)
+    world.take_statement(Export())
+    assert states(world)[paid.id] == "RETURNED"
+    for _ in range(2):
+        world.send_again(world.payouts()[0])
+        world.change_outcome("m0")
+        world.clock.forward(DAY_SECONDS)
+        world.send()
+        world.deliver(world.take_mail())
+        states(world)
+    world.place(1)
+    world.change_outcome("m1")
+    world.change_outcome("m1")
+    world.clock.forward(hours=2)
+    world.take_statement(Export(reason=1))
+    states(world)
+    world.calm_down()
+    assert len([one for one in world.payments() if one["reference"].startswith("m0 ")]) == 3

@@ -33,7 +33,7 @@ from kasoko_cli.daraja.simulator.account import Instruction
 from kasoko_cli.daraja.simulator.answers import Manner, Notice
 from kasoko_cli.daraja.simulator.app import Endpoint, Fault, Rule, Simulator, SimulatorSettings
 from kasoko_cli.daraja.simulator.gateway import Request
-from kasoko_cli.domain.market import Rules
+from kasoko_cli.domain.market import Resolution, Rules
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, WireLimits, originator_id
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotSent, Refused
 from kasoko_cli.ledger import book
@@ -45,9 +45,11 @@ from kasoko_cli.operations import (
     decide_all,
     disburse,
     markets,
+    override,
     receive,
     reconcile,
     retry,
+    returns,
     settle,
     statement,
     statement_undo,
@@ -229,6 +231,11 @@ class World:
         #: Ids of which M-Pesa itself once answered "Declined", and had paid them.
         self.lied_about: set[str] = set()
         self.was_put_back = False
+        #: Payments that came back, by our id: when, and M-Pesa's receipt for it. Nobody has that money any more.
+        self.came_back: dict[str, tuple[datetime, str]] = {}
+        #: Markets whose outcome is another one now, and whether any ever had another.
+        self.overridden: set[str] = set()
+        self.was_overridden = False
         #: Markets that the database has settled, and those that anybody ever began to settle.
         self.placed: set[int] = set()
         self.ever_placed: set[int] = set()
@@ -545,7 +552,7 @@ class World:
                 )
         markets.close_market(self.db, self.clock, ACT, market=market)
         markets.resolve_market(self.db, self.clock, ACT, market=market, winners=["Yes"])
-        settle.settle_market(self.db, self.clock, ACT, LIMITS, market=market)
+        self.settle(market)
         self.placed.add(number)
 
     def place_next(self) -> None:
@@ -707,7 +714,7 @@ class World:
     def take_statement(self, export: Export) -> statement.StatementReport | None:
         """`reconcile --statement`: a true one of the account that pays is taken in, another account's is refused."""
         bank = self.banks[export.bank]
-        file = sheet_of(bank, export, self.mpesa_clock()).read()
+        file = sheet_of(bank, export, self.mpesa_clock(), self.came_back).read()
         is_ours = bank.settings.shortcode == self.setting.shortcode
         try:
             report = statement.take_statement(
@@ -743,6 +750,89 @@ class World:
         known = {payout.id: payout.status for payout in self.payouts()}
         for payout_id in done.unknown_again:
             assert known[payout_id] not in (PayoutStatus.PENDING, PayoutStatus.WALLET), "silence that was taken back"
+
+    def may_be_put_back(self) -> bool:
+        """Whether a copy may take the database's place without a word: its ids alone must hold everything.
+
+        They do not where another account has paid since, or where what was paid is owed again under other ids.
+        """
+        return len(self.used) <= 1 and not self.came_back and not self.was_overridden
+
+    def money_comes_back(self, payout: Payout) -> None:
+        """M-Pesa gives a payment back, and a person says so; the same once more where nobody has heard it yet."""
+        paid = [one for one in self.attempts_of(payout.id) if one.status is AttemptStatus.SUCCEEDED]
+        if payout.status is not PayoutStatus.COMPLETED or self.was_put_back:
+            return
+        [attempt] = paid
+        instruction = self.taken(attempt.id)
+        assert instruction is not None
+        if attempt.id not in self.came_back:
+            self.came_back[attempt.id] = (self.mpesa_clock(), f"UKR{len(self.came_back):07d}")
+            [bank] = [bank for bank in self.banks if bank.gateway._account.find(attempt.id) is not None]
+            bank.gateway.top_up(instruction.amount_cents)
+            self.tally.add("came back")
+        receipt = self.came_back[attempt.id][1]
+        try:
+            returns.came_back(self.db, self.clock, ACT, payout_id=payout.id, receipt=receipt, caution=self.caution)
+        except Refused:
+            assert self.stand_about(payout.id), "what came back may be said where nothing is in doubt"
+
+    def send_again(self, payout: Payout) -> None:
+        """`payout again`: only what came back."""
+        try:
+            returns.send_again(self.db, self.clock, ACT, payout_id=payout.id, caution=self.caution)
+        except Refused:
+            return
+        assert payout.status is PayoutStatus.RETURNED, f"sent again although it was {payout.status}"
+        self.tally.add("again")
+
+    def change_outcome(self, market: str) -> None:
+        """Another outcome, which gives everybody the same: what nobody has sent is owed anew under other ids.
+
+        Two people where money has left. A careful person waits for what is still on its way.
+        """
+        theirs = [payout for payout in self.payouts() if payout.market_id == market]
+        if self.was_put_back or not all(self.may_credit(payout) for payout in theirs):
+            return
+        outcome = Resolution(winners=(0,)) if market in self.overridden else Resolution(void=True)
+        before = self._owed(market)
+        try:
+            shown = self._override(ACT, market, outcome, None)
+            if shown.waits_for_second:
+                shown = self._override(Act("somebody else", ACT.reason), market, outcome, shown.plan_hash)
+        except Refused:
+            self.tally.add("override: refused")
+            return
+        assert shown.is_new
+        self.settle(market)
+        self.tally.add(f"override: {shown.way}")
+        self.overridden ^= {market}
+        self.was_overridden = True
+        assert self._owed(market) == before, "another outcome of the same worth owes the same"
+
+    def settle(self, market: str) -> None:
+        """What is owed is worked out; a market that is settled already stays as it is."""
+        settle.settle_market(self.db, self.clock, ACT, LIMITS, market=market)
+
+    def _override(self, act: Act, market: str, outcome: Resolution, confirm: str | None) -> override.Override:
+        return override.override(
+            self.db,
+            self.clock,
+            act,
+            LIMITS,
+            market=market,
+            resolution=outcome,
+            confirm=confirm,
+            caution=self.caution,
+        )
+
+    def _owed(self, market: str) -> int:
+        """What a market's payouts are worth, those left out that were taken back."""
+        return sum(
+            payout.amount_cents
+            for payout in self.payouts()
+            if payout.market_id == market and payout.status is not PayoutStatus.CANCELED
+        )
 
     def stand_about(self, payout_id: str) -> bool:
         """Whether an incident stands about a payout."""
@@ -891,12 +981,20 @@ class World:
     def _check_judge(self) -> dict[str, dict[str, Any]]:
         """Nobody was paid twice, by M-Pesa's own ledger; its payments by our ids."""
         payments = self.payments()
-        references = [payment["reference"] for payment in payments]
+        kept = [one for one in payments if one["originator_conversation_id"] not in self.came_back]
+        references = [payment["reference"] for payment in kept]
         assert len(set(references)) == len(references), f"paid twice: {references}"
+        users = {phone: user_id for user_id, phones in PHONES.items() for phone in phones}
+        received: dict[tuple[str, str], int] = {}
+        for one in kept:
+            whose = str(one["reference"]).partition(" ")[0], users[one["phone"]]
+            received[whose] = received.get(whose, 0) + one["amount_cents"]
+        for (market, user_id), cents in received.items():
+            assert cents <= MARKETS[int(market[1:])][user_id], f"{user_id} was paid {cents} cents for {market}"
         return {payment["originator_conversation_id"]: payment for payment in payments}
 
     def _check_attempt(self, attempt: Attempt, payment: Mapping[str, Any] | None) -> None:
-        if attempt.status is AttemptStatus.SUCCEEDED:
+        if attempt.status in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
             assert payment is not None, f"{attempt.id} is believed paid, and no money moved"
             assert (payment["receipt"], payment["amount_cents"]) == (attempt.receipt, attempt.wire_cents)
         elif attempt.status is AttemptStatus.FAILED:
@@ -917,7 +1015,7 @@ class World:
             assert any(attempt.status is AttemptStatus.SUCCEEDED for attempt in attempts)
         next_number = len(attempts) + (not attempts or attempts[-1].status is not AttemptStatus.REJECTED)
         for number, attempt_id in self.family(payout).items():
-            if attempt_id not in moved:
+            if attempt_id not in moved or attempt_id in self.came_back:
                 continue
             assert payout.status not in (PayoutStatus.WALLET, PayoutStatus.CANCELED), "the phone and the wallet"
             attempt = by_number.get(number)
@@ -938,12 +1036,18 @@ class World:
             self.arrive(0)
         for number in sorted(self.ever_placed - self.placed):
             self.place(number)
+        for number in self.placed:
+            self.settle(f"m{number}")
         for turn in range(6):
             self._find_out()
             self.check()
             if not self._try_again(last=turn >= 4):
                 break
         self._find_out()
+        known = {payout.id: payout for payout in self.payouts()}
+        for attempt in self.attempts():
+            if attempt.id in self.came_back and attempt.status is AttemptStatus.SUCCEEDED:
+                self.money_comes_back(known[attempt.payout_id])
         self.check()
         self._check_agreed()
 
@@ -1014,7 +1118,7 @@ class World:
             attempts = self.attempts_of(payout.id)
             assert not [one for one in attempts if one.status in LIVE], f"{payout.id} is {payout.status} for ever"
             believed = {one.id for one in attempts if one.status is AttemptStatus.SUCCEEDED}
-            really = set(self.family(payout).values()) & set(moved)
+            really = set(self.family(payout).values()) & set(moved) - set(self.came_back)
             assert believed == really, f"{payout.id}, {payout.status}: believed {believed}, moved {really}"
             assert (payout.status is PayoutStatus.COMPLETED) == bool(really), f"{payout.id} is {payout.status}"
         collected = sum(sum(MARKETS[number].values()) for number in self.placed)
@@ -1023,7 +1127,7 @@ class World:
             utility = book.balance(session, LedgerAccount.UTILITY, "")
             # What a statement shows and a copy that was put back has forgotten stands here for a person.
             utility += book.balance(session, LedgerAccount.SUSPENSE, "")
-        paid = sum(payment["amount_cents"] for payment in moved.values())
+        paid = sum(one["amount_cents"] for attempt_id, one in moved.items() if attempt_id not in self.came_back)
         assert utility == collected - paid, "lost or minted"
         assert sum(bank.settings.utility_cents - bank.gateway._account.utility_cents for bank in self.banks) == paid
 
