@@ -384,15 +384,23 @@ BUGS: Sequence[Bug] = (
     Bug(
         "a reaper that takes leases that still run for those that have run out",
         (
-            Edit("operations/fate.py", "attempt.lease_until < now", "attempt.lease_until > now"),
-            Edit("store/attempts.py", "col(Attempt.lease_until) < now", "col(Attempt.lease_until) > now"),
+            Edit(
+                "store/attempts.py",
+                "stale = over(col(Attempt.lease_until), now, LONGEST_LEASE)",
+                "stale = ~over(col(Attempt.lease_until), now, LONGEST_LEASE)",
+            ),
+            Edit(
+                "store/attempts.py",
+                "not is_over(attempt.lease_until, now, LONGEST_LEASE)",
+                "is_over(attempt.lease_until, now, LONGEST_LEASE)",
+            ),
         ),
         ("proof/test_lease.py",),
     ),
     _bug(
         "a reaper that does not look again at a lease for which it waited",
         "operations/fate.py",
-        "if attempt.status is AttemptStatus.INTENT and attempt.lease_until < now:",
+        "if attempt.status is AttemptStatus.INTENT and not attempts.is_being_sent(attempt, now):",
         "if attempt.status is AttemptStatus.INTENT:",
         "operations/test_fate.py::test_what_was_sent_again_while_the_reaper_waited_is_not_reaped",
     ),
@@ -441,7 +449,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a way that asks the guard for nothing",
         "operations/decide.py",
-        "            guard.check(session, past[0], [payout], past[1])",
+        "            guard.check(session, past[0], [payout], past[1], now=now)",
         "            pass",
         "operations/test_guard.py::test_each_condition_stops_the_way_until_the_hint_was_followed",
     ),
@@ -462,8 +470,8 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a hint that nobody asks about",
         "operations/reconcile.py",
-        "due_at = now if question.is_hinted else from_at or _due_at(attempt, question.asked, policy)",
-        "due_at = from_at or _due_at(attempt, question.asked, policy)",
+        "due_at = now if question.is_hinted else from_at or _due_at(question, policy, now)",
+        "due_at = from_at or _due_at(question, policy, now)",
         "operations/test_hints.py",
     ),
     _bug(
@@ -567,7 +575,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a first word that never expires",
         "operations/words.py",
-        "if is_same and counts and iso(at) < until:",
+        "if is_same and counts and word.at <= farthest(at) and iso(at) < until:",
         "if is_same and counts:",
         "operations/test_decide.py::test_a_first_word_that_has_expired_is_told_as_such_and_the_second_is_a_first",
     ),
@@ -687,7 +695,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "one Declined opens another payment",
         "operations/negatives.py",
-        'return _unless_said(asked, frozenset({"NOT_PAID"}), first + apart, why, after=first)',
+        'return asked.unless_said(frozenset({"NOT_PAID"}), from_at, why, after=first)',
         "return None",
         "operations/test_negatives.py::test_one_declined_opens_no_second_payment_and_the_same_again_after_a_while_does",
     ),
