@@ -46,10 +46,11 @@ class Acts:
         *,
         may: Sequence[str],
         stops: bool,
+        dies: float = 0.2,
     ) -> None:
         self.bench, self.hands, self.draw, self._say = bench, hands, draw, say
         self._may = [name for name in may if name in ACTS]
-        self._stops = stops and "stop" in may
+        self._stops, self._dies = stops and "stop" in may, dies
         self.played: Counter[str] = Counter()
         self._statements = Statements(bench, draw)
         self._away = False
@@ -234,7 +235,7 @@ class Acts:
     def _do(self, *words: str, actor: str = AMINA) -> bool:
         """One command of a person's, who may die over it; True, since it was played whatever it said."""
         points = ""
-        if self.draw.random() < 0.2:
+        if self.draw.random() < self._dies:
             points = f"kill:{self.draw.choice([COMMIT_BEFORE, COMMIT_AFTER])}:{self.draw.randint(1, 3)}"
         given = () if words[0] == "doctor" else ("--yes", "--actor", actor, "--reason", "so it is")
         call = Call((*words, *given), points=points, fine=_REFUSED)
@@ -270,4 +271,4 @@ OTHERS = ("stop", "restore", "declined")
 #: another account, and which outcome the market had. And where that road is not gone, what the phone has had.
 NOT_RESTORED, NOT_WITHOUT_ROAD = frozenset({"account", "override"}), frozenset({"to-wallet"})
 #: How many acts one schedule knows, so that what went wrong can be told.
-MOST_ACTS = 3
+MOST_ACTS = 4

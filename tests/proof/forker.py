@@ -49,6 +49,8 @@ HUNG_SECONDS = 150.0
 LOOK_SECONDS = 0.002
 #: How long a child that is stopped goes on when it is nudged.
 NUDGE_SECONDS = 0.005
+#: How long one that may be stopped waits for M-Pesa, longer than it ever stands still.
+PATIENT_SECONDS = 60.0
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 #: The children that stand still, in the order in which they were stopped.
 _stopped: list[int] = []
@@ -57,16 +59,19 @@ _stopped: list[int] = []
 class HurriedHouse(House):
     """The house of a child: its clock is put forward, and it has less patience with M-Pesa than the settings allow."""
 
+    #: How long M-Pesa gets for an answer. What is stopped meanwhile must not give up for that alone.
+    patience_seconds = 0.8
+
     @functools.cached_property
     def daraja(self) -> DarajaClient:
-        """M-Pesa, which gets half a second for an answer; the waits between two tries are cut to a twentieth."""
+        """M-Pesa, which gets less than a second for an answer; the waits between two tries are cut to a twentieth."""
         account = self.daraja_account()
         return DarajaClient(
             account,
             DatabaseShelf(self.db, self.clock, account, self.new_id()),
             self.clock,
-            timeout_seconds=0.4,
-            total_seconds=0.8,
+            timeout_seconds=self.patience_seconds / 2,
+            total_seconds=self.patience_seconds,
             sleep=lambda seconds: time.sleep(seconds / 20),
         )
 
@@ -218,6 +223,8 @@ def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoRe
         if order["clock_file"]:
             clock = put_forward_by(Path(order["clock_file"]))
         house = HurriedHouse(load_config(None), clock=clock)
+        if order["clock_file"]:
+            house.patience_seconds = PATIENT_SECONDS
         try:
             command(args=order["words"], obj=house, prog_name="kasoko")
         finally:

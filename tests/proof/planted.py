@@ -51,6 +51,34 @@ def _bug(name: str, file: str, old: str, new: str, *tests: str) -> Bug:
 
 BUGS: Sequence[Bug] = (
     _bug(
+        "the proof's stopped run sends past its lease",
+        "daraja/client.py",
+        "hold_back=lambda: stay.why(deadline)",
+        'hold_back=lambda: ""',
+        "proof/test_acts.py::test_a_run_that_is_stopped_past_its_lease_sends_nothing_once_a_person_decided",
+    ),
+    _bug(
+        "one Declined is enough, in the proof",
+        "operations/negatives.py",
+        "    if not is_large and not is_repeated:\n",
+        "    if not is_large:\n",
+        "proof/test_acts.py::test_one_declined_of_a_payment_that_was_made_credits_no_wallet_and_pays_no_second_time",
+    ),
+    _bug(
+        "any mark is ours, in the proof",
+        "daraja/links.py",
+        "mac_ok=any(matches)",
+        "mac_ok=True",
+        "proof/test_acts.py::test_what_a_stranger_posts_ends_nothing",
+    ),
+    _bug(
+        "to-wallet of what M-Pesa has declined once, in the proof",
+        "operations/guard.py",
+        "    Way.TO_WALLET: (*_NOT_HAD, _C.APPROVAL),",
+        "    Way.TO_WALLET: (_C.UNJUDGED, _C.LIVE, _C.INCIDENT, _C.APPROVAL),",
+        "proof/test_acts.py::test_one_declined_of_a_payment_that_was_made_credits_no_wallet_and_pays_no_second_time",
+    ),
+    _bug(
         "a market that the platform ended is settled here too",
         "operations/settle.py",
         "        _check_platform(session, row)\n",

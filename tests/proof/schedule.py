@@ -171,7 +171,7 @@ class _Play:
         acts: Sequence[str] | None,
     ) -> None:
         self.random, chosen = Random(seed), Random(f"the acts of {seed}")
-        self.often = 0.4 if acts is None else 0.8
+        self.often = 0.5 if acts is None else 0.8
         self.told, self.hands = told, hands
         draw = self.random
         #: Every failure is confirmed before a retry, so that M-Pesa may say falsely that something failed.
@@ -198,7 +198,8 @@ class _Play:
             left_out = NOT_RESTORED if self.by_road else NOT_RESTORED | NOT_WITHOUT_ROAD
             may = [name for name in may if name not in left_out]
         if "declined" in may and not self.is_cautious:
-            settings["faults"] += (Rule(Fault.STATUS_LIES, first=1, probability=chosen.choice([0.5, 1.0])),)
+            lie = Rule(Fault.STATUS_LIES, first=1, probability=chosen.choice([0.5, 1.0]))
+            settings["faults"] = (lie, *settings["faults"])
         self.bench = Bench(
             folder,
             templates.new(database),
