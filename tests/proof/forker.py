@@ -49,8 +49,8 @@ HUNG_SECONDS = 150.0
 LOOK_SECONDS = 0.002
 #: How long a child that is stopped goes on when it is nudged.
 NUDGE_SECONDS = 0.005
-#: How long one that may be stopped waits for M-Pesa, longer than it ever stands still.
-PATIENT_SECONDS = 60.0
+#: How long one that may be stopped waits for M-Pesa: longer than it stands still, and shorter than its lease.
+PATIENT_SECONDS = 20.0
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 #: The children that stand still, in the order in which they were stopped.
 _stopped: list[int] = []
