@@ -31,7 +31,7 @@ def farthest(now: datetime, ahead: timedelta = timedelta(0)) -> datetime:
 
 def is_over(until: datetime | None, now: datetime, longest: timedelta) -> bool:
     """Whether what was to last until then, and never lasts for longer than `longest`, is over."""
-    return until is None or until <= now or until > farthest(now, longest)
+    return until is None or until < now or until > farthest(now, longest)
 
 
 def system_clock() -> datetime:

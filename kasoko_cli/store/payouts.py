@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, text, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal, or_, text, tuple_, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -208,7 +208,8 @@ def list_due(
 
 def is_due_at(now: datetime) -> ColumnElement[bool]:
     """Whether the time has come until which a payout was put off."""
-    return over(col(Payout.not_before), now, LONGEST_WAIT)
+    not_before = col(Payout.not_before)
+    return or_(not_before <= now, over(not_before, now, LONGEST_WAIT))
 
 
 def _due(query: _Asked, now: datetime, market_id: str | None, only: Sequence[str]) -> _Asked:

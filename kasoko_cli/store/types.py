@@ -40,7 +40,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 def over(until: Any, now: datetime, longest: timedelta) -> ColumnElement[bool]:
     """`clock.is_over` of a column, for a WHERE."""
-    return or_(until.is_(None), until <= now, until > farthest(now, longest))
+    return or_(until.is_(None), until < now, until > farthest(now, longest))
 
 
 _Words = TypeVar("_Words", bound=StrEnum)

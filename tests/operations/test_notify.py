@@ -130,7 +130,7 @@ def test_who_dies_while_telling_is_taken_over(road: Road, act: Act) -> None:
     with pytest.raises(SystemError):
         tell(road, Dies())
     assert tell(road, Pigeon()) == Notified([], [])
-    road.clock.forward(alerts.LONGEST_CLAIM.total_seconds())
+    road.clock.forward(alerts.LONGEST_CLAIM.total_seconds() + 1)
     assert tell(road, Pigeon()).told == ["paused"]
 
 

@@ -124,7 +124,7 @@ class Bound:
                     continue
                 kept.append(index)
                 wire_cents, not_before = pending[self.ids[index]]
-                if not_before is not None and not is_over(not_before, now, payouts.LONGEST_WAIT):
+                if not_before is not None and not_before > now and not is_over(not_before, now, payouts.LONGEST_WAIT):
                     later.append(not_before)
                 else:
                     due, due_cents = due + 1, due_cents + wire_cents
