@@ -122,12 +122,17 @@ def _checks(call: Call, stack: contextlib.ExitStack, *, offline: bool, listen: b
 
 
 def _settings(house: House) -> Iterator[Finding]:
+    from kasoko_cli.daraja.links import doubt_of
     from kasoko_cli.operations import doctor as look
     from kasoko_cli.settings import NEEDED_TO_PAY, SETTINGS
 
     config = house.config
     for warning in config.warnings:
         yield look.warn("settings", warning, "kasoko config show --origin")
+    if doubt := doubt_of(config.daraja.callback_url or ""):
+        yield look.warn(
+            "callback address", doubt, "If M-Pesa refuses payouts for it, take another: daraja.callback_url"
+        )
     if not config.warnings:
         kind = "real money" if config.daraja.production else "the sandbox"
         yield look.ok("settings", f"They can be read ({config.file or 'no kasoko.toml'}); this is for {kind}.")

@@ -101,6 +101,7 @@ def init(
     if answers.sealed:
         _note_encrypted(call, answers.sealed, answers.environment)
 
+    from kasoko_cli.daraja.links import doubt_of
     from kasoko_cli.domain.addresses import shown_address
 
     shown = shown_address(url)
@@ -115,6 +116,8 @@ def init(
                 "database": {"url": shown, "from_version": found, "to_version": head},
             },
         )
+    if doubt := doubt_of(wanted.get(first_questions.CALLBACK, "")):
+        render.warn(call, f"{doubt} It was written as it is.")
     render.talk(call, "See the whole road on a database that is thrown away: kasoko demo")
     render.talk(call, "See what a real run still needs: kasoko doctor")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import MPESA
+from kasoko_cli.cli.params import WrongUsage
 from kasoko_cli.cli.stopping import stay, stopping
 
 if TYPE_CHECKING:
@@ -29,6 +31,13 @@ def simulator(
     daily_kes: Annotated[
         str, typer.Option("--daily", metavar="KES", help="The most one phone receives in a day.")
     ] = "500000",
+    callback_map: Annotated[
+        list[str] | None,
+        typer.Option("--callback-map", metavar="URL=URL", help="Post what is for the first address to the second."),
+    ] = None,
+    post_anywhere: Annotated[
+        bool, typer.Option("--post-anywhere", help="Post results to other hosts than this machine too.")
+    ] = False,
     env_file: Annotated[
         Path | None, typer.Option("--write-env", metavar="FILE", help="Write what a client needs, as a .env file.")
     ] = None,
@@ -36,12 +45,18 @@ def simulator(
     """Run a Daraja on this machine, with a ledger of its own.
 
     GET /_ledger shows who was really paid, GET /_phones the test numbers.
+    Results are posted to this machine only, wherever a request wants them:
+    map a public address to it, or say --post-anywhere.
 
     Example: kasoko simulator --write-env .env
 
     Example: kasoko simulator --port 0 --seed 7 --float 500
 
-    Exit status: 0 stopped, 3 the address cannot be had.
+    Example: kasoko simulator
+    --callback-map https://pay.example.org=http://127.0.0.1:8321
+
+    Exit status: 0 stopped, 2 a map is no two addresses, 3 the address cannot be
+    had.
     """
     from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
     from kasoko_cli.domain.money import parse_kes
@@ -50,6 +65,8 @@ def simulator(
         seed=seed,
         utility_cents=parse_kes(float_kes, what="float"),
         daily_cents=parse_kes(daily_kes, what="daily limit"),
+        callback_map=tuple(map(_from_and_to, callback_map or ())),
+        post_anywhere=post_anywhere,
     )
     simulated = Simulator(settings)
     with stopping() as stopper, simulated.start(host, port) as running:
@@ -61,6 +78,21 @@ def simulator(
         else:
             render.line(f"Simulator on {running.url}: no money moves outside of it. Stop it with Ctrl-C.")
         stay(stopper, None, lambda: False)
+
+
+def _from_and_to(mapped: str) -> tuple[str, str]:
+    """The two addresses of `--callback-map`.
+
+    Raises:
+        WrongUsage: there are not two.
+    """
+    public, _, here = (one.rstrip("/") for one in mapped.partition("="))
+    if not all(urlsplit(one).scheme in ("http", "https") and urlsplit(one).netloc for one in (public, here)):
+        raise WrongUsage(
+            f"--callback-map {mapped!r} is not two addresses.",
+            hint="Write it like --callback-map https://pay.example.org=http://127.0.0.1:8321",
+        )
+    return f"{public}/", f"{here}/"
 
 
 def needed_by_clients(simulated: Simulator, url: str) -> dict[str, str]:

@@ -66,8 +66,9 @@ B2C_V3_FIELDS: Final = (
     "ResultURL",
     "Occassion",
 )
-#: Fields of a B2C request on v1: the same without an id of the caller's.
-B2C_V1_FIELDS: Final = B2C_V3_FIELDS[1:]
+#: Fields of a B2C request on v1: without an id of the caller's, and with the word as dictionaries spell it.
+#: Source: Safaricom's node library, `src/endpoints/b2c.js`; the portal's sample for v3.
+B2C_V1_FIELDS: Final = (*B2C_V3_FIELDS[1:-1], "Occasion")
 #: Fields of a status query. The user is `Initiator` here, and `Occasion` has one s.
 STATUS_FIELDS: Final = (
     "Initiator",
@@ -99,9 +100,10 @@ OPTIONAL_FIELDS: Final = frozenset({"Occassion", "Occasion", "TransactionID", "O
 #: What a listener answers to every callback that it has written down.
 CALLBACK_REPLY: Final = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
 
-#: Words that a callback URL may not have, in any case.
-#: Source: Daraja portal, C2B register URL page; "Threat Detected" seen live for such a URL.
-FORBIDDEN_URL_WORDS: Final = ("mpesa", "m-pesa", "safaricom", "exe", "exec", "cmd", "sql", "query")
+#: Words that a callback URL of C2B may not have, in any case. For B2C no page says so: one service with such a word is
+#: paid through, and one was answered "Threat Detected", so they are warned about.
+#: Source: Daraja portal, C2B register URL page; two captures of production.
+SUSPECT_URL_WORDS: Final = ("mpesa", "m-pesa", "safaricom", "exe", "exec", "cmd", "sql", "query")
 
 #: What replaces a secret.
 REMOVED: Final = "[removed]"
@@ -149,7 +151,7 @@ def b2c_request(
         "ResultURL": result_url,
     }
     if plain := plain_text(occasion):
-        request["Occassion"] = plain
+        request["Occasion" if originator_conversation_id is None else "Occassion"] = plain
     return request
 
 
@@ -843,7 +845,7 @@ def shown_request(request: Mapping[str, Json]) -> dict[str, Json]:
             shown[name] = f"{value.rpartition('/')[0]}/{REMOVED}"
         elif name == "PartyB":
             shown[name] = mask(value)
-        elif name == "Occassion":
+        elif name in ("Occassion", "Occasion"):
             # The payout's own id, each of them another: a settlement and a number behind the market's id.
             market, *numbers = value.rsplit(" ", 2)
             shown[name] = " ".join((_redacted(market), *numbers))

@@ -282,15 +282,23 @@ def test_init_takes_its_answers_from_options_and_says_the_same_again(kasoko: Kas
 
 
 def test_init_refuses_a_value_that_cannot_be_used_before_it_writes(kasoko: Kasoko, tmp_path: Path) -> None:
-    result = kasoko("init", "--callback-url", "https://mpesa.example.org")
+    result = kasoko("init", "--callback-url", "https://pay.example.org/?a=b")
     assert (result.returncode, result.stderr) == (
         2,
         (
-            "Error: daraja.callback_url = 'https://mpesa.example.org' must not contain 'mpesa': Daraja refuses"
-            " addresses with that word in them. Nothing was written.\nHint: Read how it is used: kasoko init --help\n"
+            "Error: daraja.callback_url = 'https://pay.example.org/?a=b' must be an address without user, password,"
+            " question mark or fragment. Nothing was written.\nHint: Read how it is used: kasoko init --help\n"
         ),
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_word_in_the_callback_address_is_warned_about_and_taken(kasoko: Kasoko, tmp_path: Path) -> None:
+    result = kasoko("init", "--callback-url", "https://mpesa.example.org")
+    assert result.returncode == 0
+    said = "https://mpesa.example.org has 'mpesa' in it. M-Pesa forbids that for C2B;"
+    assert said in result.stderr
+    assert f"callback address\twarn\t{said}" in kasoko("doctor", "--offline", "--quiet").stdout
 
 
 def test_init_asks_on_a_terminal_encrypts_the_password_and_keeps_it_nowhere(

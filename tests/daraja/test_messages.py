@@ -102,7 +102,10 @@ def test_a_payment_has_the_fields_of_the_portal_spelt_its_way() -> None:
 
 
 def test_a_payment_on_v1_has_no_id_of_ours() -> None:
-    assert tuple(b2c(originator_conversation_id=None)) == messages.B2C_V1_FIELDS
+    request = b2c(originator_conversation_id=None)
+    assert tuple(request) == messages.B2C_V1_FIELDS
+    assert request["Occasion"] == "m42", "a strict gateway of v1 refuses the spelling of v3"
+    assert messages.shown_request(request)["Occasion"] == "m42"
 
 
 @pytest.mark.parametrize("cents", [0, -100, 1250, 99, 101])

@@ -167,11 +167,8 @@ def test_no_bearer_is_an_invalid_header(desk: Desk) -> None:
         ("PartyB", None),
         ("Remarks", ""),
         ("Remarks", "x" * 101),
-        ("ResultURL", "https://pay.example.org/mpesa/result"),
-        ("ResultURL", "https://pay.example.org/QUERY"),
         ("ResultURL", "not a url"),
         ("ResultURL", "ftp://pay.example.org/x"),
-        ("QueueTimeOutURL", "https://pay.example.org/exec"),
         ("QueueTimeOutURL", None),
         ("Occassion", "x" * 101),
     ],
@@ -180,6 +177,23 @@ def test_a_wrong_field_is_named_and_nothing_is_taken(desk: Desk, field: str, val
     answer = desk.post(V3, desk.b2c(**{field: value}))
     assert error_of(answer) == (400, "400.002.02", f"Bad Request - Invalid {field}")
     assert desk.paid() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "url"),
+    [
+        ("ResultURL", "https://pay.example.org/mpesa/result"),
+        ("ResultURL", "https://pay.example.org/QUERY"),
+        ("QueueTimeOutURL", "https://pay.example.org/exec"),
+    ],
+)
+def test_a_word_that_c2b_forbids_passes_unless_the_simulator_is_strict(field: str, url: str) -> None:
+    with a_desk() as desk:
+        assert desk.post(V3, desk.b2c(**{field: url})).status_code == 200
+    with a_desk(refuse_url_words=True) as desk:
+        answer = desk.post(V3, desk.b2c(**{field: url}))
+        assert error_of(answer) == (400, "400.002.02", f"Bad Request - Invalid {field}")
+        assert desk.paid() == []
 
 
 @pytest.mark.parametrize("spelling", ["Occassion", "Occasion"])
@@ -615,6 +629,21 @@ def test_a_public_result_url_can_be_mapped_to_loopback() -> None:
             assert desk.pay(ResultURL="https://pay.example.org/cb/1?a=b").status_code == 200
             outer.inbox.wait(1)
             assert outer.inbox.posts[0][0] == "/cb/1?a=b"
+
+
+def test_results_go_to_this_machine_only_unless_the_simulator_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever may send a request names the host: a simulator that posts anywhere knocks at any door for them."""
+    with a_desk(result_delay_seconds=(0.0, 0.0)) as desk:
+        for host in ("192.0.2.7", "127.0.0.1.example.org", "localhost.example.org"):
+            assert desk.pay(ResultURL=f"http://{host}:9/x").status_code == 200
+        desk.all_posted()
+        assert (desk.ledger()["results_posted"], desk.ledger()["results_undelivered"]) == (0, 3)
+    assert "Nothing is posted to 192.0.2.7, which is not this machine." in caplog.text
+    caplog.clear()
+    with a_desk(post_anywhere=True, post_timeout_seconds=0.2) as desk:
+        desk.pay(ResultURL="http://192.0.2.7:9/x")
+        desk.all_posted()
+    assert caplog.text == "", "it was tried"
 
 
 def test_a_result_that_nobody_takes_is_dropped_and_the_money_stays_moved(desk: Desk) -> None:

@@ -108,6 +108,7 @@ class Simulator:
         return Postman(
             self._tally,
             callback_map=self.settings.callback_map,
+            post_anywhere=self.settings.post_anywhere,
             timeout_seconds=self.settings.post_timeout_seconds,
             tries=self.settings.post_tries,
             post_from=self.settings.post_from,

@@ -196,7 +196,12 @@ class Gateway:
         if len(request.body) > MAX_BODY_BYTES:
             raise Refusal(400, "400.002.05", "Invalid Request Payload")
         body = read_body(request.body, request.header("content-type"), first_field)
-        check_fields(body, endpoint, with_originator_id=request.path == _V3)
+        check_fields(
+            body,
+            endpoint,
+            with_originator_id=request.path == _V3,
+            refuse_words=self.settings.refuse_url_words,
+        )
         call = _Call(endpoint, request.path, body, request.body, nth, request_id, token, at)
         self._check_shortcode(body, endpoint)
         match endpoint:

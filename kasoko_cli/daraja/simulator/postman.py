@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import ssl
 from collections import deque
@@ -18,6 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from kasoko_cli.daraja.simulator.answers import Notice
+from kasoko_cli.domain.payer import is_loopback
 
 #: How many posts are on their way at once.
 _CARRIERS: Final = 16
@@ -27,6 +29,8 @@ _REST_SECONDS: Final = 1.0
 _MAX_ANSWER_BYTES: Final = 65_536
 #: How an answer begins.
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.\d (\d{3})(?: |$)")
+
+_log = logging.getLogger(__name__)
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter, float]
 
@@ -39,7 +43,7 @@ class Tally:
     posted: int = 0
     #: Those of them that were answered with success: the listener says that it has stored them.
     accepted: int = 0
-    #: Nobody answered.
+    #: Nobody answered, or the host is not one to post to.
     undelivered: int = 0
     #: Still owed when the simulator stopped.
     dropped: int = 0
@@ -56,6 +60,7 @@ class Postman:
         tally: Tally,
         *,
         callback_map: tuple[tuple[str, str], ...],
+        post_anywhere: bool,
         timeout_seconds: float,
         tries: int,
         post_from: str | None = None,
@@ -63,6 +68,8 @@ class Postman:
         self._tally = tally
         self._from = None if post_from is None else (post_from, 0)
         self._map = callback_map
+        self._anywhere = post_anywhere
+        self._told: set[str] = set()
         self._timeout_seconds = timeout_seconds
         self._tries = tries
         self._due: deque[Notice] = deque()
@@ -136,6 +143,18 @@ class Postman:
             self._carried -= 1
 
     async def _try(self, notice: Notice) -> None:
+        host = urlsplit(self._really(notice.url)).hostname or ""
+        if not self._anywhere and not is_loopback(host):
+            if host not in self._told:
+                self._told.add(host)
+                _log.warning(
+                    "Nothing is posted to %s, which is not this machine. Map it: --callback-map https://%s=http://"
+                    "127.0.0.1:8321. Or allow it: --post-anywhere",
+                    host,
+                    host,
+                )
+            self._tally.undelivered += 1
+            return
         for _ in range(self._tries):
             try:
                 async with asyncio.timeout(self._timeout_seconds):

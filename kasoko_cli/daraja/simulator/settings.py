@@ -48,6 +48,10 @@ class SimulatorSettings:
     result_delay_seconds: tuple[float, float] = (0.05, 0.3)
     #: (https prefix, loopback prefix): where a result for a public address really goes.
     callback_map: tuple[tuple[str, str], ...] = ()
+    #: Whether results go to other hosts than this machine. A request names the host, and anybody may send one.
+    post_anywhere: bool = False
+    #: Whether a request is refused whose addresses have a word that C2B forbids. Production was seen to do both.
+    refuse_url_words: bool = False
     #: The loopback address that results come from, such as 127.0.0.2; None leaves it to the system.
     post_from: str | None = None
     #: How often a result is posted before it is given up. Daraja posts once.
