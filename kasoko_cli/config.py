@@ -187,7 +187,7 @@ def _from_dotenv(file: Path, warnings: list[str]) -> dict[str, _Given]:
     if not file.is_file():
         return {}
     try:
-        values = _lines_of(file)
+        values = lines_of(file)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"Cannot read {file}: {reason}.", hint="Mend its rights or its text.") from None
@@ -196,7 +196,7 @@ def _from_dotenv(file: Path, warnings: list[str]) -> dict[str, _Given]:
     return _from_environment(values, file.parent, ".env", warnings)
 
 
-def _lines_of(file: Path) -> dict[str, str]:
+def lines_of(file: Path) -> dict[str, str]:
     """What each name of .env is set to, as written: a `$` in a secret is a `$`. A name without a value sets nothing.
 
     Raises:

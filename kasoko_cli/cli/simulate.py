@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
+from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
+from dotenv.parser import parse_stream
 
 from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call, Commands
 from kasoko_cli.cli.panels import MPESA
 from kasoko_cli.cli.params import WrongUsage
 from kasoko_cli.cli.stopping import stay, stopping
+from kasoko_cli.config import lines_of
+from kasoko_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.simulator.app import Simulator
@@ -56,7 +61,7 @@ def simulator(
     --callback-map https://pay.example.org=http://127.0.0.1:8321
 
     Exit status: 0 stopped, 2 a map is no two addresses, 3 the address cannot be
-    had.
+    had, or FILE is no simulator's.
     """
     from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
     from kasoko_cli.domain.money import parse_kes
@@ -109,11 +114,56 @@ def needed_by_clients(simulated: Simulator, url: str) -> dict[str, str]:
 
 
 def write_env(file: Path, needed: dict[str, str]) -> None:
-    """Add the lines of the simulator to a .env file, replacing those of an earlier simulator."""
-    kept = file.read_text().splitlines() if file.exists() else []
-    kept = [line for line in kept if line.split("=")[0].strip() not in needed]
-    if not any(line.startswith("MPESA_CALLBACK_URL=") for line in kept):
-        needed = needed | {"MPESA_CALLBACK_URL": "http://127.0.0.1:8321"}  # where kasoko listens by default
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as out:
-        out.write("\n".join([*kept, *(f"{name}={value}" for name, value in needed.items())]) + "\n")
+    """Add the lines of the simulator to a .env file, replacing those of an earlier simulator and nothing else.
+
+    The file is replaced as a whole: whoever reads it has the old one or the new one.
+
+    Raises:
+        ConfigurationError: it has settings of M-Pesa that are no simulator's, or cannot be read or written.
+    """
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        named = lines_of(file) if text else {}
+        if others := _not_a_simulators(named, needed):
+            raise ConfigurationError(
+                f"{file} sets {', '.join(others)}, and not to what a simulator has. It was not touched.",
+                hint="Have the simulator write another file, in a folder of its own: --write-env test/.env",
+            )
+        if not named.get("MPESA_CALLBACK_URL"):
+            needed = needed | {"MPESA_CALLBACK_URL": "http://127.0.0.1:8321"}  # where kasoko listens by default
+        kept = "".join(one.original.string for one in parse_stream(StringIO(text)) if one.key not in needed)
+        if kept and not kept.endswith("\n"):
+            kept += "\n"
+        _replace(file.resolve(), kept + "".join(f"{name}={value}\n" for name, value in needed.items()))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(
+            f"{file} cannot be written: {reason}. It is as it was.", hint="Name another file: --write-env FILE"
+        ) from error
+
+
+def _not_a_simulators(named: Mapping[str, str], needed: Mapping[str, str]) -> list[str]:
+    """What a file says of M-Pesa that is not from a simulator: key, secret, name and shortcode are always the same.
+
+    Its address and its credential change, and are from one where the key and the secret are.
+    """
+    fixed = [name for name in needed if name not in _CHANGING]
+    others = [name for name in fixed if named.get(name, needed[name]) != needed[name]]
+    is_simulators = all(named.get(name) == needed[name] for name in _TELLING)
+    return others + [name for name in _CHANGING if named.get(name) and not is_simulators]
+
+
+#: What differs between two simulators, and what tells one from M-Pesa.
+_CHANGING = ("MPESA_BASE_URL", "MPESA_SECURITY_CREDENTIAL_ENCRYPTED")
+_TELLING = ("MPESA_CONSUMER_KEY", "MPESA_CONSUMER_SECRET")
+
+
+def _replace(file: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, prefix=".env-", delete=False) as out:
+        try:
+            out.write(text)
+            out.flush()
+            Path(out.name).replace(file)
+        except OSError:
+            Path(out.name).unlink()
+            raise
