@@ -192,6 +192,9 @@ def charges_sheet_of(found: ChargesReport, now: datetime) -> Sheet:
         ("Expected by the tariff", Cents(found.expected_cents)),
         ("Booked", Cents(found.booked_cents)),
         ("Charges booked", found.booked),
+        ("Payments without a booked charge", found.unbooked),
+        ("Charges other than the tariff says", found.differing),
+        ("Booked for no payment that arrived", Cents(found.other_cents)),
         ("Tariff since", found.tariff_valid_from),
     ]
     return Sheet(
@@ -202,7 +205,7 @@ def charges_sheet_of(found: ChargesReport, now: datetime) -> Sheet:
             Table(
                 "days",
                 "By day",
-                ("day", "payments", "amount", "expected", "charges booked", "booked"),
+                ("day", "payments", "amount", "expected", "charges booked", "booked", "missing", "differing", "other"),
                 [
                     (
                         row.day,
@@ -211,6 +214,9 @@ def charges_sheet_of(found: ChargesReport, now: datetime) -> Sheet:
                         Cents(row.expected_cents),
                         row.booked,
                         Cents(row.booked_cents),
+                        row.unbooked,
+                        row.differing,
+                        Cents(row.other_cents),
                     )
                     for row in found.days
                 ],

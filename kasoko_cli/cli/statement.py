@@ -57,6 +57,7 @@ def _take(call: Call, read: StatementFile, *, counted: bool, plan: bool, account
         "customers_are_counted": counted,
         "said_account": account,
         "caution": house.caution,
+        "tariff": house.tariff,
     }
     if plan:
         return operation.plan_statement(house.db, house.clock, read, **how)

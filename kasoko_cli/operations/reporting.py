@@ -7,6 +7,7 @@ day that is over never changes. Only what has no entry (who is still unknown, an
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ from kasoko_cli.domain.phone import shown
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import daybook
+from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.overview import Amount, Groups, by_status_of, groups_of
 from kasoko_cli.operations.settle import SettlementFigures, figures_of
-from kasoko_cli.store import bets, bulk, markets, payouts
+from kasoko_cli.store import attempts, bets, bulk, markets, payouts
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.tables import Attempt, EntryRow, Incident, PostingRow
@@ -228,7 +230,7 @@ def day_close(db: Database, clock: Clock, day: date | None = None) -> DayClose:
 
         def amount_of(*names: str) -> Amount:
             found = [kinds[name] for name in names if name in kinds]
-            return Amount(sum(one.entries for one in found), sum(one.cents for one in found))
+            return Amount(sum(one.entries for one in found), sum(one.moved_cents for one in found))
 
         opened, closed, still = _incidents_of(session, start, end)
         return DayClose(
@@ -237,7 +239,7 @@ def day_close(db: Database, clock: Clock, day: date | None = None) -> DayClose:
             ends_at=end,
             is_over=end <= now,
             accounts=[AccountDay(*one, one.closing_cents) for one in accounts],
-            kinds=[KindDay(*one) for one in kinds.values()],
+            kinds=[KindDay(one.kind, one.entries, one.cents) for one in kinds.values()],
             hours=_hours(session, start, end),
             settled=amount_of("settle"),
             sent=amount_of("reserve", "late_reserve"),
@@ -262,7 +264,7 @@ _OF_THE_WIRE = frozenset({"reserve", "late_reserve", "deliver", "release"})
 
 def _hours(session: Session, start: datetime, end: datetime) -> list[HourDay]:
     sums: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for kind, at, cents in daybook.movements(session, start=start, end=end, kinds=_OF_THE_WIRE):
+    for kind, _, at, cents in daybook.movements(session, start=start, end=end, kinds=_OF_THE_WIRE):
         sums[at.astimezone(NAIROBI).hour][kind] += cents
     return [
         HourDay(hour, of["reserve"] + of["late_reserve"], of["deliver"], of["release"])
@@ -294,19 +296,24 @@ def _incidents_of(session: Session, start: datetime, end: datetime) -> tuple[int
 # --- Charges -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChargeDay:
-    """What M-Pesa charged for the payments that arrived on one Nairobi day.
+    """What M-Pesa charged for the payments that arrived on one Nairobi day, whenever its statement was taken in.
 
-    `booked_cents` is what the books have of it, `expected_cents` what the tariff says.
+    `expected_cents` is what the tariff says for them, `booked_cents` what the books have of it, for `booked` of them.
+    `unbooked` of them cost something by the tariff, and the books have nothing; for `differing` the books have
+    another amount than the tariff. `other_cents` was booked on that day and is of no payment that arrived.
     """
 
     day: date
-    payments: int
-    wire_cents: int
-    expected_cents: int
-    booked: int
-    booked_cents: int
+    payments: int = 0
+    wire_cents: int = 0
+    expected_cents: int = 0
+    booked: int = 0
+    booked_cents: int = 0
+    unbooked: int = 0
+    differing: int = 0
+    other_cents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,41 +330,75 @@ class ChargesReport:
     expected_cents: int
     booked: int
     booked_cents: int
+    unbooked: int
+    differing: int
+    other_cents: int
 
 
 def charges_report(
     db: Database, tariff: Tariff, *, first: date | None = None, last: date | None = None
 ) -> ChargesReport:
-    """What M-Pesa charged, day by day, and what it should have by the tariff.
+    """What M-Pesa charged for the payments of each day, and what it should have by the tariff.
 
     Raises:
         Refused: the first day is after the last.
     """
     start, end = between(first, last)
-    days: defaultdict[date, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    days: dict[date, ChargeDay] = {}
+
+    def day_of(at: datetime) -> ChargeDay:
+        day = at.astimezone(NAIROBI).date()
+        return days.setdefault(day, ChargeDay(day))
+
     with db.reading() as session:
-        paid = daybook.movements(session, start=start, end=end, kinds=frozenset({"deliver", "overpaid"}))
-        for _, at, cents in paid:
-            sums = days[at.astimezone(NAIROBI).date()]
-            sums[0] += 1
-            sums[1] += cents
-            sums[2] += tariff.charge_cents(cents)
-        for at, cents in _booked(session, start, end):
-            sums = days[at.astimezone(NAIROBI).date()]
-            sums[3] += 1
-            sums[4] += cents
-    rows = [ChargeDay(day, *days[day]) for day in sorted(days)]
-    sums_of_all = [sum(getattr(row, name) for row in rows) for name in ChargeDay.__slots__[1:]]
-    return ChargesReport(first, last, tariff.valid_from, tariff.source, rows, *sums_of_all)
+        charges, others = _charges(session, start, end)
+        for attempt_id, at, cents in _arrived(session, start, end):
+            row, expected, booked = day_of(at), tariff.charge_cents(cents), charges.get(attempt_id, 0)
+            row.payments += 1
+            row.wire_cents += cents
+            row.expected_cents += expected
+            row.booked += bool(booked)
+            row.booked_cents += booked
+            row.unbooked += bool(expected) and not booked
+            row.differing += bool(booked) and booked != expected
+        for at, cents in others:
+            day_of(at).other_cents += cents
+    rows = [days[day] for day in sorted(days)]
+    sums = [sum(getattr(row, name) for row in rows) for name in ChargeDay.__slots__[1:]]
+    return ChargesReport(first, last, tariff.valid_from, tariff.source, rows, *sums)
 
 
-def _booked(session: Session, start: datetime, end: datetime) -> Iterator[tuple[datetime, int]]:
+def _arrived(session: Session, start: datetime, end: datetime) -> Iterator[tuple[str, datetime, int]]:
+    """Every payment that arrived, a second one for the same payout too: its attempt, when, and its wire cents."""
+    paid = list(daybook.movements(session, start=start, end=end, kinds=frozenset({"deliver", "overpaid"})))
+    receipts = [key.removeprefix("overpaid:") for kind, key, _, _ in paid if kind == "overpaid"]
+    owners = attempts.owners_of(session, receipts)
+    for kind, key, at, cents in paid:
+        receipt = key.removeprefix("overpaid:")
+        yield key.rpartition(":deliver:")[2] if kind == "deliver" else owners.get(receipt, receipt), at, cents
+
+
+def _charges(session: Session, start: datetime, end: datetime) -> tuple[dict[str, int], list[tuple[datetime, int]]]:
+    """What the books have of each attempt's charge since then, and what within that time is of no payment."""
     query = (
-        select(col(EntryRow.at), col(PostingRow.amount_cents))
+        select(col(EntryRow.key), col(EntryRow.at), col(PostingRow.amount_cents))
         .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
-        .where(col(PostingRow.account) == "charges", col(EntryRow.at) >= start, col(EntryRow.at) < end)
+        .where(col(PostingRow.account) == str(Account.CHARGES), col(EntryRow.at) >= start)
     )
-    yield from session.exec(query)
+    of_attempts: Counter[str] = Counter()
+    lines = []
+    for key, at, cents in session.exec(query):
+        named = _CHARGE.search(key)
+        attempt_id = named.group(1) if named else ""
+        of_attempts[attempt_id] += cents
+        lines.append((attempt_id, at, cents))
+    paid = attempts.paid_of(session, of_attempts)
+    others = [(at, cents) for attempt_id, at, cents in lines if attempt_id not in paid and at < end]
+    return dict(of_attempts), others
+
+
+#: The key of a charge, as it stands, under a number, or taken back. Source: `ledger/journal.py`.
+_CHARGE = re.compile(r"(?:^|:)attempt:([^:]+):charge")
 
 
 def between(first: date | None, last: date | None) -> tuple[datetime, datetime]:

@@ -16,6 +16,7 @@ from sqlmodel import Session
 from kasoko_cli.clock import CLOCKS_APART, Clock
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.domain.phone import mask
+from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import OWNED, Account
@@ -130,6 +131,7 @@ class _How:
     said_account: str | None
     customers_are_counted: bool
     caution: Caution
+    tariff: Tariff | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ def plan_statement(
     customers_are_counted: bool,
     said_account: str | None = None,
     caution: Caution = guard.CAREFUL,
+    tariff: Tariff | None = None,
 ) -> StatementReport:
     """Compare a statement and write nothing.
 
@@ -159,7 +162,7 @@ def plan_statement(
         NobodysStatement: nothing shows that it is of the account that pays.
         Refused: it is of another account, or in another currency.
     """
-    how = _How(shortcode, said_account, customers_are_counted, caution)
+    how = _How(shortcode, said_account, customers_are_counted, caution, tariff)
     now = clock()
     with db.reading() as session:
         judged = _judge(session, file, how, now)
@@ -177,19 +180,20 @@ def take_statement(
     customers_are_counted: bool,
     said_account: str | None = None,
     caution: Caution = guard.CAREFUL,
+    tariff: Tariff | None = None,
     tell: Callable[[int], None] = lambda _: None,
 ) -> StatementReport:
     """Compare a statement, end what it proves, book what it charges, and put what matches nothing into suspense.
 
     `said_account` is the shortcode that an operator gave for it. `customers_are_counted` says that its customers'
-    payments are stakes which the platform has counted.
+    payments are stakes which the platform has counted. A charge that is another than `tariff` says is told.
 
     Raises:
         NobodysStatement: nothing shows that it is of the account that pays.
         Refused: it is of another account, or in another currency.
     """
     guard.judge_first(db, clock, caution)
-    how = _How(shortcode, said_account, customers_are_counted, caution)
+    how = _How(shortcode, said_account, customers_are_counted, caution, tariff)
     now = clock()
     with db.reading() as session:
         judged = _judge(session, file, how, now)
@@ -310,6 +314,7 @@ def _judge(
         stakes=statements.collected_stakes(session, names),
         answers=statements.answers_about(session, (one.id for one in attempts if one.receipt is None), now),
         customers_are_counted=how.customers_are_counted,
+        tariff=how.tariff,
     )
     lines = statements.known_lines(session, (line.key for line in file.lines))
     found = _no_more_than_owed(session, match(file, known))
@@ -431,7 +436,7 @@ def _no_more_than_owed(session: Session, findings: Sequence[Finding]) -> list[Fi
 
 
 def _is_new_charge(finding: Finding) -> bool:
-    return finding.verdict is Verdict.CHARGE and not finding.due_is_booked
+    return finding.verdict in (Verdict.CHARGE, Verdict.CHARGE_DIFFERS) and not finding.due_is_booked
 
 
 def _payout_of(finding: Finding) -> str:

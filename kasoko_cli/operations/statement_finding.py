@@ -11,6 +11,7 @@ from shlex import quote
 from kasoko_cli.clock import CLOCKS_APART
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.statement_account import TOLD_BY_MPESA, Proven
 from kasoko_cli.operations.statement_file import Line, Span
 from kasoko_cli.store.statements import RESTORED, KnownAttempt
@@ -130,6 +131,8 @@ class Known:
     #: Charges that are expected, and those that a statement has shown already, by attempt, in cents.
     charges_due: Mapping[str, int] = field(default_factory=dict)
     charges_paid: Mapping[str, int] = field(default_factory=dict)
+    #: What a payment should cost; None: whatever M-Pesa took is what it costs.
+    tariff: Tariff | None = None
     #: Receipts of payments that were booked as overpaid.
     overpaid: frozenset[str] = frozenset()
     #: Receipts of payments of which the books have the return already.

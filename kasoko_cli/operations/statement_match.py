@@ -302,10 +302,13 @@ class _Matching:
         if in_books is not None:
             return self._finding(line, Verdict.MATCHED, "the books have this charge", attempt=attempt)
         due = self.known.charges_due.get(attempt.id)
-        differs = due is not None and due != cents
+        expected = due
+        if due is None and self.known.tariff is not None:
+            expected = self.known.tariff.charge_cents(attempt.wire_cents)
+        differs = expected is not None and expected != cents
         why = f"what M-Pesa took for {attempt.payout_id}"
         if differs:
-            why += f": KES {format_kes(cents)}, and KES {format_kes(due or 0)} was expected"
+            why += f": KES {format_kes(cents)}, and KES {format_kes(expected or 0)} was expected"
         verdict = Verdict.CHARGE_DIFFERS if differs else Verdict.CHARGE
         finding = self._finding(line, verdict, why, attempt=attempt)
         return replace(finding, due_cents=cents if due is None else due, due_is_booked=due is not None)

@@ -224,7 +224,7 @@ def _reversals(session: Session, lines: Sequence[StatementLine]) -> list[Entry]:
     ]
     charged = [line for line in lines if line.attempt_id and line.verdict in (Verdict.CHARGE, Verdict.CHARGE_DIFFERS)]
     keys += [f"attempt:{line.attempt_id}:charge_paid" for line in charged]
-    expected = [f"attempt:{line.attempt_id}:charge" for line in charged if line.verdict == Verdict.CHARGE]
+    expected = [f"attempt:{line.attempt_id}:charge" for line in charged]
     standing = statements.standing_keys(session, [*keys, *expected])
     together = statements.posted_together(session, [(standing[key], standing[f"{key}_paid"]) for key in expected])
     posted = statements.postings_of(session, [*(standing[key] for key in keys), *together])

@@ -316,6 +316,28 @@ def receipts_owned(session: Session, receipts: Collection[str]) -> set[str]:
     return {receipt for receipt in found if receipt is not None}
 
 
+def owners_of(session: Session, receipts: Sequence[str]) -> dict[str, str]:
+    """The attempt that each of these receipts proves; only those that prove one."""
+    found: dict[str, str] = {}
+    for start in range(0, len(receipts), CHUNK):
+        query = select(col(Attempt.receipt), col(Attempt.id)).where(
+            col(Attempt.receipt).in_(receipts[start : start + CHUNK])
+        )
+        found |= {str(receipt): attempt_id for receipt, attempt_id in session.exec(query)}
+    return found
+
+
+def paid_of(session: Session, attempt_ids: Iterable[str]) -> set[str]:
+    """Those of the attempts that were paid, also where the money came back."""
+    wanted, found = list(attempt_ids), set[str]()
+    for start in range(0, len(wanted), CHUNK):
+        query = select(col(Attempt.id)).where(
+            col(Attempt.id).in_(wanted[start : start + CHUNK]), col(Attempt.receipt).is_not(None)
+        )
+        found.update(session.exec(query))
+    return found
+
+
 def receipts_of(session: Session, payout_ids: Sequence[str]) -> dict[str, str]:
     """The receipt of each payout that was paid, by its latest attempt that was."""
     found: dict[str, str] = {}

@@ -9,13 +9,20 @@ import pytest
 from sqlmodel import col, select
 
 from kasoko_cli.daraja.links import Kind
+from kasoko_cli.domain.duties import DutyBook
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations import reporting
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations import reporting, statement, statement_undo
+from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.overview import Amount
 from kasoko_cli.store.log import raise_incident
-from kasoko_cli.store.tables import Event, PostingRow
+from kasoko_cli.store.tables import Attempt, Event, PostingRow
+from tests.domain.test_duties import WINNINGS, WITHDRAWALS
+from tests.operations.paper import CHARGE, Paper
 from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.town import Town
 
 TARIFF = Tariff(date(2023, 8, 1), ((100, 0), (1_500, 5), (5_000, 9)), "a form")
 
@@ -113,6 +120,80 @@ def test_charges_are_expected_by_the_tariff_and_booked_only_where_the_books_have
     assert reporting.charges_report(three_days.db, TARIFF, last=date(2026, 11, 23)).days == []
     with pytest.raises(Refused, match="is after"):
         reporting.charges_report(three_days.db, TARIFF, first=date(2026, 11, 25), last=date(2026, 11, 24))
+
+
+def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
+    """Both duties, legs, a return sent again, a second payment, a wallet, and a statement that comes a day later.
+
+    What the sheets say is held to what M-Pesa's ledger says, and to the accounts of the books.
+    """
+    town = Town(road.db, road.clock, road.act)
+    town.market("derby")
+    for user, phone, outcome, kes in (
+        ("ann", ANN, "Yes", 100),
+        ("ben", BEN, "Yes", 200),
+        ("dan", "254712000444", "Yes", 200_000),
+        ("eve", "254712000555", "No", 100_150),
+    ):
+        town.user(user, phone=phone, deposit_kes=kes)
+        town.bet("derby", user, outcome, kes=kes)
+    town.settle("derby", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
+    while road.send().sent:
+        road.deliver()
+    ann, ben = road.attempt("ann"), road.attempt("ben")
+    with road.db.reading() as session:
+        query = select(Attempt).where(col(Attempt.phone) == "254712000444").order_by(col(Attempt.payout_id))
+        first, second = session.exec(query).all()
+        session.expunge_all()
+    town.came_back(ann.id)
+    town.due_again("ann")
+    road.send()
+    road.deliver()
+    again = road.attempts("ann")[-1]
+    with road.db.transaction() as session:
+        book.post(session, journal.overpaid("SECOND0001", "ben", ben.wire_cents), at=road.clock())
+    delivered = [ben, first, second, ann, again]
+
+    day = reporting.day_close(road.db, road.clock)
+    assert day.delivered == Amount(5, sum(one.wire_cents for one in delivered)), "without what a duty kept back"
+    assert day.delivered.amount_cents == sum(one["amount_cents"] for one in road.ledger())
+    assert day.delivered.amount_cents == sum(one.delivered_cents for one in day.hours)
+    assert day.sent.amount_cents == sum(one.sent_cents for one in day.hours) == day.delivered.amount_cents
+    settled = reporting.settlement_sheet(road.db, "derby")
+    assert day.settled == Amount(1, sum(row.amount_cents for row in settled.rows)), "without the fee"
+    assert day.credited.amount_cents == day.settled.amount_cents
+    assert day.is_balanced
+
+    road.clock.forward(days=1)
+    paper = Paper()
+    for attempt, charge in ((ann, 500), (again, 0), (first, 900), (second, 700)):
+        at = attempt.sent_at + timedelta(seconds=1)
+        assert attempt.receipt is not None
+        paper.line(attempt.receipt, at, withdrawn=attempt.wire_cents, phone=attempt.phone)
+        if charge:
+            paper.line(attempt.receipt, at, withdrawn=charge, reason=CHARGE)
+    paper.line("UKT0000009", road.clock(), withdrawn=300, reason="Monthly fee")
+    tariff = Tariff(date(2023, 8, 1), ((200, 0), (250_000, 9)), "a form")
+    how = {"shortcode": "600000", "customers_are_counted": False}
+    report = statement.take_statement(road.db, road.clock, road.act, paper.read(), tariff=tariff, **how)  # type: ignore[arg-type]
+    whys = [one.why for one in report.differences if one.kind == "charge-differs"]
+    assert [why.partition(": ")[2] for why in whys] == [
+        "KES 5.00, and KES 0.00 was expected",
+        "KES 7.00, and KES 9.00 was expected",
+    ]
+    [item] = statement.list_suspense(road.db)
+    statement.resolve_suspense(road.db, road.clock, road.act, name=item.key, resolution="charges")
+
+    found = reporting.charges_report(road.db, tariff)
+    assert [
+        (row.payments, row.expected_cents, row.booked, row.booked_cents, row.unbooked, row.differing, row.other_cents)
+        for row in found.days
+    ] == [(6, 3_600, 3, 2_100, 2, 2, 0), (0, 0, 0, 0, 0, 0, 300)]
+    assert found.booked_cents + found.other_cents == road.balance(Account.CHARGES)
+    later = reporting.day_close(road.db, road.clock)
+    assert later.charges_cents == road.balance(Account.CHARGES)
+    statement_undo.undo_statement(road.db, road.clock, Act("ann", "the wrong file"), statement_id=1)
+    assert reporting.charges_report(road.db, tariff).booked_cents == 0
 
 
 def test_incidents_are_listed_with_how_they_ended(road: Road) -> None:
