@@ -122,8 +122,10 @@ def run(
             told.steps += end.told
             told.by_person, told.rounds = end.by_person, end.rounds
             found = judge(play.bench, put_back=told.restores > 0)
-            if not told.restores and (refused := play.bench.count("duplicates_refused")):
-                # The id held it back, and money moved once. But who has forgotten nothing has nothing to send twice.
+            knew = not told.restores and not any(play.acts.played[act] for act in SAY_NOT_PAID)
+            if knew and (refused := play.bench.count("duplicates_refused")):
+                # The id held it back, and money moved once. But who has forgotten nothing has nothing to send twice,
+                # unless somebody said that M-Pesa never paid what it never acknowledged: that goes under its own id.
                 found.wrong.append(f"M-Pesa had to refuse {refused} requests whose ids it had taken")
             told.payouts = found.payouts
             told.not_final = sum(count for state, count in states(play.bench).items() if state not in FINAL)
@@ -135,6 +137,10 @@ def run(
             play.bench.close()
     told.seconds = time.monotonic() - started
     return told
+
+
+#: Acts by which what M-Pesa has taken, and never acknowledged or paid, may end as not paid.
+SAY_NOT_PAID = ("decide", "decide all", "statement")
 
 
 class HastyGateway(Gateway):
