@@ -103,7 +103,7 @@ what happened, what became of the money, and what to type.
   7    * * * *  cd /srv/kasoko && kasoko retry-failed -y -q --max-seconds 1500
   */15 * * * *  cd /srv/kasoko && kasoko reconcile -q --no-listen
   0    * * * *  cd /srv/kasoko && kasoko status --check -q
-  30   2 * * *  cd /srv/kasoko && kasoko audit -q
+  30   2 * * *  cd /srv/kasoko && kasoko audit --deep -q
 
 And where privacy.keep_days is set, what empties results and calls that old:
 

@@ -276,6 +276,12 @@ class _Markets:
                     f"The slug {market.slug!r} is taken by the market {self._slugs[market.slug]!r}."
                     " Choose another slug.",
                 )
+            elif market.slug != market.id and market.slug in self._standing:
+                what = f"The slug {market.slug!r} is the id of another market. Choose another slug."
+                self._problems.note(line, "slug", what)
+            elif self._slugs.get(market.id, market.id) != market.id:
+                what = f"The id is the slug of the market {self._slugs[market.id]!r}. Choose another id."
+                self._problems.note(line, "market_id", what)
             else:
                 self._standing[market.id], self._slugs[market.slug] = (market, names), market.id
                 markets.append(market)

@@ -176,6 +176,14 @@ def add_market(
                 f"The slug {market.slug!r} is taken by another market; nothing was changed.",
                 hint="Choose another slug.",
             )
+        for other in markets.list_markets(session):
+            for name, its, what in ((market.id, other.slug, "slug"), (market.slug, other.id, "id")):
+                if name != its:
+                    continue
+                raise Refused(
+                    f"{name!r} is the {what} of another market; nothing was changed.",
+                    hint="Choose another: whoever names a market by its id or slug must mean one.",
+                )
         session.add(market)
         session.flush()
         session.add_all(answers)

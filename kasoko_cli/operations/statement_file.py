@@ -20,6 +20,7 @@ import csv
 import hashlib
 import io
 import re
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,10 @@ from kasoko_cli.operations.statement_party import Party, read_party
 MOST_LINES_BEFORE = 60
 #: A workbook that unpacks to more than this is no statement.
 MOST_UNPACKED_BYTES = 1 << 30
+#: How often its packed size a workbook may be, beyond a megabyte: tables pack to a tenth, a bomb to a thousandth.
+MOST_TIMES_PACKED = 60
+#: How long a workbook may take to read, in seconds.
+MOST_SECONDS = 120
 #: No line of a statement comes near these: so much text in a cell, so many cells.
 MOST_CHARACTERS, MOST_COLUMNS = 2_000, 100
 
@@ -294,6 +299,9 @@ def _sheet_rows(name: str, content: bytes) -> Iterator[Row]:
             unpacked = sum(part.file_size for part in packed.infolist())
         if unpacked > MOST_UNPACKED_BYTES:
             raise _refused(name, [Problem(1, "", "it unpacks to more than a gigabyte: this is no statement")])
+        if unpacked > max(1 << 20, MOST_TIMES_PACKED * len(content)):
+            what = f"it unpacks to {unpacked / len(content):,.0f} times its size: this is no statement"
+            raise _refused(name, [Problem(1, "", what)])
         book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as error:
         raise _refused(name, [Problem(1, "", "it is no workbook that can be read")]) from error
@@ -301,8 +309,12 @@ def _sheet_rows(name: str, content: bytes) -> Iterator[Row]:
         raise _refused(name, [Problem(1, "", f"it has {len(book.worksheets)} sheets, and one is wanted")])
     sheet = book.worksheets[0]
     sheet.reset_dimensions()  # what a writer claims of its size is often wrong
+    ends_at = time.monotonic() + MOST_SECONDS
     for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
-        yield number, [_cell(value) for value in row]
+        if time.monotonic() > ends_at:
+            what = f"the workbook took longer than {MOST_SECONDS} seconds to read up to here; as CSV it is quick"
+            raise _refused(name, [Problem(number, "", what)])
+        yield number, [_cell(value) for value in row[: MOST_COLUMNS + 1]]
 
 
 _SAVED = re.compile(rb"<dcterms:(modified|created)[^<>]{0,200}>\s{0,20}([0-9TZ:+.-]{1,40})\s{0,20}</dcterms:\1>")

@@ -112,7 +112,7 @@ def _jobs(place: Place) -> list[_Job]:
             "*:*:00",
             writes=(str(place.metrics),),
         ),
-        _Job("audit", "recomputes everything from the bets up", "audit --quiet", "02:30", persistent=True),
+        _Job("audit", "recomputes everything from the bets up", "audit --deep --quiet", "02:30", persistent=True),
     ]
     if place.has_alerts:
         jobs.append(_Job("notify", "tells people what is not well", "notify --quiet", "*:*:30", ("KASOKO_ALERT_URLS",)))

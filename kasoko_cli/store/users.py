@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import func
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
+from kasoko_cli.domain.phone import ERASED
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.facts import person_seal
 from kasoko_cli.store.locking import CHUNK, Turn, for_update, take_turn
-from kasoko_cli.store.tables import User
+from kasoko_cli.store.tables import Event, User
 
 
 def find_user(session: Session, user_id: str, *, lock: bool = False) -> User:
@@ -61,6 +64,28 @@ def known_users(session: Session, user_ids: Iterable[str]) -> dict[str, User]:
         query = select(User).where(col(User.id).in_(wanted[start : start + CHUNK]))
         known |= {user.id: user for user in session.exec(query)}
     return known
+
+
+def not_to_be_paid(session: Session, user_ids: Iterable[str]) -> dict[str, str]:
+    """Those of the users at whose number nobody may be paid, by id, with the reason: who was erased, and whose name
+    or phone is another than an act gave them. The caller has at most `CHUNK` of them.
+    """
+    found, unlike = dict[str, str](), dict[str, str]()
+    who = columns(col(User.id), col(User.name), col(User.phone), col(User.salt), col(User.seal), col(User.erased_at))
+    for user_id, name, phone, salt, seal, erased_at in session.execute(who.where(col(User.id).in_(set(user_ids)))):
+        if erased_at is not None or phone == ERASED:
+            found[user_id] = "was erased, and has no number"
+        elif (stands := person_seal(salt, user_id, name, phone)) != seal:
+            unlike[user_id] = stands
+    if unlike:
+        given = columns(col(Event.subject), col(Event.detail)).where(
+            col(Event.subject).in_(unlike), col(Event.action) == "user.set-phone"
+        )
+        rows = session.execute(given.order_by(col(Event.id)))
+        last = {subject: json.loads(detail).get("seal") for subject, detail in rows}
+        unedited = {user_id for user_id, stands in unlike.items() if last.get(user_id) == stands}
+        found |= dict.fromkeys(unlike.keys() - unedited, "has a name or a phone that no act gave: kasoko audit --deep")
+    return found
 
 
 def phones_of(session: Session, user_ids: Iterable[str]) -> dict[str, str]:

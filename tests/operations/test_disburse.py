@@ -23,7 +23,7 @@ from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH
 from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotFound, NotSent, Refused
-from kasoko_cli.operations import controls, disburse, fate
+from kasoko_cli.operations import controls, disburse, fate, users
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.disburse import Run, SendPolicy, Sent, Stop, count_ends, ends_of, exit_code_of, plan_run
 from kasoko_cli.store import attempts, database
@@ -869,3 +869,32 @@ def test_a_forged_result_during_the_run_does_not_end_a_payment_that_is_being_sen
     road.deliver()
     assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     road.assert_agreed()
+
+
+# --- Whose number it is --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("done", "why"),
+    [
+        ("phone = '254711999000'", "has a name or a phone that no act gave"),
+        ("seal = NULL", "has a name or a phone that no act gave"),
+        ("phone = '254000000000', name = 'erased'", "was erased, and has no number"),
+    ],
+)
+def test_a_number_that_was_edited_in_the_database_or_erased_is_not_paid(road: Road, done: str, why: str) -> None:
+    """Whoever may write to one table would be paid what anybody won; an override paid a person who was erased."""
+    road.owe({"ann": ANN, "ben": BEN})
+    users.set_phone(road.db, road.clock, road.act, user_id="ben", phone=CYN)
+    with road.db.transaction() as session:
+        was = session.execute(text("SELECT name, phone, seal FROM users WHERE id = 'ann'")).one()
+        session.execute(text(f"UPDATE users SET {done} WHERE id = 'ann'"))
+    run = road.send()
+    assert ([one.user_id for one in run.sent], run.held) == (["ben"], 1)
+    assert road.statuses() == {"ann": "HELD", "ben": "SENT"}
+    note = road.payout("ann").note or ""
+    assert note.startswith(f"ann {why}")
+    assert "kasoko payout to-wallet derby.1." in note
+    with road.db.transaction() as session:  # for the audit after each test
+        back = text("UPDATE users SET name = :name, phone = :phone, seal = :seal WHERE id = 'ann'")
+        session.execute(back, dict(was._mapping))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from fractions import Fraction
 
 import pytest
+from sqlalchemy import text
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import DeadHeat, Rules
@@ -72,6 +73,17 @@ def test_a_slug_that_is_taken_is_refused(town: Town) -> None:
     assert refusal(lambda: _add(town, "m2"), Refused) == (
         "The slug 'long-rains' is taken by another market; nothing was changed.",
         "Choose another slug.",
+    )
+
+
+@pytest.mark.parametrize(("market_id", "slug", "told"), [("long-rains", "x", "slug"), ("m2", "m1", "id")])
+def test_no_name_means_two_markets(town: Town, market_id: str, slug: str, told: str) -> None:
+    """`resolve m1 Yes` resolved the market m1, and whoever typed it meant the one with that slug."""
+    _add(town)
+    name = market_id if told == "slug" else slug
+    assert refusal(lambda: _add(town, market_id, slug=slug), Refused) == (
+        f"{name!r} is the {told} of another market; nothing was changed.",
+        "Choose another: whoever names a market by its id or slug must mean one.",
     )
 
 
@@ -204,7 +216,10 @@ def test_a_dead_heat_names_several_winners_and_a_partial_one_their_weights(town:
 
 
 def test_an_id_goes_before_a_slug_of_the_same_word(town: Town) -> None:
+    """An older version took such a pair in."""
     _add(town, "derby", "first")
-    _add(town, "other", "derby")
+    _add(town, "other", "second")
+    with town.db.transaction() as session:
+        session.execute(text("UPDATE markets SET slug = 'derby' WHERE id = 'other'"))
     assert markets.show_market(town.db, "derby").id == "derby"
     assert markets.show_market(town.db, "first").id == "derby"

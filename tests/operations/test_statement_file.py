@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import time
+import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -120,6 +123,17 @@ def test_what_is_no_statement_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(FileRefused) as refused:
         read_statement("s", content)
     assert said in refused.value.message
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
+    """A workbook of 84 KiB took 50 seconds and 1.3 GiB."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("xl/sharedStrings.xml", b"<si><t>0</t></si>" * 3_000_000)
+    began = time.process_time()
+    with pytest.raises(FileRefused, match=r"it unpacks to \d+ times its size: this is no statement"):
+        read_statement("s.xlsx", packed.getvalue())
+    assert time.process_time() - began < 1
 
 
 def test_a_line_that_was_left_out_shows_in_the_balances() -> None:

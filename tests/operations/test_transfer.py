@@ -422,6 +422,8 @@ def test_each_wrong_cell_of_a_market_is_named(platform: Platform) -> None:
             f"{header},rounding,dead_heat\n"
             "m1,rain,Will it rain?,Yes|No,2026-12-01T15:00:00Z,501,,\n"
             "m3,sun,Sun?,Yes|No,2026-12-01T15:00:00Z,0,,\n"
+            "m3,m2,Sun?,Yes|No,2026-12-01T15:00:00Z,0,,\n"
+            "sun,m3,Sun?,Yes|No,2026-12-01T15:00:00Z,0,,\n"
             "m4,retry,Q?,Yes|No,2026-12-01T15:00:00Z,5.00,,\n"
             "m5,one,Q?,Yes,2026-12-01T15:00:00Z,10001,,\n"
             "m6,two,Q?,Yes|yes,2026-12-01T15:00:00Z,0,house,\n"
@@ -432,14 +434,16 @@ def test_each_wrong_cell_of_a_market_is_named(platform: Platform) -> None:
     ] == [
         (2, "fee_bps", "The market 'm1' is known with '500', and here with '501'"),
         (3, "slug", "The slug 'sun' is taken by the market 'm2'"),
-        (4, "slug", "A market cannot have the slug 'retry': `kasoko payout retry` means something else"),
-        (4, "fee_bps", "'5.00' is not a whole number"),
-        (5, "fee_bps", "The fee of a market cannot be '10001' basis points"),
-        (6, "outcomes", "The market 'two' names an outcome twice"),
-        (7, "question", "The question '' is empty"),
-        (7, "closes_at", "'soon' is not a time"),
-        (7, "rounding", "A market has no rounding 'hous'"),
-        (7, "dead_heat", "A market has no dead heat rule 'stakes'"),
+        (4, "slug", "The slug 'm2' is the id of another market"),
+        (5, "market_id", "The id is the slug of the market 'm2'"),
+        (6, "slug", "A market cannot have the slug 'retry': `kasoko payout retry` means something else"),
+        (6, "fee_bps", "'5.00' is not a whole number"),
+        (7, "fee_bps", "The fee of a market cannot be '10001' basis points"),
+        (8, "outcomes", "The market 'two' names an outcome twice"),
+        (9, "question", "The question '' is empty"),
+        (9, "closes_at", "'soon' is not a time"),
+        (9, "rounding", "A market has no rounding 'hous'"),
+        (9, "dead_heat", "A market has no dead heat rule 'stakes'"),
     ]
     assert everything(platform.db) == before
 

@@ -143,6 +143,20 @@ BUGS: Sequence[Bug] = (
         "daraja/test_simulator_protocol.py::test_results_go_to_this_machine_only_unless_the_simulator_is_told",
     ),
     _bug(
+        "a number that was edited in the database is paid",
+        "store/users.py",
+        "elif (stands := person_seal(salt, user_id, name, phone)) != seal:",
+        "elif False and (stands := ''):",
+        "operations/test_disburse.py::test_a_number_that_was_edited_in_the_database_or_erased_is_not_paid",
+    ),
+    _bug(
+        "a workbook is unpacked whatever its size becomes",
+        "operations/statement_file.py",
+        "if unpacked > max(1 << 20, MOST_TIMES_PACKED * len(content)):",
+        "if False:",
+        "operations/test_statement_file.py::test_a_bomb_is_refused_before_it_is_unpacked",
+    ),
+    _bug(
         "a password in a parameter is shown",
         "domain/addresses.py",
         "{found[3] if found[2] in _OPEN else HIDDEN}",

@@ -73,7 +73,9 @@ class Claimer:
                 unjudged += self._put_off(session, against, Condition.UNJUDGED, now)
                 held += len(self._put_off(session, against, Condition.ASKED, now))
                 held += len(self._put_off(session, against, Condition.UNCONFIRMED, now))
-                sure = [payout for payout in due if payout.id not in against]
+                strangers = self._hold_strangers(session, [one for one in due if one.id not in against], now)
+                held += len(strangers)
+                sure = [payout for payout in due if payout.id not in against and payout.id not in strangers]
                 ours = self._within_the_day(session, sure, phones, now)
                 postponed += len(sure) - len(ours)
                 claimed += self._intend(session, ours, last, lease)
@@ -136,6 +138,22 @@ class Claimer:
             actor = self.desk.act.actor
             note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=why)
         return len(doubted)
+
+    def _hold_strangers(self, session: Session, due: Sequence[DuePayout], now: datetime) -> set[str]:
+        """Stop payouts to whoever was erased, or is not who an act of ours took in: a number edited in the database."""
+        found = users.not_to_be_paid(session, (one.user_id for one in due))
+        strangers = {payout.id: found[payout.user_id] for payout in due if payout.user_id in found}
+        locked = payouts.lock_payouts(session, strangers)
+        for payout_id, what in sorted(strangers.items()):
+            why = (
+                f"{locked[payout_id].user_id} {what}. Ask who is to be paid; then kasoko user set-phone and kasoko"
+                f" payout release {payout_id}, or kasoko payout to-wallet {payout_id}"
+            )
+            held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=why, not_before=None)
+            assert held, "a payout that we hold as PENDING may be stopped"
+            actor = self.desk.act.actor
+            note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=why)
+        return set(strangers)
 
     def _put_off(
         self, session: Session, against: Mapping[str, Objection], condition: Condition, now: datetime
