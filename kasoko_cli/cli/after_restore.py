@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,15 +12,26 @@ from kasoko_cli.cli import render
 from kasoko_cli.cli.group import Call
 from kasoko_cli.cli.render import Column
 
+if TYPE_CHECKING:
+    from kasoko_cli.cli.wiring import House
+    from kasoko_cli.operations.after_restore import Doubted
+    from kasoko_cli.operations.reconcile import Asked
+
 #: How long the answers are waited for.
 ANSWER_SECONDS = 120
+
+
+def _all_answered(house: House, query_ids: list[str]) -> bool:
+    from kasoko_cli.operations import reconcile
+
+    return not reconcile.unanswered(house.db, query_ids)
 
 
 def prove(call: Call, *, offline: bool, listen: bool) -> None:
     """Ask, wait for the answers, and tell what is proven; exits with 8 where something is not."""
     from kasoko_cli.cli.listen import listening
     from kasoko_cli.cli.stopping import stay, stopping
-    from kasoko_cli.operations import after_restore, reconcile
+    from kasoko_cli.operations import after_restore
 
     house = call.house
     house.hold_to_deployment(house.db)  # doctor reads; this asks, and lets go
@@ -28,20 +41,28 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
         stopper = stack.enter_context(stopping())
         if listen:
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the answers"))
-        asked = after_restore.look_after_restore(
-            house.db,
-            None if offline else house.daraja,
-            None if offline else house.links,
-            house.clock,
-            house.new_id,
-            call.act,
-            house.caution,
-        )
-        waiting = [one.query_id for one in asked if one.taken]
-        if waiting:
-            stay(stopper, ANSWER_SECONDS, lambda: not reconcile.unanswered(house.db, waiting))
-    let_go = after_restore.take_answers(house.db, house.clock, call.act, house.caution)
-    found = after_restore.proof(house.db, asked, let_go_now=let_go)
+        asked: list[Asked] = []
+        let_go = 0
+        # An id that was used since, and paid nobody, brings the next one into doubt: that is asked about then.
+        for _ in range(after_restore.ROUNDS):
+            now_asked = after_restore.look_after_restore(
+                house.db,
+                None if offline else house.daraja,
+                None if offline else house.links,
+                house.clock,
+                house.new_id,
+                call.act,
+                house.caution,
+                besides=[one.attempt_id for one in asked],
+            )
+            asked += now_asked
+            waiting = [one.query_id for one in now_asked if one.taken]
+            if waiting:
+                stay(stopper, ANSWER_SECONDS, functools.partial(_all_answered, house, waiting))
+            let_go += after_restore.take_answers(house.db, house.clock, call.act, house.caution)
+            if not waiting or stopper.is_set():
+                break
+    found = after_restore.proof(house.db, asked, let_go_now=let_go, caution=house.caution)
     code = 0 if found.ok else 8
     if call.json:
         render.document({"after_restore": found, "exit_code": code})
@@ -53,21 +74,13 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
             columns = [Column("payout"), Column("status"), Column("KES", right=True), Column("copy of")]
             columns.append(Column("M-Pesa's answer"))
             rows = [
-                (
-                    one.payout_id,
-                    one.status,
-                    render.kes(one.wire_cents),
-                    one.copy_at,
-                    one.answer if one.can_be_asked else "cannot be asked: no id of ours",
-                )
+                (one.payout_id, one.status, render.kes(one.wire_cents), one.copy_at, _said(one))
                 for one in found.doubted
             ]
             render.table(call, "May have been paid since the copy", columns, rows)
-            render.hint(
-                call,
-                "Run it again when the answers are there. What M-Pesa does not answer its statement does:"
-                " kasoko reconcile --statement FILE",
-            )
+            for payout_id, why in {it.payout_id: it.against for it in found.doubted if it.against}.items():
+                render.talk(call, f"{payout_id} is held: {why}")
+            render.hint(call, _next_step(found.doubted))
         else:
             render.did(
                 call,
@@ -77,3 +90,22 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
             render.talk(call, "Sending is paused since the restore. Let it go on: kasoko resume")
     if code:
         raise typer.Exit(code)
+
+
+def _said(one: Doubted) -> str:
+    if not one.can_be_asked:
+        return "cannot be asked: no id of ours"
+    return one.answer if one.ask_from is None else f"{one.answer}; confirmed from {one.ask_from} on"
+
+
+def _next_step(doubted: list[Doubted]) -> str:
+    """The one thing to do next: what M-Pesa can still answer comes before what a person has to look for."""
+    if later := [one.ask_from for one in doubted if one.ask_from is not None]:
+        return (
+            f"One answer is not enough to pay. From {max(later)} on run it once more: kasoko doctor --after-restore."
+            " Nothing is sent meanwhile."
+        )
+    return (
+        "Run it again when the answers are there. What M-Pesa does not answer its statement does: kasoko reconcile"
+        f" --statement FILE; or its portal, by people: kasoko payout decide {doubted[0].payout_id} --help"
+    )

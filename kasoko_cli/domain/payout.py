@@ -87,6 +87,7 @@ PAYOUT_NEXT: Mapping[PayoutStatus, Mapping[PayoutStatus, str]] = {
         _P.WALLET: "a second person released it, and M-Pesa cannot carry so little",
         _P.HELD: "a rule or a person stopped it, with a reason",
         _P.CANCELED: "the settlement was reversed before it was released",
+        _P.COMPLETED: "it was released and paid, and then an older copy of the database was put back",
     },
     _P.HELD: {
         _P.PENDING: "a person let it go, with a reason",

@@ -1,7 +1,7 @@
 """A copy of the database that was looked at before it is trusted, and putting one back.
 
 A copy that was put back has forgotten what was sent since it was taken. So nothing of it is sent until that
-is found out (`after_restore`), and the database that it replaces is kept beside it.
+is found out (`forgotten`, `after_restore`), and the database that it replaces is kept beside it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from kasoko_cli.domain.addresses import without_passwords
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.errors import Busy, CheckFailed, ConfigurationError, KasokoError, NotFound, Refused
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.after_restore import Held, hold_unsent
 from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.forgotten import Held, hold_unsent
 from kasoko_cli.operations.upkeep import check
 from kasoko_cli.store.database import (
     Database,

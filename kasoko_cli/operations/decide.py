@@ -15,10 +15,11 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations import fate, guard
+from kasoko_cli.operations import fate, forgotten, guard
 from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.operations.fate import DECIDED, Ruling
-from kasoko_cli.operations.guard import Caution, Way
+from kasoko_cli.operations.guard import Caution, Way, is_doubted
+from kasoko_cli.operations.negatives import Confirm
 from kasoko_cli.operations.signing import DECIDE, FIRST, hold_signed, note_act
 from kasoko_cli.operations.words import USUAL, Terms, hear
 from kasoko_cli.store import approvals, attempts, payouts
@@ -95,7 +96,7 @@ def decide(
             if heard.first is None:
                 return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
             detail |= {FIRST: heard.first}
-        ruling, status = end(session, act, attempt, payout, decision, at=now)
+        ruling, status = end(session, act, attempt, payout, decision, confirm=caution.confirm, at=now)
         note_act(session, act, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
         book.post(session, *ruling.entries, at=now)
         return Decided(payout_id, status, ruling.note)
@@ -115,20 +116,33 @@ def needs_evidence(evidence: str) -> None:
 
 
 def end(
-    session: Session, act: Act, attempt: Attempt, payout: Payout, decision: Decision, *, at: datetime
+    session: Session,
+    act: Act,
+    attempt: Attempt,
+    payout: Payout,
+    decision: Decision,
+    *,
+    confirm: Confirm = guard.CAREFUL.confirm,
+    at: datetime,
 ) -> tuple[Ruling, str]:
     """End an attempt as somebody says; what follows from it, and the state of its payout then."""
     evidence = f"decided by {act.actor}: {decision.evidence}"
     if decision.receipt is not None:
         ruling = fate.paid(session, attempt, payout, receipt=decision.receipt, evidence=evidence, at=at)
         return ruling, str(PayoutStatus.COMPLETED)
+    if is_doubted(attempt):
+        forgotten.silent(session, payout)
+        forgotten.go_on(session, payout, act, confirm, why=evidence, at=at)
+        status = payouts.find_payout(session, payout.id, lock=True).status
+        return Ruling(True, (), "it was not paid since the copy was taken"), str(status)
     ended = fate.never_taken if attempt.conversation_id is None else fate.not_paid
     ruling = ended(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=at)
     return ruling, str(PayoutStatus.FAILED)
 
 
 def _open_attempt(session: Session, payout: Payout) -> Attempt:
-    for attempt in attempts.list_attempts(session, payout.id):
+    tries = attempts.list_attempts(session, payout.id)
+    for attempt in tries:
         if attempt.status in LIVE:
             if attempt.status is AttemptStatus.INTENT:
                 raise Refused(
@@ -136,6 +150,9 @@ def _open_attempt(session: Session, payout: Payout) -> Attempt:
                     hint="Wait until its sender has ended or its lease runs out, then: kasoko reconcile",
                 )
             return fate.lock(session, attempt.id)[0]
+    # What a copy that was put back has forgotten: the last id that may have been used since.
+    if tries and is_doubted(tries[-1]) and tries[-1].status is AttemptStatus.REJECTED:
+        return fate.lock(session, tries[-1].id)[0]
     raise Refused(
         f"{payout.id} is {payout.status}: how it ended is known, and nothing was changed.",
         hint=f"Look: kasoko payout show {payout.id}",

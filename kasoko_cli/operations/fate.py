@@ -15,12 +15,13 @@ from datetime import datetime
 
 from sqlmodel import Session
 
+from kasoko_cli.clock import iso
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import journal
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.store import attempts, payouts
-from kasoko_cli.store.log import raise_incident
+from kasoko_cli.store.log import last_restore, raise_incident
 from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import Attempt, Payout
 
@@ -240,7 +241,10 @@ def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, ev
     assert moved, f"an attempt that is {before} may succeed"
     was_released = before in (AttemptStatus.FAILED, AttemptStatus.REJECTED)
     # What a restored copy has forgotten was asked about: that it was paid is the answer, and no surprise.
-    if was_released and not attempt.lease_token.startswith(RESTORED):
+    is_answer = before is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED)
+    if attempt.lease_token.startswith(RESTORED):
+        attempts.end_doubt(session, attempt)
+    if was_released and not is_answer:
         _alarm(
             session,
             attempt,
@@ -302,13 +306,22 @@ def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime
 
     Only for the attempt that completed its payout; a second payment that comes back is recovered instead.
     """
-    if not attempts.move(session, attempt.id, AttemptStatus.RETURNED, at=at, result_text=why):
+    mark = _mark_of_older(session, attempt)
+    if not attempts.move(session, attempt.id, AttemptStatus.RETURNED, at=at, result_text=why, lease_token=mark):
         return REPEAT
     assert attempt.receipt is not None, "what was paid has its receipt"
     moved = payouts.move(session, payout.id, PayoutStatus.RETURNED, at=at, note=why)
     assert moved, f"a payout that is {payout.status} had its money delivered"
     entry = journal.returned(payout.id, attempt.receipt, payout.user_id, attempt.wire_cents, payout.withheld_cents)
     return Ruling(True, (entry,), "the money came back")
+
+
+def _mark_of_older(session: Session, attempt: Attempt) -> str:
+    """The mark of a payment that is older than a copy which was put back: it may have been sent again since."""
+    since = last_restore(session)
+    if since is None or attempt.sent_at > since.at:
+        return attempt.lease_token
+    return f"{RESTORED}{iso(since.copy_at)}"
 
 
 def again_ended(session: Session, payout: Payout) -> Entry:

@@ -29,7 +29,7 @@ from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.log import Standing, incidents_of
 from kasoko_cli.store.patience import wait_for_server
-from kasoko_cli.store.statements import RESTORED
+from kasoko_cli.store.statements import FORGOTTEN, RESTORED
 from kasoko_cli.store.tables import Attempt, Payout
 
 #: Of more payouts than this, everything that has arrived is judged, whatever it is about.
@@ -327,8 +327,9 @@ _FOUND_BY: Mapping[Condition, Callable[[Case, Caution], _Against]] = {
 
 
 def is_doubted(attempt: Attempt) -> bool:
-    """Whether it stands for what may have been sent since a copy that was put back."""
-    return attempt.status is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED)
+    """Whether it, or what came after it, may have been sent since a copy that was put back."""
+    ended = (AttemptStatus.REJECTED, AttemptStatus.FAILED, AttemptStatus.RETURNED)
+    return attempt.status in ended and attempt.lease_token.startswith(RESTORED)
 
 
 def _speaks_of_the_number(case: Case) -> bool:
@@ -336,7 +337,8 @@ def _speaks_of_the_number(case: Case) -> bool:
     code = case.payout.failure_code
     if not code or code in (NOT_SENT, STATUS_SAYS_NO, NOT_ON_STATEMENT, DECIDED):
         return False
-    return bool(case.tries) and case.phone == case.tries[-1].phone
+    sent = [one for one in case.tries if one.evidence != FORGOTTEN]
+    return bool(sent) and case.phone == sent[-1].phone
 
 
 def _is_refusal(code: str) -> bool:

@@ -38,6 +38,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH, LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.store import facts
+from kasoko_cli.store.statements import RESTORED
 from kasoko_cli.store.tables import (
     Approval,
     Attempt,
@@ -634,17 +635,25 @@ def wallets_unlike_bets(session: Session) -> Iterator[Violation]:
 
 
 def unapproved_payouts(session: Session) -> Iterator[Violation]:
-    """Payouts that went on before their settlement was released, and those that wait where nobody is asked."""
+    """Payouts that went on before their settlement was released, and those that wait where nobody is asked.
+
+    Not those that were released and paid, and then an older copy was put back: that was found out since.
+    """
     outstanding = and_(
         col(Approval.market_id) == col(Payout.market_id),
         col(Approval.settlement_no) == col(Payout.settlement_no),
         col(Approval.approved_by).is_(None),
     )
     stays = (PayoutStatus.AWAITING_APPROVAL, PayoutStatus.HELD, PayoutStatus.CANCELED)
+    found_paid = sa.exists().where(
+        col(Attempt.payout_id) == col(Payout.id),
+        col(Attempt.lease_token).like(f"{RESTORED}%"),
+        col(Attempt.receipt).is_not(None),
+    )
     went_on = (
         sa.select(col(Payout.id), col(Payout.status))
         .join(Approval, outstanding)
-        .where(col(Payout.status).not_in(stays))
+        .where(col(Payout.status).not_in(stays), sa.not_(found_paid))
         .order_by(col(Payout.id))
     )
     for payout_id, status in session.execute(went_on):

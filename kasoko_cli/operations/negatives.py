@@ -28,7 +28,7 @@ ASKED_ENOUGH = 3
 
 
 #: What stands as the answer to a question where M-Pesa has said nothing.
-_NO_ANSWERS = frozenset({queries.NOT_ASKED, *queries.NOT_BELIEVED})
+NO_ANSWERS = frozenset({queries.NOT_ASKED, *queries.NOT_BELIEVED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,11 @@ class _Asked:
         `after` is an earlier answer, which is not the same question.
         """
         for one in self.ahead:
-            if one.answer and one.answer not in _NO_ANSWERS and one.answer not in answers:
+            if one.answer and one.answer not in NO_ANSWERS and one.answer not in answers:
                 # It speaks against it until M-Pesa is asked again, once something has come after it.
                 number = callbacks.last_about(self.session, one.id)
                 from_at = max(from_at, self.apart_from(one.asked_at, timedelta(0), callback_id=number))
-        last = next((one for one in reversed(self.by_now) if one.answer and one.answer not in _NO_ANSWERS), None)
+        last = next((one for one in reversed(self.by_now) if one.answer and one.answer not in NO_ANSWERS), None)
         said = last is not None and last.answer in answers and last.asked_at >= from_at and last.asked_at != after
         return None if said else Missing(why, from_at)
 

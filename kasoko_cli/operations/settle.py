@@ -22,6 +22,7 @@ from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, WireLimits, legs,
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.forgotten import hold_settled
 from kasoko_cli.operations.markets import describe_resolution, resolution_of, rules_of
 from kasoko_cli.store import approvals, bets, bulk, markets, outbox, payouts
 from kasoko_cli.store.database import Database
@@ -373,6 +374,7 @@ def write_payouts(
         for line in owed
     )
     bulk.insert_tuples(session, Payout, _PAYOUT_COLUMNS, rows)
+    hold_settled(session, market_id, settlement_no)
     outbox.note_settlement(session, market_id, settlement_no, at=now)
 
 

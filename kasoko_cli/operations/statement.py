@@ -21,9 +21,8 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import OWNED, Account
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.operations import fate, guard
+from kasoko_cli.operations import fate, forgotten, guard
 from kasoko_cli.operations.acts import Act, needs_reason
-from kasoko_cli.operations.after_restore import let_go
 from kasoko_cli.operations.guard import Caution, Way
 from kasoko_cli.operations.statement_account import Proven, prove
 from kasoko_cli.operations.statement_file import LineKind, Span, StatementFile
@@ -519,11 +518,14 @@ def _not_paid(session: Session, take: Take, finding: Finding, known: KnownAttemp
     detail = {"take": take.mark, "attempt": known.id, "sends": attempt.sends}
     if is_restored(known):
         detail |= {"restored": known.lease_token, "held": payout.note if payout.status is PayoutStatus.HELD else None}
+        detail |= {"silent": forgotten.silent(session, payout)}
     note_event(
         session, at=now, actor=take.act.actor, action=SILENCE, subject=payout.id, reason=take.act.reason, detail=detail
     )
     if is_restored(known):
-        return let_go(session, payout, take.act, why="a statement covers the time, and it has no such line", at=now)
+        why = "a statement covers the time, and it has no such line"
+        forgotten.go_on(session, payout, take.act, take.caution.confirm, why=why, at=now)
+        return ()
     say = fate.never_taken if attempt.conversation_id is None else fate.not_paid
     evidence = "statement:no line, and M-Pesa knows no such payment"
     return say(session, attempt, code=fate.NOT_ON_STATEMENT, reason=finding.why, evidence=evidence, at=now).entries

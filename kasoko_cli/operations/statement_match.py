@@ -78,6 +78,7 @@ class _Matching:
             if line.withdrawn_cents and line.status is LineStatus.COMPLETED:
                 self.out.setdefault(line.receipt, []).append(line)
         self.open_by_end: dict[tuple[int, str], list[KnownAttempt]] = {}
+        self.forgotten: dict[int, list[KnownAttempt]] = {}
         self.unended: dict[int, list[KnownAttempt]] = {}
         self.unended_by_end: dict[tuple[int, str], list[KnownAttempt]] = {}
         self.paid_by_end: dict[tuple[int, str], list[KnownAttempt]] = {}
@@ -86,6 +87,8 @@ class _Matching:
             if is_open_ended(one):
                 self.unended.setdefault(one.wire_cents, []).append(one)
                 self.unended_by_end.setdefault(end, []).append(one)
+            if is_restored(one):
+                self.forgotten.setdefault(one.wire_cents, []).append(one)
             if one.status in LIVE or (one.status in DEAD and one.payout_status not in ENDED):
                 self.open_by_end.setdefault(end, []).append(one)
             if one.status in PAID:
@@ -263,9 +266,8 @@ class _Matching:
             some: Iterable[KnownAttempt] = self.unended.get(line.withdrawn_cents, ())
         else:
             some = chain.from_iterable(self.unended_by_end.get((line.withdrawn_cents, end), ()) for end in keys)
-        fits = (
-            one for one in some if one.id not in self.taken and line.party.may_be(one.phone) and _in_time(line, one)
-        )
+            some = chain(some, self.forgotten.get(line.withdrawn_cents, ()))
+        fits = (one for one in some if one.id not in self.taken and _may_go_to(line, one) and _in_time(line, one))
         return list(islice(fits, NAMED))
 
     def _not_ours(self, line: Line) -> Finding:
@@ -484,7 +486,9 @@ class _Rivals:
     def __init__(self, lines: Iterable[Line]) -> None:
         self.anybodys: dict[int, list[Line]] = {}
         self.by_end: dict[tuple[int, str], list[Line]] = {}
+        self.by_cents: dict[int, list[Line]] = {}
         for line in lines:
+            self.by_cents.setdefault(line.withdrawn_cents, []).append(line)
             keys = line.party.keys
             if keys is None:
                 self.anybodys.setdefault(line.withdrawn_cents, []).append(line)
@@ -494,20 +498,24 @@ class _Rivals:
     def of(self, attempt: KnownAttempt) -> list[Line]:
         """Some of the lines that this attempt may be."""
         cents, first, last = attempt.wire_cents, *could_move(attempt)
-        some: Iterable[Line] = self.anybodys.get(cents, ())
-        if attempt.phone.startswith(ERASED):
-            some = chain(some, *(lines for (of, _), lines in self.by_end.items() if of == cents))
+        if attempt.phone.startswith(ERASED) or is_restored(attempt):
+            some: Iterable[Line] = self.by_cents.get(cents, ())
         else:
-            some = chain(some, self.by_end.get((cents, attempt.phone[-3:]), ()))
+            some = chain(self.anybodys.get(cents, ()), self.by_end.get((cents, attempt.phone[-3:]), ()))
         fits = (
             line
             for line in some
-            if line.party.may_be(attempt.phone)
+            if _may_go_to(line, attempt)
             and any(
                 first - TIMES_DIFFER <= at <= last + TIMES_DIFFER for at in (line.initiated_at, line.completed_at) if at
             )
         )
         return list(islice(fits, NAMED))
+
+
+def _may_go_to(line: Line, attempt: KnownAttempt) -> bool:
+    """Whether its receiver may be the attempt's: to which number a forgotten request went, nobody knows."""
+    return is_restored(attempt) or line.party.may_be(attempt.phone)
 
 
 def _in_time(line: Line, attempt: KnownAttempt) -> bool:

@@ -23,7 +23,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.operations import after_restore, fate
+from kasoko_cli.operations import fate, forgotten
 from kasoko_cli.operations.accounts import NOT_SENT_SINCE
 from kasoko_cli.operations.acts import Act, needs_reason
 from kasoko_cli.operations.statement import SILENCE, Take
@@ -183,9 +183,8 @@ def _ended_by(session: Session, mark: str) -> list[dict[str, Any]]:
 def _cannot_doubt(session: Session, detail: dict[str, Any], attempt: Attempt, payout: Payout) -> str:
     """Why a payout cannot go back to unknown, or to doubt; empty where it can."""
     if detail.get("restored") is not None:
-        waits = PayoutStatus.PENDING if detail["held"] is not None else None
-        stands = attempt.status is AttemptStatus.REJECTED and attempt.lease_token == NOT_SENT_SINCE
-        if stands and waits in (None, payout.status):
+        waits = detail["held"] is None or payout.status is PayoutStatus.PENDING or payout.note == detail["held"]
+        if attempt.status is AttemptStatus.REJECTED and attempt.lease_token == NOT_SENT_SINCE and waits:
             return ""
     else:
         last = attempts.list_attempts(session, payout.id)[-1]
@@ -248,7 +247,8 @@ def _doubt(
     why = f"statement {row.id}, which had nothing of it, was taken back"
     note_event(session, at=at, actor=act.actor, action="payout.unknown", subject=payout.id, reason=act.reason)
     if detail.get("restored") is not None:
-        after_restore.doubt_again(session, attempt, payout, mark=detail["restored"], note=detail["held"], at=at)
+        ids = detail.get("silent", [attempt.id])
+        forgotten.doubt_again(session, payout, attempt_ids=ids, mark=detail["restored"], note=detail["held"], at=at)
         return ()
     return fate.doubt_again(session, attempt, why=why, at=at).entries
 

@@ -15,6 +15,7 @@ from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.bulk import execute_many
 from kasoko_cli.store.locking import CHUNK, MANY, for_update
+from kasoko_cli.store.statements import RESTORED, SPENT_SINCE
 from kasoko_cli.store.tables import Attempt, Payout, Query
 from kasoko_cli.store.types import over
 
@@ -415,6 +416,20 @@ def note_met_before(session: Session, attempt_id: str) -> None:
         update(Attempt)
         .where(col(Attempt.id) == attempt_id)
         .values(met_before=True)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def end_doubt(session: Session, paid: Attempt) -> None:
+    """An id was found paid, so those before it are known to have paid nobody: their marks of a restored copy go."""
+    session.exec(
+        update(Attempt)
+        .where(
+            col(Attempt.payout_id) == paid.payout_id,
+            col(Attempt.number) < paid.number,
+            col(Attempt.lease_token).like(f"{RESTORED}%"),
+        )
+        .values(lease_token=SPENT_SINCE)
         .execution_options(synchronize_session=False)
     )
 

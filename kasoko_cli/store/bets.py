@@ -140,3 +140,9 @@ def cancel(session: Session, bet_id: str, *, at: datetime) -> bool:
         .execution_options(synchronize_session=False)
     )
     return moved.rowcount == 1
+
+
+def any_until(session: Session, market_id: str, at: datetime) -> bool:
+    """Whether a bet on a market was placed at this time or before it."""
+    query = select(col(Bet.id)).where(col(Bet.market_id) == market_id, col(Bet.placed_at) <= at)
+    return session.exec(query.limit(1)).first() is not None

@@ -23,6 +23,8 @@ from kasoko_cli.store.tables import Callback, Event, Exchange, Incident, Inciden
 
 #: Who acts where no person does, and what the program itself writes down.
 MACHINE, RAISED, BREAKER = "kasoko", "incident.raise", "breaker"
+#: The act of putting a copy back.
+RESTORE = "db.restore"
 
 
 #: The incident of a request that left although its attempt had been ended as not paid.
@@ -53,6 +55,24 @@ def note_event(
             "detail": json.dumps(detail or {}, sort_keys=True, ensure_ascii=False),
         },
     )
+
+
+class Restore(NamedTuple):
+    """A copy that was put back: when, when it was last written to, and which B2C was used then."""
+
+    at: datetime
+    copy_at: datetime
+    api: str
+
+
+def last_restore(session: Session) -> Restore | None:
+    """The last time that this database was replaced by a copy; None where it never was."""
+    query = select(Event).where(col(Event.subject) == "database", col(Event.action) == RESTORE)
+    event = session.exec(query.order_by(col(Event.id).desc()).limit(1)).first()
+    if event is None:
+        return None
+    detail = json.loads(event.detail)
+    return Restore(event.at, datetime.fromisoformat(detail["copy_at"]), detail.get("api", "v3"))
 
 
 class KnownIncident(NamedTuple):

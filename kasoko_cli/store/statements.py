@@ -73,6 +73,10 @@ _COLUMNS = (
 #: How the mark begins of an attempt that a restored copy does not know to have been sent; it stands in place
 #: of its sender's token.
 RESTORED = "restored:"
+#: The mark of an id that was used since a copy was taken, or may have been, and paid nobody.
+SPENT_SINCE = "spent since the copy"
+#: The evidence of an attempt that stands for a request which a restored copy may have forgotten.
+FORGOTTEN = "restored copy: not known to have been sent"
 
 
 def attempts_around(
@@ -80,11 +84,20 @@ def attempts_around(
 ) -> list[KnownAttempt]:
     """Every attempt that a statement of this time may speak of: by its time, its receipt, or because it is open.
 
-    Only those that the account made, or of which nobody wrote down which did.
+    Only those that the account made, or of which nobody wrote down which did. Of the ids of one payout that a
+    restored copy may have forgotten only the last: a line that is the payment of one cannot be told from another's.
     """
     base = sa.select(*_COLUMNS).join(Payout, col(Payout.id) == col(Attempt.payout_id))
     if account_id is not None:
         base = base.where(or_(col(Attempt.account_id) == account_id, col(Attempt.account_id).is_(None)))
+    later = aliased(Attempt)
+    is_next = sa.and_(
+        col(later.payout_id) == col(Attempt.payout_id),
+        col(later.number) > col(Attempt.number),
+        col(later.lease_token).like(f"{RESTORED}%"),
+    )
+    is_doubted = sa.and_(col(Attempt.status) == AttemptStatus.REJECTED, col(Attempt.lease_token).like(f"{RESTORED}%"))
+    base = base.where(sa.not_(sa.and_(is_doubted, sa.exists().where(is_next))))
     by_time = base.where(
         or_(
             sa.and_(col(Attempt.created_at) <= until, col(Attempt.sent_at) >= since),

@@ -25,9 +25,9 @@ from kasoko_cli.errors import ConfigurationError, DatabaseUnavailable, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.operations import bets, decide, markets, mirroring, platform, settle
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.after_restore import hold_unsent
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.connecting import COLUMNS, TABLES, Shape, identifier, literal, renamed, sql_for
+from kasoko_cli.operations.forgotten import hold_unsent
 from kasoko_cli.store import source
 from kasoko_cli.store.database import Database
 from kasoko_cli.store.source import open_platform

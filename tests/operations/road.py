@@ -150,8 +150,20 @@ class Road:
 
     # --- What is owed ---------------------------------------------------------------------------------------------
 
-    def owe(self, winners: Mapping[str, str], *, cents: int = 10_000, market: str = "derby") -> None:
+    def owe(
+        self,
+        winners: Mapping[str, str],
+        *,
+        cents: int = 10_000,
+        market: str = "derby",
+        approval_above_cents: int | None = None,
+    ) -> None:
         """A settled market that owes each of these users `cents`: the pool of a loser makes it so, without a fee."""
+        self.stake(winners, cents=cents, market=market)
+        self.settle(market, approval_above_cents=approval_above_cents)
+
+    def stake(self, winners: Mapping[str, str], *, cents: int = 10_000, market: str = "derby") -> None:
+        """A market by which each of these users wins `cents` where Yes wins."""
         # The bets came a second ago: at the moment of the close they would be late, and refunded.
         self.clock.forward(-1)
         for user_id, phone in {**winners, "loser": "254712999000"}.items():
@@ -162,9 +174,14 @@ class Road:
             self.bet(market, user_id, "Yes", stake)
         self.bet(market, "loser", "No", (cents - stake) * len(winners))
         self.clock.forward(1)
+
+    def settle(self, market: str = "derby", *, approval_above_cents: int | None = None) -> None:
+        """Yes has won, and what is owed is written down."""
         markets.close_market(self.db, self.clock, self.act, market=market)
         markets.resolve_market(self.db, self.clock, self.act, market=market, winners=["Yes"])
-        settle.settle_market(self.db, self.clock, self.act, WireLimits(), market=market)
+        settle.settle_market(
+            self.db, self.clock, self.act, WireLimits(), market=market, approval_above_cents=approval_above_cents
+        )
 
     def bet(self, market: str, user_id: str, outcome: str, cents: int) -> None:
         """The user stakes so much, which the platform has collected."""

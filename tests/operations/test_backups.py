@@ -9,24 +9,29 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import text
 
+from kasoko_cli.clock import iso
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Busy, ConfigurationError, NotFound, Refused
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import after_restore, controls, decide, statement, statement_undo
+from kasoko_cli.operations import after_restore, approve, controls, decide, returns, statement, statement_undo
+from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.after_restore import AfterRestore
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.backups import Restored, backup, restore
+from kasoko_cli.operations.decide import Decision
 from kasoko_cli.operations.guard import Caution
+from kasoko_cli.operations.reconcile import Asked
 from kasoko_cli.store import payouts
 from kasoko_cli.store.database import Database, open_database
 from kasoko_cli.store.log import switch_on
 from tests.conftest import _on_server
 from tests.operations.paper import Paper
-from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.road import ANN, BEN, CYN, Interpose, Road
 from tests.operations.town import refusal
 
 DAN = "254712000444"
@@ -72,14 +77,94 @@ def put_back(road: Road, database_url: str, tmp_path: Path, request: pytest.Fixt
             _on_server(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-def look(road: Road, daraja: DarajaClient | None = None) -> AfterRestore:
-    """Ask M-Pesa, take its answers, and say what is proven."""
-    asked = after_restore.look_after_restore(
-        road.db, daraja or road.daraja, road.links, road.clock, road.new_id, road.act, Caution(trust=road.trust)
-    )
+def look(road: Road, daraja: DarajaClient | None = None, *, times: int = 2) -> AfterRestore:
+    """Ask M-Pesa until no further id is in doubt, and all of it once more some time later; say what is proven."""
+    every, let_go, caution = list[Asked](), 0, Caution(trust=road.trust)
+    for time in range(times):
+        road.clock.forward(301 if time else 0)
+        now = list[Asked]()
+        for _ in range(after_restore.ROUNDS):
+            asked = after_restore.look_after_restore(
+                road.db,
+                daraja or road.daraja,
+                road.links,
+                road.clock,
+                road.new_id,
+                road.act,
+                caution,
+                besides=[one.attempt_id for one in now],
+            )
+            road.deliver()
+            let_go += after_restore.take_answers(road.db, road.clock, road.act, caution)
+            now += asked
+            if not asked:
+                break
+        every += now
+    return after_restore.proof(road.db, road.clock, every, let_go_now=let_go, caution=caution)
+
+
+#: M-Pesa takes it, and then it does not know the receiver.
+NO_RECEIVER = "254799002040"
+#: M-Pesa takes it, and then the receiver may hold no more.
+FULL = "254799000008"
+CAUTION = Caution()
+HELD_BACK = {"to-wallet": True, "release": True}
+
+
+def stays_held(road: Road, *, to_wallet_only: bool = False) -> dict[str, bool]:
+    """Whether each way out to money is refused to ann's payout."""
+    ways: dict[str, Callable[..., object]] = {"to-wallet": decide.to_wallet, "release": decide.release}
+    found = dict(HELD_BACK) if to_wallet_only else {}
+    for name in ("to-wallet",) if to_wallet_only else ways:
+        before = road.money()
+        try:
+            ways[name](road.db, road.clock, road.act, payout_id="derby.1.1")
+        except Refused:
+            found[name] = road.money() == before
+        else:
+            found[name] = False
+    return found
+
+
+def settle_failure(road: Road) -> None:
+    """What is on its way turns out to have failed, and is confirmed."""
     road.deliver()
-    let_go = after_restore.take_answers(road.db, road.clock, road.act, Caution(trust=road.trust))
-    return after_restore.proof(road.db, asked, let_go_now=let_go)
+    for _ in range(2):
+        road.clock.forward(400)
+        road.reconcile()
+    assert road.statuses()["ann"] == "FAILED"
+
+
+def fail_and_pay(road: Road, *, failures: int) -> None:
+    """So many ids of ann's fail, and the next one pays the right number."""
+    for phone in (NO_RECEIVER, FULL, NO_RECEIVER)[:failures]:
+        road.set_phone("ann", phone)
+        road.retry()
+        road.send(only=["derby.1.1"])
+        settle_failure(road)
+    road.set_phone("ann", ANN)
+    road.retry()
+    pay(road, "ann")
+    assert (road.statuses()["ann"], road.paid_to(ANN)) == ("COMPLETED", 10_000)
+
+
+def breaks_after_it_was_taken(road: Road) -> Interpose:
+    """M-Pesa takes each payment, and its acknowledgement is lost."""
+
+    def interpose(request: httpx.Request) -> httpx.Response | None:
+        if "b2c" in request.url.path:
+            road.ask_simulator(request)
+            raise httpx.ReadTimeout("nobody answers", request=request)
+        return None
+
+    return interpose
+
+
+def release(road: Road) -> None:
+    """The second person releases what waits, if anything does."""
+    if "AWAITING_APPROVAL" in road.statuses().values():
+        plan = approve.look(road.db, market="derby").plan_hash
+        approve.approve(road.db, road.clock, Act("boss", "read"), market="derby", plan_hash=plan)
 
 
 def pay(road: Road, *users: str) -> None:
@@ -161,7 +246,7 @@ def test_half_is_paid_and_an_older_copy_put_back_and_nobody_is_paid_twice(
     road.assert_books()
 
     found = look(road)
-    assert (found.ok, found.let_go, found.found_paid, len(found.asked)) == (True, 2, 2, 4)
+    assert (found.ok, found.let_go, found.found_paid, len(found.asked)) == (True, 2, 2, 6)
     assert road.statuses() == {"ann": "COMPLETED", "ben": "COMPLETED", "cyn": "PENDING", "dan": "PENDING"}
     assert road.incidents() == [], "that it was paid is the answer to a question, and no surprise"
 
@@ -183,7 +268,7 @@ def test_until_mpesa_has_answered_nothing_is_let_go(road: Road, tmp_path: Path, 
         road.db, road.daraja, road.links, road.clock, road.new_id, road.act, Caution(trust=road.trust)
     )
     road.posts.clear()  # the answer is lost
-    found = after_restore.proof(road.db, asked)
+    found = after_restore.proof(road.db, road.clock, asked)
     assert not found.ok
     assert [(one.payout_id, one.status, one.answer) for one in found.doubted] == [("derby.1.1", "HELD", "not answered")]
     assert look(road).ok, "asked again"
@@ -204,19 +289,244 @@ def test_a_failure_and_a_retry_since_the_copy_are_found_id_by_id(road: Road, tmp
     assert road.statuses() == {"ann": "COMPLETED"}
 
     put_back()
+    assert not look(road).ok, "M-Pesa names a receiver that this copy does not know"
+    road.set_phone("ann", ANN)
     assert look(road).ok
     controls.resume(road.db, road.clock, road.act)
-    road.set_phone("ann", ANN)
-    for _ in range(6):
-        road.send()
-        road.deliver()
-        road.clock.forward(400)  # M-Pesa's "not paid" is asked for twice, some time apart
-        road.reconcile()
-        road.deliver()
-        road.retry()
+    road.send()
     assert road.statuses() == {"ann": "COMPLETED"}
     assert road.paid_to(ANN) == 10_000
     assert len(road.ledger()) == 1
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_what_was_paid_under_a_later_id_since_the_copy_is_found_before_anything_is_credited(
+    road: Road, tmp_path: Path, put_back: PutBack, failures: int
+) -> None:
+    """The first ids failed and the next one paid, all forgotten: M-Pesa's word on the first is not all there is."""
+    road.owe({"ann": NO_RECEIVER})
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    fail_and_pay(road, failures=failures)
+
+    put_back()
+    road.set_phone("ann", ANN)  # as the platform has it
+    assert stays_held(road) == HELD_BACK
+    asked = after_restore.look_after_restore(
+        road.db, road.daraja, road.links, road.clock, road.new_id, road.act, CAUTION
+    )
+    road.deliver()
+    assert [one.payout_id for one in asked] == ["derby.1.1"]
+    assert stays_held(road) == HELD_BACK, "the first id is answered, the next one may have paid"
+
+    found = look(road)
+
+    assert (found.ok, found.let_go, found.found_paid) == (True, 0, 1)
+    assert road.states("ann") == ("COMPLETED", [*["REJECTED"] * failures, "SUCCEEDED"])
+    with pytest.raises(Refused):
+        decide.to_wallet(road.db, road.clock, road.act, payout_id="derby.1.1")
+    assert (len(road.ledger()), road.wallet("ann"), road.incidents()) == (1, (10_000, 0), [])
+
+
+def test_a_failure_since_the_copy_is_said_twice_and_its_id_is_not_used_again(
+    road: Road, tmp_path: Path, put_back: PutBack
+) -> None:
+    """Nothing was paid: M-Pesa says so of the first id, and that it never took the second, each twice."""
+    road.owe({"ann": NO_RECEIVER})
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    road.send()
+    road.deliver()
+    put_back()
+    found = look(road, times=1)
+    assert (found.ok, [one.answer for one in found.doubted]) == (False, ["NOT_PAID", "NOT_FOUND"])
+    assert {one.ask_from for one in found.doubted} == {iso(road.clock() + timedelta(seconds=300))}
+    assert not look(road, times=1).asked, "asked again too soon it would say nothing"
+    assert stays_held(road) == HELD_BACK
+    road.clock.forward(301)
+    found = look(road, times=1)
+    assert (found.ok, found.let_go, len(found.asked)) == (True, 1, 2)
+    road.set_phone("ann", ANN)
+    controls.resume(road.db, road.clock, road.act)
+    road.send()
+    road.deliver()
+    assert road.states("ann") == ("COMPLETED", ["REJECTED", "SUCCEEDED"])
+    assert road.paid_to(ANN) == 10_000
+    road.assert_agreed()
+
+
+@pytest.mark.parametrize("before", ["SENT", "UNKNOWN", "FAILED"])
+def test_what_had_been_sent_before_the_copy_may_have_been_sent_again_since(
+    road: Road, tmp_path: Path, put_back: PutBack, before: str
+) -> None:
+    """In the copy the first id is on its way, or has failed. Since then it failed, and the next one was paid."""
+    road.owe({"ann": NO_RECEIVER})
+    if before == "UNKNOWN":
+        road.interpose = breaks_after_it_was_taken(road)
+    road.send()
+    posts = road.posts
+    if before == "FAILED":
+        road.deliver()
+    assert road.statuses() == {"ann": before}
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    road.interpose = lambda _: None
+    road.posts = [] if before == "FAILED" else posts
+    settle_failure(road)
+    fail_and_pay(road, failures=0)
+
+    put_back()
+    road.set_phone("ann", ANN)
+    road.clock.forward(400)
+    for _ in range(2):  # what the copy has as on its way is asked about as ever
+        road.reconcile()
+        road.clock.forward(400)
+    assert road.statuses() == {"ann": "FAILED"}
+    assert stays_held(road, to_wallet_only=True) == HELD_BACK
+    assert not road.retry().retried
+    found = look(road)
+
+    assert (found.ok, found.let_go) == (True, 0)
+    assert road.statuses() == {"ann": "COMPLETED"}
+    assert (len(road.ledger()), road.wallet("ann")) == (1, (10_000, 0))
+
+
+def test_what_was_sent_again_after_its_money_had_come_back_is_found(
+    road: Road, tmp_path: Path, put_back: PutBack
+) -> None:
+    """In the copy it is paid. Since then the money came back, and it was sent again and paid."""
+    road.owe({"ann": ANN})
+    pay(road, "ann")
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    returns.came_back(road.db, road.clock, road.act, payout_id="derby.1.1", receipt="UKR0000001")
+    returns.send_again(road.db, road.clock, road.act, payout_id="derby.1.1")
+    pay(road, "ann")
+    assert len(road.ledger()) == 2
+
+    put_back()
+    assert after_restore.proof(road.db, road.clock, []).ok, "what the copy has as paid is sent by nobody"
+    returns.came_back(road.db, road.clock, road.act, payout_id="derby.1.1", receipt="UKR0000001")
+    with pytest.raises(Refused, match="before this database was restored"):
+        returns.send_again(road.db, road.clock, road.act, payout_id="derby.1.1")
+    assert stays_held(road) == HELD_BACK
+    look(road)
+    controls.resume(road.db, road.clock, road.act)
+    road.send()
+    road.deliver()
+    assert len(road.ledger()) == 2
+    assert road.incidents() == ["overpaid"], "the wallet has it by the return, and the phone has it again"
+
+
+@pytest.mark.parametrize("approval_above_cents", [None, 0])
+def test_a_market_that_was_settled_and_paid_since_the_copy_is_asked_about_when_it_is_settled_anew(
+    road: Road, tmp_path: Path, put_back: PutBack, approval_above_cents: int | None
+) -> None:
+    road.stake({"ann": NO_RECEIVER, "ben": BEN})
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    road.settle(approval_above_cents=approval_above_cents)
+    release(road)
+    fail_and_pay(road, failures=1)
+    pay(road, "ben")
+
+    put_back()
+    assert look(road).ok
+    controls.resume(road.db, road.clock, road.act)
+    road.set_phone("ann", ANN)
+    road.settle(approval_above_cents=approval_above_cents)
+    assert set(road.statuses().values()) == {"HELD" if approval_above_cents is None else "AWAITING_APPROVAL"}
+    assert stays_held(road) == HELD_BACK
+    assert look(road).ok
+    release(road)
+    road.send()
+    assert road.statuses() == {"ann": "COMPLETED", "ben": "COMPLETED"}
+    assert (len(road.ledger()), road.wallet("ann")) == (2, (10_000, 0))
+
+
+def test_a_market_of_which_every_bet_is_younger_than_the_restore_is_paid_at_once(
+    road: Road, tmp_path: Path, put_back: PutBack
+) -> None:
+    road.owe({"ann": ANN}, market="old")
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    put_back()
+    road.clock.forward(hours=1)
+    road.owe({"ben": BEN}, market="new")
+    assert (road.payout("ann").status, road.payout("ben").status) == (PayoutStatus.HELD, PayoutStatus.PENDING)
+
+
+def test_what_was_approved_and_paid_since_the_copy_is_found_paid(road: Road, tmp_path: Path, put_back: PutBack) -> None:
+    """The copy does not know that a second person had released it, nor that it was sent."""
+    road.owe({"ann": ANN}, approval_above_cents=0)
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    release(road)
+    pay(road, "ann")
+    put_back()
+    with pytest.raises(Refused, match="sent before this database was restored"):
+        release(road)
+    assert look(road).ok
+    assert road.statuses() == {"ann": "COMPLETED"}
+    release(road)
+    assert (road.statuses(), len(road.ledger())) == ({"ann": "COMPLETED"}, 1)
+
+
+def test_what_mpesas_answers_do_not_tell_of_a_restored_copy_a_person_does(
+    road: Road, tmp_path: Path, put_back: PutBack
+) -> None:
+    """It went to a number that the copy does not know: what M-Pesa answers is contradicted, and its portal is not."""
+    road.owe({"ann": ANN, "ben": BEN})
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    road.set_phone("ann", CYN)
+    pay(road, "ann")
+    [payment] = road.ledger()
+    put_back()
+    found = look(road)
+    assert not found.ok
+    assert "incident close" in found.doubted[0].against
+    paid, not_paid = Decision(str(payment["receipt"]), "portal"), Decision(None, "portal")
+    done = decide.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=paid)
+    assert done.status == "COMPLETED"
+    assert road.statuses() == {"ann": "COMPLETED", "ben": "PENDING"}
+    with pytest.raises(Refused):
+        decide.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=not_paid)
+    assert after_restore.proof(road.db, road.clock, []).ok
+
+
+def test_a_person_may_say_that_a_restored_copy_has_forgotten_nothing(
+    road: Road, tmp_path: Path, put_back: PutBack
+) -> None:
+    road.owe({"ann": ANN})
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    put_back()
+    said = Decision(None, "the portal has no such line")
+    done = decide.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=said)
+    assert (done.status, after_restore.proof(road.db, road.clock, []).ok) == ("PENDING", True)
+    controls.resume(road.db, road.clock, road.act)
+    road.send()
+    road.deliver()
+    assert road.statuses() == {"ann": "COMPLETED"}
+    road.assert_agreed()
+
+
+def test_a_statement_says_nothing_of_a_copy_while_a_line_of_the_amount_went_to_a_number_that_it_may_not_know(
+    road: Road, tmp_path: Path, put_back: PutBack
+) -> None:
+    """Since the copy the number was changed, and the new one was paid: no line is of the old one."""
+    road.owe({"ann": ANN})
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    road.clock.forward(hours=1)
+    road.set_phone("ann", CYN)
+    pay(road, "ann")
+    at = road.clock()
+    [payment] = road.ledger()
+    road.clock.forward(hours=1)
+    put_back()
+    paper = Paper().covering([at])
+    paper.movement(at - timedelta(days=1))
+    paper.line(str(payment["receipt"]), at, withdrawn=10_000, phone=CYN)
+    paper.movement(at + timedelta(days=2))
+    road.clock.forward(days=3)
+    report = statement.take_statement(
+        road.db, road.clock, road.act, paper.read(), shortcode="600000", customers_are_counted=True
+    )
+    assert sorted(one.kind for one in report.differences) == ["ambiguous", "still-unknown"]
+    assert road.statuses() == {"ann": "HELD"}
+    assert stays_held(road) == HELD_BACK
 
 
 def test_a_statement_covers_the_lost_hours_where_mpesa_cannot_be_asked(
@@ -243,7 +553,7 @@ def test_a_statement_covers_the_lost_hours_where_mpesa_cannot_be_asked(
         "ended-not-paid": "derby.1.2",
     }
     assert road.statuses() == {"ann": "COMPLETED", "ben": "PENDING"}
-    assert after_restore.proof(road.db, []).ok
+    assert after_restore.proof(road.db, road.clock, []).ok
     controls.resume(road.db, road.clock, road.act)
     road.send()
     road.deliver()
@@ -271,7 +581,7 @@ def test_a_statement_that_is_taken_back_leaves_what_it_had_let_go_in_doubt_again
     assert done.unknown_again == [road.payout("ben").id]
     assert road.statuses() == {"ben": "HELD"}
     assert (road.payout("ben").note, road.attempt("ben").lease_token) == before
-    assert not after_restore.proof(road.db, []).ok
+    assert not after_restore.proof(road.db, road.clock, []).ok
     paper.until = road.clock() + timedelta(days=2)
     paper.movement(paper.until)
     road.clock.forward(days=3)

@@ -41,9 +41,9 @@ from kasoko_cli.operations import (
     wallets,
 )
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.after_restore import HELD_SINCE
 from kasoko_cli.operations.decide import Decision
 from kasoko_cli.operations.fate import NOT_ON_STATEMENT
+from kasoko_cli.operations.forgotten import HELD_SINCE
 from kasoko_cli.operations.guard import GUARDS, Case, Caution, Condition, Objection, Way
 from kasoko_cli.operations.negatives import Missing
 from kasoko_cli.operations.receive import Trust
@@ -130,11 +130,11 @@ class Scene:
         retry.retry(self.town.db, self.town.clock, self.town.act, only=[self.payout_id])
 
     def restored(self) -> None:
-        """Held since a copy was put back; M-Pesa has answered that it knows no such payment."""
+        """Held since a copy was put back; M-Pesa has answered twice that it knows no such payment."""
         self.failed()
         decide.hold(self.town.db, self.town.clock, self.town.act, payout_id=self.payout_id)
         self.update(Payout, Payout.id, self.payout_id, note=f"{HELD_SINCE}yesterday")
-        self.answered(self.attempt(AttemptStatus.REJECTED, lease_token=f"{RESTORED}yesterday"), "NOT_FOUND")
+        self.never_taken(self.attempt(AttemptStatus.REJECTED, lease_token=f"{RESTORED}yesterday"))
 
     def owes(self) -> None:
         """Paid, and paid again by M-Pesa: the user owes that."""
@@ -192,6 +192,11 @@ class Scene:
             answer: dict[str, Any] = {"asked_at": now, "answered_at": now, "answer": said}
             session.add(Query(id=query, kind="STATUS", attempt_id=attempt_id, account_id=self.account_id, **answer))
         self.update(Attempt, Attempt.id, attempt_id, account_id=self.account_id)
+
+    def never_taken(self, attempt_id: str) -> None:
+        for _ in range(2):
+            self.town.clock.forward(301)
+            self.answered(attempt_id, "NOT_FOUND")
 
     # --- What speaks against it, and how it ends by what the hint says ------------------------------------------------
 
@@ -267,8 +272,7 @@ class Scene:
                 self.town.clock.forward(301)
                 receive.apply_waiting(self.town.db, self.town.clock, Trust())
                 if (last := self.last()) is not None and guard.is_doubted(last):
-                    self.town.clock.forward(1)
-                    self.answered(last.id, "NOT_FOUND")  # the answer that came said nothing: it is asked again
+                    self.never_taken(last.id)  # the answer that came said nothing: it is asked again
             case _C.LIVE:
                 assert "kasoko reconcile" in hint
                 live = self.last()
@@ -281,13 +285,15 @@ class Scene:
                 assert "kasoko doctor --after-restore" in hint
                 doubted = self.last()
                 assert doubted is not None
-                self.answered(doubted.id, "NOT_FOUND")
+                self.never_taken(doubted.id)
                 after_restore.take_answers(self.town.db, self.town.clock, self.town.act, Caution())
             case _C.ASKED:
                 assert "kasoko reconcile --now" in hint
                 attempt = self.any_attempt()
                 self.town.clock.forward(301)
-                self.answered(attempt, "NOT_PAID")
+                last = self.last()
+                is_doubted = last is not None and guard.is_doubted(last)
+                self.answered(attempt, "NOT_FOUND" if is_doubted else "NOT_PAID")
                 with self.town.db.transaction() as session:
                     asked = queries.list_about(session, attempt)[-1]
                     assert (
@@ -520,6 +526,7 @@ def test_what_the_table_does_not_name_stops_no_way(scenes: Iterator[Scene], name
     prepare(scene)
     is_live = scene.payout().status is PayoutStatus.UNKNOWN
     beside_the_point = {_C.APPROVAL} if way is Way.APPROVE else {_C.LIVE} if is_live else set()
+    beside_the_point |= {_C.RESTORED} if way is Way.LET_GO else set()
     last = [_C.UNCONFIRMED]  # whose attempt has to be the latest
     for condition in sorted(set(Condition) - {*GUARDS[way], *beside_the_point, *last}) + last:
         if condition not in GUARDS[way]:

@@ -43,8 +43,8 @@ UNASKED: Mapping[str, str] = {
     "sending.recording": "the answer to a request is evidence",
     "settle": "what did not exist before has no history",
     "statement_undo": "what a statement booked is negated, and what its silence ended is unknown again",
-    "after_restore.hold_unsent": "it stops everything",
-    "after_restore._mark": "a mark moves nothing; whoever lets go has asked",
+    "forgotten.hold_unsent": "it stops everything",
+    "forgotten.hold_settled": "it stops what was just owed",
     "demo": "a throwaway database",
     "reports": "it reads",
 }
@@ -171,11 +171,11 @@ def test_what_is_not_asked_is_still_there() -> None:
 
 
 def test_whoever_is_told_how_careful_to_be_has_what_arrived_judged_first() -> None:
-    """`plan_statement` writes nothing, and says what would be done now."""
+    """`plan_statement` writes nothing, and says what would be done now; so does `proof`."""
     told = [one.name for one in ALL.values() if "caution" in one.takes and "db" in one.takes]
     assert len(told) > 12
     blind = [name for name in told if "._" not in name and not reaches(name, JUDGES) and not name.startswith("guard.")]
-    assert blind == ["statement.plan_statement"]
+    assert sorted(blind) == ["after_restore.proof", "statement.plan_statement"]
 
 
 def test_every_command_hands_on_how_careful_the_settings_are() -> None:
