@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,28 +14,29 @@ from kasoko_cli.cli.group import Call
 from kasoko_cli.cli.render import Column
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from kasoko_cli.cli.wiring import House
     from kasoko_cli.operations.after_restore import Doubted
     from kasoko_cli.operations.reconcile import Asked
 
+#: So often is asked at most, each time after what one answer does not prove can be confirmed.
+LOOKS = 3
 #: How long the answers are waited for.
 ANSWER_SECONDS = 120
 
 
-def _all_answered(house: House, query_ids: list[str]) -> bool:
-    from kasoko_cli.operations import reconcile
-
-    return not reconcile.unanswered(house.db, query_ids)
-
-
 def prove(call: Call, *, offline: bool, listen: bool) -> None:
-    """Ask, wait for the answers, and tell what is proven; exits with 8 where something is not."""
+    """Ask, wait for the answers, and tell what is proven; exits with 8 where something is not.
+
+    Who listens stays until M-Pesa was asked once more about what one answer does not prove.
+    """
     from kasoko_cli.cli.listen import listening
     from kasoko_cli.cli.stopping import stay, stopping
+    from kasoko_cli.cli.words import nairobi_clock
     from kasoko_cli.operations import after_restore
 
     house = call.house
-    house.hold_to_deployment(house.db)  # doctor reads; this asks, and lets go
     if not offline:
         house.config.require_daraja()
     with contextlib.ExitStack() as stack:
@@ -43,26 +45,19 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the answers"))
         asked: list[Asked] = []
         let_go = 0
-        # An id that was used since, and paid nobody, brings the next one into doubt: that is asked about then.
-        for _ in range(after_restore.ROUNDS):
-            now_asked = after_restore.look_after_restore(
-                house.db,
-                None if offline else house.daraja,
-                None if offline else house.links,
-                house.clock,
-                house.new_id,
-                call.act,
-                house.caution,
-                besides=[one.attempt_id for one in asked],
-            )
+        for looks_left in reversed(range(LOOKS if listen and not offline else 1)):
+            now_asked, now_let_go = _look(call, stopper, offline=offline)
             asked += now_asked
-            waiting = [one.query_id for one in now_asked if one.taken]
-            if waiting:
-                stay(stopper, ANSWER_SECONDS, functools.partial(_all_answered, house, waiting))
-            let_go += after_restore.take_answers(house.db, house.clock, call.act, house.caution)
-            if not waiting or stopper.is_set():
+            let_go += now_let_go
+            found = after_restore.proof(house.db, asked, let_go_now=let_go, caution=house.caution)
+            later = [one.ask_from for one in found.doubted if one.ask_from is not None]
+            if not later or not looks_left or stopper.is_set():
                 break
-    found = after_restore.proof(house.db, asked, let_go_now=let_go, caution=house.caution)
+            seconds = math.ceil(max(0.0, (max(later) - house.clock()).total_seconds())) + 1
+            render.talk(
+                call, f"One answer is not enough to pay: M-Pesa is asked once more at {nairobi_clock(max(later))}."
+            )
+            stay(stopper, seconds, lambda: False)
     code = 0 if found.ok else 8
     if call.json:
         render.document({"after_restore": found, "exit_code": code})
@@ -92,18 +87,54 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
         raise typer.Exit(code)
 
 
+def _look(call: Call, stopper: Event, *, offline: bool) -> tuple[list[Asked], int]:
+    """Ask about every id in doubt, until no answer brings another one into it; also how many payouts were let go."""
+    from kasoko_cli.cli.stopping import stay
+    from kasoko_cli.operations import after_restore
+
+    house, let_go = call.house, 0
+    asked: list[Asked] = []
+    for _ in range(after_restore.ROUNDS):
+        now_asked = after_restore.look_after_restore(
+            house.db,
+            None if offline else house.daraja,
+            None if offline else house.links,
+            house.clock,
+            house.new_id,
+            call.act,
+            house.caution,
+            besides=[one.attempt_id for one in asked],
+        )
+        asked += now_asked
+        waiting = [one.query_id for one in now_asked if one.taken]
+        if waiting:
+            stay(stopper, ANSWER_SECONDS, functools.partial(_all_answered, house, waiting))
+        let_go += after_restore.take_answers(house.db, house.clock, call.act, house.caution)
+        if not waiting or stopper.is_set():
+            break
+    return asked, let_go
+
+
+def _all_answered(house: House, query_ids: list[str]) -> bool:
+    from kasoko_cli.operations import reconcile
+
+    return not reconcile.unanswered(house.db, query_ids)
+
+
 def _said(one: Doubted) -> str:
     if not one.can_be_asked:
         return "cannot be asked: no id of ours"
-    return one.answer if one.ask_from is None else f"{one.answer}; confirmed from {one.ask_from} on"
+    return one.answer if one.ask_from is None else f"{one.answer}, once"
 
 
 def _next_step(doubted: list[Doubted]) -> str:
     """The one thing to do next: what M-Pesa can still answer comes before what a person has to look for."""
+    from kasoko_cli.cli.words import nairobi_clock
+
     if later := [one.ask_from for one in doubted if one.ask_from is not None]:
         return (
-            f"One answer is not enough to pay. From {max(later)} on run it once more: kasoko doctor --after-restore."
-            " Nothing is sent meanwhile."
+            f"One answer is not enough to pay. Run it once more, from {nairobi_clock(max(later))} on: kasoko doctor"
+            " --after-restore. With --listen it stays for that."
         )
     return (
         "Run it again when the answers are there. What M-Pesa does not answer its statement does: kasoko reconcile"

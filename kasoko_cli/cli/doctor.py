@@ -42,8 +42,9 @@ def doctor(
 
     After kasoko db restore, --after-restore asks M-Pesa about every id under
     which a payout may have been sent since the copy, takes the answers in, and
-    lets go what was not paid. One answer is not enough for that: it says from
-    when on it has to be run once more. With --offline it asks nothing.
+    lets go what was not paid. One answer is not enough for that: with --listen
+    it stays to ask once more some minutes later, else it says from when on to
+    run it again. With --offline it asks nothing.
 
     Example: kasoko doctor
 

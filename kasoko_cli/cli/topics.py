@@ -152,7 +152,7 @@ Unknown for long             kasoko reconcile --now; then M-Pesa's portal or
 
 The database is lost         put the youngest copy back, never by hand:
   kasoko db restore COPY --replace --reason 'the disk died'
-  kasoko doctor --after-restore --listen   (twice, five minutes apart)
+  kasoko doctor --after-restore --listen
   kasoko resume
   kasoko payout
   A copy does not know what was sent since. db restore holds every payout that

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import Clock, NewId, iso
+from kasoko_cli.clock import Clock, NewId
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.links import Links
 from kasoko_cli.domain.payout import AttemptStatus
@@ -45,7 +45,7 @@ class Doubted:
     copy_at: str
     answer: str
     can_be_asked: bool
-    ask_from: str | None
+    ask_from: datetime | None
     against: str
 
 
@@ -155,6 +155,6 @@ def _doubted(session: Session, attempt: Attempt, caution: Caution, now: datetime
         attempt.lease_token.removeprefix(RESTORED),
         word.answer or "not answered",
         known_id(attempt) is not None,
-        None if word.ask_from is None else iso(word.ask_from),
+        word.ask_from,
         "" if against is None else f"{against.why}. {against.hint}",
     )

@@ -66,7 +66,9 @@ def to_be_approved(reader: Reader) -> None:
 
 
 def restored(reader: Reader) -> None:
-    """Three were paid since the copy was taken."""
+    """Three were paid since the copy was taken; M-Pesa is asked once more soon."""
+    settings = reader.street.folder / "kasoko.toml"
+    settings.write_text(f"{settings.read_text()}\n[reconcile]\nconfirm_negative_seconds = 1\n")
     reader.street.run("db", "backup", "kasoko-2026-11-23.db")
     reader.street.run("payout", "rain", "--limit", "3", "--yes", "--listen", code=10)
 
