@@ -137,6 +137,7 @@ def _next_step(doubted: list[Doubted]) -> str:
             " --after-restore. With --listen it stays for that."
         )
     return (
-        "Run it again when the answers are there. What M-Pesa does not answer its statement does: kasoko reconcile"
-        f" --statement FILE; or its portal, by people: kasoko payout decide {doubted[0].payout_id} --help"
+        "Run it again when the answers are there; with --listen it takes them itself. What M-Pesa does not answer its"
+        " statement does: kasoko reconcile --statement FILE; or its portal, by people: kasoko payout decide"
+        f" {doubted[0].payout_id} --help"
     )
