@@ -49,7 +49,7 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
             now_asked, now_let_go = _look(call, stopper, offline=offline)
             asked += now_asked
             let_go += now_let_go
-            found = after_restore.proof(house.db, asked, let_go_now=let_go, caution=house.caution)
+            found = after_restore.proof(house.db, house.clock, asked, let_go_now=let_go, caution=house.caution)
             later = [one.ask_from for one in found.doubted if one.ask_from is not None]
             if not later or not looks_left or stopper.is_set():
                 break

@@ -16,7 +16,7 @@ from random import Random
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
-from kasoko_cli.operations.after_restore import hold_unsent
+from kasoko_cli.operations.forgotten import hold_unsent
 from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, REQUEST_BEFORE
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.log import open_incidents

@@ -27,7 +27,7 @@ from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations import decide, reconcile
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.after_restore import HELD_SINCE
+from kasoko_cli.operations.forgotten import HELD_SINCE
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
 from kasoko_cli.store.tables import Payout
