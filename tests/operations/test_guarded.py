@@ -47,6 +47,7 @@ UNASKED: Mapping[str, str] = {
     "forgotten.hold_settled": "it stops what was just owed",
     "demo": "a throwaway database",
     "reports": "it reads",
+    "records": "it reads",
 }
 
 
