@@ -21,7 +21,7 @@ from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, REQUEST_BEFORE
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.tables import Payout
-from tests.proof.bench import ACT, OTHER_SHORTCODE, Bench, Call, Payment
+from tests.proof.bench import ACT, AFTER_RESTORE, OTHER_SHORTCODE, Bench, Call, Payment
 from tests.proof.judge import not_had
 from tests.proof.processes import Ended, Forker
 from tests.proof.statements import Statements
@@ -228,7 +228,7 @@ class Acts:
         with self.bench.opened() as db, db.transaction() as session:
             hold_unsent(session, ACT, api="v3", now=self.bench.clock())
         self.played["restore"] += 1
-        self._do("doctor", "--after-restore", "--listen")
+        self._do(*AFTER_RESTORE)
 
     # --- Pieces ------------------------------------------------------------------------------------------------------
 

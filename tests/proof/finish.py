@@ -31,7 +31,7 @@ from kasoko_cli.operations.forgotten import HELD_SINCE
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
 from kasoko_cli.store.tables import Payout
-from tests.proof.bench import ACT, Bench, Call, with_listener
+from tests.proof.bench import ACT, AFTER_RESTORE, Bench, Call, with_listener
 from tests.proof.judge import ENDED
 from tests.proof.processes import Hands
 from tests.proof.statements import Statements
@@ -103,7 +103,7 @@ def _let_go(bench: Bench, hands: Hands, done: Finish) -> None:
     """What was held since a copy is asked about, and what a person held is let go."""
     held = [payout for payout in _owed(bench) if payout.status is PayoutStatus.HELD]
     if any((payout.note or "").startswith(HELD_SINCE) for payout in held):
-        bench.run(hands, Call(("doctor", "--after-restore", "--listen"), fine=frozenset({8})))
+        bench.run(hands, Call(AFTER_RESTORE, fine=frozenset({8})))
         _resume(bench)
     for payout in held:
         if not (payout.note or "").startswith(HELD_SINCE):
