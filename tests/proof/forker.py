@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -198,6 +198,11 @@ def _go_on() -> list[dict[str, Any]]:
     return ended
 
 
+def _settings_of(words: Sequence[str]) -> Path | None:
+    """The file that --config names; the house is furnished here, before the command reads its words."""
+    return Path(words[words.index("--config") + 1]) if "--config" in words else None
+
+
 def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoReturn:
     """The life of a child: wait at the barrier, run one command, end."""
     code = 1
@@ -222,7 +227,7 @@ def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoRe
         clock = put_forward(order["offset_seconds"])
         if order["clock_file"]:
             clock = put_forward_by(Path(order["clock_file"]))
-        house = HurriedHouse(load_config(None), clock=clock)
+        house = HurriedHouse(load_config(_settings_of(order["words"])), clock=clock)
         if order["clock_file"]:
             house.patience_seconds = PATIENT_SECONDS
         try:
