@@ -57,7 +57,7 @@ def test_every_state_has_a_row_is_reached_and_every_move_says_why(
 @pytest.mark.parametrize(
     ("state", "following"),
     [
-        (P.AWAITING_APPROVAL, {P.PENDING, P.WALLET, P.HELD, P.CANCELED}),
+        (P.AWAITING_APPROVAL, {P.PENDING, P.WALLET, P.HELD, P.CANCELED, P.COMPLETED}),
         (P.HELD, {P.PENDING, P.AWAITING_APPROVAL, P.WALLET, P.CANCELED, P.COMPLETED}),
         (P.PENDING, {P.SENDING, P.HELD, P.WALLET, P.CANCELED, P.COMPLETED}),
         (P.SENDING, {P.SENT, P.PENDING, P.FAILED, P.UNKNOWN, P.COMPLETED}),
