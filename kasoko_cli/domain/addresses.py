@@ -35,7 +35,7 @@ def shown_address(address: str) -> str:
         return HIDDEN if "@" in address or _SECRET.search(address) else address
     if not scheme.startswith("sqlite"):
         user, colon, password = rest.rpartition("@")[0].partition(":")
-        if colon and password:
+        if colon:  # one that is empty too: nothing is told of it
             # Where the password ends is sure where one @ is there, and no parameter before it.
             is_sure = rest.count("@") == 1 and "?" not in password
             rest = f"{user}:{HIDDEN}@{rest.rpartition('@')[2]}" if is_sure else f"{user}:{HIDDEN}"

@@ -50,7 +50,7 @@ from kasoko_cli.operations.receive import Trust
 from kasoko_cli.store import approvals, attempts, queries
 from kasoko_cli.store.log import Asking, Standing, answer_incidents, raise_incident
 from kasoko_cli.store.statements import RESTORED
-from kasoko_cli.store.tables import Approval, Attempt, Deployment, Incident, Payout, Query, User
+from kasoko_cli.store.tables import Approval, Attempt, Deployment, Incident, Payout, Query
 from tests.operations.paper import PAYBILL, Paper
 from tests.operations.road import AT_ONCE, Road
 from tests.operations.town import LIMITS, Town
@@ -252,7 +252,7 @@ class Scene:
     def fail_with(self, code: str) -> None:
         """It failed with this code to the number that the user has now."""
         self.update(Payout, Payout.id, self.payout_id, failure_code=code, failure_reason="as the code says")
-        self.update(User, User.id, self.user, phone=OLD_PHONE)
+        users.set_phone(self.town.db, self.town.clock, self.town.act, user_id=self.user, phone=OLD_PHONE)
 
     def an_answer_before_its_acknowledgement(self) -> None:
         """M-Pesa's answer to a question that is just being asked: it is stored, and waits to be judged."""
