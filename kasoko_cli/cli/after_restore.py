@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
 #: So often is asked at most, each time after what one answer does not prove can be confirmed.
 LOOKS = 3
-#: How long the answers are waited for.
-ANSWER_SECONDS = 120
 
 
-def prove(call: Call, *, offline: bool, listen: bool) -> None:
-    """Ask, wait for the answers, and tell what is proven; exits with 8 where something is not.
+def prove(call: Call, *, offline: bool, listen: bool, listen_seconds: int) -> None:
+    """Ask, wait for the answers of each round so long, and tell what is proven; exits with 8 where something is not.
 
     Who listens stays until M-Pesa was asked once more about what one answer does not prove.
     """
@@ -47,7 +45,7 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
         asked: list[Asked] = []
         let_go = 0
         for looks_left in reversed(range(LOOKS if listen and not offline else 1)):
-            now_asked, now_let_go = _look(call, stopper, offline=offline)
+            now_asked, now_let_go = _look(call, stopper, offline=offline, most_seconds=listen_seconds)
             asked += now_asked
             let_go += now_let_go
             found = after_restore.proof(house.db, house.clock, asked, let_go_now=let_go, caution=house.caution)
@@ -88,7 +86,7 @@ def prove(call: Call, *, offline: bool, listen: bool) -> None:
         raise typer.Exit(code)
 
 
-def _look(call: Call, stopper: Event, *, offline: bool) -> tuple[list[Asked], int]:
+def _look(call: Call, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[Asked], int]:
     """Ask about every id in doubt, until no answer brings another one into it; also how many payouts were let go."""
     from kasoko_cli.cli.stopping import stay
     from kasoko_cli.operations import after_restore
@@ -109,7 +107,7 @@ def _look(call: Call, stopper: Event, *, offline: bool) -> tuple[list[Asked], in
         asked += now_asked
         waiting = [one.query_id for one in now_asked if one.taken]
         if waiting:
-            stay(stopper, ANSWER_SECONDS, functools.partial(_all_answered, house, waiting))
+            stay(stopper, most_seconds, functools.partial(_all_answered, house, waiting))
         let_go += after_restore.take_answers(house.db, house.clock, call.act, house.caution)
         if not waiting or stopper.is_set():
             break

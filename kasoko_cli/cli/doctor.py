@@ -33,6 +33,10 @@ def doctor(
     after_restore: Annotated[
         bool, typer.Option("--after-restore", help="Find out what was paid since a copy that was put back.")
     ] = False,
+    listen_seconds: Annotated[
+        int,
+        typer.Option("--listen-seconds", metavar="N", min=0, help="How long to wait for answers (--after-restore)."),
+    ] = 120,
 ) -> None:
     """Check all that a real run needs, each with its remedy.
 
@@ -58,7 +62,7 @@ def doctor(
     if after_restore:
         from kasoko_cli.cli.after_restore import prove
 
-        prove(call, offline=offline, listen=listen)
+        prove(call, offline=offline, listen=listen, listen_seconds=listen_seconds)
         return
     from kasoko_cli.operations.doctor import State, examine
 

@@ -54,7 +54,7 @@ port = {port}
 """
 #: What is asked about a copy that was put back, with the answers taken in. M-Pesa is asked twice, and nobody can put
 #: the clock of a process forward that waits in between: so the wait is short in these settings.
-AFTER_RESTORE = ("doctor", "--after-restore", "--listen", "--config", "soon.toml")
+AFTER_RESTORE = ("doctor", "--after-restore", "--listen", "--listen-seconds", "3", "--config", "soon.toml")
 SOON = "[reconcile]\nconfirm_negative_seconds = 1\n"
 
 

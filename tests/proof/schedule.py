@@ -35,8 +35,6 @@ from tests.proof.processes import Exec, Forker, Hands
 #: A schedule goes on until so many processes were killed, or it has taken so many steps.
 WANTED_KILLS = 6
 MOST_STEPS = 16
-#: Whether copies that are put back are held and asked about, as `db restore` has it; else they go on as they stand.
-BY_ROAD = False
 
 #: What a payout may be once the faults have stopped and everybody has done what is theirs.
 FINAL = frozenset({"COMPLETED", "WALLET", "CANCELED"})
@@ -197,7 +195,7 @@ class _Play:
         if not self.is_cautious:
             settings["status_lag_seconds"] = draw.choice([0.0, 0.0, 100.0])
         #: Whether the road after a restore is gone, or the copy just goes on where it stands.
-        self.by_road = BY_ROAD and chosen.random() < 0.5 if acts is None else "restore" in acts
+        self.by_road = chosen.random() < 0.5 if acts is None else "restore" in acts
         self.is_restored = self.is_restored if acts is None else "restore" in acts
         may = chosen.sample([*ACTS, *OTHERS], MOST_ACTS) if acts is None else list(acts)
         if self.is_restored:
