@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import LargeBinary, String, text
 from sqlmodel import SQLModel
 
+from kasoko_cli.domain.market import Resolution
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import controls, exporting, privacy, reporting, statement, users
+from kasoko_cli.operations import controls, exporting, override, privacy, reporting, settle, statement, users
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.audit import audit
 from kasoko_cli.operations.exporting import Kind
@@ -17,7 +18,8 @@ from kasoko_cli.operations.rowfiles import Format
 from kasoko_cli.store import attempts
 from kasoko_cli.store.tables import Exchange
 from tests.operations.paper import Paper
-from tests.operations.town import Town, refusal
+from tests.operations.road import ANN, Road
+from tests.operations.town import LIMITS, Town, refusal
 
 PHONE = "254712345678"
 NAME = "Wanjiku Otieno"
@@ -198,3 +200,24 @@ def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_
     assert not any("2547****5678" in row for row in lines), "not even its ends stand beside what was paid to it"
     report = audit(paid.db, paid.clock, deep=True, chain=True)
     assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
+
+
+def test_an_override_pays_nobody_who_was_erased(road: Road) -> None:
+    """The loser was forgotten, and another outcome owes them: that is held, and the audit stays whole."""
+    road.owe({"ann": ANN})
+    privacy.erase(road.db, road.clock, Act("tester", "a letter"), user_id="loser")
+    override.override(
+        road.db,
+        road.clock,
+        Act("ann at the desk", "read wrongly"),
+        LIMITS,
+        market="derby",
+        resolution=Resolution(winners=(1,)),
+    )
+    settle.settle_market(road.db, road.clock, road.act, LIMITS, market="derby")
+    run = road.send()
+    assert ([one.user_id for one in run.sent], run.held) == ([], 1)
+    owed = road.payout("loser")
+    assert (str(owed.status), (owed.note or "").startswith("loser was erased, and has no number")) == ("HELD", True)
+    assert road.ledger() == []
+    assert audit(road.db, road.clock, deep=True, chain=True).ok
