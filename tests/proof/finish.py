@@ -19,6 +19,7 @@ the simulator's ledger.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -27,7 +28,7 @@ from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations import decide, reconcile
 from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.forgotten import HELD_SINCE
+from kasoko_cli.operations.forgotten import HELD_SINCE, list_doubted
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
 from kasoko_cli.store.tables import Payout
@@ -87,7 +88,20 @@ def finish(bench: Bench, hands: Hands) -> Finish:
             _as_each_account(bench, hands, *with_listener(("retry-failed", "--yes", "--hours", "9999")))
         if any(payout.status is PayoutStatus.PENDING for payout in owed):
             _as_each_account(bench, hands, *with_listener(("payout", "--yes")))
+    for payout in _owed(bench):
+        if payout.status not in ENDED:
+            done.told += _why_open(bench, payout)
     return done
+
+
+def _why_open(bench: Bench, payout: Payout) -> Iterator[str]:
+    """What stands of a payout that has not ended, for whoever has to find out why."""
+    yield f"{payout.id} is {payout.status}: {payout.note or payout.failure_reason}"
+    with bench.opened() as db, db.reading() as session:
+        for one in attempts.list_attempts(session, payout.id):
+            yield f"  attempt {one.number}: {one.status}, {one.lease_token}, {one.evidence}, {one.phone}"
+        for found in open_incidents(session, payout_id=payout.id):
+            yield f"  incident {found.kind}: {found.latest}"
 
 
 def _as_each_account(bench: Bench, hands: Hands, *words: str) -> None:
@@ -102,7 +116,9 @@ def _as_each_account(bench: Bench, hands: Hands, *words: str) -> None:
 def _let_go(bench: Bench, hands: Hands, done: Finish) -> None:
     """What was held since a copy is asked about, and what a person held is let go."""
     held = [payout for payout in _owed(bench) if payout.status is PayoutStatus.HELD]
-    if any((payout.note or "").startswith(HELD_SINCE) for payout in held):
+    with bench.opened() as db, db.reading() as session:
+        is_doubted = bool(list_doubted(session))
+    if is_doubted:
         bench.run(hands, Call(AFTER_RESTORE, fine=frozenset({8})))
         _resume(bench)
     for payout in held:
@@ -190,6 +206,8 @@ def _correct_phones(bench: Bench, done: Finish, *, hard: bool) -> None:
         waiting = payouts.list_payouts(session, statuses=_WAITING)
         last = attempts.last_attempts(session, [payout.id for payout in waiting])
         phones = {payout.user_id: users.find_user(session, payout.user_id).phone for payout in waiting}
+        # Nobody's number is changed while it is asked whether the old one was paid since a copy.
+        doubted = {payout.user_id for payout in waiting if (payout.note or "").startswith(HELD_SINCE)}
         wrong = {
             payout.user_id
             for payout in waiting
@@ -201,7 +219,7 @@ def _correct_phones(bench: Bench, done: Finish, *, hard: bool) -> None:
                 and last[payout.id].phone == phones[payout.user_id]
             )
         }
-    for user_id in sorted(wrong):
+    for user_id in sorted(wrong - doubted):
         bench.set_phone(user_id, other_phone(user_id, done.rounds))
         done.told.append(f"{user_id} gives another number")
 
