@@ -83,8 +83,9 @@ def stopping(
         yield stopper
     finally:
         for number, handler in before.items():
-            # Once somebody has said stop, a terminal that goes away while we leave takes no exit code with it.
-            is_over = number == signal.SIGHUP and words.said > 0
+            # Once somebody has said stop, a terminal that goes away while we leave takes no exit code with it; nor
+            # does a request to read something anew, which comes too late.
+            is_over = number == signal.SIGHUP and (words.said > 0 or renew is not None)
             signal.signal(number, signal.SIG_IGN if is_over else handler)
         signal.set_wakeup_fd(wakeup)
         os.close(writing)

@@ -12,7 +12,18 @@ from kasoko_cli.operations.events import list_events
 from tests.operations.town import Town
 
 #: Modules of operations that take an Act, and hand it to others instead of writing it down themselves.
-HANDS_ON = {"backups", "platform", "acts", "demo", "disburse", "importing_bets", "preview", "run", "runs"}
+HANDS_ON = {
+    "after_restore",
+    "backups",
+    "platform",
+    "acts",
+    "demo",
+    "disburse",
+    "importing_bets",
+    "preview",
+    "run",
+    "runs",
+}
 
 
 def test_every_operation_that_is_told_who_acts_writes_it_down() -> None:

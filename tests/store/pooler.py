@@ -40,6 +40,13 @@ def _whole(sock: socket.socket, count: int) -> bytes:
     return found
 
 
+def _part(sock: socket.socket) -> bytes:
+    """What is there, at least a byte."""
+    if not (found := sock.recv(65_536)):
+        raise ConnectionError
+    return found
+
+
 def _message(sock: socket.socket) -> tuple[bytes, bytes]:
     """One message: its kind and its body."""
     head = _whole(sock, 5)
@@ -144,7 +151,7 @@ class Pooler:
 
     def _one_transaction(self, client: socket.socket, kind: bytes, body: bytes) -> None:
         """Hand on what one client and the server say to each other until no transaction is open."""
-        waiting = 0
+        waiting, came = 0, b""
         try:
             while True:
                 waiting += kind in _REQUESTS
@@ -154,18 +161,28 @@ class Pooler:
                     if client in ready and self._server not in ready:
                         kind, body = _request(client)
                         break
-                    answer, said = _message(self._server)
-                    client.sendall(_packed(answer, said))
-                    if answer == _READY:
-                        waiting -= 1
-                        if not waiting and said == _IDLE:
+                    # A server may keep the end of a message until the client has asked for it: nobody waits for that.
+                    came += _part(self._server)
+                    while len(came) >= 5 and len(came) > (size := struct.unpack("!i", came[1:5])[0]):
+                        answer, said, came = came[:1], came[5 : size + 1], came[size + 1 :]
+                        client.sendall(_packed(answer, said))
+                        waiting -= answer == _READY
+                        if answer == _READY and not waiting and said == _IDLE:
                             return
         except (OSError, ConnectionError):
             self._server.close()  # as PgBouncer does where a client leaves in the middle
-            self._server, _ = self._connected()
+            self._server = self._connected_again()
             if self._closed:
                 self._server.close()
             raise
+
+    def _connected_again(self) -> socket.socket:
+        """Another session with the server, which may have its hands full on a busy machine."""
+        for _ in range(200):
+            with contextlib.suppress(OSError, AssertionError):
+                return self._connected()[0]
+            time.sleep(0.1)
+        return self._connected()[0]
 
     def close(self) -> None:
         """End it."""
