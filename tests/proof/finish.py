@@ -176,8 +176,13 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
                     decide.close_incident(db, bench.clock, ACT, incident_id=number)
                     done.told.append(f"a person closes the incident {number} of {one.payout_id}")
             said = decide.Decision(None if payment is None else payment.receipt, "the portal")
-            for act in (ACT, Act("somebody else", ACT.reason)):
-                decide.decide(db, bench.clock, act, payout_id=one.payout_id, decision=said, two_people=True)
+            try:
+                for act in (ACT, Act("somebody else", ACT.reason)):
+                    decide.decide(db, bench.clock, act, payout_id=one.payout_id, decision=said, two_people=True)
+            except Refused as refused:
+                # What had arrived and was not judged is judged first: it may have ended the payout.
+                done.told.append(f"nobody decides on {one.payout_id}: {refused.message}")
+                continue
             done.by_person[reason] += 1
             done.told.append(f"a person says that {one.payout_id} was {'paid' if payment else 'not paid'}: {reason}")
             del asked[one.attempt_id]
