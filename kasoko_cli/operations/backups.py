@@ -6,13 +6,14 @@ is found out (`forgotten`, `after_restore`), and the database that it replaces i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -136,11 +137,14 @@ def restore(
         raise NotFound(
             f"There is no file {file}; nothing was changed.", hint="Name a file that kasoko db backup wrote."
         )
+    made_ready = functools.partial(
+        _made_ready, file=file, clock=clock, act=act, api=api, payer=payer, deployment=deployment
+    )
     place = Database(url)
     try:
         if place.is_sqlite:
-            return _restore_file(place, file, clock, act, api=api, payer=payer, deployment=deployment, replace=replace)
-        return _restore_server(place, file, clock, act, api=api, payer=payer, deployment=deployment, replace=replace)
+            return _restore_file(place, file, clock, made_ready=made_ready, replace=replace)
+        return _restore_server(place, file, clock, made_ready=made_ready, replace=replace)
     finally:
         place.close()
 
@@ -193,15 +197,7 @@ def _examined(url: str, *, with_audit: bool) -> tuple[str, str | None, list[str]
 
 
 def _restore_file(
-    place: Database,
-    file: Path,
-    clock: Clock,
-    act: Act,
-    *,
-    api: str,
-    payer: Payer | None,
-    deployment: str | None,
-    replace: bool,
+    place: Database, file: Path, clock: Clock, *, made_ready: Callable[[str], tuple[str | None, Held]], replace: bool
 ) -> Restored:
     target = Path(str(place.url.database))
     if target.exists() and not replace:
@@ -224,7 +220,7 @@ def _restore_file(
             hint="A copy of a SQLite database is wanted, as kasoko db backup writes it.",
         ) from error
     try:
-        was, held = _made_ready(f"sqlite:///{fresh}", file, clock, act, api=api, payer=payer, deployment=deployment)
+        was, held = made_ready(f"sqlite:///{fresh}")
         aside = _set_aside(target, clock) if target.exists() else None
         fresh.replace(target)
     except BaseException:
@@ -320,15 +316,7 @@ def _restored(file: Path, place: Database, aside: str | None, was: str | None, h
 
 
 def _restore_server(
-    place: Database,
-    file: Path,
-    clock: Clock,
-    act: Act,
-    *,
-    api: str,
-    payer: Payer | None,
-    deployment: str | None,
-    replace: bool,
+    place: Database, file: Path, clock: Clock, *, made_ready: Callable[[str], tuple[str | None, Held]], replace: bool
 ) -> Restored:
     name = str(place.url.database)
     _tool(place.url, "pg_restore", "--list", str(file), connect=False)
@@ -340,9 +328,7 @@ def _restore_server(
     _on_server(place.url, f'CREATE DATABASE "{fresh}"')
     try:
         _tool(url, "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={fresh}", str(file))
-        was, held = _made_ready(
-            url.render_as_string(hide_password=False), file, clock, act, api=api, payer=payer, deployment=deployment
-        )
+        was, held = made_ready(url.render_as_string(hide_password=False))
         aside = None
         if there:
             aside = f"{name[:30]}_before_restore_{clock().astimezone(UTC):%Y%m%d%H%M%S}"

@@ -30,10 +30,9 @@ from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.importing import Imported, import_markets, import_users
 from kasoko_cli.operations.importing_bets import import_bets
 from kasoko_cli.operations.rowfiles import FileRefused, Format, InputFile, Problem, format_time, parse_time
-from kasoko_cli.store import bulk, outbox, source
+from kasoko_cli.store import bets, bulk, outbox, source
 from kasoko_cli.store.database import Database, WithinTransaction
-from kasoko_cli.store.log import PLATFORM as PLATFORM_INCIDENT
-from kasoko_cli.store.log import platform_incident, raise_incident
+from kasoko_cli.store.log import platform_incident, raise_platform_incident
 from kasoko_cli.store.source import SourceBet, SourceMarket, SourceUser
 from kasoko_cli.store.tables import Event, Market, Outcome, Settlement, User
 
@@ -168,10 +167,10 @@ def _fetched(
 ) -> tuple[dict[str, Path], _Seen]:
     """What the platform shows, as a file of each kind: read to the end before a transaction of ours is open."""
     files = {kind: folder / f"{kind}.jsonl" for kind in _ID}
-    bets = set[str]()
+    bet_ids = set[str]()
 
     def noted(one: SourceBet) -> SourceBet:
-        bets.add(one.bet_id)
+        bet_ids.add(one.bet_id)
         return one
 
     with source.looking(platform) as session:
@@ -182,7 +181,7 @@ def _fetched(
         _write(files["users"], map(_user, source.users(session, named)))
         shown = (noted(one) for one in source.bets(session, named) if one.market_id not in ended)
         _write(files["bets"], map(_bet, shown))
-    return files, _Seen({one.market_id for one in markets}, taking, bets)
+    return files, _Seen({one.market_id for one in markets}, taking, bet_ids)
 
 
 def _gone(session: Session, unsettled: Sequence[str], seen: _Seen, *, at: datetime) -> list[Difference]:
@@ -198,13 +197,12 @@ def _gone(session: Session, unsettled: Sequence[str], seen: _Seen, *, at: dateti
                 Difference("markets", market_id, "", "The platform ended it by itself, and may pay for it too.")
             )
         lacks += [
-            Difference("bets", bet[0], "", f"The platform has no such bet on {market_id} any more.")
-            for bet in bulk.stream_bets(session, market_id)
-            if bet[7] is None and bet[0] not in seen.bets
+            Difference("bets", bet_id, "", f"The platform has no such bet on {market_id} any more.")
+            for bet_id in bets.ids_that_stand(session, market_id)
+            if bet_id not in seen.bets
         ]
         for one in lacks:
-            key = f"{PLATFORM_INCIDENT}:{market_id}"
-            raise_incident(session, key=key, kind=PLATFORM_INCIDENT, what=str(one), at=at, evidence=str(one))
+            raise_platform_incident(session, market_id, what=str(one), at=at)
         if platform_incident(session, market_id) is not None:
             found += lacks  # what a person has answered is told no more
     return found

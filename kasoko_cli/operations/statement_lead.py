@@ -29,17 +29,6 @@ _SAYS = re.compile(
     r"|balances?|totals?|amounts?|paid in|withdrawn|address|box|tel|phone|page|lines|rows|records|transactions)\b",
     re.IGNORECASE,
 )
-_ACCOUNT = re.compile(
-    r"\b(?:short ?codes?|pay ?bill|till|buy ?goods|business|organi[sz]ation|account|a/c|merchant|store|outlet"
-    r"|head ?office|h\.?o\.?|agent|company|client|customer|partner|holder)\b",
-    re.IGNORECASE,
-)
-#: Sums, addresses and times have numbers too, and name no account.
-_NAMES_NONE = re.compile(
-    r"\b(?:balances?|total|amount|paid in|withdrawn|address|p\.? ?o\.? ?box|tel|phone|email|period|date|time|page"
-    r"|from|printed|generated|lines|rows|records|transactions)\b",
-    re.IGNORECASE,
-)
 _ACCOUNT = re.compile(r"(?<![0-9.,:/*#])([0-9]{5,7})(?![0-9*#]|[.,:/][0-9])")
 _SPACED = re.compile(r"'?[0-9][0-9 ]*[0-9]'?")
 

@@ -146,3 +146,9 @@ def any_until(session: Session, market_id: str, at: datetime) -> bool:
     """Whether a bet on a market was placed at this time or before it."""
     query = select(col(Bet.id)).where(col(Bet.market_id) == market_id, col(Bet.placed_at) <= at)
     return session.exec(query.limit(1)).first() is not None
+
+
+def ids_that_stand(session: Session, market_id: str) -> Sequence[str]:
+    """The ids of a market's bets that nobody took back, by time."""
+    query = select(col(Bet.id)).where(col(Bet.market_id) == market_id, col(Bet.cancelled_at).is_(None))
+    return session.exec(query.order_by(col(Bet.placed_at), bytewise(session, col(Bet.id)))).all()

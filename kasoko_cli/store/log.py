@@ -258,6 +258,11 @@ def open_incidents(
     return session.exec(query).all()
 
 
+def raise_platform_incident(session: Session, market_id: str, *, what: str, at: datetime) -> bool:
+    """The platform has something of this market otherwise, and `what` is the evidence; says whether that is new."""
+    return raise_incident(session, key=f"{PLATFORM}:{market_id}", kind=PLATFORM, what=what, at=at, evidence=what)
+
+
 def platform_incident(session: Session, market_id: str) -> Incident | None:
     """The incident that stands since the platform lacks something of this market, or ended it; None if none does."""
     return session.exec(select(Incident).where(_STANDS, col(Incident.key) == f"{PLATFORM}:{market_id}")).first()

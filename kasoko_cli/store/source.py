@@ -177,7 +177,7 @@ def newer(platform: Database, versions: Mapping[str, int]) -> dict[str, int]:
         ConfigurationError, DatabaseUnavailable: as `tell`.
     """
     query = sa.text("SELECT id, version FROM kasoko.results WHERE id = ANY(:ids)")
-    with _told(platform, *_NO_RESULTS), platform.transaction() as session:
+    with _told(platform, *_NO_RESULTS), platform.reading() as session:
         rows = [(name, version) for name, version in session.execute(query, {"ids": list(versions)})]
     return {name: version for name, version in rows if version > versions[name]}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import stat
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,6 +26,7 @@ from kasoko_cli.operations.backups import Restored, backup, restore
 from kasoko_cli.operations.decide import Decision
 from kasoko_cli.operations.guard import Caution
 from kasoko_cli.operations.reconcile import Asked
+from kasoko_cli.operations.statement import StatementReport
 from kasoko_cli.store import payouts
 from kasoko_cli.store.database import Database, open_database
 from kasoko_cli.store.log import switch_on
@@ -502,6 +504,18 @@ def test_a_person_may_say_that_a_restored_copy_has_forgotten_nothing(
     road.assert_agreed()
 
 
+def statement_of(road: Road, payment: Mapping[str, Any], at: datetime, phone: str) -> StatementReport:
+    """Three days later a statement is taken in that has this payment, to this number."""
+    paper = Paper().covering([at])
+    paper.movement(at - timedelta(days=1))
+    paper.line(str(payment["receipt"]), at, withdrawn=10_000, phone=phone)
+    paper.movement(at + timedelta(days=2))
+    road.clock.forward(days=3)
+    return statement.take_statement(
+        road.db, road.clock, road.act, paper.read(), shortcode="600000", customers_are_counted=True
+    )
+
+
 def test_a_statement_says_nothing_of_a_copy_while_a_line_of_the_amount_went_to_a_number_that_it_may_not_know(
     road: Road, tmp_path: Path, put_back: PutBack
 ) -> None:
@@ -515,14 +529,7 @@ def test_a_statement_says_nothing_of_a_copy_while_a_line_of_the_amount_went_to_a
     [payment] = road.ledger()
     road.clock.forward(hours=1)
     put_back()
-    paper = Paper().covering([at])
-    paper.movement(at - timedelta(days=1))
-    paper.line(str(payment["receipt"]), at, withdrawn=10_000, phone=CYN)
-    paper.movement(at + timedelta(days=2))
-    road.clock.forward(days=3)
-    report = statement.take_statement(
-        road.db, road.clock, road.act, paper.read(), shortcode="600000", customers_are_counted=True
-    )
+    report = statement_of(road, payment, at, CYN)
     assert sorted(one.kind for one in report.differences) == ["ambiguous", "still-unknown"]
     assert road.statuses() == {"ann": "HELD"}
     assert stays_held(road) == HELD_BACK
@@ -539,14 +546,7 @@ def test_a_statement_covers_the_lost_hours_where_mpesa_cannot_be_asked(
     [payment] = road.ledger()
     road.clock.forward(hours=1)
     put_back()
-    paper = Paper().covering([at])
-    paper.movement(at - timedelta(days=1))
-    paper.line(str(payment["receipt"]), at, withdrawn=10_000, phone=ANN)
-    paper.movement(at + timedelta(days=2))
-    road.clock.forward(days=3)
-    report = statement.take_statement(
-        road.db, road.clock, road.act, paper.read(), shortcode="600000", customers_are_counted=True
-    )
+    report = statement_of(road, payment, at, ANN)
     assert {one.kind: one.payout_id for one in report.differences} == {
         "ended-paid": "derby.1.1",
         "ended-not-paid": "derby.1.2",

@@ -131,12 +131,7 @@ class Claimer:
     def _hold(self, session: Session, against: Mapping[str, Objection], now: datetime) -> int:
         """Stop payouts that came into doubt after they were due: an earlier attempt may have been paid."""
         doubted = {one: why for one, why in against.items() if why.condition not in _WAITS_SECONDS}
-        for payout_id, objection in sorted(doubted.items()):
-            why = f"{objection.why}. {objection.hint}"
-            held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=why, not_before=None)
-            assert held, "a payout that we hold as PENDING may be stopped"
-            actor = self.desk.act.actor
-            note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=why)
+        self._stop(session, {one: f"{why.why}. {why.hint}" for one, why in doubted.items()}, now)
         return len(doubted)
 
     def _hold_strangers(self, session: Session, due: Sequence[DuePayout], now: datetime) -> set[str]:
@@ -144,16 +139,21 @@ class Claimer:
         found = users.not_to_be_paid(session, (one.user_id for one in due))
         strangers = {payout.id: found[payout.user_id] for payout in due if payout.user_id in found}
         locked = payouts.lock_payouts(session, strangers)
-        for payout_id, what in sorted(strangers.items()):
-            why = (
-                f"{locked[payout_id].user_id} {what}. Ask who is to be paid; then kasoko user set-phone and kasoko"
-                f" payout release {payout_id}, or kasoko payout to-wallet {payout_id}"
-            )
+        whys = {
+            payout_id: f"{locked[payout_id].user_id} {what}. Ask who is to be paid; then kasoko user set-phone and"
+            f" kasoko payout release {payout_id}, or kasoko payout to-wallet {payout_id}"
+            for payout_id, what in strangers.items()
+        }
+        self._stop(session, whys, now)
+        return set(strangers)
+
+    def _stop(self, session: Session, whys: Mapping[str, str], now: datetime) -> None:
+        """Hold payouts that we have locked as PENDING, each with the reason why."""
+        for payout_id, why in sorted(whys.items()):
             held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=why, not_before=None)
             assert held, "a payout that we hold as PENDING may be stopped"
             actor = self.desk.act.actor
             note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=why)
-        return set(strangers)
 
     def _put_off(
         self, session: Session, against: Mapping[str, Objection], condition: Condition, now: datetime
