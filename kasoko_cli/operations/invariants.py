@@ -38,7 +38,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH, LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.store import facts
-from kasoko_cli.store.statements import RESTORED
+from kasoko_cli.store.statements import FORGOTTEN, RESTORED
 from kasoko_cli.store.tables import (
     Approval,
     Attempt,
@@ -310,6 +310,8 @@ def attempts_too_many(session: Session) -> Iterator[Violation]:
         .outerjoin(Incident, col(Incident.key) == literal("late-success:").concat(col(before.id)))
         .where(
             col(Attempt.number) > 1,
+            # What only stands for a request that a restored copy may have forgotten was never sent from here.
+            or_(col(Attempt.status) != AttemptStatus.REJECTED, func.coalesce(col(Attempt.evidence), "") != FORGOTTEN),
             or_(
                 col(before.id).is_(None),
                 and_(

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.daraja.simulator.script import Fault, Rule
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Busy, ConfigurationError, NotFound, Refused
 from kasoko_cli.ledger.chart import Account
@@ -352,6 +353,26 @@ def test_a_failure_since_the_copy_is_said_twice_and_its_id_is_not_used_again(
     assert road.states("ann") == ("COMPLETED", ["REJECTED", "SUCCEEDED"])
     assert road.paid_to(ANN) == 10_000
     road.assert_agreed()
+
+
+def test_an_id_that_was_brought_into_doubt_by_a_false_negative_is_no_attempt_too_many(
+    road: Road, tmp_path: Path, put_back: PutBack
+) -> None:
+    """M-Pesa lies once about a paid id, so the next is in doubt too; the truth about the first makes it no fault."""
+    road.owe({"ann": ANN})
+    backup(road.db, tmp_path / "copy", with_audit=False)
+    pay(road, "ann")
+
+    put_back()
+    road.simulator.gateway.add_faults((Rule(Fault.STATUS_LIES, phone=ANN, times=1),), replace_all=True)
+    found = look(road, times=1)
+    assert ("NOT_PAID" in [one.answer for one in found.doubted], len(road.attempts("ann"))) == (True, 2)
+
+    found = look(road)
+
+    assert (found.ok, found.found_paid) == (True, 1)
+    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED", "REJECTED"])
+    assert (len(road.ledger()), road.wallet("ann")) == (1, (10_000, 0))
 
 
 @pytest.mark.parametrize("before", ["SENT", "UNKNOWN", "FAILED"])
