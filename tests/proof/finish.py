@@ -7,7 +7,8 @@ What is left for a person by design, after M-Pesa was asked again and again:
   same id goes again.
 - an answer that contradicts what we know: an acknowledgement that named another payment; a database from an
   older copy, whose attempt went to the number that the user has now and not to the one that she had.
-- test numbers whose status answers never have a status, or always say another amount or receiver.
+- test numbers whose status answers never have a status, or always say another amount or receiver; of what a
+  restored copy may have forgotten of them, nobody else can say anything.
 - a number that M-Pesa refuses: the user gives another one.
 - an incident on a payout that failed: somebody reads it before the payout is tried again.
 - the breaker and the pause: somebody resumes.
@@ -29,6 +30,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.operations import decide, reconcile
 from kasoko_cli.operations.acts import Act
 from kasoko_cli.operations.forgotten import HELD_SINCE, list_doubted
+from kasoko_cli.operations.guard import is_doubted
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
 from kasoko_cli.store.tables import Payout
@@ -82,7 +84,7 @@ def finish(bench: Bench, hands: Hands) -> Finish:
             bench.run(hands, Call(("reconcile", "--statement", str(file), "--counted", "--yes"), fine=frozenset({8})))
         _close_incidents(bench, done)
         _correct_phones(bench, done, hard=done.rounds > 1)
-        _let_go(bench, hands, done)
+        _let_go(bench, hands, done, asked)
         owed = _owed(bench)
         if any(payout.status is PayoutStatus.FAILED for payout in owed):
             _as_each_account(bench, hands, *with_listener(("retry-failed", "--yes", "--hours", "9999")))
@@ -113,7 +115,7 @@ def _as_each_account(bench: Bench, hands: Hands, *words: str) -> None:
     bench.run_one(hands, *words)
 
 
-def _let_go(bench: Bench, hands: Hands, done: Finish) -> None:
+def _let_go(bench: Bench, hands: Hands, done: Finish, asked: Counter[str]) -> None:
     """What was held since a copy is asked about, and what a person held is let go."""
     held = [payout for payout in _owed(bench) if payout.status is PayoutStatus.HELD]
     with bench.opened() as db, db.reading() as session:
@@ -122,13 +124,35 @@ def _let_go(bench: Bench, hands: Hands, done: Finish) -> None:
         bench.run(hands, Call(AFTER_RESTORE, fine=frozenset({8})))
         _resume(bench)
     for payout in held:
-        if not (payout.note or "").startswith(HELD_SINCE):
+        if (payout.note or "").startswith(HELD_SINCE):
+            asked[payout.id] += 1
+            if asked[payout.id] > ASKED_FIRST:
+                _decide_since_copy(bench, done, payout)
+        else:
             with bench.opened() as db:
                 try:
                     decide.release(db, bench.clock, ACT, payout_id=payout.id)
                     done.told.append(f"a person lets go {payout.id}")
                 except Refused as refused:
                     done.told.append(f"{payout.id} is not let go: {refused.message}")
+
+
+def _decide_since_copy(bench: Bench, done: Finish, payout: Payout) -> None:
+    """What M-Pesa never says of a number of which it says nothing, a person does: was it paid since the copy?"""
+    payment = next((one for one in bench.payments() if one.reference == payout.id.replace(".", " ")), None)
+    with bench.opened() as db:
+        with db.reading() as session:
+            phones = {one.phone for one in attempts.list_attempts(session, payout.id) if is_doubted(one)}
+        if not phones & SILENT:
+            return
+        said = decide.Decision(None if payment is None else payment.receipt, "the portal")
+        try:
+            decide.decide(db, bench.clock, ACT, payout_id=payout.id, decision=said)
+        except Refused as refused:
+            done.told.append(f"nobody decides on {payout.id}: {refused.message}")
+            return
+    done.by_person["NO_INFORMATION since a copy"] += 1
+    done.told.append(f"a person says that {payout.id} was {'paid' if payment else 'not paid'} since the copy")
 
 
 def _owed(bench: Bench) -> list[Payout]:
