@@ -119,12 +119,12 @@ def _let_go(bench: Bench, hands: Hands, done: Finish, asked: Counter[str]) -> No
     """What was held since a copy is asked about, and what a person held is let go."""
     held = [payout for payout in _owed(bench) if payout.status is PayoutStatus.HELD]
     with bench.opened() as db, db.reading() as session:
-        is_doubted = bool(list_doubted(session))
-    if is_doubted:
+        in_doubt = {one.payout_id for one in list_doubted(session)}
+    if in_doubt:
         bench.run(hands, Call(AFTER_RESTORE, fine=frozenset({8})))
         _resume(bench)
     for payout in held:
-        if (payout.note or "").startswith(HELD_SINCE):
+        if payout.id in in_doubt or (payout.note or "").startswith(HELD_SINCE):
             asked[payout.id] += 1
             if asked[payout.id] > ASKED_FIRST:
                 _decide_since_copy(bench, done, payout)
@@ -236,7 +236,8 @@ def _correct_phones(bench: Bench, done: Finish, *, hard: bool) -> None:
         last = attempts.last_attempts(session, [payout.id for payout in waiting])
         phones = {payout.user_id: users.find_user(session, payout.user_id).phone for payout in waiting}
         # Nobody's number is changed while it is asked whether the old one was paid since a copy.
-        doubted = {payout.user_id for payout in waiting if (payout.note or "").startswith(HELD_SINCE)}
+        in_doubt = {one.payout_id for one in list_doubted(session)}
+        doubted = {one.user_id for one in waiting if one.id in in_doubt or (one.note or "").startswith(HELD_SINCE)}
         wrong = {
             payout.user_id
             for payout in waiting
