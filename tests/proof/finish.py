@@ -138,20 +138,25 @@ def _let_go(bench: Bench, hands: Hands, done: Finish, asked: Counter[str]) -> No
 
 
 def _decide_since_copy(bench: Bench, done: Finish, payout: Payout) -> None:
-    """What M-Pesa never says of a number of which it says nothing, a person does: was it paid since the copy?"""
+    """What M-Pesa never says of a number, or contradicts, a person does: was it paid since the copy?"""
     payment = next((one for one in bench.payments() if one.reference == payout.id.replace(".", " ")), None)
     with bench.opened() as db:
         with db.reading() as session:
             phones = {one.phone for one in attempts.list_attempts(session, payout.id) if is_doubted(one)}
-        if not phones & SILENT:
+            contradicted = [one for one in open_incidents(session, payout_id=payout.id) if one.kind == "mismatch"]
+        if not (contradicted or phones & SILENT):
             return
+        if payment is None:
+            for incident in contradicted:
+                assert incident.id is not None
+                decide.close_incident(db, bench.clock, ACT, incident_id=incident.id)
         said = decide.Decision(None if payment is None else payment.receipt, "the portal")
         try:
             decide.decide(db, bench.clock, ACT, payout_id=payout.id, decision=said)
         except Refused as refused:
             done.told.append(f"nobody decides on {payout.id}: {refused.message}")
             return
-    done.by_person["NO_INFORMATION since a copy"] += 1
+    done.by_person["CONTRADICTED or NO_INFORMATION since a copy"] += 1
     done.told.append(f"a person says that {payout.id} was {'paid' if payment else 'not paid'} since the copy")
 
 
