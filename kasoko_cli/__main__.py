@@ -18,7 +18,7 @@ def main() -> None:
         sys.stdout.write(f"kasoko {__version__}\n")
         return
     if sys.argv[1:] in ([], ["-h"], ["--help"]) and "_KASOKO_COMPLETE" not in os.environ:
-        from kasoko_cli.cli.front import front_page
+        from kasoko_cli.cli.help.command_index import front_page
 
         sys.stdout.write(front_page())
         return

@@ -31,9 +31,9 @@ from pydantic import (
     model_validator,
 )
 
-from kasoko_cli.daraja.links import base_of
+from kasoko_cli.daraja.callback_urls import base_of
 from kasoko_cli.domain.addresses import shown_address, without_passwords
-from kasoko_cli.domain.floats import FloatCheck
+from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding
 from kasoko_cli.domain.payer import is_loopback
 from kasoko_cli.errors import ConfigurationError

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
 
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.store import database
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine import database
+from kasoko_cli.store.engine.database import Database
 from tests.proof.databases import postgres_running
 from tests.proof.processes import Forker, forking
 

@@ -12,7 +12,7 @@ import pytest
 from kasoko_cli.config import SETTINGS, Config, load_config
 from kasoko_cli.domain.addresses import passwords_in, shown_address, without_passwords
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.store.database import Database
+from kasoko_cli.store.engine.database import Database
 
 KEY = "ab" * 32
 SECRETS = {

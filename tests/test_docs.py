@@ -30,11 +30,13 @@ from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
 from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, WireLimits, legs
 from kasoko_cli.ledger import journal
 from kasoko_cli.ledger.chart import OWNED, Account
-from kasoko_cli.operations import audit, exporting, importing, importing_bets, statement
-from kasoko_cli.operations.guard import GUARDS, Condition
-from kasoko_cli.operations.health import Limits
-from kasoko_cli.operations.rowfiles import FileRefused
-from kasoko_cli.operations.rules import alert_rules
+from kasoko_cli.operations.audit import run
+from kasoko_cli.operations.exchange import export, import_bets, import_records
+from kasoko_cli.operations.monitoring.alert_rules import alert_rules
+from kasoko_cli.operations.monitoring.health import Limits
+from kasoko_cli.operations.reconciliation import statement_import
+from kasoko_cli.operations.safeguards.payment_guard import GUARDS, Condition
+from kasoko_cli.operations.shared.record_files import FileRefused
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -156,7 +158,7 @@ def chart() -> str:
 def every_entry() -> list[journal.Entry]:
     """Each entry that the journal can build, with placeholders for names."""
     user, market, attempt, payout = "{user}", "{market}", "{attempt}", "{payout}"
-    resolved = dict.fromkeys(statement.RESOLUTIONS.values())
+    resolved = dict.fromkeys(statement_import.RESOLUTIONS.values())
     return [
         journal.deposited("{reference}", user, 1),
         journal.bet_from_wallet("{bet}", user, market, 0, 1),
@@ -212,11 +214,11 @@ def entries() -> str:
 
 
 def checks() -> str:
-    return listed([f"`{rule.name}`: {rule.says}" for rule in audit.RULES])
+    return listed([f"`{rule.name}`: {rule.says}" for rule in run.RULES])
 
 
 def deep_checks() -> str:
-    return listed([f"`{rule.name}`: {rule.says}" for rule in (*audit.DEEP_RULES, *audit.CHAIN_RULES)])
+    return listed([f"`{rule.name}`: {rule.says}" for rule in (*run.DEEP_RULES, *run.CHAIN_RULES)])
 
 
 def error_kinds() -> str:
@@ -408,7 +410,7 @@ def test_the_pages_show_command_lines_at_all() -> None:
 
 # --- Tables written by hand ----------------------------------------------------------------------
 
-#: `<!-- keys: kasoko_cli.operations.reports.Item -->` before a table of a JSON object's keys.
+#: `<!-- keys: kasoko_cli.operations.reporting.status_views.Item -->` before a table of a JSON object's keys.
 KEYS = re.compile(r"<!-- keys: ([\w.]+) -->\n\n?((?:\|.*\n)+)")
 
 
@@ -456,11 +458,11 @@ def test_the_legs_of_the_page_are_those_that_are_sent() -> None:
 def test_the_columns_of_files_are_those_that_are_read_and_written() -> None:
     page = (ROOT / "docs" / "files.md").read_text()
     for columns in (
-        importing.USER_COLUMNS,
-        importing.MARKET_COLUMNS,
-        importing_bets.BET_COLUMNS,
-        exporting.PAYOUT_COLUMNS,
-        exporting.ENTRY_COLUMNS,
+        import_records.USER_COLUMNS,
+        import_records.MARKET_COLUMNS,
+        import_bets.BET_COLUMNS,
+        export.PAYOUT_COLUMNS,
+        export.ENTRY_COLUMNS,
     ):
         assert f"```text\n{textwrap.fill(','.join(columns.required).replace(',', ', '), 90)}\n```" in page
         for name in columns.optional:

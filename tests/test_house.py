@@ -17,11 +17,11 @@ import typer.main
 from typer.testing import CliRunner
 
 from kasoko_cli import errors
-from kasoko_cli.cli import panels
 from kasoko_cli.cli.app import app
-from kasoko_cli.cli.front import WORDS, front_page
-from kasoko_cli.cli.group import Commands
-from kasoko_cli.cli.pages import examples_in, exit_codes_in
+from kasoko_cli.cli.command import Commands
+from kasoko_cli.cli.help import panels
+from kasoko_cli.cli.help.command_index import WORDS, front_page
+from kasoko_cli.cli.help.layout import examples_in, exit_codes_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,7 +57,7 @@ def test_only_the_renderer_prints_and_nothing_below_the_shell_knows_the_shell() 
     for file in (ROOT / "kasoko_cli").rglob("*.py"):
         place = file.relative_to(ROOT / "kasoko_cli").as_posix()
         text = file.read_text()
-        assert place == "cli/render.py" or not re.search(r"(?<![\w.])print\(", text), place
+        assert place == "cli/output/render.py" or not re.search(r"(?<![\w.])print\(", text), place
         assert place.startswith(("cli/", "__main__")) or not re.search(shell, text, re.MULTILINE), place
 
 

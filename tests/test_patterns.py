@@ -208,7 +208,10 @@ def test_the_patterns_are_found() -> None:
     """Those of the wire, of statements and of files, by name and in place."""
     found = {one.where for one in ALL}
     assert len(found) > 90
-    assert {"kasoko_cli.domain.phone._PHONE_IN_TEXT", "kasoko_cli.operations.statement_party._WITHIN"} <= found
+    assert {
+        "kasoko_cli.domain.phone._PHONE_IN_TEXT",
+        "kasoko_cli.operations.reconciliation.statement_party._WITHIN",
+    } <= found
 
 
 @pytest.mark.parametrize("used", ALL, ids=lambda used: f"{used.where} {used.how}")

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from kasoko_cli.cli import group
-from kasoko_cli.cli.front import ABOUT, WORDS, front_page
+from kasoko_cli.cli import command as group
+from kasoko_cli.cli.help.command_index import ABOUT, WORDS, front_page
 
 
 class _Loaded(MutableMapping[str, Any]):
@@ -28,7 +28,7 @@ class _Loaded(MutableMapping[str, Any]):
         if name not in self._commands:
             word = self._words[name]
             module, _, noun = word.place.partition(":")
-            commands = getattr(import_module(f"kasoko_cli.cli.{module}"), noun)
+            commands = getattr(import_module(f"kasoko_cli.cli.commands.{module}"), noun)
             found = typer.main.get_group(commands)
             self._commands[name] = found if commands.info.name == name else found.commands[name]
             self._commands[name].rich_help_panel = word.panel

@@ -22,16 +22,16 @@ from celery.utils.log import get_task_logger
 from kombu.exceptions import OperationalError
 from pydantic import ConfigDict, ValidationError, validate_call
 
-from kasoko_cli.cli.crash import tell_sentry
-from kasoko_cli.cli.group import os_user, place_of
-from kasoko_cli.cli.wiring import House
+from kasoko_cli.cli.bug_report import tell_sentry
+from kasoko_cli.cli.command import os_user, place_of
+from kasoko_cli.cli.container import House
 from kasoko_cli.config import Config
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
-from kasoko_cli.operations import disburse
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.retry import retry
-from kasoko_cli.operations.sending.bound import Bound, show
-from kasoko_cli.operations.settle import settle_market as settle
+from kasoko_cli.operations.payouts import sending
+from kasoko_cli.operations.payouts.retry import retry
+from kasoko_cli.operations.payouts.spending_bound import Bound, show
+from kasoko_cli.operations.settlement.settle import settle_market as settle
+from kasoko_cli.operations.shared.actor import Act
 
 #: A task is asked to stop after this long, and killed after that. Source: the operator's existing deployment.
 SOFT_LIMIT_SECONDS, HARD_LIMIT_SECONDS = 600, 900
@@ -187,16 +187,16 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
     """
 
     def work(house: House, act: Act) -> dict[str, Any]:
-        if disburse.is_outage(house.db, house.clock, house.send_policy):
+        if sending.is_outage(house.db, house.clock, house.send_policy):
             why = "the last payouts that were sent all ended unknown, as in an outage; enqueue it again later"
             return {
                 "payout": payout_id,
                 "sent": False,
-                "status": disburse.state_of(house.db, payout_id),
+                "status": sending.state_of(house.db, payout_id),
                 "why": why,
             }
         bound = None if shown is None else Bound.carried(payout_id, shown, house.links.seal)
-        run = disburse.send_due(
+        run = sending.send_due(
             house.db,
             house.daraja,
             house.links,
@@ -209,8 +209,8 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
             bound=bound,
         )
         if run.sent:
-            disburse.note_run(house.db, house.clock, act, run, market=payout_id)
-        answer = {"payout": payout_id, "sent": bool(run.sent), "status": disburse.state_of(house.db, payout_id)}
+            sending.note_run(house.db, house.clock, act, run, market=payout_id)
+        answer = {"payout": payout_id, "sent": bool(run.sent), "status": sending.state_of(house.db, payout_id)}
         if run.changed:
             answer["why"] = "its amount or phone is another one now than when it was enqueued; enqueue it again"
         return answer
@@ -223,7 +223,7 @@ def retry_failed_payouts(hours: int = 24, market: str | None = None) -> Work:
     """Make definite failures due again where that can help, and enqueue them; names each that is left alone."""
 
     def work(house: House, act: Act) -> dict[str, Any]:
-        disburse.check_ready(house.db, house.daraja, house.clock, act)
+        sending.check_ready(house.db, house.daraja, house.clock, act)
         report = retry(
             house.db,
             house.clock,

@@ -17,10 +17,10 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from kasoko_cli.clock import Clock, system_clock
-from kasoko_cli.daraja.links import Kind, Links
+from kasoko_cli.daraja.access_control import AllowList, Misses
+from kasoko_cli.daraja.callback_urls import Kind, Links
 from kasoko_cli.daraja.messages import CALLBACK_REPLY, MAX_CALLBACK_BYTES, strip_credentials
 from kasoko_cli.daraja.serve import WHOLE, AsgiApp, Receive, Scope, Send
-from kasoko_cli.daraja.strangers import AllowList, Misses
 
 #: The path that a load balancer or a monitor may ask.
 HEALTH_PATH: Final = "/healthz"

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import uvicorn
 
-from kasoko_cli.daraja.doors import Door, Doors, Limits
+from kasoko_cli.daraja.connection_limits import Door, Doors, Limits
 from kasoko_cli.errors import ConfigurationError
 
 Scope = MutableMapping[str, Any]

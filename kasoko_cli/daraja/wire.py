@@ -20,7 +20,7 @@ import httpx
 
 from kasoko_cli import __version__
 from kasoko_cli.daraja.messages import MAX_ANSWER_BYTES
-from kasoko_cli.points import REQUEST_AFTER, REQUEST_BEFORE, point
+from kasoko_cli.kill_points import REQUEST_AFTER, REQUEST_BEFORE, point
 
 #: The longest that connecting, TLS included, may take at each step.
 CONNECT_SECONDS: Final = 10.0

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
-from kasoko_cli.domain.duties import Duty
 from kasoko_cli.domain.money import CENTS_PER_SHILLING, format_kes, whole_shillings_cents
+from kasoko_cli.domain.withholding import Duty
 from kasoko_cli.errors import Refused
 
 

@@ -21,10 +21,10 @@ from fractions import Fraction
 from typing import Any
 
 from kasoko_cli.domain import keys
-from kasoko_cli.domain.duties import Duty, On, kept_of_winners, taxed_of_winners
 from kasoko_cli.domain.keys import public_key_of
 from kasoko_cli.domain.market import BetRow, Resolution, Rounding, Rules
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
+from kasoko_cli.domain.withholding import Duty, On, kept_of_winners, taxed_of_winners
 from kasoko_cli.errors import KasokoError
 
 #: What a proof says it is; the second form is of a settlement of which a duty on winnings kept something back.

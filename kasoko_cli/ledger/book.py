@@ -11,10 +11,10 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Entry, Posting
-from kasoko_cli.store import chain
-from kasoko_cli.store.bulk import insert_tuples
-from kasoko_cli.store.facts import About, facts_of
-from kasoko_cli.store.tables import EntryRow, PostingRow
+from kasoko_cli.store.engine import hash_chain
+from kasoko_cli.store.engine.bulk_rows import insert_tuples
+from kasoko_cli.store.engine.row_digests import About, facts_of
+from kasoko_cli.store.schema.tables import EntryRow, PostingRow
 
 #: How many entries are written by one statement.
 BATCH = 5_000
@@ -36,13 +36,13 @@ def post_many(session: Session, entries: Iterable[Entry], *, at: datetime) -> in
     while batch := list(islice(source, BATCH)):
         facts = facts_of(session, [About(entry.key, entry.kind) for entry in batch])
         # From here on nobody else posts before this transaction ends: entries commit in the order of their numbers.
-        chain.lock(session, chain.BOOKS)
-        first = chain.next_number(session, col(EntryRow.id))
+        hash_chain.lock(session, hash_chain.BOOKS)
+        first = hash_chain.next_number(session, col(EntryRow.id))
         rows = []
         for number, entry in enumerate(batch, start=first):
             fact = facts[entry.key].digest if entry.key in facts else None
-            leaf = chain.entry_leaf(entry.key, entry.kind, at, fact, _lines(entry))
-            chain.take_in(session, chain.ENTRIES, number, at, leaf)
+            leaf = hash_chain.entry_leaf(entry.key, entry.kind, at, fact, _lines(entry))
+            hash_chain.take_in(session, hash_chain.ENTRIES, number, at, leaf)
             rows.append((number, entry.key, entry.kind, at, fact, leaf))
         insert_tuples(session, EntryRow, ("id", "key", "kind", "at", "facts", "digest"), rows)
         lines = ((number, *line) for number, entry in enumerate(batch, start=first) for line in _lines(entry))

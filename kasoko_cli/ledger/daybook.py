@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Cast, ColumnElement, and_, case, cast, func
 from sqlmodel import Session, col, select
 
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.store.tables import EntryRow, PostingRow
+from kasoko_cli.store.schema.tables import EntryRow, PostingRow
 
 
 class AccountMoves(NamedTuple):

@@ -14,9 +14,9 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import LIVE, AttemptStatus
-from kasoko_cli.store.locking import CHUNK
+from kasoko_cli.store.engine.locking import CHUNK
+from kasoko_cli.store.schema.tables import Attempt, DarajaAccount, Deployment, Exchange, Query
 from kasoko_cli.store.statements import RESTORED
-from kasoko_cli.store.tables import Attempt, DarajaAccount, Deployment, Exchange, Query
 
 
 class Known(NamedTuple):

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, delete, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from kasoko_cli.store.tables import Alert
-from kasoko_cli.store.types import over
+from kasoko_cli.store.schema.tables import Alert
+from kasoko_cli.store.schema.types import over
 
 #: How long whoever tells may take before another one does it.
 LONGEST_CLAIM = timedelta(minutes=2)

@@ -8,8 +8,8 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.domain.people import person_of
-from kasoko_cli.store.tables import Approval, Payout
+from kasoko_cli.domain.same_person import person_of
+from kasoko_cli.store.schema.tables import Approval, Payout
 
 
 def ask_for(session: Session, market_id: str, number: int, *, plan_hash: str, settled_by: str) -> None:

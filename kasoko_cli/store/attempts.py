@@ -13,11 +13,11 @@ from sqlmodel import Session, col, select
 from kasoko_cli.clock import farthest, is_over
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.bulk import execute_many
-from kasoko_cli.store.locking import CHUNK, MANY, for_update
+from kasoko_cli.store.engine.bulk_rows import execute_many
+from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update
+from kasoko_cli.store.schema.tables import Attempt, Payout, Query
+from kasoko_cli.store.schema.types import over
 from kasoko_cli.store.statements import RESTORED, SPENT_SINCE
-from kasoko_cli.store.tables import Attempt, Payout, Query
-from kasoko_cli.store.types import over
 
 #: No lease is longer. Source: the bound of payout.lease_seconds.
 LONGEST_LEASE = timedelta(days=1)

@@ -13,9 +13,9 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import BetRow
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.bulk import bytewise, streamed
-from kasoko_cli.store.locking import CHUNK, for_update
-from kasoko_cli.store.tables import Bet
+from kasoko_cli.store.engine.bulk_rows import bytewise, streamed
+from kasoko_cli.store.engine.locking import CHUNK, for_update
+from kasoko_cli.store.schema.tables import Bet
 
 
 def find_bet(session: Session, bet_id: str, *, lock: bool = False) -> Bet:

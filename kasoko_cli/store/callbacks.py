@@ -12,11 +12,11 @@ from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import farthest
-from kasoko_cli.store import chain
-from kasoko_cli.store.bulk import execute_many, insert_directly
-from kasoko_cli.store.database import Direct
-from kasoko_cli.store.locking import CHUNK, MANY, for_update
-from kasoko_cli.store.tables import Callback, new_salts
+from kasoko_cli.store.engine import hash_chain
+from kasoko_cli.store.engine.bulk_rows import execute_many, insert_directly
+from kasoko_cli.store.engine.database import Direct
+from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update
+from kasoko_cli.store.schema.tables import Callback, new_salts
 
 #: What is known of a callback when it arrives.
 _ARRIVED = ("received_at", "route", "subject", "signed", "source", "body")
@@ -34,17 +34,17 @@ def store(direct: Direct, rows: Sequence[Mapping[str, Any]]) -> int:
     It is the last thing that a transaction does. On PostgreSQL this waits for other listeners that store at this
     moment, and for nobody else.
     """
-    chain.lock(direct, chain.INBOX)
-    first = chain.next_number(direct, col(Callback.id))
+    hash_chain.lock(direct, hash_chain.INBOX)
+    first = hash_chain.next_number(direct, col(Callback.id))
     numbers = range(first, first + len(rows))
     written, leaves = [], []
     for number, salt, row in zip(numbers, new_salts(len(rows)), rows, strict=True):
         at, route, subject, signed, source, body = _arrived(row)
-        digest = chain.body_digest(salt, body)
-        leaves.append(chain.callback_leaf(number, at, route, subject, signed, source, digest))
+        digest = hash_chain.body_digest(salt, body)
+        leaves.append(hash_chain.callback_leaf(number, at, route, subject, signed, source, digest))
         written.append((number, at, route, subject, signed, source, body, salt, digest))
     insert_directly(direct, Callback, _STORED, written)
-    chain.append(direct, chain.CALLBACKS, numbers, at, leaves)
+    hash_chain.append(direct, hash_chain.CALLBACKS, numbers, at, leaves)
     return first
 
 

@@ -16,10 +16,10 @@ from sqlalchemy.exc import ProgrammingError
 from sqlmodel import Session, col, select
 
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.store import chain
-from kasoko_cli.store.facts import incident_facts
-from kasoko_cli.store.locking import CHUNK
-from kasoko_cli.store.tables import Callback, Event, Exchange, Incident, IncidentEvidence, Payout, Switch
+from kasoko_cli.store.engine import hash_chain
+from kasoko_cli.store.engine.locking import CHUNK
+from kasoko_cli.store.engine.row_digests import incident_facts
+from kasoko_cli.store.schema.tables import Callback, Event, Exchange, Incident, IncidentEvidence, Payout, Switch
 
 #: Who acts where no person does, and what the program itself writes down.
 MACHINE, RAISED, BREAKER = "kasoko", "incident.raise", "breaker"
@@ -44,7 +44,7 @@ def note_event(
     detail: Mapping[str, object] | None = None,
 ) -> None:
     """Write down an act: who, what, to which thing, why. It is written, and chained, when the transaction commits."""
-    chain.take_in_event(
+    hash_chain.take_in_event(
         session,
         {
             "at": at,

@@ -11,9 +11,9 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import MarketStatus, nearest, sources_of
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store import outbox
-from kasoko_cli.store.locking import CHUNK, for_update
-from kasoko_cli.store.tables import Market, Outcome, Settlement
+from kasoko_cli.store.engine.locking import CHUNK, for_update
+from kasoko_cli.store.platform import outbox
+from kasoko_cli.store.schema.tables import Market, Outcome, Settlement
 
 
 def find_market(session: Session, market: str, *, lock: bool = False, share: bool = False) -> Market:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.store.plain import Rows, utc
+from kasoko_cli.store.engine.driver_reads import Rows, utc
 
 
 def markets(rows: Rows) -> Sequence[Any]:

@@ -15,10 +15,10 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, is_told, payout_sources_of
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store import outbox
-from kasoko_cli.store.locking import CHUNK, MANY, for_update
-from kasoko_cli.store.tables import Attempt, Payout, User
-from kasoko_cli.store.types import UtcTime, over
+from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update
+from kasoko_cli.store.platform import outbox
+from kasoko_cli.store.schema.tables import Attempt, Payout, User
+from kasoko_cli.store.schema.types import UtcTime, over
 
 #: No payout is put off for longer. Source: the bound of payout.retry_schedule_seconds; the next day in Nairobi.
 LONGEST_WAIT = timedelta(days=1)

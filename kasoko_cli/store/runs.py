@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from kasoko_cli.store.tables import RunRow
+from kasoko_cli.store.schema.tables import RunRow
 
 
 def list_open(session: Session, *, command: str | None = None) -> Sequence[RunRow]:

@@ -14,8 +14,8 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.locking import CHUNK, for_update
-from kasoko_cli.store.tables import (
+from kasoko_cli.store.engine.locking import CHUNK, for_update
+from kasoko_cli.store.schema.tables import (
     Attempt,
     Bet,
     EntryRow,

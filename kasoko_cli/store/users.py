@@ -11,9 +11,9 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.phone import ERASED
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.facts import person_seal
-from kasoko_cli.store.locking import CHUNK, Turn, for_update, take_turn
-from kasoko_cli.store.tables import Event, User
+from kasoko_cli.store.engine.locking import CHUNK, Turn, for_update, take_turn
+from kasoko_cli.store.engine.row_digests import person_seal
+from kasoko_cli.store.schema.tables import Event, User
 
 
 def find_user(session: Session, user_id: str, *, lock: bool = False) -> User:

@@ -19,13 +19,14 @@ from datetime import timedelta
 from typing import Any
 
 from kasoko_cli.ledger import book
-from kasoko_cli.operations import fate, reports
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.fate import Success
-from kasoko_cli.operations.importing import import_users
-from kasoko_cli.operations.rowfiles import Format, InputFile
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.exchange.import_records import import_users
+from kasoko_cli.operations.reporting import status_views
+from kasoko_cli.operations.shared import transitions
+from kasoko_cli.operations.shared.record_files import Format, InputFile
+from kasoko_cli.operations.shared.transitions import Success
 from kasoko_cli.store import callbacks
-from kasoko_cli.store.database import Database, WithinTransaction, open_database, upgrade
+from kasoko_cli.store.engine.database import Database, WithinTransaction, open_database, upgrade
 from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import measured_apart, show, table, takes_markdown
 from tests.benchmarks.results import SENT, on_their_way, result_body
@@ -67,12 +68,12 @@ def _pay(db: Database, start: int, sent: list[tuple[str, int]]) -> None:
         with WithinTransaction(db, session).direct() as direct:
             first = callbacks.store(direct, rows)
         callbacks.take(session, {first + n: ("applied", "paid", None) for n in range(len(sent))}, at=PAID)
-        known = fate.lock_many(session, [attempt_id for attempt_id, _ in sent])
+        known = transitions.lock_many(session, [attempt_id for attempt_id, _ in sent])
         successes = [
             Success(*known[attempt_id], f"UKP{start + n:07X}", f"callback:{first + n}")
             for n, (attempt_id, _) in enumerate(sent)
         ]
-        rulings = fate.paid_plainly(session, successes, at=PAID)
+        rulings = transitions.paid_plainly(session, successes, at=PAID)
         book.post_many(session, (entry for ruling in rulings for entry in ruling.entries), at=PAID)
 
 
@@ -87,8 +88,8 @@ WORK: Mapping[str, Callable[[Database], object]] = {
     "nothing": lambda _db: None,
     "audit": lambda db: _audited(db, deep=False, chain=False),
     "audit --deep --chain": lambda db: _audited(db, deep=True, chain=True),
-    "status": reports.overview,
-    "status MARKET": lambda db: reports.market_status(db, "derby"),
+    "status": status_views.overview,
+    "status MARKET": lambda db: status_views.market_status(db, "derby"),
 }
 
 

@@ -32,18 +32,20 @@ import httpx
 from sqlalchemy import text
 
 from kasoko_cli.clock import random_id, system_clock
+from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.client import Account, DarajaClient
-from kasoko_cli.daraja.links import Links
 from kasoko_cli.domain.payout import WireLimits
-from kasoko_cli.operations import disburse, markets, settle
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.disburse import SendPolicy
-from kasoko_cli.operations.importing import import_markets, import_users
-from kasoko_cli.operations.importing_bets import import_bets
-from kasoko_cli.operations.receive import Trust
-from kasoko_cli.operations.rowfiles import Format, InputFile
-from kasoko_cli.operations.tokens import DatabaseShelf
-from kasoko_cli.store import database
+from kasoko_cli.operations.account.access_tokens import DatabaseShelf
+from kasoko_cli.operations.callbacks.apply_results import Trust
+from kasoko_cli.operations.exchange.import_bets import import_bets
+from kasoko_cli.operations.exchange.import_records import import_markets, import_users
+from kasoko_cli.operations.payouts import sending
+from kasoko_cli.operations.payouts.sending import SendPolicy
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import Format, InputFile
+from kasoko_cli.store.engine import database
 from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import show, table, takes_markdown
 from tests.proof.databases import named, on_server, postgres_running
@@ -122,7 +124,7 @@ def ours(address: str, url: str, in_flight: int) -> Figures:
     links = Links("https://pay.example.org", b"a key of thirty-two bytes, or so")
     policy = SendPolicy(rate_per_second=0, concurrency=in_flight)
     begun = time.perf_counter()
-    run = disburse.send_due(db, daraja, links, system_clock, random_id, ACT, policy, Trust())
+    run = sending.send_due(db, daraja, links, system_clock, random_id, ACT, policy, Trust())
     took = time.perf_counter() - begun
     assert {str(one.became) for one in run.sent} <= {"SENT"}
     daraja.close()

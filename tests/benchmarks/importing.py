@@ -18,11 +18,11 @@ from pathlib import Path
 from sqlalchemy import text
 
 from kasoko_cli.clock import system_clock
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.importing import import_markets, import_users
-from kasoko_cli.operations.importing_bets import import_bets
-from kasoko_cli.operations.rowfiles import Format, InputFile
-from kasoko_cli.store import database
+from kasoko_cli.operations.exchange.import_bets import import_bets
+from kasoko_cli.operations.exchange.import_records import import_markets, import_users
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import Format, InputFile
+from kasoko_cli.store.engine import database
 from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import measured_apart, show, table, takes_markdown
 from tests.benchmarks.settle import Took, timed

@@ -34,14 +34,14 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
-from kasoko_cli.daraja.links import Links
+from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.listener import listener_app
 from kasoko_cli.daraja.messages import CALLBACK_REPLY
 from kasoko_cli.daraja.serve import Receive, Scope, Send, Server
-from kasoko_cli.operations import audit
-from kasoko_cli.operations.inbox import Inbox
-from kasoko_cli.operations.receive import Trust
-from kasoko_cli.store.database import Database, open_database, upgrade
+from kasoko_cli.operations.audit import run
+from kasoko_cli.operations.callbacks.apply_results import Trust
+from kasoko_cli.operations.callbacks.inbox import Inbox
+from kasoko_cli.store.engine.database import Database, open_database, upgrade
 from tests.benchmarks.page import show, table, takes_markdown
 from tests.benchmarks.results import SENT, on_their_way, result_body
 
@@ -282,7 +282,7 @@ def measure(url: str, http: str, results: int, connections: int, count: int) -> 
         paid = session.execute(text("SELECT count(*) FROM payouts WHERE status = 'COMPLETED'")).scalar_one()
     assert (stored, refused) == (total, 0), (stored, refused)
     assert paid == results, paid
-    assert audit.audit(db).ok
+    assert run.audit(db).ok
     db.close()
     return Figures(
         http=http,

@@ -8,11 +8,11 @@ from sqlalchemy import text
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, WireLimits
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations import settle
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.store import bulk
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine import bulk_rows
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Attempt
 from tests.benchmarks.settle import BATCH, OPENED, prepare
 
 ACT = Act("benchmark")
@@ -32,7 +32,7 @@ def on_their_way(db: Database, count: int, *, with_people: bool = True) -> list[
                 (payout, f"ks-{start + n:032x}", cents)
                 for n, (payout, _, cents) in enumerate(owed[start : start + BATCH])
             ]
-            bulk.insert_rows(session, Attempt, [_attempt(*one) for one in part])
+            bulk_rows.insert_rows(session, Attempt, [_attempt(*one) for one in part])
             book.post_many(session, (journal.reserved(attempt, 1, cents) for _, attempt, cents in part), at=SENT)
             sent += [(attempt, cents) for _, attempt, cents in part]
         session.execute(

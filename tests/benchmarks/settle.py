@@ -35,10 +35,12 @@ from sqlmodel import Session
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations import audit, markets, settle
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.store.database import Database, open_database, upgrade
-from kasoko_cli.store.tables import Bet, Funding, User
+from kasoko_cli.operations.audit import run
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database, open_database, upgrade
+from kasoko_cli.store.schema.tables import Bet, Funding, User
 from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import measured_apart, show, table, takes_markdown
 
@@ -223,7 +225,7 @@ def measure(url: str, count: int, *, with_audit: bool) -> Figures:
         auditing = None
         if with_audit:
             with timed() as audited:
-                report = audit.audit(db)
+                report = run.audit(db)
             auditing = audited().seconds
             assert report.ok, [check.name for check in report.checks if not check.ok]
         return Figures(db.url.get_backend_name(), count, ours(), same, bare, auditing, round(after), round(before))

@@ -26,8 +26,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from kasoko_cli.domain.payout import WireLimits
-from kasoko_cli.operations import settle
-from kasoko_cli.store.database import open_database, upgrade
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.store.engine.database import open_database, upgrade
 from tests.benchmarks.page import show, table, takes_markdown
 from tests.benchmarks.settle import ACT, OPENED, prepare
 

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.settle import Settled
-from kasoko_cli.store.database import open_database
+from kasoko_cli.operations.settlement.settle import Settled
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import open_database
 from tests.conftest import FixedClock
 from tests.operations.town import Town
 

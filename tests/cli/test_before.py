@@ -13,12 +13,12 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from kasoko_cli.cli import render
 from kasoko_cli.cli.app import app
-from kasoko_cli.cli.wiring import House
+from kasoko_cli.cli.container import House
+from kasoko_cli.cli.output import render
 from kasoko_cli.config import load_config
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.store.database import open_database
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import open_database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import ANN, BEN, Road
 from tests.operations.test_approve import owe

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kasoko_cli.cli import board, render
-from kasoko_cli.cli.group import Call
-from kasoko_cli.operations.board import Board, Oldest
-from kasoko_cli.operations.floats import FloatReport, Reading
-from kasoko_cli.operations.overview import Amount, Concern, Groups, MarketRow, Overview, RunFacts, SwitchFacts
+from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.commands.reports import dashboard
+from kasoko_cli.cli.output import render
+from kasoko_cli.operations.account.balances import FloatReport, Reading
+from kasoko_cli.operations.reporting.dashboard import Board, Oldest
+from kasoko_cli.operations.shared.overview import Amount, Concern, Groups, MarketRow, Overview, RunFacts, SwitchFacts
 from tests.cli.conftest import Kasoko
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -56,7 +57,7 @@ def a_board(markets: int = 3) -> Board:
 def drawn(width: int, height: int, found: Board) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=True, color_system=None)
-    console.print(board.drawn(found, 5, width, height))
+    console.print(dashboard.drawn(found, 5, width, height))
     return out.getvalue()
 
 

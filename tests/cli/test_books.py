@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.operations import fate
-from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.shared import transitions
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import attempts
-from kasoko_cli.store.database import open_database
+from kasoko_cli.store.engine.database import open_database
 from tests.conftest import FixedClock
 from tests.operations.paper import Paper
 from tests.operations.town import Town
@@ -195,8 +195,8 @@ def test_a_file_of_duties_that_is_wrong_stops_settling_and_says_what_to_do(desk:
 def test_all_that_an_outage_left_unknown_is_shown_and_ended_by_one_word(town: Town, desk: Desk) -> None:
     attempt_id = town.intend("ben")
     with town.db.transaction() as session:
-        attempt, _ = fate.lock(session, attempt_id)
-        fate.doubtful(session, attempt, why="no answer", at=town.clock())
+        attempt, _ = transitions.lock(session, attempt_id)
+        transitions.doubtful(session, attempt, why="no answer", at=town.clock())
     words = ("payout", "decide", "--all-unknown-between", "2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z", "--not-paid")
     given = ("--evidence", "statement", "--reason", "outage")
     alone = desk(*words, *given)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.listener import Delivery
-from kasoko_cli.operations.receive import Trust, apply_waiting, store_deliveries
-from kasoko_cli.store.database import open_database
+from kasoko_cli.operations.callbacks.apply_results import Trust, apply_waiting, store_deliveries
+from kasoko_cli.store.engine.database import open_database
 from tests.cli.conftest import Kasoko
 from tests.conftest import FixedClock
 

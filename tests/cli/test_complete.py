@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database, open_database
 from tests.cli.conftest import environment
 from tests.cli.test_start import HEAVY, loaded_by
 from tests.conftest import FixedClock
@@ -41,7 +41,8 @@ def settled(database_url: str, clock: FixedClock, act: Act) -> str:
 
 def _settle(db: Database, clock: FixedClock, act: Act) -> None:
     from kasoko_cli.domain.payout import WireLimits
-    from kasoko_cli.operations import markets, settle
+    from kasoko_cli.operations.records import markets
+    from kasoko_cli.operations.settlement import settle
 
     markets.close_market(db, clock, act, market="rain")
     markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])

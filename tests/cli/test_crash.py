@@ -16,10 +16,10 @@ from sentry_sdk.transport import Transport
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from kasoko_cli.cli.crash import tell_sentry
-from kasoko_cli.cli.group import Call, _redacted
+from kasoko_cli.cli.bug_report import tell_sentry
+from kasoko_cli.cli.command import Call, _redacted
 from kasoko_cli.config import Config, load_config
-from kasoko_cli.store.database import open_database
+from kasoko_cli.store.engine.database import open_database
 
 SECRET = "consumer-secret-5926"
 KEY = "ab" * 32

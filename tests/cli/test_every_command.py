@@ -17,15 +17,18 @@ import typer.main
 from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.domain.duties import DutyBook
 from kasoko_cli.domain.keys import public_key_of
-from kasoko_cli.operations import approvers, controls, decide, markets, statement
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.words import USUAL
+from kasoko_cli.domain.withholding import DutyBook
+from kasoko_cli.operations.approvals import approvers
+from kasoko_cli.operations.approvals.second_person import USUAL
+from kasoko_cli.operations.payouts import manual_decision, switches
+from kasoko_cli.operations.reconciliation import statement_import
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import attempts
-from kasoko_cli.store.database import open_database
+from kasoko_cli.store.engine.database import open_database
 from kasoko_cli.store.log import raise_incident
-from kasoko_cli.store.tables import Exchange
+from kasoko_cli.store.schema.tables import Exchange
 from tests.conftest import FixedClock
 from tests.domain.test_duties import WINNINGS, WITHDRAWALS
 from tests.operations.paper import Paper
@@ -131,17 +134,17 @@ def prepared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     town.market("stopped")
     town.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
     town.settle("stopped", "Yes")
-    decide.hold(db, clock, act, payout_id=(held := town.payout_of("held-winner").id))
+    manual_decision.hold(db, clock, act, payout_id=(held := town.payout_of("held-winner").id))
     town.market("taxed")
     town.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
     town.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
     town.market("long", hours=24 * 365 * 50)
     names = {"open_bet": town.bet("long", "ann", "Yes", kes=5)}
     approvers.add(db, clock, act, USUAL, name="otieno", public_key=public_key_of(bytes(32)))
-    controls.pause(db, clock, act)
+    switches.pause(db, clock, act)
     paper = Paper().covering([clock()])
     paper.line("UKX0000001", clock(), withdrawn=7_00, phone="254712345678")
-    statement.take_statement(db, clock, act, paper.read(), shortcode="600000", customers_are_counted=False)
+    statement_import.take_statement(db, clock, act, paper.read(), shortcode="600000", customers_are_counted=False)
     names |= {"held": held, "waits_hash": waits.plan_hash[:16]}
     with db.transaction() as session:
         raise_incident(session, key="test:open", kind="test", what="Something.", at=clock())

@@ -16,10 +16,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from kasoko_cli.cli import group, render
-from kasoko_cli.cli.group import Call, Commands
-from kasoko_cli.cli.params import MarketId, MaybeMarketId, WrongUsage
-from kasoko_cli.cli.wiring import House
+from kasoko_cli.cli import command
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.container import House
+from kasoko_cli.cli.options import MarketId, MaybeMarketId, WrongUsage
+from kasoko_cli.cli.output import render
 from kasoko_cli.config import load_config
 from kasoko_cli.errors import Busy, KasokoError, NotFound, OutcomeUnknown, Refused
 from tests.cli.conftest import Kasoko, environment
@@ -78,7 +79,7 @@ def list_payouts(call: Call) -> None:
 
 app = typer.Typer(
     name="kasoko",
-    cls=group.Root,
+    cls=command.Root,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -102,7 +103,7 @@ def test_a_body_gets_its_own_parameters_and_one_call_with_the_shared_ones() -> N
 
 
 def test_what_writes_knows_who_acts_and_why() -> None:
-    assert invoke("second", "who").stdout == f"{group.os_user()} because None, asked\n"
+    assert invoke("second", "who").stdout == f"{command.os_user()} because None, asked\n"
     assert invoke("second", "who", "--actor", "ann", "--reason", "a goal was missed", "-y").stdout == (
         "ann because a goal was missed, not asked\n"
     )

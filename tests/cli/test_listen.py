@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from kasoko_cli.daraja.links import Links
+from kasoko_cli.daraja.callback_urls import Links
 from tests.cli.conftest import environment
 from tests.daraja.test_attacks import certificate
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from kasoko_cli.cli import mail
-from kasoko_cli.operations.disburse import End, Run, Stop, exit_code_of
+from kasoko_cli.cli.output import cron_mail
+from kasoko_cli.operations.payouts.sending import End, Run, Stop, exit_code_of
 
 STATES = ("COMPLETED", "FAILED", "UNKNOWN")
 ENDS = [(), *itertools.product(STATES, repeat=1), *itertools.product(STATES, repeat=2)]
@@ -23,11 +23,11 @@ def test_a_headline_says_why_somebody_has_to_look(
 ) -> None:
     run = Run(held=held, reaped=reaped, stopped=stopped)
     ends = [End(f"rain.1.{n}", state, 11_400, "1", "why", None) for n, state in enumerate(states, start=1)]
-    if not mail.needs_somebody(run, ends):
+    if not cron_mail.needs_somebody(run, ends):
         assert exit_code_of(run, ends) in (0, 10)
         return
     assert exit_code_of(run, ends) in (6, 7)
-    headline = mail.run_mail(run, ends).splitlines()[0]
+    headline = cron_mail.run_mail(run, ends).splitlines()[0]
     assert headline.startswith("kasoko: ")
     assert not re.search(r"\b0 ", headline), headline
     troubled = sum(state != "COMPLETED" for state in states)
@@ -37,4 +37,6 @@ def test_a_headline_says_why_somebody_has_to_look(
 
 
 def test_what_was_held_back_is_named_where_nothing_else_happened() -> None:
-    assert mail.run_mail(Run(held=3), []) == "kasoko: 3 payouts held back, since what is known of them is in doubt."
+    assert (
+        cron_mail.run_mail(Run(held=3), []) == "kasoko: 3 payouts held back, since what is known of them is in doubt."
+    )

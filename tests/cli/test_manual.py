@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kasoko_cli.cli.front import WORDS
-from kasoko_cli.cli.topics import CRON, EXIT_CODES, FORMATS, STATES, TOPICS
+from kasoko_cli.cli.help.command_index import WORDS
+from kasoko_cli.cli.help.topics import CRON, EXIT_CODES, FORMATS, STATES, TOPICS
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
-from kasoko_cli.operations import importing, importing_bets
+from kasoko_cli.operations.exchange import import_bets, import_records
 from kasoko_cli.settings import SETTINGS
 from tests.cli.conftest import Kasoko
 from tests.test_docs import CALLED
@@ -45,9 +45,9 @@ def test_the_environment_of_the_topic_is_all_that_is_read() -> None:
 
 
 def test_the_columns_of_the_topic_are_those_that_are_read() -> None:
-    for columns in (importing.USER_COLUMNS, importing.MARKET_COLUMNS):
+    for columns in (import_records.USER_COLUMNS, import_records.MARKET_COLUMNS):
         assert ",".join(columns.required) in FORMATS
-    assert ",".join(importing_bets.BET_COLUMNS.required) in FORMATS
+    assert ",".join(import_bets.BET_COLUMNS.required) in FORMATS
 
 
 def test_the_lines_for_cron_can_be_called() -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from rich.color import Color
 
-from kasoko_cli.cli import render
-from kasoko_cli.cli.group import Call
-from kasoko_cli.cli.render import Column
+from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
 
 COLUMNS = [Column("user"), Column("amount", right=True)]
 ROWS = [("ann\twith a\nbreak", "142.50"), ("[red]ben[/red]\x1b[2J\u202e", None)]
@@ -23,7 +23,7 @@ ROWS = [("ann\twith a\nbreak", "142.50"), ("[red]ben[/red]\x1b[2J\u202e", None)]
 #: A table on a terminal, with a name that would like to be markup.
 ON_A_TERMINAL = (
     "from kasoko_cli.cli import render\n"
-    "from kasoko_cli.cli.group import Call\n"
+    "from kasoko_cli.cli.command import Call\n"
     "render.table(Call(), 'Wi[b]nners', [render.Column('user'), render.Column('amount', right=True)],"
     " [('[red]ann[/red]\\x1b[2J', '142.50')])\n"
     "render.card(Call(), 'One', [('question', '[link=https://example.org]rain?[/link]')])\n"
@@ -150,7 +150,7 @@ def test_an_amount_is_shown_in_shillings_and_an_absent_one_as_a_dash() -> None:
 #: A table of eight columns, a warning and an error's first word.
 WIDE = (
     "from kasoko_cli.cli import render\n"
-    "from kasoko_cli.cli.group import Call\n"
+    "from kasoko_cli.cli.command import Call\n"
     "columns = [render.Column(f'column {n}') for n in range(8)]\n"
     "render.table(Call(), 'Payouts', columns, [[f'value {n}' for n in range(7)] + [None]])\n"
     "render.warn(Call(), 'look')\n"
@@ -168,7 +168,7 @@ def test_a_table_too_wide_for_a_narrow_terminal_is_shown_row_by_row(kasoko_on_a_
 #: A table like that of payouts, and a long warning.
 PAYOUTS = (
     "from kasoko_cli.cli import render\n"
-    "from kasoko_cli.cli.group import Call\n"
+    "from kasoko_cli.cli.command import Call\n"
     "names = ['payout', 'user', 'phone', 'since', 'to phone', 'status', 'receipt or reason']\n"
     "columns = [render.Column(name, right=name == 'to phone') for name in names]\n"
     "row = ['rain.1.11', 'wanjiku', '2547****5678', '2026-11-23 13:00 EAT', '142.00']\n"
@@ -217,7 +217,7 @@ def test_a_title_is_never_folded_to_the_width_of_its_table(kasoko_on_a_terminal:
     _, shown = kasoko_on_a_terminal(
         program=(
             "from kasoko_cli.cli import render\n"
-            "from kasoko_cli.cli.group import Call\n"
+            "from kasoko_cli.cli.command import Call\n"
             "render.table(Call(), 'In the books, in cents', [render.Column('entry')], [])\n"
             "render.card(Call(), 'What the books say', [('a', 'b')])\n"
         ),

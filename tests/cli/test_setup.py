@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from kasoko_cli.config import load_config
 from kasoko_cli.settings import SETTINGS
-from kasoko_cli.store.database import Database, deployment_of, head_version, upgrade
+from kasoko_cli.store.engine.database import Database, deployment_of, head_version, upgrade
 from tests.cli.conftest import Kasoko
 
 EXAMPLE = Path(__file__).parents[2] / "kasoko.toml.example"

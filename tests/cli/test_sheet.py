@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kasoko_cli.cli.htmlpage import MOST_ROWS, to_html
-from kasoko_cli.cli.sheet import Cents, Chart, Sheet, Table, Value, shown, to_csv, to_xlsx
+from kasoko_cli.cli.output.report_document import Cents, Chart, Sheet, Table, Value, shown, to_csv, to_xlsx
+from kasoko_cli.cli.output.report_html import MOST_ROWS, to_html
 
 #: Texts that somebody would like a spreadsheet, a browser or a terminal to obey.
 NASTY = ["=1+1", "+254", "-2", "@SUM(A1)", "\t=1", "\r=1", "<script>alert(1)</script>", "\u202egnp.exe", "\x1b[2J"]

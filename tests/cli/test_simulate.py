@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kasoko_cli.cli.simulate import write_env
+from kasoko_cli.cli.commands.admin.simulate import write_env
 from kasoko_cli.config import lines_of
 from kasoko_cli.errors import ConfigurationError
 

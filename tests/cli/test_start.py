@@ -39,20 +39,29 @@ def loaded_by(program: str, folder: Path) -> set[str]:
 )
 def test_help_loads_none_of_the_heavy_packages(program: str, tmp_path: Path) -> None:
     loaded = loaded_by(program, tmp_path)
-    assert "kasoko_cli.cli.front" in loaded
+    assert "kasoko_cli.cli.help.command_index" in loaded
     assert loaded & HEAVY == set()
 
 
 def test_the_front_page_loads_no_command_and_not_even_typer(tmp_path: Path) -> None:
     loaded = loaded_by("from kasoko_cli.__main__ import main; sys.argv = ['kasoko', '-h']; main()", tmp_path)
-    assert loaded & (HEAVY | {"typer", "rich", "kasoko_cli.cli.payout", "kasoko_cli.cli.app"}) == set()
+    assert loaded & (HEAVY | {"typer", "rich", "kasoko_cli.cli.commands.payout.payouts", "kasoko_cli.cli.app"}) == set()
 
 
 def test_a_command_loads_its_own_module_and_neither_another_nor_rich(tmp_path: Path) -> None:
     program = "from kasoko_cli.__main__ import main; sys.argv = ['kasoko', 'payout', 'send', '--help']; main()"
     loaded = loaded_by(program, tmp_path)
-    assert "kasoko_cli.cli.payout" in loaded
-    assert loaded & {"rich", "kasoko_cli.cli.bet", "kasoko_cli.cli.data", "kasoko_cli.cli.simulate"} == set()
+    assert "kasoko_cli.cli.commands.payout.payouts" in loaded
+    assert (
+        loaded
+        & {
+            "rich",
+            "kasoko_cli.cli.commands.records.bet",
+            "kasoko_cli.cli.commands.records.import_export",
+            "kasoko_cli.cli.commands.admin.simulate",
+        }
+        == set()
+    )
 
 
 def test_help_of_a_command_loads_nothing_heavy_but_what_typer_itself_wants(tmp_path: Path) -> None:
@@ -80,7 +89,7 @@ def test_without_a_word_the_help_is_shown(kasoko: Kasoko) -> None:
 def test_status_reads_without_sqlalchemy(kasoko: Kasoko, tmp_path: Path) -> None:
     assert kasoko("init").returncode == 0
     loaded = loaded_by("from kasoko_cli.__main__ import main; sys.argv = ['kasoko', 'status']; main()", tmp_path)
-    assert "kasoko_cli.operations.overview" in loaded
+    assert "kasoko_cli.operations.shared.overview" in loaded
     assert loaded & {"sqlalchemy", "sqlmodel", "rich", "httpx", "phonenumbers", "alembic"} == set()
 
 

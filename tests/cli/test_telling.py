@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kasoko_cli.cli.group import Call
-from kasoko_cli.cli.telling import Events, Outcomes, Tally, duration, progress
+from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.output.progress import Events, Outcomes, Tally, duration, progress
 from tests.conftest import FixedClock
 
 
@@ -100,7 +100,7 @@ def test_on_a_terminal_a_bar_counts_and_what_is_said_meanwhile_stands_above_it(
 ) -> None:
     run = (
         "from kasoko_cli.cli import group, render\n"
-        "from kasoko_cli.cli.telling import Outcomes, progress\n"
+        "from kasoko_cli.cli.output.progress import Outcomes, progress\n"
         "with progress(group.Call(), 'Sending [b]rain', 2) as tally:\n"
         "    outcomes = Outcomes(tally)\n    outcomes('SENT')\n    render.talk(group.Call(), 'by the way')\n"
         "    outcomes('UNKNOWN')\n"
@@ -118,7 +118,7 @@ def test_a_dumb_terminal_gets_lines_and_no_color_gets_none(
     kasoko_on_a_terminal: Callable[..., tuple[int, str]],
 ) -> None:
     run = (
-        "from kasoko_cli.cli import group\nfrom kasoko_cli.cli.telling import progress\n"
+        "from kasoko_cli.cli import group\nfrom kasoko_cli.cli.output.progress import progress\n"
         "with progress(group.Call(), 'Sending', 2) as tally:\n    tally(2, counts={'FAILED': 2})\n"
     )
     code, shown = kasoko_on_a_terminal(program=f"import os\nos.environ['TERM'] = 'dumb'\n{run}")

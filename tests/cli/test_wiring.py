@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kasoko_cli.cli.group import Call
-from kasoko_cli.cli.wiring import House
+from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.container import House
 from kasoko_cli.config import load_config
 from kasoko_cli.errors import ConfigurationError, DatabaseUnavailable
-from kasoko_cli.store.database import upgrade
+from kasoko_cli.store.engine.database import upgrade
 from tests.test_config import ACCOUNT, KEY, SECRETS
 
 

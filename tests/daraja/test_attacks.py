@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kasoko_cli.daraja.doors import Limits
-from kasoko_cli.daraja.links import Links
+from kasoko_cli.daraja.callback_urls import Links
+from kasoko_cli.daraja.connection_limits import Limits
 from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.serve import Server, Tls
 

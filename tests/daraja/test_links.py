@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kasoko_cli.daraja import links
-from kasoko_cli.daraja.links import Kind, Links, Route, base_of, doubt_of, validate_callback_url
+from kasoko_cli.daraja import callback_urls as links
+from kasoko_cli.daraja.callback_urls import Kind, Links, Route, base_of, doubt_of, validate_callback_url
 from kasoko_cli.daraja.messages import SUSPECT_URL_WORDS
 from kasoko_cli.errors import ConfigurationError
 

@@ -19,10 +19,10 @@ import httpx
 import pytest
 
 from kasoko_cli.daraja import listener
-from kasoko_cli.daraja.links import Kind, Links
+from kasoko_cli.daraja.access_control import AllowList
+from kasoko_cli.daraja.callback_urls import Kind, Links
 from kasoko_cli.daraja.listener import Counts, Delivery, TooMany, listener_app, metrics_app
 from kasoko_cli.daraja.serve import Server, bound_unix
-from kasoko_cli.daraja.strangers import AllowList
 from kasoko_cli.errors import ConfigurationError
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kasoko_cli.daraja.strangers import SAFARICOM, AllowList, Misses
+from kasoko_cli.daraja.access_control import SAFARICOM, AllowList, Misses
 from kasoko_cli.errors import ConfigurationError
 
 

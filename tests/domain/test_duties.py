@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kasoko_cli.domain.duties import BASES, Base, Duties, Duty, DutyBook, On, RoundTo, kept_of_winners
 from kasoko_cli.domain.payout import WireLimits, legs
+from kasoko_cli.domain.withholding import BASES, Base, Duties, Duty, DutyBook, On, RoundTo, kept_of_winners
 from kasoko_cli.errors import ConfigurationError
 
 WINNINGS = Duty(

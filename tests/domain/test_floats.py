@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from kasoko_cli.domain.floats import Cover, FloatCheck, stops
+from kasoko_cli.domain.float_cover import Cover, FloatCheck, stops
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import ConfigurationError
 

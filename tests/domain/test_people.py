@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kasoko_cli.domain.people import are_one, person_of
+from kasoko_cli.domain.same_person import are_one, person_of
 
 
 @pytest.mark.parametrize(

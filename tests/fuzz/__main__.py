@@ -88,8 +88,8 @@ def description(paths: dict[str, str]) -> dict[str, Any]:
 
 def listener(examples: int) -> int:
     """By a description: requests to a running listener on a database of its own; says how it ended."""
-    from kasoko_cli.daraja.links import Links
-    from kasoko_cli.store.database import upgrade
+    from kasoko_cli.daraja.callback_urls import Links
+    from kasoko_cli.store.engine.database import upgrade
     from tests.benchmarks.listener import LINKS, listening
 
     def path(url: str) -> str:

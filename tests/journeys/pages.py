@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kasoko_cli.cli.simulate import needed_by_clients, write_env
+from kasoko_cli.cli.commands.admin.simulate import needed_by_clients, write_env
 from kasoko_cli.daraja.simulator.app import Running, Simulator
 from tests.journeys.street import Done, Street
 from tests.test_docs import ROOT, find_command, page_id

@@ -22,8 +22,8 @@ from typing import IO, Any
 import httpx
 import sqlalchemy as sa
 
-from kasoko_cli.daraja.links import Links
-from kasoko_cli.store.database import parse_url
+from kasoko_cli.daraja.callback_urls import Links
+from kasoko_cli.store.engine.database import parse_url
 from tests.proof.processes import PROGRAM, Hands, Order
 
 #: How long a command, a start or a stop may take before the test gives up, in seconds. It is far above

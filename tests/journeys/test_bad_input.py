@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 import sqlalchemy as sa
 
-from kasoko_cli.store.database import head_version, parse_url
+from kasoko_cli.store.engine.database import head_version, parse_url
 from tests.journeys.street import Street, free_port
 from tests.proof.processes import Forker
 

@@ -10,7 +10,7 @@ import shlex
 
 import pytest
 
-from kasoko_cli.cli.topics import CRON
+from kasoko_cli.cli.help.topics import CRON
 from tests.journeys.street import PAY_FAST, Done, Street
 from tests.test_docs import CALLED, ROOT
 

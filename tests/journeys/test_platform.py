@@ -19,18 +19,21 @@ from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
 from kasoko_cli.daraja.simulator.people import PEOPLE
-from kasoko_cli.domain.duties import DutyBook
 from kasoko_cli.domain.payout import WireLimits
+from kasoko_cli.domain.withholding import DutyBook
 from kasoko_cli.errors import ConfigurationError, DatabaseUnavailable, Refused
 from kasoko_cli.ledger import book
-from kasoko_cli.operations import bets, decide, markets, mirroring, platform, settle
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.connecting import COLUMNS, TABLES, Shape, identifier, literal, renamed, sql_for
-from kasoko_cli.operations.forgotten import hold_unsent
-from kasoko_cli.store import source
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.source import open_platform
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.exchange import platform_mirror, platform_sync
+from kasoko_cli.operations.exchange.platform_views import COLUMNS, TABLES, Shape, identifier, literal, renamed, sql_for
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.records import bets, markets
+from kasoko_cli.operations.safeguards.restore_doubt import hold_unsent
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.platform import source
+from kasoko_cli.store.platform.source import open_platform
 from tests.conftest import CountedIds, FixedClock, _named, _on_server
 from tests.domain.test_duties import WINNINGS, WITHDRAWALS
 from tests.journeys.pages import Reader, read_page
@@ -168,19 +171,19 @@ def theirs(django: Django) -> Iterator[Database]:
 
 
 @pytest.fixture
-def sync(db: Database, clock: FixedClock, act: Act, theirs: Database) -> Callable[..., platform.Synced]:
-    def run(**how: bool) -> platform.Synced:
-        return platform.sync(db, clock, act, theirs, **how)
+def sync(db: Database, clock: FixedClock, act: Act, theirs: Database) -> Callable[..., platform_sync.Synced]:
+    def run(**how: bool) -> platform_sync.Synced:
+        return platform_sync.sync(db, clock, act, theirs, **how)
 
     return run
 
 
-def counts(synced: platform.Synced) -> dict[str, tuple[int, int]]:
+def counts(synced: platform_sync.Synced) -> dict[str, tuple[int, int]]:
     return {part.kind: (part.new, part.known) for part in synced.parts}
 
 
 def test_what_djangos_orm_wrote_comes_in_once_to_the_cent(
-    db: Database, clock: FixedClock, sync: Callable[..., platform.Synced]
+    db: Database, clock: FixedClock, sync: Callable[..., platform_sync.Synced]
 ) -> None:
     """Neither staff without a bet nor a market that the platform ended itself comes in."""
     assert counts(sync(plan=True)) == {"users": (3, 0), "markets": (1, 0), "bets": (3, 0)}
@@ -197,7 +200,7 @@ def test_what_djangos_orm_wrote_comes_in_once_to_the_cent(
 
 
 def test_a_bet_taken_back_in_time_is_taken_back_and_every_other_change_is_told_and_left(
-    db: Database, clock: FixedClock, django: Django, sync: Callable[..., platform.Synced]
+    db: Database, clock: FixedClock, django: Django, sync: Callable[..., platform_sync.Synced]
 ) -> None:
     sync()
     django.sql("UPDATE markets_bet SET cancelled_at = '2026-11-23 08:30:00+00' WHERE stake = 33.33")
@@ -213,18 +216,23 @@ def test_a_bet_taken_back_in_time_is_taken_back_and_every_other_change_is_told_a
 
 
 def test_one_new_record_that_cannot_be_used_keeps_everything_out(
-    db: Database, django: Django, sync: Callable[..., platform.Synced]
+    db: Database, django: Django, sync: Callable[..., platform_sync.Synced]
 ) -> None:
     """A pool that lacks a bet would be divided wrongly."""
     django.sql("UPDATE markets_bet SET stake = 33.333 WHERE stake = 33.33")
-    with pytest.raises(platform.PlatformRefused) as refused:
+    with pytest.raises(platform_sync.PlatformRefused) as refused:
         sync()
     assert [(one.kind, one.column) for one in refused.value.problems] == [("bets", "stake_kes")]
     assert markets.list_markets(db) == []
 
 
 def test_what_the_platform_does_to_a_settled_market_is_told_by_the_check(
-    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, sync: Callable[..., platform.Synced]
+    db: Database,
+    clock: FixedClock,
+    act: Act,
+    django: Django,
+    theirs: Database,
+    sync: Callable[..., platform_sync.Synced],
 ) -> None:
     sync()
     clock.forward(hours=4)
@@ -238,16 +246,16 @@ def test_what_the_platform_does_to_a_settled_market_is_told_by_the_check(
     markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
     settle.settle_market(db, clock, act, WireLimits(), market="rain")
     django.sql("DELETE FROM markets_bet WHERE stake = 5")
-    assert platform.compare(db, theirs) == platform.Compared(1, 3, [])
+    assert platform_sync.compare(db, theirs) == platform_sync.Compared(1, 3, [])
 
     django.sql("UPDATE markets_bet SET cancelled_at = '2026-11-23 13:00:00+00' WHERE stake = 33.33")
     django.sql("UPDATE markets_bet SET outcome = 'Yes' WHERE stake = 150.5")
     django.sql("DELETE FROM markets_bet WHERE stake = 100")
-    told = {(one.column or one.what) for one in platform.compare(db, theirs).differences}
+    told = {(one.column or one.what) for one in platform_sync.compare(db, theirs).differences}
     assert told == {"cancelled_at", "outcome", "The platform has no such bet on 1 any more."}
     django.sql("DELETE FROM markets_bet")
     django.sql("DELETE FROM markets_market")
-    assert len(platform.compare(db, theirs).differences) == 4, "the market and each of its bets"
+    assert len(platform_sync.compare(db, theirs).differences) == 4, "the market and each of its bets"
     assert audit(db, clock, deep=True).ok
 
 
@@ -276,7 +284,7 @@ def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person
     clock: FixedClock,
     act: Act,
     django: Django,
-    sync: Callable[..., platform.Synced],
+    sync: Callable[..., platform_sync.Synced],
     change: str,
     what: str,
 ) -> None:
@@ -286,41 +294,46 @@ def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person
     sync()
     django.sql(change)
     assert [str(one) for one in sync(plan=True).differences] == [what]
-    assert decide.list_incidents(db, decide.Which(kind="platform")) == [], "a plan keeps nothing"
+    assert manual_decision.list_incidents(db, manual_decision.Which(kind="platform")) == [], "a plan keeps nothing"
     assert [str(one) for one in sync().differences] == [what]
     assert [str(one) for one in sync().differences] == [what], "it is told until it is answered"
     clock.forward(hours=4)
     markets.close_market(db, clock, act, market="rain")
     markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
-    [number] = decide.list_incidents(db, decide.Which(kind="platform"))
+    [number] = manual_decision.list_incidents(db, manual_decision.Which(kind="platform"))
     message, hint = refusal(settled_now, Refused)
     assert message == f"rain was not settled: {what} Nothing was changed."
     assert f"kasoko incident close {number} --reason" in hint
-    decide.close_incident(db, clock, act, incident_id=number)
+    manual_decision.close_incident(db, clock, act, incident_id=number)
     assert sync().differences == [], "a person has answered it"
     django.sql("DELETE FROM markets_bet WHERE stake = 33.33")
     assert "bet 3: The platform has no such bet on 1 any more." in map(str, sync().differences)
     refusal(settled_now, Refused)
-    decide.close_incident(db, clock, act, incident_id=number + 1)
+    manual_decision.close_incident(db, clock, act, incident_id=number + 1)
     assert settled_now()
     assert audit(db, clock, deep=True, chain=True).ok
 
 
 def test_a_platform_that_was_told_how_a_market_ended_may_end_it_too(
-    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, sync: Callable[..., platform.Synced]
+    db: Database,
+    clock: FixedClock,
+    act: Act,
+    django: Django,
+    theirs: Database,
+    sync: Callable[..., platform_sync.Synced],
 ) -> None:
     sync()
     clock.forward(hours=4)
     markets.close_market(db, clock, act, market="rain")
     markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
-    mirroring.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(db, clock, act, theirs)
     django.sql("UPDATE markets_market SET status = 'RESOLVED' WHERE slug = 'rain'")
     assert sync().differences == []
 
 
 @pytest.mark.parametrize(("column", "view"), [("bet.placed_at", "source_bets"), ("market.closes_at", "source_markets")])
 def test_a_time_without_a_zone_is_refused(
-    django: Django, sync: Callable[..., platform.Synced], column: str, view: str
+    django: Django, sync: Callable[..., platform_sync.Synced], column: str, view: str
 ) -> None:
     """Where a table has none, the view's cast would guess it: that of whoever looks."""
     table, name = {"bet": "markets_bet", "market": "markets_market"}[column.partition(".")[0]], column.partition(".")[2]
@@ -393,7 +406,9 @@ def road(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Itera
 
 
 @pytest.fixture
-def settled(db: Database, clock: FixedClock, act: Act, django: Django, sync: Callable[..., platform.Synced]) -> None:
+def settled(
+    db: Database, clock: FixedClock, act: Act, django: Django, sync: Callable[..., platform_sync.Synced]
+) -> None:
     """The platform's market, settled here: Ann and Cyn won. Cyn has a number that M-Pesa refuses."""
     django.sql(f"UPDATE users_customuser SET phone = '{REFUSED}' WHERE name = 'Cyn'")
     sync()
@@ -407,29 +422,29 @@ def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
     db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, road: Road
 ) -> None:
     before = django.own()
-    assert mirroring.look(db) == mirroring.Mirrored(False, False, 0, 0, 0, 0), "off until it is asked for"
-    assert mirroring.mirror(db, clock, act, theirs) == mirroring.Mirrored(True, True, 1, 2, 0, 0)
+    assert platform_mirror.look(db) == platform_mirror.Mirrored(False, False, 0, 0, 0, 0), "off until it is asked for"
+    assert platform_mirror.mirror(db, clock, act, theirs) == platform_mirror.Mirrored(True, True, 1, 2, 0, 0)
     ann, cyn = 202_23, 67_40
     assert django.states() == {"market:1": "RESOLVED", "payout:1.1.1": "PENDING", "payout:1.1.2": "PENDING"}
     road.send()
-    assert mirroring.look(db).waiting_payouts == 0, "that it is on its way is nobody else's business"
+    assert platform_mirror.look(db).waiting_payouts == 0, "that it is on its way is nobody else's business"
     road.deliver()
-    assert mirroring.mirror(db, clock, act, theirs) == mirroring.Mirrored(True, False, 0, 2, 0, 0)
+    assert platform_mirror.mirror(db, clock, act, theirs) == platform_mirror.Mirrored(True, False, 0, 2, 0, 0)
     assert django.orm(TOLD) == [
         ["market:1", None, "RESOLVED", "Yes", ann + cyn, None, None, False, None],
         ["payout:1.1.1", "1", "COMPLETED", None, ann, 202_00, 23, True, None],
         ["payout:1.1.2", "3", "FAILED", None, cyn, 0, 0, False, "2040"],
     ]
-    decide.to_wallet(db, clock, Act("tester", "they asked for it"), payout_id="1.1.2")
-    assert mirroring.mirror(db, clock, act, theirs).payouts == 1
+    manual_decision.to_wallet(db, clock, Act("tester", "they asked for it"), payout_id="1.1.2")
+    assert platform_mirror.mirror(db, clock, act, theirs).payouts == 1
     assert django.states()["payout:1.1.2"] == "WALLET"
-    assert mirroring.mirror(db, clock, act, theirs, again=True).payouts == 2, "as after the platform was restored"
+    assert platform_mirror.mirror(db, clock, act, theirs, again=True).payouts == 2, "as after the platform was restored"
     assert django.own() == before
     assert audit(db, clock, deep=True, chain=True).ok
 
 
 def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
-    db: Database, clock: FixedClock, act: Act, theirs: Database, road: Road, sync: Callable[..., platform.Synced]
+    db: Database, clock: FixedClock, act: Act, theirs: Database, road: Road, sync: Callable[..., platform_sync.Synced]
 ) -> None:
     sync()
     clock.forward(hours=4)
@@ -437,7 +452,7 @@ def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
     settle.settle_market(db, clock, act, WireLimits(), market="rain", duties=DutyBook((WINNINGS, WITHDRAWALS)))
     road.send()
     road.deliver()
-    mirroring.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(db, clock, act, theirs)
     with theirs.reading() as session, db.reading() as books:
         market, *owed = [source.Result(*row) for row in session.execute(sa.text(ALL)).all()]
         for one in owed:
@@ -465,11 +480,11 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
         monkeypatch.setattr(source, "tell", tell)
         road.send()
         road.deliver()
-        assert mirroring.mirror(db, clock, act, theirs).waiting_payouts == 0
+        assert platform_mirror.mirror(db, clock, act, theirs).waiting_payouts == 0
         tell(to, results)
 
     monkeypatch.setattr(source, "tell", overtaken)
-    assert mirroring.mirror(db, clock, act, theirs).waiting_payouts == 0
+    assert platform_mirror.mirror(db, clock, act, theirs).waiting_payouts == 0
     assert [*django.states().values()] == ["RESOLVED", "COMPLETED", "FAILED"]
 
 
@@ -477,32 +492,32 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
 def test_a_platform_that_is_away_is_told_later(
     db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, road: Road
 ) -> None:
-    mirroring.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(db, clock, act, theirs)
     road.send()
     road.deliver()
     django.sql("ALTER TABLE kasoko.results RENAME TO gone")
     with pytest.raises(ConfigurationError, match="takes no results: relation") as refused:
-        mirroring.mirror(db, clock, act, theirs)
+        platform_mirror.mirror(db, clock, act, theirs)
     assert refused.value.hint.endswith("kasoko connect django --print-sql --mirror")
     away = open_platform(_named(django.role_url, "no_such_platform"))
     with pytest.raises(DatabaseUnavailable, match="no_such_platform"):
-        mirroring.mirror(db, clock, act, away)
+        platform_mirror.mirror(db, clock, act, away)
     away.close()
-    assert mirroring.look(db).waiting_payouts == 2
+    assert platform_mirror.look(db).waiting_payouts == 2
     django.sql("ALTER TABLE kasoko.gone RENAME TO results")
-    assert mirroring.mirror(db, clock, act, theirs).payouts == 2
+    assert platform_mirror.mirror(db, clock, act, theirs).payouts == 2
 
 
 @pytest.mark.usefixtures("settled")
 def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
     db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database
 ) -> None:
-    mirroring.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(db, clock, act, theirs)
     with db.transaction() as session:
         kept = session.execute(sa.text("SELECT id, version, told_version FROM outbox")).all()
-    decide.to_wallet(db, clock, Act("tester", "they asked for it"), payout_id="1.1.2")
+    manual_decision.to_wallet(db, clock, Act("tester", "they asked for it"), payout_id="1.1.2")
     clock.forward(60)
-    mirroring.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(db, clock, act, theirs)
     assert [*django.states().values()] == ["RESOLVED", "PENDING", "WALLET"]
     with db.transaction() as session:  # as it stood before; what was done since is forgotten
         for name, version, told in kept:
@@ -513,7 +528,7 @@ def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
     clock.forward(60)
     with db.transaction() as session:
         hold_unsent(session, act, api="v3", now=clock())
-    assert mirroring.mirror(db, clock, act, theirs).payouts == 2
+    assert platform_mirror.mirror(db, clock, act, theirs).payouts == 2
     with theirs.reading() as session:
         versions = session.execute(sa.text("SELECT version FROM kasoko.results")).scalars().all()
     assert min(versions) > max(version for _, version, _ in kept)
@@ -523,14 +538,14 @@ def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
 def test_again_names_what_is_newer_there_than_all_that_is_known_here(
     db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database
 ) -> None:
-    mirroring.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(db, clock, act, theirs)
     django.sql(
         "UPDATE kasoko.results SET status = 'COMPLETED', version = version + 86400000000 WHERE id = 'payout:1.1.2'"
     )
-    assert mirroring.mirror(db, clock, act, theirs, again=True).newer == ["payout:1.1.2"]
+    assert platform_mirror.mirror(db, clock, act, theirs, again=True).newer == ["payout:1.1.2"]
     assert django.states()["payout:1.1.2"] == "COMPLETED", "it was left"
     clock.forward(days=2)
-    assert mirroring.mirror(db, clock, act, theirs, again=True).newer == []
+    assert platform_mirror.mirror(db, clock, act, theirs, again=True).newer == []
     assert django.states()["payout:1.1.2"] == "PENDING"
 
 

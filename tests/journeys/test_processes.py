@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from kasoko_cli.cli.stopping import SAME_WORD_SECONDS
-from kasoko_cli.store.database import parse_url
+from kasoko_cli.cli.signals import SAME_WORD_SECONDS
+from kasoko_cli.store.engine.database import parse_url
 from tests.journeys.street import PATIENCE_SECONDS, Json, Street
 
 #: So few requests a second that a run lasts some seconds, in which other things can happen.

@@ -22,7 +22,7 @@ from tests.store.test_server import standby_of
 #: kasoko, which stands still in the transaction that claims, on a server that ends such a one after two seconds.
 STANDS_STILL = """
 import os, signal
-from kasoko_cli.operations.sending.claiming import Claimer
+from kasoko_cli.operations.payouts.claim import Claimer
 from kasoko_cli.store import database, server
 server._LIMITS["write"] = (2, 600)
 intend, stopped = Claimer._intend, []

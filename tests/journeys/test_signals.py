@@ -34,7 +34,7 @@ while True:
 #: Waits shortly, again and again, as our loops do, while it is told to stop.
 SHORT_WAITS = """
 import sys, time
-from kasoko_cli.cli.stopping import stopping
+from kasoko_cli.cli.signals import stopping
 with stopping() as stopper:
     print("ready", flush=True)
     heard, ends = 0, time.monotonic() + 2

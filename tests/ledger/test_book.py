@@ -22,7 +22,7 @@ from kasoko_cli.errors import LedgerUnbalanced
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import OWNED, Account
 from kasoko_cli.ledger.journal import Entry, Posting
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.store.engine.database import Database, open_database
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 

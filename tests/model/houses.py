@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import create_engine, make_url, text
 
-from kasoko_cli.store import database
+from kasoko_cli.store.engine import database
 
 
 class House(Protocol):

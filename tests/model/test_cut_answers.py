@@ -20,10 +20,10 @@ import pytest
 from sqlmodel import select
 
 from kasoko_cli.clock import Lease
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.client import Account, Answer, DarajaClient
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.credentials import MemoryShelf, Token
-from kasoko_cli.daraja.links import Kind
 from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.serve import Server
 from kasoko_cli.daraja.simulator.answers import Notice
@@ -32,8 +32,8 @@ from kasoko_cli.daraja.simulator.gateway import Request
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account as LedgerAccount
-from kasoko_cli.operations import receive
-from kasoko_cli.store.tables import Callback
+from kasoko_cli.operations.callbacks import apply_results
+from kasoko_cli.store.schema.tables import Callback
 from tests.conftest import FixedClock
 from tests.model.world import World, with_faults
 
@@ -418,7 +418,7 @@ def test_a_post_cut_at_any_byte_of_its_wire_stores_nothing(world: World) -> None
     [notice] = world.take_mail()
 
     async def take(delivery: Delivery) -> None:
-        receive.store_deliveries(world.db, world.clock, [delivery])
+        apply_results.store_deliveries(world.db, world.clock, [delivery])
 
     with Server(listener_app(take, world.links, clock=world.clock)) as server:
         path = urlsplit(notice.url).path

@@ -26,13 +26,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.simulator.answers import Notice
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.operations import controls, decide
-from kasoko_cli.points import POINTS
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.kill_points import POINTS
+from kasoko_cli.operations.payouts import manual_decision, switches
+from kasoko_cli.store.schema.tables import Attempt
 from tests.model.houses import House, PostgresHouse, SqliteHouse
 from tests.model.sheets import REASONS, RECEIVERS, Export
 from tests.model.world import (
@@ -191,19 +191,19 @@ class Payouts(RuleBasedStateMachine):
                 case "set phone":
                     world.set_phone(payout.user_id, PHONES[payout.user_id][which % 2])
                 case "pause":
-                    controls.pause(world.db, world.clock, ACT)
+                    switches.pause(world.db, world.clock, ACT)
                 case "resume":
                     world.resume()
                 case "decide":
                     world.decide_truly(payout)
                 case "hold":
-                    world.act_on(decide.hold, payout, frozenset({PayoutStatus.PENDING, PayoutStatus.FAILED}))
+                    world.act_on(manual_decision.hold, payout, frozenset({PayoutStatus.PENDING, PayoutStatus.FAILED}))
                 case "release":
-                    world.act_on(decide.release, payout, frozenset({PayoutStatus.HELD}))
+                    world.act_on(manual_decision.release, payout, frozenset({PayoutStatus.HELD}))
                 case "to wallet":
                     if world.may_credit(payout):
                         allowed = frozenset({PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED})
-                        world.act_on(decide.to_wallet, payout, allowed)
+                        world.act_on(manual_decision.to_wallet, payout, allowed)
                 case "comes back":
                     world.money_comes_back(payout)
                 case "again":

@@ -13,7 +13,7 @@ import pytest
 
 from kasoko_cli.daraja.simulator.app import Fault
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.operations import decide
+from kasoko_cli.operations.payouts import manual_decision
 from tests.model.houses import SqliteHouse
 from tests.model.sheets import RECEIVERS, Export
 from tests.model.world import DAY_SECONDS, LIES, SETTINGS, Deal, World, in_old_words, with_faults
@@ -86,7 +86,7 @@ def test_one_declined_opens_no_second_payment(world: World) -> None:
     world.deliver(world.take_mail())
     assert states(world)[payout.id] == "FAILED"
     assert [left.payout_id for left in world.retry()] == [payout.id]
-    world.act_on(decide.to_wallet, payout, frozenset())
+    world.act_on(manual_decision.to_wallet, payout, frozenset())
     world.clock.forward(DAY_SECONDS)
     world.send()
     assert len(world.attempts_of(payout.id)) == 1

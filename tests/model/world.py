@@ -25,9 +25,9 @@ from sqlmodel import Session, select
 
 from kasoko_cli.clock import nairobi_day
 from kasoko_cli.daraja import wire
+from kasoko_cli.daraja.callback_urls import Kind, Links
 from kasoko_cli.daraja.client import Account, DarajaClient
 from kasoko_cli.daraja.credentials import MemoryShelf
-from kasoko_cli.daraja.links import Kind, Links
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.daraja.simulator.account import Instruction
 from kasoko_cli.daraja.simulator.answers import Manner, Notice
@@ -36,37 +36,26 @@ from kasoko_cli.daraja.simulator.gateway import Request
 from kasoko_cli.domain.market import Resolution, Rules
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, WireLimits, originator_id
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotSent, Refused
+from kasoko_cli.kill_points import COMMIT_BEFORE, REQUEST_BEFORE
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account as LedgerAccount
-from kasoko_cli.operations import (
-    bets,
-    controls,
-    decide,
-    decide_all,
-    disburse,
-    markets,
-    override,
-    receive,
-    reconcile,
-    retry,
-    returns,
-    settle,
-    statement,
-    statement_undo,
-    users,
-)
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.decide import Decision
-from kasoko_cli.operations.disburse import SendPolicy
-from kasoko_cli.operations.guard import Caution
-from kasoko_cli.operations.receive import Trust
-from kasoko_cli.operations.reconcile import AskPolicy
-from kasoko_cli.points import COMMIT_BEFORE, REQUEST_BEFORE
-from kasoko_cli.store import accounts, database, payouts
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.callbacks import apply_results
+from kasoko_cli.operations.callbacks.apply_results import Trust
+from kasoko_cli.operations.payouts import bulk_decision, manual_decision, retry, returns, sending, switches
+from kasoko_cli.operations.payouts.manual_decision import Decision
+from kasoko_cli.operations.payouts.sending import SendPolicy
+from kasoko_cli.operations.reconciliation import statement_import, statement_undo, status_queries
+from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
+from kasoko_cli.operations.records import bets, markets, users
+from kasoko_cli.operations.safeguards.payment_guard import Caution
+from kasoko_cli.operations.settlement import correction, settle
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import accounts, payouts
+from kasoko_cli.store.engine import database
+from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
-from kasoko_cli.store.tables import Attempt, Bet, Deployment, Funding, Market, Payout, Query, User
+from kasoko_cli.store.schema.tables import Attempt, Bet, Deployment, Funding, Market, Payout, Query, User
 from tests.conftest import CountedIds, FixedClock
 from tests.model.houses import House
 from tests.model.sheets import Export, sheet_of
@@ -565,7 +554,7 @@ class World:
         """One run of sending; each request has its deal, and those after the last are carried plainly."""
         with self._dealt(deals):
             try:
-                disburse.send_due(
+                sending.send_due(
                     self.db,
                     self.daraja,
                     self.links,
@@ -583,7 +572,7 @@ class World:
         """One round of reconcile."""
         with self._dealt(deals):
             try:
-                reconcile.ask_around(
+                status_queries.ask_around(
                     self.db,
                     self.daraja,
                     self.links,
@@ -630,7 +619,7 @@ class World:
         try:
             spelt_anew = [f" {ACT.actor.upper()}"] if payout.number % 4 == 1 else []
             for name in (ACT.actor, *spelt_anew, "somebody else"):
-                done = decide.decide(
+                done = manual_decision.decide(
                     self.db,
                     self.clock,
                     Act(name, ACT.reason),
@@ -660,18 +649,18 @@ class World:
 
         A list that changed since it was shown (`is_stale`: what was posted arrives in between) is refused.
         """
-        span = decide_all.Span(self.clock() - timedelta(days=400), self.clock() + timedelta(days=400))
-        listed = decide_all.look(self.db, self.clock, span, self.caution)
+        span = bulk_decision.Span(self.clock() - timedelta(days=400), self.clock() + timedelta(days=400))
+        listed = bulk_decision.look(self.db, self.clock, span, self.caution)
         if shown := [one.sent_at for one in listed.items if self.is_paid(one.attempt_id)]:
-            span = decide_all.Span(span.first, min(shown) - timedelta(microseconds=1))
-            listed = decide_all.look(self.db, self.clock, span, self.caution)
+            span = bulk_decision.Span(span.first, min(shown) - timedelta(microseconds=1))
+            listed = bulk_decision.look(self.db, self.clock, span, self.caution)
         if not listed.items:
             return
         if is_stale:
             self.deliver(self.take_mail())
         try:
             for name in (ACT.actor, f" {ACT.actor.upper()}", "somebody else"):
-                done = decide_all.decide_all(
+                done = bulk_decision.decide_all(
                     self.db,
                     self.clock,
                     Act(name, ACT.reason),
@@ -702,7 +691,7 @@ class World:
 
     def act_on(self, verb: Callable[..., str], payout: Payout, allowed: frozenset[PayoutStatus]) -> None:
         """Hold, release or to-wallet: done where it may be, refused where not."""
-        more = {} if verb is decide.hold else {"caution": self.caution}
+        more = {} if verb is manual_decision.hold else {"caution": self.caution}
         try:
             verb(self.db, self.clock, ACT, payout_id=payout.id, **more)
         except Refused:
@@ -711,13 +700,13 @@ class World:
         assert payout.status in allowed, f"{verb.__name__} of a payout that was {payout.status}"
         self.tally.add(verb.__name__)
 
-    def take_statement(self, export: Export) -> statement.StatementReport | None:
+    def take_statement(self, export: Export) -> statement_import.StatementReport | None:
         """`reconcile --statement`: a true one of the account that pays is taken in, another account's is refused."""
         bank = self.banks[export.bank]
         file = sheet_of(bank, export, self.mpesa_clock(), self.came_back).read()
         is_ours = bank.settings.shortcode == self.setting.shortcode
         try:
-            report = statement.take_statement(
+            report = statement_import.take_statement(
                 self.db,
                 self.clock,
                 ACT,
@@ -814,8 +803,8 @@ class World:
         """What is owed is worked out; a market that is settled already stays as it is."""
         settle.settle_market(self.db, self.clock, ACT, LIMITS, market=market)
 
-    def _override(self, act: Act, market: str, outcome: Resolution, confirm: str | None) -> override.Override:
-        return override.override(
+    def _override(self, act: Act, market: str, outcome: Resolution, confirm: str | None) -> correction.Override:
+        return correction.override(
             self.db,
             self.clock,
             act,
@@ -845,11 +834,11 @@ class World:
             numbers = [incident.id for incident in open_incidents(session)]
         for number in numbers:
             assert number is not None
-            decide.close_incident(self.db, self.clock, ACT, incident_id=number)
+            manual_decision.close_incident(self.db, self.clock, ACT, incident_id=number)
 
     def resume(self) -> None:
         """Sending may go on."""
-        controls.resume(self.db, self.clock, ACT)
+        switches.resume(self.db, self.clock, ACT)
 
     def set_phone(self, user_id: str, phone: str) -> None:
         """A user gives another number; one that the database does not know has none to change."""
@@ -872,17 +861,17 @@ class World:
             arrived.append(Delivery(route.kind, route.id, route.mac_ok, "196.201.214.200", self.clock(), notice.body))
         if arrived:
             self.tally.add("delivered")
-            receive.store_deliveries(self.db, self.clock, arrived)
+            apply_results.store_deliveries(self.db, self.clock, arrived)
         if apply:
             self.apply()
 
     def apply(self) -> None:
         """What was stored is judged."""
-        receive.apply_waiting(self.db, self.clock, Trust())
+        apply_results.apply_waiting(self.db, self.clock, Trust())
 
     def forge(self, kind: Kind, subject: str, body: bytes, *, signed: bool) -> None:
         """Somebody posts a body; `signed` has seen the address."""
-        receive.store_deliveries(
+        apply_results.store_deliveries(
             self.db, self.clock, [Delivery(kind, subject, signed, "203.0.113.9", self.clock(), body)]
         )
         self.apply()
@@ -1081,7 +1070,7 @@ class World:
         self.resume()
         for payout in self.payouts():
             if payout.status is PayoutStatus.HELD and not last:
-                self.act_on(decide.release, payout, frozenset({PayoutStatus.HELD}))
+                self.act_on(manual_decision.release, payout, frozenset({PayoutStatus.HELD}))
         if last:
             due = [payout for payout in self.payouts() if payout.status is PayoutStatus.PENDING]
         else:

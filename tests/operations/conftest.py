@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import Road
 from tests.operations.town import Town

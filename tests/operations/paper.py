@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from kasoko_cli.clock import NAIROBI
 from kasoko_cli.domain.money import format_kes
-from kasoko_cli.operations.statement_file import StatementFile, read_statement
+from kasoko_cli.operations.reconciliation.statement_parser import StatementFile, read_statement
 
 HEADER = [
     "Receipt No.",

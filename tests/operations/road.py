@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 import httpx
 from sqlmodel import col, select
 
+from kasoko_cli.daraja.callback_urls import Kind, Links
 from kasoko_cli.daraja.client import Account, DarajaClient
 from kasoko_cli.daraja.credentials import MemoryShelf
-from kasoko_cli.daraja.links import Kind, Links
 from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.serve import AsgiApp, Receive, Scope, Send, Server
 from kasoko_cli.daraja.simulator.answers import Manner, Notice
@@ -33,19 +33,23 @@ from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import AttemptStatus, WireLimits
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account as LedgerAccount
-from kasoko_cli.operations import bets, disburse, markets, receive, reconcile, retry, settle, users
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.disburse import Run, SendPolicy, Sent
-from kasoko_cli.operations.guard import Caution
-from kasoko_cli.operations.inbox import Inbox
-from kasoko_cli.operations.receive import Judged, Trust
-from kasoko_cli.operations.reconcile import AskPolicy, Reconciled
-from kasoko_cli.operations.retry import Retried
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.callbacks import apply_results as receive
+from kasoko_cli.operations.callbacks.apply_results import Judged, Trust
+from kasoko_cli.operations.callbacks.inbox import Inbox
+from kasoko_cli.operations.payouts import retry, sending
+from kasoko_cli.operations.payouts.retry import Retried
+from kasoko_cli.operations.payouts.sending import Run, SendPolicy, Sent
+from kasoko_cli.operations.reconciliation import status_queries as reconcile
+from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Reconciled
+from kasoko_cli.operations.records import bets, markets, users
+from kasoko_cli.operations.safeguards.payment_guard import Caution
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import attempts, callbacks, payouts
-from kasoko_cli.store.database import Database
+from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
-from kasoko_cli.store.tables import Attempt, EntryRow, Funding, Incident, Payout, PostingRow, Query
+from kasoko_cli.store.schema.tables import Attempt, EntryRow, Funding, Incident, Payout, PostingRow, Query
 from tests.conftest import CountedIds, FixedClock
 
 KEY = b"a key of thirty-two bytes, or so"
@@ -227,7 +231,7 @@ class Road:
         tell: Callable[[Sent], None] = lambda _: None,
     ) -> Run:
         """One run of sending."""
-        return disburse.send_due(
+        return sending.send_due(
             self.db,
             daraja or self.daraja,
             self.links,

@@ -9,35 +9,28 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
-from kasoko_cli.domain.floats import FloatCheck
+from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.domain.payer import Payer, api_base_of
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
-from kasoko_cli.operations import (
-    accounts,
-    after_restore,
-    controls,
-    decide,
-    disburse,
-    fate,
-    floats,
-    gate,
-    reconcile,
-    statement,
-)
-from kasoko_cli.operations.doctor import State, examine
-from kasoko_cli.operations.doctor import account as look_at_account
-from kasoko_cli.operations.forgotten import hold_unsent
-from kasoko_cli.operations.gate import GatePolicy
-from kasoko_cli.operations.guard import Caution
-from kasoko_cli.operations.sending.run import Sent, Stop
-from kasoko_cli.operations.tariffs import load_tariff
+from kasoko_cli.operations.account import balances
+from kasoko_cli.operations.account import payer as accounts
+from kasoko_cli.operations.account.tariff_file import load_tariff
+from kasoko_cli.operations.admin.preflight import State, examine
+from kasoko_cli.operations.admin.preflight import account as look_at_account
+from kasoko_cli.operations.payouts import float_check, manual_decision, sending, switches
+from kasoko_cli.operations.payouts.float_check import GatePolicy
+from kasoko_cli.operations.payouts.run import Sent, Stop
+from kasoko_cli.operations.reconciliation import restore_recovery, statement_import, status_queries
+from kasoko_cli.operations.safeguards.payment_guard import Caution
+from kasoko_cli.operations.safeguards.restore_doubt import hold_unsent
+from kasoko_cli.operations.shared import transitions
 from kasoko_cli.store import accounts as stored
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Attempt, Deployment, Event, Query
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Attempt, Deployment, Event, Query
 from tests.operations.paper import Paper
 from tests.operations.road import ANN, BEN, CYN, SHORTCODE, Road
 from tests.operations.town import refusal
@@ -71,18 +64,18 @@ def lost(road: Road) -> Road:
 
 def ask(road: Road, who: Road, user_id: str = "ann") -> None:
     """Somebody asks M-Pesa about a payout as an account that perhaps did not make it, and hears the answer."""
-    reconcile.ask_about(road.db, who.daraja, who.links, road.clock, road.new_id, road.attempt(user_id))
+    status_queries.ask_about(road.db, who.daraja, who.links, road.clock, road.new_id, road.attempt(user_id))
     who.deliver()
 
 
-def take(road: Road, shortcode: str) -> statement.StatementReport:
+def take(road: Road, shortcode: str) -> statement_import.StatementReport:
     """A whole statement of this shortcode, with nothing of ours on it, taken in three days after it was sent."""
     sent = road.attempt("ann").sent_at
     paper = Paper(shortcode=shortcode).covering([sent])
     for at in (sent - timedelta(days=1), sent, sent + timedelta(days=2)):
         paper.movement(at)
     road.clock.now = sent + timedelta(days=3)
-    return statement.take_statement(
+    return statement_import.take_statement(
         road.db, road.clock, road.act, paper.read(), shortcode=shortcode, customers_are_counted=True
     )
 
@@ -93,7 +86,7 @@ def test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it(lost: 
     for doing in (
         elsewhere.reconcile,
         elsewhere.send,
-        lambda: disburse.check_ready(lost.db, elsewhere.daraja, lost.clock, lost.act),  # retry and the task queue
+        lambda: sending.check_ready(lost.db, elsewhere.daraja, lost.clock, lost.act),  # retry and the task queue
     ):
         message, hint = refusal(doing, Refused)
     assert message == (
@@ -129,9 +122,9 @@ def test_what_was_asked_as_another_account_before_that_was_looked_at_counts_for_
     take(lost, SHORTCODE)
     assert lost.statuses() == {"ann": "UNKNOWN"}
     with lost.db.transaction() as session:  # as an older version ended it
-        row, _ = fate.lock(session, attempt.id)
+        row, _ = transitions.lock(session, attempt.id)
         at, why = lost.clock(), "statement:no line"
-        ended = fate.not_paid(session, row, code="STATEMENT", reason="silence", evidence=why, at=at)
+        ended = transitions.not_paid(session, row, code="STATEMENT", reason="silence", evidence=why, at=at)
         book.post(session, *ended.entries, at=at)
     [left] = lost.retry(only=["derby.1.1"]).left
     assert (left.why, left.hint) == (
@@ -149,7 +142,7 @@ def test_a_payment_that_another_account_finds_all_the_same_is_told_and_believed_
     [query] = lost.queries()
     with lost.db.transaction() as session:
         session.exec(update(Query).values(answered_at=None, answer=None))
-        fate.doubtful(session, lost.attempt("ann"), why="again", at=lost.clock())
+        transitions.doubtful(session, lost.attempt("ann"), why="again", at=lost.clock())
     body = lost.result(lost.attempt("ann"))["Result"] | {"ConversationID": query.conversation_id}
     names = {"TransactionStatus": "Completed", "Amount": 100, "ReceiptNo": "UKN7A1B2C3"}
     names |= {"OriginatorConversationID": lost.attempt("ann").id}
@@ -235,7 +228,7 @@ def test_what_only_silence_says_was_not_taken_never_goes_as_another_account(lost
         "another account tried it, and only silence says that it was not taken. Set the settings of that one again,"
         " then: kasoko payout release derby.1.1 --reason WHY"
     )
-    decide.release(lost.db, lost.clock, lost.act, payout_id="derby.1.1", caution=CAUTION)
+    manual_decision.release(lost.db, lost.clock, lost.act, payout_id="derby.1.1", caution=CAUTION)
     lost.send()
     assert lost.states("ann") == ("UNKNOWN", ["UNKNOWN"])  # a duplicate, so the first one stands
     lost.reconcile()
@@ -271,14 +264,14 @@ def test_a_simulator_that_starts_again_is_the_same_and_another_host_is_not(one: 
 
 def test_the_balance_of_another_account_covers_no_run(road: Road, elsewhere: Road) -> None:
     road.owe({"ann": ANN})
-    floats.ask(road.db, elsewhere.daraja, elsewhere.links, road.clock, road.new_id, road.act)
+    balances.ask(road.db, elsewhere.daraja, elsewhere.links, road.clock, road.new_id, road.act)
     answer, elsewhere.posts = elsewhere.posts, []  # which does not come yet
-    floats.ask(road.db, road.daraja, road.links, road.clock, road.new_id, road.act)
+    balances.ask(road.db, road.daraja, road.links, road.clock, road.new_id, road.act)
     road.deliver()
 
     def known_to(who: Road) -> int | None:
         policy = GatePolicy(FloatCheck.REQUIRE, load_tariff(), 86_400, who.daraja.account.payer)
-        return gate.look(road.db, road.clock, policy).float_cents
+        return float_check.look(road.db, road.clock, policy).float_cents
 
     assert (known_to(road) is None, known_to(elsewhere)) == (False, None)
     elsewhere.deliver(answer)
@@ -295,7 +288,7 @@ def test_a_run_ends_when_somebody_pays_as_another_account(road: Road, elsewhere:
 
     run = road.send(tell=change)
     assert (run.stopped, len(road.ledger())) == (Stop.CHANGED, 1)
-    assert disburse.exit_code_of(run, disburse.ends_of(road.db, run)) == 5
+    assert sending.exit_code_of(run, sending.ends_of(road.db, run)) == 5
     elsewhere.send()
     elsewhere.deliver()
     assert set(road.statuses().values()) == {"COMPLETED"}
@@ -348,17 +341,17 @@ def restored(road: Road, payer: Payer | None) -> None:
         hold_unsent(session, road.act, api="v3", payer=payer, now=road.clock())
 
 
-def prove(road: Road, who: Road) -> after_restore.AfterRestore:
+def prove(road: Road, who: Road) -> restore_recovery.AfterRestore:
     """Ask, and ask once more some time later."""
     asked = []
     for _ in range(2):
-        asked += after_restore.look_after_restore(
+        asked += restore_recovery.look_after_restore(
             road.db, who.daraja, who.links, road.clock, road.new_id, road.act, CAUTION
         )
         who.deliver()
-        after_restore.take_answers(road.db, road.clock, road.act, CAUTION)
+        restore_recovery.take_answers(road.db, road.clock, road.act, CAUTION)
         road.clock.forward(301)
-    return after_restore.proof(road.db, road.clock, asked)
+    return restore_recovery.proof(road.db, road.clock, asked)
 
 
 def test_after_a_restore_the_account_of_the_copy_is_asked_and_no_other(road: Road, elsewhere: Road) -> None:
@@ -369,7 +362,7 @@ def test_after_a_restore_the_account_of_the_copy_is_asked_and_no_other(road: Roa
     message, _ = refusal(lambda: prove(road, elsewhere), Refused)
     assert "600000" in message
     ask(road, elsewhere, "ben")
-    after_restore.take_answers(road.db, road.clock, road.act, CAUTION)
+    restore_recovery.take_answers(road.db, road.clock, road.act, CAUTION)
     assert road.statuses()["ben"] == "HELD"
     assert prove(road, road).ok
     assert road.statuses()["ben"] == "PENDING"
@@ -383,7 +376,7 @@ def test_a_copy_put_back_with_the_settings_of_another_account_waits_for_a_person
     restored(road, elsewhere.daraja.account.payer)
     prove(road, road)
     assert road.incidents() == ["restored_two_accounts"]
-    controls.resume(road.db, road.clock, road.act)
+    switches.resume(road.db, road.clock, road.act)
     road.send()
     assert (road.statuses()["ben"], road.paid_to(BEN)) == ("HELD", 0)
 

@@ -6,9 +6,10 @@ import ast
 from pathlib import Path
 
 import kasoko_cli
-from kasoko_cli.operations import bets, controls, decide, privacy, users
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.events import list_events
+from kasoko_cli.operations.payouts import manual_decision, switches
+from kasoko_cli.operations.records import bets, privacy, users
+from kasoko_cli.operations.reporting.event_log import list_events
+from kasoko_cli.operations.shared.actor import Act
 from tests.operations.town import Town
 
 #: Modules of operations that take an Act, and hand it to others instead of writing it down themselves.
@@ -57,11 +58,11 @@ def test_acts_have_who_why_and_when(town: Town) -> None:
     named.settle("rain", "Yes")
     named.settle("snow")
     payout = named.payout_of("ann", "rain").id
-    decide.hold(db, clock, act, payout_id=payout)
-    decide.release(db, clock, act, payout_id=payout)
-    decide.to_wallet(db, clock, act, payout_id=payout)
-    controls.pause(db, clock, act)
-    controls.resume(db, clock, act)
+    manual_decision.hold(db, clock, act, payout_id=payout)
+    manual_decision.release(db, clock, act, payout_id=payout)
+    manual_decision.to_wallet(db, clock, act, payout_id=payout)
+    switches.pause(db, clock, act)
+    switches.resume(db, clock, act)
     privacy.data_of(db, clock, act, user_id="ann")
     found = list_events(db, limit=1_000)
     assert {(one.actor, one.reason) for one in found} == {("wanjiku", "because")}

@@ -13,13 +13,15 @@ from sqlmodel import col, select
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.errors import CheckFailed, Refused
-from kasoko_cli.operations import approve, decide, holding, markets, settle
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.approve import Approved
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.guard import Caution
-from kasoko_cli.operations.settle import Settled
-from kasoko_cli.store.tables import Event
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.payouts import manual_decision, market_hold
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.safeguards.payment_guard import Caution
+from kasoko_cli.operations.settlement import approval, settle
+from kasoko_cli.operations.settlement.approval import Approved
+from kasoko_cli.operations.settlement.settle import Settled
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.schema.tables import Event
 from tests.operations.road import ANN, BEN, Road
 from tests.operations.test_chaining import migrate
 from tests.operations.town import Town
@@ -47,7 +49,7 @@ def owe(road: Road, *, above_cents: int | None = 0) -> Settled:
 
 
 def release(road: Road, plan_hash: str, act: Act = JOYCE) -> Approved:
-    return approve.approve(road.db, road.clock, act, market="derby", plan_hash=plan_hash)
+    return approval.approve(road.db, road.clock, act, market="derby", plan_hash=plan_hash)
 
 
 def acts(road: Road, action: str) -> list[Event]:
@@ -63,12 +65,12 @@ def test_nothing_is_sent_or_credited_before_the_second_person(road: Road) -> Non
     assert road.statuses() == {"ann": "AWAITING_APPROVAL", "ben": "AWAITING_APPROVAL"}
     assert road.wallet("ben") == (0, 0)
     assert road.send().sent == []
-    assert approve.waiting(road.db) == (2, 14_200)
+    assert approval.waiting(road.db) == (2, 14_200)
 
 
 def test_the_second_person_releases_the_plan_that_was_shown_once(road: Road) -> None:
     settled = owe(road)
-    shown = approve.look(road.db, market="derby")
+    shown = approval.look(road.db, market="derby")
     assert (shown.plan_hash, shown.settled_by, shown.payouts) == (settled.plan_hash, "ann", 2)
     assert [(one.user_id, one.amount_cents, one.wire_cents) for one in shown.items] == [
         ("ann", 14_250, 14_200),
@@ -176,7 +178,7 @@ def test_payouts_that_were_edited_since_are_found(road: Road) -> None:
 def test_a_market_that_is_not_settled_has_nothing_to_release(road: Road) -> None:
     road.open_market("derby")
     with pytest.raises(Refused) as caught:
-        approve.look(road.db, market="derby")
+        approval.look(road.db, market="derby")
     assert caught.value.message == "derby is not settled; there is nothing to release."
 
 
@@ -184,13 +186,13 @@ def test_a_hold_is_no_way_round_the_second_person(road: Road) -> None:
     settled = owe(road)
     [held, small] = [road.payout(user).id for user in ("ann", "ben")]
     for payout_id in (held, small):
-        assert decide.hold(road.db, road.clock, road.act, payout_id=payout_id) == "HELD"
+        assert manual_decision.hold(road.db, road.clock, road.act, payout_id=payout_id) == "HELD"
     with pytest.raises(Refused) as caught:
-        decide.to_wallet(road.db, road.clock, road.act, payout_id=held)
+        manual_decision.to_wallet(road.db, road.clock, road.act, payout_id=held)
     assert caught.value.message == (
         f"{held} was not paid into the wallet: it waits for a second person. Nothing was changed."
     )
-    released = decide.release(road.db, road.clock, road.act, payout_id=held, caution=Caution(10**9))
+    released = manual_decision.release(road.db, road.clock, road.act, payout_id=held, caution=Caution(10**9))
     assert released == "AWAITING_APPROVAL"
     assert road.send().sent == []
 
@@ -198,7 +200,7 @@ def test_a_hold_is_no_way_round_the_second_person(road: Road) -> None:
 
     assert (done.released, done.to_wallets) == (1, 0)
     assert road.statuses() == {"ann": "PENDING", "ben": "HELD"}
-    assert decide.release(road.db, road.clock, road.act, payout_id=small, caution=Caution(10**9)) == "WALLET"
+    assert manual_decision.release(road.db, road.clock, road.act, payout_id=small, caution=Caution(10**9)) == "WALLET"
     assert road.wallet("ben") == (499, 499)
 
 
@@ -223,12 +225,14 @@ def test_of_two_who_release_at_once_one_does(road: Road) -> None:
 # --- A whole market held ---------------------------------------------------------------------------
 
 
-def hold(road: Road, reason: str = "the result is disputed") -> holding.MarketMoved:
-    return holding.hold_market(road.db, road.clock, Act("boss", reason), market="derby")
+def hold(road: Road, reason: str = "the result is disputed") -> market_hold.MarketMoved:
+    return market_hold.hold_market(road.db, road.clock, Act("boss", reason), market="derby")
 
 
-def let_go(road: Road) -> holding.MarketMoved:
-    return holding.release_market(road.db, road.clock, Act("boss", "it stands"), market="derby", caution=Caution(10**9))
+def let_go(road: Road) -> market_hold.MarketMoved:
+    return market_hold.release_market(
+        road.db, road.clock, Act("boss", "it stands"), market="derby", caution=Caution(10**9)
+    )
 
 
 def test_a_market_is_held_and_let_go_whole(road: Road) -> None:
@@ -246,7 +250,7 @@ def test_a_market_is_held_and_let_go_whole(road: Road) -> None:
 def test_what_was_held_by_itself_stays_when_its_market_goes(road: Road) -> None:
     road.owe({"ann": ANN, "ben": BEN})
     ann = road.payout("ann").id
-    decide.hold(road.db, road.clock, Act("boss", "ann disputes it"), payout_id=ann)
+    manual_decision.hold(road.db, road.clock, Act("boss", "ann disputes it"), payout_id=ann)
     assert hold(road).moved == {"HELD": 1}
     done = let_go(road)
     assert done.moved == {"PENDING": 1}

@@ -10,11 +10,11 @@ from sqlmodel import Session
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations import bets, markets
-from kasoko_cli.operations.audit import DEEP_RULES, RULES, audit, check_all
+from kasoko_cli.operations.audit.run import DEEP_RULES, RULES, audit, check_all
+from kasoko_cli.operations.records import bets, markets
 from kasoko_cli.store import attempts, payouts
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import APPEND_ONLY
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import APPEND_ONLY
 from tests.operations.town import Town
 
 #: One winner for each way that a payout can go; each staked KES 100 on the winner and is owed KES 142.39.

@@ -19,17 +19,19 @@ from kasoko_cli.daraja.simulator.script import Fault, Rule
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Busy, ConfigurationError, NotFound, Refused
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import after_restore, approve, controls, decide, returns, statement, statement_undo
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.after_restore import AfterRestore
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.backups import Restored, backup, restore
-from kasoko_cli.operations.decide import Decision
-from kasoko_cli.operations.guard import Caution
-from kasoko_cli.operations.reconcile import Asked
-from kasoko_cli.operations.statement import StatementReport
+from kasoko_cli.operations.admin.backups import Restored, backup, restore
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.payouts import manual_decision, returns, switches
+from kasoko_cli.operations.payouts.manual_decision import Decision
+from kasoko_cli.operations.reconciliation import restore_recovery, statement_import, statement_undo
+from kasoko_cli.operations.reconciliation.restore_recovery import AfterRestore
+from kasoko_cli.operations.reconciliation.statement_import import StatementReport
+from kasoko_cli.operations.reconciliation.status_queries import Asked
+from kasoko_cli.operations.safeguards.payment_guard import Caution
+from kasoko_cli.operations.settlement import approval
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import payouts
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.store.engine.database import Database, open_database
 from kasoko_cli.store.log import switch_on
 from tests.conftest import _on_server
 from tests.operations.paper import Paper
@@ -85,8 +87,8 @@ def look(road: Road, daraja: DarajaClient | None = None, *, times: int = 2) -> A
     for time in range(times):
         road.clock.forward(301 if time else 0)
         now = list[Asked]()
-        for _ in range(after_restore.ROUNDS):
-            asked = after_restore.look_after_restore(
+        for _ in range(restore_recovery.ROUNDS):
+            asked = restore_recovery.look_after_restore(
                 road.db,
                 daraja or road.daraja,
                 road.links,
@@ -97,12 +99,12 @@ def look(road: Road, daraja: DarajaClient | None = None, *, times: int = 2) -> A
                 besides=[one.attempt_id for one in now],
             )
             road.deliver()
-            let_go += after_restore.take_answers(road.db, road.clock, road.act, caution)
+            let_go += restore_recovery.take_answers(road.db, road.clock, road.act, caution)
             now += asked
             if not asked:
                 break
         every += now
-    return after_restore.proof(road.db, road.clock, every, let_go_now=let_go, caution=caution)
+    return restore_recovery.proof(road.db, road.clock, every, let_go_now=let_go, caution=caution)
 
 
 #: M-Pesa takes it, and then it does not know the receiver.
@@ -115,7 +117,10 @@ HELD_BACK = {"to-wallet": True, "release": True}
 
 def stays_held(road: Road, *, to_wallet_only: bool = False) -> dict[str, bool]:
     """Whether each way out to money is refused to ann's payout."""
-    ways: dict[str, Callable[..., object]] = {"to-wallet": decide.to_wallet, "release": decide.release}
+    ways: dict[str, Callable[..., object]] = {
+        "to-wallet": manual_decision.to_wallet,
+        "release": manual_decision.release,
+    }
     found = dict(HELD_BACK) if to_wallet_only else {}
     for name in ("to-wallet",) if to_wallet_only else ways:
         before = road.money()
@@ -165,8 +170,8 @@ def breaks_after_it_was_taken(road: Road) -> Interpose:
 def release(road: Road) -> None:
     """The second person releases what waits, if anything does."""
     if "AWAITING_APPROVAL" in road.statuses().values():
-        plan = approve.look(road.db, market="derby").plan_hash
-        approve.approve(road.db, road.clock, Act("boss", "read"), market="derby", plan_hash=plan)
+        plan = approval.look(road.db, market="derby").plan_hash
+        approval.approve(road.db, road.clock, Act("boss", "read"), market="derby", plan_hash=plan)
 
 
 def pay(road: Road, *users: str) -> None:
@@ -252,7 +257,7 @@ def test_half_is_paid_and_an_older_copy_put_back_and_nobody_is_paid_twice(
     assert road.statuses() == {"ann": "COMPLETED", "ben": "COMPLETED", "cyn": "PENDING", "dan": "PENDING"}
     assert road.incidents() == [], "that it was paid is the answer to a question, and no surprise"
 
-    controls.resume(road.db, road.clock, road.act)
+    switches.resume(road.db, road.clock, road.act)
     road.send()
     road.deliver()
     assert set(road.statuses().values()) == {"COMPLETED"}
@@ -266,11 +271,11 @@ def test_until_mpesa_has_answered_nothing_is_let_go(road: Road, tmp_path: Path, 
     backup(road.db, tmp_path / "copy", with_audit=False)
     pay(road, "ann")
     put_back()
-    asked = after_restore.look_after_restore(
+    asked = restore_recovery.look_after_restore(
         road.db, road.daraja, road.links, road.clock, road.new_id, road.act, Caution(trust=road.trust)
     )
     road.posts.clear()  # the answer is lost
-    found = after_restore.proof(road.db, road.clock, asked)
+    found = restore_recovery.proof(road.db, road.clock, asked)
     assert not found.ok
     assert [(one.payout_id, one.status, one.answer) for one in found.doubted] == [("derby.1.1", "HELD", "not answered")]
     assert look(road).ok, "asked again"
@@ -294,7 +299,7 @@ def test_a_failure_and_a_retry_since_the_copy_are_found_id_by_id(road: Road, tmp
     assert not look(road).ok, "M-Pesa names a receiver that this copy does not know"
     road.set_phone("ann", ANN)
     assert look(road).ok
-    controls.resume(road.db, road.clock, road.act)
+    switches.resume(road.db, road.clock, road.act)
     road.send()
     assert road.statuses() == {"ann": "COMPLETED"}
     assert road.paid_to(ANN) == 10_000
@@ -313,7 +318,7 @@ def test_what_was_paid_under_a_later_id_since_the_copy_is_found_before_anything_
     put_back()
     road.set_phone("ann", ANN)  # as the platform has it
     assert stays_held(road) == HELD_BACK
-    asked = after_restore.look_after_restore(
+    asked = restore_recovery.look_after_restore(
         road.db, road.daraja, road.links, road.clock, road.new_id, road.act, CAUTION
     )
     road.deliver()
@@ -325,7 +330,7 @@ def test_what_was_paid_under_a_later_id_since_the_copy_is_found_before_anything_
     assert (found.ok, found.let_go, found.found_paid) == (True, 0, 1)
     assert road.states("ann") == ("COMPLETED", [*["REJECTED"] * failures, "SUCCEEDED"])
     with pytest.raises(Refused):
-        decide.to_wallet(road.db, road.clock, road.act, payout_id="derby.1.1")
+        manual_decision.to_wallet(road.db, road.clock, road.act, payout_id="derby.1.1")
     assert (len(road.ledger()), road.wallet("ann"), road.incidents()) == (1, (10_000, 0), [])
 
 
@@ -347,7 +352,7 @@ def test_a_failure_since_the_copy_is_said_twice_and_its_id_is_not_used_again(
     found = look(road, times=1)
     assert (found.ok, found.let_go, len(found.asked)) == (True, 1, 2)
     road.set_phone("ann", ANN)
-    controls.resume(road.db, road.clock, road.act)
+    switches.resume(road.db, road.clock, road.act)
     road.send()
     road.deliver()
     assert road.states("ann") == ("COMPLETED", ["REJECTED", "SUCCEEDED"])
@@ -423,13 +428,13 @@ def test_what_was_sent_again_after_its_money_had_come_back_is_found(
     assert len(road.ledger()) == 2
 
     put_back()
-    assert after_restore.proof(road.db, road.clock, []).ok, "what the copy has as paid is sent by nobody"
+    assert restore_recovery.proof(road.db, road.clock, []).ok, "what the copy has as paid is sent by nobody"
     returns.came_back(road.db, road.clock, road.act, payout_id="derby.1.1", receipt="UKR0000001")
     with pytest.raises(Refused, match="before this database was restored"):
         returns.send_again(road.db, road.clock, road.act, payout_id="derby.1.1")
     assert stays_held(road) == HELD_BACK
     look(road)
-    controls.resume(road.db, road.clock, road.act)
+    switches.resume(road.db, road.clock, road.act)
     road.send()
     road.deliver()
     assert len(road.ledger()) == 2
@@ -449,7 +454,7 @@ def test_a_market_that_was_settled_and_paid_since_the_copy_is_asked_about_when_i
 
     put_back()
     assert look(road).ok
-    controls.resume(road.db, road.clock, road.act)
+    switches.resume(road.db, road.clock, road.act)
     road.set_phone("ann", ANN)
     road.settle(approval_above_cents=approval_above_cents)
     assert set(road.statuses().values()) == {"HELD" if approval_above_cents is None else "AWAITING_APPROVAL"}
@@ -501,12 +506,12 @@ def test_what_mpesas_answers_do_not_tell_of_a_restored_copy_a_person_does(
     assert not found.ok
     assert "incident close" in found.doubted[0].against
     paid, not_paid = Decision(str(payment["receipt"]), "portal"), Decision(None, "portal")
-    done = decide.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=paid)
+    done = manual_decision.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=paid)
     assert done.status == "COMPLETED"
     assert road.statuses() == {"ann": "COMPLETED", "ben": "PENDING"}
     with pytest.raises(Refused):
-        decide.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=not_paid)
-    assert after_restore.proof(road.db, road.clock, []).ok
+        manual_decision.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=not_paid)
+    assert restore_recovery.proof(road.db, road.clock, []).ok
 
 
 def test_a_person_may_say_that_a_restored_copy_has_forgotten_nothing(
@@ -516,9 +521,9 @@ def test_a_person_may_say_that_a_restored_copy_has_forgotten_nothing(
     backup(road.db, tmp_path / "copy", with_audit=False)
     put_back()
     said = Decision(None, "the portal has no such line")
-    done = decide.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=said)
-    assert (done.status, after_restore.proof(road.db, road.clock, []).ok) == ("PENDING", True)
-    controls.resume(road.db, road.clock, road.act)
+    done = manual_decision.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=said)
+    assert (done.status, restore_recovery.proof(road.db, road.clock, []).ok) == ("PENDING", True)
+    switches.resume(road.db, road.clock, road.act)
     road.send()
     road.deliver()
     assert road.statuses() == {"ann": "COMPLETED"}
@@ -532,7 +537,7 @@ def statement_of(road: Road, payment: Mapping[str, Any], at: datetime, phone: st
     paper.line(str(payment["receipt"]), at, withdrawn=10_000, phone=phone)
     paper.movement(at + timedelta(days=2))
     road.clock.forward(days=3)
-    return statement.take_statement(
+    return statement_import.take_statement(
         road.db, road.clock, road.act, paper.read(), shortcode="600000", customers_are_counted=True
     )
 
@@ -573,8 +578,8 @@ def test_a_statement_covers_the_lost_hours_where_mpesa_cannot_be_asked(
         "ended-not-paid": "derby.1.2",
     }
     assert road.statuses() == {"ann": "COMPLETED", "ben": "PENDING"}
-    assert after_restore.proof(road.db, road.clock, []).ok
-    controls.resume(road.db, road.clock, road.act)
+    assert restore_recovery.proof(road.db, road.clock, []).ok
+    switches.resume(road.db, road.clock, road.act)
     road.send()
     road.deliver()
     assert len(road.ledger()) == 2
@@ -595,19 +600,19 @@ def test_a_statement_that_is_taken_back_leaves_what_it_had_let_go_in_doubt_again
         paper.movement(at + timedelta(days=days))
     road.clock.forward(days=3)
     file = paper.read()
-    statement.take_statement(road.db, road.clock, road.act, file, shortcode="600000", customers_are_counted=True)
+    statement_import.take_statement(road.db, road.clock, road.act, file, shortcode="600000", customers_are_counted=True)
     assert road.statuses() == {"ben": "PENDING"}
     done = statement_undo.undo_statement(road.db, road.clock, road.act, statement_id=1)
     assert done.unknown_again == [road.payout("ben").id]
     assert road.statuses() == {"ben": "HELD"}
     assert (road.payout("ben").note, road.attempt("ben").lease_token) == before
-    assert not after_restore.proof(road.db, road.clock, []).ok
+    assert not restore_recovery.proof(road.db, road.clock, []).ok
     paper.until = road.clock() + timedelta(days=2)
     paper.movement(paper.until)
     road.clock.forward(days=3)
     file = paper.read()
-    statement.take_statement(road.db, road.clock, road.act, file, shortcode="600000", customers_are_counted=True)
-    controls.resume(road.db, road.clock, road.act)
+    statement_import.take_statement(road.db, road.clock, road.act, file, shortcode="600000", customers_are_counted=True)
+    switches.resume(road.db, road.clock, road.act)
     road.send()
     with pytest.raises(Refused, match="not paid, which is SENT since"):
         statement_undo.undo_statement(road.db, road.clock, road.act, statement_id=2)
@@ -616,7 +621,7 @@ def test_a_statement_that_is_taken_back_leaves_what_it_had_let_go_in_doubt_again
 
 def test_a_payout_that_a_person_had_held_stays_held(road: Road, tmp_path: Path, put_back: PutBack) -> None:
     road.owe({"ann": ANN})
-    decide.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
+    manual_decision.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
     backup(road.db, tmp_path / "copy", with_audit=False)
     put_back()
     assert look(road).ok

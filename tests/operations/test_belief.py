@@ -11,16 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate
-from kasoko_cli.daraja.links import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
-from kasoko_cli.operations import receive
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.receive import Trust
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.operations.callbacks import apply_results
+from kasoko_cli.operations.callbacks.apply_results import Trust
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Attempt
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import ANN, BEN, RECEIPT, Road
 
@@ -573,7 +573,7 @@ def test_one_poisoned_body_does_not_keep_the_others_from_being_applied(sent: Roa
     attempt = sent.attempt("ann")
     bodies = [b"[" * 60_000, b'{"Result": 7}', b"\x00" * 100]
     deliveries = [Delivery(Kind.RESULT, attempt.id, True, "", sent.clock(), body=body) for body in bodies]
-    receive.store_deliveries(sent.db, sent.clock, deliveries)
+    apply_results.store_deliveries(sent.db, sent.clock, deliveries)
     assert sent.post(Kind.RESULT, attempt.id, sent.result(attempt)) == "paid"
     assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     sent.assert_books()

@@ -11,10 +11,10 @@ from kasoko_cli.clock import iso
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import bets, markets
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.bets import Placed
-from kasoko_cli.store.tables import Funding
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.records import bets, markets
+from kasoko_cli.operations.records.bets import Placed
+from kasoko_cli.store.schema.tables import Funding
 from tests.operations.town import Town, refusal
 
 

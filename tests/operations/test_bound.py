@@ -10,12 +10,12 @@ from sqlalchemy import text
 
 from kasoko_cli.domain.payout import PayoutKind
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import decide, disburse
-from kasoko_cli.operations.disburse import SendPolicy, Stop
-from kasoko_cli.operations.sending import bound as bounds
-from kasoko_cli.operations.sending.bound import Bound, Step, show
+from kasoko_cli.operations.payouts import manual_decision, sending
+from kasoko_cli.operations.payouts import spending_bound as bounds
+from kasoko_cli.operations.payouts.sending import SendPolicy, Stop
+from kasoko_cli.operations.payouts.spending_bound import Bound, Step, show
 from kasoko_cli.store import payouts
-from kasoko_cli.store.database import Database
+from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.payouts import DuePayout, ShownPayout
 from tests.operations.road import ANN, AT_ONCE, BEN, CYN, Road
 from tests.operations.test_disburse import ids_sent, on_payment, people, refused
@@ -26,7 +26,7 @@ def shown(road: Road, **more: Any) -> Bound:
 
 
 def send(road: Road, bound: Bound, policy: SendPolicy = AT_ONCE, **more: Any) -> Any:
-    return disburse.send_due(
+    return sending.send_due(
         road.db,
         road.daraja,
         road.links,
@@ -84,14 +84,14 @@ def test_a_claim_that_did_not_commit_counts_for_nothing() -> None:
 
 def test_a_bound_run_that_stays_sends_again_what_was_not_taken_and_nothing_else(road: Road) -> None:
     road.owe({"ann": ANN, "ben": BEN})
-    decide.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
+    manual_decision.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
     bound = shown(road, later=True)
     turns = itertools.count()
     road.interpose = on_payment(lambda request: refused(request) if next(turns) < 3 else None)
 
     def pass_time() -> bool:
         if road.payout("ann").status == "HELD":
-            decide.release(road.db, road.clock, road.act, payout_id="derby.1.1")
+            manual_decision.release(road.db, road.clock, road.act, payout_id="derby.1.1")
         road.clock.forward(60)
         return False
 

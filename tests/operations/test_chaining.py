@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from kasoko_cli.errors import ConfigurationError, Refused
-from kasoko_cli.operations import chaining, wallets
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import CHAIN_RULES, HEAD, AuditReport, audit
-from kasoko_cli.store import chain, facts
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.audit import chain_check
+from kasoko_cli.operations.audit.run import CHAIN_RULES, HEAD, AuditReport, audit
+from kasoko_cli.operations.records import wallets
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine import hash_chain, row_digests
+from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import note_event
 from tests.conftest import FixedClock
 from tests.operations.test_audit import _unlock, lively
@@ -147,11 +148,11 @@ def test_a_chain_written_anew_is_whole_in_itself_and_unlike_the_head_that_was_ke
     town.user("ann", deposit_kes=10)
     report = audit(town.db, town.clock, chain=True)
     assert report.heads is not None
-    chaining.export_heads(report.heads, tmp_path / "heads.json")
+    chain_check.export_heads(report.heads, tmp_path / "heads.json")
     _by_hand(town.db, "DELETE FROM events", "DELETE FROM links", "DELETE FROM postings", "DELETE FROM entries")
     town.deposit("ann", 2_000_00)
     town.deposit("ann", 1_00)
-    kept = chaining.read_heads(tmp_path / "heads.json")
+    kept = chain_check.read_heads(tmp_path / "heads.json")
     report = audit(town.db, town.clock, chain=True, head=kept)
     assert _wrong(report) == []
     told = (
@@ -168,11 +169,11 @@ def test_an_older_copy_is_recognised_by_a_newer_head(town: Town, tmp_path: Path)
     after = audit(town.db, town.clock, chain=True).heads
     assert before is not None
     assert after is not None
-    chaining.export_heads(after, tmp_path / "after.json")
-    newer = chaining.read_heads(tmp_path / "after.json")
+    chain_check.export_heads(after, tmp_path / "after.json")
+    newer = chain_check.read_heads(tmp_path / "after.json")
     assert audit(town.db, town.clock, chain=True, head=newer).ok
-    chaining.export_heads(before, tmp_path / "before.json")
-    assert audit(town.db, town.clock, chain=True, head=chaining.read_heads(tmp_path / "before.json")).ok
+    chain_check.export_heads(before, tmp_path / "before.json")
+    assert audit(town.db, town.clock, chain=True, head=chain_check.read_heads(tmp_path / "before.json")).ok
     _by_hand(
         town.db,
         "DELETE FROM events WHERE id = 2",
@@ -190,7 +191,7 @@ def test_an_older_copy_is_recognised_by_a_newer_head(town: Town, tmp_path: Path)
 def test_heads_of_another_deployment_say_so(town: Town, tmp_path: Path) -> None:
     report = audit(town.db, town.clock, chain=True)
     assert report.heads is not None
-    chaining.export_heads(report.heads, tmp_path / "heads.json")
+    chain_check.export_heads(report.heads, tmp_path / "heads.json")
     kept = json.loads((tmp_path / "heads.json").read_text()) | {"deployment": "other"}
     [(subject, what)] = _wrong(audit(town.db, town.clock, chain=True, head=kept), HEAD)
     assert (subject, what) == (report.heads.deployment, "is not the deployment of the exported heads, other")
@@ -200,9 +201,9 @@ def test_heads_of_another_deployment_say_so(town: Town, tmp_path: Path) -> None:
 def test_a_file_that_holds_no_heads_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "heads.json").write_text(content)
     with pytest.raises(Refused, match="is no file of heads, or not whole"):
-        chaining.read_heads(tmp_path / "heads.json")
+        chain_check.read_heads(tmp_path / "heads.json")
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
-        chaining.read_heads(tmp_path / "other.json")
+        chain_check.read_heads(tmp_path / "other.json")
 
 
 def test_writers_at_once_make_one_chain(town: Town) -> None:
@@ -239,7 +240,7 @@ def test_a_database_from_before_is_chained_as_it_stands(database_url: str, town:
         kinds = session.execute(text("SELECT chain, kind FROM links ORDER BY chain, number")).all()
         assert set(map(tuple, kinds)) == {("books", "entries"), ("books", "events"), ("inbox", "callbacks")}
         facts_of_kinds = session.execute(text("SELECT DISTINCT kind FROM entries WHERE facts IS NOT NULL")).scalars()
-        assert set(facts_of_kinds) == set(facts.KINDS) - {"correct"}, "corrections came after this migration"
+        assert set(facts_of_kinds) == set(row_digests.KINDS) - {"correct"}, "corrections came after this migration"
     town.user("late", deposit_kes=10)
     assert audit(db, clock, deep=True, chain=True).ok
 
@@ -256,9 +257,9 @@ def migrate(url: str, to: str, *, down: bool = False) -> None:
 def test_what_is_digested_is_spelt_in_one_way(clock: FixedClock) -> None:
     """These are the digests of this version: another spelling would call every older database touched."""
     lines = [(0, "utility", "", 100), (1, "wallet", "ann", -100)]
-    leaf = chain.entry_leaf("deposit:R1", "deposit", clock(), None, lines)
+    leaf = hash_chain.entry_leaf("deposit:R1", "deposit", clock(), None, lines)
     assert leaf.hex() == "ca243f1a1e9f479cba15f5a6f7884e436aa8f5310af0cf35650ab2b1be5e936a"
-    assert chain.CHAIN_OF.keys() == {"entries", "events", "callbacks"}
+    assert hash_chain.CHAIN_OF.keys() == {"entries", "events", "callbacks"}
     assert [rule.name for rule in CHAIN_RULES] == ["chain-holds", "what-is-written-once-is-guarded"]
 
 
@@ -274,7 +275,7 @@ def test_the_leaf_of_a_callback_is_the_digest_of_its_list(
 ) -> None:
     """Which is spelt by hand where callbacks are stored, since it is quicker."""
     route, subject, source = texts
-    expected = chain.sealed(
-        "callback", number, chain.stamp(at), route, subject if signed else None, signed, source, body.hex()
+    expected = hash_chain.sealed(
+        "callback", number, hash_chain.stamp(at), route, subject if signed else None, signed, source, body.hex()
     )
-    assert chain.callback_leaf(number, at, route, subject, signed, source, body) == expected
+    assert hash_chain.callback_leaf(number, at, route, subject, signed, source, body) == expected

@@ -14,17 +14,18 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from kasoko_cli.clock import CLOCKS_APART
-from kasoko_cli.daraja.links import Kind
-from kasoko_cli.operations import doctor, floats
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.figures import Spans, read_figures
-from kasoko_cli.operations.runs import at_work
-from kasoko_cli.operations.sending import pace
-from kasoko_cli.operations.tokens import DatabaseShelf
-from kasoko_cli.operations.words import USUAL, hear
+from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.operations.account import balances
+from kasoko_cli.operations.account.access_tokens import DatabaseShelf
+from kasoko_cli.operations.admin import preflight
+from kasoko_cli.operations.approvals.second_person import USUAL, hear
+from kasoko_cli.operations.monitoring.metrics_snapshot import Spans, read_figures
+from kasoko_cli.operations.payouts import rate_limit
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.run_registry import at_work
 from kasoko_cli.store import alerts
 from kasoko_cli.store.attempts import LONGEST_LEASE
-from kasoko_cli.store.tables import Attempt, Payout, Query, RunRow
+from kasoko_cli.store.schema.tables import Attempt, Payout, Query, RunRow
 from tests.conftest import FixedClock
 from tests.operations.road import ANN, AT_ONCE, BEN, Road
 from tests.operations.test_negatives import APART, LARGE, PAYOUT, SMALL, asked_now, says, sent
@@ -244,20 +245,20 @@ def test_a_claim_on_the_token_of_a_clock_that_ran_ahead_is_over(road: Road) -> N
 
 def test_a_pace_that_a_clock_that_ran_ahead_has_slowed_rises_and_can_be_slowed_again(road: Road) -> None:
     with off(road.clock), road.db.transaction() as session:
-        assert pace.slow_down(session, "app", 10, now=road.clock())
+        assert rate_limit.slow_down(session, "app", 10, now=road.clock())
     with road.db.transaction() as session:
-        assert pace.slow_down(session, "app", 10, now=road.clock())
+        assert rate_limit.slow_down(session, "app", 10, now=road.clock())
     road.clock.forward(3_600)
     with road.db.transaction() as session:
-        pace.take(session, "app", 1, 10, now=road.clock())
-        assert pace.take(session, "app", 2, 10, now=road.clock()) == pytest.approx([0.1, 0.2])
+        rate_limit.take(session, "app", 1, 10, now=road.clock())
+        assert rate_limit.take(session, "app", 2, 10, now=road.clock()) == pytest.approx([0.1, 0.2])
     with off(road.clock), road.db.transaction() as session:
-        pace.slow_down(session, "app", 10, now=road.clock())
+        rate_limit.slow_down(session, "app", 10, now=road.clock())
     with road.db.transaction() as session:
-        pace.take(session, "app", 1, 10, now=road.clock())
+        rate_limit.take(session, "app", 1, 10, now=road.clock())
     road.clock.forward(3_600)
     with road.db.transaction() as session:
-        assert pace.take(session, "app", 2, 10, now=road.clock()) == pytest.approx([0, 0.1])
+        assert rate_limit.take(session, "app", 2, 10, now=road.clock()) == pytest.approx([0, 0.1])
 
 
 def test_a_run_that_was_heard_of_by_a_clock_that_ran_ahead_is_dead(road: Road) -> None:
@@ -314,14 +315,14 @@ def test_a_balance_of_a_clock_that_ran_ahead_is_not_the_last_one(road: Road) -> 
         road.send()
         road.deliver()
         with road.db.reading() as session:
-            assert floats.last_known(session, road.clock()) is not None
+            assert balances.last_known(session, road.clock()) is not None
     with road.db.reading() as session:
-        assert floats.last_known(session, road.clock()) is None
+        assert balances.last_known(session, road.clock()) is None
     road.owe({"ben": BEN}, market="second")
     road.send()
     road.deliver()
     with road.db.reading() as session:
-        known = floats.last_known(session, road.clock())
+        known = balances.last_known(session, road.clock())
     assert known is not None
     assert known.as_of <= road.clock()
 
@@ -339,7 +340,7 @@ def test_a_failure_of_a_clock_that_ran_ahead_did_not_happen_lately(road: Road) -
 def test_doctor_names_what_is_dated_later_than_now(road: Road) -> None:
     def look() -> list[tuple[str, str]]:
         with road.db.reading() as session:
-            return [(one.says, one.remedy) for one in doctor.stored_times(session, road.clock())]
+            return [(one.says, one.remedy) for one in preflight.stored_times(session, road.clock())]
 
     sent(road, SMALL)
     assert look() == [("Nothing is dated later than now.", "")]

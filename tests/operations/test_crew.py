@@ -12,11 +12,11 @@ from sqlmodel import Session
 
 from kasoko_cli.daraja.client import Answer
 from kasoko_cli.errors import DatabaseUnavailable
-from kasoko_cli.operations import controls
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.disburse import SendPolicy, Stop
-from kasoko_cli.store import patience
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.payouts import switches
+from kasoko_cli.operations.payouts.sending import SendPolicy, Stop
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine import reconnect
+from kasoko_cli.store.engine.database import Database
 from tests.operations.road import ANN, AT_ONCE, BEN, Road
 
 
@@ -69,8 +69,8 @@ def test_a_database_that_does_not_come_back_leaves_a_question_and_says_so(
     road: Road, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     road.owe({"ann": ANN})
-    monkeypatch.setattr(patience, "SERVER_SECONDS", 0)
-    monkeypatch.setattr(patience, "FILE_SECONDS", 0)
+    monkeypatch.setattr(reconnect, "SERVER_SECONDS", 0)
+    monkeypatch.setattr(reconnect, "FILE_SECONDS", 0)
 
     sound, gone = road.db, Losing(database_url, 4, "from then on")
     road.db = gone
@@ -94,13 +94,13 @@ def test_what_waits_for_its_turn_when_sending_is_paused_is_given_back_unsent(roa
     road.owe({"ann": ANN, "ben": BEN})
     run = road.send(
         SendPolicy(rate_per_second=4, concurrency=2),
-        tell=lambda _: controls.pause(road.db, road.clock, Act("amina", "stop")),
+        tell=lambda _: switches.pause(road.db, road.clock, Act("amina", "stop")),
     )
     assert ([sent.user_id for sent in run.sent], run.stopped) == (["ann"], Stop.PAUSED)
     assert road.states("ben") == ("PENDING", ["REJECTED"])
     with road.db.reading() as session:
         assert session.execute(text("SELECT tries FROM payouts ORDER BY number")).all() == [(0,), (0,)]
-    controls.resume(road.db, road.clock, road.act)
+    switches.resume(road.db, road.clock, road.act)
     before = road.attempt("ben").id
     assert [str(sent.became) for sent in road.send().sent] == ["SENT"]
     assert road.attempt("ben").id == before, "its id was never used"

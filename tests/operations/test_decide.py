@@ -11,14 +11,15 @@ import pytest
 from sqlmodel import col, select
 
 from kasoko_cli.clock import iso
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations import decide, words
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.decide import Decision
+from kasoko_cli.operations.approvals import second_person
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.payouts.manual_decision import Decision
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Event
+from kasoko_cli.store.schema.tables import Event
 from tests.operations.road import ANN, BEN, RECEIPT, Road
 
 BOSS, OTHER = Act("boss", "the portal says so"), Act("other", "I saw it too")
@@ -52,8 +53,8 @@ def acknowledged(road: Road) -> Road:
     return road
 
 
-def say(road: Road, decision: Decision, act: Act = BOSS, *, two_people: bool = False) -> decide.Decided:
-    return decide.decide(road.db, road.clock, act, payout_id=PAYOUT, decision=decision, two_people=two_people)
+def say(road: Road, decision: Decision, act: Act = BOSS, *, two_people: bool = False) -> manual_decision.Decided:
+    return manual_decision.decide(road.db, road.clock, act, payout_id=PAYOUT, decision=decision, two_people=two_people)
 
 
 def test_a_person_who_holds_the_receipt_completes_an_unknown_payout(acknowledged: Road) -> None:
@@ -220,7 +221,7 @@ def test_an_audit_finds_a_second_person_who_is_the_first_or_who_said_nothing(ack
 
 def two_people_are_two(road: Road) -> list[str]:
     with road.db.reading() as session:
-        return [one.what for one in words.agreements_of_one(session)]
+        return [one.what for one in second_person.agreements_of_one(session)]
 
 
 @pytest.mark.parametrize(
@@ -277,12 +278,12 @@ def test_a_receipt_that_proves_another_attempt_proves_nothing_here(road: Road) -
 
 def test_what_is_held_is_not_sent_until_it_is_released(road: Road) -> None:
     road.owe({"ann": ANN})
-    assert decide.hold(road.db, road.clock, BOSS, payout_id=PAYOUT) == "HELD"
+    assert manual_decision.hold(road.db, road.clock, BOSS, payout_id=PAYOUT) == "HELD"
     road.send()
     assert road.paid_to(ANN) == 0
     assert road.payout("ann").note == "the portal says so"
 
-    assert decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT) == "PENDING"
+    assert manual_decision.release(road.db, road.clock, BOSS, payout_id=PAYOUT) == "PENDING"
     road.send()
     road.deliver()
     road.assert_agreed()
@@ -295,20 +296,20 @@ def test_a_release_goes_by_the_rules_of_a_retry(road: Road) -> None:
     road.send()
     road.deliver()
     assert road.payout("ann").status is PayoutStatus.FAILED
-    decide.hold(road.db, road.clock, BOSS, payout_id=PAYOUT)
+    manual_decision.hold(road.db, road.clock, BOSS, payout_id=PAYOUT)
 
     with pytest.raises(Refused, match=r"derby\.1\.1 was not released: it cannot succeed to the same number"):
-        decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT)
+        manual_decision.release(road.db, road.clock, BOSS, payout_id=PAYOUT)
     road.set_phone("ann", ANN)
-    assert decide.release(road.db, road.clock, BOSS, payout_id=PAYOUT) == "PENDING"
+    assert manual_decision.release(road.db, road.clock, BOSS, payout_id=PAYOUT) == "PENDING"
 
 
 def test_the_wallet_instead_of_the_phone_is_credited_once(road: Road) -> None:
     road.owe({"ann": ANN}, cents=14_250)
 
-    assert decide.to_wallet(road.db, road.clock, BOSS, payout_id=PAYOUT) == "WALLET"
+    assert manual_decision.to_wallet(road.db, road.clock, BOSS, payout_id=PAYOUT) == "WALLET"
     with pytest.raises(Refused, match=r"derby\.1\.1 is WALLET, and this is for what is FAILED, HELD, PENDING"):
-        decide.to_wallet(road.db, road.clock, BOSS, payout_id=PAYOUT)
+        manual_decision.to_wallet(road.db, road.clock, BOSS, payout_id=PAYOUT)
     road.send()
 
     assert road.wallet("ann") == (14_250, 14_250)
@@ -316,7 +317,7 @@ def test_the_wallet_instead_of_the_phone_is_credited_once(road: Road) -> None:
     road.assert_books()
 
 
-@pytest.mark.parametrize("verb", [decide.hold, decide.to_wallet])
+@pytest.mark.parametrize("verb", [manual_decision.hold, manual_decision.to_wallet])
 def test_what_is_on_its_way_can_be_neither_held_nor_put_into_the_wallet(
     acknowledged: Road, verb: Callable[..., str]
 ) -> None:
@@ -335,11 +336,11 @@ def test_an_incident_stands_until_a_person_closes_it_with_a_reason(acknowledged:
     assert incident.id is not None
 
     with pytest.raises(Refused, match="Closing an incident needs a reason"):
-        decide.close_incident(acknowledged.db, acknowledged.clock, Act("boss"), incident_id=incident.id)
-    assert decide.close_incident(acknowledged.db, acknowledged.clock, BOSS, incident_id=incident.id)
-    assert not decide.close_incident(acknowledged.db, acknowledged.clock, OTHER, incident_id=incident.id)
+        manual_decision.close_incident(acknowledged.db, acknowledged.clock, Act("boss"), incident_id=incident.id)
+    assert manual_decision.close_incident(acknowledged.db, acknowledged.clock, BOSS, incident_id=incident.id)
+    assert not manual_decision.close_incident(acknowledged.db, acknowledged.clock, OTHER, incident_id=incident.id)
     with pytest.raises(NotFound, match=r"There is no incident 999\."):
-        decide.close_incident(acknowledged.db, acknowledged.clock, BOSS, incident_id=999)
+        manual_decision.close_incident(acknowledged.db, acknowledged.clock, BOSS, incident_id=999)
 
     [closed] = acknowledged.all_incidents()
     assert (closed.closed_by, closed.close_reason) == ("boss", "the portal says so")

@@ -9,15 +9,15 @@ import httpx
 import pytest
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import decide_all
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.decide_all import DecidedAll, Span, UnknownList
-from kasoko_cli.operations.words import Terms
+from kasoko_cli.operations.approvals.second_person import Terms
+from kasoko_cli.operations.payouts import bulk_decision
+from kasoko_cli.operations.payouts.bulk_decision import DecidedAll, Span, UnknownList
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.log import raise_incident
-from kasoko_cli.store.tables import Event
+from kasoko_cli.store.schema.tables import Event
 from tests.operations.road import ANN, BEN, Road
 
 CYN, DAN = "254712000003", "254712000004"
@@ -52,11 +52,11 @@ def span(road: Road) -> Span:
 
 
 def look(road: Road) -> UnknownList:
-    return decide_all.look(road.db, road.clock, span(road))
+    return bulk_decision.look(road.db, road.clock, span(road))
 
 
 def say(road: Road, act: Act = BOSS, *, two_people: bool = False, shown: str = "") -> DecidedAll:
-    return decide_all.decide_all(
+    return bulk_decision.decide_all(
         road.db,
         road.clock,
         act,
@@ -143,7 +143,7 @@ def test_nothing_on_the_list_is_said_so(road: Road) -> None:
 
 def test_a_word_on_many_is_signed_too(outage: Road) -> None:
     with pytest.raises(Refused, match="A decision has to be signed"):
-        decide_all.decide_all(
+        bulk_decision.decide_all(
             outage.db,
             outage.clock,
             BOSS,

@@ -18,16 +18,28 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from kasoko_cli.clock import iso
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH
 from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotFound, NotSent, Refused
-from kasoko_cli.operations import controls, disburse, fate, users
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.disburse import Run, SendPolicy, Sent, Stop, count_ends, ends_of, exit_code_of, plan_run
-from kasoko_cli.store import attempts, database
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.payouts import sending, switches
+from kasoko_cli.operations.payouts.sending import (
+    Run,
+    SendPolicy,
+    Sent,
+    Stop,
+    count_ends,
+    ends_of,
+    exit_code_of,
+    plan_run,
+)
+from kasoko_cli.operations.records import users
+from kasoko_cli.operations.shared import transitions
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import attempts
+from kasoko_cli.store.engine import database
+from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import ANN, BEN, CYN, LoudRoad, Road
 
@@ -370,7 +382,7 @@ def test_a_refusal_of_the_account_trips_the_breaker_and_leaves_the_rest_untouche
     with pytest.raises(AccountRefused, match="refused twice") as stopped:
         road.send()
     assert stopped.value.hint == "Mend that first, then: kasoko resume, and kasoko retry-failed, and kasoko payout"
-    assert controls.resume(road.db, road.clock, road.act) == ["breaker"]
+    assert switches.resume(road.db, road.clock, road.act) == ["breaker"]
     assert tuples(road.send(), road) == (["SENT"] * 3, 0)
     road.deliver()
     road.assert_agreed()
@@ -408,19 +420,19 @@ def test_a_key_that_m_pesa_refuses_changes_nothing_at_all(road: Road) -> None:
 def test_a_pause_holds_every_host_until_it_is_resumed(road: Road) -> None:
     road.owe({"ann": ANN})
     with pytest.raises(Refused, match="needs a reason"):
-        controls.pause(road.db, road.clock, Act("amina"))
-    controls.pause(road.db, road.clock, Act("amina", "the float is being moved"))
+        switches.pause(road.db, road.clock, Act("amina"))
+    switches.pause(road.db, road.clock, Act("amina", "the float is being moved"))
     with pytest.raises(Refused, match=f"paused by amina since {iso(road.clock())}: the float is being moved"):
         road.send()
     assert ids_sent(road) == []
-    assert controls.resume(road.db, road.clock, road.act) == ["pause"]
-    assert controls.resume(road.db, road.clock, road.act) == []
+    assert switches.resume(road.db, road.clock, road.act) == ["pause"]
+    assert switches.resume(road.db, road.clock, road.act) == []
     assert tuples(road.send(), road) == (["SENT"], 0)
 
 
 def test_a_pause_during_a_run_stops_it_between_two_payouts(road: Road) -> None:
     road.owe(THREE)
-    run = road.send(tell=lambda _: controls.pause(road.db, road.clock, Act("amina", "stop")))
+    run = road.send(tell=lambda _: switches.pause(road.db, road.clock, Act("amina", "stop")))
     assert ([str(sent.became) for sent in run.sent], run.stopped, run.why) == (["SENT"], Stop.PAUSED, "stop")
     assert exit_code_of(run, ends_of(road.db, run)) == 5
     assert road.statuses() == {"ann": "SENT", "ben": "PENDING", "cyn": "PENDING"}
@@ -542,7 +554,7 @@ def test_exit_codes_name_the_gravest_first(road: Road) -> None:
         "COMPLETED": (2, 20_000),
         "FAILED": (1, 10_000),
     }
-    assert disburse.still_running(road.db, run) == 0
+    assert sending.still_running(road.db, run) == 0
 
 
 # --- Leases --------------------------------------------------------------------------------------------------------
@@ -561,7 +573,7 @@ def test_an_answer_after_the_lease_ran_out_changes_no_state_and_keeps_what_a_res
             answer = road.ask_simulator(request)
         road.clock.forward(301)
         with road.db.transaction() as session:
-            assert fate.reap(session, now=road.clock()) == 1
+            assert transitions.reap(session, now=road.clock()) == 1
         if ends == "silent":
             raise httpx.ReadTimeout("too late", request=request)
         if ends == "strange":
@@ -824,7 +836,7 @@ def test_what_is_sent_is_told_and_written_down_with_who_did_it(road: Road) -> No
     told: list[str] = []
     run = road.send(tell=lambda sent: told.append(f"{sent.user_id} {sent.became}"))
     assert told == ["ann SENT", "bad FAILED"]
-    disburse.note_run(road.db, road.clock, road.act, run, market=None)
+    sending.note_run(road.db, road.clock, road.act, run, market=None)
     with road.db.reading() as session:
         [(actor, subject, detail)] = session.execute(
             text("SELECT actor, subject, detail FROM events WHERE action = 'payout.send'")

@@ -21,20 +21,21 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import text
 
 from kasoko_cli.daraja import probe
+from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.credentials import bundled_certificate, encrypt_security_credential
-from kasoko_cli.daraja.links import Links
 from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.probe import Seen, Unseen
 from kasoko_cli.daraja.serve import Receive, Scope, Send, Server
-from kasoko_cli.domain.floats import FloatCheck
+from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import controls, doctor
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.doctor import Finding
-from kasoko_cli.operations.gate import GatePolicy
-from kasoko_cli.operations.tariffs import load_tariff
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import RunRow
+from kasoko_cli.operations.account.tariff_file import load_tariff
+from kasoko_cli.operations.admin import preflight
+from kasoko_cli.operations.admin.preflight import Finding
+from kasoko_cli.operations.payouts import switches
+from kasoko_cli.operations.payouts.float_check import GatePolicy
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import RunRow
 from tests.conftest import FixedClock
 from tests.operations.road import ANN, KEY, Road
 from tests.operations.test_approve import owe
@@ -57,8 +58,8 @@ def test_what_goes_wrong_in_a_check_is_a_finding_and_hides_no_other() -> None:
     def broken() -> Iterable[Finding]:
         raise ZeroDivisionError
 
-    assert doctor.examine("wire", refused) == [doctor.fail("wire", "The wire is cut.", "Mend it.")]
-    [found] = doctor.examine("wire", broken)
+    assert preflight.examine("wire", refused) == [preflight.fail("wire", "The wire is cut.", "Mend it.")]
+    [found] = preflight.examine("wire", broken)
     assert (found.state, found.says) == ("FAIL", "It could not be looked at: ZeroDivisionError.")
 
 
@@ -68,11 +69,11 @@ def test_what_goes_wrong_in_a_check_is_a_finding_and_hides_no_other() -> None:
 def test_a_file_that_others_can_read_is_named_with_its_remedy(tmp_path: Path) -> None:
     mine, open_one = tmp_path / ".env", tmp_path / "kasoko.db"
     mine.touch(0o600)
-    assert states(doctor.private_files([mine, tmp_path / "none"])) == [("private files", "ok")]
+    assert states(preflight.private_files([mine, tmp_path / "none"])) == [("private files", "ok")]
     open_one.touch()
     open_one.chmod(0o640)
-    assert list(doctor.private_files([mine, open_one])) == [
-        doctor.warn("private files", f"Others on this machine can read {open_one}.", f"chmod 600 {open_one}")
+    assert list(preflight.private_files([mine, open_one])) == [
+        preflight.warn("private files", f"Others on this machine can read {open_one}.", f"chmod 600 {open_one}")
     ]
 
 
@@ -82,16 +83,16 @@ def test_a_file_that_others_can_read_is_named_with_its_remedy(tmp_path: Path) ->
 def test_a_disk_that_fills_up_is_told_before_it_is_full(
     free: int, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "disk_usage", lambda _: SimpleNamespace(free=free))
-    assert states(doctor.room(tmp_path)) == [("disk", state)]
+    monkeypatch.setattr(preflight, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert states(preflight.room(tmp_path)) == [("disk", state)]
 
 
 # --- The database --------------------------------------------------------------------------------
 
 
 def test_a_healthy_database_is_found_durable_and_of_the_right_version(db: Database) -> None:
-    assert states(doctor.tables(db)) == [("tables", "ok")]
-    found = list(doctor.durability(db, (3, 51, 3)))
+    assert states(preflight.tables(db)) == [("tables", "ok")]
+    found = list(preflight.durability(db, (3, 51, 3)))
     if db.is_sqlite:
         assert states(found) == [("durability", "ok"), ("sqlite version", "ok")]
         return
@@ -117,8 +118,8 @@ PROMISES = ("fsync", "synchronous_commit", "full_page_writes")
 def test_tables_of_another_version_fail(
     db: Database, wanted: str, state: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "head_version", lambda: wanted)
-    [found] = doctor.tables(db)
+    monkeypatch.setattr(preflight, "head_version", lambda: wanted)
+    [found] = preflight.tables(db)
     assert (found.state, found.remedy) == (state, remedy)
 
 
@@ -129,11 +130,11 @@ def test_the_versions_of_sqlite_with_the_race_are_warned_of(
     sqlite_template: Path, version: tuple[int, ...], state: str
 ) -> None:
     with closing(Database(f"sqlite:///{sqlite_template}")) as db:
-        assert states(doctor.durability(db, version))[-1] == ("sqlite version", state)
+        assert states(preflight.durability(db, version))[-1] == ("sqlite version", state)
 
 
 def test_nairobi_is_where_it_is() -> None:
-    assert states(doctor.time_zone()) == [("time zone", "ok")]
+    assert states(preflight.time_zone()) == [("time zone", "ok")]
 
 
 # --- The credential and the key ------------------------------------------------------------------
@@ -141,7 +142,7 @@ def test_nairobi_is_where_it_is() -> None:
 
 def test_an_encrypted_password_looks_like_one() -> None:
     sealed = encrypt_security_credential("hunter2", bundled_certificate("sandbox"))
-    assert states(doctor.credential(sealed, environment="sandbox", is_safaricoms=True)) == [("credential", "ok")]
+    assert states(preflight.credential(sealed, environment="sandbox", is_safaricoms=True)) == [("credential", "ok")]
 
 
 @pytest.mark.parametrize(
@@ -154,8 +155,8 @@ def test_an_encrypted_password_looks_like_one() -> None:
     ],
 )
 def test_what_is_no_encrypted_password_is_told_without_showing_it(sealed: str, wrong: str) -> None:
-    [found] = doctor.credential(sealed, environment="sandbox", is_safaricoms=True)
-    assert found == doctor.fail(
+    [found] = preflight.credential(sealed, environment="sandbox", is_safaricoms=True)
+    assert found == preflight.fail(
         "credential",
         f"MPESA_SECURITY_CREDENTIAL_ENCRYPTED {wrong}.",
         "kasoko credential encrypt --environment sandbox",
@@ -164,28 +165,28 @@ def test_what_is_no_encrypted_password_is_told_without_showing_it(sealed: str, w
 
 @pytest.mark.parametrize(("days", "state"), [(0, "ok"), (75, "ok"), (76, "warn"), (89, "warn"), (90, "FAIL")])
 def test_a_password_grows_ninety_days_old(road: Road, days: int, state: str) -> None:
-    doctor.note_encrypted(road.db, road.clock, actor="ann", reason="", sealed="sealed", environment="sandbox")
+    preflight.note_encrypted(road.db, road.clock, actor="ann", reason="", sealed="sealed", environment="sandbox")
     now = road.clock() + timedelta(days=days)
     with road.db.reading() as session:
-        [found] = doctor.credential_age(session, now, "sealed", None)
+        [found] = preflight.credential_age(session, now, "sealed", None)
         assert (found.state, found.says) == (
             state,
             f"The initiator's password was encrypted {days} days ago; M-Pesa ends it after 90.",
         )
-        [by_setting] = doctor.credential_age(session, now, "sealed", date(2026, 11, 23))
+        [by_setting] = preflight.credential_age(session, now, "sealed", date(2026, 11, 23))
         assert (by_setting.state, by_setting.says.split(" ")[4]) == (state, "set")
 
 
 def test_the_age_of_another_password_says_nothing_of_this_one(road: Road) -> None:
-    doctor.note_encrypted(road.db, road.clock, actor="ann", reason="", sealed="other", environment="sandbox")
+    preflight.note_encrypted(road.db, road.clock, actor="ann", reason="", sealed="other", environment="sandbox")
     with road.db.reading() as session:
-        [found] = doctor.credential_age(session, road.clock(), "sealed", None)
-    assert found == doctor.warn(
+        [found] = preflight.credential_age(session, road.clock(), "sealed", None)
+    assert found == preflight.warn(
         "password age",
         "Nobody wrote down when the password was set; M-Pesa ends it after 90 days.",
         "Set daraja.security_credential_set_on in kasoko.toml, or make it anew: kasoko credential encrypt",
     )
-    [without] = doctor.credential_age(None, road.clock(), "sealed", None)
+    [without] = preflight.credential_age(None, road.clock(), "sealed", None)
     assert without.state == "warn"
 
 
@@ -201,7 +202,7 @@ def test_the_age_of_another_password_says_nothing_of_this_one(road: Road) -> Non
     ids=["random", "zeros", "twice the same", "two letters", "long"],
 )
 def test_a_key_that_could_be_guessed_fails(key: bytes, state: str) -> None:
-    assert states(doctor.callback_key(key)) == [("callback key", state)]
+    assert states(preflight.callback_key(key)) == [("callback key", state)]
 
 
 # --- The network ---------------------------------------------------------------------------------
@@ -238,12 +239,12 @@ def listening(key: bytes = KEY) -> Iterator[tuple[str, list[Delivery]]]:
 
 
 def look_back(url: str, clock: FixedClock, *, production: bool = False) -> list[Finding]:
-    return list(doctor.callback(Links(url, KEY), clock, production=production))
+    return list(preflight.callback(Links(url, KEY), clock, production=production))
 
 
 def test_a_listener_that_knows_our_key_is_recognised_and_nothing_is_posted(clock: FixedClock) -> None:
     with listening() as (url, taken):
-        assert look_back(url, clock) == [doctor.ok("callback", f"{url} leads to a listener that knows our key.")]
+        assert look_back(url, clock) == [preflight.ok("callback", f"{url} leads to a listener that knows our key.")]
         assert taken == []
 
 
@@ -251,9 +252,9 @@ def test_a_listener_with_another_key_fails(clock: FixedClock) -> None:
     with listening(b"another key of thirty-two bytes!") as (url, _):
         [found] = look_back(url, clock)
     with listening(b"another key of thirty-two bytes!") as (other, _):
-        [behind] = doctor.callback(Links(other, KEY), clock, production=True, has_allow_list=True)
+        [behind] = preflight.callback(Links(other, KEY), clock, production=True, has_allow_list=True)
     assert behind.state == "warn"
-    assert found == doctor.fail(
+    assert found == preflight.fail(
         "callback",
         f"A listener answers at {url} and does not know our key, or its proxy keeps /api/payments/ back.",
         "Give both the same KASOKO_CALLBACK_KEY, start kasoko listen again, and look at the proxy.",
@@ -288,23 +289,23 @@ def test_an_address_where_nobody_listens_fails_where_it_is_real_money(
 )
 def test_a_clock_that_is_off_is_told(clock: FixedClock, off: int, state: str) -> None:
     with answering(date_header=clock() - timedelta(seconds=off)) as url:
-        found = list(doctor.daraja(url, clock))
+        found = list(preflight.daraja(url, clock))
     assert states(found) == [("daraja", "ok"), ("clock", state)]
     if state != "ok":
         assert ("ahead of" if off > 0 else "behind") in found[-1].says
 
 
 def test_an_mpesa_that_is_not_there_fails_and_its_clock_is_not_read(clock: FixedClock) -> None:
-    found = list(doctor.daraja("http://127.0.0.1:1", clock))
+    found = list(preflight.daraja("http://127.0.0.1:1", clock))
     assert states(found) == [("daraja", "FAIL"), ("clock", "skip")]
     with answering() as url:
-        assert states(doctor.daraja(url, clock)) == [("daraja", "ok"), ("clock", "skip")]
+        assert states(preflight.daraja(url, clock)) == [("daraja", "ok"), ("clock", "skip")]
 
 
 @pytest.mark.parametrize(("days", "state"), [(-1, "FAIL"), (0, "warn"), (20, "warn"), (21, "ok"), (400, "ok")])
 def test_a_certificate_is_warned_of_before_it_ends(days: int, state: str) -> None:
-    assert states(doctor.certificate("c", NOW + timedelta(days=days, seconds=1), NOW)) == [("c", state)]
-    assert list(doctor.certificate("c", None, NOW)) == []
+    assert states(preflight.certificate("c", NOW + timedelta(days=days, seconds=1), NOW)) == [("c", state)]
+    assert list(preflight.certificate("c", None, NOW)) == []
 
 
 def self_signed(folder: Path, ends: datetime) -> Path:
@@ -365,8 +366,8 @@ def test_a_certificate_that_is_refused_is_told_apart_from_silence(tmp_path: Path
 
 def test_a_certificate_file_is_read(tmp_path: Path) -> None:
     file = self_signed(tmp_path, NOW + timedelta(days=10))
-    assert states(doctor.tls_file(file, NOW)) == [("listener certificate", "warn")]
-    assert states(doctor.tls_file(tmp_path / "none.pem", NOW)) == [("listener certificate", "FAIL")]
+    assert states(preflight.tls_file(file, NOW)) == [("listener certificate", "warn")]
+    assert states(preflight.tls_file(tmp_path / "none.pem", NOW)) == [("listener certificate", "FAIL")]
 
 
 # --- How things stand ----------------------------------------------------------------------------
@@ -389,35 +390,35 @@ def test_a_float_that_is_not_known_is_as_grave_as_the_setting_makes_it(
     road: Road, check: FloatCheck, never: str, fresh: str, old: str
 ) -> None:
     policy = GatePolicy(check, load_tariff(), 3_600)
-    found = [inside(road, doctor.float_known, policy)[0].state]
+    found = [inside(road, preflight.float_known, policy)[0].state]
     lock_in(road, "12.00")
-    found.append(inside(road, doctor.float_known, policy)[0].state)
+    found.append(inside(road, preflight.float_known, policy)[0].state)
     road.clock.forward(3_601)
-    found.append(inside(road, doctor.float_known, policy)[0].state)
+    found.append(inside(road, preflight.float_known, policy)[0].state)
     assert found == [never, fresh, old]
 
 
 def test_silence_after_payments_speaks_against_the_listener(road: Road) -> None:
-    assert states(inside(road, doctor.heard)) == [("listener", "skip")]
+    assert states(inside(road, preflight.heard)) == [("listener", "skip")]
     road.owe({"ann": ANN})
     road.send()
-    road.clock.forward(doctor.SILENCE_SECONDS)
-    assert states(inside(road, doctor.heard)) == [("listener", "skip")]
+    road.clock.forward(preflight.SILENCE_SECONDS)
+    assert states(inside(road, preflight.heard)) == [("listener", "skip")]
     road.clock.forward(1)
-    [found] = inside(road, doctor.heard)
+    [found] = inside(road, preflight.heard)
     assert (found.state, found.says) == (
         "FAIL",
         "M-Pesa took 1 payments, the first at 2026-11-23T09:00:00Z, and was last heard from never.",
     )
     road.deliver()
-    assert states(inside(road, doctor.heard)) == [("listener", "ok")]
+    assert states(inside(road, preflight.heard)) == [("listener", "ok")]
 
 
 def test_what_stands_open_is_named_with_what_to_type(road: Road) -> None:
-    assert states(inside(road, doctor.in_the_open)) == [("open matters", "ok")]
+    assert states(inside(road, preflight.in_the_open)) == [("open matters", "ok")]
     owe(road)
-    controls.pause(road.db, road.clock, Act("boss", "the float is being moved"))
-    assert [(one.check, one.remedy) for one in inside(road, doctor.in_the_open)] == [
+    switches.pause(road.db, road.clock, Act("boss", "the float is being moved"))
+    assert [(one.check, one.remedy) for one in inside(road, preflight.in_the_open)] == [
         ("switches", "kasoko resume"),
         ("approval", "kasoko approve MARKET"),
     ]
@@ -439,9 +440,9 @@ def test_a_run_that_was_not_heard_of_is_named(road: Road) -> None:
             )
         )
     road.clock.forward(60)
-    assert states(inside(road, doctor.in_the_open)) == [("open matters", "ok")]
+    assert states(inside(road, preflight.in_the_open)) == [("open matters", "ok")]
     road.clock.forward(1)
-    [found] = inside(road, doctor.in_the_open)
+    [found] = inside(road, preflight.in_the_open)
     assert found.check == "dead runs"
     assert found.says.startswith("1 were not heard of for 60 seconds, the first: kasoko payout of ann on box")
 
@@ -451,7 +452,7 @@ def test_unknown_payouts_and_lost_senders_are_counted(road: Road) -> None:
     road.interpose = lambda request: _lost() if "paymentrequest" in request.url.path else None
     road.send()
     assert road.statuses()["ann"] == "UNKNOWN"
-    assert ("unknown payouts", "warn") in states(inside(road, doctor.in_the_open))
+    assert ("unknown payouts", "warn") in states(inside(road, preflight.in_the_open))
 
 
 def _lost() -> None:

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.cli.spoken import decimal, spoken, swahili_time
+from kasoko_cli.cli.output.explanation_text import decimal, spoken, swahili_time
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.codes import every_meaning
-from kasoko_cli.daraja.links import Kind
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.errors import CheckFailed, NotFound
-from kasoko_cli.operations import bets, decide, fate, markets, settle, users
-from kasoko_cli.operations.explaining import Explained, explain_payout
-from kasoko_cli.store.tables import Funding
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.records import bets, markets, users
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.settlement.explanation import Explained, explain_payout
+from kasoko_cli.operations.shared import transitions
+from kasoko_cli.store.schema.tables import Funding
 from tests.operations.road import ANN, Road
 
 #: One bet: who, on what, how many cents, how many seconds after the others.
@@ -286,7 +289,7 @@ def test_bets_that_do_not_lead_to_the_amount_are_a_failed_check_and_no_story(roa
 
 def test_holding_and_deciding_do_not_disturb_the_story(road: Road) -> None:
     road.owe({"ann": ANN}, cents=14_200)
-    decide.hold(road.db, road.clock, road.act, payout_id=road.payout("ann").id)
+    manual_decision.hold(road.db, road.clock, road.act, payout_id=road.payout("ann").id)
     assert "held back" in spoken(of_user(road, "ann"), "en")[-1]
     with pytest.raises(NotFound):
         explain_payout(road.db, "derby.1.99")
@@ -324,4 +327,4 @@ def test_a_fraction_is_read_out_exactly_or_says_that_it_goes_on() -> None:
 
 def test_the_codes_of_our_own_are_those_that_payouts_carry() -> None:
     own = {one.code for one in every_meaning() if one.where == "kasoko"}
-    assert own == {fate.NOT_SENT, fate.STATUS_SAYS_NO, fate.DECIDED}
+    assert own == {transitions.NOT_SENT, transitions.STATUS_SAYS_NO, transitions.DECIDED}

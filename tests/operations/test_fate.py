@@ -10,16 +10,17 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import decide, fate
-from kasoko_cli.operations.disburse import exit_code_of
-from kasoko_cli.operations.receive import Trust
+from kasoko_cli.operations.callbacks.apply_results import Trust
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.payouts.sending import exit_code_of
+from kasoko_cli.operations.shared import transitions
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.log import open_incidents, set_switch, switches_on
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.store.schema.tables import Attempt
 from tests.operations.road import ANN, BEN, RECEIPT, Road
 
 SECOND = "UKN9Z9Z9Z9"
@@ -278,7 +279,7 @@ def test_a_payout_that_was_made_due_again_is_put_off_when_a_doubtful_success_of_
     sent.assert_books()
     # A person looks into it and lets it go: only then does a second attempt leave.
     for incident in sent.all_incidents():
-        assert decide.close_incident(sent.db, sent.clock, sent.act, incident_id=incident.id or 0)
+        assert manual_decision.close_incident(sent.db, sent.clock, sent.act, incident_id=incident.id or 0)
     sent.clock.forward(300)
     assert [str(one.became) for one in sent.send().sent] == ["SENT"]
     assert len(sent.attempts("ann")) == 2
@@ -329,7 +330,9 @@ def test_an_attempt_that_is_moved_by_one_process_is_not_moved_again_by_another_t
     attempt = sent.attempt("ann")
     for expected in (True, False):
         with sent.db.transaction() as session:
-            ruling = fate.not_paid(session, attempt, code="26", reason="busy", evidence="callback:1", at=sent.clock())
+            ruling = transitions.not_paid(
+                session, attempt, code="26", reason="busy", evidence="callback:1", at=sent.clock()
+            )
             assert ruling.moved is expected
             book.post(session, *ruling.entries, at=sent.clock())
     assert len(sent.entries("release")) == 1
@@ -359,14 +362,14 @@ def test_a_lease_that_ran_out_makes_unknown_and_never_due(road: Road) -> None:
     intent(road, "ann", "ben")
     before = road.money()
     with road.db.transaction() as session:
-        assert fate.reap(session, now=road.clock()) == 0
+        assert transitions.reap(session, now=road.clock()) == 0
     road.clock.forward(300)
     with road.db.transaction() as session:
-        assert fate.reap(session, now=road.clock()) == 0
+        assert transitions.reap(session, now=road.clock()) == 0
     road.clock.forward(1)
     with road.db.transaction() as session:
-        assert fate.reap(session, now=road.clock()) == 2
-        assert fate.reap(session, now=road.clock()) == 0
+        assert transitions.reap(session, now=road.clock()) == 2
+        assert transitions.reap(session, now=road.clock()) == 0
     assert road.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
     assert road.money() == before
     assert road.send().sent == []
@@ -383,17 +386,17 @@ def test_what_was_sent_again_while_the_reaper_waited_is_not_reaped(road: Road) -
 
     def reap() -> None:
         with road.db.transaction() as session:
-            reaped.append(fate.reap(session, now=road.clock()))
+            reaped.append(transitions.reap(session, now=road.clock()))
 
     with road.db.transaction() as session:
-        found, _ = fate.lock(session, attempt.id)
+        found, _ = transitions.lock(session, attempt.id)
         reaper = threading.Thread(target=reap)
         reaper.start()
         reaper.join(0.5)
         assert not reaped, "it waits"
         now, why = road.clock(), "nobody took it"
-        assert fate.doubtful(session, found, why=why, at=now).moved
-        ruling = fate.never_taken(session, found, code=fate.DECIDED, reason=why, evidence=why, at=now)
+        assert transitions.doubtful(session, found, why=why, at=now).moved
+        ruling = transitions.never_taken(session, found, code=transitions.DECIDED, reason=why, evidence=why, at=now)
         assert payouts.move(session, attempt.payout_id, PayoutStatus.PENDING, at=now)
         assert payouts.move(session, attempt.payout_id, PayoutStatus.SENDING, at=now)
         lease = now + timedelta(seconds=300)
@@ -416,7 +419,7 @@ def test_reaping_waits_for_whoever_has_the_payout_without_holding_what_that_one_
     def reap() -> None:
         try:
             with road.db.transaction() as session:
-                assert fate.reap(session, now=road.clock()) == 1
+                assert transitions.reap(session, now=road.clock()) == 1
         except Exception as error:
             trouble.append(error)
         done.set()
@@ -442,7 +445,7 @@ def test_what_was_judged_or_sent_again_meanwhile_is_not_reaped(road: Road) -> No
 
     def reap() -> None:
         with road.db.transaction() as session:
-            done.append(fate.reap(session, now=road.clock()))
+            done.append(transitions.reap(session, now=road.clock()))
 
     def extend(session: Session) -> None:
         found = session.exec(select(Attempt).where(col(Attempt.id) == attempt.id)).one()

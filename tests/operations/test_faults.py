@@ -12,12 +12,12 @@ import pytest
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.errors import AccountRefused
-from kasoko_cli.operations import controls, reconcile
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.disburse import SendPolicy
-from kasoko_cli.operations.sending import outage
+from kasoko_cli.operations.payouts import outage, switches
+from kasoko_cli.operations.payouts.sending import SendPolicy
+from kasoko_cli.operations.reconciliation import status_queries
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import callbacks
-from kasoko_cli.store.database import Database
+from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import ANN, LoudRoad
 
@@ -109,7 +109,7 @@ def _send_all(road: LoudRoad) -> None:
             run = road.send(POLICY)
         except AccountRefused:
             run = None
-        controls.resume(road.db, road.clock, road.act)
+        switches.resume(road.db, road.clock, road.act)
         if run is not None and (run.left == 0 or not _due_now(road, but=f"user{REFUSES_THE_ACCOUNT}")):
             return
     raise AssertionError(f"forty runs did not send everything: {road.statuses()}")
@@ -156,7 +156,7 @@ def _assert_books_and_believed(road: LoudRoad) -> None:
                 assert receipts[attempt.id] == attempt.receipt, user
             elif user != f"user{LIES_TO_US}" and attempt.status in ("FAILED", "REJECTED"):
                 assert attempt.id not in receipts, (user, status)
-    open_now = {one.payout_id for one in reconcile.list_open(road.db)}
+    open_now = {one.payout_id for one in status_queries.list_open(road.db)}
     assert open_now == {road.payout(f"user{who}").id for who in OPEN}
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.messages import parse_result
-from kasoko_cli.domain.floats import FloatCheck
+from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import floats, gate
-from kasoko_cli.operations.floats import Asked, FloatReport
-from kasoko_cli.operations.gate import Gate, GatePolicy
-from kasoko_cli.operations.tariffs import load_tariff
+from kasoko_cli.operations.account import balances
+from kasoko_cli.operations.account.balances import Asked, FloatReport
+from kasoko_cli.operations.account.tariff_file import load_tariff
+from kasoko_cli.operations.payouts import float_check
+from kasoko_cli.operations.payouts.float_check import Gate, GatePolicy
 from tests.operations.road import ANN, BEN, CYN, Road
 
 TARIFF = load_tariff()
@@ -23,15 +24,15 @@ DAY = 86_400
 
 
 def ask(road: Road) -> Asked:
-    return floats.ask(road.db, road.daraja, road.links, road.clock, road.new_id, road.act)
+    return balances.ask(road.db, road.daraja, road.links, road.clock, road.new_id, road.act)
 
 
 def report(road: Road) -> FloatReport:
-    return floats.report(road.db, road.clock, TARIFF)
+    return balances.report(road.db, road.clock, TARIFF)
 
 
 def look(road: Road, check: FloatCheck = FloatCheck.REFUSE, **more: Any) -> Gate:
-    return gate.look(road.db, road.clock, GatePolicy(check, TARIFF, DAY), **more)
+    return float_check.look(road.db, road.clock, GatePolicy(check, TARIFF, DAY), **more)
 
 
 def say(road: Road, query_id: str, packed: str, *, code: str = "0", conversation: str | None = None) -> str:
@@ -60,11 +61,11 @@ def test_a_float_that_nobody_ever_said_is_not_known(road: Road) -> None:
 
 def test_the_answer_to_a_question_is_the_float(road: Road) -> None:
     asked = ask(road)
-    assert (asked.taken, floats.answer_of(road.db, asked.query_id)) == (True, None)
+    assert (asked.taken, balances.answer_of(road.db, asked.query_id)) == (True, None)
 
     assert [judged.verdict for judged in road.deliver()] == ["noted"]
 
-    assert floats.answer_of(road.db, asked.query_id) == ""
+    assert balances.answer_of(road.db, asked.query_id) == ""
     found = report(road)
     assert found.reading is not None
     assert found.reading.utility_cents == road.simulator.gateway.ledger()["utility_cents"]
@@ -82,16 +83,16 @@ def test_an_answer_that_overtakes_its_acknowledgement_waits_for_it(road: Road) -
 
     road.interpose = overtaken
     asked = ask(road)
-    assert floats.answer_of(road.db, asked.query_id) is None
+    assert balances.answer_of(road.db, asked.query_id) is None
     road.deliver()
-    assert floats.answer_of(road.db, asked.query_id) == ""
+    assert balances.answer_of(road.db, asked.query_id) == ""
 
 
 def test_a_balance_under_another_conversation_id_is_not_believed(road: Road) -> None:
     asked = ask(road)
     assert say(road, asked.query_id, "Utility Account|KES|1.00|1.00", conversation="AG_forged") == "hint"
     assert report(road).reading is None
-    assert floats.answer_of(road.db, asked.query_id) is None
+    assert balances.answer_of(road.db, asked.query_id) is None
 
 
 def test_a_balance_without_our_mark_or_of_no_question_changes_nothing(road: Road) -> None:
@@ -120,7 +121,7 @@ def test_an_answer_without_a_balance_says_why_and_leaves_the_float_unknown(
 ) -> None:
     asked = ask(road)
     assert say(road, asked.query_id, packed, code=code) == verdict
-    assert floats.answer_of(road.db, asked.query_id) == said
+    assert balances.answer_of(road.db, asked.query_id) == said
     assert report(road).reading is None
 
 
@@ -212,14 +213,14 @@ def test_a_run_that_is_covered_passes_in_silence(road: Road) -> None:
     lock_in(road, "410.00")  # two times 200 and two times 5
     found = look(road)
     assert (found.needed_cents, found.charges_cents, found.shortfall_cents, found.warning) == (41_000, 1_000, 0, "")
-    gate.pass_or_refuse(found)
+    float_check.pass_or_refuse(found)
 
 
 def test_a_run_that_is_one_cent_short_is_refused_to_the_cent(road: Road) -> None:
     road.owe({"ann": ANN, "ben": BEN}, cents=20_000)
     lock_in(road, "409.99")
     with pytest.raises(Refused) as caught:
-        gate.pass_or_refuse(look(road))
+        float_check.pass_or_refuse(look(road))
     assert caught.value.message == (
         "The float is short by KES 0.01: the run needs KES 410.00 (KES 400.00 to phones, KES 10.00 charges)."
         " M-Pesa's utility account had KES 409.99 at 2026-11-23T09:00:00Z. Nothing was sent."
@@ -230,9 +231,9 @@ def test_a_run_that_is_one_cent_short_is_refused_to_the_cent(road: Road) -> None
     )
     warned = look(road, FloatCheck.WARN)
     assert warned.warning.startswith("The float is short by KES 0.01")
-    gate.pass_or_refuse(warned)
+    float_check.pass_or_refuse(warned)
     assert look(road, FloatCheck.OFF).warning == ""
-    gate.pass_or_refuse(look(road, limit=1))
+    float_check.pass_or_refuse(look(road, limit=1))
 
 
 def test_what_else_is_in_flight_is_counted_before_the_run(road: Road) -> None:
@@ -264,9 +265,9 @@ def test_a_float_that_is_not_known_is_said_and_never_taken_as_zero(road: Road, a
     road.owe({"ann": ANN})
     found = look(road)
     assert (found.float_cents, found.shortfall_cents, found.warning) == (None, None, warning)
-    gate.pass_or_refuse(found)
+    float_check.pass_or_refuse(found)
     with pytest.raises(Refused) as caught:
-        gate.pass_or_refuse(look(road, FloatCheck.REQUIRE))
+        float_check.pass_or_refuse(look(road, FloatCheck.REQUIRE))
     assert caught.value.message == (
         f'{warning} payout.float_check = "require" wants to know it first. Nothing was sent.'
     )
@@ -276,6 +277,6 @@ def test_a_float_that_is_not_known_is_said_and_never_taken_as_zero(road: Road, a
 def test_a_settlement_that_is_planned_needs_its_share_beside_what_is_due(road: Road) -> None:
     road.owe({"ann": ANN}, cents=20_000)
     lock_in(road, "500.00")
-    found = gate.look_at_plan(road.db, road.clock, GatePolicy(FloatCheck.REFUSE, TARIFF, DAY), [30_000, 5_000])
+    found = float_check.look_at_plan(road.db, road.clock, GatePolicy(FloatCheck.REFUSE, TARIFF, DAY), [30_000, 5_000])
     assert (found.payments, found.needed_cents, found.float_cents) == (2, 35_500, 50_000 - 20_500)
     assert found.shortfall_cents == 35_500 - 29_500

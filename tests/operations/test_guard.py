@@ -16,41 +16,32 @@ import typer.main
 from sqlmodel import col
 
 from kasoko_cli.cli.app import app
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate
-from kasoko_cli.daraja.links import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.market import Resolution
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations import (
-    accounts,
-    after_restore,
-    approve,
-    decide,
-    guard,
-    holding,
-    markets,
-    override,
-    privacy,
-    receive,
-    retry,
-    returns,
-    statement,
-    users,
-    wallets,
-)
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.decide import Decision
-from kasoko_cli.operations.fate import NOT_ON_STATEMENT
-from kasoko_cli.operations.forgotten import HELD_SINCE
-from kasoko_cli.operations.guard import GUARDS, Case, Caution, Condition, Objection, Way
-from kasoko_cli.operations.negatives import Missing
-from kasoko_cli.operations.receive import Trust
-from kasoko_cli.store import approvals, attempts, queries
+from kasoko_cli.operations.account import payer
+from kasoko_cli.operations.callbacks import apply_results
+from kasoko_cli.operations.callbacks.apply_results import Trust
+from kasoko_cli.operations.payouts import manual_decision, market_hold, retry, returns
+from kasoko_cli.operations.payouts.manual_decision import Decision
+from kasoko_cli.operations.reconciliation import restore_recovery, statement_import
+from kasoko_cli.operations.records import markets, privacy, users, wallets
+from kasoko_cli.operations.safeguards import payment_guard
+from kasoko_cli.operations.safeguards.failure_confirmation import Missing
+from kasoko_cli.operations.safeguards.payment_guard import GUARDS, Case, Caution, Condition, Objection, Way
+from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE
+from kasoko_cli.operations.settlement import approval as approve
+from kasoko_cli.operations.settlement import correction
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.transitions import NOT_ON_STATEMENT
+from kasoko_cli.store import approvals, attempts, status_queries
 from kasoko_cli.store.log import Asking, Standing, answer_incidents, raise_incident
+from kasoko_cli.store.schema.tables import Approval, Attempt, Deployment, Incident, Payout, Query
 from kasoko_cli.store.statements import RESTORED
-from kasoko_cli.store.tables import Approval, Attempt, Deployment, Incident, Payout, Query
 from tests.operations.paper import PAYBILL, Paper
 from tests.operations.road import AT_ONCE, Road
 from tests.operations.town import LIMITS, Town
@@ -119,11 +110,11 @@ class Scene:
 
     def held(self) -> None:
         self.failed()
-        decide.hold(self.town.db, self.town.clock, self.town.act, payout_id=self.payout_id)
+        manual_decision.hold(self.town.db, self.town.clock, self.town.act, payout_id=self.payout_id)
 
     def held_with_its_market(self) -> None:
         self.failed()
-        holding.hold_market(self.town.db, self.town.clock, self.town.act, market=self.market)
+        market_hold.hold_market(self.town.db, self.town.clock, self.town.act, market=self.market)
 
     def due_again(self) -> None:
         self.failed()
@@ -132,7 +123,7 @@ class Scene:
     def restored(self) -> None:
         """Held since a copy was put back; M-Pesa has answered twice that it knows no such payment."""
         self.failed()
-        decide.hold(self.town.db, self.town.clock, self.town.act, payout_id=self.payout_id)
+        manual_decision.hold(self.town.db, self.town.clock, self.town.act, payout_id=self.payout_id)
         self.update(Payout, Payout.id, self.payout_id, note=f"{HELD_SINCE}yesterday")
         self.never_taken(self.attempt(AttemptStatus.REJECTED, lease_token=f"{RESTORED}yesterday"))
 
@@ -262,7 +253,7 @@ class Scene:
             session.add(Query(id=query, kind="STATUS", attempt_id=attempt, asked_at=now))
         body = json.dumps({"Result": {"ResultType": 0, "ResultCode": 0, "ResultDesc": "", "ConversationID": "AG_1"}})
         arrived = Delivery(Kind.STATUS, query, True, "196.201.214.200", now, body.encode())
-        receive.store_deliveries(self.town.db, self.town.clock, [arrived])
+        apply_results.store_deliveries(self.town.db, self.town.clock, [arrived])
 
     def obey(self, condition: Condition, hint: str) -> None:
         """What the hinted command comes to."""
@@ -270,8 +261,8 @@ class Scene:
             case _C.UNJUDGED:
                 assert "kasoko reconcile" in hint
                 self.town.clock.forward(301)
-                receive.apply_waiting(self.town.db, self.town.clock, Trust())
-                if (last := self.last()) is not None and guard.is_doubted(last):
+                apply_results.apply_waiting(self.town.db, self.town.clock, Trust())
+                if (last := self.last()) is not None and payment_guard.is_doubted(last):
                     self.never_taken(last.id)  # the answer that came said nothing: it is asked again
             case _C.LIVE:
                 assert "kasoko reconcile" in hint
@@ -280,22 +271,22 @@ class Scene:
                 self.update(Attempt, Attempt.id, live.id, status=AttemptStatus.FAILED, evidence="callback:1")
             case _C.INCIDENT:
                 [number] = re.findall(r"kasoko incident close ([0-9]+) --reason", hint)
-                decide.close_incident(self.town.db, self.town.clock, self.town.act, incident_id=int(number))
+                manual_decision.close_incident(self.town.db, self.town.clock, self.town.act, incident_id=int(number))
             case _C.RESTORED:
                 assert "kasoko doctor --after-restore" in hint
                 doubted = self.last()
                 assert doubted is not None
                 self.never_taken(doubted.id)
-                after_restore.take_answers(self.town.db, self.town.clock, self.town.act, Caution())
+                restore_recovery.take_answers(self.town.db, self.town.clock, self.town.act, Caution())
             case _C.ASKED:
                 assert "kasoko reconcile --now" in hint
                 attempt = self.any_attempt()
                 self.town.clock.forward(301)
                 last = self.last()
-                is_doubted = last is not None and guard.is_doubted(last)
+                is_doubted = last is not None and payment_guard.is_doubted(last)
                 self.answered(attempt, "NOT_FOUND" if is_doubted else "NOT_PAID")
                 with self.town.db.transaction() as session:
-                    asked = queries.list_about(session, attempt)[-1]
+                    asked = status_queries.list_about(session, attempt)[-1]
                     assert (
                         answer_incidents(
                             session, attempt, query_id=asked.id, asked_at=asked.asked_at, now=self.town.clock()
@@ -364,7 +355,9 @@ def send(scene: Scene, caution: Caution) -> str | None:
     """What was held meanwhile is let go first, as its note says."""
     town, before = scene.town, scene.payout()
     if before.status is PayoutStatus.HELD:
-        hint = refused(partial(decide.release, town.db, town.clock, BOSS, payout_id=scene.payout_id, caution=caution))
+        hint = refused(
+            partial(manual_decision.release, town.db, town.clock, BOSS, payout_id=scene.payout_id, caution=caution)
+        )
         assert hint is None, hint
     town.clock.forward(10)
     scene.road.send(replace(AT_ONCE, caution=caution), only=[scene.payout_id])
@@ -383,17 +376,19 @@ def try_again(scene: Scene, caution: Caution) -> str | None:
 
 def release_market(scene: Scene, caution: Caution) -> str | None:
     town = scene.town
-    done = holding.release_market(town.db, town.clock, town.act, market=scene.market, caution=caution)
+    done = market_hold.release_market(town.db, town.clock, town.act, market=scene.market, caution=caution)
     return done.left[0] if done.left else None
 
 
 def let_go(scene: Scene, caution: Caution) -> str | None:
     town = scene.town
-    after_restore.take_answers(town.db, town.clock, town.act, caution)
+    restore_recovery.take_answers(town.db, town.clock, town.act, caution)
     if scene.payout().status is PayoutStatus.PENDING:
         return None
     with town.db.reading() as session:
-        return guard.objections(session, Way.LET_GO, [scene.payout()], caution, now=town.clock())[scene.payout_id].hint
+        return payment_guard.objections(session, Way.LET_GO, [scene.payout()], caution, now=town.clock())[
+            scene.payout_id
+        ].hint
 
 
 def approve_it(scene: Scene, caution: Caution) -> str | None:
@@ -408,7 +403,7 @@ def override_it(scene: Scene, caution: Caution) -> str | None:
     other = markets.read_resolution(town.db, market=scene.market, winners=["No"], weights=[], withdrawn=[])
     assert isinstance(other, Resolution)
     planned = partial(
-        override.plan_override,
+        correction.plan_override,
         town.db,
         LIMITS,
         market=scene.market,
@@ -417,7 +412,14 @@ def override_it(scene: Scene, caution: Caution) -> str | None:
         caution=caution,
     )
     act = partial(
-        override.override, town.db, town.clock, town.act, LIMITS, market=scene.market, resolution=other, caution=caution
+        correction.override,
+        town.db,
+        town.clock,
+        town.act,
+        LIMITS,
+        market=scene.market,
+        resolution=other,
+        caution=caution,
     )
     if (hint := refused(planned)) is not None:
         assert refused(act) == hint
@@ -461,17 +463,17 @@ TAKEN: dict[str, tuple[Way, Callable[[Scene], object], Take]] = {
     "payout": (Way.SEND, Scene.due_again, send),
     "payout retry": (Way.RETRY, Scene.failed, try_again),
     "payout again": (Way.AGAIN, Scene.came_back, call(returns.send_again)),
-    "payout release": (Way.RELEASE, Scene.held, call(decide.release)),
+    "payout release": (Way.RELEASE, Scene.held, call(manual_decision.release)),
     "payout release MARKET": (Way.RELEASE, Scene.held_with_its_market, release_market),
     "doctor --after-restore": (Way.LET_GO, Scene.restored, let_go),
     "approve": (Way.APPROVE, partial(Scene.owed, approval=True), approve_it),
-    "payout to-wallet": (Way.TO_WALLET, Scene.failed, call(decide.to_wallet)),
-    "payout to-wallet of what was held": (Way.TO_WALLET, Scene.held, call(decide.to_wallet)),
-    "payout to-wallet of what is due": (Way.TO_WALLET, Scene.due_again, call(decide.to_wallet)),
-    "payout to-wallet of what came back": (Way.TO_WALLET, Scene.came_back, call(decide.to_wallet)),
+    "payout to-wallet": (Way.TO_WALLET, Scene.failed, call(manual_decision.to_wallet)),
+    "payout to-wallet of what was held": (Way.TO_WALLET, Scene.held, call(manual_decision.to_wallet)),
+    "payout to-wallet of what is due": (Way.TO_WALLET, Scene.due_again, call(manual_decision.to_wallet)),
+    "payout to-wallet of what came back": (Way.TO_WALLET, Scene.came_back, call(manual_decision.to_wallet)),
     "payout returned": (Way.RETURNED, Scene.completed, call(returns.came_back, receipt="UKP0A1B2C3")),
-    "payout decide --not-paid": (Way.DECIDE_NOT_PAID, Scene.unknown, call(decide.decide, decision=NOT_PAID)),
-    "payout decide --paid": (Way.DECIDE_PAID, Scene.unknown, call(decide.decide, decision=PAID)),
+    "payout decide --not-paid": (Way.DECIDE_NOT_PAID, Scene.unknown, call(manual_decision.decide, decision=NOT_PAID)),
+    "payout decide --paid": (Way.DECIDE_PAID, Scene.unknown, call(manual_decision.decide, decision=PAID)),
     "resolve --override": (Way.OVERRIDE, Scene.failed, override_it),
     "wallet recover": (Way.RECOVER, Scene.owes, debt(wallets.recover, source="bank")),
     "wallet write-off": (Way.WRITE_OFF, Scene.owes, debt(wallets.write_off)),
@@ -483,7 +485,7 @@ TAKEN: dict[str, tuple[Way, Callable[[Scene], object], Take]] = {
 def scenes(town: Town, road: Road) -> Iterator[Scene]:
     """One scene after another, each with a market of its own."""
     road.books_hold_at_the_end = False  # rows are made by hand
-    account_id = accounts.put_in_force(town.db, town.clock, town.act, road.daraja.account.payer)
+    account_id = payer.put_in_force(town.db, town.clock, town.act, road.daraja.account.payer)
     return (Scene(town, road, number, account_id) for number in range(1, 100))
 
 
@@ -598,7 +600,7 @@ def _case(condition: Condition | None) -> Case:
 @pytest.mark.parametrize("condition", Condition)
 @pytest.mark.parametrize("way", Way)
 def test_a_way_is_stopped_by_what_its_row_names_and_by_nothing_else(way: Way, condition: Condition) -> None:
-    found = guard.objection(way, _case(condition), caution_of(condition))
+    found = payment_guard.objection(way, _case(condition), caution_of(condition))
     if condition in GUARDS[way]:
         assert isinstance(found, Objection)
         assert found.condition is condition
@@ -614,7 +616,7 @@ def test_whatever_pays_or_credits_asks_whether_the_phone_has_had_it(way: Way) ->
     assert GUARDS[way][0] is _C.UNJUDGED
     if way in (Way.SEND, Way.RETRY, Way.AGAIN, Way.RELEASE, Way.APPROVE, Way.TO_WALLET):
         assert {_C.LIVE, _C.INCIDENT, _C.RESTORED, _C.UNCONFIRMED} <= set(GUARDS[way])
-    assert guard.objection(way, _case(None), Caution(10**9)) is None
+    assert payment_guard.objection(way, _case(None), Caution(10**9)) is None
 
 
 def test_an_incident_that_was_closed_stops_nothing(scenes: Iterator[Scene]) -> None:
@@ -622,7 +624,7 @@ def test_an_incident_that_was_closed_stops_nothing(scenes: Iterator[Scene]) -> N
     scene.failed()
     scene.impose(_C.INCIDENT)
     scene.update(Incident, Incident.payout_id, scene.payout_id, closed_at=scene.town.clock(), closed_by="ann")
-    assert call(decide.to_wallet)(scene, Caution()) is None
+    assert call(manual_decision.to_wallet)(scene, Caution()) is None
     assert scene.payout().status is PayoutStatus.WALLET
 
 
@@ -664,7 +666,7 @@ def test_a_stored_success_is_judged_before_its_payout_goes_any_other_way(
     assert attempt is not None
     subject = attempt.id if signed else ""
     arrived = Delivery(Kind.RESULT, subject, signed, "196.201.214.200", scene.town.clock(), result(attempt, "UKN77"))
-    receive.store_deliveries(scene.town.db, scene.town.clock, [arrived])
+    apply_results.store_deliveries(scene.town.db, scene.town.clock, [arrived])
 
     if way is Way.SEND:
         assert scene.road.send(only=[scene.payout_id]).sent == []
@@ -709,7 +711,7 @@ def test_a_statement_ends_nothing_about_which_an_incident_stands(scenes: Iterato
     scene.impose(_C.INCIDENT)
     scene.town.clock.forward(days=3)
     take = partial(
-        statement.take_statement,
+        statement_import.take_statement,
         scene.town.db,
         scene.town.clock,
         scene.town.act,
@@ -724,4 +726,4 @@ def test_a_statement_ends_nothing_about_which_an_incident_stands(scenes: Iterato
     assert "contradicts itself" in open_one.why
     assert scene.payout().status is PayoutStatus.UNKNOWN
     scene.obey(_C.INCIDENT, open_one.command)
-    assert call(decide.decide, decision=NOT_PAID)(scene, Caution()) is None
+    assert call(manual_decision.decide, decision=NOT_PAID)(scene, Caution()) is None

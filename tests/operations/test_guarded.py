@@ -17,7 +17,7 @@ import typer.main
 
 import kasoko_cli
 from kasoko_cli.cli.app import app
-from kasoko_cli.operations.guard import GUARDS, Way
+from kasoko_cli.operations.safeguards.payment_guard import GUARDS, Way
 
 ROOT = Path(kasoko_cli.__file__).parent
 OPERATIONS = ROOT / "operations"
@@ -162,7 +162,7 @@ def test_the_walk_sees_the_deeds_and_the_guard() -> None:
 def test_whatever_moves_the_money_of_a_payout_asks_the_guard(name: str) -> None:
     assert is_asked_for(name), (
         f"{name} does {', '.join(sorted(ALL[name].deeds))}, and neither it nor whoever calls it asks the guard:"
-        " operations/guard.py has the ways and their conditions"
+        " operations/safeguards/payment_guard.py has the ways and their conditions"
     )
 
 
@@ -244,5 +244,7 @@ def test_every_command_that_writes_is_a_way_of_the_guard_or_known_to_let_nothing
     writing = set(writing_commands(typer.main.get_command(app)))
     assert ways <= {*writing, "doctor"}, ways - writing
     new = writing - ways - LETS_NOTHING_OUT.keys()
-    assert new == set(), "name each as a way in operations/guard.py, or here with what it does instead"
+    assert new == set(), (
+        "name each as a way in operations/safeguards/payment_guard.py, or here with what it does instead"
+    )
     assert LETS_NOTHING_OUT.keys() <= writing

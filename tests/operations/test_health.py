@@ -7,13 +7,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import WireLimits
-from kasoko_cli.operations import controls, doctor, markets, metrics, settle, users
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.figures import Figures, SettlementTime, Spans, Switched, Unsettled, read_figures
-from kasoko_cli.operations.health import Finding, FloatWatch, Limits, State, check_health, judge
-from kasoko_cli.store.figures import WaitingMarket
+from kasoko_cli.operations.admin import preflight
+from kasoko_cli.operations.monitoring import prometheus
+from kasoko_cli.operations.monitoring.health import Finding, FloatWatch, Limits, State, check_health, judge
+from kasoko_cli.operations.monitoring.metrics_snapshot import (
+    Figures,
+    SettlementTime,
+    Spans,
+    Switched,
+    Unsettled,
+    read_figures,
+)
+from kasoko_cli.operations.payouts import switches
+from kasoko_cli.operations.records import markets, users
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.metrics import WaitingMarket
 from tests.operations.road import ANN, BEN, CYN, Road
 from tests.operations.test_floats import TARIFF, lock_in
 from tests.operations.test_metrics import samples
@@ -177,7 +188,7 @@ def test_what_is_owed_is_counted_with_its_charges_and_what_is_under_way_is_not_t
     road.send(limit=1)
     now = read_figures(road.db, road.clock, Spans(), TARIFF)
     assert (now.float_cents, now.float_available_cents, now.float_needed_cents) == (50_000, 29_500, 20_500)
-    found_in = samples(metrics.exposition(road.db, road.clock, Limits(float_watch=WATCH)))
+    found_in = samples(prometheus.exposition(road.db, road.clock, Limits(float_watch=WATCH)))
     assert found_in["kasoko_float_available_cents", ()] == 29_500
     assert found_in["kasoko_float_wanted_cents", ()] == 20_500
 
@@ -185,7 +196,7 @@ def test_what_is_owed_is_counted_with_its_charges_and_what_is_under_way_is_not_t
 def test_metrics_leave_out_a_float_that_is_too_old_to_be_known(road: Road) -> None:
     lock_in(road, "500.00")
     road.clock.forward(86_401)
-    names = {name for name, _ in samples(metrics.exposition(road.db, road.clock, Limits(float_watch=WATCH)))}
+    names = {name for name, _ in samples(prometheus.exposition(road.db, road.clock, Limits(float_watch=WATCH)))}
     assert "kasoko_float_wanted_cents" in names
     assert "kasoko_float_available_cents" not in names
 
@@ -285,7 +296,7 @@ def test_a_market_that_nobody_resolves_or_settles_is_told_everywhere(road: Road)
     def told() -> list[str]:
         health = check_health(road.db, road.clock, Limits())
         with road.db.reading() as session:
-            named = list(doctor.waiting_markets(session, road.clock(), Limits()))
+            named = list(preflight.waiting_markets(session, road.clock(), Limits()))
         said = [f"{one.what}. {one.do}" for one in health.findings if one.key in ("unresolved", "unsettled")]
         assert [f"{one.says} Type: {one.remedy}" for one in named if one.state == "warn"] == said
         return said
@@ -320,7 +331,7 @@ def test_a_failure_is_told_for_an_hour(busy: Road) -> None:
 
 
 def test_the_worst_stands_first(busy: Road, act: Act) -> None:
-    controls.pause(busy.db, busy.clock, act)
+    switches.pause(busy.db, busy.clock, act)
     health = check_health(busy.db, busy.clock, Limits())
     assert health.state is State.CRITICAL
     assert health.findings[0].key == "failed"

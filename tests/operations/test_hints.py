@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import PayoutStatus
 from tests.operations.road import ANN, Road
 from tests.operations.test_reconcile import answering, status

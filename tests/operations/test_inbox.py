@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import Busy
-from kasoko_cli.operations import audit
-from kasoko_cli.operations.inbox import Inbox
-from kasoko_cli.operations.receive import Trust, apply_waiting, judge_waiting, store_deliveries
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.audit import run
+from kasoko_cli.operations.callbacks.apply_results import Trust, apply_waiting, judge_waiting, store_deliveries
+from kasoko_cli.operations.callbacks.inbox import Inbox
+from kasoko_cli.store.engine.database import Database
 from tests.operations.town import Town
 
 
@@ -96,7 +96,7 @@ def test_a_result_is_applied_without_anybody_asking(town: Town) -> None:
     assert (inbox.received, inbox.applied) == (1, 1)
     assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
     assert town.balances("winner-0") == (14_250, 50)
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 def test_the_same_result_twice_credits_once(town: Town) -> None:
@@ -110,7 +110,7 @@ def test_the_same_result_twice_credits_once(town: Town) -> None:
     assert (inbox.received, inbox.applied) == (3, 3)
     assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
     assert town.balances("winner-0") == (14_250, 50)
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 def test_many_results_at_once_are_all_stored_and_each_applied_once(town: Town) -> None:
@@ -130,7 +130,7 @@ def test_many_results_at_once_are_all_stored_and_each_applied_once(town: Town) -
             text("SELECT count(*) FROM attempts WHERE status = :s"), {"s": AttemptStatus.SUCCEEDED}
         ).scalar_one()
     assert (left, paid) == (0, 40)
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 def test_closing_stores_and_applies_what_had_arrived(town: Town) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kasoko_cli.daraja.links import Kind
-from kasoko_cli.operations import decide
-from kasoko_cli.operations.decide import Which
+from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.payouts.manual_decision import Which
 from kasoko_cli.store.log import incidents_of, open_incidents, raise_incident
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.store.schema.tables import Attempt
 from tests.operations.road import ANN, BEN, Road
 from tests.operations.test_reconcile import answering, status
 
@@ -47,8 +47,8 @@ def answered(road: Road, attempt: Attempt, **changes: object) -> str:
 
 def close(road: Road) -> None:
     """A person has dealt with the one that stands."""
-    numbers = decide.list_incidents(road.db, Which())
-    assert decide.close_incidents(road.db, road.clock, road.act, numbers=numbers) == numbers != []
+    numbers = manual_decision.list_incidents(road.db, Which())
+    assert manual_decision.close_incidents(road.db, road.clock, road.act, numbers=numbers) == numbers != []
     road.clock.forward(1)
 
 
@@ -248,7 +248,9 @@ def test_incidents_are_closed_by_kind_payout_and_time(road: Road) -> None:
             return [(one.kind, one.payout_id) for one in open_incidents(session)]
 
     def shut(which: Which) -> None:
-        decide.close_incidents(road.db, road.clock, road.act, numbers=decide.list_incidents(road.db, which))
+        manual_decision.close_incidents(
+            road.db, road.clock, road.act, numbers=manual_decision.list_incidents(road.db, which)
+        )
 
     shut(Which(kind="mismatch", payout_id="derby.1.2"))
     assert standing() == [("mismatch", "derby.1.1"), ("unreadable", "derby.1.1"), ("unreadable", "derby.1.2")]

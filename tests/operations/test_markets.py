@@ -11,8 +11,8 @@ from sqlalchemy import text
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import DeadHeat, Rules
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations import markets
-from kasoko_cli.operations.markets import MarketView
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.records.markets import MarketView
 from tests.operations.town import Town, refusal
 
 

@@ -17,9 +17,10 @@ from kasoko_cli.daraja.simulator.app import Endpoint, Fault, Rule
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Stage
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import KasokoError
-from kasoko_cli.operations import controls, decide, reconcile
-from kasoko_cli.operations.decide import Decision
-from kasoko_cli.operations.disburse import plan_run
+from kasoko_cli.operations.payouts import manual_decision, switches
+from kasoko_cli.operations.payouts.manual_decision import Decision
+from kasoko_cli.operations.payouts.sending import plan_run
+from kasoko_cli.operations.reconciliation import status_queries
 from tests.operations.road import Road
 
 #: Everybody whose first payment fails for certain has this number then.
@@ -116,7 +117,7 @@ def _run(road: Road) -> None:
             left = road.send().left
         except KasokoError:
             left = 1
-        controls.resume(road.db, road.clock, road.act)
+        switches.resume(road.db, road.clock, road.act)
         road.deliver()
         if not left or not _due(road):
             return
@@ -136,14 +137,14 @@ def _until_nothing_is_open(road: Road) -> dict[str, str]:
             return by_person
         road.clock.forward(hours=1)
         road.reconcile()
-        for one in reconcile.list_open(road.db):
+        for one in status_queries.list_open(road.db):
             if one.questions >= ASKED_FIRST and one.status == "UNKNOWN" and not one.last_answer.startswith("no answer"):
                 by_person[one.payout_id] = one.last_answer
                 _decide(road, one)
         for incident in road.all_incidents():
-            decide.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)
+            manual_decision.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)
         for payout in _held(road):
-            decide.release(road.db, road.clock, road.act, payout_id=payout)
+            manual_decision.release(road.db, road.clock, road.act, payout_id=payout)
         for user, status in road.statuses().items():
             if status == "FAILED" and road.payout(user).failure_code == "400.002.02":
                 road.set_phone(user, CORRECTED)
@@ -152,11 +153,11 @@ def _until_nothing_is_open(road: Road) -> dict[str, str]:
     return by_person
 
 
-def _decide(road: Road, one: reconcile.StillOpen) -> None:
+def _decide(road: Road, one: status_queries.StillOpen) -> None:
     """A person says what the portal shows."""
     receipts = {payment["originator_conversation_id"]: payment["receipt"] for payment in road.ledger()}
     said = Decision(receipts.get(one.attempt_id), "the portal")
-    decide.decide(road.db, road.clock, road.act, payout_id=one.payout_id, decision=said)
+    manual_decision.decide(road.db, road.clock, road.act, payout_id=one.payout_id, decision=said)
 
 
 def _held(road: Road) -> Iterator[str]:
@@ -208,6 +209,6 @@ def _one_command(road: Road, command: str, payout_id: str) -> None:
         road.send(only=[payout_id])
     except (KasokoError, httpx.HTTPError):
         pass
-    controls.resume(road.db, road.clock, road.act)
+    switches.resume(road.db, road.clock, road.act)
     road.deliver()
     road.clock.forward(hours=1)

@@ -11,14 +11,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlmodel import select
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.operations import health, metrics, runs
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.health import FloatWatch, Limits
-from kasoko_cli.operations.rules import alert_rules
-from kasoko_cli.operations.tariffs import load_tariff
-from kasoko_cli.store.tables import RunRow
+from kasoko_cli.operations.account.tariff_file import load_tariff
+from kasoko_cli.operations.monitoring import health, prometheus
+from kasoko_cli.operations.monitoring.alert_rules import alert_rules
+from kasoko_cli.operations.monitoring.health import FloatWatch, Limits
+from kasoko_cli.operations.shared import run_registry
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.schema.tables import RunRow
 from tests.operations.road import ANN, BEN, CYN, Road
 from tests.operations.test_floats import lock_in
 
@@ -51,7 +52,7 @@ def busy(road: Road) -> Road:
 
 def test_the_metrics_are_what_the_rows_say(busy: Road) -> None:
     busy.clock.forward(120)
-    found = samples(metrics.exposition(busy.db, busy.clock, Limits()))
+    found = samples(prometheus.exposition(busy.db, busy.clock, Limits()))
     assert of(found, "kasoko_payouts", state="COMPLETED") == 1
     assert of(found, "kasoko_payouts", state="PENDING") == 0
     assert of(found, "kasoko_payouts_cents", state="FAILED") == 14_250
@@ -71,8 +72,8 @@ def test_the_metrics_are_what_the_rows_say(busy: Road) -> None:
 def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(road: Road, act: Act) -> None:
     for _ in range(2):
         road.clock.forward(60)
-        runs.note_success(road.db, road.clock, act, "db backup")
-    found = samples(metrics.exposition(road.db, road.clock, Limits()))
+        run_registry.note_success(road.db, road.clock, act, "db backup")
+    found = samples(prometheus.exposition(road.db, road.clock, Limits()))
     at = of(found, "kasoko_last_success_timestamp_seconds", command="db backup")
     assert at == road.clock().timestamp()
     with road.db.reading() as session:
@@ -80,14 +81,14 @@ def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(road:
 
 
 def test_what_was_never_read_is_left_out_and_not_zero(road: Road) -> None:
-    names = {name for name, _ in samples(metrics.exposition(road.db, road.clock, Limits()))}
+    names = {name for name, _ in samples(prometheus.exposition(road.db, road.clock, Limits()))}
     assert "kasoko_payouts" in names
     for never in ("success_ratio", "heard_timestamp", "p95", "settlement_seconds", "float"):
         assert not any(never in name for name in names), never
 
 
 def test_the_buckets_of_the_histogram_grow_and_end_with_all(busy: Road) -> None:
-    found = samples(metrics.exposition(busy.db, busy.clock, Limits()))
+    found = samples(prometheus.exposition(busy.db, busy.clock, Limits()))
     buckets = {
         float(dict(labels)["le"]): value
         for (name, labels), value in found.items()
@@ -100,7 +101,7 @@ def test_the_buckets_of_the_histogram_grow_and_end_with_all(busy: Road) -> None:
 
 
 def test_no_phone_no_id_and_no_name_is_in_the_metrics(busy: Road) -> None:
-    text = metrics.exposition(busy.db, busy.clock, Limits()).decode()
+    text = prometheus.exposition(busy.db, busy.clock, Limits()).decode()
     for private in ("2547", "ann", "derby", busy.attempt("ann").id):
         assert private not in text
 
@@ -109,10 +110,10 @@ def test_no_phone_no_id_and_no_name_is_in_the_metrics(busy: Road) -> None:
 
 
 def test_the_file_is_replaced_whole_and_readable_by_the_collector(road: Road, tmp_path: Path) -> None:
-    before = tmp_path / metrics.FILE_NAME
+    before = tmp_path / prometheus.FILE_NAME
     before.write_text("old")
     opened = before.open()
-    written = metrics.write_metrics(road.db, road.clock, Limits(), tmp_path)
+    written = prometheus.write_metrics(road.db, road.clock, Limits(), tmp_path)
     with opened:
         assert opened.read() == "old", "who has the old one open still reads the old one, whole"
     assert [one.name for one in tmp_path.iterdir() if one.name.endswith((".prom", ".tmp"))] == ["kasoko.prom"]
@@ -123,23 +124,23 @@ def test_the_file_is_replaced_whole_and_readable_by_the_collector(road: Road, tm
 
 def test_a_folder_that_is_not_there_is_a_sentence(road: Road, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be written: No such file or directory"):
-        metrics.write_metrics(road.db, road.clock, Limits(), tmp_path / "nowhere")
+        prometheus.write_metrics(road.db, road.clock, Limits(), tmp_path / "nowhere")
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file_and_no_rest(
     road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / metrics.FILE_NAME).write_text("old")
+    (tmp_path / prometheus.FILE_NAME).write_text("old")
 
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", no_room)
     with pytest.raises(ConfigurationError, match="No space left"):
-        metrics.write_metrics(road.db, road.clock, Limits(), tmp_path)
+        prometheus.write_metrics(road.db, road.clock, Limits(), tmp_path)
     rest = [one.name for one in tmp_path.iterdir() if one.name.endswith((".prom", ".tmp"))]
     assert rest == ["kasoko.prom"]
-    assert (tmp_path / metrics.FILE_NAME).read_text() == "old"
+    assert (tmp_path / prometheus.FILE_NAME).read_text() == "old"
 
 
 # --- The rules that alert ------------------------------------------------------------------------
@@ -151,7 +152,7 @@ def test_every_alert_speaks_of_metrics_that_there_are(busy: Road) -> None:
     busy.clock.forward(60)
     named = set(re.findall(r"\bkasoko_\w+", alert_rules(Limits())))
     limits = Limits(float_watch=FloatWatch(load_tariff(), max_age_seconds=86_400))
-    known = {name for name, _ in samples(metrics.exposition(busy.db, busy.clock, limits))}
+    known = {name for name, _ in samples(prometheus.exposition(busy.db, busy.clock, limits))}
     assert named <= known
 
 
@@ -174,6 +175,6 @@ def test_prometheus_itself_reads_the_rules_and_the_metrics(road: Road, tmp_path:
     rules.write_text(alert_rules(Limits()))
     done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    text = metrics.exposition(road.db, road.clock, Limits())
+    text = prometheus.exposition(road.db, road.clock, Limits())
     read = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
     assert read.returncode in (0, 3), read.stderr  # 3: advice on names

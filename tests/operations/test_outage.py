@@ -10,9 +10,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.operations import disburse
-from kasoko_cli.operations.disburse import Run, SendPolicy, Stop, ends_of, exit_code_of
-from kasoko_cli.operations.sending.outage import UNKNOWN_STOPS_AFTER
+from kasoko_cli.operations.payouts import sending
+from kasoko_cli.operations.payouts.outage import UNKNOWN_STOPS_AFTER
+from kasoko_cli.operations.payouts.sending import Run, SendPolicy, Stop, ends_of, exit_code_of
 from tests.operations.road import Road
 from tests.operations.test_disburse import PAYS, ids_sent, people, refused
 
@@ -129,12 +129,12 @@ def test_the_next_run_sends_a_single_one_first_and_goes_on_when_that_is_answered
     road.interpose = Outage(after=0, lasts=UNKNOWN_STOPS_AFTER + 2)
     fast = SendPolicy(rate_per_second=0, concurrency=1)
     assert counted(road.send(fast)) == {"UNKNOWN": 3}
-    assert disburse.is_outage(road.db, road.clock, fast), "a task of Celery sends nothing now"
+    assert sending.is_outage(road.db, road.clock, fast), "a task of Celery sends nothing now"
     for _ in range(2):
         run = road.send(SendPolicy(rate_per_second=0, concurrency=4))
         assert (counted(run), run.stopped) == ({"UNKNOWN": 1}, Stop.UNKNOWN)
     road.clock.forward(61)
-    assert not disburse.is_outage(road.db, road.clock, fast), "one may see whether M-Pesa answers again"
+    assert not sending.is_outage(road.db, road.clock, fast), "one may see whether M-Pesa answers again"
     run = road.send(SendPolicy(rate_per_second=0, concurrency=4))
     assert (counted(run), run.stopped, run.left) == ({"SENT": 7}, Stop.DONE, 0)
-    assert not disburse.is_outage(road.db, road.clock, fast)
+    assert not sending.is_outage(road.db, road.clock, fast)

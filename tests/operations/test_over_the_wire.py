@@ -21,14 +21,15 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.daraja.links import Links
+from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.listener import listener_app
 from kasoko_cli.daraja.serve import Server
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.operations import audit, inbox
-from kasoko_cli.operations.inbox import Caps, Inbox
-from kasoko_cli.operations.receive import Trust, apply_waiting
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.operations.audit import run
+from kasoko_cli.operations.callbacks import inbox
+from kasoko_cli.operations.callbacks.apply_results import Trust, apply_waiting
+from kasoko_cli.operations.callbacks.inbox import Caps, Inbox
+from kasoko_cli.store.engine.database import Database, open_database
 from tests.operations.test_together import result, sent
 from tests.operations.town import Town
 
@@ -161,7 +162,7 @@ def test_of_sixteen_ways_fifteen_leave_every_money_table_byte_identical(listener
         if money(town.db) != before:
             paid.append((mark, our_id, conversation, amount))
     assert paid == [(True, True, True, True)]
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 @pytest.mark.parametrize("code", [0, 2040, 26])
@@ -179,7 +180,7 @@ def test_fifty_replays_in_parallel_of_a_genuine_body_post_one_entry(listener: Li
         stored = session.execute(text("SELECT count(*) FROM callbacks")).scalar_one()
     assert kinds == (["credit", "deliver"] if code == 0 else ["release"])
     assert stored == 50
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 @pytest.mark.parametrize("code", [0, 2040])
@@ -226,7 +227,7 @@ def test_a_result_that_overtakes_its_acknowledgement_is_applied_once(listener: L
     settled(listener, town)
     assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
     assert town.balances("winner-0") == (14_250, 50)
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 # --- What is kept -------------------------------------------------------------------------------------------------

@@ -14,13 +14,15 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import decide, markets, override, settle, wallets
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.override import Override
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.records import markets, wallets
+from kasoko_cli.operations.settlement import correction, settle
+from kasoko_cli.operations.settlement.correction import Override
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import bets, payouts, statements
 from kasoko_cli.store import markets as market_rows
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.store.engine.database import Database, open_database
 from tests.conftest import FixedClock
 from tests.operations.town import LIMITS, Town, refusal
 
@@ -31,7 +33,7 @@ YES, NO = Resolution(winners=(0,)), Resolution(winners=(1,))
 def overrides(
     town: Town, resolution: Resolution, *, act: Act = FIRST, confirm: str | None = None, market: str = "derby"
 ) -> Override:
-    return override.override(town.db, town.clock, act, LIMITS, market=market, resolution=resolution, confirm=confirm)
+    return correction.override(town.db, town.clock, act, LIMITS, market=market, resolution=resolution, confirm=confirm)
 
 
 def by_two(town: Town, resolution: Resolution, market: str = "derby") -> Override:
@@ -283,7 +285,7 @@ def test_an_override_needs_a_reason_another_outcome_and_a_market_that_has_one(pa
 
 
 def test_a_plan_writes_nothing_and_is_what_is_then_done(paid: Town) -> None:
-    planned = override.plan_override(paid.db, LIMITS, market="derby", resolution=NO)
+    planned = correction.plan_override(paid.db, LIMITS, market="derby", resolution=NO)
     assert markets.show_market(paid.db, "derby").resolved_outcome == "Yes"
     done = by_two(paid, NO)
     assert done.plan_hash == planned.plan_hash
@@ -386,7 +388,7 @@ def _do(town: Town, what: list[str]) -> None:
         due = [one for one in payouts.list_payouts(session) if one.status is PayoutStatus.PENDING]
     for payout, deed in zip(due, what, strict=False):
         if deed == "hold":
-            decide.hold(town.db, town.clock, town.act, payout_id=payout.id)
+            manual_decision.hold(town.db, town.clock, town.act, payout_id=payout.id)
         elif deed != "leave":
             town.accepted(attempt := town.intend_payout(payout.id))
             town.paid(attempt) if deed == "pay" else town.failed(attempt)

@@ -7,22 +7,22 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from kasoko_cli.operations.disburse import SendPolicy
-from kasoko_cli.operations.sending import pace
-from kasoko_cli.operations.tokens import account_key
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.account.access_tokens import account_key
+from kasoko_cli.operations.payouts import rate_limit
+from kasoko_cli.operations.payouts.sending import SendPolicy
+from kasoko_cli.store.engine.database import Database
 from tests.conftest import FixedClock
 from tests.operations.road import Road
 
 
 def take(db: Database, clock: FixedClock, count: int, per_second: int = 10) -> list[float]:
     with db.transaction() as session:
-        return [round(seconds, 3) for seconds in pace.take(session, "app", count, per_second, now=clock())]
+        return [round(seconds, 3) for seconds in rate_limit.take(session, "app", count, per_second, now=clock())]
 
 
 def slow_down(db: Database, clock: FixedClock, per_second: int = 10) -> bool:
     with db.transaction() as session:
-        return pace.slow_down(session, "app", per_second, now=clock())
+        return rate_limit.slow_down(session, "app", per_second, now=clock())
 
 
 def test_turns_of_all_senders_follow_each_other(db: Database, clock: FixedClock) -> None:
@@ -47,7 +47,7 @@ def test_a_spike_arrest_halves_the_pace_once_for_a_burst_and_it_comes_back_by_te
     take(db, clock, 1)
     assert slow_down(db, clock)
     assert not slow_down(db, clock), "the same burst"
-    clock.forward(pace.BURST_SECONDS)
+    clock.forward(rate_limit.BURST_SECONDS)
     assert take(db, clock, 2) == [0, 0.2]
     assert slow_down(db, clock)
     clock.forward(5)
@@ -63,7 +63,7 @@ def test_a_spike_arrest_halves_the_pace_once_for_a_burst_and_it_comes_back_by_te
 def test_it_never_gets_slower_than_one_in_ten_seconds(db: Database, clock: FixedClock) -> None:
     for _ in range(12):
         slow_down(db, clock)
-        clock.forward(pace.BURST_SECONDS)
+        clock.forward(rate_limit.BURST_SECONDS)
     assert take(db, clock, 2) == [0, 10]
 
 
@@ -84,7 +84,9 @@ def test_a_run_that_is_told_to_slow_down_slows_everybody(road: Road, code: str, 
     assert [str(sent.became) for sent in run.sent] == ["SENT", "SENT"], "the same id went again"
     road.clock.forward(1)
     with road.db.transaction() as session:
-        turns = pace.take(session, account_key(road.daraja.account), 2, 100, now=road.clock() + timedelta(seconds=1))
+        turns = rate_limit.take(
+            session, account_key(road.daraja.account), 2, 100, now=road.clock() + timedelta(seconds=1)
+        )
     assert turns == [0, 0.02]
 
 

@@ -15,10 +15,11 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from kasoko_cli.errors import Busy, DatabaseUnavailable
-from kasoko_cli.operations import disburse, reconcile
-from kasoko_cli.operations.runs import at_work
-from kasoko_cli.store import patience
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.payouts import sending
+from kasoko_cli.operations.reconciliation import status_queries
+from kasoko_cli.operations.shared.run_registry import at_work
+from kasoko_cli.store.engine import reconnect
+from kasoko_cli.store.engine.database import Database
 from tests.operations.road import ANN, BEN, Road
 
 #: A number that is not on M-Pesa for the first payment; it is corrected before the second.
@@ -57,21 +58,21 @@ class Restarted(Database):
 
 def pays(road: Road) -> None:
     """What `payout` does with the database, from the first line to the last."""
-    disburse.plan_run(road.db, road.clock)
+    sending.plan_run(road.db, road.clock)
     with at_work(road.db, road.clock, road.new_id, road.act, command="payout"):
         run = road.send()
-        disburse.note_run(road.db, road.clock, road.act, run, market=None)
-        disburse.heed_breaker(road.db, run)
-    assert [one.status for one in disburse.ends_of(road.db, run)] == ["SENT", "SENT"]
+        sending.note_run(road.db, road.clock, road.act, run, market=None)
+        sending.heed_breaker(road.db, run)
+    assert [one.status for one in sending.ends_of(road.db, run)] == ["SENT", "SENT"]
 
 
 def asks(road: Road) -> None:
     """The same of `reconcile`, where no result has come."""
     report = road.reconcile(deliver=False)
     assert [one.taken for one in report.asked] == [True, True]
-    assert reconcile.unanswered(road.db, [one.query_id for one in report.asked]) == 2
-    assert [one.questions for one in reconcile.list_open(road.db)] == [1, 1]
-    assert (reconcile.list_contradictions(road.db), reconcile.count_failed(road.db)) == ([], 0)
+    assert status_queries.unanswered(road.db, [one.query_id for one in report.asked]) == 2
+    assert [one.questions for one in status_queries.list_open(road.db)] == [1, 1]
+    assert (status_queries.list_contradictions(road.db), status_queries.count_failed(road.db)) == ([], 0)
 
 
 def tries_again(road: Road) -> None:
@@ -134,10 +135,10 @@ def test_a_file_that_cannot_be_used_is_said_at_once_where_nothing_is_under_way(d
 
     if db.is_sqlite:
         with pytest.raises(DatabaseUnavailable):
-            patience.read(db, look)
+            reconnect.read(db, look)
         assert len(tried) == 1
     else:
-        patience.read(db, look)
+        reconnect.read(db, look)
         assert len(tried) == 2
 
 
@@ -149,7 +150,7 @@ def test_what_is_no_absence_is_not_tried_again(db: Database) -> None:
         raise Busy("Another run has this work.")
 
     with pytest.raises(Busy):
-        patience.write(db, act)
+        reconnect.write(db, act)
     assert len(tried) == 1
 
 
@@ -164,5 +165,5 @@ def test_a_replica_is_refused_at_once_where_nothing_is_under_way(db: Database) -
     if db.is_sqlite:
         return
     with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
-        patience.write(db, act)
+        reconnect.write(db, act)
     assert len(tried) == 1

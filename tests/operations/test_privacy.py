@@ -10,13 +10,18 @@ from sqlmodel import SQLModel
 
 from kasoko_cli.domain.market import Resolution
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import controls, exporting, override, privacy, reporting, settle, statement, users
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.exporting import Kind
-from kasoko_cli.operations.rowfiles import Format
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.exchange import export
+from kasoko_cli.operations.exchange.export import Kind
+from kasoko_cli.operations.payouts import switches
+from kasoko_cli.operations.reconciliation import statement_import
+from kasoko_cli.operations.records import privacy, users
+from kasoko_cli.operations.reporting import finance
+from kasoko_cli.operations.settlement import correction, settle
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import Format
 from kasoko_cli.store import attempts
-from kasoko_cli.store.tables import Exchange
+from kasoko_cli.store.schema.tables import Exchange
 from tests.operations.paper import Paper
 from tests.operations.road import ANN, Road
 from tests.operations.town import LIMITS, Town, refusal
@@ -75,12 +80,12 @@ def test_an_erased_person_stands_nowhere_and_the_audit_is_whole(paid: Town) -> N
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: Town, *, whole: bool) -> None:
     privacy.erase(paid.db, paid.clock, paid.act, user_id="ann")
-    [row] = reporting.settlement_sheet(paid.db, "rain", show_phone=whole).rows
+    [row] = finance.settlement_sheet(paid.db, "rain", show_phone=whole).rows
     [line] = [one for one in users.list_users(paid.db) if one.id == "ann"]
     assert [users.show_user(paid.db, "ann").phone, line.phone, row.phone] == ["****"] * 3
     for kind in (Kind.USERS, Kind.PAYOUTS):
         written: list[str] = []
-        exporting.export(paid.db, kind, Format.CSV, written.append, show_phone=whole)
+        export.export(paid.db, kind, Format.CSV, written.append, show_phone=whole)
         assert "****" in "".join(written)
         assert "254000" not in "".join(written)
 
@@ -187,9 +192,11 @@ def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_
     paper = Paper().covering([paid.clock()])
     paper.line(attempt.receipt or "", paid.clock(), withdrawn=attempt.wire_cents, phone=PHONE)
     paper.line("UKX0000001", paid.clock(), withdrawn=7_00, phone=PHONE, reason=f"Business Payment to {PHONE}")
-    statement.take_statement(paid.db, paid.clock, told, paper.read(), shortcode="600000", customers_are_counted=False)
-    statement.resolve_suspense(paid.db, paid.clock, told, name="UKX0000001", resolution="write-off")
-    controls.pause(paid.db, paid.clock, told)
+    statement_import.take_statement(
+        paid.db, paid.clock, told, paper.read(), shortcode="600000", customers_are_counted=False
+    )
+    statement_import.resolve_suspense(paid.db, paid.clock, told, name="UKX0000001", resolution="write-off")
+    switches.pause(paid.db, paid.clock, told)
     paid.deposit("ben", 1_00)
     privacy.erase(paid.db, paid.clock, told, user_id="ann")
     after = _everything(paid)
@@ -206,7 +213,7 @@ def test_an_override_pays_nobody_who_was_erased(road: Road) -> None:
     """The loser was forgotten, and another outcome owes them: that is held, and the audit stays whole."""
     road.owe({"ann": ANN})
     privacy.erase(road.db, road.clock, Act("tester", "a letter"), user_id="loser")
-    override.override(
+    correction.override(
         road.db,
         road.clock,
         Act("ann at the desk", "read wrongly"),

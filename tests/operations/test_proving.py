@@ -18,11 +18,13 @@ from kasoko_cli.domain import proof
 from kasoko_cli.domain.keys import public_key_of
 from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding, Rules
 from kasoko_cli.errors import CheckFailed, ConfigurationError, NotFound, Refused
-from kasoko_cli.operations import bets, events, markets, proving
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.settle import settle_market
-from kasoko_cli.store import chain
-from kasoko_cli.store.database import open_database, upgrade
+from kasoko_cli.operations.records import bets, markets
+from kasoko_cli.operations.reporting import event_log
+from kasoko_cli.operations.settlement import settlement_proof
+from kasoko_cli.operations.settlement.settle import settle_market
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine import hash_chain
+from kasoko_cli.store.engine.database import open_database, upgrade
 from kasoko_cli.store.markets import standing_settlement
 from tests.conftest import FixedClock
 from tests.operations.town import LIMITS, Town, refusal
@@ -61,7 +63,7 @@ def settled(town: Town, name: str = "derby", winners: tuple[str, ...] = ("Yes",)
 
 
 def proven(town: Town, name: str = "derby") -> dict[str, Any]:
-    return proving.prove(town.db, name, KEY)
+    return settlement_proof.prove(town.db, name, KEY)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_a_true_proof_is_accepted_by_both_verifiers(
 ) -> None:
     settled(town, winners=winners, rules=rules)
     made = proven(town)
-    proof.check(proof.read(proving.canonical_file(made).encode()))
+    proof.check(proof.read(settlement_proof.canonical_file(made).encode()))
     alone.check(made)
 
 
@@ -132,7 +134,7 @@ def test_each_of_1000_changed_bytes_is_rejected(town: Town, alone: ModuleType) -
     The verifier that stands alone does not look at the signature itself.
     """
     settled(town)
-    raw = proving.canonical_file(proven(town)).encode()
+    raw = settlement_proof.canonical_file(proven(town)).encode()
     said, chance, tried = _meaning(raw), random.Random(20261124), 0
     accepted: list[tuple[int, int]] = []
     alone_accepted: list[tuple[int, int]] = []
@@ -186,18 +188,18 @@ def test_the_operator_cannot_sign_a_false_division(town: Town, alone: ModuleType
 def test_a_code_finds_its_own_leaf_and_tells_nothing_of_the_others(town: Town) -> None:
     settled(town)
     made = proven(town)
-    codes = {one.user: one.code for one in proving.codes(town.db, "derby", KEY)}
+    codes = {one.user: one.code for one in settlement_proof.codes(town.db, "derby", KEY)}
     assert codes.keys() == {"ann-derby", "ben-derby", "cat-derby", "dan-derby"}
     ann = proof.leaf_for(made, codes["ann-derby"])
     assert ann is not None
     assert ann["stakes"] == [[0, "valid", 10_000], [1, "valid", 700]]
     assert len({json.dumps(proof.leaf_for(made, code)) for code in codes.values()}) == 4
     assert proof.leaf_for(made, codes["ann-derby"].replace("ann", "ben")) is None
-    text = proving.canonical_file(made)
+    text = settlement_proof.canonical_file(made)
     assert not [user for user in codes if user in text or user.split("-")[0] in text]
-    assert proving.codes(town.db, "derby", KEY, user="ann-derby")[0].code == codes["ann-derby"]
+    assert settlement_proof.codes(town.db, "derby", KEY, user="ann-derby")[0].code == codes["ann-derby"]
     with pytest.raises(NotFound, match="has no bet on derby"):
-        proving.codes(town.db, "derby", KEY, user="nobody")
+        settlement_proof.codes(town.db, "derby", KEY, user="nobody")
 
 
 def _without_names(made: dict[str, Any]) -> dict[str, Any]:
@@ -219,11 +221,11 @@ def test_a_stranger_with_the_file_alone_cannot_tell_who_won(town: Town, tmp_path
         place.settle("derby", "Yes")
     made, theirs = proven(town), proven(other)
     assert _without_names(made) == _without_names(theirs)
-    text = proving.canonical_file(made)
+    text = settlement_proof.canonical_file(made)
     with town.db.reading() as session:
         settlement = standing_settlement(session, "derby")
         assert settlement is not None
-        hidden = (chain.deployment_of(session), settlement.plan_hash, settlement.bets_digest)
+        hidden = (hash_chain.deployment_of(session), settlement.plan_hash, settlement.bets_digest)
     assert not [one for one in hidden if one in text]
     other.db.close()
 
@@ -237,33 +239,33 @@ def test_what_is_not_settled_is_not_proven(town: Town) -> None:
 def test_verify_reads_a_file_and_says_what_is_wrong(town: Town, tmp_path: Path) -> None:
     settled(town)
     made, file = proven(town), tmp_path / "derby.json"
-    file.write_text(proving.canonical_file(made))
-    code = proving.codes(town.db, "derby", KEY, user="ann-derby")[0].code
-    found = proving.verify(file, code=code, public_key=public_key_of(KEY))
+    file.write_text(settlement_proof.canonical_file(made))
+    code = settlement_proof.codes(town.db, "derby", KEY, user="ann-derby")[0].code
+    found = settlement_proof.verify(file, code=code, public_key=public_key_of(KEY))
     assert found.mine is not None
     assert (found.market, found.bettors, found.mine["stakes"][0]) == ("derby", 4, [0, "valid", 10_000])
     with pytest.raises(CheckFailed, match="belongs to nobody in it"):
-        proving.verify(file, code="ann-derby:WRONG")
+        settlement_proof.verify(file, code="ann-derby:WRONG")
     with pytest.raises(CheckFailed, match="it is signed with another key"):
-        proving.verify(file, public_key="00" * 32)
+        settlement_proof.verify(file, public_key="00" * 32)
     file.write_text("{}")
     with pytest.raises(CheckFailed, match="does not say that it is a kasoko proof 1"):
-        proving.verify(file)
+        settlement_proof.verify(file)
     with pytest.raises(Refused, match="cannot be read"):
-        proving.verify(tmp_path / "other.json")
+        settlement_proof.verify(tmp_path / "other.json")
 
 
 def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
     file = tmp_path / "proof.key"
     with pytest.raises(NotFound):
-        proving.key_of(file, make=False)
-    made = proving.key_of(file, make=True)
+        settlement_proof.key_of(file, make=False)
+    made = settlement_proof.key_of(file, make=True)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert proving.key_of(file, make=True) == proving.key_of(file, make=False) == made
+    assert settlement_proof.key_of(file, make=True) == settlement_proof.key_of(file, make=False) == made
     for content in ("not hex", "00"):
         file.write_text(content)
         with pytest.raises(ConfigurationError, match=r"proof\.key"):
-            proving.key_of(file, make=False)
+            settlement_proof.key_of(file, make=False)
 
 
 def test_acts_are_listed_by_subject_actor_and_time(town: Town) -> None:
@@ -271,12 +273,12 @@ def test_acts_are_listed_by_subject_actor_and_time(town: Town) -> None:
     town.clock.forward(hours=1)
     later = Town(town.db, town.clock, Act("somebody", "because"))
     later.market("rain")
-    assert [(one.action, one.subject) for one in events.list_events(town.db)] == [
+    assert [(one.action, one.subject) for one in event_log.list_events(town.db)] == [
         ("user.add", "ann"),
         ("market.add", "rain"),
     ]
-    assert [one.subject for one in events.list_events(town.db, actor="somebody")] == ["rain"]
-    assert [one.subject for one in events.list_events(town.db, since=town.clock())] == ["rain"]
-    assert [one.subject for one in events.list_events(town.db, subject="ann")] == ["ann"]
-    assert [one.subject for one in events.list_events(town.db, limit=1)] == ["rain"]
-    assert [one.subject for one in events.list_events(town.db, after=1)] == ["rain"]
+    assert [one.subject for one in event_log.list_events(town.db, actor="somebody")] == ["rain"]
+    assert [one.subject for one in event_log.list_events(town.db, since=town.clock())] == ["rain"]
+    assert [one.subject for one in event_log.list_events(town.db, subject="ann")] == ["ann"]
+    assert [one.subject for one in event_log.list_events(town.db, limit=1)] == ["rain"]
+    assert [one.subject for one in event_log.list_events(town.db, after=1)] == ["rain"]

@@ -23,28 +23,20 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Busy, KasokoError, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import (
-    accounts,
-    approve,
-    bets,
-    decide,
-    holding,
-    markets,
-    override,
-    privacy,
-    received,
-    statement,
-    users,
-    wallets,
-)
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.importing_bets import import_bets
-from kasoko_cli.operations.receive import Trust
-from kasoko_cli.operations.rowfiles import Format, InputFile
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.locking import Turn
-from kasoko_cli.store.tables import Funding
+from kasoko_cli.operations.account import payer
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.callbacks import stored_callbacks
+from kasoko_cli.operations.callbacks.apply_results import Trust
+from kasoko_cli.operations.exchange.import_bets import import_bets
+from kasoko_cli.operations.payouts import manual_decision, market_hold
+from kasoko_cli.operations.reconciliation import statement_import
+from kasoko_cli.operations.records import bets, markets, privacy, users, wallets
+from kasoko_cli.operations.settlement import approval, correction
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import Format, InputFile
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.engine.locking import Turn
+from kasoko_cli.store.schema.tables import Funding
 from tests.operations.paper import REVERSAL, Paper
 from tests.operations.road import ANN, BEN, Road
 from tests.operations.town import LIMITS, Town
@@ -142,7 +134,7 @@ def derby(town: Town) -> Town:
 
 def overrides(town: Town, resolution: Resolution = NO, act: Act = FIRST, confirm: str | None = None) -> Deed:
     return partial(
-        override.override, town.db, town.clock, act, LIMITS, market="derby", resolution=resolution, confirm=confirm
+        correction.override, town.db, town.clock, act, LIMITS, market="derby", resolution=resolution, confirm=confirm
     )
 
 
@@ -256,7 +248,7 @@ def takes_it_back(town: Town) -> Deed:
     paper = Paper()
     paper.line("UKR0000001", town.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
     return partial(
-        statement.take_statement,
+        statement_import.take_statement,
         town.db,
         town.clock,
         town.act,
@@ -295,7 +287,7 @@ def test_a_debt_that_another_correction_drops_is_not_given_up_meanwhile(town: To
     overrides(town, NO, FIRST)()
     with pytest.raises(Refused):
         overrides(town, NO, SECOND, "0" * 16)()
-    plan = override.plan_override(town.db, LIMITS, market="derby", resolution=NO, clock=town.clock)
+    plan = correction.plan_override(town.db, LIMITS, market="derby", resolution=NO, clock=town.clock)
     overrides(town, NO, SECOND, plan.plan_hash)()
     owed = balance(town, Account.RECEIVABLE, "ann")
     assert owed == 14_250
@@ -359,14 +351,14 @@ def awaiting(town: Town) -> Town:
 
 
 def approves(town: Town) -> Deed:
-    plan = approve.look(town.db, market="derby")
-    return partial(approve.approve, town.db, town.clock, SECOND, market="derby", plan_hash=plan.plan_hash)
+    plan = approval.look(town.db, market="derby")
+    return partial(approval.approve, town.db, town.clock, SECOND, market="derby", plan_hash=plan.plan_hash)
 
 
 @both_ways
 def test_a_hold_and_an_approval_at_once(awaiting: Town, turned: bool) -> None:
     small = awaiting.payout_of("cyn").id
-    hold = partial(decide.hold, awaiting.db, awaiting.clock, FIRST, payout_id=small)
+    hold = partial(manual_decision.hold, awaiting.db, awaiting.clock, FIRST, payout_id=small)
     approved, held = race(awaiting.db, approves(awaiting), hold, turned=turned)
     assert (approved.released, approved.to_wallets) == (1, 0 if turned else 1)
     assert isinstance(held, Refused) != turned
@@ -381,18 +373,18 @@ def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
 ) -> None:
     payout = awaiting.payout_of("ann").id
     if whole:
-        holding.hold_market(awaiting.db, awaiting.clock, FIRST, market="derby")
+        market_hold.hold_market(awaiting.db, awaiting.clock, FIRST, market="derby")
         let_go: Deed = partial(
-            holding.release_market,
+            market_hold.release_market,
             awaiting.db,
             awaiting.clock,
             FIRST,
             market="derby",
         )
     else:
-        decide.hold(awaiting.db, awaiting.clock, FIRST, payout_id=payout)
+        manual_decision.hold(awaiting.db, awaiting.clock, FIRST, payout_id=payout)
         let_go = partial(
-            decide.release,
+            manual_decision.release,
             awaiting.db,
             awaiting.clock,
             FIRST,
@@ -404,19 +396,19 @@ def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
 
 
 def _override(road: Road) -> Deed:
-    return partial(override.override, road.db, road.clock, FIRST, LIMITS, market="derby", resolution=NO)
+    return partial(correction.override, road.db, road.clock, FIRST, LIMITS, market="derby", resolution=NO)
 
 
 def _hold(road: Road) -> Deed:
-    return partial(decide.hold, road.db, road.clock, FIRST, payout_id="derby.1.1")
+    return partial(manual_decision.hold, road.db, road.clock, FIRST, payout_id="derby.1.1")
 
 
 def _hold_market(road: Road) -> Deed:
-    return partial(holding.hold_market, road.db, road.clock, FIRST, market="derby")
+    return partial(market_hold.hold_market, road.db, road.clock, FIRST, market="derby")
 
 
 def _to_wallet(road: Road) -> Deed:
-    return partial(decide.to_wallet, road.db, road.clock, FIRST, payout_id="derby.1.1")
+    return partial(manual_decision.to_wallet, road.db, road.clock, FIRST, payout_id="derby.1.1")
 
 
 @both_ways
@@ -425,7 +417,7 @@ def test_what_is_stopped_is_not_claimed_and_what_is_claimed_is_not_stopped(
     road: Road, stops: Callable[[Road], Deed], turned: bool
 ) -> None:
     road.owe({"ann": ANN, "ben": BEN})
-    accounts.put_in_force(road.db, road.clock, FIRST, road.daraja.account.payer)  # else a first run writes that before
+    payer.put_in_force(road.db, road.clock, FIRST, road.daraja.account.payer)  # else a first run writes that before
     stopped, _ = race(road.db, stops(road), road.send, turned=turned)
     road.deliver()
     was_stopped = not isinstance(stopped, KasokoError) and not (
@@ -487,7 +479,7 @@ def test_a_body_is_judged_again_or_dropped(overpaid: Town, turned: bool) -> None
     with overpaid.db.reading() as session:
         number = session.execute(text("SELECT min(id) FROM callbacks")).scalar_one()
     overpaid.clock.forward(days=100)
-    replays = partial(received.replay, overpaid.db, overpaid.clock, FIRST, Trust(), [number])
+    replays = partial(stored_callbacks.replay, overpaid.db, overpaid.clock, FIRST, Trust(), [number])
     drops = partial(privacy.expire, overpaid.db, overpaid.clock, FIRST, days=30)
     replayed, dropped = race(overpaid.db, replays, drops, turned=turned)
     assert isinstance(replayed, Refused) == turned, "what was dropped is not judged again"

@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH, STATUS_PATH
 from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
-from kasoko_cli.operations import reconcile
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.reconcile import AskPolicy
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Attempt, Query
+from kasoko_cli.operations.reconciliation import status_queries
+from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Attempt, Query
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import ANN, BEN, RECEIPT, Road
 
@@ -552,7 +552,7 @@ def test_a_question_that_m_pesa_did_not_take_is_written_down_as_not_asked(road: 
     report = road.reconcile()
     assert [one.taken for one in report.asked] == [False]
     assert [(query.answer, query.conversation_id) for query in road.queries()] == [("NOT_ASKED", None)]
-    assert reconcile.unanswered(road.db, [one.query_id for one in report.asked]) == 0
+    assert status_queries.unanswered(road.db, [one.query_id for one in report.asked]) == 0
     assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
 
@@ -584,7 +584,7 @@ def test_on_v1_a_payment_without_an_acknowledgement_cannot_be_asked_about_and_is
     report = road.reconcile()
     assert (report.asked, report.unaskable) == ([], ["derby.1.1"])
     assert road.queries() == []
-    assert [one.payout_id for one in reconcile.list_open(road.db)] == ["derby.1.1"]
+    assert [one.payout_id for one in status_queries.list_open(road.db)] == ["derby.1.1"]
     assert road.send().sent == []
     road.assert_books()
 
@@ -660,7 +660,7 @@ def test_a_small_failure_is_not_asked_about(road: Road) -> None:
 def test_list_open_says_what_was_asked_and_answered(road: Road) -> None:
     lost(road)
     answering(road)
-    [one] = reconcile.list_open(road.db)
+    [one] = status_queries.list_open(road.db)
     assert (one.payout_id, one.status, one.wire_cents, one.questions, one.last_answer) == (
         "derby.1.1",
         "UNKNOWN",
@@ -670,14 +670,14 @@ def test_list_open_says_what_was_asked_and_answered(road: Road) -> None:
     )
     query = asked(road)
     road.post(Kind.STATUS, query.id, status(road.attempt("ann"), code=2033))
-    [one] = reconcile.list_open(road.db, market="derby")
+    [one] = status_queries.list_open(road.db, market="derby")
     assert (one.questions, one.last_answer) == (1, "NOT_FOUND M-Pesa does not know it yet (code 2033)")
 
 
 def test_the_first_question_comes_after_as_long_as_the_operator_says(road: Road) -> None:
     lost(road)
     road.clock.forward(60)
-    report = reconcile.ask_around(
+    report = status_queries.ask_around(
         road.db,
         road.daraja,
         road.links,

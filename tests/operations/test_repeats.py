@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
-from kasoko_cli.operations import decide
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.decide import Decision
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.payouts.manual_decision import Decision
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Attempt
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import ANN, Road
 from tests.operations.test_reconcile import answering, asked, lost, status
@@ -29,7 +29,7 @@ def repeated(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> R
     """
     road = lost(Road(db, clock, new_id, act, SimulatorSettings(duplicates="result")))
     person = Act("boss", "the portal does not show it")
-    decide.decide(road.db, road.clock, person, payout_id="derby.1.1", decision=Decision(None, "the portal"))
+    manual_decision.decide(road.db, road.clock, person, payout_id="derby.1.1", decision=Decision(None, "the portal"))
     assert road.retry().retried == ["derby.1.1"]
     road.send()
     attempt = road.attempt("ann")
@@ -125,7 +125,9 @@ def test_after_a_refused_repeat_no_earlier_acknowledgement_is_a_measure(
     db: Database, clock: FixedClock, new_id: CountedIds, act: Act
 ) -> None:
     road = lost(Road(db, clock, new_id, act))
-    decide.decide(road.db, road.clock, Act("boss", "not there"), payout_id="derby.1.1", decision=Decision(None, "x"))
+    manual_decision.decide(
+        road.db, road.clock, Act("boss", "not there"), payout_id="derby.1.1", decision=Decision(None, "x")
+    )
     road.retry()
     road.send()
     attempt = road.attempt("ann")

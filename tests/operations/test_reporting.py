@@ -8,17 +8,18 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.links import Kind
-from kasoko_cli.domain.duties import DutyBook
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.tariff import Tariff
+from kasoko_cli.domain.withholding import DutyBook
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import reporting, statement, statement_undo
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.overview import Amount
+from kasoko_cli.operations.reconciliation import statement_import, statement_undo
+from kasoko_cli.operations.reporting import finance
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.overview import Amount
 from kasoko_cli.store.log import raise_incident
-from kasoko_cli.store.tables import Attempt, Event, PostingRow
+from kasoko_cli.store.schema.tables import Attempt, Event, PostingRow
 from tests.domain.test_duties import WINNINGS, WITHDRAWALS
 from tests.operations.paper import CHARGE, Paper
 from tests.operations.road import ANN, BEN, CYN, Road
@@ -45,7 +46,7 @@ def three_days(road: Road) -> Road:
 
 def test_the_days_add_up_to_the_books_to_the_cent(three_days: Road) -> None:
     road = three_days
-    days = [reporting.day_close(road.db, road.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)]
+    days = [finance.day_close(road.db, road.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)]
     moved: Counter[str] = Counter()
     for before, after in zip([None, *days], days, strict=False):
         opening = {row.account: row.opening_cents for row in after.accounts}
@@ -69,7 +70,7 @@ def test_the_days_add_up_to_the_books_to_the_cent(three_days: Road) -> None:
 def test_a_day_is_nairobis_and_tells_what_went_through_on_it(three_days: Road) -> None:
     road = three_days
     first, second, third = (
-        reporting.day_close(road.db, road.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)
+        finance.day_close(road.db, road.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)
     )
     assert (first.settled, first.sent, first.delivered) == (Amount(1, 42_750), Amount(3, 42_600), Amount(0, 0))
     assert first.in_flight_cents == 42_600
@@ -79,47 +80,47 @@ def test_a_day_is_nairobis_and_tells_what_went_through_on_it(three_days: Road) -
     assert [(row.hour, row.delivered_cents) for row in second.hours if row.delivered_cents] == [(0, 14_200)]
     assert (third.settled, third.credited) == (Amount(1, 999), Amount(1, 999))
     assert (first.is_over, second.is_over, third.is_over) == (True, True, False)
-    assert reporting.day_close(road.db, road.clock) == third
+    assert finance.day_close(road.db, road.clock) == third
     with pytest.raises(Refused, match="has not begun"):
-        reporting.day_close(road.db, road.clock, date(2026, 11, 27))
+        finance.day_close(road.db, road.clock, date(2026, 11, 27))
 
 
 def test_a_day_that_is_over_tells_the_same_later(three_days: Road) -> None:
     road = three_days
-    before = reporting.day_close(road.db, road.clock, date(2026, 11, 24))
+    before = finance.day_close(road.db, road.clock, date(2026, 11, 24))
     attempt = road.attempt("cyn")
     road.post(Kind.RESULT, attempt.id, road.result(attempt, receipt="UKN0B0B0B0"))
-    assert reporting.day_close(road.db, road.clock, date(2026, 11, 24)) == before
+    assert finance.day_close(road.db, road.clock, date(2026, 11, 24)) == before
 
 
 def test_a_settlement_sheet_has_every_payout_and_its_rows_add_up(three_days: Road) -> None:
-    found = reporting.settlement_sheet(three_days.db, "derby")
+    found = finance.settlement_sheet(three_days.db, "derby")
     assert sum(row.amount_cents for row in found.rows) == found.figures.payouts_cents == 42_750
     assert [(row.outcome, row.bets, row.won) for row in found.outcomes] == [("Yes", 3, True), ("No", 1, False)]
     assert sum(row.staked_cents for row in found.outcomes) == found.figures.gross_cents
     assert {row.status for row in found.rows} == {"COMPLETED", "FAILED", "SENT"}
     assert {row.phone for row in found.rows} == {"2547****0111", "2547****0222", "2547****0333"}
-    whole = reporting.settlement_sheet(three_days.db, "derby", show_phone=True)
+    whole = finance.settlement_sheet(three_days.db, "derby", show_phone=True)
     assert {row.phone for row in whole.rows} == {ANN, BEN, CYN}
 
 
 def test_a_market_that_was_not_settled_has_no_sheet(road: Road) -> None:
     road.open_market("later")
     with pytest.raises(Refused, match="was not settled yet"):
-        reporting.settlement_sheet(road.db, "later")
+        finance.settlement_sheet(road.db, "later")
     with pytest.raises(NotFound):
-        reporting.settlement_sheet(road.db, "nowhere")
+        finance.settlement_sheet(road.db, "nowhere")
 
 
 def test_charges_are_expected_by_the_tariff_and_booked_only_where_the_books_have_them(three_days: Road) -> None:
-    found = reporting.charges_report(three_days.db, TARIFF)
+    found = finance.charges_report(three_days.db, TARIFF)
     assert [(row.day, row.payments, row.wire_cents, row.expected_cents) for row in found.days] == [
         (date(2026, 11, 24), 1, 14_200, 500)
     ]
     assert (found.booked, found.booked_cents) == (0, 0)
-    assert reporting.charges_report(three_days.db, TARIFF, last=date(2026, 11, 23)).days == []
+    assert finance.charges_report(three_days.db, TARIFF, last=date(2026, 11, 23)).days == []
     with pytest.raises(Refused, match="is after"):
-        reporting.charges_report(three_days.db, TARIFF, first=date(2026, 11, 25), last=date(2026, 11, 24))
+        finance.charges_report(three_days.db, TARIFF, first=date(2026, 11, 25), last=date(2026, 11, 24))
 
 
 def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
@@ -154,12 +155,12 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
         book.post(session, journal.overpaid("SECOND0001", "ben", ben.wire_cents), at=road.clock())
     delivered = [ben, first, second, ann, again]
 
-    day = reporting.day_close(road.db, road.clock)
+    day = finance.day_close(road.db, road.clock)
     assert day.delivered == Amount(5, sum(one.wire_cents for one in delivered)), "without what a duty kept back"
     assert day.delivered.amount_cents == sum(one["amount_cents"] for one in road.ledger())
     assert day.delivered.amount_cents == sum(one.delivered_cents for one in day.hours)
     assert day.sent.amount_cents == sum(one.sent_cents for one in day.hours) == day.delivered.amount_cents
-    settled = reporting.settlement_sheet(road.db, "derby")
+    settled = finance.settlement_sheet(road.db, "derby")
     assert day.settled == Amount(1, sum(row.amount_cents for row in settled.rows)), "without the fee"
     assert day.credited.amount_cents == day.settled.amount_cents
     assert day.is_balanced
@@ -175,39 +176,39 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
     paper.line("UKT0000009", road.clock(), withdrawn=300, reason="Monthly fee")
     tariff = Tariff(date(2023, 8, 1), ((200, 0), (250_000, 9)), "a form")
     how = {"shortcode": "600000", "customers_are_counted": False}
-    report = statement.take_statement(road.db, road.clock, road.act, paper.read(), tariff=tariff, **how)  # type: ignore[arg-type]
+    report = statement_import.take_statement(road.db, road.clock, road.act, paper.read(), tariff=tariff, **how)  # type: ignore[arg-type]
     whys = [one.why for one in report.differences if one.kind == "charge-differs"]
     assert [why.partition(": ")[2] for why in whys] == [
         "KES 5.00, and KES 0.00 was expected",
         "KES 7.00, and KES 9.00 was expected",
     ]
-    [item] = statement.list_suspense(road.db)
-    statement.resolve_suspense(road.db, road.clock, road.act, name=item.key, resolution="charges")
+    [item] = statement_import.list_suspense(road.db)
+    statement_import.resolve_suspense(road.db, road.clock, road.act, name=item.key, resolution="charges")
 
-    found = reporting.charges_report(road.db, tariff)
+    found = finance.charges_report(road.db, tariff)
     assert [
         (row.payments, row.expected_cents, row.booked, row.booked_cents, row.unbooked, row.differing, row.other_cents)
         for row in found.days
     ] == [(6, 3_600, 3, 2_100, 2, 2, 0), (0, 0, 0, 0, 0, 0, 300)]
     assert found.booked_cents + found.other_cents == road.balance(Account.CHARGES)
-    later = reporting.day_close(road.db, road.clock)
+    later = finance.day_close(road.db, road.clock)
     assert later.charges_cents == road.balance(Account.CHARGES)
     statement_undo.undo_statement(road.db, road.clock, Act("ann", "the wrong file"), statement_id=1)
-    assert reporting.charges_report(road.db, tariff).booked_cents == 0
+    assert finance.charges_report(road.db, tariff).booked_cents == 0
 
 
 def test_incidents_are_listed_with_how_they_ended(road: Road) -> None:
     with road.db.transaction() as session:
         raise_incident(session, key="a", kind="paid_twice", what="it was paid twice", at=road.clock())
-    found = reporting.incidents_report(road.db)
+    found = finance.incidents_report(road.db)
     assert (found.opened, found.still_open, found.by_kind) == (1, 1, {"paid_twice": 1})
-    day = reporting.day_close(road.db, road.clock)
+    day = finance.day_close(road.db, road.clock)
     assert (day.incidents_opened, day.incidents_closed, day.incidents_open) == (1, 0, 1)
-    assert reporting.incidents_report(road.db, last=date(2026, 11, 22)).rows == []
+    assert finance.incidents_report(road.db, last=date(2026, 11, 22)).rows == []
 
 
 def test_who_had_whole_phones_shown_is_written_down(road: Road) -> None:
-    reporting.note_unmasked(road.db, road.clock, road.act, what="report settlement", subject="derby")
+    finance.note_unmasked(road.db, road.clock, road.act, what="report settlement", subject="derby")
     with road.db.reading() as session:
         [event] = session.exec(select(Event).where(col(Event.action) == "phones.shown"))
     assert (event.actor, event.subject, event.reason) == ("tester", "derby", "a test")

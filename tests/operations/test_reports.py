@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.cli.render import plain
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.cli.output.render import plain
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import GROUPS, PayoutStatus
 from kasoko_cli.errors import NotFound
-from kasoko_cli.operations import controls, decide, markets, reports, retry
-from kasoko_cli.operations.acts import Act
+from kasoko_cli.operations.payouts import manual_decision, retry, switches
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.reporting import status_views
+from kasoko_cli.operations.shared.actor import Act
 from tests.operations.road import ANN, BEN, CYN, RECEIPT, Road
 
 #: Fields that the contract names for `status MARKET --json`, as written there.
@@ -79,7 +81,7 @@ def floats_in(value: Any) -> list[object]:
 
 
 def test_the_status_of_a_market_has_the_names_of_the_contract(busy: Road) -> None:
-    told = document(reports.market_status(busy.db, "derby", with_items=True))
+    told = document(status_views.market_status(busy.db, "derby", with_items=True))
     assert {"market", "settlement", "payouts", "by_status", "items"} <= set(told)
     assert set(told["market"]) == MARKET
     assert set(told["settlement"]) >= SETTLEMENT
@@ -92,7 +94,7 @@ def test_the_status_of_a_market_has_the_names_of_the_contract(busy: Road) -> Non
 
 
 def test_the_status_of_a_market_has_the_figures_of_its_settlement_and_payouts(busy: Road) -> None:
-    told = document(reports.market_status(busy.db, "derby", with_items=True))
+    told = document(status_views.market_status(busy.db, "derby", with_items=True))
     settled = told["settlement"]
     assert {name: settled[name] for name in SETTLEMENT} == {
         "gross_cents": 42_750,
@@ -119,7 +121,7 @@ def test_the_status_of_a_market_has_the_figures_of_its_settlement_and_payouts(bu
 
 
 def test_each_item_says_where_its_payout_stands(busy: Road) -> None:
-    items = {item["user"]: item for item in document(reports.list_items(busy.db))}
+    items = {item["user"]: item for item in document(status_views.list_items(busy.db))}
     ann, ben, cyn, dan, eve = (items[user] for user in ("ann", "ben", "cyn", "dan", "eve"))
     attempt = busy.attempt("ann")
     assert ann == {
@@ -152,7 +154,7 @@ def test_each_item_says_where_its_payout_stands(busy: Road) -> None:
 
 
 def test_the_overview_adds_up_over_all_markets(busy: Road) -> None:
-    told = document(reports.overview(busy.db))
+    told = document(status_views.overview(busy.db))
     assert {market["id"]: market["settled"] for market in told["markets"]} == {
         "derby": True,
         "small": True,
@@ -180,12 +182,12 @@ def test_each_state_of_a_payout_is_in_one_group_but_for_what_is_owed_no_longer()
 
 def test_no_report_shows_a_whole_phone_not_even_one_that_m_pesa_wrote_into_its_text(busy: Road) -> None:
     busy.set_phone("ben", "254712000666")
-    controls.pause(busy.db, busy.clock, Act("amina", "a look"))
+    switches.pause(busy.db, busy.clock, Act("amina", "a look"))
     told: list[object] = [
-        reports.overview(busy.db),
-        reports.list_items(busy.db),
-        *(reports.market_status(busy.db, market, with_items=True) for market in ("derby", "small", "late")),
-        *(reports.story(busy.db, payout_id) for payout_id in ("derby.1.1", "derby.1.2", "derby.1.3", "small.1.1")),
+        status_views.overview(busy.db),
+        status_views.list_items(busy.db),
+        *(status_views.market_status(busy.db, market, with_items=True) for market in ("derby", "small", "late")),
+        *(status_views.story(busy.db, payout_id) for payout_id in ("derby.1.1", "derby.1.2", "derby.1.3", "small.1.1")),
         retry.retry(busy.db, busy.clock, busy.act),
     ]
     for answer in told:
@@ -200,13 +202,13 @@ def test_a_payout_that_is_due_shows_the_number_it_will_go_to_and_one_that_ended_
 ) -> None:
     busy.set_phone("ben", "254712000666")
     busy.set_phone("eve", "254712000777")
-    shown = {item.user: item.phone for item in reports.list_items(busy.db)}
+    shown = {item.user: item.phone for item in status_views.list_items(busy.db)}
     assert (shown["ben"], shown["eve"]) == ("2547****0222", "2547****0777")
     busy.retry()
-    assert {item.user: item.phone for item in reports.list_items(busy.db)}["ben"] == "2547****0666"
+    assert {item.user: item.phone for item in status_views.list_items(busy.db)}["ben"] == "2547****0666"
 
 
-@pytest.mark.parametrize("ask", [reports.market_status, reports.story])
+@pytest.mark.parametrize("ask", [status_views.market_status, status_views.story])
 def test_what_is_not_there_is_not_found(busy: Road, ask: Any) -> None:
     with pytest.raises(NotFound):
         ask(busy.db, "nowhere.1.1")
@@ -215,16 +217,16 @@ def test_what_is_not_there_is_not_found(busy: Road, ask: Any) -> None:
 def test_a_market_that_is_not_settled_has_no_settlement_and_a_void_one_no_outcome(road: Road) -> None:
     road.owe({"ann": ANN})
     road.open_market("empty")
-    told = reports.market_status(road.db, "empty")
+    told = status_views.market_status(road.db, "empty")
     assert (told.settlement, told.by_status, told.items, told.market.resolved_outcome) == (None, {}, None, None)
     markets.close_market(road.db, road.clock, road.act, market="empty")
     markets.void_market(road.db, road.clock, road.act, market="empty")
-    assert reports.market_status(road.db, "empty").market.resolved_outcome is None
+    assert status_views.market_status(road.db, "empty").market.resolved_outcome is None
 
 
 def test_payouts_are_found_by_what_is_known_of_them_and_page_by_page(busy: Road) -> None:
     def ids(**which: Any) -> list[str]:
-        return [item.id for item in reports.list_page(busy.db, **which).items]
+        return [item.id for item in status_views.list_page(busy.db, **which).items]
 
     everything = ids()
     assert len(everything) == 5
@@ -233,16 +235,16 @@ def test_payouts_are_found_by_what_is_known_of_them_and_page_by_page(busy: Road)
     assert ids(code="2040") == ["derby.1.2"]
     assert ids(code="2001") == ids(receipt="UKN0000000") == []
     assert ids(market="late", user="ann") == []
-    first = reports.list_page(busy.db, limit=2)
+    first = status_views.list_page(busy.db, limit=2)
     assert (len(first.items), first.total) == (2, 5)
     pages = [item.id for item in first.items]
-    while (page := reports.list_page(busy.db, after=pages[-1], limit=2)).items:
+    while (page := status_views.list_page(busy.db, after=pages[-1], limit=2)).items:
         pages += [item.id for item in page.items]
     assert pages == everything
     with pytest.raises(NotFound):
-        reports.list_page(busy.db, user="nobody")
+        status_views.list_page(busy.db, user="nobody")
     with pytest.raises(NotFound):
-        reports.list_page(busy.db, after="derby.1.99")
+        status_views.list_page(busy.db, after="derby.1.99")
 
 
 # --- One payout's story --------------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ def test_a_story_tells_each_attempt_entry_and_callback_in_the_order_of_time(road
         road.set_phone("ann", ANN)
         road.retry()
     first, second = road.attempts("ann")
-    story = reports.story(road.db, "derby.1.1")
+    story = status_views.story(road.db, "derby.1.1")
     assert [(one.number, one.status, one.phone, one.sends, one.receipt) for one in story.attempts] == [
         (1, "FAILED", "2547****2040", 1, None),
         (2, "SUCCEEDED", "2547****0111", 1, second.receipt),
@@ -295,7 +297,7 @@ def test_a_story_tells_each_attempt_entry_and_callback_in_the_order_of_time(road
 
 
 def test_a_story_of_a_failure_says_what_it_means_and_what_to_do(busy: Road) -> None:
-    story = reports.story(busy.db, "derby.1.2")
+    story = status_views.story(busy.db, "derby.1.2")
     assert story.meaning == "the receiver is not a registered M-Pesa customer"
     assert story.advice is not None
     assert story.advice.startswith("Ask the customer for another number")
@@ -305,12 +307,12 @@ def test_a_story_of_a_failure_says_what_it_means_and_what_to_do(busy: Road) -> N
 def test_a_story_shows_incidents_until_a_person_closes_them(busy: Road) -> None:
     attempt = busy.attempt("ann")
     busy.post(Kind.RESULT, attempt.id, busy.result(attempt, code=26))
-    [concern] = reports.story(busy.db, "derby.1.1").incidents
+    [concern] = status_views.story(busy.db, "derby.1.1").incidents
     assert (concern.kind, concern.payout_id) == ("contradiction", "derby.1.1")
-    assert concern in reports.market_status(busy.db, "derby").incidents
-    assert concern in reports.overview(busy.db).incidents
-    decide.close_incident(busy.db, busy.clock, busy.act, incident_id=concern.id)
-    story = reports.story(busy.db, "derby.1.1")
+    assert concern in status_views.market_status(busy.db, "derby").incidents
+    assert concern in status_views.overview(busy.db).incidents
+    manual_decision.close_incident(busy.db, busy.clock, busy.act, incident_id=concern.id)
+    story = status_views.story(busy.db, "derby.1.1")
     assert story.incidents == []
     assert [moment.kind for moment in story.moments][-2:] == ["incident", "act"]
 
@@ -327,5 +329,5 @@ def test_a_story_shows_the_entries_of_a_second_payment(road: Road) -> None:
     second = road.attempt("ann")
     road.post(Kind.RESULT, second.id, road.result(second))
     road.post(Kind.RESULT, first.id, road.result(first, receipt="UKN9Z9Z9Z9"))
-    story = reports.story(road.db, "derby.1.1")
+    story = status_views.story(road.db, "derby.1.1")
     assert "overpaid:UKN9Z9Z9Z9: receivable ann +10000, utility -10000" in story.entries

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from kasoko_cli.clock import iso
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate
-from kasoko_cli.daraja.links import Kind
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import NotFound
-from kasoko_cli.operations import decide
-from kasoko_cli.operations.retry import LeftAlone, Retried
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.payouts.retry import LeftAlone, Retried
 from tests.operations.road import ANN, BEN, CYN, Road
 
 
@@ -77,9 +77,9 @@ def _to(road: Road, status: PayoutStatus) -> None:
         case PayoutStatus.PENDING:
             return
         case PayoutStatus.HELD:
-            decide.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
+            manual_decision.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
         case PayoutStatus.WALLET:
-            decide.to_wallet(road.db, road.clock, road.act, payout_id="derby.1.1")
+            manual_decision.to_wallet(road.db, road.clock, road.act, payout_id="derby.1.1")
         case PayoutStatus.SENT:
             road.send()
         case PayoutStatus.UNKNOWN:
@@ -189,7 +189,7 @@ def test_a_payout_about_which_something_else_was_posted_is_asked_about_first(roa
         "Ask M-Pesa: kasoko reconcile --now. Where it does not say: kasoko incident close 1 --reason WHY",
     )
     [incident] = road.all_incidents()
-    decide.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)
+    manual_decision.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)
     assert road.retry().retried == ["derby.1.1"]
 
 

@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.domain.floats import FloatCheck
+from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations import controls, decide, markets, run_plan
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.gate import GatePolicy
-from kasoko_cli.operations.preview import preview_resolution
-from kasoko_cli.operations.run_plan import Parked, RunPlan
-from kasoko_cli.operations.settle import plan_settlement, settle_market
-from kasoko_cli.operations.tariffs import load_tariff
+from kasoko_cli.operations.account.tariff_file import load_tariff
+from kasoko_cli.operations.payouts import manual_decision, switches
+from kasoko_cli.operations.payouts import plan as run_plan
+from kasoko_cli.operations.payouts.float_check import GatePolicy
+from kasoko_cli.operations.payouts.plan import Parked, RunPlan
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.settlement.preview import preview_resolution
+from kasoko_cli.operations.settlement.settle import plan_settlement, settle_market
+from kasoko_cli.operations.shared.actor import Act
 from tests.operations.road import ANN, BEN, CYN, Road
 from tests.operations.town import Town
 
@@ -56,8 +58,8 @@ def test_a_large_payout_is_shown_by_its_legs(road: Road) -> None:
 
 def test_what_a_person_stopped_is_counted_apart(road: Road) -> None:
     road.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
-    decide.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
-    controls.pause(road.db, road.clock, Act("boss", "the float is being moved"))
+    manual_decision.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
+    switches.pause(road.db, road.clock, Act("boss", "the float is being moved"))
     found = plan(road, limit=1)
     assert (found.payouts, found.held) == (1, Parked(1, 10_000))
     assert found.warnings[0] == "Nothing is sent now: pause by boss, the float is being moved"

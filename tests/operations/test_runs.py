@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import text
 
 from kasoko_cli.errors import Busy, NotFound
-from kasoko_cli.operations import reports, runs
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.runs import AtWork, at_work
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.reporting import status_views
+from kasoko_cli.operations.shared import run_registry
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.run_registry import AtWork, at_work
+from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import ANN, Road
 
@@ -41,7 +42,7 @@ def dead_process() -> int:
 
 def shown(db: Database) -> list[tuple[str, str | None, str, str]]:
     """Who is at work, as status has it."""
-    return [(run.command, run.market, run.host, run.doing) for run in reports.overview(db).runs]
+    return [(run.command, run.market, run.host, run.doing) for run in status_views.overview(db).runs]
 
 
 def test_a_second_run_of_the_same_work_is_told_whose_it_is(db: Database, clock: FixedClock, begin: Begin) -> None:
@@ -88,7 +89,7 @@ def test_a_run_that_died_is_in_nobodys_way(db: Database, clock: FixedClock, begi
             with db.transaction() as session:
                 session.execute(text("UPDATE runs SET pid = :pid"), {"pid": dead_process()})
         else:
-            clock.forward(runs.DEAD_SECONDS)
+            clock.forward(run_registry.DEAD_SECONDS)
             with pytest.raises(Busy), begin(host="pay1"):
                 pass
             clock.forward(1)
@@ -105,7 +106,7 @@ def test_a_run_beats_what_it_does_into_the_list_and_one_taken_for_dead_comes_bac
     begin: Begin,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(run_registry, "BEAT_SECONDS", 0.01)
     with begin() as mine:
         with db.transaction() as session:
             session.execute(text("UPDATE runs SET ended_at = heartbeat_at, doing = 'died'"))
@@ -113,8 +114,8 @@ def test_a_run_beats_what_it_does_into_the_list_and_one_taken_for_dead_comes_bac
         mine.count("SENT")
         mine.count("SENT", 2)
         clock.forward(9)
-        until(lambda: [run.counts for run in reports.overview(db).runs] == [{"SENT": 3}])
-        [run] = reports.overview(db).runs
+        until(lambda: [run.counts for run in status_views.overview(db).runs] == [{"SENT": 3}])
+        [run] = status_views.overview(db).runs
         assert (run.doing, run.heartbeat_at, run.actor) == ("sending", clock(), "amina")
 
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from kasoko_cli.errors import NotSent
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.disburse import Run
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.payouts.sending import Run
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.road import ANN, Road
 

@@ -13,9 +13,10 @@ from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, WireLimits
 from kasoko_cli.errors import CheckFailed, NotFound, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import bets, markets, settle
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.settle import Owed, Settled, SettlementFigures
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.records import bets, markets
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.settlement.settle import Owed, Settled, SettlementFigures
 from kasoko_cli.store import payouts
 from tests.operations.town import LIMITS, Town, refusal
 

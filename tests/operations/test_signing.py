@@ -9,17 +9,18 @@ from datetime import timedelta
 import pytest
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.keys import public_key_of
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations import approvers, decide, signing
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.approvers import ApproverAdded, ApproverLine
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.decide import Decided, Decision
-from kasoko_cli.operations.words import Terms
+from kasoko_cli.operations.approvals import approvers, signatures
+from kasoko_cli.operations.approvals.approvers import ApproverAdded, ApproverLine
+from kasoko_cli.operations.approvals.second_person import Terms
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.payouts.manual_decision import Decided, Decision
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Event
+from kasoko_cli.store.schema.tables import Event
 from tests.operations.road import ANN, RECEIPT, Road
 
 KEYS = {name: bytes([number]) * 32 for number, name in enumerate(("wanjiku", "otieno", "amina", "mallory"), start=1)}
@@ -41,7 +42,7 @@ def remove(road: Road, name: str, act: Act, terms: Terms = SIGNED) -> ApproverLi
 
 
 def say(road: Road, act: Act, decision: Decision = PAID, terms: Terms = SIGNED, *, two_people: bool = True) -> Decided:
-    return decide.decide(
+    return manual_decision.decide(
         road.db, road.clock, act, payout_id="derby.1.1", decision=decision, two_people=two_people, terms=terms
     )
 
@@ -199,16 +200,16 @@ def test_an_audit_finds_what_was_written_by_hand(two: Road) -> None:
             session,
             at=later,
             actor="wanjiku",
-            action=signing.ADD,
-            subject=signing.SUBJECT,
+            action=signatures.ADD,
+            subject=signatures.SUBJECT,
             detail={"name": "mallory", "public_key": key},
         )
         note_event(
             session,
             at=later,
             actor="root",
-            action=signing.REMOVE,
-            subject=signing.SUBJECT,
+            action=signatures.REMOVE,
+            subject=signatures.SUBJECT,
             detail={"name": "otieno", "public_key": public_key_of(KEYS["otieno"])},
         )
     another = "has a signature that does not count: it is signed with another key than that of otieno"

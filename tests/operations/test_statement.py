@@ -13,17 +13,19 @@ import typer.main
 from sqlmodel import col, select
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import decide, returns, statement, wallets
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.statement import StatementReport
+from kasoko_cli.operations.payouts import manual_decision, returns
+from kasoko_cli.operations.reconciliation import statement_import
+from kasoko_cli.operations.reconciliation.statement_import import StatementReport
+from kasoko_cli.operations.records import wallets
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import attempts
 from kasoko_cli.store.log import open_incidents
-from kasoko_cli.store.tables import Attempt, StatementLine
+from kasoko_cli.store.schema.tables import Attempt, StatementLine
 from tests.operations.paper import CHARGE, PAYBILL, REVERSAL, TRANSFER, Paper
 from tests.operations.road import ANN, BEN, CYN, Road
 from tests.operations.town import Town, refusal
@@ -35,7 +37,7 @@ def take(
     road: Road, paper: Paper, *, counted: bool = False, name: str = "statement.csv", said: str | None = None
 ) -> StatementReport:
     """Take it in; whatever it tells a person to type exists and parses."""
-    report = statement.take_statement(
+    report = statement_import.take_statement(
         road.db,
         road.clock,
         road.act,
@@ -70,10 +72,10 @@ def obey(road: Road, line: str) -> None:
         assert option == "--as"
         user_id = line.split("--user ")[1].split()[0] if "--user" in line else None
         what = "write-off" if value == "WHAT" else value
-        statement.resolve_suspense(road.db, road.clock, road.act, name=item, resolution=what, user_id=user_id)
+        statement_import.resolve_suspense(road.db, road.clock, road.act, name=item, resolution=what, user_id=user_id)
     else:
         assert verb == ["incident", "close"]
-        assert decide.close_incident(road.db, road.clock, road.act, incident_id=int(item))
+        assert manual_decision.close_incident(road.db, road.clock, road.act, incident_id=int(item))
 
 
 def standing(road: Road, key: str) -> int:
@@ -178,7 +180,7 @@ def test_a_plan_names_the_same_and_writes_nothing(silent: Road) -> None:
     paper = Paper().covering([at])
     paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
     before = silent.money()
-    planned = statement.plan_statement(
+    planned = statement_import.plan_statement(
         silent.db, silent.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False
     )
     assert silent.money() == before
@@ -482,14 +484,14 @@ def test_what_came_back_stands_in_the_wallet_and_goes_again_under_a_new_id(paid:
 def test_what_came_back_may_stay_in_the_wallet(paid: Road) -> None:
     returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
     assert not returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
-    decide.to_wallet(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    manual_decision.to_wallet(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
     assert (paid.payout("ann").status, paid.wallet("ann")) == (PayoutStatus.WALLET, (10_000, 10_000))
 
 
 def test_what_was_to_go_again_may_still_stay_in_the_wallet(paid: Road) -> None:
     returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
     returns.send_again(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
-    decide.to_wallet(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    manual_decision.to_wallet(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
     assert (paid.payout("ann").status, paid.wallet("ann")) == (PayoutStatus.WALLET, (10_000, 10_000))
 
 
@@ -518,7 +520,9 @@ def test_what_comes_back_of_a_debt_that_was_given_up_goes_to_suspense(road: Road
         wallets.write_off(road.db, road.clock, road.act, user_id="ann", cents=given_up, reference="off")
     paper = Paper()
     paper.line("UKR0000001", road.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
-    plan = statement.plan_statement(road.db, road.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False)
+    plan = statement_import.plan_statement(
+        road.db, road.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False
+    )
     assert road.balance(Account.RECEIVABLE, "ann") == 14_200 - given_up
     report = take(road, paper)
     assert report.differences == plan.differences
@@ -566,17 +570,19 @@ def test_money_in_suspense_stands_there_until_a_person_says_what_it_was(
     utility = paid.balance(Account.UTILITY)
     paper.line("UKT0000001", paid.clock(), paid_in=50_000, reason=TRANSFER)
     assert take(paid, paper).open == 1
-    [item] = statement.list_suspense(paid.db)
+    [item] = statement_import.list_suspense(paid.db)
     assert (item.receipt, item.amount_cents) == ("UKT0000001", 50_000)
     assert paid.balance(Account.UTILITY) == utility + 50_000
 
-    statement.resolve_suspense(paid.db, paid.clock, paid.act, name="UKT0000001", resolution=resolution, user_id=user)
-    assert statement.list_suspense(paid.db) == []
+    statement_import.resolve_suspense(
+        paid.db, paid.clock, paid.act, name="UKT0000001", resolution=resolution, user_id=user
+    )
+    assert statement_import.list_suspense(paid.db) == []
     assert paid.balance(Account.SUSPENSE) == 0
     assert paid.balance(account, user or "") == (cents if account is not Account.UTILITY else utility)
     assert take(paid, paper).open == 0
     message, _ = refusal(
-        lambda: statement.resolve_suspense(
+        lambda: statement_import.resolve_suspense(
             paid.db, paid.clock, paid.act, name=item.key[:8], resolution=resolution, user_id=user
         ),
         Refused,
@@ -586,7 +592,7 @@ def test_money_in_suspense_stands_there_until_a_person_says_what_it_was(
 
 def test_suspense_is_resolved_with_a_reason_and_by_its_name(paid: Road) -> None:
     def resolve(name: str, resolution: str = "bank", user: str | None = None, reason: str = "because") -> None:
-        statement.resolve_suspense(
+        statement_import.resolve_suspense(
             paid.db, paid.clock, Act("tester", reason), name=name, resolution=resolution, user_id=user
         )
 
@@ -612,7 +618,7 @@ def test_deposits_and_stakes_of_the_platform_are_known_by_their_receipt_and_acco
     paper.line("UKD0000002", now, paid_in=5_000, reason=PAYBILL, phone=ANN, account="derby-ann")
     assert take(road, paper).by_verdict.keys() == {"deposit", "stake"}
     paper.line("UKD0000003", now, paid_in=5_000, reason=PAYBILL, phone=ANN, account="whatever")
-    assert statement.plan_statement(
+    assert statement_import.plan_statement(
         road.db, road.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=True
     ).by_verdict.keys() == {"deposit", "stake"}
     assert take(road, paper).open == 1

@@ -8,12 +8,12 @@ import pytest
 
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import statement
-from kasoko_cli.operations.rowfiles import FileRefused
-from kasoko_cli.operations.statement import StatementReport
-from kasoko_cli.operations.statement_account import NobodysStatement, Proof, Proven, prove
-from kasoko_cli.operations.statement_file import StatementFile, read_statement
-from kasoko_cli.operations.statement_lead import read_lead
+from kasoko_cli.operations.reconciliation import statement_import
+from kasoko_cli.operations.reconciliation.statement_import import StatementReport
+from kasoko_cli.operations.reconciliation.statement_owner import NobodysStatement, Proof, Proven, prove
+from kasoko_cli.operations.reconciliation.statement_parser import StatementFile, read_statement
+from kasoko_cli.operations.reconciliation.statement_preamble import read_lead
+from kasoko_cli.operations.shared.record_files import FileRefused
 from tests.operations.paper import HEADER, Paper
 from tests.operations.road import ANN, CYN, Road
 from tests.operations.town import refusal
@@ -79,7 +79,7 @@ def test_a_number_that_is_not_an_accounts_is_not_taken_for_one() -> None:
 def test_nothing_is_booked_before_it_is_shown_or_said_whose_it_is(road: Road) -> None:
     def take(said: str | None = None, *, paper: Paper | None = None, lead: str = "Utility Account") -> StatementReport:
         file = written(lead, paper=paper)
-        return statement.take_statement(
+        return statement_import.take_statement(
             road.db, road.clock, road.act, file, shortcode=OURS, customers_are_counted=False, said_account=said
         )
 

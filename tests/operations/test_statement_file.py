@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kasoko_cli.operations.rowfiles import FileRefused
-from kasoko_cli.operations.statement_file import LineKind, LineStatus, StatementFile, read_statement
+from kasoko_cli.operations.reconciliation.statement_parser import LineKind, LineStatus, StatementFile, read_statement
+from kasoko_cli.operations.shared.record_files import FileRefused
 from tests.operations.paper import CHARGE, HEADER, PAYBILL, REVERSAL, TRANSFER, Paper
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)

@@ -8,11 +8,14 @@ from datetime import timedelta
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import invariants, markets, statement
-from kasoko_cli.operations.settle import settle_market
-from kasoko_cli.store import bulk, payouts
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Attempt, Bet, Callback, Funding, Payout, User
+from kasoko_cli.operations.audit import invariants
+from kasoko_cli.operations.reconciliation import statement_import
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.settlement.settle import settle_market
+from kasoko_cli.store import payouts
+from kasoko_cli.store.engine import bulk_rows
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Attempt, Bet, Callback, Funding, Payout, User
 from tests.conftest import FixedClock
 from tests.operations.paper import B2C, CHARGE, PAYBILL, REVERSAL, TRANSFER, Paper
 from tests.operations.test_statement import commands_in, parses
@@ -29,7 +32,7 @@ def a_large_market(town: Town, clock: FixedClock) -> list[tuple[Payout, str, str
     now = clock()
     people = [(f"u{n:04d}", f"2547{n:08d}") for n in range(PAYOUTS)]
     with town.db.transaction() as session:
-        bulk.insert_rows(
+        bulk_rows.insert_rows(
             session,
             User,
             [
@@ -38,7 +41,7 @@ def a_large_market(town: Town, clock: FixedClock) -> list[tuple[Payout, str, str
             ],
         )
         stakes = [(user, 0, 100_000 + 100 * n) for n, (user, _) in enumerate(people)] + [("loser", 1, 10_000_000)]
-        bulk.insert_rows(
+        bulk_rows.insert_rows(
             session,
             Bet,
             [
@@ -127,8 +130,8 @@ def _send(db: Database, clock: FixedClock, owed: list[tuple[Payout, str, str]]) 
             entries.append(journal.credited(payout.id, payout.user_id, payout.amount_cents))
             entries.append(journal.delivered(payout.id, attempt_id, payout.user_id, payout.wire_cents))
     with db.transaction() as session:
-        bulk.insert_rows(session, Callback, posted)
-        bulk.insert_rows(session, Attempt, rows)
+        bulk_rows.insert_rows(session, Callback, posted)
+        bulk_rows.insert_rows(session, Attempt, rows)
         for status, becomes in of_payout.items():
             ids = [payout.id for nth, (payout, _, _) in enumerate(owed) if state_of(nth) is status]
             session.execute(
@@ -188,7 +191,9 @@ def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_n
     paper = the_statement(clock, owed, random.Random(7))
     file = paper.read()
     assert (len(file.lines), file.whole) == (LINES, True)
-    report = statement.take_statement(town.db, clock, town.act, file, shortcode="600000", customers_are_counted=True)
+    report = statement_import.take_statement(
+        town.db, clock, town.act, file, shortcode="600000", customers_are_counted=True
+    )
     found: dict[str, set[str]] = {}
     for one in report.differences:
         found.setdefault(one.kind, set()).add(one.payout_id or one.receipt or "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kasoko_cli.operations.statement_party import read_party
+from kasoko_cli.operations.reconciliation.statement_party import read_party
 
 ANN = "254712000111"
 

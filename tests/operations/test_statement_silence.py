@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
-from kasoko_cli.operations.statement_account import Proof, Proven
-from kasoko_cli.operations.statement_file import LINES_APPEAR_LATE, Span, StatementFile, read_statement
-from kasoko_cli.operations.statement_finding import Finding, Known, Verdict
-from kasoko_cli.operations.statement_match import match
+from kasoko_cli.operations.reconciliation.statement_findings import Finding, Known, Verdict
+from kasoko_cli.operations.reconciliation.statement_matching import match
+from kasoko_cli.operations.reconciliation.statement_owner import Proof, Proven
+from kasoko_cli.operations.reconciliation.statement_parser import LINES_APPEAR_LATE, Span, StatementFile, read_statement
 from kasoko_cli.store.statements import KnownAttempt
 from tests.operations.paper import B2C, CHARGE, TRANSFER, Paper
 

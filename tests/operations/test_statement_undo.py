@@ -11,12 +11,13 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import bets, statement
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.statement_undo import Undone, list_taken, undo_statement
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.reconciliation import statement_import
+from kasoko_cli.operations.reconciliation.statement_undo import Undone, list_taken, undo_statement
+from kasoko_cli.operations.records import bets
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import attempts
-from kasoko_cli.store.tables import Funding, PostingRow
+from kasoko_cli.store.schema.tables import Funding, PostingRow
 from tests.operations.paper import CHARGE, REVERSAL, TRANSFER, Paper
 from tests.operations.road import CYN, Road
 from tests.operations.test_statement import (
@@ -75,13 +76,15 @@ def test_it_is_as_if_it_had_never_been_taken_in_and_it_may_be_taken_in_again(pai
     assert balances(paid) != before
     incidents = len(paid.incidents())
     assert incidents
-    statement.resolve_suspense(paid.db, paid.clock, paid.act, name="UKT0000001", resolution="wallet", user_id="ann")
+    statement_import.resolve_suspense(
+        paid.db, paid.clock, paid.act, name="UKT0000001", resolution="wallet", user_id="ann"
+    )
 
     done = undo(paid)
     assert (done.lines, done.entries, done.incidents, done.charges_cents) == (len(paper.rows), 8, incidents, 1_600)
     assert balances(paid) == before
     assert paid.incidents() == []
-    assert statement.list_suspense(paid.db) == []
+    assert statement_import.list_suspense(paid.db) == []
     assert [one.state for one in list_taken(paid.db)] == ["taken back"]
     assert is_sound(paid)
 
@@ -94,7 +97,7 @@ def test_it_is_as_if_it_had_never_been_taken_in_and_it_may_be_taken_in_again(pai
     assert paid.balance(Account.CHARGES) == 1_600
     assert paid.balance(Account.CHARGES_DUE) == 0
     assert is_sound(paid)
-    statement.resolve_suspense(paid.db, paid.clock, paid.act, name="UKT0000001", resolution="bank")
+    statement_import.resolve_suspense(paid.db, paid.clock, paid.act, name="UKT0000001", resolution="bank")
     assert take(paid, paper, counted=True).new_lines == 0
     assert is_sound(paid)
 
@@ -184,7 +187,9 @@ def test_what_came_back_or_is_spent_refuses_the_whole(paid: Road) -> None:
     paper = Paper()
     paper.line("UKT0000001", paid.clock(), paid_in=50_000, reason=TRANSFER)
     take(paid, paper)
-    statement.resolve_suspense(paid.db, paid.clock, paid.act, name="UKT0000001", resolution="wallet", user_id="ben")
+    statement_import.resolve_suspense(
+        paid.db, paid.clock, paid.act, name="UKT0000001", resolution="wallet", user_id="ben"
+    )
     paid.open_market("final")
     bets.place_bet(
         paid.db,

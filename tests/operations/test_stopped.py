@@ -12,10 +12,10 @@ from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.credentials import MemoryShelf
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.ledger import book
-from kasoko_cli.operations import fate
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.decide import Decision, decide
-from kasoko_cli.operations.disburse import Run, SendPolicy
+from kasoko_cli.operations.payouts.manual_decision import Decision, decide
+from kasoko_cli.operations.payouts.sending import Run, SendPolicy
+from kasoko_cli.operations.shared import transitions
+from kasoko_cli.operations.shared.actor import Act
 from tests.operations.road import ANN, Road
 from tests.operations.test_disburse import PAYS, ids_sent
 
@@ -33,7 +33,7 @@ def not_paid(road: Road) -> None:
 def end_by_a_host_whose_clock_is_ahead(road: Road) -> None:
     """Its clock says that the lease is over; ours does not."""
     with road.db.transaction() as session:
-        assert fate.reap(session, now=road.clock() + timedelta(hours=1)) == 1
+        assert transitions.reap(session, now=road.clock() + timedelta(hours=1)) == 1
     not_paid(road)
 
 
@@ -41,7 +41,7 @@ def end_after_a_suspend(road: Road) -> None:
     """Our own clock sees how long it was."""
     road.clock.forward(400)
     with road.db.transaction() as session:
-        assert fate.reap(session, now=road.clock()) == 1
+        assert transitions.reap(session, now=road.clock()) == 1
     not_paid(road)
 
 
@@ -144,11 +144,13 @@ def test_an_acknowledgement_after_the_result_that_it_announced_is_no_incident(ro
         reply = road.ask_simulator(request)
         road.clock.forward(hours=1)
         with road.db.transaction() as session:
-            fate.reap(session, now=road.clock())
-            attempt, _ = fate.lock(session, road.attempt("ann").id)
+            transitions.reap(session, now=road.clock())
+            attempt, _ = transitions.lock(session, road.attempt("ann").id)
             attempt.conversation_id = reply.json()["ConversationID"]
             session.flush()
-            ruling = fate.not_paid(session, attempt, code="17", reason="x", evidence="callback:1", at=road.clock())
+            ruling = transitions.not_paid(
+                session, attempt, code="17", reason="x", evidence="callback:1", at=road.clock()
+            )
             book.post(session, *ruling.entries, at=road.clock())
         return reply
 

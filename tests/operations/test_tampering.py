@@ -18,14 +18,18 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlmodel import Session, col, select
 
-from kasoko_cli.domain.duties import DutyBook, On
-from kasoko_cli.operations import chaining, controls, decide, markets, retry, taxes, users
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import HEAD, Check, check_all
-from kasoko_cli.store import attempts, chain, payouts
-from kasoko_cli.store.database import Database
+from kasoko_cli.domain.withholding import DutyBook, On
+from kasoko_cli.operations.audit import chain_check
+from kasoko_cli.operations.audit.run import HEAD, Check, check_all
+from kasoko_cli.operations.payouts import manual_decision, retry, switches
+from kasoko_cli.operations.records import markets, users
+from kasoko_cli.operations.reporting import taxes
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store.engine import hash_chain
+from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import raise_incident, set_switch
-from kasoko_cli.store.tables import APPEND_ONLY, EntryRow, Event, Link
+from kasoko_cli.store.schema.tables import APPEND_ONLY, EntryRow, Event, Link
 from tests.conftest import FixedClock
 from tests.domain.test_duties import WINNINGS, WITHDRAWALS
 from tests.operations.test_audit import WAYS, lively
@@ -198,15 +202,15 @@ def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
     town.market("stopped")
     town.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
     town.settle("stopped", "Yes")
-    decide.hold(db, clock, act, payout_id=(held := town.payout_of("held-winner").id))
-    controls.pause(db, clock, act)
+    manual_decision.hold(db, clock, act, payout_id=(held := town.payout_of("held-winner").id))
+    switches.pause(db, clock, act)
     with db.transaction() as session:
         set_switch(session, "breaker", is_on=True, reason="a test", actor="tester", at=clock())
         for key in ("test:open", "test:closed"):
             raise_incident(session, key=key, kind="test", what="Something.", at=clock())
     with db.reading() as session:
         numbers = {key: number for number, key in session.execute(text("SELECT id, key FROM incidents")).all()}
-    decide.close_incident(db, clock, act, incident_id=numbers["test:closed"])
+    manual_decision.close_incident(db, clock, act, incident_id=numbers["test:closed"])
     retried = retry.retry(db, clock, act, only=[town.payout_of("refused-winner").id])
     assert retried.retried
     markets.close_market(db, clock, act, market="spare")
@@ -251,7 +255,7 @@ def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
 def prepared(db: Database, clock: FixedClock) -> Iterator[Prepared]:
     town, names = prepare(db, clock)
     with db.reading() as session:
-        heads = chaining.heads_of(session, clock())
+        heads = chain_check.heads_of(session, clock())
     ends = [{"chain": head.chain, "number": head.number, "hash": head.hash} for head in heads.heads]
     kept = {"deployment": heads.deployment, "made_at": "before", "days": [], "heads": ends}
     with db.engine.connect() as connection:
@@ -335,19 +339,19 @@ def test_a_tail_that_was_rewritten_with_all_its_digests_is_told_by_the_head(prep
 
 def _rewrite(session: Session) -> None:
     """Give every event and every link of the books the digest that it would have had."""
-    before = chain.first_hash("books", chain.deployment_of(session))
+    before = hash_chain.first_hash("books", hash_chain.deployment_of(session))
     for link in session.exec(select(Link).where(col(Link.chain) == "books").order_by(col(Link.number))).all():
         leaves = []
         if link.kind == "events":
             for event in session.exec(select(Event).where(col(Event.id).between(link.first, link.last))).all():
-                leaf = chain.event_leaf(*(getattr(event, name) for name in chain.EVENT_FACTS))
+                leaf = hash_chain.event_leaf(*(getattr(event, name) for name in hash_chain.EVENT_FACTS))
                 session.execute(text("UPDATE events SET digest = :d WHERE id = :id"), {"d": leaf, "id": event.id})
                 leaves.append(leaf)
         else:
             found = session.exec(select(EntryRow).where(col(EntryRow.id).between(link.first, link.last)))
             leaves = [entry.digest or b"" for entry in found]
         digest = hashlib.sha256(b"".join(leaves)).hexdigest()
-        before = chain.link_hash(before, "books", link.number, link.kind, link.first, link.last, link.at, digest)
+        before = hash_chain.link_hash(before, "books", link.number, link.kind, link.first, link.last, link.at, digest)
         session.execute(
             text("UPDATE links SET digest = :d, hash = :h WHERE chain = 'books' AND number = :n"),
             {"d": digest, "h": before, "n": link.number},

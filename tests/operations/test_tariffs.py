@@ -9,7 +9,7 @@ import pytest
 
 from kasoko_cli.daraja.simulator.tariff import AUGUST_2023
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.operations.tariffs import load_tariff, parse_tariff
+from kasoko_cli.operations.account.tariff_file import load_tariff, parse_tariff
 
 HINT = "Nothing was sent. Begin from a copy of the tariff that came along: kasoko float --tariff"
 GOOD = 'valid_from = 2026-01-01\nsource = "our contract"\n[[band]]\nup_to_kes = 1000\ncharge_kes = 7\n'

@@ -11,20 +11,21 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.cli.spoken import spoken
+from kasoko_cli.cli.output.explanation_text import spoken
 from kasoko_cli.domain import proof
-from kasoko_cli.domain.duties import Base, Duty, DutyBook, On, RoundTo
 from kasoko_cli.domain.market import Resolution, Rounding, Rules
 from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.domain.withholding import Base, Duty, DutyBook, On, RoundTo
 from kasoko_cli.errors import ConfigurationError, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations import approve, override, proving, settle, taxes
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.duties import load_duties, parse_duties
-from kasoko_cli.operations.explaining import explain_payout
-from kasoko_cli.store.tables import Settlement
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.reporting import taxes
+from kasoko_cli.operations.settlement import approval, correction, settle, settlement_proof
+from kasoko_cli.operations.settlement.explanation import explain_payout
+from kasoko_cli.operations.settlement.tax_rules_file import load_duties, parse_duties
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.schema.tables import Settlement
 from tests.domain.test_duties import WINNINGS, WITHDRAWALS
 from tests.operations.town import LIMITS, Town, refusal
 
@@ -124,7 +125,7 @@ def test_refunds_are_nothing_won_and_withdrawn_only_where_the_rule_says_so(town:
 def test_before_anything_was_sent_a_reversal_takes_the_tax_back_exactly(town: Town) -> None:
     derby(town)
     no = Resolution(winners=(1,))
-    done = override.override(town.db, town.clock, FIRST, LIMITS, market="derby", resolution=no, duties=BOTH)
+    done = correction.override(town.db, town.clock, FIRST, LIMITS, market="derby", resolution=no, duties=BOTH)
     assert done.way == "reversal"
     assert balance(town, Account.TAX_WITHHELD) == 0
     holds(town)
@@ -143,8 +144,8 @@ def test_after_payouts_were_sent_a_correction_books_the_difference_of_the_tax(to
     no = Resolution(winners=(1,))
     later = DutyBook((replace(WINNINGS, rate_bps=5_000),))
     given: dict[str, Any] = {"market": "derby", "resolution": no, "duties": later}
-    proposed = override.override(town.db, town.clock, FIRST, LIMITS, **given)
-    done = override.override(
+    proposed = correction.override(town.db, town.clock, FIRST, LIMITS, **given)
+    done = correction.override(
         town.db,
         town.clock,
         SECOND,
@@ -171,12 +172,12 @@ def test_a_payout_of_a_difference_is_explained_as_the_rest(town: Town) -> None:
     pays(town, "cyn")
     half = Resolution(winners=(0, 1))
     given: dict[str, Any] = {"market": "derby", "resolution": half}
-    proposed = override.override(town.db, town.clock, FIRST, LIMITS, **given)
-    override.override(town.db, town.clock, SECOND, LIMITS, confirm=proposed.plan_hash, **given)
+    proposed = correction.override(town.db, town.clock, FIRST, LIMITS, **given)
+    correction.override(town.db, town.clock, SECOND, LIMITS, confirm=proposed.plan_hash, **given)
     back = Resolution(winners=(0,))
     given["resolution"] = back
-    proposed = override.override(town.db, town.clock, FIRST, LIMITS, **given)
-    override.override(town.db, town.clock, SECOND, LIMITS, confirm=proposed.plan_hash, **given)
+    proposed = correction.override(town.db, town.clock, FIRST, LIMITS, **given)
+    correction.override(town.db, town.clock, SECOND, LIMITS, confirm=proposed.plan_hash, **given)
     holds(town)
     with town.db.reading() as session:
         every = session.execute(text("SELECT id FROM payouts ORDER BY id")).scalars().all()
@@ -208,10 +209,10 @@ def test_the_second_person_sees_the_tax_and_releases_exactly_that(town: Town) ->
     town.market("derby")
     town.bets("derby", {"ann": ("Yes", 100), "cyn": ("No", 150)})
     town.settle("derby", "Yes", duties=BOTH, approval_above_cents=0)
-    shown = approve.look(town.db, market="derby")
+    shown = approval.look(town.db, market="derby")
     assert shown.settlement.tax_cents == (23_750 - 10_000) // 10
     assert shown.withheld_cents == town.payout_of("ann").withheld_cents > 0
-    approve.approve(town.db, town.clock, SECOND, market="derby", plan_hash=shown.plan_hash)
+    approval.approve(town.db, town.clock, SECOND, market="derby", plan_hash=shown.plan_hash)
     holds(town)
 
 
@@ -229,9 +230,9 @@ def test_a_taxed_settlement_is_proven_by_both_verifiers(town: Town, base: Base, 
     spec.loader.exec_module(alone)
     duty = replace(WINNINGS, base=base, rounding=rounding, unit_cents=unit, rate_bps=777)
     derby(town, DutyBook((duty, WITHDRAWALS)))
-    made = proving.prove(town.db, "derby", bytes(32))
+    made = settlement_proof.prove(town.db, "derby", bytes(32))
     assert made["form"] == proof.TAXED_FORM
-    proof.check(proof.read(proving.canonical_file(made).encode()))
+    proof.check(proof.read(settlement_proof.canonical_file(made).encode()))
     alone.check(made)
     for change in (
         {"settlement": {**made["settlement"], "tax_cents": made["settlement"]["tax_cents"] + 1}},

@@ -12,14 +12,15 @@ import pytest
 from sqlalchemy import event, text
 
 from kasoko_cli.daraja import messages
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import DatabaseUnavailable
-from kasoko_cli.operations import audit, belief, receive
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.receive import Trust, apply_waiting, store_deliveries
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.operations.audit import run
+from kasoko_cli.operations.callbacks import apply_results, verification
+from kasoko_cli.operations.callbacks.apply_results import Trust, apply_waiting, store_deliveries
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database, open_database
 from tests.conftest import FixedClock
 from tests.operations.town import Town
 
@@ -112,11 +113,11 @@ def test_judging_together_leaves_what_judging_one_by_one_leaves(
     db.close()
     found = []
     for size in (1, 3, 100):
-        monkeypatch.setattr(receive, "GROUP", size)
+        monkeypatch.setattr(apply_results, "GROUP", size)
         copy = open_database(f"sqlite:///{shutil.copy(first, tmp_path / f'{size}.db')}")
         judged = apply_waiting(copy, clock, Trust())
         found.append(([(one.callback_id, one.verdict, one.detail) for one in judged], everything(copy)))
-        assert audit.audit(copy, deep=True).ok
+        assert run.audit(copy, deep=True).ok
         copy.close()
     # Of two attempts in one receipt's name the earlier has it, in whatever group they come.
     assert found[0] == found[1] == found[2]
@@ -139,7 +140,7 @@ def test_plain_successes_are_moved_together_on_both_databases(town: Town, caplog
     assert caplog.text == ""
     assert {town.payout_of(f"winner-{n}").status for n in range(8)} == {PayoutStatus.COMPLETED}
     assert {town.balances(f"winner-{n}") for n in range(8)} == {(14_250, 50)}
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 def test_results_that_come_again_are_judged_together_and_change_nothing(town: Town) -> None:
@@ -167,7 +168,7 @@ def test_results_that_come_again_are_judged_together_and_change_nothing(town: To
             *("contradiction", "mismatch")
         ]
     assert {town.balances(f"winner-{n}") for n in range(8)} == {(14_250, 50)}
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 def _all_but_callbacks(db: Database) -> list[list[tuple[Any, ...]]]:
@@ -185,11 +186,11 @@ def test_a_poisonous_body_is_set_aside_with_an_incident_and_the_rest_goes_on(
     poison = result(ids[2], receipt="SKP6666666")
     if where == "reading it":
         read = messages.parse_result
-        monkeypatch.setattr(receive, "parse_result", lambda body: read(body) if body != poison else 1 // 0)
+        monkeypatch.setattr(apply_results, "parse_result", lambda body: read(body) if body != poison else 1 // 0)
     else:
-        weigh = belief.weigh_result
+        weigh = verification.weigh_result
         broken = lambda said, attempt, **more: weigh(said, attempt, **more) if attempt.id != ids[2] else 1 // 0  # noqa: E731
-        monkeypatch.setattr(receive, "weigh_result", broken)
+        monkeypatch.setattr(apply_results, "weigh_result", broken)
     bodies = [(one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)]
     bodies[2] = (ids[2], poison)
     store_deliveries(town.db, town.clock, posted(town, *bodies))
@@ -203,7 +204,7 @@ def test_a_poisonous_body_is_set_aside_with_an_incident_and_the_rest_goes_on(
     assert f"kasoko callback show {number}" in what
     assert "254712345678" not in what
     assert apply_waiting(town.db, town.clock, Trust()) == []
-    assert audit.audit(town.db, deep=True).ok
+    assert run.audit(town.db, deep=True).ok
 
 
 def test_a_database_that_goes_away_sets_nothing_aside(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +217,7 @@ def test_a_database_that_goes_away_sets_nothing_aside(town: Town, monkeypatch: p
         raise DatabaseUnavailable("gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr(receive, "weigh_result", gone)
+        broken.setattr(apply_results, "weigh_result", gone)
         with pytest.raises(DatabaseUnavailable):
             apply_waiting(town.db, town.clock, Trust())
     assert [one.verdict for one in apply_waiting(town.db, town.clock, Trust())] == ["paid", "paid"]

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from kasoko_cli.daraja.client import Account
 from kasoko_cli.daraja.credentials import Token
-from kasoko_cli.operations.tokens import LONGEST_REFRESH, DatabaseShelf
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.account.access_tokens import LONGEST_REFRESH, DatabaseShelf
+from kasoko_cli.store.engine.database import Database
 from tests.conftest import FixedClock
 
 ACCOUNT = Account(

@@ -19,16 +19,16 @@ from sqlmodel import col, select
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account, pool_owner
-from kasoko_cli.operations import bets, markets, users, wallets
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.audit import audit
-from kasoko_cli.operations.exporting import Kind, export, written_whole
-from kasoko_cli.operations.importing import Imported, import_markets, import_users
-from kasoko_cli.operations.importing_bets import import_bets
-from kasoko_cli.operations.rowfiles import FileRefused, Format, InputFile
-from kasoko_cli.store import database
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Bet, EntryRow, Event, Funding, Market, PostingRow, User
+from kasoko_cli.operations.audit.run import audit
+from kasoko_cli.operations.exchange.export import Kind, export, written_whole
+from kasoko_cli.operations.exchange.import_bets import import_bets
+from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
+from kasoko_cli.operations.records import bets, markets, users, wallets
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile
+from kasoko_cli.store.engine import database
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Bet, EntryRow, Event, Funding, Market, PostingRow, User
 from tests.conftest import FixedClock
 
 DATA = Path(__file__).parent.parent / "data"

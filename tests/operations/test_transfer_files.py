@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations.rowfiles import (
+from kasoko_cli.operations.shared.record_files import (
     MOST_LINE_BYTES,
     SHOWN,
     Columns,

@@ -8,11 +8,11 @@ import io
 import pytest
 from sqlmodel import col, update
 
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.exporting import PAYOUT_COLUMNS, Kind, export
-from kasoko_cli.operations.rowfiles import Format
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Payout
+from kasoko_cli.operations.exchange.export import PAYOUT_COLUMNS, Kind, export
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import Format
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Payout
 from tests.conftest import FixedClock
 from tests.operations.town import Town
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from kasoko_cli.operations.units import Place, make_units
+from kasoko_cli.operations.admin.systemd_units import Place, make_units
 
 PLACE = Place(
     folder=PurePosixPath("/srv/kasoko"),

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.operations import upkeep
-from kasoko_cli.operations.backups import backup
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.operations.admin import database_check
+from kasoko_cli.operations.admin.backups import backup
+from kasoko_cli.store.engine.database import Database, open_database
 from tests.operations.road import ANN, Road
 
 
 def test_a_healthy_database_has_nothing_wrong(road: Road) -> None:
     road.owe({"ann": ANN})
-    assert upkeep.check(road.db) == []
+    assert database_check.check(road.db) == []
 
 
 def test_tables_of_another_version_are_named(road: Road) -> None:
     with road.db.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
-    [found] = upkeep.check(road.db)
+    [found] = database_check.check(road.db)
     assert found.startswith("The tables are of version 0000, and this program needs ")
 
 
@@ -38,7 +38,7 @@ def test_a_row_that_points_to_nothing_is_found_on_sqlite(road: Road) -> None:
         raw.execute("PRAGMA foreign_keys=ON")
     finally:
         raw.close()
-    assert upkeep.check(road.db) == ["A row of payouts points to a row of users that is not there."]
+    assert database_check.check(road.db) == ["A row of payouts points to a row of users that is not there."]
 
 
 def test_a_damaged_file_is_found(road: Road, tmp_path: Path) -> None:
@@ -55,6 +55,6 @@ def test_a_damaged_file_is_found(road: Road, tmp_path: Path) -> None:
     file.write_bytes(content)
     damaged: Database = open_database(f"sqlite:///{file}")
     try:
-        assert any(line.startswith("SQLite says: ") for line in upkeep.check(damaged))
+        assert any(line.startswith("SQLite says: ") for line in database_check.check(damaged))
     finally:
         damaged.close()

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations import users
-from kasoko_cli.operations.users import UserLine
+from kasoko_cli.operations.records import users
+from kasoko_cli.operations.records.users import UserLine
 from tests.operations.town import Town, refusal
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from kasoko_cli.errors import NotFound, Refused
-from kasoko_cli.operations import wallets
+from kasoko_cli.operations.records import wallets
 from tests.operations.town import Town, refusal
 
 

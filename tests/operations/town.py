@@ -9,19 +9,22 @@ from datetime import timedelta
 import pytest
 from sqlmodel import Session
 
-from kasoko_cli.domain.duties import NO_BOOK, DutyBook
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, WireLimits
+from kasoko_cli.domain.withholding import NO_BOOK, DutyBook
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations import bets, fate, markets, returns, settle, users, wallets
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.fate import Ruling
-from kasoko_cli.operations.settle import Settled
+from kasoko_cli.operations.payouts import returns
+from kasoko_cli.operations.records import bets, markets, users, wallets
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.settlement.settle import Settled
+from kasoko_cli.operations.shared import transitions
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.transitions import Ruling
 from kasoko_cli.store import attempts, callbacks, payouts
-from kasoko_cli.store.database import Database, WithinTransaction
+from kasoko_cli.store.engine.database import Database, WithinTransaction
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.tables import Attempt, Funding, Payout
+from kasoko_cli.store.schema.tables import Attempt, Funding, Payout
 from tests.conftest import FixedClock
 
 #: The smallest payout that M-Pesa carries is KES 10, the largest KES 250,000.
@@ -167,7 +170,7 @@ class Town:
     def again(self, attempt_id: str) -> None:
         """A rejected attempt goes out a second time under its own id."""
         with self.db.transaction() as session:
-            attempt, payout = fate.lock(session, attempt_id)
+            attempt, payout = transitions.lock(session, attempt_id)
             now, sends = self.clock(), attempt.sends + 1
             assert attempts.move(session, attempt_id, AttemptStatus.INTENT, at=now, sends=sends, evidence=None)
             assert payouts.move(session, payout.id, PayoutStatus.SENDING, at=now, not_before=None)
@@ -176,20 +179,20 @@ class Town:
     def accepted(self, attempt_id: str) -> None:
         """M-Pesa acknowledged it."""
         with self.db.transaction() as session:
-            attempt, _ = fate.lock(session, attempt_id)
-            fate.taken(session, attempt, conversation_id=f"AG_{attempt_id}", gateway_id=None, at=self.clock())
+            attempt, _ = transitions.lock(session, attempt_id)
+            transitions.taken(session, attempt, conversation_id=f"AG_{attempt_id}", gateway_id=None, at=self.clock())
 
     def doubted(self, attempt_id: str) -> None:
         """Nobody knows."""
         with self.db.transaction() as session:
-            attempt, _ = fate.lock(session, attempt_id)
-            fate.doubtful(session, attempt, why="no answer", at=self.clock())
+            attempt, _ = transitions.lock(session, attempt_id)
+            transitions.doubtful(session, attempt, why="no answer", at=self.clock())
 
     def rejected(self, attempt_id: str, *, for_good: bool = False) -> None:
         """M-Pesa certainly did not take it."""
         with self.db.transaction() as session:
-            attempt, _ = fate.lock(session, attempt_id)
-            ruling = fate.not_taken(
+            attempt, _ = transitions.lock(session, attempt_id)
+            ruling = transitions.not_taken(
                 session,
                 attempt,
                 evidence="answer:never left",
@@ -203,9 +206,9 @@ class Town:
     def failed(self, attempt_id: str) -> None:
         """There is evidence that no money moved."""
         with self.db.transaction() as session:
-            attempt, _ = fate.lock(session, attempt_id)
+            attempt, _ = transitions.lock(session, attempt_id)
             evidence = self._callback(session, attempt_id)
-            ruling = fate.not_paid(
+            ruling = transitions.not_paid(
                 session, attempt, code="2040", reason="not registered", evidence=evidence, at=self.clock()
             )
             self._post(session, ruling)
@@ -215,10 +218,10 @@ class Town:
         self._receipts += 1
         receipt = f"SKN{self._receipts:07d}"
         with self.db.transaction() as session:
-            attempt, payout = fate.lock(session, attempt_id)
+            attempt, payout = transitions.lock(session, attempt_id)
             evidence = self._callback(session, attempt_id, body)
             self._post(
-                session, fate.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=self.clock())
+                session, transitions.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=self.clock())
             )
         return receipt
 
@@ -235,8 +238,8 @@ class Town:
     def came_back(self, attempt_id: str) -> None:
         """The money of a paid attempt came back from the receiver."""
         with self.db.transaction() as session:
-            attempt, payout = fate.lock(session, attempt_id)
-            self._post(session, fate.returned(session, attempt, payout, at=self.clock(), why="it came back"))
+            attempt, payout = transitions.lock(session, attempt_id)
+            self._post(session, transitions.returned(session, attempt, payout, at=self.clock(), why="it came back"))
 
     def _callback(self, session: Session, attempt_id: str, said: bytes = b"{}") -> str:
         """A stored body that says so, and its name as evidence."""

@@ -16,11 +16,11 @@ from random import Random
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
-from kasoko_cli.operations.forgotten import hold_unsent
-from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, REQUEST_BEFORE
+from kasoko_cli.kill_points import COMMIT_AFTER, COMMIT_BEFORE, REQUEST_BEFORE
+from kasoko_cli.operations.safeguards.restore_doubt import hold_unsent
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.log import open_incidents
-from kasoko_cli.store.tables import Payout
+from kasoko_cli.store.schema.tables import Payout
 from tests.proof.bench import ACT, AFTER_RESTORE, OTHER_SHORTCODE, Bench, Call, Payment
 from tests.proof.judge import not_had
 from tests.proof.processes import Ended, Forker

@@ -23,10 +23,12 @@ from kasoko_cli.clock import system_clock
 from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import WireLimits
-from kasoko_cli.operations import bets, controls, markets, settle, users
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.store.database import Database, open_database
-from kasoko_cli.store.tables import Funding
+from kasoko_cli.operations.payouts import switches
+from kasoko_cli.operations.records import bets, markets, users
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database, open_database
+from kasoko_cli.store.schema.tables import Funding
 from tests.proof.databases import Kept
 from tests.proof.processes import ROOT, Ended, Forker, Hands, Order
 
@@ -247,12 +249,12 @@ class Bench:
     def pause(self) -> None:
         """Somebody turns the switch."""
         with self.opened() as db:
-            controls.pause(db, self.clock, ACT)
+            switches.pause(db, self.clock, ACT)
 
     def resume(self) -> None:
         """And turns it back."""
         with self.opened() as db:
-            controls.resume(db, self.clock, ACT)
+            switches.resume(db, self.clock, ACT)
 
     # --- Processes ---------------------------------------------------------------------------------------------------
 

@@ -27,13 +27,14 @@ from random import Random
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations import decide, reconcile
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.forgotten import HELD_SINCE, list_doubted
-from kasoko_cli.operations.guard import is_doubted
+from kasoko_cli.operations.payouts import manual_decision
+from kasoko_cli.operations.reconciliation import status_queries
+from kasoko_cli.operations.safeguards.payment_guard import is_doubted
+from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE, list_doubted
+from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
-from kasoko_cli.store.tables import Payout
+from kasoko_cli.store.schema.tables import Payout
 from tests.proof.bench import ACT, AFTER_RESTORE, Bench, Call, with_listener
 from tests.proof.judge import ENDED
 from tests.proof.processes import Hands
@@ -131,7 +132,7 @@ def _let_go(bench: Bench, hands: Hands, done: Finish, asked: Counter[str]) -> No
         else:
             with bench.opened() as db:
                 try:
-                    decide.release(db, bench.clock, ACT, payout_id=payout.id)
+                    manual_decision.release(db, bench.clock, ACT, payout_id=payout.id)
                     done.told.append(f"a person lets go {payout.id}")
                 except Refused as refused:
                     done.told.append(f"{payout.id} is not let go: {refused.message}")
@@ -146,13 +147,9 @@ def _decide_since_copy(bench: Bench, done: Finish, payout: Payout) -> None:
             contradicted = [one for one in open_incidents(session, payout_id=payout.id) if one.kind == "mismatch"]
         if not (contradicted or phones & SILENT):
             return
-        if payment is None:
-            for incident in contradicted:
-                assert incident.id is not None
-                decide.close_incident(db, bench.clock, ACT, incident_id=incident.id)
-        said = decide.Decision(None if payment is None else payment.receipt, "the portal")
+        said = manual_decision.Decision(None if payment is None else payment.receipt, "the portal")
         try:
-            decide.decide(db, bench.clock, ACT, payout_id=payout.id, decision=said)
+            manual_decision.decide(db, bench.clock, ACT, payout_id=payout.id, decision=said)
         except Refused as refused:
             done.told.append(f"nobody decides on {payout.id}: {refused.message}")
             return
@@ -176,7 +173,7 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
     """What M-Pesa cannot tell, a person says: by what the portal shows under the payout's reference."""
     paid = {payment.reference: payment for payment in bench.payments()}
     with bench.opened() as db:
-        for one in reconcile.list_open(db):
+        for one in status_queries.list_open(db):
             # Where it was told that too much is asked at once, M-Pesa was not asked: a person waits for an answer.
             if one.status == AttemptStatus.INTENT or one.last_answer.startswith("NOT_ASKED"):
                 continue
@@ -202,12 +199,14 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
                     stand = [incident.id for incident in open_incidents(session, payout_id=one.payout_id)]
                 for number in stand:
                     assert number is not None
-                    decide.close_incident(db, bench.clock, ACT, incident_id=number)
+                    manual_decision.close_incident(db, bench.clock, ACT, incident_id=number)
                     done.told.append(f"a person closes the incident {number} of {one.payout_id}")
-            said = decide.Decision(None if payment is None else payment.receipt, "the portal")
+            said = manual_decision.Decision(None if payment is None else payment.receipt, "the portal")
             try:
                 for act in (ACT, Act("somebody else", ACT.reason)):
-                    decide.decide(db, bench.clock, act, payout_id=one.payout_id, decision=said, two_people=True)
+                    manual_decision.decide(
+                        db, bench.clock, act, payout_id=one.payout_id, decision=said, two_people=True
+                    )
             except Refused as refused:
                 # What had arrived and was not judged is judged first: it may have ended the payout.
                 done.told.append(f"nobody decides on {one.payout_id}: {refused.message}")
@@ -230,7 +229,7 @@ def _close_incidents(bench: Bench, done: Finish) -> None:
                 if failed[str(incident.payout_id)] is PayoutStatus.FAILED and not bench.lies:
                     bench.troubles.append(f"{incident.payout_id} failed, and was paid: {incident.what}")
                 continue
-            decide.close_incident(db, bench.clock, ACT, incident_id=incident.id)
+            manual_decision.close_incident(db, bench.clock, ACT, incident_id=incident.id)
             done.told.append(f"a person closes the incident {incident.kind} of {incident.payout_id}")
 
 

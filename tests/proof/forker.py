@@ -35,13 +35,13 @@ from typing import Any, NoReturn
 import typer.main
 
 import kasoko_cli
-from kasoko_cli import points
+from kasoko_cli import kill_points
 from kasoko_cli.cli.app import app
-from kasoko_cli.cli.wiring import House
+from kasoko_cli.cli.container import House
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.config import load_config
 from kasoko_cli.daraja.client import DarajaClient
-from kasoko_cli.operations.tokens import DatabaseShelf
+from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 
 #: A child that is still there after so many seconds is killed, and counts as one that hung.
 HUNG_SECONDS = 150.0
@@ -218,7 +218,7 @@ def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoRe
         sys.argv[1:] = order["words"]
         os.environ.clear()
         os.environ.update(order["environ"])
-        importlib.reload(points)  # it reads the environment once, when a process starts
+        importlib.reload(kill_points)  # it reads the environment once, when a process starts
         random.seed()
         os.read(gate, 1)
         os.close(gate)

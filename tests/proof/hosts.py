@@ -30,10 +30,11 @@ from sqlalchemy import text
 
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.errors import DatabaseUnavailable
-from kasoko_cli.operations import markets, settle
-from kasoko_cli.operations.importing import import_markets, import_users
-from kasoko_cli.operations.importing_bets import import_bets
-from kasoko_cli.operations.rowfiles import Format, InputFile
+from kasoko_cli.operations.exchange.import_bets import import_bets
+from kasoko_cli.operations.exchange.import_records import import_markets, import_users
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.record_files import Format, InputFile
 from tests.proof.bench import ACT, Bench, Call, quick
 from tests.proof.databases import Templates
 from tests.proof.finish import finish

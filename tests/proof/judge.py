@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlmodel import Session, select
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
-from kasoko_cli.operations.audit import audit
+from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.store import attempts, callbacks, payouts
-from kasoko_cli.store.tables import Attempt, Deployment, Payout
+from kasoko_cli.store.schema.tables import Attempt, Deployment, Payout
 from tests.proof.bench import Bench, Payment
 
 #: No payout has had more attempts than this.

@@ -23,7 +23,7 @@ from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.daraja.simulator.results import Envelope
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Endpoint, Fault, Rule, Stage
 from kasoko_cli.domain.payout import AttemptStatus, WireLimits
-from kasoko_cli.points import POINTS
+from kasoko_cli.kill_points import POINTS
 from kasoko_cli.store import attempts
 from tests.proof.acts import ACTS, MOST_ACTS, NOT_RESTORED, NOT_WITHOUT_ROAD, OTHERS, Acts
 from tests.proof.bench import Bench, Call, quick, with_listener

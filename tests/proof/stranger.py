@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from random import Random
 from urllib.parse import urlsplit
 
-from kasoko_cli.daraja.links import Links
+from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.simulator.app import Simulator
 from kasoko_cli.daraja.simulator.results import body_of, payment
 from kasoko_cli.store import attempts
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.store.schema.tables import Attempt
 from tests.proof.bench import Bench
 
 #: How often one batch is disturbed at most, and how long a listener is waited for, in seconds.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kasoko_cli.points import COMMIT_AFTER, COMMIT_BEFORE, POINTS, REQUEST_AFTER, REQUEST_BEFORE
+from kasoko_cli.kill_points import COMMIT_AFTER, COMMIT_BEFORE, POINTS, REQUEST_AFTER, REQUEST_BEFORE
 from tests.proof.bench import Bench, Call, quick, with_listener
 from tests.proof.conftest import MakeBench
 from tests.proof.databases import Kind

@@ -11,11 +11,11 @@ import typer.main
 from sqlmodel import select
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.listener import Delivery
-from kasoko_cli.operations import receive
+from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.store.log import raise_incident
-from kasoko_cli.store.tables import Attempt
+from kasoko_cli.store.schema.tables import Attempt
 from tests.proof.bench import Bench, with_listener
 from tests.proof.conftest import MakeBench
 from tests.proof.processes import Ended, Forker
@@ -121,7 +121,7 @@ def a_result_that_waits(bench: Bench, forker: Forker) -> tuple[str, ...]:
         }
         body = json.dumps({"Result": result}).encode()
         early = Delivery(Kind.RESULT, attempt.id, True, "127.0.0.1", bench.clock(), body)
-        receive.store_deliveries(db, bench.clock, [early])
+        apply_results.store_deliveries(db, bench.clock, [early])
     return "callback", "replay", "1"
 
 

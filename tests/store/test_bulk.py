@@ -10,11 +10,12 @@ from sqlmodel import col, select
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import Rules
-from kasoko_cli.operations import markets
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.store import bets, bulk
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import Bet, Funding, User
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import bets
+from kasoko_cli.store.engine import bulk_rows
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Bet, Funding, User
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 PEOPLE = ("id", "name", "phone", "created_at", "phone_set_at")
@@ -26,7 +27,7 @@ def test_rows_come_back_as_they_went_in(db: Database) -> None:
     odd = "O'Brien \t \\N \\ \u20ac"
     with db.transaction() as session:
         rows = iter([("u1", odd, "254712345678", nairobi, NOON), ("u2", "B", "254712345679", NOON, nairobi)])
-        bulk.insert_tuples(session, User, PEOPLE, rows)
+        bulk_rows.insert_tuples(session, User, PEOPLE, rows)
 
     with db.reading() as session:
         users = session.exec(select(User).order_by(col(User.id))).all()
@@ -40,7 +41,7 @@ def test_a_row_that_breaks_a_constraint_takes_all_of_them_back(db: Database) -> 
     good, bad = ("u1", "A", "254712345678", NOON, NOON), ("u2", "B", "not a phone", NOON, NOON)
 
     with pytest.raises(IntegrityError, match="phone_is_kenyan_and_whole"), db.transaction() as session:
-        bulk.insert_tuples(session, User, PEOPLE, [good, bad])
+        bulk_rows.insert_tuples(session, User, PEOPLE, [good, bad])
 
     with db.reading() as session:
         assert session.exec(select(User)).all() == []
@@ -50,7 +51,7 @@ def test_bets_are_streamed_as_the_digest_has_them_and_parts_of_a_second_are_cut_
     times = [NOON, NOON + timedelta(microseconds=999_999), NOON + timedelta(seconds=59, microseconds=999_999)]
     closed_at = times[1]
     with db.transaction() as session:
-        bulk.insert_tuples(session, User, PEOPLE, [("u", "A", "254712345678", NOON, NOON)])
+        bulk_rows.insert_tuples(session, User, PEOPLE, [("u", "A", "254712345678", NOON, NOON)])
     markets.add_market(
         db,
         lambda: NOON,
@@ -66,7 +67,7 @@ def test_bets_are_streamed_as_the_digest_has_them_and_parts_of_a_second_are_cut_
         rows = [
             (f"b{n}", "m", n % 2, "u", 100 + n, Funding.COLLECTED, at, at if n else None) for n, at in enumerate(times)
         ]
-        bulk.insert_tuples(session, Bet, BETS, rows)
+        bulk_rows.insert_tuples(session, Bet, BETS, rows)
 
     with db.reading() as session:
         assert list(bets.stream_bets(session, "m", closed_at)) == [

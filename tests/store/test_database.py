@@ -18,10 +18,17 @@ from sqlmodel import Session, select
 
 import kasoko_cli
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, KasokoError, SchemaOutOfDate
-from kasoko_cli.store import database
-from kasoko_cli.store.bulk import insert_directly
-from kasoko_cli.store.database import Database, WithinTransaction, head_version, open_database, parse_url, upgrade
-from kasoko_cli.store.tables import User
+from kasoko_cli.store.engine import database
+from kasoko_cli.store.engine.bulk_rows import insert_directly
+from kasoko_cli.store.engine.database import (
+    Database,
+    WithinTransaction,
+    head_version,
+    open_database,
+    parse_url,
+    upgrade,
+)
+from kasoko_cli.store.schema.tables import User
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
@@ -108,7 +115,9 @@ def test_one_place_makes_the_engines_that_write() -> None:
     """Whoever opened the file otherwise would write without the settings above."""
     package = Path(kasoko_cli.__file__).parent
     makers = {str(file.relative_to(package)) for file in package.rglob("*.py") if "create_engine(" in file.read_text()}
-    assert makers == {"store/database.py", "operations/backups.py"}, "a restore makes databases on a server, not rows"
+    assert makers == {"store/engine/database.py", "operations/admin/backups.py"}, (
+        "a restore makes databases on a server, not rows"
+    )
 
 
 def test_no_update_that_read_before_it_wrote_is_lost(db: Database) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, inspect, text
 from sqlmodel import SQLModel
 
 from kasoko_cli.errors import DatabaseUnavailable
-from kasoko_cli.store.database import Database, head_version, schema_version, upgrade
+from kasoko_cli.store.engine.database import Database, head_version, schema_version, upgrade
 from tests.conftest import _named, _on_server
 
 
@@ -146,7 +146,7 @@ def test_an_upgrade_that_fails_half_way_leaves_the_tables_as_they_were(empty_url
 
 def test_two_processes_that_upgrade_at_once_both_end_well(empty_url: str) -> None:
     program = (
-        "import sys; from kasoko_cli.store.database import head_version, upgrade; import alembic.command;"
+        "import sys; from kasoko_cli.store.engine.database import head_version, upgrade; import alembic.command;"
         " print('ready', flush=True); sys.stdin.readline(); print(upgrade(sys.argv[1])[1] == head_version())"
     )
     runs = [

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from kasoko_cli.domain.payout import PAYOUT_NEXT, PayoutStatus, told_as
-from kasoko_cli.store import outbox, payouts
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.store import payouts
+from kasoko_cli.store.engine.database import Database, open_database
+from kasoko_cli.store.platform import outbox
 from tests.store.test_tables import GOOD, _insert
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from kasoko_cli.cli.wiring import House
+from kasoko_cli.cli.container import House
 from kasoko_cli.config import load_config
-from kasoko_cli.daraja.links import Kind
+from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.errors import DatabaseUnavailable, SchemaOutOfDate
-from kasoko_cli.operations import controls, reports
-from kasoko_cli.operations.acts import Act
-from kasoko_cli.operations.overview import read_overview
-from kasoko_cli.store import plain
-from kasoko_cli.store.database import Database
+from kasoko_cli.operations.payouts import switches
+from kasoko_cli.operations.reporting import status_views
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.overview import read_overview
+from kasoko_cli.store.engine import driver_reads
+from kasoko_cli.store.engine.database import Database
 from tests.operations.conftest import road  # noqa: F401 - a fixture
 from tests.operations.road import ANN, BEN, CYN, Road
 
@@ -28,9 +29,9 @@ def test_both_ways_of_reading_give_the_same_overview(road: Road, database_url: s
         attempt = road.attempt(user)
         road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, receiver=attempt.phone, desc="said so"))
     road.post(Kind.RESULT, road.attempt("ben").id, road.result(road.attempt("ben"), code=0, receiver=BEN, desc="paid"))
-    controls.pause(road.db, road.clock, act)
-    heavy = reports.overview(road.db)
-    with plain.reading(database_url) as rows:
+    switches.pause(road.db, road.clock, act)
+    heavy = status_views.overview(road.db)
+    with driver_reads.reading(database_url) as rows:
         light = read_overview(rows)
     assert light == heavy
     assert heavy.incidents
@@ -39,14 +40,14 @@ def test_both_ways_of_reading_give_the_same_overview(road: Road, database_url: s
 
 
 def test_it_cannot_write(db: Database, database_url: str) -> None:
-    with plain.reading(database_url) as rows, pytest.raises(Exception, match=r"(?i)read.?only"):
+    with driver_reads.reading(database_url) as rows, pytest.raises(Exception, match=r"(?i)read.?only"):
         rows("DELETE FROM markets")
 
 
 def test_it_reads_one_unchanging_picture(db: Database, database_url: str, act: Act, road: Road) -> None:  # noqa: F811
-    with plain.reading(database_url) as rows:
+    with driver_reads.reading(database_url) as rows:
         before = read_overview(rows)
-        controls.pause(road.db, road.clock, act)
+        switches.pause(road.db, road.clock, act)
         assert read_overview(rows) == before
 
 
@@ -60,7 +61,7 @@ def test_it_reads_one_unchanging_picture(db: Database, database_url: str, act: A
     ],
 )
 def test_what_is_unusual_is_left_to_the_other_way(url: str) -> None:
-    with pytest.raises(plain.NotPlain), plain.reading(url):
+    with pytest.raises(driver_reads.NotPlain), driver_reads.reading(url):
         pass
 
 

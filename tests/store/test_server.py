@@ -23,13 +23,13 @@ from sqlmodel import select
 
 import kasoko_cli
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable
-from kasoko_cli.operations import doctor
-from kasoko_cli.store import plain, server
-from kasoko_cli.store.bulk import insert_directly
-from kasoko_cli.store.database import Database, open_database
+from kasoko_cli.operations.admin import preflight
+from kasoko_cli.store.engine import driver_reads, server
+from kasoko_cli.store.engine.bulk_rows import insert_directly
+from kasoko_cli.store.engine.database import Database, open_database
+from kasoko_cli.store.engine.reconnect import open_patiently
 from kasoko_cli.store.log import check_may_pause
-from kasoko_cli.store.patience import open_patiently
-from kasoko_cli.store.tables import User
+from kasoko_cli.store.schema.tables import User
 from tests.cli.conftest import environment
 from tests.conftest import _named, _on_server
 from tests.store.pooler import has_pgbouncer, pgbouncer, small_pooler
@@ -45,7 +45,7 @@ from datetime import UTC, datetime
 from sqlalchemy import make_url, text
 from kasoko_cli.errors import DatabaseUnavailable
 from kasoko_cli.store import server
-from kasoko_cli.store.database import Database
+from kasoko_cli.store.engine.database import Database
 server._LIMITS["write"] = (int(sys.argv[2]), 600)
 server.called("kasoko settle")
 db = Database(sys.argv[1])
@@ -165,9 +165,9 @@ def test_what_a_role_or_a_database_sets_changes_nothing(url: str, postgres_serve
         found = session.exec(select(User).where(User.id == "ann")).one()
         assert (found.name, found.created_at) == ("Wanjikũ \\ ŋ", NOON)
         assert session.execute(text("SHOW transaction_isolation")).scalar() == "repeatable read"
-    with plain.reading(url) as rows:
+    with driver_reads.reading(url) as rows:
         [(name, at)] = rows("SELECT name, created_at FROM users WHERE id = 'ann'")
-        assert (name, plain.utc(at)) == ("Wanjikũ \\ ŋ", NOON)
+        assert (name, driver_reads.utc(at)) == ("Wanjikũ \\ ŋ", NOON)
     db.close()
 
 
@@ -204,7 +204,7 @@ def test_a_server_that_cannot_write_every_name_is_refused(postgres_server: str) 
         ) as refused:
             open_database(_named(postgres_server, name))
         assert "CREATE DATABASE kasoko TEMPLATE template0 ENCODING 'UTF8'" in refused.value.hint
-        with pytest.raises(plain.NotPlain), plain.reading(_named(postgres_server, name)):
+        with pytest.raises(driver_reads.NotPlain), driver_reads.reading(_named(postgres_server, name)):
             pass
     finally:
         _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
@@ -269,7 +269,7 @@ def test_a_replica_is_read_and_takes_no_writes(url: str) -> None:
             with pytest.raises(DatabaseUnavailable, match="recovery") as refused:
                 write(db)
             assert refused.value.is_replica, "so that nobody waits for it"
-        [found] = doctor.server(db)
+        [found] = preflight.server(db)
         assert (found.state, found.says) == ("FAIL", "It is a replica, and takes no writes.")
         db.close()
 
@@ -314,7 +314,7 @@ def test_many_sessions_share_few_of_the_servers(pooled: str) -> None:
                 with db.reading() as session:
                     mine = select(User).where(User.id.startswith(f"{who}-")).execution_options(yield_per=10)
                     assert len(session.exec(mine).all()) == 8 * 71
-                with plain.reading(pooled) as rows:
+                with driver_reads.reading(pooled) as rows:
                     assert rows("SELECT 1") == [(1,)]
         except BaseException as trouble:
             troubles.append(trouble)
@@ -364,12 +364,12 @@ def test_a_server_that_is_still_starting_is_told_and_waited_for(url: str) -> Non
 def test_the_doctor_says_what_stands_before_the_server(url: str, postgres_server: str) -> None:
     with small_pooler(url) as address:
         db = open_database(address)
-        [found] = doctor.server(db)
+        [found] = preflight.server(db)
         assert (found.state, ", behind a pooler: " in found.says) == ("ok", True)
         db.close()
     name = url.rsplit("/", 1)[1].split("?")[0]
     _on_server(postgres_server, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     db = open_database(url)
-    read_only, found = doctor.server(db)
+    read_only, found = preflight.server(db)
     assert (read_only.state, found.state, "pooler" in found.says) == ("warn", "ok", False)
     db.close()

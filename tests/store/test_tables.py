@@ -10,8 +10,8 @@ from sqlalchemy import CheckConstraint, Connection, UniqueConstraint, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlmodel import SQLModel
 
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.tables import APPEND_ONLY
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import APPEND_ONLY
 
 #: Rows are written as plain SQL: nothing of ours stands between them and the constraints.
 NOON = "2026-11-23 09:00:00.000000"

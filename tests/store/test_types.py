@@ -10,8 +10,8 @@ from sqlalchemy import Column, MetaData, Table, insert, select
 from sqlalchemy.exc import StatementError
 
 from kasoko_cli.domain.market import MarketStatus
-from kasoko_cli.store.database import Database
-from kasoko_cli.store.types import Counted, UtcTime, Whole, Word
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.types import Counted, UtcTime, Whole, Word
 
 ROWS = Table(
     "rows_of_a_test",

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
-from kasoko_cli.daraja.links import suspect_words
+from kasoko_cli.daraja.callback_urls import suspect_words
 from kasoko_cli.daraja.simulator.answers import Refusal
 from kasoko_cli.daraja.simulator.script import Endpoint
 

@@ -12,8 +12,8 @@ from sqlalchemy.types import TypeEngine
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
-from kasoko_cli.store import tables  # noqa: F401  (fills the metadata)
-from kasoko_cli.store.types import UtcTime, Word
+from kasoko_cli.store.schema import tables  # noqa: F401  (fills the metadata)
+from kasoko_cli.store.schema.types import UtcTime, Word
 
 #: Any number; every kasoko that upgrades this database asks for the same one.
 UPGRADE_LOCK = 7_215_190_331

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from alembic import op
 
-from kasoko_cli.store.types import UtcTime
+from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0001"
 down_revision = None

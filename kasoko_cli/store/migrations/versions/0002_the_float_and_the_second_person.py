@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from kasoko_cli.store.types import UtcTime
+from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0002"
 down_revision = "0001"

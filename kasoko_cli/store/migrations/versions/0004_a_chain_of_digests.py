@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlmodel import Session
 
-from kasoko_cli.store import chain, facts
-from kasoko_cli.store.types import UtcTime
+from kasoko_cli.store.engine import hash_chain, row_digests
+from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0004"
 down_revision = "0003"
@@ -55,7 +55,7 @@ def upgrade() -> None:
         _chain_callbacks(session)
         _chain_entries(session)
         _chain_events(session)
-        chain.seal(session)
+        hash_chain.seal(session)
         session.flush()
     for table in ("entries", "events", "links"):
         _refuse_changes(table)
@@ -82,7 +82,7 @@ def _salt(session: Session) -> None:
         after, rows = found[-1].id, []
         for row in found:
             salt = secrets.token_bytes(16)
-            rows.append({"salt": salt, "seal": facts.person_seal(salt, row.id, row.name, row.phone), "key": row.id})
+            rows.append({"salt": salt, "seal": row_digests.person_seal(salt, row.id, row.name, row.phone), "key": row.id})
         session.execute(sa.text("UPDATE users SET salt = :salt, seal = :seal, batch = 'before' WHERE id = :key"), rows)
 
 
@@ -99,11 +99,11 @@ def _chain_callbacks(session: Session) -> None:
         rows = []
         for row in found:
             salt = secrets.token_bytes(16)
-            digest = chain.body_digest(salt, row.body)
-            leaf = chain.callback_leaf(
+            digest = hash_chain.body_digest(salt, row.body)
+            leaf = hash_chain.callback_leaf(
                 row.id, row.received_at, row.route, row.subject, row.signed, row.source, digest
             )
-            chain.take_in(session, chain.CALLBACKS, row.id, row.received_at, leaf)
+            hash_chain.take_in(session, hash_chain.CALLBACKS, row.id, row.received_at, leaf)
             rows.append({"salt": salt, "digest": digest, "key": row.id})
         session.execute(sa.text("UPDATE callbacks SET salt = :salt, digest = :digest WHERE id = :key"), rows)
 
@@ -114,24 +114,24 @@ def _chain_entries(session: Session) -> None:
     )
     lines = sa.text("SELECT line, account, owner, amount_cents FROM postings WHERE entry_id = :key ORDER BY line")
     for found in _in_parts(session, table):
-        known, rows = facts.facts_of(session, [facts.About(row.key, row.kind) for row in found], with_duties=False), []
+        known, rows = row_digests.facts_of(session, [row_digests.About(row.key, row.kind) for row in found], with_duties=False), []
         for row in found:
             fact = known[row.key].digest if row.key in known else None
             postings = (tuple(line) for line in session.execute(lines, {"key": row.id}))
-            leaf = chain.entry_leaf(row.key, row.kind, row.at, fact, postings)
-            chain.take_in(session, chain.ENTRIES, row.id, row.at, leaf)
+            leaf = hash_chain.entry_leaf(row.key, row.kind, row.at, fact, postings)
+            hash_chain.take_in(session, hash_chain.ENTRIES, row.id, row.at, leaf)
             rows.append({"facts": fact, "digest": leaf, "number": row.id})
         session.execute(sa.text("UPDATE entries SET facts = :facts, digest = :digest WHERE id = :number"), rows)
 
 
 def _chain_events(session: Session) -> None:
-    names = chain.EVENT_FACTS
+    names = hash_chain.EVENT_FACTS
     table = sa.table("events", *(sa.column(name, UtcTime() if name == "at" else None) for name in names))
     for found in _in_parts(session, table):
         rows = []
         for row in found:
-            leaf = chain.event_leaf(*row)
-            chain.take_in(session, chain.EVENTS, row.id, row.at, leaf)
+            leaf = hash_chain.event_leaf(*row)
+            hash_chain.take_in(session, hash_chain.EVENTS, row.id, row.at, leaf)
             rows.append({"digest": leaf, "number": row.id})
         session.execute(sa.text("UPDATE events SET digest = :digest WHERE id = :number"), rows)
 

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from alembic import op
 from sqlmodel import Session
 
-from kasoko_cli.store import chain, facts, log
-from kasoko_cli.store.types import UtcTime
+from kasoko_cli.store.engine import hash_chain, row_digests
+from kasoko_cli.store import log
+from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0005"
 down_revision = "0004"
@@ -27,14 +28,14 @@ def upgrade() -> None:
         now = datetime.now(UTC)
         if session.execute(sa.text("SELECT 1 FROM users LIMIT 1")).first():
             session.execute(sa.text("UPDATE users SET batch = 'before'"))
-            people = facts.people_digest(session, "before")
+            people = row_digests.people_digest(session, "before")
             _note(session, now, "upgrade.users", "users", {"batch": "before", "people": people})
         markets = _markets(session)
         if markets:
             _note(session, now, "upgrade.markets", "markets", {"markets": markets})
         _closed_and_resolved(session, now)
         _incidents(session, now)
-        chain.seal(session)
+        hash_chain.seal(session)
         session.flush()
 
 
@@ -49,11 +50,11 @@ def _note(session: Session, now: datetime, action: str, subject: str, detail: di
 
 
 def _markets(session: Session) -> dict[str, str]:
-    table = sa.table("markets", *(sa.column(name, _kind(name)) for name in facts.MARKET_FACTS))
+    table = sa.table("markets", *(sa.column(name, _kind(name)) for name in row_digests.MARKET_FACTS))
     outcomes: dict[str, list[tuple[int, str]]] = {}
     for market_id, number, name in session.execute(sa.text("SELECT market_id, number, name FROM outcomes")):
         outcomes.setdefault(market_id, []).append((number, name))
-    return {row.id: facts.market_digest(row, outcomes.get(row.id, [])) for row in session.execute(sa.select(table))}
+    return {row.id: row_digests.market_digest(row, outcomes.get(row.id, [])) for row in session.execute(sa.select(table))}
 
 
 def _kind(name: str) -> UtcTime | None:
@@ -73,5 +74,5 @@ def _closed_and_resolved(session: Session, now: datetime) -> None:
 def _incidents(session: Session, now: datetime) -> None:
     query = "SELECT id, key, kind, what, payout_id, attempt_id, callback_id FROM incidents ORDER BY id"
     for number, key, *rest in session.execute(sa.text(query)):
-        detail: dict[str, object] = {"key": key, "facts": facts.incident_facts(key, *rest)}
+        detail: dict[str, object] = {"key": key, "facts": row_digests.incident_facts(key, *rest)}
         _note(session, now, log.RAISED, f"incident:{number}", detail)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from kasoko_cli.store.types import UtcTime
+from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0008"
 down_revision = "0007"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from kasoko_cli.domain.people import person_of
+from kasoko_cli.domain.same_person import person_of
 
 revision = "0011"
 down_revision = "0010"

@@ -1,6 +1,6 @@
 """Which account with M-Pesa paid or was asked: of each attempt, question and statement, and of the deployment now.
 
-What is older has none; it is found out where that can be told (`operations/accounts.py`).
+What is older has none; it is found out where that can be told (`operations/account/payer.py`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from kasoko_cli.store.types import UtcTime
+from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0012"
 down_revision = "0011"

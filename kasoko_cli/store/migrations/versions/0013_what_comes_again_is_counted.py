@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from kasoko_cli.store.types import UtcTime, Whole
+from kasoko_cli.store.schema.types import UtcTime, Whole
 
 revision = "0013"
 down_revision = "0012"

@@ -1,0 +1,432 @@
+"""The one place where an error becomes a message and an exit code.
+
+A command is a plain function of a `Call` and its own parameters:
+
+    @market.writes()
+    def close(call: Call, market: MarketId) -> None:
+        \"\"\"Stop bets on MARKET.\"\"\"
+
+`reads` and `writes` add the options that every command takes, make the `Call` of them, run the body,
+and see to it that whatever goes wrong ends as a sentence, a hint and a number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from kasoko_cli.cli import options as params
+from kasoko_cli.cli.help import layout
+from kasoko_cli.cli.output import render
+from kasoko_cli.errors import ConfigurationError, KasokoError
+from kasoko_cli.store.engine import server
+from kasoko_cli.streams import AnswerLost, heed, trouble_with
+
+if TYPE_CHECKING:
+    from kasoko_cli.cli.container import House
+    from kasoko_cli.operations.shared.actor import Act
+
+P = ParamSpec("P")
+Body = Callable[Concatenate["Call", P], None]
+
+#: What the process exits with when it was interrupted: 128 + SIGINT, as shells have it.
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of one command: what its shared options say, and the house behind it."""
+
+    #: --config; None means kasoko.toml of this folder, if it is there.
+    config_file: Path | None = None
+    #: --database; None means what the settings say.
+    database_url: str | None = None
+    #: Answer with one JSON document.
+    json: bool = False
+    #: No talk on stderr.
+    quiet: bool = False
+    #: Tracebacks, and whatever a command tells more.
+    verbose: bool = False
+    #: Do not ask.
+    yes: bool = False
+    #: Who does this, recorded on every act.
+    actor: str = ""
+    #: Why, in the operator's words.
+    reason: str | None = None
+    #: Whether the command changes something.
+    writes: bool = True
+    #: A house that was handed in, by a test or by another command.
+    handed_in: House | None = None
+
+    @functools.cached_property
+    def house(self) -> House:
+        """The settings, the database and M-Pesa, made when they are first asked for.
+
+        Raises:
+            ConfigurationError: the settings cannot be read or used.
+        """
+        if self.handed_in is not None:
+            return self.handed_in
+        from kasoko_cli.cli.container import House
+
+        options = {"--database": self.database_url}
+        house = House.furnished(self.config_file, options=options, only_reads=not self.writes)
+        house.tell = functools.partial(render.talk, self)
+        for warning in house.config.warnings:
+            render.warn(self, warning)
+        return house
+
+    @property
+    def act(self) -> Act:
+        """Who does this and why, as operations write it down."""
+        from kasoko_cli.operations.shared.actor import Act
+
+        return Act(self.actor, self.reason or "")
+
+    def signed_act(self, file: Path | None) -> Act:
+        """The same, with the key that they sign with: in this file, or in the one of the settings.
+
+        Raises:
+            NotFound: there is no such file.
+            ConfigurationError: it is no key, or others can read it.
+        """
+        from kasoko_cli.operations.shared.actor import Act
+
+        return Act(self.actor, self.reason or "", self.house.signing_key(file))
+
+    def ended_well(self, command: str) -> None:
+        """Write down that this command, which is no run, did: the metrics say when it last has."""
+        from kasoko_cli.operations.shared.run_registry import note_success
+
+        with contextlib.suppress(KasokoError):  # tables of another version, of which a copy was taken
+            note_success(self.house.db, self.house.clock, self.act, command)
+
+    def close(self) -> None:
+        """Give back what this call opened; a house that was handed in stays open."""
+        if self.handed_in is None and "house" in self.__dict__:
+            self.house.close()
+
+
+def _plain_flags(options: list[Any]) -> list[Any]:
+    """The same, with a flag shown in the help text as `--json`, where Typer would write `--json <bool>`."""
+    for option in options:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    return options
+
+
+def _page() -> layout.Page:
+    """An empty page for the terminal that standard output is."""
+    return layout.Page(layout.width_of(), bold=layout.has_colour(sys.stdout))
+
+
+class Command(TyperCommand):
+    """One command, as the help text shows it."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help text, laid out by `pages`."""
+        formatter.write(layout.command_page(ctx, self, _page()))
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+        """Every option and argument."""
+        return _plain_flags(super().get_params(ctx))
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, where more can be said than that everything is recorded."""
+
+    def __init__(
+        self, message: str = "Interrupted; everything is recorded.", hint: str = "Look how things stand: kasoko status"
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Group(TyperGroup):
+    """A group that knows what to do when its first word is no command: its default, or its help.
+
+    `kasoko payout rain` means `kasoko payout send rain`, and `kasoko market` alone shows its help.
+    """
+
+    #: The command that is meant when none is named; empty for the help text.
+    default: ClassVar[str] = ""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help text, laid out by `pages`."""
+        formatter.write(layout.command_page(ctx, self, _page()))
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+        """Every option of the group itself."""
+        return _plain_flags(super().get_params(ctx))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Its commands; and what the default command could begin with, which may stand there too."""
+        offered = super().shell_complete(ctx, incomplete)
+        if self.default:
+            default = self.commands[self.default]
+            offered += (
+                default.make_context(self.default, [], parent=ctx, resilient_parsing=True)
+                .command.params[0]
+                .shell_complete(ctx, incomplete)
+            )
+        return offered
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Put the default command before words that name none."""
+        # A shell that completes a word asks with nothing yet, and wants to see the commands.
+        if not args and not ctx.resilient_parsing:
+            args = [self.default or ctx.help_option_names[-1]]
+        elif args and self.default and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+class Root(Group):
+    """The whole program: tells wrong usage as we tell errors."""
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        """Run the command line; always ends in SystemExit with the exit code."""
+        words = list(sys.argv[1:] if args is None else args)
+        _typed.set(words)
+        try:
+            code = super().main(words, **{**extra, "standalone_mode": False})
+        except typer.TyperException as error:
+            code = error.exit_code
+            hint = getattr(error, "hint", "") or _where_to_read(error)
+            # The options were not understood, so there is no Call that could say how to answer.
+            render.error(error.format_message(), hint, kind="usage", exit_code=code, json="--json" in words)
+        except typer.Abort:
+            code = INTERRUPTED
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class Commands(typer.Typer):
+    """A noun of the command line, or the root's own verbs when it has no name."""
+
+    def __init__(
+        self, name: str | None = None, about: str | None = None, *, default: str = "", panel: str | None = None
+    ) -> None:
+        kind = type("DefaultGroup", (Group,), {"default": default})
+        super().__init__(name=name, help=about, cls=kind, add_completion=False, rich_markup_mode=None)
+        #: The panel of `kasoko --help` that this noun is listed in.
+        self.panel = panel
+
+    def reads(
+        self, name: str | None = None, *, panel: str | None = None, answers: bool = True
+    ) -> Callable[[Body[P]], Body[P]]:
+        """Make the function a command that changes nothing.
+
+        `answers` is whether what it prints is all that it is for, so that it fails where that cannot be written: not
+        so where its exit code says it too, or it does something besides.
+        """
+        return self._command(name, panel, writes=False, answers=answers)
+
+    def writes(self, name: str | None = None, *, panel: str | None = None) -> Callable[[Body[P]], Body[P]]:
+        """Make the function a command that changes something: it also takes --yes, --actor and --reason."""
+        return self._command(name, panel, writes=True, answers=False)
+
+    def _command(
+        self, name: str | None, panel: str | None, *, writes: bool, answers: bool
+    ) -> Callable[[Body[P]], Body[P]]:
+        def register(body: Body[P]) -> Body[P]:
+            command = _with_shared_options(body, writes=writes, answers=answers)
+            self.command(name, cls=Command, rich_help_panel=panel)(command)
+            return body
+
+        return register
+
+
+#: The shared options: name in Call or in the code below, annotation, default.
+_ALWAYS: Sequence[tuple[str, Any, Any]] = (
+    ("config_file", params.ConfigFile, None),
+    ("database_url", params.DatabaseUrl, None),
+    ("json", params.Json, False),
+    ("quiet", params.Quiet, False),
+    ("verbose", params.Verbose, False),
+)
+_WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (
+    ("yes", params.Yes, False),
+    ("actor", params.Actor, None),
+    ("reason", params.Reason, None),
+)
+
+
+def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bool) -> Callable[..., None]:
+    """The function that Typer sees: the body's own parameters, then the shared ones."""
+    shared = (*_ALWAYS, *_WHEN_WRITING) if writes else _ALWAYS
+    first, *own = inspect.signature(body, eval_str=True).parameters.values()
+    assert first.annotation is Call, f"{body.__qualname__} takes a Call first"
+
+    @functools.wraps(body)
+    def command(ctx: typer.Context, **given: Any) -> None:
+        said = {name: given.pop(name) for name, *_ in shared}
+        said["actor"] = said.get("actor") or os_user()
+        server.called(ctx.command_path)
+        call = Call(**said, writes=writes, handed_in=ctx.find_object(_house()) if ctx.obj is not None else None)
+        try:
+            run(call, functools.partial(body, call, **given), answers=answers)
+        except params.WrongUsage as error:
+            error.ctx = ctx
+            raise
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+        *(parameter.replace(kind=kind) for parameter in own),
+        *(
+            inspect.Parameter(name, kind, annotation=annotation, default=default)
+            for name, annotation, default in shared
+        ),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _house() -> type[House]:
+    from kasoko_cli.cli.container import House
+
+    return House
+
+
+def os_user() -> str:
+    """The name of the user whose process this is; in a container without names, the number."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def run(call: Call, body: Callable[[], None], *, answers: bool = False) -> None:
+    """Run a command's body; whatever goes wrong becomes a message on stderr and an exit code.
+
+    What was done is done, whether it could be told or not: only where the body `answers` and does nothing else does
+    an answer that could not be written change the exit code.
+
+    Raises:
+        typer.Exit: with the code, when it is not 0.
+        typer.TyperException: the command line was wrong; `Root` tells that.
+    """
+    try:
+        try:
+            body()
+            _see_it_out(call, answers=answers)
+        finally:
+            call.close()
+    except (typer.Exit, typer.Abort, typer.TyperException):
+        raise
+    except KasokoError as error:
+        if not (error.needs_nobody and render.unattended(call)):
+            hint = f"{error.hint}: {_typed_again()}" if error.again else error.hint
+            render.error(error.message, hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
+        if call.verbose:
+            render.trace(_redacted(call, error))
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt as stop:
+        said = stop if isinstance(stop, Interrupted) else Interrupted()
+        render.error(said.message, said.hint, kind="interrupted", exit_code=INTERRUPTED, json=call.json)
+        raise typer.Exit(INTERRUPTED) from None
+    except AnswerLost as lost:
+        raise typer.Exit(_tell_lost(call, lost.why)) from None
+    except Exception as error:
+        _tell_a_bug(call, error)
+        raise typer.Exit(1) from None
+
+
+#: The words of the command line under way.
+_typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())
+#: Options that say where the program works: they may hold a secret, and are the same the next time.
+_WHERE = ("--database", "--config")
+
+
+def _typed_again() -> str:
+    """The command that was typed, to be typed again."""
+    words = list[str]()
+    rest = iter(_typed.get())
+    for word in rest:
+        if word in _WHERE:
+            next(rest, None)
+        elif not word.startswith(tuple(f"{option}=" for option in _WHERE)):
+            words.append(word)
+    return shlex.join(["kasoko", *words])
+
+
+def place_of(error: BaseException) -> str:
+    """The file, without its folder, and the line where it was raised: `book.py:120`."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    return f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where is not None else "?"
+
+
+def _tell_a_bug(call: Call, error: Exception) -> None:
+    """Say that something unforeseen happened, and where; its words only with --verbose, and redacted."""
+    render.error(
+        f"Something happened that was not foreseen: {type(error).__name__} at {place_of(error)}.",
+        "What was committed stays; look how things stand: kasoko status. "
+        + ("Report it with the lines below." if call.verbose else "Run it again with --verbose to see more."),
+        kind="bug",
+        exit_code=1,
+        json=call.json,
+    )
+    if call.verbose:
+        render.trace(_redacted(call, error))
+    if "house" in call.__dict__ and call.house.config.alerts.sentry_dsn is not None:
+        from kasoko_cli.cli.bug_report import tell_sentry
+
+        tell_sentry(call.house.config, error)
+
+
+def _redacted(call: Call, error: BaseException) -> str:
+    """The traceback without secrets and without whole phone numbers."""
+    import traceback
+
+    from kasoko_cli.cli.bug_report import without_rows
+    from kasoko_cli.domain.phone import mask_in
+
+    text = without_rows("".join(traceback.format_exception(error)), error)
+    if "house" in call.__dict__:
+        text = call.house.config.redact(text)
+    return mask_in(text)
+
+
+def _see_it_out(call: Call, *, answers: bool) -> None:
+    """See that what was printed went out; where that is not all that was asked for, only say that it did not."""
+    sys.stdout.flush()
+    if answers:
+        heed(sys.stdout)
+    elif (why := trouble_with(sys.stdout)) and not isinstance(why, BrokenPipeError):
+        render.warn(call, f"What was done is done, and could not all be told: {why.strerror}.")
+
+
+def _tell_lost(call: Call, why: OSError) -> int:
+    """Say that an answer is not whole; whoever stopped reading it, as `head` does, knows. The exit code."""
+    if isinstance(why, BrokenPipeError):
+        return 1
+    error = ConfigurationError(
+        f"The answer is not whole, since it could not be written: {why.strerror}. Nothing was changed.",
+        hint="Make room where it goes, then do the same again.",
+    )
+    render.error(error.message, error.hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
+    return error.exit_code
+
+
+def _where_to_read(error: typer.TyperException) -> str:
+    """The help text that would have helped; Typer's errors and ours know which command it was."""
+    ctx = getattr(error, "ctx", None)
+    return f"Read how it is used: {ctx.command_path if ctx else 'kasoko'} --help"

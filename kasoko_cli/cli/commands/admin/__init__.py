@@ -1,0 +1,1 @@
+"""The deployment: set up, checked, copied, watched over."""

@@ -1,0 +1,142 @@
+"""`kasoko doctor --after-restore`: what was paid since a copy that was put back."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from typing import TYPE_CHECKING
+
+import typer
+
+from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+if TYPE_CHECKING:
+    from threading import Event
+
+    from kasoko_cli.cli.container import House
+    from kasoko_cli.operations.reconciliation.restore_recovery import Doubted
+    from kasoko_cli.operations.reconciliation.status_queries import Asked
+
+#: So often is asked at most, each time after what one answer does not prove can be confirmed.
+LOOKS = 3
+
+
+def prove(call: Call, *, offline: bool, listen: bool, listen_seconds: int) -> None:
+    """Ask, wait for the answers of each round so long, and tell what is proven; exits with 8 where something is not.
+
+    Who listens stays until M-Pesa was asked once more about what one answer does not prove.
+    """
+    from kasoko_cli.cli.commands.payout.listen import listening
+    from kasoko_cli.cli.parsing import nairobi_clock
+    from kasoko_cli.cli.signals import stay, stopping
+    from kasoko_cli.operations.reconciliation import restore_recovery
+
+    house = call.house
+    house.hold_to_deployment(house.db)  # doctor reads; this asks, and lets go
+    if not offline:
+        house.config.require_daraja()
+    with contextlib.ExitStack() as stack:
+        stopper = stack.enter_context(stopping())
+        if listen:
+            stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the answers"))
+        asked: list[Asked] = []
+        let_go = 0
+        for looks_left in reversed(range(LOOKS if listen and not offline else 1)):
+            now_asked, now_let_go = _look(call, stopper, offline=offline, most_seconds=listen_seconds)
+            asked += now_asked
+            let_go += now_let_go
+            found = restore_recovery.proof(house.db, house.clock, asked, let_go_now=let_go, caution=house.caution)
+            later = [one.ask_from for one in found.doubted if one.ask_from is not None]
+            if not later or not looks_left or stopper.is_set():
+                break
+            seconds = math.ceil(max(0.0, (max(later) - house.clock()).total_seconds())) + 1
+            render.talk(
+                call, f"One answer is not enough to pay: M-Pesa is asked once more at {nairobi_clock(max(later))}."
+            )
+            stay(stopper, seconds, lambda: False)
+    code = 0 if found.ok else 8
+    if call.json:
+        render.document({"after_restore": found, "exit_code": code})
+    else:
+        for one in found.asked:
+            if not one.taken:
+                render.talk(call, f"{one.payout_id} could not be asked about: {one.why}")
+        if found.doubted:
+            columns = [Column("payout"), Column("status"), Column("KES", right=True), Column("copy of")]
+            columns.append(Column("M-Pesa's answer"))
+            rows = [
+                (one.payout_id, one.status, render.kes(one.wire_cents), one.copy_at, _said(one))
+                for one in found.doubted
+            ]
+            render.table(call, "May have been paid since the copy", columns, rows)
+            for payout_id, why in {it.payout_id: it.against for it in found.doubted if it.against}.items():
+                render.talk(call, f"{payout_id} is held: {why}")
+            render.hint(call, _next_step(found.doubted))
+        else:
+            render.did(
+                call,
+                f"It is proven that nobody is paid again: {found.found_paid:,} were found paid,"
+                f" {found.let_go:,} were let go now.",
+            )
+            render.talk(call, "Sending is paused since the restore. Let it go on: kasoko resume")
+    if code:
+        raise typer.Exit(code)
+
+
+def _look(call: Call, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[Asked], int]:
+    """Ask about every id in doubt, until no answer brings another one into it; also how many payouts were let go."""
+    from kasoko_cli.cli.signals import stay
+    from kasoko_cli.operations.reconciliation import restore_recovery
+
+    house, let_go = call.house, 0
+    asked: list[Asked] = []
+    for _ in range(restore_recovery.ROUNDS):
+        now_asked = restore_recovery.look_after_restore(
+            house.db,
+            None if offline else house.daraja,
+            None if offline else house.links,
+            house.clock,
+            house.new_id,
+            call.act,
+            house.caution,
+            besides=[one.attempt_id for one in asked],
+        )
+        asked += now_asked
+        waiting = [one.query_id for one in now_asked if one.taken]
+        if waiting:
+            stay(stopper, most_seconds, functools.partial(_all_answered, house, waiting))
+        let_go += restore_recovery.take_answers(house.db, house.clock, call.act, house.caution)
+        if not waiting or stopper.is_set():
+            break
+    return asked, let_go
+
+
+def _all_answered(house: House, query_ids: list[str]) -> bool:
+    from kasoko_cli.operations.reconciliation import status_queries
+
+    return not status_queries.unanswered(house.db, query_ids)
+
+
+def _said(one: Doubted) -> str:
+    if not one.can_be_asked:
+        return "cannot be asked: no id of ours"
+    return one.answer if one.ask_from is None else f"{one.answer}, once"
+
+
+def _next_step(doubted: list[Doubted]) -> str:
+    """The one thing to do next: what M-Pesa can still answer comes before what a person has to look for."""
+    from kasoko_cli.cli.parsing import nairobi_clock
+
+    if later := [one.ask_from for one in doubted if one.ask_from is not None]:
+        return (
+            f"One answer is not enough to pay. Run it once more, from {nairobi_clock(max(later))} on: kasoko doctor"
+            " --after-restore. With --listen it stays for that."
+        )
+    return (
+        "Run it again when the answers are there; with --listen it takes them itself. What M-Pesa does not answer its"
+        " statement does: kasoko reconcile --statement FILE; or its portal, by people: kasoko payout decide"
+        f" {doubted[0].payout_id} --help"
+    )

@@ -1,0 +1,201 @@
+"""The database: its tables, a copy of it, its health."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import HOUSE
+from kasoko_cli.cli.output import render
+
+if TYPE_CHECKING:
+    from kasoko_cli.store.engine.database import Database
+
+commands = Commands("db", "The database: its tables, a copy of it, its health.", panel=HOUSE)
+
+
+@commands.writes()
+def upgrade(call: Call) -> None:
+    """Bring the tables to this program's version.
+
+    A database that is not there is not made: that is kasoko init, once.
+
+    Example: kasoko db upgrade
+
+    Example: kasoko db upgrade --database
+    postgresql://kasoko@db.example.org/kasoko
+
+    Exit status: 0 done, 3 the database is not there, is another deployment's,
+    cannot be opened, or is newer than this program.
+    """
+    from kasoko_cli.store.engine.database import upgrade as operation
+
+    house = call.house
+    with _of_any_version(call, with_tables=True) as db:
+        house.hold_to_deployment(db)
+    found, head = operation(house.config.database.url)
+    if call.json:
+        render.document({"from": found, "to": head, "changed": found != head})
+    elif found == head:
+        render.did(call, f"The tables are of version {head} already.")
+    else:
+        render.did(call, f"The tables are of version {head} now{'' if found is None else f', and were of {found}'}.")
+
+
+@commands.reads(answers=False)
+def backup(
+    call: Call,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)],
+    no_audit: Annotated[bool, typer.Option("--no-audit", help="Do not audit the copy; that takes a while.")] = False,
+) -> None:
+    """Copy the database while others work on it, and look at the copy.
+
+    SQLite by its own online backup, PostgreSQL by pg_dump. The copy is opened
+    and audited before it is called one. Put it back with kasoko db restore.
+
+    Example: kasoko db backup kasoko-2026-11-23.db
+
+    Example: kasoko db backup /var/backups/kasoko.dump --no-audit
+
+    Exit status: 0 copied, 3 it cannot be written or pg_dump fails, 5 the file is
+    there, 8 the audit found something in the copy.
+    """
+    from kasoko_cli.operations.admin.backups import backup as operation
+
+    with _of_any_version(call) as db:
+        copy = operation(db, file, with_audit=not no_audit)
+    code = 8 if copy.found else 0
+    if not code:
+        call.ended_well("db backup")
+    if call.json:
+        render.document({"backup": copy, "exit_code": code})
+    else:
+        render.did(call, f"Copied to {file}, {copy.bytes:,} bytes, {copy.checked}.")
+        for line in copy.found:
+            render.warn(call, line)
+        if copy.checked == "listed":
+            render.warn(call, "The server lets this user make no database, so the copy was not tried.")
+    if code:
+        render.hint(call, "The copy is as the database is. Look at that: kasoko audit")
+        raise typer.Exit(code)
+
+
+@commands.writes()
+def restore(
+    call: Call,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy by db backup.", show_default=False)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="A database is there: keep it under another name.")
+    ] = False,
+) -> None:
+    """Put a copy in the place of the database, and hold all that is unsent.
+
+    The copy does not know what was sent since it was taken. So everything that
+    it would send is held, and sending is paused, until kasoko doctor
+    --after-restore or a statement has found out. Stop every other kasoko first.
+
+    Example: kasoko db restore kasoko-2026-11-23.db --replace
+
+    Example: kasoko db restore /var/backups/kasoko.dump --replace --yes --reason
+    'the disk died'
+
+    Exit status: 0 it is in place, 3 settings or a tool, 4 no such file, 5 a
+    database is there or the copy is none, 9 somebody has the database open.
+    """
+    from kasoko_cli.cli.parsing import amount_of, count_of, local
+    from kasoko_cli.operations.admin.backups import restore as operation
+
+    house = call.house
+    url = house.config.database.url
+    if not render.confirm(call, f"Put {file} in the place of the database?"):
+        render.talk(call, "Nothing was changed.")
+        raise typer.Exit(1)
+    done = operation(
+        url,
+        file,
+        house.clock,
+        call.act,
+        api=house.config.daraja.api,
+        payer=house.payer,
+        deployment=house.config.database.deployment,
+        replace=replace,
+    )
+    if call.json:
+        render.document(done)
+        return
+    render.did(call, f"{done.database} is {file} now, last written to at {local(done.copy_at)}.")
+    if done.kept_aside is not None:
+        render.talk(call, f"What was there is kept: {done.kept_aside}")
+    held = count_of(done.doubted, "payout")
+    render.talk(call, f"{held}, {amount_of(done.wire_cents)}, may have been sent since; {done.held:,} are held.")
+    render.warn(call, "Whoever was erased since the copy is here again. Erase them anew: kasoko user erase USER")
+    render.hint(call, "Find out what was paid since: kasoko doctor --after-restore. Sending is paused until resume.")
+
+
+@commands.writes()
+def expire(
+    call: Call,
+    days: Annotated[
+        int | None, typer.Option("--days", metavar="N", min=1, help="Older than this; else privacy.keep_days.")
+    ] = None,
+) -> None:
+    """Drop what M-Pesa posted, and what was said in calls, once it is old.
+
+    Their digests, times and outcomes stay, so the audit stays whole. What is
+    not judged yet, or about an attempt whose fate is open, is kept.
+
+    Example: kasoko db expire
+
+    Example: kasoko db expire --days 400 --reason 'retention rule 7'
+
+    Exit status: 0 done, 2 no days are given, and privacy.keep_days is 0.
+    """
+    from kasoko_cli.cli.options import WrongUsage
+    from kasoko_cli.cli.parsing import count_of, local
+    from kasoko_cli.operations.records.privacy import expire as operation
+
+    days = days or call.house.config.privacy.keep_days
+    if not days:
+        raise WrongUsage("Nothing expires by itself: privacy.keep_days is 0. Say how old: --days N.")
+    done = operation(call.house.db, call.house.clock, call.act, days=days)
+    if call.json:
+        render.document(done)
+    else:
+        bodies = f"{count_of(done.callbacks, 'result')} and {count_of(done.calls, 'call')}"
+        render.did(call, f"{bodies} from before {local(done.before)} emptied.")
+
+
+@commands.reads(answers=False)
+def check(call: Call) -> None:
+    """Look whether the database itself is whole: pages, keys, version.
+
+    Example: kasoko db check
+
+    Example: kasoko db check --json
+
+    Exit status: 0 it is, 3 it cannot be opened, 8 something was found.
+    """
+    from kasoko_cli.operations.admin.database_check import check as operation
+
+    with _of_any_version(call) as db:
+        found = operation(db)
+    if call.json:
+        render.document({"ok": not found, "found": found})
+    else:
+        for problem in found:
+            render.line(problem)
+        if not found:
+            render.did(call, "The database is whole.")
+    if found:
+        raise typer.Exit(8)
+
+
+def _of_any_version(call: Call, *, with_tables: bool = False) -> AbstractContextManager[Database]:
+    """The database, whatever version its tables are of: before an upgrade a copy matters most."""
+    from kasoko_cli.store.engine.database import open_database
+
+    return closing(open_database(call.house.config.database.url, check_schema=False, with_tables=with_tables))

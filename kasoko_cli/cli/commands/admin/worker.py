@@ -1,0 +1,71 @@
+"""A worker of a Celery fleet."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import MPESA
+from kasoko_cli.cli.output import render
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+commands = Commands()
+
+
+@commands.writes(panel=MPESA)
+def worker(
+    call: Call,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", metavar="N", min=1, max=256, help="How many tasks at once.")
+    ] = None,
+) -> None:
+    """Serve the tasks of a Celery fleet, until told to stop.
+
+    The tasks are settle_market, send_b2c_payout and retry_failed_payouts. The
+    database decides what a task is worth: delivered twice, it sends once. Needs
+    the extra celery and a broker (CELERY_BROKER_URL).
+
+    Example: kasoko worker --yes
+
+    Example: kasoko worker --yes --concurrency 8 --actor fleet-a
+
+    Exit status: 0 told to stop, 3 settings or the extra are missing, 6 no broker.
+    """
+    tasks = tasks_of(call)
+    house = call.house
+    house.config.require_daraja()
+    at_once = concurrency or house.config.celery.worker_concurrency
+    # What cannot be used is told here, once, and not by every task. No connection is handed down to the processes
+    # that the worker forks: each makes a house of its own.
+    house.db.close()
+    tasks.check_broker()
+    render.talk(call, f"Serving {at_once} tasks at once. Stop with Ctrl-C: what is in flight is waited for.")
+    served = tasks.app.Worker(concurrency=at_once, loglevel="WARNING", without_gossip=True, without_mingle=True)
+    served.start()
+
+
+def tasks_of(call: Call) -> ModuleType:
+    """The tasks, working in the house of this call.
+
+    Raises:
+        ConfigurationError: Celery is not installed, or the settings cannot be used.
+    """
+    from kasoko_cli.errors import ConfigurationError
+
+    try:
+        from kasoko_cli.cli import tasks
+    except ImportError as error:
+        raise ConfigurationError(
+            f"Celery is not installed ({error.name}); nothing was enqueued or served.",
+            hint="Install it beside kasoko: pip install 'kasoko[celery]'",
+        ) from error
+    from kasoko_cli.cli.container import House
+
+    options = {"--database": call.database_url}
+    tasks.furnish(functools.partial(House.furnished, call.config_file, options=options), call.house.config, call.actor)
+    return tasks

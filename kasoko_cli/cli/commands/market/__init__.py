@@ -1,0 +1,1 @@
+"""A market from its opening to its approval."""

@@ -1,0 +1,147 @@
+"""People whose signatures count on approvals and decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import ROAD
+from kasoko_cli.cli.options import SignWith
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+commands = Commands("approver", "People whose signatures count, each by a key of their own.", panel=ROAD)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name they act under: --actor.", show_default=False)]
+
+
+@commands.reads()
+def key(
+    call: Call,
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="Where the key goes; FILE.pub is for the others.")
+    ],
+) -> None:
+    """Make a key to sign with; needs no database and no settings.
+
+    FILE stays with its owner, readable by nobody else. FILE.pub is what somebody
+    gives to kasoko approver add.
+
+    Example: kasoko approver key --output wanjiku.key
+
+    Example: kasoko approver key --output /run/user/1000/kasoko.key --json
+
+    Exit status: 0 made, 3 it cannot be written, 5 there is such a file already.
+    """
+    from kasoko_cli.operations.approvals.key_files import make_key, public_key
+
+    public = make_key(output)
+    if call.json:
+        render.document({"key": output, "public_file": public, "public_key": public_key(public)})
+        return
+    render.line(public_key(public))
+    render.talk(call, f"The key is {output}: keep it to yourself. Have {public} added: kasoko approver add NAME --key")
+
+
+@commands.writes()
+def add(
+    call: Call,
+    name: Name,
+    key: Annotated[
+        Path,
+        typer.Option("--key", metavar="FILE", help="Their public key, or the name of a systemd credential."),
+    ],
+    sign_with: SignWith = None,
+) -> None:
+    """Let somebody's signature count.
+
+    Where approval.signed is true and there are approvers, one of them signs it;
+    once there have been two, two of them add the same.
+
+    Example: kasoko approver add wanjiku --key wanjiku.key.pub
+
+    Example: kasoko approver add otieno --key otieno.key.pub --actor wanjiku
+    --sign-with wanjiku.key
+
+    Exit status: 0 added, 3 the signing key cannot be used, 4 no such file, 5 the
+    name or the key has one already, it is not signed, or a second approver has
+    to add the same.
+    """
+    from kasoko_cli.operations.approvals import approvers
+    from kasoko_cli.operations.approvals.key_files import public_key
+
+    house, public = call.house, public_key(key)
+    if not render.confirm(call, f"Let {name} sign, with {public}?"):
+        render.talk(call, "Nothing was changed.")
+        raise typer.Exit(1)
+    done = approvers.add(house.db, house.clock, call.signed_act(sign_with), house.terms, name=name, public_key=public)
+    if call.json:
+        render.document(done)
+    elif done.waits_for_second:
+        render.line(f"{done.name} does not sign yet: {done.note}.")
+    else:
+        render.did(call, f"{done.name} {done.note}.")
+    if done.waits_for_second:
+        raise typer.Exit(5)
+
+
+@commands.reads("list")
+def list_(call: Call) -> None:
+    """List whose signatures count, and who was removed.
+
+    Example: kasoko approver list
+
+    Example: kasoko approver list --json
+
+    Exit status: 0 listed.
+    """
+    from kasoko_cli.cli.parsing import local
+    from kasoko_cli.operations.approvals import approvers
+
+    found = approvers.list_approvers(call.house.db)
+    columns = [Column(name) for name in ("approver", "public key", "since", "added by", "removed")]
+    rows = [
+        (
+            one.name,
+            one.public_key[:16],
+            local(one.added_at),
+            one.added_by,
+            None if one.removed_at is None else local(one.removed_at),
+        )
+        for one in found.approvers
+    ]
+    render.table(call, "Approvers", columns, rows, document=found)
+    if not call.json:
+        asked = "has to be signed" if found.required else "need not be signed"
+        render.talk(call, f"What two people say {asked} here.")
+
+
+@commands.writes()
+def remove(call: Call, name: Name, sign_with: SignWith = None) -> None:
+    """Let somebody's signature count no more.
+
+    What they signed so far can still be checked. Where approval.signed is true
+    one approver signs it, and the last one stays.
+
+    Example: kasoko approver remove otieno --reason 'left the firm'
+
+    Example: kasoko approver remove otieno --reason 'the key is lost' --actor
+    wanjiku --sign-with wanjiku.key
+
+    Exit status: 0 removed, 3 the signing key cannot be used, 4 no such approver,
+    5 it is not signed, is the last one, or no reason was given.
+    """
+    from kasoko_cli.operations.approvals import approvers
+
+    house = call.house
+    if not render.confirm(call, f"Let {name} sign no more?"):
+        render.talk(call, "Nothing was changed.")
+        raise typer.Exit(1)
+    done = approvers.remove(house.db, house.clock, call.signed_act(sign_with), house.terms, name=name)
+    if call.json:
+        render.document(done)
+    else:
+        render.did(call, f"{done.name} signs no more.")

@@ -1,0 +1,167 @@
+"""Markets: opened, looked at, closed, called off."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import RECORDS
+from kasoko_cli.cli.options import MarketId
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+commands = Commands("market", "Questions with outcomes that people bet on.", panel=RECORDS)
+
+
+@commands.writes()
+def add(
+    call: Call,
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="Its short name, like long-rains.", show_default=False)],
+    question: Annotated[str, typer.Option("--question", metavar="TEXT", help="What is asked.", show_default=False)],
+    outcome: Annotated[
+        list[str], typer.Option("--outcome", metavar="NAME", help="An answer; give two or more.", show_default=False)
+    ],
+    closes_at: Annotated[
+        str,
+        typer.Option("--closes-at", metavar="TIME", help="Like 2026-12-01T15:00:00Z or +03:00.", show_default=False),
+    ],
+    market_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Its id; else its slug.")] = None,
+    fee_pct: Annotated[str | None, typer.Option("--fee-pct", metavar="PCT", help="The takeout, like 5.00.")] = None,
+) -> None:
+    """Open a market.
+
+    The rules that are not given come from the settings, and are frozen when the
+    market closes.
+
+    Example: kasoko market add rain --question 'Will it rain on Friday?' --outcome
+    Yes --outcome No --closes-at 2026-12-01T15:00:00+03:00
+
+    Example: kasoko market add cup --question 'Who wins?' --outcome Home --outcome
+    Draw --outcome Away --closes-at 2026-12-06T13:00:00Z --fee-pct 7.50
+
+    Exit status: 0 it stands, 5 the rules refuse it.
+    """
+    from kasoko_cli.domain.market import Rules
+    from kasoko_cli.domain.money import parse_percent_bps
+    from kasoko_cli.operations.records import markets
+    from kasoko_cli.operations.shared.record_files import parse_time
+
+    house, default = call.house, call.house.config.market
+    rules = Rules(
+        fee_bps=default.fee_bps if fee_pct is None else parse_percent_bps(fee_pct),
+        rounding=default.rounding,
+        break_unit_cents=default.break_unit_cents,
+        dead_heat=default.dead_heat,
+        min_dividend=default.min_dividend,
+        min_dividend_bps=default.min_dividend_bps,
+    )
+    is_new = markets.add_market(
+        house.db,
+        house.clock,
+        call.act,
+        market_id=market_id or slug,
+        slug=slug,
+        question=question,
+        outcomes=outcome,
+        closes_at=parse_time(closes_at),
+        rules=rules,
+    )
+    _tell(call, market_id or slug, "opened" if is_new else "stands already, and was not changed", changed=is_new)
+
+
+@commands.reads("list")
+def list_(call: Call) -> None:
+    """List the markets, the latest to close first.
+
+    Example: kasoko market list
+
+    Example: kasoko market list --json
+
+    Exit status: 0 listed.
+    """
+    from kasoko_cli.cli.parsing import local
+    from kasoko_cli.operations.records import markets
+
+    found = markets.list_markets(call.house.db)
+    columns = [Column("market"), Column("status"), Column("closes"), Column("outcome"), Column("question")]
+    rows = [
+        (
+            one.slug,
+            f"{one.status}, settled" if one.settled else one.status,
+            local(one.closes_at),
+            one.resolved_outcome,
+            one.question,
+        )
+        for one in found
+    ]
+    render.table(call, "Markets", columns, rows, document={"markets": found})
+
+
+@commands.reads()
+def show(call: Call, market: MarketId) -> None:
+    """Show one market: its rules, and the stakes on each outcome.
+
+    Example: kasoko market show rain
+
+    Example: kasoko market show rain --json
+
+    Exit status: 0 shown, 4 no such market.
+    """
+    from kasoko_cli.cli.parsing import amount_of, local
+    from kasoko_cli.operations.records import markets
+
+    view = markets.show_market(call.house.db, market)
+    rules = ", ".join(f"{name} {value}" for name, value in view.rules.items())
+    pairs: list[tuple[str, object]] = [
+        ("market", view.slug),
+        ("id", view.id),
+        ("question", view.question),
+        ("status", view.status),
+        ("closes", local(view.closes_at)),
+        ("resolved as", view.resolved_outcome),
+        ("rules", rules),
+        *((f"on {line.name}", f"{amount_of(line.stake_cents)} in {line.bets} bets") for line in view.outcomes),
+        ("all stakes", amount_of(view.gross_cents)),
+    ]
+    render.card(call, view.question, pairs, document=view)
+
+
+@commands.writes()
+def close(call: Call, market: MarketId) -> None:
+    """Stop bets on MARKET now, and freeze its rules and its bets.
+
+    Example: kasoko market close rain
+
+    Example: kasoko market close rain --reason 'the match has begun'
+
+    Exit status: 0 it is closed, 4 no such market, 5 it is void.
+    """
+    from kasoko_cli.operations.records import markets
+
+    closed = markets.close_market(call.house.db, call.house.clock, call.act, market=market)
+    _tell(call, market, "closed" if closed else "was closed already", changed=closed)
+
+
+@commands.writes()
+def void(call: Call, market: MarketId) -> None:
+    """Call MARKET off: settling it then gives every stake back and takes no fee.
+
+    Example: kasoko market void rain
+
+    Example: kasoko market void rain --yes --reason 'the match was abandoned'
+
+    Exit status: 0 it is void, 4 no such market, 5 it was resolved before.
+    """
+    from kasoko_cli.operations.records import markets
+
+    if not render.confirm(call, f"Call {market} off? Every stake is given back, and this cannot be undone."):
+        raise typer.Exit(1)
+    view = markets.void_market(call.house.db, call.house.clock, call.act, market=market)
+    _tell(call, view.slug, f"is void; give the stakes back: kasoko settle {view.slug}", changed=True)
+
+
+def _tell(call: Call, market: str, did: str, *, changed: bool) -> None:
+    document = {"market": market, "changed": changed}
+    render.document(document) if call.json else render.did(call, f"{market} {did}.")

@@ -1,0 +1,146 @@
+"""`kasoko resolve --override`: shown first, done by one person or by two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.cli.command import Call
+    from kasoko_cli.operations.settlement.correction import Override
+
+
+def give(
+    call: Call,
+    market: str,
+    outcomes: Sequence[str],
+    weights: Sequence[str],
+    withdrawn: Sequence[str],
+    *,
+    void: bool,
+    plan: bool,
+    confirm: str | None,
+    sign_with: Path | None = None,
+) -> None:
+    """Show what another outcome changes, ask, and do it or propose it; exits with 5 where a second person is needed."""
+    from kasoko_cli.cli.parsing import parse_weight
+    from kasoko_cli.operations.approvals.second_person import WAITS
+    from kasoko_cli.operations.records.markets import read_resolution
+    from kasoko_cli.operations.settlement import correction as operation
+
+    if void and (outcomes or weights or withdrawn):
+        raise WrongUsage("--void names no outcome.")
+    house = call.house
+    resolution = read_resolution(
+        house.db,
+        market=market,
+        winners=outcomes,
+        weights=[parse_weight(text) for text in weights],
+        withdrawn=withdrawn,
+        void=void,
+    )
+    planned = operation.plan_override(
+        house.db,
+        house.limits,
+        market=market,
+        resolution=resolution,
+        clock=house.clock,
+        duties=house.duties,
+        caution=house.caution,
+    )
+    if plan:
+        _show(call, planned, document={"plan": planned})
+        render.talk(call, "Nothing was written.")
+        return
+    if not (call.json or render.unattended(call)):
+        _show(call, planned, document=planned)
+    if not render.confirm(call, f"Give {planned.slug} the outcome {planned.becomes} instead of {planned.was}?"):
+        render.talk(call, "Nothing was changed.")
+        raise typer.Exit(1)
+    done = operation.override(
+        house.db,
+        house.clock,
+        call.signed_act(sign_with),
+        house.limits,
+        market=market,
+        resolution=resolution,
+        confirm=confirm,
+        duties=house.duties,
+        terms=house.terms,
+        caution=house.caution,
+    )
+    if call.json:
+        render.document(done)
+    elif done.waits_for_second:
+        render.line(f"{done.slug} keeps the outcome {done.was} until a second person confirms this plan.")
+        if done.note != WAITS:
+            render.talk(call, f"{done.note[:1].upper()}{done.note[1:]}.")
+        render.hint(
+            call,
+            "Somebody else, who has read it: the same command with"
+            f" --confirm {done.plan_hash[: operation.HASH_DIGITS]}",
+        )
+    else:
+        render.did(call, f"{done.slug} has the outcome {done.becomes}, and not {done.was}.")
+        _tell_next(call, done)
+    if done.waits_for_second:
+        raise typer.Exit(5)
+
+
+def _tell_next(call: Call, done: Override) -> None:
+    if done.way == "correction":
+        render.talk(call, f"Send the new payouts: kasoko payout {done.slug}")
+        if done.overpaid_cents > 0:
+            render.talk(call, "What is owed back: kasoko wallet recover, or kasoko wallet write-off")
+    else:
+        render.talk(call, f"Divide the pool by it: kasoko settle {done.slug}")
+
+
+_WAYS = {
+    "resolution": "nothing was settled: only the outcome changes",
+    "reversal": "nothing was sent: the settlement is taken back exactly, and made anew",
+    "correction": "money has left: only the differences are booked",
+}
+
+
+def _show(call: Call, found: Override, *, document: object) -> None:
+    from kasoko_cli.cli.parsing import amount_of, count_of
+
+    gains = [one for one in found.users if one.after_cents > one.before_cents]
+    pairs: list[tuple[str, object]] = [
+        ("outcome", f"{found.becomes}, and not {found.was}"),
+        ("how", _WAYS[found.way]),
+        ("canceled", count_of(len(found.canceled), "payout")),
+        ("gain", f"{count_of(len(gains), 'user')}, {amount_of(found.gained_cents)}"),
+        ("owed back", amount_of(found.overpaid_cents)),
+        ("costs the house", f"{amount_of(found.house_cents)}, if nothing is given back"),
+        ("plan", found.plan_hash[:16]),
+    ]
+    render.card(call, f"{found.slug}, overridden", pairs, document=document)
+    if call.json or not found.users:
+        return
+    columns = [Column("user"), *(Column(name, right=True) for name in ("had", "has", "canceled", "new", "owes back"))]
+    rows = [
+        (
+            one.user_id,
+            *(
+                render.kes(cents)
+                for cents in (
+                    one.before_cents,
+                    one.after_cents,
+                    one.canceled_cents,
+                    one.new_cents,
+                    one.overpaid_cents,
+                )
+            ),
+        )
+        for one in found.users
+    ]
+    render.table(call, "Who it changes", columns, rows)

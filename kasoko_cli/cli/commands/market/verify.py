@@ -1,0 +1,59 @@
+"""A proof of settlement, checked by anybody: without a database and without settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import BOOKS
+from kasoko_cli.cli.output import render
+
+commands = Commands()
+
+
+@commands.reads(panel=BOOKS, answers=False)
+def verify(
+    call: Call,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What report proof wrote.", show_default=False)],
+    code: Annotated[
+        str | None, typer.Option("--code", metavar="C", help="Your inclusion code: find your own share.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="HEX", help="The operator's public key; else any key will do.")
+    ] = None,
+) -> None:
+    """Check a proof of settlement; needs no database and no settings.
+
+    Divides the pool again from the stakes in FILE, and checks every share, the
+    root and the signature. The key that it names is the operator's only if the
+    operator publishes the same one.
+
+    Example: kasoko verify rain.proof.json
+
+    Example: kasoko verify rain.proof.json --code wanjiku:ABCDEFGHIJKLMNOP
+
+    Exit status: 0 it holds, 5 FILE cannot be read, 8 it does not hold, or the
+    code belongs to nobody in it.
+    """
+    from kasoko_cli.cli.parsing import amount_of
+    from kasoko_cli.operations.settlement import settlement_proof
+
+    found = settlement_proof.verify(file, code=code, public_key=key)
+    if call.json:
+        render.document(found)
+        return
+    render.line(
+        f"The proof of {found.market} holds: {found.bettors:,} bettors, {amount_of(found.gross_cents)} staked,"
+        f" {amount_of(found.fee_cents)} fee, {amount_of(found.payouts_cents)} won,"
+        f" {amount_of(found.refunds_cents)} given back."
+    )
+    render.line(f"root {found.root}")
+    render.line(f"key  {found.public_key}")
+    if found.mine is not None:
+        render.line(
+            f"You are in it: {amount_of(found.mine['payout_cents'])} won, {amount_of(found.mine['refund_cents'])}"
+            f" given back; your exact share is {found.mine['share']} cents."
+        )

@@ -1,0 +1,1 @@
+"""What is paid, and what M-Pesa says of it."""

@@ -1,0 +1,88 @@
+"""`kasoko payout decide --all-unknown-between`: one word on every payout that an outage left unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kasoko_cli.cli.commands.payout.confirmation import SHOWN_ROWS
+from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.cli.command import Call
+    from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, Span, UnknownList
+
+
+def give(call: Call, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:
+    """Show how many and how much, ask, and decide exactly that; exits with 5 where a second person is needed."""
+    from kasoko_cli.cli.parsing import amount_of, count_of
+    from kasoko_cli.operations.payouts import bulk_decision as operation
+
+    house, span = call.house, _span(between)
+    found = operation.look(house.db, house.clock, span, house.caution)
+    if not (call.json or render.unattended(call)):
+        _show(call, found)
+    sum_of = f"{count_of(len(found.items), 'payout')}, {amount_of(found.wire_cents)}"
+    if found.items and not render.confirm(call, f"Write down that {sum_of} sent then, were not paid?"):
+        render.talk(call, "Nothing was changed.")
+        raise typer.Exit(1)
+    done = operation.decide_all(
+        house.db,
+        house.clock,
+        call.signed_act(sign_with),
+        span=span,
+        list_hash=found.list_hash,
+        evidence=evidence,
+        two_people=house.config.payout.decide_needs_two,
+        terms=house.terms,
+        caution=house.caution,
+    )
+    if call.json:
+        render.document(done)
+    elif done.waits_for_second:
+        render.line(f"{sum_of} of the list {done.list_hash[: operation.HASH_DIGITS]} stay unknown: {done.note}.")
+    else:
+        render.did(call, f"{sum_of}: FAILED, {done.note}.")
+        _tell_left(call, done.left)
+        render.talk(call, "Send them again: kasoko retry-failed")
+    if done.waits_for_second:
+        raise typer.Exit(5)
+    if done.left:
+        raise typer.Exit(7)
+
+
+def _span(between: tuple[str, str]) -> Span:
+    from kasoko_cli.errors import KasokoError
+    from kasoko_cli.operations.payouts.bulk_decision import Span
+    from kasoko_cli.operations.shared.record_files import parse_time
+
+    try:
+        first, last = map(parse_time, between)
+    except KasokoError as error:
+        raise WrongUsage(f"--all-unknown-between: {error.message}") from None
+    if last < first:
+        raise WrongUsage("--all-unknown-between takes the earlier time first.")
+    return Span(first, last)
+
+
+def _show(call: Call, found: UnknownList) -> None:
+    from kasoko_cli.cli.parsing import local
+
+    columns = [Column("payout"), Column("sent"), Column("KES", right=True), Column("M-Pesa had taken it")]
+    rows = [
+        (one.payout_id, local(one.sent_at), render.kes(one.wire_cents), "yes" if one.is_acknowledged else "no")
+        for one in found.items[:SHOWN_ROWS]
+    ]
+    render.table(call, "Unknown", columns, rows)
+    if len(found.items) > SHOWN_ROWS:
+        render.talk(call, f"{SHOWN_ROWS} of {len(found.items):,} are shown: kasoko payout list --status UNKNOWN")
+    _tell_left(call, found.left)
+
+
+def _tell_left(call: Call, left: list[LeftUnknown]) -> None:
+    for one in left:
+        render.talk(call, f"{one.payout_id} is left unknown: {one.why}. {one.hint}")

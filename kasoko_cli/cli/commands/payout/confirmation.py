@@ -1,0 +1,288 @@
+"""Before money leaves: what a run would do, the float, and the questions that have to be answered first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.payouts.float_check import Gate
+    from kasoko_cli.operations.payouts.plan import RunPlan
+    from kasoko_cli.operations.payouts.spending_bound import Bound, Seal
+
+#: How many rows of a plan are shown to a person; the document has all.
+SHOWN_ROWS = 20
+
+ExpectTotal = Annotated[str | None, typer.Option("--expect-total", metavar="KES", help="Send only if this is the sum.")]
+MaxTotal = Annotated[
+    str | None, typer.Option("--max-total", metavar="KES", help="Send only if the sum is at most this.")
+]
+PlanHash = Annotated[
+    str | None, typer.Option("--plan-hash", metavar="HASH", help="Send only what --plan showed under this hash.")
+]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a caller who is not asked says about the run beforehand."""
+
+    expect_total: str | None = None
+    max_total: str | None = None
+    plan_hash: str | None = None
+
+    def __bool__(self) -> bool:
+        return any((self.expect_total, self.max_total, self.plan_hash))
+
+
+NO_BOUNDS = Bounds()
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a run needs, and what it is bound to; None where nobody was shown a sum: then it sends what is due."""
+
+    gate: Gate
+    bound: Bound | None
+
+
+def look_and_ask(
+    call: Call,
+    *,
+    market: str | None,
+    only: Sequence[str],
+    limit: int | None,
+    bounds: Bounds,
+    asked: bool,
+    question: str = "Send {}, to phones by M-Pesa?",
+    later: bool = False,
+    bind: bool = False,
+    seal: Seal | None = None,
+) -> Looked:
+    """Hold the run against its bounds and the float, tell what is to be known, and ask.
+
+    Whoever names a bound or payouts, or is asked, says yes to what stands there now: the run is bound to it. So is
+    one that must be (`bind`). With `later`, what is due later counts too.
+
+    Raises:
+        NotFound: there is no such market or payout.
+        Refused: the sum or the plan is another one, or the float does not cover it.
+        typer.Exit: the operator said no.
+    """
+    from kasoko_cli.cli.parsing import amount_of, count_of
+    from kasoko_cli.operations.payouts import float_check as gate
+    from kasoko_cli.operations.payouts.spending_bound import show
+
+    house, bound = call.house, None
+    if bounds.plan_hash is not None:
+        check_hash_is_whole(bounds.plan_hash)
+    if bounds or only or bind or not (asked or call.yes):
+        bound = show(
+            house.db,
+            house.clock(),
+            market=market,
+            only=only,
+            limit=limit,
+            later=later and bounds.plan_hash is None,
+            smallest_first=house.config.payout.smallest_first,
+            seal=seal,
+        )
+        _check_hash(bounds.plan_hash, bound)
+    found = gate.look(house.db, house.clock, house.gate_policy, market=market, limit=limit, bound=bound)
+    _check_totals(bounds, found.wire_cents)
+    house.config.require_daraja()
+    if not found.payments:
+        _tell_of_approval(call, market)
+        return Looked(found, bound)
+    gate.pass_or_refuse(found)
+    if found.warning and not call.json:  # a program that reads stderr shall find one document there
+        render.warn(call, found.warning)
+    large = house.config.daraja.production and found.wire_cents > house.config.payout.confirm_slug_above_cents
+    sum_of = f"{count_of(found.payments, 'payout')}, {amount_of(found.wire_cents)}"
+    if large and not asked:
+        _confirm_large(call, found, question.format(f"{sum_of}, real money"), market, bounds)
+    elif not (asked or render.confirm(call, question.format(sum_of))):
+        render.talk(call, "Nothing was sent.")
+        raise typer.Exit(1)
+    return Looked(found, bound)
+
+
+def _tell_of_approval(call: Call, market: str | None) -> None:
+    """Why nothing is due, where it is a second person who has to act."""
+    from kasoko_cli.cli.parsing import amount_of, count_of
+    from kasoko_cli.operations.settlement import approval
+
+    count, cents = approval.waiting(call.house.db, market=market)
+    if count:
+        render.hint(
+            call,
+            f"{count_of(count, 'payout')}, {amount_of(cents)}, wait for a second person:"
+            f" kasoko approve {market or 'MARKET'}",
+        )
+
+
+def _confirm_large(call: Call, found: Gate, question: str, market: str | None, bounds: Bounds) -> None:
+    """A sum that is typed for: a yes from habit is not enough, and a script has to know the sum."""
+    from kasoko_cli.cli.parsing import amount_of
+    from kasoko_cli.domain.money import plain_kes
+    from kasoko_cli.errors import Refused
+
+    if call.yes and bounds:
+        return
+    if not render.is_somebody_here():
+        above = amount_of(call.house.config.payout.confirm_slug_above_cents)
+        raise Refused(
+            f"{amount_of(found.wire_cents)} is due, more than {above} (payout.confirm_slug_above_kes), and nobody is"
+            " here to confirm it. Nothing was sent.",
+            hint=f"Look: kasoko payout --plan. Then say the sum: --yes --expect-total {plain_kes(found.wire_cents)},"
+            " or a bound: --yes --max-total KES",
+        )
+    word = market or "all"
+    if not render.typed(question, word):
+        look = "kasoko payout --plan" if market is None else f"kasoko payout {market} --plan"
+        render.talk(call, f"That is not {word}; nothing was sent. Run it again and type {word}, or look first: {look}")
+        raise typer.Exit(1)
+
+
+def _check_totals(bounds: Bounds, due_cents: int) -> None:
+    from kasoko_cli.cli.parsing import amount_of
+    from kasoko_cli.domain.money import parse_kes
+    from kasoko_cli.errors import Refused
+
+    expected, most = bounds.expect_total, bounds.max_total
+    if expected is not None and parse_kes(expected, what="expected total") != due_cents:
+        raise Refused(
+            f"{amount_of(due_cents)} is due, and not KES {expected}; nothing was sent.",
+            hint="See what is due: kasoko payout --plan",
+        )
+    if most is not None and parse_kes(most, what="largest total") < due_cents:
+        raise Refused(
+            f"{amount_of(due_cents)} is due, more than the KES {most} that --max-total allows; nothing was sent.",
+            hint="See what is due: kasoko payout --plan. Then send it by hand, or raise the bound.",
+        )
+
+
+def _check_hash(wanted: str | None, bound: Bound) -> None:
+    from kasoko_cli.errors import Refused
+
+    found = bound.plan_hash
+    if wanted is not None and not found.startswith(wanted.lower()):
+        raise Refused(
+            f"What is due is not what the plan {wanted} showed: it is the plan {found[:16]} now. Nothing was sent.",
+            hint="A payout, an amount or a phone changed. Look again: kasoko payout --plan",
+        )
+
+
+def check_hash_is_whole(wanted: str) -> None:
+    """Refuse a hash so short that another plan could have it too.
+
+    Raises:
+        WrongUsage: it is not 16 to 64 hex digits.
+    """
+    import re
+
+    from kasoko_cli.cli.options import WrongUsage
+
+    if not re.fullmatch(r"[0-9a-fA-F]{16,64}", wanted):
+        raise WrongUsage("--plan-hash takes the 16 hex digits that the plan shows, or all 64 of its --json.")
+
+
+def plan_of(call: Call, market: str | None, only: Sequence[str], limit: int | None) -> RunPlan:
+    """What a run would do now."""
+    from kasoko_cli.operations.payouts import plan
+
+    house = call.house
+    settings = house.config.payout
+    return plan.plan(
+        house.db,
+        house.clock,
+        house.gate_policy,
+        settings.daily_cents,
+        market=market,
+        only=only,
+        limit=limit,
+        smallest_first=settings.smallest_first,
+    )
+
+
+def show_plan(call: Call, market: str | None, only: Sequence[str], limit: int | None) -> None:
+    """`kasoko payout --plan`: totals, who gets what, what stands in the way. Writes and sends nothing."""
+    from kasoko_cli.cli.parsing import amount_of, count_of, local
+
+    found = plan_of(call, market, only, limit)
+    if call.json:
+        render.document(found)
+        return
+    pairs: list[tuple[str, object]] = [
+        ("due now", f"{count_of(found.payouts, 'payout')}, {amount_of(found.wire_cents)} to phones"),
+        ("receivers", f"{found.receivers:,}, {found.several_legs:,} of them in several legs"),
+    ]
+    for name, part in (
+        ("put off to tomorrow", found.tomorrow),
+        ("held by incidents", found.in_doubt),
+        ("held", found.held),
+        ("await approval", found.awaiting_approval),
+    ):
+        if part.payouts:
+            pairs.append((name, f"{count_of(part.payouts, 'payout')}, {amount_of(part.wire_cents)}"))
+    pairs += [("due later", found.later), ("next due", None if found.next_at is None else local(found.next_at))]
+    pairs += gate_lines(found.float)
+    pairs.append(("plan", found.plan_hash[:16]))
+    render.card(call, f"A run for {market or 'all markets'}", pairs)
+    if found.items:
+        columns = [Column("payout"), Column("user"), Column("phone"), Column("kind")]
+        columns += [Column("KES", right=True), Column("to phone", right=True), Column("would")]
+        rows = [
+            (
+                one.payout_id,
+                one.user_id,
+                one.phone,
+                one.kind,
+                render.kes(one.amount_cents),
+                render.kes(one.wire_cents),
+                one.would,
+            )
+            for one in found.items[:SHOWN_ROWS]
+        ]
+        render.table(call, "Who would be sent what", columns, rows)
+        tell_cut(call, len(found.items), "kasoko payout --plan --json")
+    for warning in found.warnings:
+        tell_warning(call, warning, found.float)
+    render.talk(call, "Nothing was written or sent.")
+
+
+def tell_cut(call: Call, rows: int, command: str) -> None:
+    """Say that a list was cut, and where the rest of it is."""
+    if rows > SHOWN_ROWS:
+        render.talk(call, f"... and {rows - SHOWN_ROWS:,} more. All of them: {command}")
+
+
+def tell_warning(call: Call, warning: str, gate: Gate) -> None:
+    """A warning of a plan; a shortfall in red."""
+    if gate.shortfall_cents and warning == gate.warning:
+        render.alarm(warning)
+    else:
+        render.warn(call, warning)
+
+
+def gate_lines(gate: Gate) -> list[tuple[str, object]]:
+    """What a run needs, and what there is for it, as lines of a card."""
+    from kasoko_cli.cli.parsing import amount_of
+
+    known = "not known" if gate.float_cents is None else f"{amount_of(gate.float_cents)} to count on"
+    lines: list[tuple[str, object]] = [
+        ("charges", f"{amount_of(gate.charges_cents)} by the tariff of {gate.tariff_valid_from}"),
+        ("needs", amount_of(gate.needed_cents)),
+        ("float", known),
+    ]
+    if gate.in_flight_cents:
+        lines.append(("in flight", amount_of(gate.in_flight_cents)))
+    if gate.shortfall_cents:
+        lines.append(("short by", amount_of(gate.shortfall_cents)))
+    return lines

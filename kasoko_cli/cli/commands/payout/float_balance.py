@@ -1,0 +1,139 @@
+"""The float: asked of M-Pesa, and held against the books."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import MPESA
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.domain.tariff import Tariff
+    from kasoko_cli.operations.account.balances import Asked, FloatReport
+
+commands = Commands()
+
+
+@commands.writes("float", panel=MPESA)
+def float_(
+    call: Call,
+    last: Annotated[bool, typer.Option("--last", help="Ask nobody; show what was said last.")] = False,
+    listen: Annotated[bool, typer.Option("--listen", help="Take the answer in here; else kasoko listen does.")] = False,
+    listen_seconds: Annotated[
+        int, typer.Option("--listen-seconds", metavar="N", min=0, help="How long to wait for the answer.")
+    ] = 60,
+    tariff: Annotated[bool, typer.Option("--tariff", help="Show M-Pesa's charges as kasoko counts them.")] = False,
+) -> None:
+    """Ask M-Pesa for its balances, and compare them with the books.
+
+    The answer is posted to the listener. The balance that counts before a run is
+    the available part of the utility account.
+
+    Example: kasoko float --listen
+
+    Example: kasoko float --last --json
+
+    Exit status: 0 shown, 3 settings, 6 M-Pesa did not take the question, 7 it did
+    not answer in time, or said no balance.
+    """
+    from kasoko_cli.operations.account import balances
+
+    house = call.house
+    if tariff:
+        _show_tariff(call, house.tariff)
+        return
+    if last:
+        _show(call, balances.report(house.db, house.clock, house.tariff, house.payer), None, "", 0)
+        return
+    house.config.require_daraja()
+    _ = house.tariff  # a file that cannot be read is told before M-Pesa is asked
+    with contextlib.ExitStack() as stack:
+        from kasoko_cli.cli.commands.payout.listen import listening
+        from kasoko_cli.cli.signals import stay, stopping
+
+        stopper = stack.enter_context(stopping())
+        if listen:
+            stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the answer"))
+        asked = balances.ask(house.db, house.daraja, house.links, house.clock, house.new_id, call.act)
+        if asked.taken:
+            from kasoko_cli.operations.callbacks import apply_results
+
+            apply_results.apply_waiting(house.db, house.clock, house.trust, subjects=[asked.query_id])
+            stay(stopper, listen_seconds, lambda: balances.answer_of(house.db, asked.query_id) is not None)
+    said = balances.answer_of(house.db, asked.query_id)
+    code = 6 if not asked.taken else 7 if said is None or said else 0
+    if not code:
+        call.ended_well("float")
+    _show(call, balances.report(house.db, house.clock, house.tariff, house.payer), asked, _trouble(asked, said), code)
+
+
+#: What to type next where M-Pesa has not said its balance.
+_AGAIN = "Ask again, and let this command take the answer: kasoko float --listen"
+
+
+def _trouble(asked: Asked, said: str | None) -> str:
+    """Why M-Pesa's balance is not known now; empty where it is."""
+    if not asked.taken:
+        return f"M-Pesa did not take the question: {asked.why}"
+    if said is None:
+        return "M-Pesa took the question and has not answered yet; it may take minutes, and needs a listener."
+    return said and f"M-Pesa answered, and said no balance: {said}"
+
+
+def _next(trouble: str) -> str:
+    """The one next thing: to ask again, and before that to mend what has M-Pesa answer no question."""
+    from kasoko_cli.operations.shared.next_steps import BALANCE_ROLE, question_refused
+
+    refused = question_refused(trouble, BALANCE_ROLE)
+    return f"{refused} Then ask again: kasoko float --listen" if refused else _AGAIN
+
+
+def _show(call: Call, found: FloatReport, asked: Asked | None, trouble: str, code: int) -> None:
+    from kasoko_cli.cli.parsing import age_of, amount_of, local
+
+    reading = found.reading
+    if call.json:
+        following = _next(trouble) if code == 7 else None
+        render.document({"float": found, "asked": asked, "trouble": trouble, "next": following, "exit_code": code})
+    elif reading is None:
+        render.talk(call, "The float is not known: no balance of M-Pesa was ever read.")
+    elif not (asked and not code and render.unattended(call)):  # a timer asks so that the next run knows it
+        pairs: list[tuple[str, object]] = [
+            ("utility account", amount_of(reading.utility_cents)),
+            ("said at", f"{local(reading.as_of)}, {age_of(reading.age_seconds)} ago, by a {reading.said_by}"),
+            ("to count on now", None if found.available_cents is None else amount_of(found.available_cents)),
+            ("in flight", amount_of(found.in_flight_cents)),
+            ("working account", None if reading.working_cents is None else amount_of(reading.working_cents)),
+            ("charges account", None if reading.charges_cents is None else amount_of(reading.charges_cents)),
+        ]
+        render.card(call, "The float, as M-Pesa says", pairs, document=found)
+        rows: list[tuple[object, ...]] = [("utility, in the books", render.kes(found.books_cents))]
+        rows += [(f"  {one.why}", render.kes(one.cents)) for one in found.differences]
+        rows.append(("utility, as M-Pesa says", render.kes(reading.utility_cents)))
+        render.table(call, "The books and M-Pesa", [Column("what"), Column("KES", right=True)], rows, document=found)
+        if found.unexplained_cents:
+            render.talk(call, "What is not told to kasoko is told by M-Pesa's statement of the utility account.")
+    if trouble:
+        render.warn(call, trouble)
+        if code == 7:
+            render.hint(call, _next(trouble))
+    if code:
+        raise typer.Exit(code)
+
+
+def _show_tariff(call: Call, tariff: Tariff) -> None:
+    rows = [(f"{up_to:,}", f"{charge:,}") for up_to, charge in tariff.bands]
+    document = {
+        "valid_from": tariff.valid_from,
+        "source": tariff.source,
+        "bands": [{"up_to_kes": up_to, "charge_kes": charge} for up_to, charge in tariff.bands],
+    }
+    columns = [Column("up to KES", right=True), Column("charge KES", right=True)]
+    render.table(call, f"M-Pesa's charges since {tariff.valid_from}", columns, rows, document=document)
+    if not call.json:
+        render.talk(call, f"Source: {tariff.source}.")

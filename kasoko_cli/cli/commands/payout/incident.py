@@ -1,0 +1,120 @@
+"""What a person has to look at."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help import completion
+from kasoko_cli.cli.help.panels import ROAD
+from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+commands = Commands("incident", "What contradicts itself, until a person closes it.", panel=ROAD)
+
+
+@commands.reads("list")
+def list_(call: Call) -> None:
+    """List the incidents that nobody has closed, oldest first.
+
+    What comes again while an incident stands is counted in it. One that M-Pesa
+    has answered holds no payout back, and is marked so.
+
+    Example: kasoko incident list
+
+    Example: kasoko incident list --json
+
+    Exit status: 0 listed.
+    """
+    from kasoko_cli.cli.parsing import local
+    from kasoko_cli.operations.reporting import status_views
+
+    found = status_views.overview(call.house.db).incidents
+    columns = [
+        Column("incident", right=True),
+        Column("since"),
+        Column("times", right=True),
+        Column("last"),
+        Column("kind"),
+        Column("payout"),
+        Column("what"),
+    ]
+    rows = [
+        (one.id, local(one.opened_at), one.count, local(one.last_at), one.kind, one.payout_id, one.story)
+        for one in found
+    ]
+    render.table(call, "Incidents", columns, rows, document={"incidents": found})
+    if not found and not call.json:
+        render.talk(call, "There is none.")
+
+
+@commands.writes()
+def close(
+    call: Call,
+    incident: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="[INCIDENT]",
+            help="Its number; or say which by options.",
+            show_default=False,
+            autocompletion=completion.incidents,
+        ),
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="All of this kind.")] = None,
+    payout: Annotated[
+        str | None,
+        typer.Option("--payout", metavar="PAYOUT", help="All about this one.", autocompletion=completion.payouts),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="TIME", help="All that last happened before: 2026-11-24T09:00:00+03:00."),
+    ] = None,
+) -> None:
+    """Say that an incident was dealt with, and how; or all that the options name.
+
+    Options together mean what fits each of them. How many these are is shown,
+    and asked about. What is new after that raises another incident.
+
+    Example: kasoko incident close 3 --reason 'the customer paid it back in cash'
+
+    Example: kasoko incident close --kind mismatch --payout rain.1.7
+    --reason 'forged: the address had leaked'
+
+    Exit status: 0 closed, or none stands that fits, 2 neither a number nor an
+    option, 4 no such incident or payout, 5 no reason was given.
+    """
+    from kasoko_cli.errors import KasokoError
+    from kasoko_cli.operations.payouts.manual_decision import Which, close_incidents, list_incidents
+    from kasoko_cli.operations.shared.actor import needs_reason
+    from kasoko_cli.operations.shared.record_files import parse_time
+
+    try:
+        which = Which(kind, payout, None if before is None else parse_time(before))
+    except KasokoError as error:
+        raise WrongUsage(f"--before: {error.message}") from None
+    if (incident is None) == which.is_all:
+        raise WrongUsage("Say which: either the number of an incident, or --kind, --payout, --before.")
+    needs_reason(call.act, "Closing an incident")
+    house = call.house
+    if incident is not None:
+        closed = bool(close_incidents(house.db, house.clock, call.act, numbers=[incident]))
+        if call.json:
+            render.document({"incident": incident, "changed": closed})
+        else:
+            render.did(call, f"Incident {incident} {'is closed' if closed else 'was closed already'}.")
+        return
+    numbers = list_incidents(house.db, which)
+    if numbers and not render.confirm(call, f"Close {_many(numbers)}, the first {numbers[0]}?"):
+        raise typer.Exit(1)
+    done = close_incidents(house.db, house.clock, call.act, numbers=numbers)
+    if call.json:
+        render.document({"incidents": done, "changed": bool(done)})
+    else:
+        render.did(call, f"{_many(done)} closed." if done else "No incident stands that fits; nothing was changed.")
+
+
+def _many(numbers: list[int]) -> str:
+    return "1 incident" if len(numbers) == 1 else f"{len(numbers)} incidents"

@@ -1,0 +1,1 @@
+"""People, bets, wallets, tax, and records in and out."""

@@ -1,0 +1,123 @@
+"""Stakes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help import completion
+from kasoko_cli.cli.help.panels import RECORDS
+from kasoko_cli.cli.options import BetId, Limit, MarketId, UserId
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+commands = Commands("bet", "Stakes on the outcomes of a market.", panel=RECORDS)
+
+
+@commands.writes()
+def place(
+    call: Call,
+    market: MarketId,
+    user: UserId,
+    outcome: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUTCOME", help="What the user bets on.", show_default=False, autocompletion=completion.outcomes
+        ),
+    ],
+    amount: Annotated[str, typer.Argument(metavar="KES", help="The stake, like 100 or 99.50.", show_default=False)],
+    bet_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Its id, so that saying it twice bets once.")
+    ] = None,
+    funding: Annotated[
+        Literal["wallet", "collected"],
+        typer.Option("--funding", help="From the wallet, or collected by the platform already."),
+    ] = "wallet",
+) -> None:
+    """Take in a bet, now.
+
+    Example: kasoko bet place rain u1 Yes 100
+
+    Example: kasoko bet place rain u1 Yes 99.50 --id b-1001 --funding collected
+
+    Exit status: 0 it stands, 4 no such market, user or outcome, 5 the rules
+    refuse it.
+    """
+    from kasoko_cli.cli.parsing import amount_of
+    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.operations.records import bets
+    from kasoko_cli.store.schema.tables import Funding
+
+    house = call.house
+    placed = bets.place_bet(
+        house.db,
+        house.clock,
+        call.act,
+        bet_id=bet_id or house.new_id(),
+        market=market,
+        user_id=user,
+        outcome=outcome,
+        cents=parse_stake(amount),
+        funding=Funding(funding),
+    )
+    if call.json:
+        render.document(placed)
+        return
+    did = "stands" if placed.is_new else "stands already"
+    render.did(
+        call,
+        f"Bet {placed.bet.id} {did}: {amount_of(placed.bet.stake_cents)} on {placed.bet.outcome} in {placed.market};"
+        f" {user} has {amount_of(placed.available_cents)} available.",
+    )
+
+
+@commands.writes()
+def cancel(call: Call, bet: BetId) -> None:
+    """Take a bet back before its market closes; the stake returns to the wallet.
+
+    Example: kasoko bet cancel b-1001
+
+    Example: kasoko bet cancel b-1001 --reason 'placed twice'
+
+    Exit status: 0 it is cancelled, 4 no such bet, 5 its market is closed.
+    """
+    from kasoko_cli.operations.records import bets
+
+    cancelled = bets.cancel_bet(call.house.db, call.house.clock, call.act, bet_id=bet)
+    if call.json:
+        render.document({"bet": bet, "changed": cancelled})
+        return
+    render.did(call, f"Bet {bet} {'is cancelled' if cancelled else 'was cancelled already'}.")
+
+
+@commands.reads("list")
+def list_(call: Call, market: MarketId, limit: Limit = None) -> None:
+    """List the bets on MARKET, earliest first.
+
+    Example: kasoko bet list rain
+
+    Example: kasoko bet list rain --limit 20 --json
+
+    Exit status: 0 listed, 4 no such market.
+    """
+    from kasoko_cli.cli.parsing import local
+    from kasoko_cli.domain.money import format_kes
+    from kasoko_cli.operations.records import bets
+
+    found = bets.list_bets(call.house.db, market, limit=limit)
+    columns = [Column("bet"), Column("user"), Column("outcome"), Column("KES", right=True), Column("placed")]
+    columns.append(Column("cancelled"))
+    rows = [
+        (
+            one.id,
+            one.user,
+            one.outcome,
+            format_kes(one.stake_cents),
+            local(one.placed_at),
+            one.cancelled_at and local(one.cancelled_at),
+        )
+        for one in found
+    ]
+    render.table(call, f"Bets on {market}", columns, rows, document={"bets": found})

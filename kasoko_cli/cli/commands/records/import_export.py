@@ -1,0 +1,307 @@
+"""Records in and out of files: `import` and `export`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import RECORDS
+from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.output import render
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.exchange.import_records import Imported, Told
+    from kasoko_cli.operations.shared.record_files import Format, InputFile
+
+imports = Commands("import", "Take in users, markets and bets from files.", panel=RECORDS)
+exports = Commands("export", "Write records and reports to files.", panel=RECORDS)
+
+InFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A .csv, .jsonl or .ndjson file; - for stdin.", show_default=False)
+]
+FormatName = Annotated[
+    Literal["csv", "jsonl"] | None,
+    typer.Option("--format", help="How records are held; else as the name ends.", show_default=False),
+]
+OutFile = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write it there, whole or not at all; else to stdout."),
+]
+OfMarket = Annotated[str | None, typer.Option("--market", metavar="MARKET", help="Only of this market: id or slug.")]
+ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones; that you did is recorded.")]
+
+
+# --- import --------------------------------------------------------------------------------------
+
+
+@imports.writes("users")
+def import_users(call: Call, file: InFile, form: FormatName = None) -> None:
+    """Take in users from a file, all of them or none.
+
+    Its columns are: user_id,name,phone
+
+    Examples:
+      kasoko import users users.csv
+      kasoko import users - --format jsonl < users.ndjson
+
+    A user who is known with the same name and phone is left alone, so the same
+    file can be taken in again; the same id with another name or phone is not.
+
+    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named, 9
+    another run took in the same.
+    """
+    from kasoko_cli.operations.exchange import import_records
+
+    _import(
+        call,
+        file,
+        form,
+        lambda source, told: import_records.import_users(call.house.db, call.house.clock, call.act, source, told=told),
+    )
+
+
+@imports.writes("markets")
+def import_markets(call: Call, file: InFile, form: FormatName = None) -> None:
+    """Take in markets from a file, all of them or none.
+
+    Its columns are: market_id,slug,question,outcomes,closes_at,fee_bps
+    (outcomes parted by a bar; the fee in basis points: 500 is 5 %), and as you
+    like: rounding,break_unit_cents,dead_heat,min_dividend,min_dividend_bps
+
+    Example: kasoko import markets markets.csv
+
+    A market that is known with the same content is left alone, so the same
+    file can be taken in again; the same id with other content is refused.
+
+    Example: kasoko import markets markets.jsonl --json
+
+    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named, 9
+    another run took in the same.
+    """
+    from kasoko_cli.operations.exchange import import_records
+
+    _import(
+        call,
+        file,
+        form,
+        lambda source, told: import_records.import_markets(
+            call.house.db, call.house.clock, call.act, source, told=told
+        ),
+    )
+
+
+@imports.writes("bets")
+def import_bets(
+    call: Call,
+    file: InFile,
+    form: FormatName = None,
+    funding: Annotated[
+        Literal["collected", "wallet"],
+        typer.Option("--funding", help="The platform took the stakes already, or the wallets here pay them."),
+    ] = "collected",
+) -> None:
+    """Take in bets from a file and book their stakes, all of them or none.
+
+    Its columns are:
+      bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at
+    and as you like: funding (collected or wallet, for this bet)
+
+    Examples:
+      kasoko import bets bets.csv
+      kasoko import bets bets.csv --funding wallet
+
+    A bet that is known with the same content is left alone, so the same file
+    can be taken in again. A new bet needs an open market. A late bet is taken
+    in, and given back when its market is settled.
+
+    Exit status: 0 done, 4 no such file, 5 refused: every bad line is named, 9
+    another run took in the same.
+    """
+    from kasoko_cli.operations.exchange import import_bets as importing_bets
+    from kasoko_cli.store.schema.tables import Funding
+
+    _import(
+        call,
+        file,
+        form,
+        lambda source, told: importing_bets.import_bets(
+            call.house.db, call.house.clock, call.act, source, funding=Funding(funding), told=told
+        ),
+    )
+
+
+def _import(call: Call, path: Path, form: str | None, take_in: Callable[[InputFile, Told], Imported]) -> None:
+    """Open the file, take it in, and say what became of it; a refusal tells programs every line."""
+    from kasoko_cli.cli.output.progress import progress
+    from kasoko_cli.operations.shared.record_files import FileRefused, InputFile, open_input, spooled
+
+    from_stdin = path == Path("-")
+    chosen = _format(form, path, usual=None)
+    stream = spooled(sys.stdin.buffer) if from_stdin else open_input(path)
+    # A name that is not UTF-8 is shown with its bytes spelt out: neither database could keep it.
+    name = "stdin" if from_stdin else path.name.encode("utf-8", "backslashreplace").decode()
+    try:
+        with stream, progress(call, f"Lines of {name}") as bar:
+            done = take_in(InputFile(name, stream, chosen), bar)
+    except FileRefused as refused:
+        if call.json:
+            render.document({"file": name, "new": 0, "problems": refused.problems})
+        raise
+    call.ended_well("import")
+    if call.json:
+        render.document(done)
+    else:
+        render.did(call, _told(done))
+
+
+def _told(done: Imported) -> str:
+    """`1,200 users: 0 new, 1,200 known.`"""
+    from kasoko_cli.cli.parsing import amount_of
+
+    staked = f"; {amount_of(done.stake_cents)} staked, {done.cancelled:,} cancelled" if done.stake_cents else ""
+    return f"{done.new + done.known:,} {done.kind}: {done.new:,} new, {done.known:,} known{staked}"
+
+
+# --- export --------------------------------------------------------------------------------------
+
+
+@exports.reads("users")
+def export_users(call: Call, output: OutFile = None, form: FormatName = None, show_phone: ShowPhone = False) -> None:
+    """Write every user, as `import users` reads them.
+
+    Phones are masked, and such a file cannot be imported; with --show-phone it
+    can, and only you can read it.
+
+    Example: kasoko export users --show-phone --output users.csv
+
+    Example: kasoko export users --format jsonl
+
+    Exit status: 0 done, 4 no such folder, 5 it cannot be written.
+    """
+    _export(call, "users", output, form, show_phone=show_phone)
+
+
+@exports.reads("markets")
+def export_markets(call: Call, output: OutFile = None, form: FormatName = None, market: OfMarket = None) -> None:
+    """Write markets, as `import markets` reads them.
+
+    How a market ended is not in it. A text that a spreadsheet would take for a
+    formula begins with an apostrophe, which `import` takes away again.
+
+    Example: kasoko export markets --output markets.csv
+
+    Example: kasoko export markets --market rain
+
+    Exit status: 0 done, 4 no such market or folder, 5 it cannot be written.
+    """
+    _export(call, "markets", output, form, market=market)
+
+
+@exports.reads("bets")
+def export_bets(call: Call, output: OutFile = None, form: FormatName = None, market: OfMarket = None) -> None:
+    """Write bets, as `import bets` reads them.
+
+    If a stake came from a wallet there is a column more, funding.
+
+    Example: kasoko export bets --market rain --output bets.jsonl
+
+    Example: kasoko export bets --market rain
+
+    Exit status: 0 done, 4 no such market or folder, 5 it cannot be written.
+    """
+    _export(call, "bets", output, form, market=market)
+
+
+@exports.reads("payouts")
+def export_payouts(
+    call: Call,
+    output: OutFile = None,
+    form: FormatName = None,
+    market: OfMarket = None,
+    show_phone: ShowPhone = False,
+) -> None:
+    """Write payouts with their states, their latest attempts and receipts.
+
+    Amounts are in cents. A text that a spreadsheet would take for a formula
+    begins with an apostrophe.
+
+    Example: kasoko export payouts --market rain --output payouts.csv
+
+    Example: kasoko export payouts --format jsonl
+
+    Exit status: 0 done, 4 no such market or folder, 5 it cannot be written.
+    """
+    _export(call, "payouts", output, form, market=market, show_phone=show_phone)
+
+
+@exports.reads("entries")
+def export_entries(call: Call, output: OutFile = None, form: FormatName = None, market: OfMarket = None) -> None:
+    """Write the books: every line of every entry, debits positive.
+
+    Amounts are in cents. With --market: the entries of its bets, settlements,
+    payouts and attempts.
+
+    Example: kasoko export entries --output books.csv
+
+    Example: kasoko export entries --market rain
+
+    Exit status: 0 done, 4 no such market or folder, 5 it cannot be written.
+    """
+    _export(call, "entries", output, form, market=market)
+
+
+def _export(
+    call: Call,
+    kind: str,
+    output: Path | None,
+    form: str | None,
+    *,
+    market: str | None = None,
+    show_phone: bool = False,
+) -> None:
+    from kasoko_cli.operations.exchange.export import Kind, export, written_whole
+
+    if output == Path("-"):
+        output = None
+    if call.json and output is None:
+        raise WrongUsage("--json tells how it went, and the records go to stdout. Add --output, or use --format jsonl.")
+    chosen = _format(form, output, usual="csv")
+    if show_phone:
+        from kasoko_cli.operations.reporting.finance import note_unmasked
+
+        note_unmasked(call.house.db, call.house.clock, call.act, what=f"export {kind}", subject=market or "all")
+    if output is None:
+        done = export(call.house.db, Kind(kind), chosen, render.records, market=market, show_phone=show_phone)
+        render.talk(call, f"{done.rows:,} {done.kind}")
+        return
+    db = call.house.db  # opened first: no part of a file is left where there is no database
+    with written_whole(output, private=show_phone) as file:
+        done = export(db, Kind(kind), chosen, file.write, market=market, show_phone=show_phone)
+    if call.json:
+        render.document({"kind": done.kind, "rows": done.rows, "file": output})
+    else:
+        render.did(call, f"{done.rows:,} {done.kind} written to {output}")
+
+
+def _format(form: str | None, path: Path | None, *, usual: str | None) -> Format:
+    """As --format says, else as the file's name ends, else as usual.
+
+    Raises:
+        WrongUsage: none of them says it.
+    """
+    from kasoko_cli.operations.shared.record_files import ENDINGS, Format
+
+    if form is not None:
+        return Format(form)
+    if path is None and usual is not None:
+        return Format(usual)
+    known = ENDINGS.get(path.suffix.lower()) if path is not None else None
+    if known is None:
+        name = "stdin" if path is None or path == Path("-") else str(path)
+        raise WrongUsage(f"{name} does not end in .csv, .jsonl or .ndjson. Say what it is: --format csv or jsonl.")
+    return known

@@ -1,0 +1,163 @@
+"""The people who bet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import RECORDS
+from kasoko_cli.cli.options import Limit, UserId
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+commands = Commands("user", "The people who bet, and the phones they are paid on.", panel=RECORDS)
+
+Phone = Annotated[str, typer.Argument(metavar="PHONE", help="A Kenyan mobile, like 0712345678.", show_default=False)]
+
+
+@commands.writes()
+def add(
+    call: Call,
+    user: UserId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user's name.", show_default=False)],
+    phone: Phone,
+) -> None:
+    """Take in a user.
+
+    Example: kasoko user add u1 'Wanjiku Otieno' 0712345678
+
+    Example: kasoko user add u2 'Kamau Njoroge' +254722345678
+
+    Exit status: 0 the user stands, 5 the rules refuse it.
+    """
+    from kasoko_cli.operations.records import users
+
+    house = call.house
+    is_new = users.add_user(house.db, house.clock, call.act, user_id=user, name=name, phone=phone)
+    _tell(call, user, "taken in" if is_new else "stands already, and was not changed", changed=is_new)
+
+
+@commands.reads("list")
+def list_(call: Call, limit: Limit = None) -> None:
+    """List the users, phones masked.
+
+    Example: kasoko user list
+
+    Example: kasoko user list --limit 20 --json
+
+    Exit status: 0 listed.
+    """
+    from kasoko_cli.operations.records import users
+
+    found = users.list_users(call.house.db, limit=limit)
+    columns = [Column("user"), Column("name"), Column("phone")]
+    render.table(call, "Users", columns, [(one.id, one.name, one.phone) for one in found], document={"users": found})
+
+
+@commands.reads()
+def show(call: Call, user: UserId) -> None:
+    """Show one user, with the balance ever credited and what is available.
+
+    Example: kasoko user show u1
+
+    Example: kasoko user show u1 --json
+
+    Exit status: 0 shown, 4 no such user.
+    """
+    from kasoko_cli.cli.parsing import amount_of, local
+    from kasoko_cli.operations.records import users
+
+    view = users.show_user(call.house.db, user)
+    pairs: list[tuple[str, object]] = [
+        ("user", view.id),
+        ("name", view.name),
+        ("phone", view.phone),
+        ("phone set", local(view.phone_set_at)),
+        ("balance", amount_of(view.balance_cents)),
+        ("available", amount_of(view.available_cents)),
+        ("payouts", view.payouts),
+    ]
+    render.card(call, view.name, pairs, document=view)
+
+
+@commands.writes("set-phone")
+def set_phone(call: Call, user: UserId, phone: Phone) -> None:
+    """Give a user another number; payouts that are sent from now on go there.
+
+    Example: kasoko user set-phone u1 0722000111 --reason 'the old line is dead'
+
+    Example: kasoko user set-phone u1 0110000222 --actor wanjiku
+
+    Exit status: 0 the number stands, 4 no such user, 5 it is no Kenyan mobile.
+    """
+    from kasoko_cli.operations.records import users
+
+    changed = users.set_phone(call.house.db, call.house.clock, call.act, user_id=user, phone=phone)
+    _tell(call, user, "has a new number" if changed else "had this number already", changed=changed)
+
+
+@commands.writes()
+def erase(call: Call, user: UserId) -> None:
+    """Forget a person: name and phone, wherever they stand.
+
+    The books, the bets and the record of acts stay, under the id alone, and the
+    audit stays whole. It cannot be undone. It is refused while anything is
+    owed, in flight or staked.
+
+    Example: kasoko user erase u1 --reason 'asked for it by letter'
+
+    Example: kasoko user erase u1 --yes --reason 'closed account' --json
+
+    Exit status: 0 forgotten, 4 no such user, 5 no reason, or money stands open.
+    """
+    from kasoko_cli.cli.parsing import count_of
+    from kasoko_cli.operations.records import privacy
+
+    if not render.confirm(call, f"Forget who {user} is? It cannot be undone."):
+        raise typer.Abort
+    done = privacy.erase(call.house.db, call.house.clock, call.act, user_id=user, caution=call.house.caution)
+    if call.json:
+        render.document(done)
+        return
+    bodies = (
+        f"{count_of(done.attempts, 'attempt')}, {count_of(done.callbacks, 'result')}, {count_of(done.calls, 'call')}"
+    )
+    render.did(call, f"{user} is forgotten: {bodies} emptied." if done.is_new else f"{user} was forgotten before.")
+
+
+@commands.writes("export")
+def export_(
+    call: Call,
+    user: UserId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, for you alone.")
+    ] = None,
+) -> None:
+    """Write all that is known of one person, as JSON, for that person.
+
+    The phone is whole, and so are the results that M-Pesa posted. That it was
+    written is itself an act on record.
+
+    Example: kasoko user export u1 --output u1.json --reason 'asked for it'
+
+    Example: kasoko user export u1 --json
+
+    Exit status: 0 written, 4 no such user or folder, 5 it cannot be written.
+    """
+    from kasoko_cli.operations.exchange.export import written_whole
+    from kasoko_cli.operations.records import privacy
+
+    known = privacy.data_of(call.house.db, call.house.clock, call.act, user_id=user)
+    if output is None:
+        render.document(known)
+        return
+    with written_whole(output, private=True) as file:
+        file.write(render.as_json(known) + "\n")
+    render.document({"user": user, "file": output}) if call.json else render.did(call, f"{user} is in {output}.")
+
+
+def _tell(call: Call, user: str, did: str, *, changed: bool) -> None:
+    render.document({"user": user, "changed": changed}) if call.json else render.did(call, f"{user} {did}.")

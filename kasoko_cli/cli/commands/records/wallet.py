@@ -1,0 +1,152 @@
+"""What users hold with the operator."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import RECORDS
+from kasoko_cli.cli.options import UserId, WrongUsage
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+commands = Commands("wallet", "What users hold with the operator.", panel=RECORDS)
+
+
+@commands.reads()
+def show(call: Call, user: UserId) -> None:
+    """Show a user's wallet: balance, what is available, latest movements.
+
+    Example: kasoko wallet show u1
+
+    Example: kasoko wallet show u1 --json
+
+    Exit status: 0 shown, 4 no such user.
+    """
+    from kasoko_cli.cli.parsing import amount_of, local
+    from kasoko_cli.domain.money import format_kes
+    from kasoko_cli.operations.records import wallets
+
+    wallet = wallets.show_wallet(call.house.db, user)
+    render.talk(call, f"Balance {amount_of(wallet.balance_cents)}, available {amount_of(wallet.available_cents)}.")
+    columns = [Column("when"), Column("entry"), Column("account"), Column("KES", right=True)]
+    rows = [(local(one.at), one.entry, one.account, format_kes(one.amount_cents)) for one in wallet.lines]
+    render.table(call, f"Wallet of {user}", columns, rows, document=wallet)
+
+
+@commands.writes()
+def deposit(
+    call: Call,
+    user: UserId,
+    amount: Annotated[str, typer.Argument(metavar="KES", help="How much arrived.", show_default=False)],
+    reference: Annotated[
+        str,
+        typer.Option("--reference", metavar="TEXT", help="The receipt of the customer's payment.", show_default=False),
+    ],
+) -> None:
+    """Credit a wallet with money that arrived; each reference is taken once.
+
+    Example: kasoko wallet deposit u1 500 --reference UKN7A1B2C3
+
+    Example: kasoko wallet deposit u1 99.50 --reference UKN7A1B2C4 --actor wanjiku
+
+    Exit status: 0 it is credited, 4 no such user, 5 the rules refuse it.
+    """
+    from kasoko_cli.cli.parsing import amount_of
+    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.operations.records import wallets
+
+    cents = parse_stake(amount)
+    house = call.house
+    is_new = wallets.deposit(house.db, house.clock, call.act, user_id=user, cents=cents, reference=reference)
+    if call.json:
+        render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": is_new})
+        return
+    render.did(call, f"{amount_of(cents)} for {user} {'credited' if is_new else 'was credited before'}: {reference}.")
+
+
+Debt = Annotated[str, typer.Argument(metavar="KES", help="How much of the debt.", show_default=False)]
+Reference = Annotated[
+    str,
+    typer.Option("--reference", metavar="TEXT", help="Names it; each is taken once.", show_default=False),
+]
+
+
+@commands.writes()
+def recover(
+    call: Call,
+    user: UserId,
+    amount: Debt,
+    reference: Reference,
+    source: Annotated[str, typer.Option("--from", metavar="WHERE", help="wallet, mpesa or bank.")] = "wallet",
+) -> None:
+    """Write down that USER gave back what was overpaid, with a reason.
+
+    From the wallet here, or by money that arrived in the M-Pesa account or in the
+    bank.
+
+    Example: kasoko wallet recover kamau 142.50 --reference R7 --reason 'agreed'
+
+    Example: kasoko wallet recover kamau 100 --from mpesa --reference UKB1A2B3C4
+    --reason 'paid back'
+
+    Exit status: 0 written down, 2 no such WHERE, 4 no such user, 5 that much is
+    not owed, or not there.
+    """
+    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.operations.records import wallets
+
+    if source not in wallets.SOURCES:
+        raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
+    cents, house = parse_stake(amount), call.house
+    is_new = wallets.recover(
+        house.db,
+        house.clock,
+        call.act,
+        user_id=user,
+        cents=cents,
+        source=source,
+        reference=reference,
+        caution=house.caution,
+    )
+    _tell_debt(call, user, reference, cents, "recovered", changed=is_new)
+
+
+@commands.writes("write-off")
+def write_off(call: Call, user: UserId, amount: Debt, reference: Reference) -> None:
+    """Give up what USER owes, with a reason: it is the operator's loss.
+
+    Example: kasoko wallet write-off kamau 142.50 --reference W7 --reason 'gone'
+
+    Example: kasoko wallet write-off kamau 3 --reference W8 --reason 'too little'
+
+    Exit status: 0 written off, 4 no such user, 5 that much is not owed.
+    """
+    from kasoko_cli.cli.parsing import amount_of
+    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.operations.records import wallets
+
+    cents, house = parse_stake(amount), call.house
+    if not render.confirm(call, f"Give up {amount_of(cents)} that {user} owes?"):
+        raise typer.Exit(1)
+    is_new = wallets.write_off(
+        house.db,
+        house.clock,
+        call.act,
+        user_id=user,
+        cents=cents,
+        reference=reference,
+        caution=house.caution,
+    )
+    _tell_debt(call, user, reference, cents, "written off", changed=is_new)
+
+
+def _tell_debt(call: Call, user: str, reference: str, cents: int, did: str, *, changed: bool) -> None:
+    from kasoko_cli.cli.parsing import amount_of
+
+    if call.json:
+        render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": changed})
+        return
+    render.did(call, f"{amount_of(cents)} of {user} {'' if changed else 'was '}{did}{'' if changed else ' before'}.")

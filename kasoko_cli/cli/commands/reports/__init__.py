@@ -1,0 +1,1 @@
+"""What is looked at: reports, the audit, events, monitoring."""

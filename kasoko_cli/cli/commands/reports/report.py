@@ -1,0 +1,396 @@
+"""Reports for finance: a settlement's sheet, the close of a day, charges, incidents."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.help.panels import BOOKS
+from kasoko_cli.cli.options import MarketId, WrongUsage
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.cli.output.report_document import Sheet, Table
+
+commands = Commands("report", "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML.", panel=BOOKS)
+
+Form = Annotated[
+    Literal["table", "csv", "json", "xlsx", "html"] | None,
+    typer.Option("--format", help="How; else as the name of --output ends.", show_default=False),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, whole or not at all.")
+]
+TableName = Annotated[
+    str | None, typer.Option("--table", metavar="NAME", help="Which table CSV has; else the first one.")
+]
+Since = Annotated[str | None, typer.Option("--since", metavar="DATE", help="From this Nairobi day on: 2026-11-24.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="DATE", help="To this Nairobi day, with it.")]
+ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones; that you did is recorded.")]
+
+_ENDINGS = {".csv": "csv", ".json": "json", ".xlsx": "xlsx", ".html": "html", ".htm": "html"}
+
+
+@commands.reads()
+def settlement(
+    call: Call,
+    market: MarketId,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+    show_phone: ShowPhone = False,
+) -> None:
+    """Show how MARKET was settled, with every payout.
+
+    The terminal has figures, outcomes and states; the other forms have each
+    payout too. Tables: payouts, outcomes, states.
+
+    Example: kasoko report settlement rain
+
+    Example: kasoko report settlement rain --output rain.xlsx
+
+    Exit status: 0 shown, 3 a package is missing, 4 no such market, 5 it was not
+    settled yet.
+    """
+    from kasoko_cli.cli.output.finance_reports import settlement_sheet_of
+    from kasoko_cli.operations.reporting import finance
+
+    house = call.house
+    if show_phone:
+        finance.settlement_sheet(house.db, market)
+        finance.note_unmasked(house.db, house.clock, call.act, what="report settlement", subject=market)
+    found = finance.settlement_sheet(house.db, market, show_phone=show_phone)
+    _answer(
+        call,
+        settlement_sheet_of(found, house.clock()),
+        found,
+        form,
+        output,
+        table,
+        private=show_phone,
+        without=("payouts",),
+    )
+
+
+@commands.reads()
+def daily(
+    call: Call,
+    day: Annotated[
+        str | None, typer.Option("--date", metavar="DATE", help="The Nairobi day, 2026-11-24; else today so far.")
+    ] = None,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+) -> None:
+    """Show the close of a Nairobi day: balances, payouts, income.
+
+    From the books to the cent: the days add up to them. Tables: accounts,
+    entries, hours.
+
+    Example: kasoko report daily
+
+    Example: kasoko report daily --date 2026-11-23 --output day.html
+
+    Exit status: 0 shown, 2 no such date, 3 a package is missing, 5 the day has
+    not begun, 8 the books do not balance.
+    """
+    from kasoko_cli.cli.output.finance_reports import day_sheet_of
+    from kasoko_cli.operations.reporting import finance
+
+    house = call.house
+    found = finance.day_close(house.db, house.clock, _day(day))
+    _answer(call, day_sheet_of(found, house.clock()), found, form, output, table)
+    if not found.is_balanced:
+        render.hint(call, "The accounts do not sum to zero: kasoko audit")
+        raise typer.Exit(8)
+
+
+@commands.reads()
+def charges(
+    call: Call,
+    since: Since = None,
+    until: Until = None,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+) -> None:
+    """Show what M-Pesa charged, by day, booked and expected.
+
+    Expected is what the tariff says for the payments that arrived; booked is
+    what the books have of it. Tables: days.
+
+    Example: kasoko report charges
+
+    Example: kasoko report charges --since 2026-11-01 --format csv
+
+    Exit status: 0 shown, 2 no such date, 3 a package is missing, 5 the days are
+    the wrong way round.
+    """
+    from kasoko_cli.cli.output.finance_reports import charges_sheet_of
+    from kasoko_cli.operations.reporting import finance
+
+    house = call.house
+    found = finance.charges_report(house.db, house.tariff, first=_day(since), last=_day(until))
+    _answer(call, charges_sheet_of(found, house.clock()), found, form, output, table)
+
+
+@commands.reads()
+def incidents(
+    call: Call,
+    since: Since = None,
+    until: Until = None,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+) -> None:
+    """Show incidents, the closed ones too, and how each ended.
+
+    Tables: incidents, kinds.
+
+    Example: kasoko report incidents
+
+    Example: kasoko report incidents --since 2026-11-01 --output incidents.html
+
+    Exit status: 0 shown, 2 no such date, 3 a package is missing, 5 the days are
+    the wrong way round.
+    """
+    from kasoko_cli.cli.output.finance_reports import incidents_sheet_of
+    from kasoko_cli.operations.reporting import finance
+
+    house = call.house
+    found = finance.incidents_report(house.db, first=_day(since), last=_day(until))
+    _answer(call, incidents_sheet_of(found, house.clock()), found, form, output, table)
+
+
+@commands.reads()
+def taxes(
+    call: Call,
+    since: Since = None,
+    until: Until = None,
+    form: Form = None,
+    output: Output = None,
+    table: TableName = None,
+) -> None:
+    """Show tax that was kept back of winners, paid, and due.
+
+    By day and duty, and for files by person too. What was given back counts below
+    zero on its own day. Tables: days, people, remitted, due.
+
+    Example: kasoko report taxes --since 2026-11-01 --until 2026-11-30
+
+    Example: kasoko report taxes --format csv --table people
+
+    Exit status: 0 shown, 2 no such date, 3 a package is missing, 5 the days are
+    the wrong way round.
+    """
+    from kasoko_cli.cli.output.finance_reports import taxes_sheet_of
+    from kasoko_cli.operations.reporting.taxes import taxes_report
+
+    house = call.house
+    found = taxes_report(house.db, first=_day(since), last=_day(until))
+    _answer(call, taxes_sheet_of(found, house.clock()), found, form, output, table, without=("people",))
+
+
+@commands.reads()
+def proof(
+    call: Call,
+    market: MarketId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the proof there; else to stdout.")
+    ] = None,
+    codes: Annotated[
+        Path | None, typer.Option("--codes", metavar="FILE", help="Write each bettor's code there, for you alone.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Show the code of this user only.")] = None,
+) -> None:
+    """Prove how MARKET was settled, to people without the database.
+
+    The proof has every stake and share under a blinded name, the rules, a root
+    over them all and a signature. A bettor finds their own share in it with a
+    code; nobody else can tell whose it is. Give each bettor only their own.
+
+    Example: kasoko report proof rain --output rain.proof.json --codes codes.csv
+
+    Example: kasoko report proof rain --user wanjiku
+
+    Exit status: 0 written, 4 no such market, or no bet of this user, 5 it is
+    not settled, 8 its bets no longer give what was settled.
+    """
+    from kasoko_cli.operations.exchange.export import written_whole
+    from kasoko_cli.operations.settlement import settlement_proof
+
+    key, db = _key(call, make=True), call.house.db
+    if user is not None:
+        [one] = settlement_proof.codes(db, market, key, user=user)
+        if call.json:
+            render.document(one)
+        else:
+            render.line(one.code)
+        return
+    text = settlement_proof.canonical_file(settlement_proof.prove(db, market, key))
+    if codes is not None:
+        with written_whole(codes, private=True) as file:
+            file.write("user_id,code\n")
+            file.writelines(f"{one.user},{one.code}\n" for one in settlement_proof.codes(db, market, key))
+    if output is None:
+        render.line(text.rstrip("\n"))
+        return
+    with written_whole(output, private=False) as file:
+        file.write(text)
+    if call.json:
+        render.document({"market": market, "file": output, "codes": codes})
+    else:
+        render.did(call, f"The proof of {market} is in {output}; check it: kasoko verify {output}")
+
+
+@commands.reads("proof-key")
+def proof_key(call: Call) -> None:
+    """Show the public key that proofs are signed with, to publish it.
+
+    The key itself is in proof.key (or KASOKO_PROOF_KEY): keep a copy, and show
+    it to nobody.
+
+    Example: kasoko report proof-key
+
+    Example: kasoko report proof-key --json
+
+    Exit status: 0 shown, 3 the key cannot be read.
+    """
+    from kasoko_cli.domain.keys import public_key_of
+
+    public = public_key_of(_key(call, make=True))
+    if call.json:
+        render.document({"public_key": public})
+    else:
+        render.line(public)
+
+
+def _key(call: Call, *, make: bool) -> bytes:
+    from kasoko_cli.operations.settlement import settlement_proof
+
+    settings = call.house.config.proof
+    if settings.key is not None:
+        return bytes.fromhex(settings.key.get_secret_value())
+    return settlement_proof.key_of(Path(settings.key_file), make=make)
+
+
+def _day(text: str | None) -> date | None:
+    """A day as it is written on the command line.
+
+    Raises:
+        WrongUsage: there is no such day.
+    """
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise WrongUsage(f"{text!r} is not a day. Write it as 2026-11-24.") from None
+
+
+def _answer(
+    call: Call,
+    sheet: Sheet,
+    document: object,
+    form: str | None,
+    output: Path | None,
+    table: str | None,
+    *,
+    private: bool = False,
+    without: tuple[str, ...] = (),
+) -> None:
+    """Answer in the form that was asked for, on stdout or in a file that is there whole or not at all."""
+    from kasoko_cli.operations.exchange.export import written_whole
+
+    form = _form(call, form, output)
+    chosen = _table(sheet, table)
+    if form == "xlsx":
+        _write_xlsx(call, sheet, output, private=private)
+    elif form == "table":
+        _show(call, sheet, without)
+    elif output is None:
+        _print(sheet, document, form, chosen)
+    else:
+        with written_whole(output, private=private) as file:
+            file.write(_written(sheet, document, form, chosen))
+        _tell_where(call, output)
+
+
+def _form(call: Call, form: str | None, output: Path | None) -> str:
+    if form is None and output is not None:
+        form = _ENDINGS.get(output.suffix.lower())
+        if form is None:
+            raise WrongUsage(f"{output} does not end in .csv, .json, .xlsx or .html. Say what it is: --format csv.")
+    if form is None:
+        form = "json" if call.json else "table"
+    if form == "table" and output is not None:
+        raise WrongUsage("A table is for the terminal. For a file take --format csv, json, xlsx or html.")
+    if form == "xlsx" and output is None:
+        raise WrongUsage("A workbook needs a file: --output report.xlsx")
+    return form
+
+
+def _table(sheet: Sheet, name: str | None) -> Table:
+    if name is None:
+        return sheet.tables[0]
+    found = sheet.table(name)
+    if found is None:
+        raise WrongUsage(f"There is no table {name!r}. There are: {', '.join(one.name for one in sheet.tables)}.")
+    return found
+
+
+def _written(sheet: Sheet, document: object, form: str, table: Table) -> str:
+    from kasoko_cli.cli.output.report_document import to_csv
+    from kasoko_cli.cli.output.report_html import to_html
+
+    if form == "csv":
+        return to_csv(table)
+    return to_html(sheet) if form == "html" else render.as_json(document) + "\n"
+
+
+def _print(sheet: Sheet, document: object, form: str, table: Table) -> None:
+    if form == "json":
+        render.document(document)
+    else:
+        render.records(_written(sheet, document, form, table))
+
+
+def _write_xlsx(call: Call, sheet: Sheet, output: Path | None, *, private: bool) -> None:
+    import tempfile
+
+    from kasoko_cli.cli.output.report_document import to_xlsx
+    from kasoko_cli.operations.exchange.export import placed_whole
+
+    assert output is not None, "a workbook without a file was refused"
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "report.xlsx"
+        to_xlsx(sheet, made)
+        placed_whole(output, made.read_bytes(), private=private)
+    _tell_where(call, output)
+
+
+def _tell_where(call: Call, output: Path) -> None:
+    if call.json:
+        render.document({"file": output})
+    else:
+        render.did(call, f"Written to {output}")
+
+
+def _show(call: Call, sheet: Sheet, without: tuple[str, ...]) -> None:
+    from kasoko_cli.cli.output.report_document import is_number, shown, told
+
+    facts = [("about", sheet.subtitle), *((name, told(value)) for name, value in sheet.facts)]
+    render.card(call, sheet.title, facts)
+    for table in sheet.tables:
+        if table.name in without or not table.rows:
+            continue
+        first = table.rows[0]
+        columns = [Column(name, right=is_number(value)) for name, value in zip(table.columns, first, strict=True)]
+        render.table(call, table.title, columns, [[shown(value) for value in row] for row in table.rows])
+    for note in sheet.notes:
+        render.talk(call, note)

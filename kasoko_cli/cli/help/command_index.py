@@ -1,0 +1,124 @@
+"""The front of the house: every word that may follow `kasoko`, told without loading any of them.
+
+`kasoko --help`, and a shell that completes a word, need the names and one line each; loading the commands for
+that would take longer than everything else. A command's module is loaded when it is called. A test holds this
+table equal to what the modules themselves say.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+from kasoko_cli.cli.help.layout import Page, has_colour, width_of
+from kasoko_cli.cli.help.panels import BOOKS, HOUSE, MPESA, RECORDS, ROAD
+
+#: What the program is, in a sentence.
+ABOUT = "Settle pari-mutuel prediction markets and pay the winners by M-Pesa, once."
+
+
+class Word(NamedTuple):
+    """A command or a group of commands: its name, where it is written, its panel, and what it does."""
+
+    name: str
+    #: A module of `kasoko_cli.cli.commands` and the noun in it: `payout.payouts:verbs`.
+    place: str
+    panel: str
+    says: str
+
+
+#: Every word, in the order in which `kasoko --help` shows it.
+WORDS = (
+    Word("resolve", "market.resolve_settle:commands", ROAD, "Name the winning outcome of MARKET."),
+    Word(
+        "settle", "market.resolve_settle:commands", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."
+    ),
+    Word("approve", "market.approve:commands", ROAD, "Release a settlement that waits for a second person."),
+    Word("approver", "market.approver:commands", ROAD, "People whose signatures count, each by a key of their own."),
+    Word("payout", "payout.payouts:commands", ROAD, "Send what is owed, and look at it."),
+    Word("retry-failed", "payout.payouts:verbs", ROAD, "Send definite failures again, where it can help."),
+    Word("status", "market.resolve_settle:commands", ROAD, "Show how everything stands, one market, or one payout."),
+    Word("explain", "market.explain:commands", ROAD, "Explain how a payout's amount came about, or a code."),
+    Word("incident", "payout.incident:commands", ROAD, "What contradicts itself, until a person closes it."),
+    Word("pause", "payout.payouts:verbs", ROAD, "Stop all sending, on every host, until kasoko resume."),
+    Word("resume", "payout.payouts:verbs", ROAD, "Let sending go on after a pause or a refused account."),
+    Word("market", "market.market:commands", RECORDS, "Questions with outcomes that people bet on."),
+    Word("user", "records.user:commands", RECORDS, "The people who bet, and the phones they are paid on."),
+    Word("bet", "records.bet:commands", RECORDS, "Stakes on the outcomes of a market."),
+    Word("wallet", "records.wallet:commands", RECORDS, "What users hold with the operator."),
+    Word("import", "records.import_export:imports", RECORDS, "Take in users, markets and bets from files."),
+    Word("export", "records.import_export:exports", RECORDS, "Write records and reports to files."),
+    Word("connect", "records.platform:connect", RECORDS, "Let kasoko see the records of a platform that you have."),
+    Word("sync", "records.platform:commands", RECORDS, "Take in what is new on the platform: users, markets and bets."),
+    Word(
+        "mirror",
+        "records.platform:commands",
+        RECORDS,
+        "Tell the platform how markets ended and what became of payouts.",
+    ),
+    Word("listen", "payout.listen:commands", MPESA, "Take in the results that M-Pesa posts, until told to stop."),
+    Word(
+        "reconcile", "payout.listen:commands", MPESA, "Find out how unknown payouts ended: apply results, ask M-Pesa."
+    ),
+    Word("worker", "admin.worker:commands", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),
+    Word(
+        "float", "payout.float_balance:commands", MPESA, "Ask M-Pesa for its balances, and compare them with the books."
+    ),
+    Word("callback", "payout.callback:commands", MPESA, "What M-Pesa, or somebody, posted to the listener."),
+    Word("simulator", "admin.simulate:commands", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
+    Word("credential", "admin.init:credential", MPESA, "The password that M-Pesa wants encrypted."),
+    Word("audit", "reports.ledger:commands", BOOKS, "Recompute everything from the bets up."),
+    Word("suspense", "payout.statement:commands", BOOKS, "Money on M-Pesa's statement that matched nothing."),
+    Word("statement", "payout.statement:files", BOOKS, "Statements of M-Pesa that were taken in, and taking one back."),
+    Word(
+        "events",
+        "reports.events:commands",
+        BOOKS,
+        "List who did what, when and why; the last 50 unless said otherwise.",
+    ),
+    Word(
+        "report", "reports.report:commands", BOOKS, "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML."
+    ),
+    Word("tax", "records.tax:commands", BOOKS, "Tax that is kept back of winners, and paying it to the authority."),
+    Word("verify", "market.verify:commands", BOOKS, "Check a proof of settlement; needs no database and no settings."),
+    Word("init", "admin.init:commands", HOUSE, "Write kasoko.toml and .env, and set up the database."),
+    Word("doctor", "admin.doctor:commands", HOUSE, "Check all that a real run needs, each with its remedy."),
+    Word("demo", "admin.demo:commands", HOUSE, "Watch markets settle and winners get paid, in some seconds."),
+    Word(
+        "notify", "reports.monitoring:commands", HOUSE, "Tell people what is not well, once each, and when it is over."
+    ),
+    Word("metrics", "reports.monitoring:metrics", HOUSE, "Figures for Prometheus, and the rules that alert on them."),
+    Word("units", "admin.systemd:commands", HOUSE, "systemd services and timers for all that runs by itself."),
+    Word("config", "admin.init:config", HOUSE, "Settings, and where each came from."),
+    Word(
+        "help",
+        "admin.help_pages:commands",
+        HOUSE,
+        "Read about exit codes, states, environment, formats, cron, recovery.",
+    ),
+    Word("db", "admin.database:commands", HOUSE, "The database: its tables, a copy of it, its health."),
+)
+
+_OPTIONS = (
+    ("--version", "Show the version and stop."),
+    ("--install-completion", "Have this shell complete commands, markets and payouts."),
+    ("--show-completion", "Show what --install-completion would install."),
+    ("-h, --help", "Show this page and stop."),
+)
+
+_EXAMPLES = ("kasoko demo", "kasoko settle rain --plan", "kasoko payout rain --listen", "kasoko status rain")
+
+_ENDS = "Every command tells more: kasoko COMMAND --help. Topics: kasoko help."
+
+
+def front_page() -> str:
+    """What `kasoko --help` shows, for the terminal that standard output is."""
+    page = Page(width_of(), bold=has_colour(sys.stdout))
+    page.usage("kasoko [OPTIONS] COMMAND [ARGS]...")
+    page.text(ABOUT)
+    for panel in dict.fromkeys(word.panel for word in WORDS):
+        page.rows(panel, [(word.name, word.says) for word in WORDS if word.panel == panel])
+    page.rows("Options", _OPTIONS)
+    page.commands("Examples", _EXAMPLES)
+    page.text(_ENDS)
+    return str(page)

@@ -1,0 +1,1 @@
+"""The deployment itself: copies of the database, checks before the first payout, services, the demo."""

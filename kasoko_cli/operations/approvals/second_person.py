@@ -1,0 +1,165 @@
+"""Where two people have to say the same: the first one's word, and whether the second one's is about the same thing.
+
+A first word is an event, which nobody can change or take away afterwards. Beside what was said it holds all that
+it is *bound* to: the send that it speaks of, the state of that, a plan's hash. The second word counts only where
+the first one says the same of the same thing, comes from somebody else, and has not expired. Whatever happens in
+between (another send, another state) makes the first word one about something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from kasoko_cli.clock import farthest, iso
+from kasoko_cli.domain.same_person import are_one, person_of
+from kasoko_cli.errors import Refused
+from kasoko_cli.operations.approvals.signatures import FIRST, PROPOSED, SIGNATURE, is_good, known_now, note_act
+from kasoko_cli.operations.audit.invariants import Violation
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.bulk_rows import streamed
+from kasoko_cli.store.schema.tables import Approval, Event
+
+#: What stands in a first word beside what it is bound to.
+_FREE = frozenset({"evidence", "becomes", "expires_at", SIGNATURE})
+#: What the first of two is told.
+WAITS = "a second person has to say the same"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the settings ask of a person's word: for how many hours the first of two counts, and a signature."""
+
+    hours: int = 24
+    signed: bool = False
+
+
+#: What is asked where nothing else is set.
+USUAL = Terms()
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of a word: who said the same before, or None where this is the first word now, and why."""
+
+    first: str | None
+    note: str = WAITS
+
+
+def hear(
+    session: Session,
+    act: Act,
+    terms: Terms,
+    *,
+    action: str,
+    subject: str,
+    bound: Mapping[str, object],
+    detail: Mapping[str, object] | None = None,
+    at: datetime,
+    confirms: bool = True,
+) -> Heard:
+    """Look for another person's word that says the same; where there is none, write this one down as the first.
+
+    The caller holds what the word is about, so that nothing of it changes before the act is done. `bound` is what
+    both have to say, in plain JSON; `detail` is what only goes on record. A word that `confirms` nothing is a
+    first word, whatever others said.
+
+    Raises:
+        Refused: the act names nobody.
+    """
+    if not person_of(act.actor):
+        raise Refused(
+            "Two people are asked for here, and this word names nobody. Nothing was changed.",
+            hint="Say who you are: --actor NAME",
+        )
+    heard = _said_by_another(session, act, terms, action, subject, bound, at) if confirms else Heard(None)
+    if heard.first is None:
+        until = at + timedelta(hours=terms.hours)
+        note_act(
+            session,
+            act,
+            at=at,
+            action=action + PROPOSED,
+            subject=subject,
+            detail={**bound, **(detail or {}), "expires_at": iso(until)},
+        )
+    return heard
+
+
+def _said_by_another(
+    session: Session,
+    act: Act,
+    terms: Terms,
+    action: str,
+    subject: str,
+    bound: Mapping[str, object],
+    at: datetime,
+) -> Heard:
+    words = select(Event).where(col(Event.subject) == subject, col(Event.action) == action + PROPOSED)
+    note, known = WAITS, known_now(session) if terms.signed else None
+    for word in session.exec(words.order_by(col(Event.id).desc())):
+        if are_one(word.actor, act.actor):
+            continue
+        said = json.loads(word.detail)
+        # A word from before words expired is bound to too little, and counts for nothing.
+        until = said.get("expires_at", "")
+        is_same = all(name in said and said[name] == value for name, value in bound.items())
+        counts = known is None or is_good(session, word, known)
+        if is_same and counts and word.at <= farthest(at) and iso(at) < until:
+            return Heard(word.actor)
+        if note == WAITS and counts:
+            note = _why_not(word, until if is_same else None, at)
+    return Heard(None, note)
+
+
+def _why_not(word: Event, expired_at: str | None, at: datetime) -> str:
+    if word.at > farthest(at):
+        return f"what {word.actor} said is dated {iso(word.at)}, which is to come, and counts for nothing: {WAITS}"
+    if expired_at is not None:
+        return f"what {word.actor} said expired at {expired_at}, and this is the first word now: {WAITS}"
+    what = f"what {word.actor} said at {iso(word.at)} is something else, or is about how it stood then"
+    return f"{what}; this is a first word too: {WAITS}"
+
+
+def agreements_of_one(session: Session) -> Iterator[Violation]:
+    """Acts of two people that one did under two names, or that nobody had said before; for the audit."""
+    approvals = sa.select(col(Approval.market_id), col(Approval.settled_by), col(Approval.approved_by))
+    for market_id, settled_by, approved_by in session.execute(approvals.order_by(col(Approval.market_id))):
+        if approved_by is not None and are_one(settled_by, approved_by):
+            yield Violation(market_id, f"was settled by {settled_by} and released by {approved_by}, who is the same")
+    done = sa.select(col(Event.id), col(Event.at), col(Event.actor), col(Event.action), col(Event.subject))
+    done = done.add_columns(col(Event.detail)).where(col(Event.detail).contains(f'"{FIRST}": '))
+    for number, at, actor, action, subject, text in streamed(session, done.order_by(col(Event.id))):
+        detail = json.loads(text)
+        first = detail.get(FIRST)
+        if first is None or action.endswith(PROPOSED):
+            continue
+        if are_one(first, actor):
+            yield Violation(f"event:{number}", f"{action} of {subject} is by {actor} and {first}, who is the same")
+        elif not any(
+            _is_first_word(said, detail, iso(at)) for said in _words_of(session, first, action, subject, number)
+        ):
+            yield Violation(
+                f"event:{number}", f"{action} of {subject} is by {actor}, and {first} had not said the same"
+            )
+
+
+def _words_of(session: Session, actor: str, action: str, subject: str, before: int) -> Iterator[dict[str, object]]:
+    words = sa.select(col(Event.detail)).where(
+        col(Event.subject) == subject,
+        col(Event.action) == action + PROPOSED,
+        col(Event.actor) == actor,
+        col(Event.id) < before,
+    )
+    for (detail,) in session.execute(words):
+        yield json.loads(detail)
+
+
+def _is_first_word(said: Mapping[str, object], done: Mapping[str, object], at: str) -> bool:
+    bound = said.keys() - _FREE
+    return at < str(said.get("expires_at", "")) and all(said[name] == done.get(name) for name in bound)

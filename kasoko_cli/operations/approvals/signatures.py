@@ -1,0 +1,232 @@
+"""Whose signature an act carries, and whether that is a person who may: each has a key of their own.
+
+Who may sign is what the record says: keys are added and removed by events, which nobody can change afterwards,
+so that an old signature can be checked as long as the record is there. What is signed is the act itself as it
+stands on record: the deployment, the time, the name, what was done to which thing, why, and all that it is bound to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlmodel import Session, col
+
+from kasoko_cli.domain.keys import is_signed, public_key_of, sign
+from kasoko_cli.domain.same_person import person_of
+from kasoko_cli.errors import Refused
+from kasoko_cli.operations.audit.invariants import Violation
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine import hash_chain
+from kasoko_cli.store.engine.bulk_rows import streamed
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.schema.tables import Event, Incident
+
+#: What the record of keys is about, and its acts; the last says that from here on everything has to be signed.
+SUBJECT, ADD, REMOVE, REQUIRE = "approvers", "approver.add", "approver.remove", "approver.require"
+#: What the name of an act carries while it is only the first one's word.
+PROPOSED = ".proposed"
+#: What an act that two people did says of the first of them; where an act says whose key signed it, and how.
+FIRST, SIGNATURE = "first", "signature"
+#: Acts that are signed, where that is asked; an override only where it needs two.
+APPROVE, DECIDE, DECIDE_ALL, OVERRIDE = "settlement.approve", "payout.decide", "payouts.decide", "market.override"
+_ACTS = tuple(one for act in (APPROVE, DECIDE, DECIDE_ALL, OVERRIDE, ADD) for one in (act, act + PROPOSED))
+#: How an incident about a key that was removed without a signature begins.
+REMOVED = "approver-removed:"
+
+
+@dataclass(frozen=True, slots=True)
+class Approver:
+    """Somebody whose signature counts, by name as it was given, and since when."""
+
+    name: str
+    public_key: str
+    added_at: datetime
+    added_by: str
+
+
+@dataclass(slots=True)
+class Known:
+    """Whose signatures count at one point of the record.
+
+    `required` is whether everything has to be signed from here on. `were_two` is whether two have ever been known
+    since there was none: then it takes two to add one. `keys` are all that were ever added.
+    """
+
+    people: dict[str, Approver] = field(default_factory=dict)
+    removed: list[tuple[Approver, datetime]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    required: bool = False
+    were_two: bool = False
+
+    def take_in(self, word: Word) -> None:
+        """Go on by one event about the keys."""
+        if word.action == REQUIRE:
+            self.required = True
+        elif word.action == ADD:
+            name, key = str(word.detail["name"]), str(word.detail["public_key"])
+            self.people[person_of(name)] = Approver(name, key, word.at, word.actor)
+            self.keys.add(key)
+            self.were_two |= len(self.people) > 1
+        elif word.action == REMOVE and (gone := self.people.pop(person_of(str(word.detail["name"])), None)):
+            self.removed.append((gone, word.at))
+            if not self.people:
+                self.required = self.were_two = False
+
+
+class Word(NamedTuple):
+    """An event, as far as its signature goes."""
+
+    number: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    reason: str
+    detail: dict[str, Any]
+
+
+def _words(session: Session, *where: sa.ColumnElement[bool]) -> Iterator[Word]:
+    columns = (Event.id, Event.at, Event.actor, Event.action, Event.subject, Event.reason, Event.detail)
+    query = sa.select(*map(col, columns)).where(*where).order_by(col(Event.id))
+    for *plain, detail in streamed(session, query):
+        yield Word._make((*plain, json.loads(detail)))
+
+
+def known_now(session: Session) -> Known:
+    """Whose signatures count now."""
+    known = Known()
+    for word in _words(session, col(Event.subject) == SUBJECT, col(Event.action).in_((ADD, REMOVE, REQUIRE))):
+        known.take_in(word)
+    return known
+
+
+# --- Signing --------------------------------------------------------------------------------------------------------
+
+
+def note_act(
+    session: Session, act: Act, *, at: datetime, action: str, subject: str, detail: Mapping[str, object]
+) -> None:
+    """Write down a person's act, signed if they sign."""
+    told = dict(detail)
+    if act.key is not None:
+        word = Word(0, at, act.actor, action, subject, act.reason, told)
+        signature = sign(act.key, text_of(word, hash_chain.deployment_of(session)))
+        told[SIGNATURE] = {"public_key": public_key_of(act.key), "value": signature}
+    note_event(session, at=at, actor=act.actor, action=action, subject=subject, reason=act.reason, detail=told)
+
+
+def text_of(word: Word, deployment: str) -> bytes:
+    """What is signed of an act: all that stands on record of it, in one spelling."""
+    plain = {name: value for name, value in word.detail.items() if name != SIGNATURE}
+    parts = [
+        "kasoko act 1",
+        deployment,
+        hash_chain.stamp(word.at),
+        word.actor,
+        word.action,
+        word.subject,
+        word.reason,
+        plain,
+    ]
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def hold_signed(session: Session, act: Act, *, wanted: bool, at: datetime, what: str) -> None:
+    """Hold that an act is signed by a known person under their own name, where it has to be; `wanted` is the setting.
+
+    A signature that is given though nobody asks for one has to hold too.
+
+    Raises:
+        Refused: it is not, or the settings ask for less than this database has been told to.
+    """
+    known = known_now(session)
+    if known.required and not wanted:
+        raise Refused(
+            f"{what} has to be signed here, and these settings do not ask for it. Nothing was changed.",
+            hint="Use the settings with approval.signed = true. How signing is given up: docs/people.md",
+        )
+    if act.key is None:
+        if wanted:
+            raise Refused(
+                f"{what} has to be signed: approval.signed. Nothing was changed.",
+                hint="Sign it with your key: --sign-with FILE, or approval.key_file (KASOKO_APPROVER_KEY_FILE)."
+                " You have none? kasoko approver key --output FILE",
+            )
+        return
+    if (why := _why_not(known, act.actor, public_key_of(act.key))) is not None:
+        raise Refused(f"{what} was not taken: {why}. Nothing was changed.", hint="Who signs: kasoko approver list")
+    if wanted and not known.required:
+        note_event(session, at=at, actor=act.actor, action=REQUIRE, subject=SUBJECT)
+
+
+def _why_not(known: Known, actor: str, public_key: str) -> str | None:
+    """Why a key does not sign for this name."""
+    approver = known.people.get(person_of(actor))
+    if approver is None:
+        return f"{actor} is no approver"
+    if approver.public_key != public_key:
+        return f"it is signed with another key than that of {approver.name}"
+    return None
+
+
+def trouble_with(word: Word, known: Known, deployment: str) -> str | None:
+    """Why the signature of an act does not hold, by those who are known; None where it holds."""
+    given = word.detail.get(SIGNATURE)
+    if not isinstance(given, dict):
+        return "is not signed"
+    public_key, value = str(given.get("public_key")), str(given.get("value"))
+    if (why := _why_not(known, word.actor, public_key)) is not None:
+        return f"has a signature that does not count: {why}"
+    try:
+        holds = is_signed(public_key, value, text_of(word, deployment))
+    except ValueError:
+        holds = False
+    return None if holds else f"has a signature that {word.actor} did not give, or was changed after it was given"
+
+
+def is_good(session: Session, event: Event, known: Known) -> bool:
+    """Whether an event carries a signature that counts now."""
+    word = Word(0, event.at, event.actor, event.action, event.subject, event.reason, json.loads(event.detail))
+    return trouble_with(word, known, hash_chain.deployment_of(session)) is None
+
+
+# --- Checking -------------------------------------------------------------------------------------------------------
+
+
+def bad_signatures(session: Session) -> Iterator[Violation]:
+    """Acts whose signature is missing, forged, used before or of somebody who was no approver then; for the audit."""
+    if not known_now(session).keys:
+        return
+    deployment, known, used = hash_chain.deployment_of(session), Known(), set[str]()
+    for word in _words(session, col(Event.action).in_((*_ACTS, REMOVE, REQUIRE))):
+        trouble = trouble_with(word, known, deployment) if _has_to_hold(session, word, known) else None
+        # A first word may be said twice; who did an act did it once.
+        if SIGNATURE in word.detail and not word.action.endswith(PROPOSED):
+            value = json.dumps(word.detail[SIGNATURE])
+            if trouble is None and value in used:
+                trouble = "has a signature that another act has too"
+            used.add(value)
+        if trouble is not None:
+            yield Violation(f"event:{word.number}", f"{word.action} of {word.subject} by {word.actor} {trouble}")
+        if word.subject == SUBJECT:
+            known.take_in(word)
+
+
+def _has_to_hold(session: Session, word: Word, known: Known) -> bool:
+    """Whether an act has to be signed, or says that it is."""
+    if SIGNATURE in word.detail:
+        return True
+    if not known.required or word.action == REQUIRE:
+        return False
+    if word.action == ADD:
+        return bool(known.people)
+    if word.action == REMOVE:
+        # Without a signature it goes where the settings ask for none any more, and an incident says so.
+        told = sa.select(col(Incident.id)).where(col(Incident.key) == f"{REMOVED}{word.detail['public_key']}")
+        return session.execute(told).first() is None
+    return word.action != OVERRIDE or FIRST in word.detail

@@ -1,0 +1,1 @@
+"""Everything that must always hold, recomputed from the rows themselves."""

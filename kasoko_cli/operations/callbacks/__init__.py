@@ -1,0 +1,1 @@
+"""Results that M-Pesa posts: written down, verified, applied."""

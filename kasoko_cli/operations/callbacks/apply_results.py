@@ -1,0 +1,482 @@
+"""Write down what M-Pesa says, then apply it.
+
+A callback is unsigned by M-Pesa, may be lost, doubled, early, late or forged. It is stored as it came,
+in a commit of its own, before anybody is answered. Only then is it judged, and it moves money only if
+four factors agree: the MAC in its address, our id, the conversation id of the acknowledgement (which
+only TLS ever carried), and the amount with a receipt that is new. Whatever lacks a factor makes the
+payout UNKNOWN, and M-Pesa is asked; whatever contradicts one changes nothing and raises an incident.
+A forged failure is worse than a forged success, since it invites a second payment: so no failure is
+believed either unless its ids hold.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.codes import ALREADY_TAKEN, Fate, StatusAnswer, StatusFate, judge_result, read_status
+from kasoko_cli.daraja.listener import Delivery
+from kasoko_cli.daraja.messages import MalformedBody, Result, parse_result, redact
+from kasoko_cli.domain.payout import AttemptStatus
+from kasoko_cli.errors import Busy, ConfigurationError, NotFound
+from kasoko_cli.ledger import book
+from kasoko_cli.operations.account import balances
+from kasoko_cli.operations.callbacks.verification import BELIEVED, Weight, weigh_envelope, weigh_result, weigh_status
+from kasoko_cli.operations.shared import transitions
+from kasoko_cli.operations.shared.next_steps import account_refused
+from kasoko_cli.operations.shared.transitions import Ruling, Success
+from kasoko_cli.store import attempts, callbacks, status_queries
+from kasoko_cli.store.callbacks import Waiting
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.log import Asking, answer_incidents, raise_incident, set_switch
+from kasoko_cli.store.schema.tables import Attempt, Payout, Query
+
+#: How many callbacks one transaction judges: few enough that storing never waits long for the books.
+GROUP = 100
+#: Who acts where no person does.
+LISTENER = "kasoko listener"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How much a callback is believed; `success_without_ack` believes a success whose acknowledgement was lost."""
+
+    success_without_ack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of one callback: its verdict, why in words, and the payout it was about, if any."""
+
+    callback_id: int
+    verdict: str
+    detail: str
+    payout_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A verdict on its way into the books."""
+
+    word: str
+    ruling: Ruling
+    payout_id: str | None = None
+    #: The attempt that the body names, where its address named none.
+    about: str | None = None
+
+
+def store_deliveries(db: Database, clock: Clock, deliveries: Sequence[Delivery]) -> None:
+    """Write down what arrived, all in one commit; when this returns it is on the disk."""
+    now = clock()
+    rows = [
+        {
+            "received_at": now,
+            "route": str(delivery.kind),
+            "subject": delivery.subject_id,
+            "signed": delivery.signed,
+            "source": delivery.source,
+            "body": delivery.body,
+        }
+        for delivery in deliveries
+    ]
+    with db.direct() as direct:
+        callbacks.store(direct, rows)
+
+
+def apply_waiting(
+    db: Database, clock: Clock, trust: Trust, *, subjects: Sequence[str] | None = None, hints: bool = False
+) -> list[Judged]:
+    """Judge every callback that was stored and not judged yet, of some subjects or of all; says what became of each.
+
+    With `hints` those without our mark too, since nobody knows yet what they are about. One that overtook its own
+    acknowledgement waits until the sender has recorded that.
+    """
+    return [judged for group in judge_waiting(db, clock, trust, subjects=subjects, hints=hints) for judged in group]
+
+
+def judge_waiting(
+    db: Database,
+    clock: Clock,
+    trust: Trust,
+    *,
+    subjects: Sequence[str] | None = None,
+    hints: bool = False,
+    most: Callable[[], int] = lambda: GROUP,
+) -> Iterator[Sequence[Judged]]:
+    """The same group by group, each in a transaction of its own, and nothing is held between two of them.
+
+    `most` says how many the next group may have: on SQLite nobody can store anything while one is judged.
+    """
+    after = 0
+    while True:
+        with db.reading() as session:
+            if subjects is not None and not callbacks.any_waiting(session):
+                return
+            waiting = callbacks.list_waiting(session, subjects=subjects, hints=hints, after=after, limit=most())
+        if not waiting:
+            return
+        # Read before the transaction: on SQLite nobody can store a callback while one is open.
+        bodies = [_read(callback) for callback in waiting]
+        yield _judge_group(db, clock, trust, bodies)
+        after = bodies[-1].callback.id
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A stored callback that was read: what it says, or why it cannot be read."""
+
+    callback: Waiting
+    result: Result | None
+    trouble: str = ""
+    #: What reading it ended in where that was not foreseen.
+    broken: Exception | None = None
+
+
+def _read(callback: Waiting) -> _Body:
+    try:
+        return _Body(callback, parse_result(callback.body))
+    except MalformedBody as error:
+        return _Body(callback, None, f"unreadable: {error.reason}")
+    except Exception as error:
+        return _Body(callback, None, broken=error)
+
+
+#: What is no body's fault: it goes to the caller, and every callback stays as it is.
+_NO_BODYS_FAULT = (Busy, ConfigurationError)
+
+
+def _judge_group(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_Body]) -> Sequence[Judged]:
+    """Judge callbacks together. Where one of them breaks that, each alone, and the poisonous one is set aside."""
+    try:
+        return _judge_together(db, clock, trust, bodies)
+    except _NO_BODYS_FAULT:
+        raise
+    except Exception as error:
+        if len(bodies) == 1:
+            return _set_aside(db, clock, bodies[0], error)
+        _log.warning("%d callbacks cannot be applied together (%s): each alone.", len(bodies), type(error).__name__)
+    return [judged for body in bodies for judged in _judge_group(db, clock, trust, [body])]
+
+
+def _judge_together(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_Body]) -> Sequence[Judged]:
+    now = clock()
+    with db.transaction() as session:
+        waiting = callbacks.lock_waiting(session, [body.callback.id for body in bodies])
+        bodies = [body for body in bodies if body.callback.id in waiting]
+        verdicts = _judge_plain(session, bodies, at=now)
+        for body in bodies:
+            if body.callback.id not in verdicts and (verdict := _judge(session, body, trust, at=now)) is not None:
+                verdicts[body.callback.id] = verdict
+        callbacks.take(
+            session,
+            {number: (verdict.word, verdict.ruling.note, verdict.about) for number, verdict in verdicts.items()},
+            at=now,
+        )
+        book.post(session, *(entry for verdict in verdicts.values() for entry in verdict.ruling.entries), at=now)
+    return [
+        Judged(number, verdict.word, verdict.ruling.note, verdict.payout_id)
+        for number, verdict in sorted(verdicts.items())
+    ]
+
+
+def _set_aside(db: Database, clock: Clock, body: _Body, error: Exception) -> Sequence[Judged]:
+    """A body that breaks the judge: it stands in nobody's way, its bytes are kept, and a person is called."""
+    now, what, callback = clock(), type(error).__name__, body.callback
+    note = f"applying it ended in {what}; nothing was changed"
+    with db.transaction() as session:
+        if not callbacks.lock_waiting(session, [body.callback.id]):
+            return []
+        callbacks.take(session, {body.callback.id: ("poisonous", note, None)}, at=now)
+        raise_incident(
+            session,
+            key=f"poisonous:{callback.route}:{callback.subject}",
+            kind="poisonous",
+            what=f"The callback {body.callback.id} ({callback.route} {callback.subject or 'without an id'}) cannot be"
+            f" applied: {what}. Its bytes are kept and nothing was changed; its payout is asked about in time."
+            f" Look at it (kasoko callback show {body.callback.id}) and report it.",
+            at=now,
+            callback_id=body.callback.id,
+        )
+    return [Judged(body.callback.id, "poisonous", note)]
+
+
+def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> dict[int, Verdict]:
+    """The verdicts on plain successes, whose rows are moved by a statement for all of them.
+
+    Plain is the signed result of a first attempt that M-Pesa acknowledged, whose every factor holds, with a
+    receipt that nobody else has, and nothing else in this group is about its payout. So is one that comes again
+    with all that is known, which changes nothing. What is not plain is left to be judged one by one; its payouts
+    are locked too, all in one order, so that two hosts never wait for each other.
+    """
+    subjects = Counter(body.callback.subject for body in bodies if body.callback.signed)
+    touched = transitions.lock_many(session, subjects)
+    payouts_touched = Counter(payout.id for _, payout in touched.values())
+    weighed: list[tuple[int, Success]] = []
+    known: dict[int, Success] = {}
+    for body in bodies:
+        callback, result = body.callback, body.result
+        if not callback.signed or callback.route != Kind.RESULT or callback.subject not in touched or result is None:
+            continue
+        attempt, payout = touched[callback.subject]
+        has_succeeded = attempt.status is AttemptStatus.SUCCEEDED
+        is_alone = subjects[attempt.id] == payouts_touched[payout.id] == 1
+        if not has_succeeded and not (is_alone and transitions.is_plain(attempt, payout)):
+            continue
+        if judge_result(result).fate is Fate.PAID and weigh_result(result, attempt, receipt_owner=None) == BELIEVED:
+            receipt, number = result.receipt(), callback.id
+            assert receipt is not None, "a success is believed with its receipt only"
+            success = Success(attempt, payout, receipt, f"callback:{number}")
+            if not has_succeeded:
+                weighed.append((number, success))
+            elif receipt == attempt.receipt:
+                known[number] = success
+    receipts = Counter(success.receipt for _, success in weighed)
+    owned = attempts.receipts_owned(session, receipts)
+    plain = [(n, success) for n, success in weighed if receipts[success.receipt] == 1 and success.receipt not in owned]
+    rulings = transitions.paid_plainly(session, [success for _, success in plain], at=at)
+    said = {body.callback.id: body.result for body in bodies}
+    believed = [*plain, *known.items()]
+    balances.note_results(session, [(success.attempt.id, said[number]) for number, success in believed], at=at)
+    return {
+        number: Verdict("paid", ruling, success.payout.id)
+        for (number, success), ruling in zip(believed, [*rulings, *(transitions.REPEAT for _ in known)], strict=True)
+    }
+
+
+def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Verdict | None:
+    """What a callback is worth and what follows; None where it has to wait for its acknowledgement."""
+    if body.broken is not None:
+        raise body.broken
+    callback, result, trouble = body.callback, body.result, body.trouble
+    if not callback.signed:
+        return _unsigned(session, callback, result, trouble, at=at)
+    kind = Kind(callback.route)
+    if kind in (Kind.RESULT, Kind.TIMEOUT):
+        try:
+            attempt, payout = transitions.lock(session, callback.subject)
+        except NotFound:
+            return _stray(session, callback, at=at)
+        if kind is Kind.TIMEOUT:
+            # Whatever its shape or code: a notice of the queue is neither paid nor failed.
+            ruling = transitions.doubtful(
+                session, attempt, why="M-Pesa says that it waited too long in the queue", at=at
+            )
+            return Verdict("timeout", ruling, payout.id)
+        if result is None:
+            return _unreadable(session, callback, attempt, trouble, at=at)
+        return _judge_result(session, callback, result, attempt, payout, trust, at=at)
+    if kind is Kind.STATUS:
+        return _judge_status(session, callback, result, trouble, at=at)
+    if kind is Kind.BALANCE:
+        balance = balances.judge_answer(session, callback, result, trouble, at=at)
+        return None if balance is None else Verdict(balance[0], Ruling(False, (), balance[1]))
+    return _note_answer(session, callback, result, trouble, at=at)
+
+
+def _unsigned(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
+    """Posted without our mark: kept and never believed, whoever posted it; but M-Pesa is asked about what it names.
+
+    It moves no state. That a payment which ended unpaid was made after all is an incident: until somebody has
+    looked, nothing is sent again for it.
+    """
+    why = trouble or "posted without a signature: kept, never believed"
+    if result is None or Kind(callback.route) not in (Kind.RESULT, Kind.TIMEOUT):
+        return Verdict("hint", Ruling(False, (), why))
+    attempt = attempts.named_as(session, result.originator_conversation_id)
+    if attempt is None:
+        return Verdict("hint", Ruling(False, (), why))
+    stated = judge_result(result).fate if callback.route == Kind.RESULT else Fate.UNKNOWN
+    if stated is Fate.PAID:
+        _speaks_against(session, callback, attempt, stated, "a result was posted without a signature", at=at)
+    return Verdict("hint", Ruling(False, (), f"{why}; M-Pesa is asked"), attempt.payout_id, about=attempt.id)
+
+
+def _judge_result(
+    session: Session,
+    callback: Waiting,
+    result: Result,
+    attempt: Attempt,
+    payout: Payout,
+    trust: Trust,
+    *,
+    at: datetime,
+) -> Verdict | None:
+    rule, receipt = judge_result(result), result.receipt()
+    owner = attempts.receipt_owner(session, receipt) if rule.fate is Fate.PAID and receipt else None
+    weighed = weigh_result(result, attempt, receipt_owner=owner)
+    if weighed.weight is Weight.CONTRADICTED:
+        return _contradicted(session, callback, attempt, f"A result for {attempt.id}: {weighed.why}.", at=at)
+    if weighed.weight is Weight.NO_ACK and attempts.is_being_sent(attempt, at):
+        return None
+    if weighed.weight is Weight.NO_ACK and rule.fate is Fate.PAID and trust.success_without_ack:
+        weighed = BELIEVED
+    evidence, text = f"callback:{callback.id}", redact(result.result_desc)[:500]
+    if weighed.weight is not Weight.BELIEVED:
+        return _hinted(session, callback, attempt, rule.fate, f"a result that is not believed: {weighed.why}", at=at)
+    if rule.fate is Fate.PAID:
+        assert receipt is not None, "a success is believed with its receipt only"
+        balances.note_results(session, [(attempt.id, result)], at=at)
+        return Verdict(
+            "paid", transitions.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=at), payout.id
+        )
+    if rule.fate is Fate.FAILED:
+        code = result.result_code or rule.code
+        ruling = transitions.not_paid(
+            session, attempt, code=code, reason=text or rule.meaning, evidence=evidence, at=at
+        )
+        if rule.account_level and ruling.moved:
+            why = account_refused(code, rule.meaning, rule.advice)
+            set_switch(session, "breaker", is_on=True, reason=why, actor=LISTENER, at=at)
+        return Verdict("failed", ruling, payout.id)
+    if rule.code == ALREADY_TAKEN:
+        attempts.note_met_before(session, attempt.id)
+    why = f"code {result.result_code or 'missing'}: {rule.meaning}"
+    return Verdict(
+        "unclear", transitions.doubtful(session, attempt, why=why, at=at, code=result.result_code), payout.id
+    )
+
+
+def _hinted(session: Session, callback: Waiting, attempt: Attempt, stated: Fate, why: str, *, at: datetime) -> Verdict:
+    """A result that lacks a factor: never believed, but a reason to ask. On an attempt that ended, an incident."""
+    ruling = transitions.doubtful(session, attempt, why=why, at=at)
+    _speaks_against(session, callback, attempt, stated, why, at=at)
+    return Verdict("hint", Ruling(ruling.moved, (), why), attempt.payout_id)
+
+
+def _speaks_against(
+    session: Session, callback: Waiting, attempt: Attempt, stated: Fate, why: str, *, at: datetime
+) -> None:
+    """Raise an incident if an attempt has ended otherwise than this says."""
+    ended = {AttemptStatus.FAILED: Fate.PAID, AttemptStatus.REJECTED: Fate.PAID, AttemptStatus.SUCCEEDED: Fate.FAILED}
+    if ended.get(attempt.status) is stated:
+        raise_incident(
+            session,
+            key=f"{Asking.HINT}:{attempt.id}:{stated}",
+            kind="contradiction",
+            what=f"The attempt {attempt.id} is {attempt.status}, and {why}; it says {stated}. Nothing was changed.",
+            at=at,
+            payout_id=attempt.payout_id,
+            attempt_id=attempt.id,
+            callback_id=callback.id,
+        )
+
+
+def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: str, *, at: datetime) -> Verdict:
+    raise_incident(
+        session,
+        key=f"{Asking.MISMATCH}:{attempt.id}",
+        kind="mismatch",
+        what=f"{what} Nothing was changed.",
+        at=at,
+        payout_id=attempt.payout_id,
+        attempt_id=attempt.id,
+        callback_id=callback.id,
+    )
+    return Verdict("mismatch", Ruling(False, (), what), attempt.payout_id)
+
+
+def _unreadable(session: Session, callback: Waiting, attempt: Attempt, why: str, *, at: datetime) -> Verdict:
+    raise_incident(
+        session,
+        key=f"{Asking.UNREADABLE}:{attempt.id}",
+        kind="unreadable",
+        what=f"A callback for {attempt.id} cannot be read ({why}). Its bytes are kept; the payout is asked about.",
+        at=at,
+        payout_id=attempt.payout_id,
+        attempt_id=attempt.id,
+        callback_id=callback.id,
+    )
+    return Verdict("unreadable", transitions.doubtful(session, attempt, why=why, at=at), attempt.payout_id)
+
+
+def _stray(session: Session, callback: Waiting, *, at: datetime) -> Verdict:
+    """Our own signature on an attempt that this database does not know: it was taken from an older copy."""
+    raise_incident(
+        session,
+        key=f"stray:{callback.subject}",
+        kind="stray_result",
+        what=f"A result arrived for {callback.subject}, which this database does not know. Was it restored from an"
+        " older copy, or is it another deployment's? Nothing was changed.",
+        at=at,
+        callback_id=callback.id,
+    )
+    return Verdict("stray", Ruling(False, (), "no such attempt here"))
+
+
+def _judge_status(
+    session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
+) -> Verdict | None:
+    query = status_queries.find_query(session, callback.subject)
+    if query is None or query.attempt_id is None:
+        return Verdict("stray", Ruling(False, (), "no such query here"))
+    if status_queries.is_being_asked(query, at):
+        return None
+    attempt, payout = transitions.lock(session, query.attempt_id)
+    if result is None:
+        status_queries.note_answer(session, query.id, answer="UNREADABLE", detail=trouble, at=at)
+        return Verdict("unreadable", Ruling(False, (), trouble), payout.id)
+    answer = read_status(result)
+    if not _said_by_its_account(query, attempt, answer):
+        why = "another account asked than the one that paid, so its answer says nothing of the payment"
+        status_queries.note_answer(session, query.id, answer=status_queries.OTHER_ACCOUNT, detail=why, at=at)
+        if answer.fate is StatusFate.COMPLETED:
+            _speaks_against(session, callback, attempt, Fate.PAID, f"{why}; but this one says that it paid", at=at)
+        return Verdict("hint", Ruling(False, (), why), payout.id)
+    if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):
+        tied = weigh_envelope(result, query)
+        said = answer.fate.upper() if tied is BELIEVED else tied.weight.upper()
+        status_queries.note_answer(session, query.id, answer=said, detail=tied.why or answer.meaning, at=at)
+        if said == "NOT_FOUND" and attempt.status is AttemptStatus.REJECTED:
+            # So the books have it, too: it was never taken, and goes again under the same id only.
+            answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
+        return Verdict(answer.fate.value, Ruling(False, (), tied.why or answer.meaning), payout.id)
+    owner = attempts.receipt_owner(session, answer.receipt) if answer.receipt else None
+    weighed = weigh_status(result, answer, query, attempt, receipt_owner=owner)
+    said = answer.fate.upper() if weighed.weight is Weight.BELIEVED else weighed.weight.upper()
+    status_queries.note_answer(session, query.id, answer=said, detail=weighed.why or answer.meaning, at=at)
+    if weighed.weight is Weight.CONTRADICTED:
+        return _contradicted(session, callback, attempt, f"The status of {attempt.id}: {weighed.why}.", at=at)
+    if weighed.weight is not Weight.BELIEVED:
+        return Verdict("hint", Ruling(False, (), weighed.why), payout.id)
+    evidence = f"status:{query.id}"
+    if answer.fate is StatusFate.NOT_PAID:
+        ruling = transitions.not_paid(
+            session, attempt, code=transitions.STATUS_SAYS_NO, reason=answer.meaning, evidence=evidence, at=at
+        )
+        if ruling.moved or attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED):
+            answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
+        return Verdict("failed", ruling, payout.id)
+    if not answer.receipt:
+        return Verdict("hint", Ruling(False, (), "it says completed, and names no receipt"), payout.id)
+    ruling = transitions.paid(session, attempt, payout, receipt=answer.receipt, evidence=evidence, at=at)
+    if ruling.moved or answer.receipt == attempt.receipt:
+        answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
+    return Verdict("paid", ruling, payout.id)
+
+
+def _said_by_its_account(query: Query, attempt: Attempt, answer: StatusAnswer) -> bool:
+    """Whether the account that was asked is the one that made the payment, so that its answer counts.
+
+    Where nobody wrote down who made it, only a payment that was found says something.
+    """
+    if attempt.account_id is None:
+        return answer.fate is StatusFate.COMPLETED
+    return query.account_id == attempt.account_id
+
+
+def _note_answer(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
+    """Notices that move no money: a query that waited too long."""
+    said = trouble or (
+        f"code {result.result_code}" if result is not None and result.result_code else "a timeout notice"
+    )
+    status_queries.note_answer(session, callback.subject, answer=Kind(callback.route).name, detail=said, at=at)
+    return Verdict("noted", Ruling(False, (), said))

@@ -1,0 +1,159 @@
+"""What M-Pesa, or somebody, has posted: looked at, and judged once more.
+
+Judging again is safe whatever it was: evidence that is known already moves nothing. It helps after a body
+broke the judge and that was mended, or after a payment turned up that was not known before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.daraja.messages import redact
+from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.operations.callbacks.apply_results import Judged, Trust, apply_waiting
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import callbacks
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.schema.tables import Callback
+
+#: How many callbacks a list has unless it says otherwise.
+SOME = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One callback as a list has it; `verdict` is None while it was not judged."""
+
+    id: int
+    received_at: datetime
+    #: The part of the path that says what it is about: `b2c-callback` is the result of a payment.
+    route: str
+    #: The attempt's or the query's id; empty for a post on the plain path.
+    subject: str
+    #: Whether its address carried our mark.
+    signed: bool
+    #: The address that posted it.
+    source: str
+    bytes: int
+    verdict: str | None
+    detail: str | None
+    applied_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One callback whole; phones in the body are masked, and credentials were never kept."""
+
+    callback: Received
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One callback that was judged again: what was said before, and now; None where it waits for its turn."""
+
+    id: int
+    before: str | None
+    verdict: str | None
+    detail: str | None
+
+
+def list_received(
+    db: Database,
+    *,
+    about: str | None = None,
+    verdict: str | None = None,
+    waiting: bool = False,
+    hints: bool = False,
+    limit: int | None = SOME,
+) -> list[Received]:
+    """The latest callbacks, newest first: all, or those about one attempt or question, with one verdict,
+    not judged yet, or without our mark."""
+    with db.reading() as session:
+        found = callbacks.list_latest(
+            session, subject=about, verdict=verdict, waiting=waiting, hints=hints, limit=limit
+        )
+        return [_received(callback) for callback in found]
+
+
+def show_received(db: Database, number: int) -> Shown:
+    """One callback with its body.
+
+    Raises:
+        NotFound: there is no such callback.
+    """
+    with db.reading() as session:
+        [callback] = _found(callbacks.by_numbers(session, [number]), [number])
+        return Shown(_received(callback), redact(callback.body.decode("utf-8", "backslashreplace")))
+
+
+def replay(db: Database, clock: Clock, act: Act, trust: Trust, numbers: Sequence[int]) -> list[Replayed]:
+    """Judge stored callbacks again, and write down who wanted it; what they said before stays in the record.
+
+    Raises:
+        NotFound: one of them does not exist; none was judged.
+        Refused: the body of one was dropped since; none was judged.
+    """
+    now = clock()
+    with db.transaction() as session:
+        found = _found(callbacks.by_numbers(session, numbers, lock=True), numbers)
+        for callback in found:
+            if callback.salt is None and callback.applied_at is not None:
+                raise Refused(
+                    f"The body of the callback {callback.id} was dropped; its digest and verdict stand. Nothing was"
+                    " judged again.",
+                    hint=f"See what is left of it: kasoko callback show {callback.id}",
+                )
+        before = {callback.id: callback.verdict for callback in found}
+        subjects = dict.fromkeys(callback.subject for callback in found)
+        callbacks.make_waiting(session, numbers)
+        for callback in found:
+            note_event(
+                session,
+                at=now,
+                actor=act.actor,
+                action="callback.replay",
+                subject=f"callback:{callback.id}",
+                reason=act.reason,
+                detail={"verdict": callback.verdict, "detail": callback.detail},
+            )
+    judged: dict[int, Judged] = {}
+    for subject in subjects:
+        judged |= {one.callback_id: one for one in apply_waiting(db, clock, trust, subjects=[subject])}
+    return [
+        Replayed(
+            number,
+            before[number],
+            judged[number].verdict if number in judged else None,
+            judged[number].detail if number in judged else None,
+        )
+        for number in dict.fromkeys(numbers)
+    ]
+
+
+def _found(found: Sequence[Callback], numbers: Sequence[int]) -> Sequence[Callback]:
+    known = {callback.id for callback in found}
+    for number in numbers:
+        if number not in known:
+            raise NotFound(f"There is no callback {number}.", hint="See which there are: kasoko callback list")
+    return found
+
+
+def _received(callback: Callback) -> Received:
+    assert callback.id is not None, "what is stored has a number"
+    return Received(
+        callback.id,
+        callback.received_at,
+        callback.route,
+        callback.subject,
+        callback.signed,
+        callback.source,
+        len(callback.body),
+        callback.verdict,
+        callback.detail,
+        callback.applied_at,
+    )

@@ -1,0 +1,1 @@
+"""Records in and out: files, and the operator's own platform."""

@@ -1,0 +1,276 @@
+"""Bets from a file: checked against their markets and users, staked, and booked, in one transaction.
+
+Bets are written while the file is read, and the books once all of it is known to be good: whoever posts
+holds the books until the commit, and must not wait for anybody by then.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TextIO
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.market import check_identifier, clean_text
+from kasoko_cli.domain.money import format_kes, parse_stake, plain_kes
+from kasoko_cli.domain.phone import quoted
+from kasoko_cli.errors import Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations.exchange.import_records import Imported, Told, read_cell, take_in
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import Columns, InputFile, Problems, Row, format_time, parse_time
+from kasoko_cli.store.engine import bulk_rows
+from kasoko_cli.store.engine.bulk_rows import BetRecord, OpenTo
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Bet, Funding
+from kasoko_cli.store.users import lock_wallets
+
+BET_COLUMNS = Columns(
+    ("bet_id", "market_id", "user_id", "outcome", "stake_kes", "placed_at", "cancelled_at"),
+    ("funding",),
+    text=("outcome",),
+)
+
+
+def import_bets(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    file: InputFile,
+    *,
+    funding: Funding = Funding.COLLECTED,
+    told: Told | None = None,
+) -> Imported:
+    """Take in bets on open markets, and book their stakes.
+
+    `funding` says where the stakes come from, for each bet whose own `funding` cell does not: the platform
+    had COLLECTED them, or they are taken from the WALLET here. A late bet is taken in, since settling gives
+    it back; a cancelled one is booked as placed and taken back.
+
+    Raises:
+        FileRefused: anything in the file is wrong; nothing was changed.
+        Busy: another process took in the same ids at this moment; nothing was changed.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+        intake_of = functools.partial(_Bets, funding, spool)
+        return take_in(db, clock, act, file, "bets", BET_COLUMNS, intake_of, told)
+
+
+class _Bets:
+    """Takes in bets. What is to be booked waits in `spool`, a line of JSON for each part of the file."""
+
+    def __init__(
+        self,
+        funding: Funding,
+        spool: TextIO,
+        session: Session,
+        problems: Problems,
+        now: datetime,
+    ) -> None:
+        self.new = self.known = self.stake_cents = self.cancelled = 0
+        self._funding, self._spool = funding, spool
+        self._session, self._problems, self._now = session, problems, now
+        self._markets = bulk_rows.markets_for_bets(session)
+        self._users: set[str] = set()
+        #: Of each user who pays from the wallet: what stood in it, less what this file stakes from it, in cents.
+        self._left: dict[str, int] = {}
+        #: Of each user: collected stakes of cancelled bets, which come back to the wallet, in cents.
+        self._returned: dict[str, int] = {}
+
+    def take(self, rows: Sequence[Row]) -> None:
+        standing = bulk_rows.known_bets(self._session, (row.values[0] for row in rows))
+        self._users |= bulk_rows.existing_users(self._session, {row.values[2] for row in rows} - self._users)
+        self._open_wallets({row.values[2] for row in rows if (row.values[7] or self._funding) == Funding.WALLET})
+        fresh: list[BetRecord] = []
+        for line, values in rows:
+            bet = self._read(line, values)
+            if bet is None:
+                continue
+            other = standing.get(bet.id)
+            if other is not None:
+                self._compare(line, bet, other)
+            elif self._may_stand(line, bet):
+                standing[bet.id] = bet
+                fresh.append(bet)
+        self._write(fresh)
+
+    def finish(self) -> dict[str, object]:
+        """Book every new bet; its entry holds what it is."""
+        book.post_many(self._session, self._entries(), at=self._now)
+        return {}
+
+    def _open_wallets(self, user_ids: set[str]) -> None:
+        """Look into the wallets of these users; nobody else spends from them until the transaction ends."""
+        wallets = lock_wallets(self._session, user_ids - self._left.keys())
+        available = bulk_rows.available_of(self._session, wallets)
+        self._left |= {user_id: available.get(user_id, 0) for user_id in wallets}
+
+    def _read(self, line: int, values: tuple[str, ...]) -> BetRecord | None:
+        """The bet that the row says, or None where a cell is wrong."""
+        bet_id, market_id, user_id, outcome, stake, placed, cancelled, funding = values
+        problems = self._problems
+        before = len(problems.found)
+        number = None
+        market = self._markets.get(market_id)
+        if market is None:
+            known = [*self._markets, *(one.slug for one in self._markets.values())]
+            guess = problems.suggestion(market_id, known)
+            problems.note(
+                line, "market_id", f"There is no market {quoted(market_id)}.{guess} Import the markets first."
+            )
+        else:
+            number = market.numbers.get(outcome)
+            if number is None:
+                number = self._loosely(line, market, outcome)
+        if user_id not in self._users:
+            problems.note(line, "user_id", f"There is no user {quoted(user_id)}. Import the users first.")
+        read_cell(problems, line, "bet_id", _check_bet_id, bet_id)
+        cents = read_cell(problems, line, "stake_kes", parse_stake, stake)
+        placed_at = read_cell(problems, line, "placed_at", parse_time, placed)
+        cancelled_at = read_cell(problems, line, "cancelled_at", parse_time, cancelled) if cancelled else None
+        paid_from = self._funding if not funding else read_cell(problems, line, "funding", _funding, funding)
+        if number is None or cents is None or placed_at is None or paid_from is None or len(problems.found) > before:
+            return None
+        return BetRecord(bet_id, market_id, number, user_id, cents, paid_from, placed_at, cancelled_at)
+
+    def _loosely(self, line: int, market: OpenTo, outcome: str) -> int | None:
+        """The outcome as it was kept when the market was taken in, with plain spaces and composed letters."""
+        try:
+            return market.numbers[clean_text(outcome, what="outcome", most=100)]
+        except (Refused, KeyError):
+            guess = self._problems.suggestion(outcome, list(market.numbers))
+            self._problems.note(
+                line,
+                "outcome",
+                f"{quoted(outcome)} is not an outcome of {market.slug}.{guess}"
+                f" Its outcomes are: {', '.join(market.numbers)}",
+            )
+            return None
+
+    def _compare(self, line: int, bet: BetRecord, other: BetRecord) -> None:
+        if bet == other:
+            self.known += 1
+            return
+        here, there = self._cells(bet), self._cells(other)
+        for column in here:
+            if here[column] != there[column]:
+                advice = (
+                    f"Take it back here: kasoko bet cancel {bet.id}"
+                    if column == "cancelled_at" and other.cancelled_at is None
+                    else "A bet is not changed; another one needs another id."
+                )
+                self._problems.note(
+                    line,
+                    column,
+                    f"The bet {bet.id!r} is known with {quoted(there[column])}, and here with"
+                    f" {quoted(here[column])}. {advice}",
+                )
+
+    def _cells(self, bet: BetRecord) -> dict[str, str]:
+        names = {number: name for name, number in self._markets[bet.market_id].numbers.items()}
+        return {
+            "market_id": bet.market_id,
+            "user_id": bet.user_id,
+            "outcome": names[bet.outcome],
+            "stake_kes": plain_kes(bet.stake_cents),
+            "placed_at": format_time(bet.placed_at),
+            "cancelled_at": format_time(bet.cancelled_at) if bet.cancelled_at else "",
+            "funding": str(bet.funding),
+        }
+
+    def _may_stand(self, line: int, bet: BetRecord) -> bool:
+        """Whether a new bet may be taken in; why not is noted."""
+        market = self._markets[bet.market_id]
+        if not market.is_open:
+            self._problems.note(
+                line,
+                "market_id",
+                f"{market.slug} takes no more bets: it is {market.status}, and the bet {bet.id!r} is not one of its"
+                " own. Leave it out.",
+            )
+            return False
+        if bet.cancelled_at is not None and not self._taken_back_in_time(line, bet, bet.cancelled_at, market.closes_at):
+            return False
+        return self._is_paid(line, bet)
+
+    def _is_paid(self, line: int, bet: BetRecord) -> bool:
+        """Whether the stake is there; one from the wallet is taken from what this file leaves in it."""
+        if bet.funding is Funding.COLLECTED:
+            if bet.cancelled_at is not None:
+                self._returned[bet.user_id] = self._returned.get(bet.user_id, 0) + bet.stake_cents
+            return True
+        free = self._left[bet.user_id] + self._returned.get(bet.user_id, 0)
+        if bet.stake_cents > free:
+            self._problems.note(
+                line,
+                "stake_kes",
+                f"The wallet of {bet.user_id} has KES {format_kes(free)} left, and the stake is KES"
+                f" {format_kes(bet.stake_cents)}. Take in a deposit first: kasoko wallet deposit",
+            )
+            return False
+        if bet.cancelled_at is None:
+            self._left[bet.user_id] -= bet.stake_cents
+        return True
+
+    def _taken_back_in_time(self, line: int, bet: BetRecord, cancelled_at: datetime, closes_at: datetime) -> bool:
+        """Whether it was cancelled after it was placed and before the close. A late bet takes no part anyway."""
+        if cancelled_at < bet.placed_at:
+            wrong = f"It was cancelled before it was placed, at {format_time(bet.placed_at)}. Check both times."
+        elif cancelled_at >= closes_at > bet.placed_at:
+            wrong = (
+                f"Its market closed at {format_time(closes_at)}, and from then on no bet can be taken back. Leave the"
+                " cell empty, or check the time."
+            )
+        else:
+            return True
+        self._problems.note(line, "cancelled_at", wrong)
+        return False
+
+    def _write(self, fresh: Sequence[BetRecord]) -> None:
+        bulk_rows.insert_rows(self._session, Bet, [bet._asdict() for bet in fresh])
+        told = [
+            (
+                bet.id,
+                bet.market_id,
+                bet.outcome,
+                bet.user_id,
+                bet.stake_cents,
+                bet.funding,
+                bet.cancelled_at is not None,
+            )
+            for bet in fresh
+        ]
+        self._spool.write(json.dumps(told, separators=(",", ":")) + "\n")
+        self.new += len(fresh)
+        self.stake_cents += sum(bet.stake_cents for bet in fresh)
+        self.cancelled += sum(bet.cancelled_at is not None for bet in fresh)
+
+    def _entries(self) -> Iterator[journal.Entry]:
+        """What each new bet means in the books, in the order of the file."""
+        self._spool.seek(0)
+        for part in self._spool:
+            for bet_id, market_id, outcome, user_id, cents, funding, cancelled in json.loads(part):
+                if funding == Funding.WALLET:
+                    yield journal.bet_from_wallet(bet_id, user_id, market_id, outcome, cents)
+                else:
+                    yield journal.bet_collected(bet_id, market_id, outcome, cents)
+                if cancelled:
+                    yield journal.bet_cancelled(bet_id, user_id, market_id, outcome, cents)
+
+
+def _check_bet_id(text: str) -> str:
+    return check_identifier(text, what="bet id")
+
+
+def _funding(text: str) -> Funding:
+    try:
+        return Funding(text)
+    except ValueError:
+        raise Refused(
+            f"The funding {quoted(text)} is neither collected nor wallet.", hint="Leave the cell empty for --funding."
+        ) from None

@@ -1,0 +1,371 @@
+"""Records from files of the operator's platform: all of a file, or nothing of it.
+
+A record is known by its platform's id. What stands already with the same content is left alone, so that a
+file can be taken in twice; the same id with other content is refused. Bets are taken in by `importing_bets`.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain import phone as phones
+from kasoko_cli.domain.market import Rules, check_identifier, check_slug, clean_text
+from kasoko_cli.domain.phone import quoted
+from kasoko_cli.errors import Busy, Refused
+from kasoko_cli.operations.records.markets import new_market, rules_of
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import (
+    Columns,
+    FileRefused,
+    InputFile,
+    Problems,
+    Row,
+    RowReader,
+    format_time,
+    parse_time,
+)
+from kasoko_cli.store.engine import bulk_rows, row_digests
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.engine.locking import Turn, take_turn
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.schema.tables import Market, Outcome, User, new_batch, new_salt
+
+#: How many rows are looked up and written at a time.
+CHUNK = 10_000
+
+USER_COLUMNS = Columns(("user_id", "name", "phone"), text=("name",))
+MARKET_COLUMNS = Columns(
+    ("market_id", "slug", "question", "outcomes", "closes_at", "fee_bps"),
+    ("rounding", "break_unit_cents", "dead_heat", "min_dividend", "min_dividend_bps"),
+    text=("question", "outcomes"),
+)
+
+#: The columns of a market that are whole numbers.
+_NUMBERS = frozenset({"fee_bps", "break_unit_cents", "min_dividend_bps"})
+
+#: What is told while a file is read: how many lines are done.
+Told = Callable[[int], object]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of a file's records. `stake_cents` and `cancelled` are those of new bets."""
+
+    kind: str
+    file: str
+    new: int
+    known: int
+    stake_cents: int
+    cancelled: int
+    sha256: str
+
+
+class Intake(Protocol):
+    """Takes in the rows of one kind of file; what is wrong with one goes to the problems."""
+
+    #: Records that were written.
+    new: int
+    #: Records that stood already, or came twice.
+    known: int
+    #: Of the new bets: their stakes, and how many are cancelled.
+    stake_cents: int
+    cancelled: int
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Check these rows and write those that are new."""
+
+    def finish(self) -> dict[str, object]:
+        """Do what is done once every row is known to be good; says what the record of the import holds besides."""
+
+
+def import_users(db: Database, clock: Clock, act: Act, file: InputFile, *, told: Told | None = None) -> Imported:
+    """Take in users: id, name, phone.
+
+    Raises:
+        FileRefused: anything in the file is wrong; nothing was changed.
+        Busy: another process took in the same ids at this moment; nothing was changed.
+    """
+    return take_in(db, clock, act, file, "users", USER_COLUMNS, _Users, told)
+
+
+def import_markets(db: Database, clock: Clock, act: Act, file: InputFile, *, told: Told | None = None) -> Imported:
+    """Take in markets with their outcomes, closing time and rules; they are open.
+
+    Raises:
+        FileRefused: anything in the file is wrong; nothing was changed.
+        Busy: another process took in the same ids at this moment; nothing was changed.
+    """
+    return take_in(db, clock, act, file, "markets", MARKET_COLUMNS, _Markets, told)
+
+
+def take_in(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    file: InputFile,
+    kind: str,
+    columns: Columns,
+    intake_of: Callable[[Session, Problems, datetime], Intake],
+    told: Told | None,
+) -> Imported:
+    """Read a file from end to end in one transaction, which only a file without a problem commits."""
+    problems, now = Problems(), clock()
+    reader = RowReader(file, columns, problems)
+    try:
+        with _without_collecting(), db.transaction() as session:
+            take_turn(session, Turn.IMPORT)
+            intake = intake_of(session, problems, now)
+            for rows in reader.chunks(CHUNK):
+                intake.take(rows)
+                if told is not None:
+                    told(reader.line)
+            if problems.found:
+                raise FileRefused(file.name, sorted(problems.found, key=lambda problem: problem.line))
+            proof = intake.finish()
+            if intake.new:
+                note_event(
+                    session,
+                    at=now,
+                    actor=act.actor,
+                    action=f"import.{kind}",
+                    subject=file.name,
+                    reason=act.reason,
+                    detail={"new": intake.new, "known": intake.known, "sha256": reader.sha256(), **proof},
+                )
+    except IntegrityError as error:
+        raise Busy(
+            f"Another process took in some of the same {kind} while {file.name} was read; nothing was changed.",
+            hint="Import it again: what the other one took in is known then.",
+        ) from error
+    return Imported(kind, file.name, intake.new, intake.known, intake.stake_cents, intake.cancelled, reader.sha256())
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Keep Python from looking for cycles while rows go by: there are none, and looking takes a third of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def read_cell(problems: Problems, line: int, column: str, parse: Callable[[str], T], text: str) -> T | None:
+    """What the cell says, or None where it is refused, which is noted."""
+    try:
+        return parse(text)
+    except Refused as refused:
+        problems.note_refusal(line, column, refused)
+        return None
+
+
+class _Users:
+    """Takes in users."""
+
+    stake_cents = cancelled = 0
+
+    def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
+        self.new = self.known = 0
+        self._session, self._problems, self._now, self._batch = session, problems, now, new_batch()
+
+    def take(self, rows: Sequence[Row]) -> None:
+        standing = bulk_rows.known_users(self._session, (row.values[0] for row in rows))
+        fresh: list[dict[str, object]] = []
+        for line, (user_id, name, phone) in rows:
+            one = self._read(line, user_id, name, phone)
+            if one is None:
+                continue
+            other = standing.get(one[0])
+            if other is None:
+                standing[one[0]] = one
+                fresh.append(
+                    {
+                        "id": one[0],
+                        "name": one[1],
+                        "phone": one[2],
+                        "created_at": self._now,
+                        "phone_set_at": self._now,
+                        "salt": (salt := new_salt()),
+                        "seal": row_digests.person_seal(salt, *one),
+                        "batch": self._batch,
+                    }
+                )
+            elif other == one:
+                self.known += 1
+            elif other[1] != one[1]:
+                self._problems.note(
+                    line,
+                    "name",
+                    f"The user {user_id!r} is known as {quoted(other[1])}, and here as {quoted(one[1])}."
+                    " Another person needs another id.",
+                )
+            else:
+                self._problems.note(
+                    line,
+                    "phone",
+                    f"The user {user_id!r} is known with {phones.mask(other[2])}, and here with {phones.mask(one[2])}."
+                    f" For a new number: kasoko user set-phone {user_id} PHONE",
+                )
+        bulk_rows.insert_rows(self._session, User, fresh)
+        self.new += len(fresh)
+
+    def _read(self, line: int, user_id: str, name: str, phone: str) -> tuple[str, str, str] | None:
+        problems = self._problems
+        good_id = read_cell(problems, line, "user_id", lambda text: check_identifier(text, what="user id"), user_id)
+        good_name = read_cell(problems, line, "name", lambda text: clean_text(text, what="name", most=200), name)
+        number = None
+        if "*" in phone:
+            problems.note(
+                line,
+                "phone",
+                "The phone is masked, and a masked phone cannot be paid. Export the users with --show-phone.",
+            )
+        else:
+            number = read_cell(problems, line, "phone", phones.normalize, phone)
+        if good_id is None or good_name is None or number is None:
+            return None
+        return good_id, good_name, number
+
+    def finish(self) -> dict[str, object]:
+        """Users move no money; who they are is digested."""
+        return {"batch": self._batch, "people": row_digests.people_digest(self._session, self._batch)}
+
+
+class _Markets:
+    """Takes in markets. There are few, so each is looked at by itself."""
+
+    stake_cents = cancelled = 0
+
+    def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
+        self.new = self.known = 0
+        self._session, self._problems, self._now = session, problems, now
+        self._standing = {market.id: (market, names) for market, names in bulk_rows.all_markets(session)}
+        self._slugs = {market.slug: market.id for market, _ in self._standing.values()}
+        self._facts: dict[str, str] = {}
+
+    def take(self, rows: Sequence[Row]) -> None:
+        markets: list[Market] = []
+        outcomes: list[Outcome] = []
+        for line, values in rows:
+            read = self._read(line, dict(zip(MARKET_COLUMNS.names, values, strict=True)))
+            if read is None:
+                continue
+            market, answers = read
+            names = [answer.name for answer in answers]
+            if market.id in self._standing:
+                self._compare(line, market, names, *self._standing[market.id])
+            elif market.slug in self._slugs:
+                self._problems.note(
+                    line,
+                    "slug",
+                    f"The slug {market.slug!r} is taken by the market {self._slugs[market.slug]!r}."
+                    " Choose another slug.",
+                )
+            elif market.slug != market.id and market.slug in self._standing:
+                what = f"The slug {market.slug!r} is the id of another market. Choose another slug."
+                self._problems.note(line, "slug", what)
+            elif self._slugs.get(market.id, market.id) != market.id:
+                what = f"The id is the slug of the market {self._slugs[market.id]!r}. Choose another id."
+                self._problems.note(line, "market_id", what)
+            else:
+                self._standing[market.id], self._slugs[market.slug] = (market, names), market.id
+                markets.append(market)
+                outcomes += answers
+                self._facts[market.id] = row_digests.market_facts(market, answers)
+        bulk_rows.insert_rows(self._session, Market, [market.model_dump() for market in markets])
+        bulk_rows.insert_rows(self._session, Outcome, [outcome.model_dump() for outcome in outcomes])
+        self.new += len(markets)
+
+    def _compare(self, line: int, market: Market, names: list[str], standing: Market, its_names: list[str]) -> None:
+        here, there = market_cells(market, names), market_cells(standing, its_names)
+        differing = [column for column in MARKET_COLUMNS.names if here[column] != there[column]]
+        if not differing:
+            self.known += 1
+        for column in differing:
+            self._problems.note(
+                line,
+                column,
+                f"The market {market.id!r} is known with {quoted(there[column])}, and here with"
+                f" {quoted(here[column])}. A market is not changed; another one needs another id.",
+            )
+
+    def _read(self, line: int, cells: dict[str, str]) -> tuple[Market, list[Outcome]] | None:
+        problems = self._problems
+        before = len(problems.found)
+        read_cell(
+            problems, line, "market_id", lambda text: check_identifier(text, what="market id"), cells["market_id"]
+        )
+        read_cell(problems, line, "slug", check_slug, cells["slug"])
+        read_cell(
+            problems, line, "question", lambda text: clean_text(text, what="question", most=500), cells["question"]
+        )
+        closes_at = read_cell(problems, line, "closes_at", parse_time, cells["closes_at"])
+        rules = self._rules(line, cells)
+        if closes_at is None or rules is None or len(problems.found) > before:
+            return None
+        return read_cell(
+            problems,
+            line,
+            "outcomes",
+            lambda text: new_market(
+                market_id=cells["market_id"],
+                slug=cells["slug"],
+                question=cells["question"],
+                outcomes=text.split("|"),
+                closes_at=closes_at,
+                rules=rules,
+                now=self._now,
+            ),
+            cells["outcomes"],
+        )
+
+    def _rules(self, line: int, cells: dict[str, str]) -> Rules | None:
+        """The rules, each asked for by itself first, so that what is wrong has its column."""
+        given: dict[str, int | str] = {}
+        for column in ("fee_bps", *MARKET_COLUMNS.optional):
+            text = cells[column]
+            if not text and column != "fee_bps":
+                continue
+            if column in _NUMBERS and re.fullmatch("[0-9]{1,18}", text) is None:
+                self._problems.note(line, column, f"{quoted(text)} is not a whole number. Write digits only.")
+                continue
+            value = int(text) if column in _NUMBERS else text
+            check = functools.partial(_rule, column, value)
+            if read_cell(self._problems, line, column, check, text) is not None:
+                given[column] = value
+        return Rules(**{"fee_bps": 0, **given})  # type: ignore[arg-type]
+
+    def finish(self) -> dict[str, object]:
+        """Markets move no money; what each is, is digested."""
+        return {"markets": self._facts}
+
+
+def _rule(column: str, value: int | str, _text: str) -> Rules:
+    return Rules(**{"fee_bps": 0, column: value})  # type: ignore[arg-type]
+
+
+def market_cells(market: Market, names: Sequence[str]) -> dict[str, str]:
+    """A market as a file has it: each column's text."""
+    return {
+        "market_id": market.id,
+        "slug": market.slug,
+        "question": market.question,
+        "outcomes": "|".join(names),
+        "closes_at": format_time(market.closes_at),
+        **{name: str(value) for name, value in rules_of(market).as_dict().items()},
+    }

@@ -1,0 +1,447 @@
+"""Records from the operator's platform: what is new comes in, what was changed behind our back is told.
+
+The platform is read once, in one picture of it, into files of our own; those go the way of any other file
+(`importing`, `importing_bets`), in one transaction. There is no second way of taking in records, and none of
+changing one: what stands here differently is left out, named, and never overwritten.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlmodel import Session, col
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.market import MarketStatus, clean_text
+from kasoko_cli.domain.money import plain_kes
+from kasoko_cli.domain.phone import quoted
+from kasoko_cli.errors import Busy, NotFound, Refused
+from kasoko_cli.operations.exchange.import_bets import import_bets
+from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
+from kasoko_cli.operations.records import bets as betting
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile, Problem, format_time, parse_time
+from kasoko_cli.store import bets
+from kasoko_cli.store.engine import bulk_rows
+from kasoko_cli.store.engine.database import Database, WithinTransaction
+from kasoko_cli.store.log import platform_incident, raise_platform_incident
+from kasoko_cli.store.platform import outbox, source
+from kasoko_cli.store.platform.source import SourceBet, SourceMarket, SourceUser
+from kasoko_cli.store.schema.tables import Event, Market, Outcome, Settlement, User
+
+#: What the parts of the platform are called where files have their names.
+PLATFORM = "platform"
+
+#: How many differences an answer names; the rest is counted.
+SHOWN = 20
+
+#: A market's, a user's or a bet's id column, by kind.
+_ID = {"users": "user_id", "markets": "market_id", "bets": "bet_id"}
+
+Take = Callable[..., Imported]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A record that the platform has otherwise than it stands here; `column` is empty where it is all of it."""
+
+    kind: str
+    id: str
+    column: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.removesuffix('s')} {self.id}{', ' if self.column else ''}{self.column}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What came in of one kind. `taken_back` counts known bets that the platform took back in time."""
+
+    kind: str
+    new: int
+    known: int
+    taken_back: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What one look at the platform brought. `planned` says that nothing of it was kept."""
+
+    planned: bool
+    parts: list[Part]
+    stake_cents: int
+    differences: list[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How the platform's bets stand against those that were frozen here when their markets closed."""
+
+    markets: int
+    bets: int
+    differences: list[Difference]
+
+
+class PlatformRefused(Refused):
+    """New records of the platform are not usable; `problems` has every one of them. Nothing was changed."""
+
+    def __init__(self, problems: Sequence[Difference]) -> None:
+        shown = [f"  {problem}" for problem in problems[:SHOWN]]
+        if more := len(problems) - len(shown):
+            shown.append(f"  and {more:,} more.")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+        super().__init__(
+            "\n".join([f"What the platform shows was refused for {count}; nothing was changed.", *shown]),
+            hint="Mend it on the platform and sync again: a pool that lacks a bet would be divided wrongly.",
+        )
+        self.problems = tuple(problems)
+
+
+class _Rehearsed(Exception):
+    """No error: all went well, and nothing of it is to be kept."""
+
+
+def sync(db: Database, clock: Clock, act: Act, platform: Database, *, plan: bool = False) -> Synced:
+    """Take in what is new on the platform: users who bet, markets it has not ended, and their bets.
+
+    A bet that the platform took back in time is taken back here. What else it changed is left out and named. Where it
+    lacks what stands here, or ended a market itself, an incident keeps that market from being settled. With `plan` it
+    all goes the same way and is undone at the end.
+
+    Raises:
+        PlatformRefused: a new record is not usable; nothing was changed.
+        ConfigurationError: the platform does not show what it should.
+        Busy: another process took in the same ids at this moment; nothing was changed.
+    """
+    with db.reading() as session:
+        named = _unsettled(session)
+    with tempfile.TemporaryDirectory() as folder:
+        files, seen = _fetched(platform, Path(folder), named, known=_known_markets(db))
+        intake = _Intake(clock, act)
+        with suppress(_Rehearsed), db.transaction() as session:
+            within = WithinTransaction(db, session)
+            for kind, take in (("users", import_users), ("markets", import_markets), ("bets", import_bets)):
+                intake.take(within, session, kind, files[kind], take)
+            intake.differences += _gone(session, named, seen, at=clock())
+            if plan:
+                raise _Rehearsed
+    return Synced(plan, intake.parts, intake.stake_cents, intake.differences)
+
+
+def _unsettled(session: Session) -> list[str]:
+    """The markets whose bets still matter: those without a settlement that stands. `compare` looks at the others."""
+    settled = sa.select(col(Settlement.market_id)).where(col(Settlement.reversed_at).is_(None))
+    query = sa.select(col(Market.id)).where(col(Market.status) != MarketStatus.VOID, col(Market.id).not_in(settled))
+    return sorted(row[0] for row in session.execute(query))
+
+
+def _known_markets(db: Database) -> dict[str, str]:
+    """The outcomes of each market that is known here, parted by bars."""
+    with db.reading() as session:
+        return {market.id: "|".join(names) for market, names in bulk_rows.all_markets(session)}
+
+
+# --- Reading the platform -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the platform showed: its markets, those of them that it has not ended, and the bets that matter."""
+
+    markets: Collection[str]
+    taking: Collection[str]
+    bets: Collection[str]
+
+
+def _fetched(
+    platform: Database, folder: Path, named: Sequence[str], known: dict[str, str]
+) -> tuple[dict[str, Path], _Seen]:
+    """What the platform shows, as a file of each kind: read to the end before a transaction of ours is open."""
+    files = {kind: folder / f"{kind}.jsonl" for kind in _ID}
+    bet_ids = set[str]()
+
+    def noted(one: SourceBet) -> SourceBet:
+        bet_ids.add(one.bet_id)
+        return one
+
+    with source.looking(platform) as session:
+        markets = source.markets(session)
+        taking = {one.market_id for one in markets if one.takes}
+        ended = (taking & known.keys()) - set(named)
+        _write(files["markets"], (_market(one) for one in markets if one.takes or one.market_id in known))
+        _write(files["users"], map(_user, source.users(session, named)))
+        shown = (noted(one) for one in source.bets(session, named) if one.market_id not in ended)
+        _write(files["bets"], map(_bet, shown))
+    return files, _Seen({one.market_id for one in markets}, taking, bet_ids)
+
+
+def _gone(session: Session, unsettled: Sequence[str], seen: _Seen, *, at: datetime) -> list[Difference]:
+    """What stands here of unsettled markets and is gone or ended there. An incident about each market stops it."""
+    found = []
+    ours = _taken_in(session)
+    for market_id in (one for one in unsettled if one in ours):
+        lacks = []
+        if market_id not in seen.markets:
+            lacks.append(Difference("markets", market_id, "", "The platform does not have it any more."))
+        elif market_id not in seen.taking and not _was_told(session, market_id):
+            lacks.append(
+                Difference("markets", market_id, "", "The platform ended it by itself, and may pay for it too.")
+            )
+        lacks += [
+            Difference("bets", bet_id, "", f"The platform has no such bet on {market_id} any more.")
+            for bet_id in bets.ids_that_stand(session, market_id)
+            if bet_id not in seen.bets
+        ]
+        for one in lacks:
+            raise_platform_incident(session, market_id, what=str(one), at=at)
+        if platform_incident(session, market_id) is not None:
+            found += lacks  # what a person has answered is told no more
+    return found
+
+
+def _was_told(session: Session, market_id: str) -> bool:
+    """Whether the platform knows from us how the market ended: that it has ended there too is no news then."""
+    name = f"{outbox.MARKET}{market_id}"
+    return outbox.versions(session, [name]).get(name, (0, 0))[1] > 0
+
+
+def _write(file: Path, rows: Iterable[dict[str, str | None]]) -> None:
+    with file.open("w", encoding="utf-8", errors="surrogatepass") as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _user(one: SourceUser) -> dict[str, str | None]:
+    return {"user_id": one.user_id, "name": one.name, "phone": one.phone}
+
+
+def _market(one: SourceMarket) -> dict[str, str | None]:
+    return {
+        "market_id": one.market_id,
+        "slug": one.slug,
+        "question": one.question,
+        "outcomes": one.outcomes,
+        "closes_at": _time(one.closes_at),
+        "fee_bps": _whole(one.fee_bps),
+    }
+
+
+def _bet(one: SourceBet) -> dict[str, str | None]:
+    return {
+        "bet_id": one.bet_id,
+        "market_id": one.market_id,
+        "user_id": one.user_id,
+        "outcome": one.outcome,
+        "stake_kes": _shillings(one.stake_cents),
+        "placed_at": _time(one.placed_at),
+        "cancelled_at": _time(one.cancelled_at),
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else format_time(moment)
+
+
+def _whole(number: Decimal | None) -> str | None:
+    """`500` for 500.00; anything else as it is, for the import to refuse."""
+    if number is None:
+        return None
+    return str(int(number)) if number == number.to_integral_value() else str(number)
+
+
+def _shillings(cents: Decimal | None) -> str | None:
+    """Cents as shillings; a stake with a part of a cent as it is, for the import to refuse."""
+    if cents is None:
+        return None
+    if cents.is_finite() and cents == cents.to_integral_value() and cents >= 0:
+        return plain_kes(int(cents))
+    return f"{cents / 100:f}"
+
+
+# --- Taking it in ---------------------------------------------------------------------------------
+
+
+class _Intake:
+    """Takes in one file after the other, and remembers what was left out."""
+
+    def __init__(self, clock: Clock, act: Act) -> None:
+        self.parts: list[Part] = []
+        self.differences: list[Difference] = []
+        self.stake_cents = 0
+        self._clock, self._act = clock, act
+
+    def take(self, db: Database, session: Session, kind: str, file: Path, take: Take) -> None:
+        """Take in one file; what stands here differently is left out of it."""
+        taken_back = left_out = 0
+        done: Imported | None = None
+        while file.stat().st_size:
+            try:
+                with file.open("rb") as stream:
+                    done = take(db, self._clock, self._act, InputFile(f"{PLATFORM} {kind}", stream, Format.JSONL))
+                break
+            except FileRefused as refused:
+                bad = _by_line(refused.problems, file)
+                mended = {line for line, (row, found) in bad.items() if self._take_back(db, row, found)}
+                others = {line: one for line, one in bad.items() if line not in mended}
+                self._told(session, kind, others)
+                taken_back, left_out = taken_back + len(mended), left_out + len(others)
+                _leave_out(file, set(others))
+        self.parts.append(Part(kind, done.new if done else 0, done.known if done else 0, taken_back, left_out))
+        self.stake_cents += done.stake_cents if done else 0
+
+    def _take_back(self, db: Database, row: dict[str, str], found: list[Problem]) -> bool:
+        """Whether all that is different is that the platform took the bet back, and that could be done here too."""
+        if [problem.column for problem in found] != ["cancelled_at"] or not row.get("cancelled_at"):
+            return False
+        try:
+            return betting.cancel_bet(
+                db, self._clock, self._act, bet_id=row["bet_id"], at=parse_time(row["cancelled_at"])
+            )
+        except NotFound:
+            return False  # it is new, and its cell cannot be used
+        except Refused as refused:
+            found[:] = [Problem(found[0].line, "cancelled_at", f"{refused.message} {refused.hint}")]
+            return False
+
+    def _told(self, session: Session, kind: str, bad: dict[int, tuple[dict[str, str], list[Problem]]]) -> None:
+        """Remember what is left out, since it stands here differently or came too late.
+
+        Raises:
+            PlatformRefused: some of it is new, and not usable.
+        """
+        ids = [row.get(_ID[kind]) or "" for row, _ in bad.values()]
+        closed: set[str] = set()
+        forgotten: set[str] = set()
+        if kind == "users":
+            known = set(bulk_rows.existing_users(session, ids))
+            erased = sa.select(col(User.id)).where(col(User.erased_at).is_not(None))
+            forgotten = {row[0] for row in session.execute(erased)}
+        elif kind == "markets":
+            known = {market.id for market, _ in bulk_rows.all_markets(session)}
+        else:
+            known = set(bulk_rows.known_bets(session, ids))
+            closed = {one.id for one in bulk_rows.markets_for_bets(session).values() if not one.is_open}
+        fresh = []
+        for row, found in bad.values():
+            name = row.get(_ID[kind]) or ""
+            if name in forgotten:
+                continue  # who was erased here differs by intent, and the platform's name is not to be shown
+            told = [Difference(kind, name, problem.column, problem.what) for problem in found]
+            if name in known or (kind == "bets" and row.get("market_id") in closed):
+                self.differences += told
+            else:
+                fresh += told
+        if fresh:
+            raise PlatformRefused(fresh)
+
+
+def _rows(file: Path) -> Iterator[tuple[int, str]]:
+    with file.open(encoding="utf-8", errors="surrogatepass") as lines:
+        yield from enumerate(lines, 1)
+
+
+def _by_line(problems: Sequence[Problem], file: Path) -> dict[int, tuple[dict[str, str], list[Problem]]]:
+    """The rows that something is wrong with, by line, each with what that is."""
+    found: dict[int, list[Problem]] = {}
+    for problem in problems:
+        found.setdefault(problem.line, []).append(problem)
+    rows = {line: (json.loads(text), found[line]) for line, text in _rows(file) if line in found}
+    if not rows:
+        raise Busy("The platform's records cannot be told apart from what is wrong with them; nothing was changed.")
+    return rows
+
+
+def _leave_out(file: Path, lines: set[int]) -> None:
+    """The same file without these lines."""
+    if lines:
+        rest = file.with_suffix(".rest")
+        with rest.open("w", encoding="utf-8", errors="surrogatepass") as out:
+            out.writelines(text for line, text in _rows(file) if line not in lines)
+        rest.replace(file)
+
+
+# --- Looking back ---------------------------------------------------------------------------------
+
+
+def compare(db: Database, platform: Database) -> Compared:
+    """Hold the platform's bets against those of each market that is closed here; nothing is changed.
+
+    A market is looked at if the platform shows it, or was taken in from there once: one that is gone is told.
+
+    Raises:
+        ConfigurationError: the platform does not show what it should.
+    """
+    differences: list[Difference] = []
+    markets = counted = 0
+    with db.reading() as session, source.looking(platform) as other:
+        shown = {one.market_id for one in source.markets(other)}
+        from_there = shown | _taken_in(session)
+        for market, _ in bulk_rows.all_markets(session):
+            if market.status is MarketStatus.OPEN or market.id not in from_there:
+                continue
+            markets += 1
+            if market.id not in shown:
+                differences.append(Difference("markets", market.id, "", "The platform does not have it any more."))
+            for found in _compared(session, market.id, source.bets_of(other, market.id)):
+                counted += 1
+                differences += found
+    return Compared(markets, counted, differences)
+
+
+def _taken_in(session: Session) -> set[str]:
+    """The markets that came from the platform, by the record of each import."""
+    acts = sa.select(col(Event.detail)).where(
+        col(Event.action) == "import.markets", col(Event.subject) == f"{PLATFORM} markets"
+    )
+    return {market_id for (detail,) in session.execute(acts) for market_id in json.loads(detail)["markets"]}
+
+
+def _compared(session: Session, market_id: str, theirs: Iterable[SourceBet]) -> Iterator[list[Difference]]:
+    """Each bet that stands here, and each that only the platform has: what is different about it."""
+    names = sa.select(col(Outcome.name)).where(col(Outcome.market_id) == market_id)
+    spell = functools.partial(_spelt, {row[0] for row in session.execute(names)})
+    left = {one.bet_id: _cells(_bet(one), spell) for one in theirs}
+    for bet_id, _, outcome, user_id, cents, _, placed_at, cancelled_at in bulk_rows.stream_bets(session, market_id):
+        here = {
+            "market_id": market_id,
+            "user_id": user_id,
+            "outcome": outcome,
+            "stake_kes": plain_kes(cents),
+            "placed_at": format_time(placed_at),
+            "cancelled_at": _time(cancelled_at) or "",
+        }
+        there = left.pop(bet_id, None)
+        if there is None:
+            yield [Difference("bets", bet_id, "", f"The platform has no such bet on {market_id} any more.")]
+            continue
+        yield [
+            Difference("bets", bet_id, column, f"It is {quoted(here[column])} here, and {quoted(there[column])} there.")
+            for column in here
+            if here[column] != there[column]
+        ]
+    for bet_id in sorted(left):
+        yield [Difference("bets", bet_id, "", f"It is not here: {market_id} was closed without it.")]
+
+
+def _cells(row: dict[str, str | None], spell: Callable[[str], str]) -> dict[str, str]:
+    cells = {column: value or "" for column, value in row.items() if column != "bet_id"}
+    return {**cells, "outcome": spell(cells["outcome"])}
+
+
+def _spelt(names: set[str], outcome: str) -> str:
+    """The outcome as it is kept here, where that is only another way to write it."""
+    with suppress(Refused):
+        cleaned = clean_text(outcome, what="outcome", most=100)
+        return cleaned if cleaned in names else outcome
+    return outcome

@@ -1,0 +1,1 @@
+"""What machines watch: figures, rules over them, and who is told."""

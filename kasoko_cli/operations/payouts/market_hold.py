@@ -1,0 +1,140 @@
+"""A whole market stopped before it is sent, and let go again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.errors import Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations.payouts.manual_decision import after_a_hold
+from kasoko_cli.operations.safeguards import payment_guard
+from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import markets, payouts
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.schema.tables import Payout
+
+#: How a payout is marked that was stopped with its market: only those are let go with it.
+WITH_ITS_MARKET = "with its whole market: "
+#: What has not left and may be stopped.
+STOPPABLE = frozenset({PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class MarketMoved:
+    """What holding or releasing a market did.
+
+    `moved` has how many payouts are in which state now because of it, `wire_cents` what they carry, and
+    `left` why others stayed as they were.
+    """
+
+    market: str
+    slug: str
+    moved: dict[str, int]
+    wire_cents: int
+    left: list[str]
+
+
+def hold_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketMoved:
+    """Stop every payout of a market that has not left: due, failed, or waiting for a second person.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: no reason was given.
+    """
+    _needs_reason(act)
+    now = clock()
+    with db.transaction() as session:
+        row = markets.find_market(session, market, lock=True)
+        payouts.lock_market(session, row.id)
+        moved = [
+            one
+            for one in payouts.list_payouts(session, market_id=row.id, statuses=STOPPABLE)
+            if payouts.move(
+                session, one.id, PayoutStatus.HELD, at=now, only_from=STOPPABLE, note=WITH_ITS_MARKET + act.reason
+            )
+        ]
+        on_their_way = payouts.list_payouts(
+            session,
+            market_id=row.id,
+            statuses=frozenset({PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN}),
+        )
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="market.hold",
+            subject=row.id,
+            reason=act.reason,
+            detail={"payouts": len(moved)},
+        )
+    left = [f"{one.id} is {one.status}: it may be on its way, and goes on to its result" for one in on_their_way]
+    by_state = {str(PayoutStatus.HELD): len(moved)} if moved else {}
+    return MarketMoved(row.id, row.slug, by_state, sum(one.wire_cents for one in moved), left)
+
+
+def release_market(
+    db: Database, clock: Clock, act: Act, *, market: str, caution: Caution = payment_guard.CAREFUL
+) -> MarketMoved:
+    """Let go what was stopped with its whole market; what was stopped by itself stays.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: no reason was given.
+    """
+    _needs_reason(act)
+    payment_guard.judge_first(db, clock, caution)
+    now = clock()
+    moved: Counter[str] = Counter()
+    left: list[str] = []
+    wire_cents = 0
+    with db.transaction() as session:
+        row = markets.find_market(session, market, lock=True)
+        payouts.lock_market(session, row.id)
+        credited = []
+        stopped = payouts.list_payouts(session, market_id=row.id, statuses=frozenset({PayoutStatus.HELD}))
+        against = payment_guard.objections(session, Way.RELEASE, stopped, caution, now=now)
+        for one in stopped:
+            to, why = _may_go(session, one, against.get(one.id))
+            if why or not payouts.move(
+                session, one.id, to, at=now, only_from={PayoutStatus.HELD}, note=None, not_before=None, tries=0
+            ):
+                left.append(f"{one.id} stays held: {why}")
+                continue
+            moved[str(to)] += 1
+            wire_cents += one.wire_cents
+            if to is PayoutStatus.WALLET:
+                credited.append(journal.credited(one.id, one.user_id, one.amount_cents))
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="market.release",
+            subject=row.id,
+            reason=act.reason,
+            detail={"payouts": moved.total()},
+        )
+        book.post_many(session, credited, at=now)
+    return MarketMoved(row.id, row.slug, dict(moved), wire_cents, left)
+
+
+def _may_go(session: Session, payout: Payout, against: Objection | None) -> tuple[PayoutStatus, str]:
+    """Where a held payout would go, and why it may not; empty where it may."""
+    to = after_a_hold(session, payout)
+    if not (payout.note or "").startswith(WITH_ITS_MARKET):
+        return to, f"it was stopped by itself ({payout.note}); let it go with kasoko payout release {payout.id}"
+    return to, f"{against.why}. {against.hint}" if against is not None else ""
+
+
+def _needs_reason(act: Act) -> None:
+    if not act.reason.strip():
+        raise Refused(
+            "To hold or release a whole market needs a reason, for whoever reads the record. Nothing was changed.",
+            hint="Add --reason 'why'",
+        )

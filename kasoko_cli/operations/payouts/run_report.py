@@ -1,0 +1,125 @@
+"""What a run tells: who ran what, where its payouts stand now, and the number it exits with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.operations.payouts.run import Run, Stop
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store.engine import reconnect
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.log import BREAKER, note_event, switches_on
+
+
+def note_run(db: Database, clock: Clock, act: Act, run: Run, *, market: str | None) -> None:
+    """Write down who ran what and how it went."""
+    detail = {
+        "stopped": str(run.stopped),
+        "sent": run.count(PayoutStatus.SENT),
+        "sent_cents": run.cents(PayoutStatus.SENT),
+        "not_sent": run.count(PayoutStatus.PENDING),
+        "failed": run.count(PayoutStatus.FAILED),
+        "unknown": run.count(PayoutStatus.UNKNOWN),
+    }
+
+    def note(session: Session) -> None:
+        actor, subject = act.actor, market or "all"
+        note_event(
+            session, at=clock(), actor=actor, action="payout.send", subject=subject, reason=act.reason, detail=detail
+        )
+
+    reconnect.write(db, note)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a payout of the run stands now: a result may have come meanwhile."""
+
+    payout_id: str
+    status: str
+    wire_cents: int
+    code: str
+    why: str
+    not_before: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many payouts, and their wire cents."""
+
+    count: int
+    amount_cents: int
+
+
+def ends_of(db: Database, run: Run) -> list[End]:
+    """Where each payout of the run stands now, in the order of sending."""
+    last = {sent.payout_id: sent for sent in run.sent}
+    found = {payout.id: payout for payout in reconnect.read(db, lambda session: payouts.by_ids(session, list(last)))}
+    return [
+        End(
+            payout_id,
+            str(found[payout_id].status),
+            sent.wire_cents,
+            found[payout_id].failure_code or sent.code,
+            found[payout_id].failure_reason or sent.why,
+            found[payout_id].not_before,
+        )
+        for payout_id, sent in last.items()
+    ]
+
+
+def heed_breaker(db: Database, run: Run) -> None:
+    """Say on a run that came to its end that a result has meanwhile stopped all sending."""
+    if run.stopped not in (Stop.DONE, Stop.LIMIT, Stop.TIME, Stop.BOUND):
+        return
+    breaker = next((switch for switch in reconnect.read(db, switches_on) if switch.name == BREAKER), None)
+    if breaker is not None:
+        run.stopped, run.why = Stop.ACCOUNT, breaker.reason
+
+
+def count_ends(ends: Sequence[End]) -> dict[str, Counted]:
+    """How many ended in each state, in the order of the states."""
+    counted: dict[str, Counted] = {}
+    for status in PayoutStatus:
+        cents = [end.wire_cents for end in ends if end.status == status]
+        if cents:
+            counted[str(status)] = Counted(len(cents), sum(cents))
+    return counted
+
+
+def still_running(db: Database, run: Run) -> int:
+    """How many payouts of the run M-Pesa has taken and not yet answered."""
+    return sum(end.status in (PayoutStatus.SENT, PayoutStatus.SENDING) for end in ends_of(db, run))
+
+
+def unknown_between(db: Database, run: Run) -> tuple[datetime, datetime] | None:
+    """When the first and the last of those were sent that the run left unknown, to whole seconds around them."""
+    ids = [sent.payout_id for sent in run.sent if sent.became is PayoutStatus.UNKNOWN]
+    found = reconnect.read(db, lambda session: attempts.last_attempts(session, ids))
+    times = [one.sent_at for one in found.values() if one.status is AttemptStatus.UNKNOWN]
+    if not times:
+        return None
+    return min(times).replace(microsecond=0), (max(times) + timedelta(seconds=1)).replace(microsecond=0)
+
+
+def exit_code_of(run: Run, ends: Sequence[End]) -> int:
+    """0 all taken, 6 some not sent or failed, 7 some unknown, 10 stopped early, 130 interrupted: the gravest first."""
+    states = {end.status for end in ends}
+    if states & {PayoutStatus.UNKNOWN, PayoutStatus.SENDING} or run.held or run.reaped:
+        return 7
+    if run.stopped is Stop.INTERRUPTED:
+        return 130
+    if states & {PayoutStatus.FAILED, PayoutStatus.PENDING} or run.stopped in (Stop.ACCOUNT, Stop.UNREACHABLE):
+        return 6
+    if run.postponed:
+        return 6  # their receivers have had the day's limit: not sent today, and nobody shall think so
+    if run.stopped in (Stop.PAUSED, Stop.CHANGED):
+        return 5
+    return 10 if run.stopped in (Stop.LIMIT, Stop.TIME, Stop.BOUND) and run.left else 0

@@ -1,0 +1,161 @@
+"""After a copy was put back: M-Pesa is asked about every id in doubt, until each payout's is ended.
+
+What comes into doubt, and by which answers the doubt ends, stands in `forgotten`. Nothing is sent here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from kasoko_cli.clock import Clock, NewId
+from kasoko_cli.daraja.callback_urls import Links
+from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.domain.payout import AttemptStatus
+from kasoko_cli.operations.account.payer import hold_to_account, wrong_account
+from kasoko_cli.operations.callbacks.verification import known_id
+from kasoko_cli.operations.reconciliation.status_queries import Asked, ask_about
+from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
+from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import accounts, payouts
+from kasoko_cli.store.engine import reconnect
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Attempt
+from kasoko_cli.store.statements import RESTORED
+
+#: So often is asked about what the last answers brought into doubt; what is left then is asked about the next time.
+ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """An id under which a payout may have been paid since the copy was taken, and what M-Pesa said of it.
+
+    `ask_from` is from when on another question may confirm the answer. `against` is what else holds the payout back.
+    """
+
+    payout_id: str
+    status: str
+    attempt_id: str
+    wire_cents: int
+    copy_at: str
+    answer: str
+    can_be_asked: bool
+    ask_from: datetime | None
+    against: str
+
+
+@dataclass(frozen=True, slots=True)
+class AfterRestore:
+    """Whether it is proven that nobody is paid again; `doubted` has what is not."""
+
+    ok: bool
+    doubted: list[Doubted]
+    asked: list[Asked]
+    let_go: int
+    found_paid: int
+
+
+def look_after_restore(
+    db: Database,
+    daraja: DarajaClient | None,
+    links: Links | None,
+    clock: Clock,
+    new_id: NewId,
+    act: Act,
+    caution: Caution,
+    *,
+    besides: Collection[str] = (),
+) -> list[Asked]:
+    """Ask M-Pesa about every id under which a payout may have been sent since the copy was taken.
+
+    Not about those whose answer can only be confirmed later, nor about `besides`, which were asked about just now.
+    Without `daraja` only what was answered before is taken in. Nothing is sent.
+
+    Raises:
+        Refused: another account paid when the copy was taken, and has to be asked.
+        ConfigurationError: M-Pesa refuses the consumer key or secret.
+        NotSent: M-Pesa cannot be reached.
+    """
+    take_answers(db, clock, act, caution)
+    if daraja is None or links is None:
+        return []
+    hold_to_account(db, clock, act, daraja.account.payer)
+    reconnect.write(db, restore_doubt.take_numbers)
+    with db.reading() as session:
+        asker = accounts.find(session, daraja.account.payer)
+        if others := accounts.doubted_elsewhere(session, asker):
+            raise wrong_account(others, daraja.account.payer)
+        turn = [
+            one
+            for one in restore_doubt.list_doubted(session)
+            if one.id not in besides and one.account_id == asker and _may_be_asked(session, one, caution, clock())
+        ]
+    if turn:
+        daraja.check_account()
+    asked = []
+    for attempt in turn:
+        asked.append(ask_about(db, daraja, links, clock, new_id, attempt))
+        payment_guard.judge_first(db, clock, caution, [attempt.payout_id])
+    return asked
+
+
+def _may_be_asked(session: Session, attempt: Attempt, caution: Caution, now: datetime) -> bool:
+    """Whether a question about it can tell more than is known."""
+    word = restore_doubt.word_of(session, attempt, caution.confirm, now)
+    return known_id(attempt) is not None and not word.is_sure and (word.ask_from is None or word.ask_from <= now)
+
+
+def take_answers(db: Database, clock: Clock, act: Act, caution: Caution) -> int:
+    """Let go what was not paid since the copy was taken, by what is known now; says how many payouts."""
+    payment_guard.judge_first(db, clock, caution)
+    with db.reading() as session:
+        doubted = list(dict.fromkeys(one.payout_id for one in restore_doubt.list_doubted(session)))
+    count, now = 0, clock()
+    for payout_id in doubted:
+        with db.transaction() as session:
+            payout = payouts.find_payout(session, payout_id, lock=True)
+            if payment_guard.objections(session, Way.LET_GO, [payout], caution, now=now):
+                continue
+            why = "M-Pesa, asked about its ids, knows of no payment"
+            count += restore_doubt.go_on(session, payout, act, caution.confirm, why=why, at=now)
+    return count
+
+
+def proof(
+    db: Database, clock: Clock, asked: list[Asked], *, let_go_now: int = 0, caution: Caution = payment_guard.CAREFUL
+) -> AfterRestore:
+    """What is not proven yet, after M-Pesa was asked."""
+    with db.reading() as session:
+        doubted = [_doubted(session, one, caution, clock()) for one in restore_doubt.list_doubted(session)]
+        paid = (
+            select(func.count())
+            .select_from(Attempt)
+            .where(
+                col(Attempt.lease_token).like(f"{RESTORED}%"),
+                col(Attempt.status).in_([AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED]),
+            )
+        )
+        return AfterRestore(not doubted, doubted, asked, let_go_now, session.exec(paid).one())
+
+
+def _doubted(session: Session, attempt: Attempt, caution: Caution, now: datetime) -> Doubted:
+    payout = payouts.find_payout(session, attempt.payout_id)
+    word = restore_doubt.word_of(session, attempt, caution.confirm, now)
+    against = payment_guard.objections(session, Way.LET_GO, [payout], caution, now=now).get(payout.id)
+    return Doubted(
+        payout.id,
+        str(payout.status),
+        attempt.id,
+        attempt.wire_cents,
+        attempt.lease_token.removeprefix(RESTORED),
+        word.answer or "not answered",
+        known_id(attempt) is not None,
+        word.ask_from,
+        "" if against is None else f"{against.why}. {against.hint}",
+    )

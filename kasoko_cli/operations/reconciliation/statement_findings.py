@@ -1,0 +1,203 @@
+"""What a statement's lines, and the absence of a line, may say; and what each finding asks a person to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from shlex import quote
+
+from kasoko_cli.clock import CLOCKS_APART
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.domain.tariff import Tariff
+from kasoko_cli.operations.reconciliation.statement_owner import TOLD_BY_MPESA, Proven
+from kasoko_cli.operations.reconciliation.statement_parser import Line, Span
+from kasoko_cli.store.statements import RESTORED, KnownAttempt
+
+#: How long after its request M-Pesa may still carry a payment out.
+LATEST = timedelta(hours=24)
+
+#: Ends what a person has to judge. The incident has its number once the statement was taken in.
+CLOSE = "kasoko incident close ID --reason WHY"
+#: Asks M-Pesa how it ended.
+ASK = "kasoko reconcile --now"
+
+PAID = frozenset({AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED})
+DEAD = frozenset({AttemptStatus.FAILED, AttemptStatus.REJECTED})
+#: Payouts for which a payment that turns up is not the one that was owed.
+ENDED = frozenset({PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.CANCELED, PayoutStatus.RETURNED})
+
+
+class Verdict(StrEnum):
+    """What a line, or its absence, says."""
+
+    MATCHED = "matched"  #: the books say the same
+    FAILED = "failed"  #: no money moved, and the books say so too
+    PENDING = "pending"  #: M-Pesa has not decided
+    DEPOSIT = "deposit"  #: a deposit that is in the books
+    STAKE = "stake"  #: a stake that the platform collected
+    CHARGE = "charge"  #: what M-Pesa took for a payout of ours
+    ENDED_PAID = "ended-paid"  #: nobody knew; it was paid
+    LATE_SUCCESS = "late-success"  #: the books had it as failed; it was paid
+    ENDED_NOT_PAID = "ended-not-paid"  #: nobody knew; it was not paid
+    RETURNED = "returned"  #: the money of a payout came back
+    PAID_BACK = "paid-back"  #: the money of a second payment came back
+    CHARGE_DIFFERS = "charge-differs"  #: M-Pesa took another amount than was expected
+    WRONG_AMOUNT = "wrong-amount"  #: the receipt is known with another amount
+    WRONG_RECEIVER = "wrong-receiver"  #: the receipt is known with another receiver
+    WRONG_TIME = "wrong-time"  #: the receipt is known, and the line is from before it was sent
+    OTHER_RECEIPT = "other-receipt"  #: it names our payment, and the books have another receipt for that
+    TWICE = "twice"  #: a second movement under one receipt
+    FAILED_HERE = "failed-here"  #: the books say paid, the statement says failed
+    NOT_ON_STATEMENT = "not-on-statement"  #: the books say paid, and the statement does not have it
+    STILL_UNKNOWN = "still-unknown"  #: nobody knows, and this statement does not say either
+    AMBIGUOUS = "ambiguous"  #: a payout that nobody knows the end of could be this line, or several could
+    WRONG_RETURN = "wrong-return"  #: something came back that is no whole payment of ours
+    UNMATCHED_OUT = "unmatched-out"  #: money went out, and nothing here says why
+    UNMATCHED_IN = "unmatched-in"  #: money came in, and nothing here says why
+    CHARGE_UNMATCHED = "charge-unmatched"  #: a charge for no payment of ours
+
+
+#: Nothing differs.
+AGREED = frozenset({Verdict.MATCHED, Verdict.FAILED, Verdict.PENDING, Verdict.DEPOSIT, Verdict.STAKE, Verdict.CHARGE})
+#: What leaves no doubt which payment a line is, or is the charge of.
+CLEAR = frozenset({Verdict.MATCHED, Verdict.ENDED_PAID, Verdict.LATE_SUCCESS, Verdict.CHARGE, Verdict.CHARGE_DIFFERS})
+#: A difference that the statement itself resolves.
+SETTLED_BY_IT = frozenset(
+    {
+        Verdict.ENDED_PAID,
+        Verdict.LATE_SUCCESS,
+        Verdict.ENDED_NOT_PAID,
+        Verdict.RETURNED,
+        Verdict.PAID_BACK,
+        Verdict.CHARGE_DIFFERS,
+    }
+)
+#: What a person has to see although no money is moved for it.
+CONTRADICTS = frozenset(
+    {
+        Verdict.WRONG_AMOUNT,
+        Verdict.WRONG_RECEIVER,
+        Verdict.WRONG_TIME,
+        Verdict.OTHER_RECEIPT,
+        Verdict.TWICE,
+        Verdict.FAILED_HERE,
+        Verdict.NOT_ON_STATEMENT,
+        Verdict.WRONG_RETURN,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line, or one payment that has no line, and what it says.
+
+    `is_payment` says that it counts as a payment to a customer, whatever its words call it. The three amounts are
+    what the books, M-Pesa's results and the statement have for it, in cents that went out. `suspense_cents` is
+    what goes to suspense: in positive, out negative.
+    """
+
+    verdict: Verdict
+    why: str
+    command: str = ""
+    line: Line | None = None
+    attempt: KnownAttempt | None = None
+    ledger_cents: int = 0
+    results_cents: int = 0
+    statement_cents: int = 0
+    suspense_cents: int = 0
+    due_cents: int = 0
+    due_is_booked: bool = False
+    is_payment: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a person has to do something about it."""
+        return bool(self.suspense_cents) or self.verdict not in AGREED | SETTLED_BY_IT
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What this database knows about the time of a statement."""
+
+    attempts: Sequence[KnownAttempt]
+    #: The account that the statement is proven to be of, and the time that it covers.
+    account: Proven
+    span: Span
+    #: That account by its number here; None where nothing was ever done with it.
+    account_id: int | None = None
+    #: Charges that are expected, and those that a statement has shown already, by attempt, in cents.
+    charges_due: Mapping[str, int] = field(default_factory=dict)
+    charges_paid: Mapping[str, int] = field(default_factory=dict)
+    #: What a payment should cost; None: whatever M-Pesa took is what it costs.
+    tariff: Tariff | None = None
+    #: Receipts of payments that were booked as overpaid.
+    overpaid: frozenset[str] = frozenset()
+    #: Receipts of payments of which the books have the return already.
+    came_back: frozenset[str] = frozenset()
+    #: Deposits by their reference, collected stakes by their bet, in cents.
+    deposits: Mapping[str, int] = field(default_factory=dict)
+    stakes: Mapping[str, int] = field(default_factory=dict)
+    #: Per attempt, what M-Pesa answered about it, earliest first.
+    answers: Mapping[str, Sequence[tuple[datetime, str]]] = field(default_factory=dict)
+    #: Whether payments of customers are stakes that the platform has counted by itself.
+    customers_are_counted: bool = False
+
+
+def is_restored(attempt: KnownAttempt) -> bool:
+    """Whether it stands for what a newer database, now gone, may have sent."""
+    return attempt.status is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED)
+
+
+def is_open_ended(attempt: KnownAttempt) -> bool:
+    """Whether nobody knows how it ended: only of such a one is asked what a statement's silence says."""
+    return attempt.status in LIVE or is_restored(attempt)
+
+
+def could_move(attempt: KnownAttempt) -> tuple[datetime, datetime]:
+    """From when until when M-Pesa may have carried an attempt out."""
+    last = attempt.sent_at
+    if is_restored(attempt):
+        last = max(last, attempt.status_at)
+    return attempt.created_at - CLOCKS_APART, last + LATEST
+
+
+def of_results(attempt: KnownAttempt) -> int:
+    """What M-Pesa's own results say was paid, in cents."""
+    told = (attempt.evidence or "").startswith(TOLD_BY_MPESA)
+    return attempt.wire_cents if attempt.status in PAID and told else 0
+
+
+def of_books(attempt: KnownAttempt) -> int:
+    """What the books have as paid, in cents."""
+    return attempt.wire_cents if attempt.status in PAID else 0
+
+
+def resolve(line: Line, what: str = "WHAT", user_id: str | None = None) -> str:
+    """Ends what stands in suspense: by the key of its line, since two lines may have one receipt."""
+    whose = "" if user_id is None else f" --user {quote(user_id)}"
+    return f"kasoko suspense resolve {line.key[:8]} --as {what}{whose} --reason WHY"
+
+
+def decide(payout_id: str) -> str:
+    """Ends what nobody knows. Whether it was paid is not said here, and the command is refused until a person does."""
+    return f"kasoko payout decide {payout_id} --evidence WHERE --reason WHY"
+
+
+def decide_paid(payout_id: str, line: Line) -> str:
+    """Ends it as paid by a line, where a person says that it is that."""
+    return f"kasoko payout decide {payout_id} --paid --receipt {quote(line.receipt)} --evidence WHERE --reason WHY"
+
+
+def more_than_owed(finding: Finding, cents: int) -> Finding:
+    """A finding that money of a second payment came back, where so much of it is more than its user owes by now."""
+    if not cents:
+        return replace(finding, suspense_cents=0)
+    assert finding.line is not None
+    assert finding.attempt is not None
+    user_id = finding.attempt.user_id
+    why = f"{finding.why}, and KES {format_kes(cents)} of it {user_id} does not owe any more"
+    end = f"{resolve(finding.line, 'wallet', user_id)}; then: {CLOSE}"
+    return replace(finding, why=why, command=end, suspense_cents=cents)

@@ -1,0 +1,512 @@
+"""M-Pesa's organisation statement as a file: CSV or XLSX in, exact lines out, or a refusal with line numbers.
+
+A statement is a few lines about the organisation, a header, and a line for each movement, newest first.
+What can be read in one way only is read: a byte order mark, line ends of any kind, commas, semicolons or
+tabs, amounts with thousands separators, times in both spellings. Whatever could be read in two ways is
+refused, since a line that is misread here would end a payout wrongly.
+
+What a line is, is not decided here: `kind` is only what the words of its reason type say, and they are the last
+thing to be believed (`statement_match`).
+
+Times are Nairobi's in the file, UTC from here on. Amounts are cents, never below zero.
+
+Source: the operator's statements of the M-Pesa organisation portal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import re
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from kasoko_cli.domain.money import MAX_CENTS
+from kasoko_cli.domain.phone import mask_in, quoted
+from kasoko_cli.errors import ConfigurationError
+from kasoko_cli.operations.reconciliation.statement_party import Party, read_party
+from kasoko_cli.operations.reconciliation.statement_preamble import Lead, is_kes, read_lead, time_of
+from kasoko_cli.operations.shared.record_files import FileRefused, Problem
+
+#: The header must stand within so many lines; what is before it is about the organisation.
+MOST_LINES_BEFORE = 60
+#: A workbook that unpacks to more than this is no statement.
+MOST_UNPACKED_BYTES = 1 << 30
+#: How often its packed size a workbook may be, beyond a megabyte: tables pack to a tenth, a bomb to a thousandth.
+MOST_TIMES_PACKED = 60
+#: How long a workbook may take to read, in seconds.
+MOST_SECONDS = 120
+#: No line of a statement comes near these: so much text in a cell, so many cells.
+MOST_CHARACTERS, MOST_COLUMNS = 2_000, 100
+
+_NEEDED = (
+    "receipt no",
+    "completion time",
+    "details",
+    "transaction status",
+    "paid in",
+    "withdrawn",
+    "reason type",
+    "other party info",
+)
+_CURRENCIES = ("currency", "currency code", "ccy")
+_OPTIONAL = ("initiation time", "balance", "balance confirmed", "linked transaction id", "a/c no", *_CURRENCIES)
+
+#: As M-Pesa's header writes them, for messages.
+_SPELT = {name: name.title().replace(" No", " No.").replace("A/C No.", "A/C No.") for name in (*_NEEDED, *_OPTIONAL)}
+
+_AMOUNT = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]{1,2})?")
+_RECEIPT = re.compile(r"[A-Z0-9]{6,20}")
+#: Reason types of payments to customers. Some of them have "Charge" in their name, and are payments all the same:
+#: "Business Payment to Customer Withdrawal Charge Paid via API", "Salary Payment to Customer Withdrawal Charge Paid
+#: via API", "MMI Transfer to Customer via API", "Promotion Payment to Customer". Source: the M-Pesa portal.
+_TO_CUSTOMER = re.compile(r"\b(payment|transfer|disbursement) to customer\b(?! charges?$)", re.IGNORECASE)
+_CHARGE = re.compile(r"\b(charges?|fees?|tariff)\b", re.IGNORECASE)
+_BACK = re.compile(r"\b(revers(al|ed|e)|return(ed)?)\b", re.IGNORECASE)
+_PAYOUT = re.compile(r"\b(business|salary|promotion) ?payment\b|\bb2c\b", re.IGNORECASE)
+_CUSTOMER = re.compile(
+    r"\bpay ?(bill|utility)\b|\bmerchant payment\b|\bcustomer (payment|pay)\b|\bbuy goods\b", re.IGNORECASE
+)
+
+
+class LineStatus(StrEnum):
+    """How M-Pesa says that a movement ended."""
+
+    COMPLETED = "completed"  #: the money moved
+    FAILED = "failed"  #: no money moved
+    PENDING = "pending"  #: not decided yet
+
+
+_STATUSES = {
+    "completed": LineStatus.COMPLETED,
+    "failed": LineStatus.FAILED,
+    "declined": LineStatus.FAILED,
+    "cancelled": LineStatus.FAILED,
+    "canceled": LineStatus.FAILED,
+    "expired": LineStatus.FAILED,
+    "pending": LineStatus.PENDING,
+    "authorized": LineStatus.PENDING,
+    "authorised": LineStatus.PENDING,
+}
+
+
+class LineKind(StrEnum):
+    """What the words of a movement's reason type say that it is, with its direction. They may be wrong."""
+
+    PAYOUT = "payout"  #: to a customer
+    CHARGE = "charge"  #: what M-Pesa bills
+    BACK = "back"  #: money of an earlier movement that came back
+    CUSTOMER = "customer"  #: from a customer
+    OTHER = "other"  #: anything else, such as a transfer between accounts
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One movement."""
+
+    number: int
+    key: str
+    receipt: str
+    completed_at: datetime
+    initiated_at: datetime | None
+    status: LineStatus
+    kind: LineKind
+    details: str
+    reason: str
+    paid_in_cents: int
+    withdrawn_cents: int
+    balance_cents: int | None
+    party: Party
+    linked: str
+    account: str
+
+    @property
+    def moved_cents(self) -> int:
+        """What it did to the account: in positive, out negative; nothing unless it was completed."""
+        return self.paid_in_cents - self.withdrawn_cents if self.status is LineStatus.COMPLETED else 0
+
+
+#: How late a line may still appear on a statement: of the last hour before its end it proves no absence.
+LINES_APPEAR_LATE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when until when a statement can prove by silence; nothing where the two are one."""
+
+    first: datetime
+    last: datetime
+
+    def covers(self, first: datetime, last: datetime) -> bool:
+        """Whether all of this time is within it."""
+        return self.first <= first < last <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class StatementFile:
+    """A statement that was read whole, oldest line first.
+
+    `lead` is what it says of itself, its time too; what it shows is `span`. It is `whole` where every balance
+    follows from the one before, so that no line between two others can have been left out; `broken_at` has the
+    first line whose balance does not follow.
+    """
+
+    name: str
+    digest: str
+    lead: Lead
+    lines: list[Line]
+    whole: bool
+    broken_at: int | None
+
+    def span(self, now: datetime) -> Span:
+        """What it covers: from its first movement to its last, less what may appear late.
+
+        Balances show that nothing was left out between two movements, and nothing shows it before the first or
+        after the last: a portal cuts what it exports, and a period may be asked for that is not over. So what it
+        says of its own time, and the time at which the file was made, can only make this shorter.
+        """
+        moved = [line.completed_at for line in self.lines if line.moved_cents] or [self.lines[-1].completed_at]
+        first, last = moved[0], min(moved[-1], now)
+        if self.lead.period is not None:
+            first, last = max(first, self.lead.period[0]), min(last, self.lead.period[1])
+        if self.lead.made_at is not None:
+            last = min(last, self.lead.made_at)
+        return Span(first, max(first, last - LINES_APPEAR_LATE))
+
+    @property
+    def opening_cents(self) -> int | None:
+        """The balance before the oldest movement."""
+        first = next((line for line in self.lines if line.balance_cents is not None and line.moved_cents), None)
+        return None if first is None or first.balance_cents is None else first.balance_cents - first.moved_cents
+
+    @property
+    def closing_cents(self) -> int | None:
+        """The balance after the newest movement."""
+        return next((line.balance_cents for line in reversed(self.lines) if line.balance_cents is not None), None)
+
+
+def read_statement(name: str, content: bytes) -> StatementFile:
+    """Read a statement, whichever of the two formats it has.
+
+    Raises:
+        FileRefused: it is no statement, or a line could be read in two ways; every such line is named.
+        ConfigurationError: it is a workbook, and the package that reads one is not installed.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    is_workbook = content[:4] == b"PK\x03\x04"
+    rows = _bounded(name, _sheet_rows(name, content) if is_workbook else _text_rows(name, content))
+    before: list[list[str]] = []
+    for number, cells in rows:
+        if _is_header(cells):
+            lead = read_lead(before)
+            saved_at = _saved_at(content) if is_workbook else None
+            made = [at for at in (lead.made_at, saved_at) if at is not None]
+            lead = replace(lead, made_at=min(made, default=None))
+            return _read_lines(name, digest, lead, _columns(name, number, cells), rows)
+        before.append(cells)
+        if len(before) > MOST_LINES_BEFORE:
+            break
+    raise _refused(
+        name,
+        [Problem(1, "", "no header of a statement stands in it: Receipt No., Completion Time, Details, ...")],
+        hint="Export it from the M-Pesa portal as CSV or XLSX, for the organisation's utility account.",
+    )
+
+
+def _refused(name: str, problems: Sequence[Problem], *, hint: str | None = None) -> FileRefused:
+    return FileRefused(
+        name,
+        problems,
+        hint=hint or "Export it again from the M-Pesa portal, and do not edit it. Nothing of it was taken in.",
+    )
+
+
+# --- The two formats ------------------------------------------------------------------------------------------
+
+#: A line's number and its cells.
+Row = tuple[int, list[str]]
+
+
+def _bounded(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows, held to be no longer than a statement's: what is, is looked at no further."""
+    for number, cells in rows:
+        if len(cells) > MOST_COLUMNS:
+            raise _refused(name, [Problem(number, "", f"it has {len(cells):,} columns: this is no statement")])
+        for place, cell in enumerate(cells, start=1):
+            if len(cell) > MOST_CHARACTERS:
+                what = f"its column {place} has {len(cell):,} characters: this is no statement"
+                raise _refused(name, [Problem(number, "", what)])
+        yield number, cells
+
+
+def _text_rows(name: str, content: bytes) -> Iterator[Row]:
+    if not content.strip():
+        raise _refused(name, [Problem(1, "", "the file is empty")])
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _refused(name, [Problem(1, "", "it is UTF-16, and UTF-8 is needed: save it as `CSV UTF-8`")])
+    try:
+        text = content.removeprefix(b"\xef\xbb\xbf").decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _refused(name, [Problem(line, "", f"it is not UTF-8: byte 0x{content[error.start]:02x}")]) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise _refused(name, [Problem(line, "", "it holds a NUL character: this is no text file")])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    return _csv_rows(name, reader)
+
+
+def _csv_rows(name: str, reader: Iterator[list[str]]) -> Iterator[Row]:
+    while True:
+        first = getattr(reader, "line_num", 0) + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _refused(name, [Problem(first, "", f"it cannot be split into columns: {error}")]) from error
+        yield first, [cell.strip() for cell in cells]
+
+
+def _separator(text: str) -> str:
+    """What parts the columns of the header line; a comma where no line looks like one."""
+    for line in io.StringIO(text):
+        if "receipt no" in line.casefold():
+            for separator in (",", ";", "\t"):
+                if _is_header([cell.strip().strip('"') for cell in line.split(separator)]):
+                    return separator
+    return ","
+
+
+def _sheet_rows(name: str, content: bytes) -> Iterator[Row]:
+    try:
+        from openpyxl import load_workbook
+        from openpyxl.utils.exceptions import InvalidFileException
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{name} is a workbook, and the package that reads one is not installed. Nothing was changed.",
+            hint="Install it: pip install 'kasoko[xlsx]'. Or export the statement as CSV.",
+        ) from error
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            unpacked = sum(part.file_size for part in packed.infolist())
+        if unpacked > MOST_UNPACKED_BYTES:
+            raise _refused(name, [Problem(1, "", "it unpacks to more than a gigabyte: this is no statement")])
+        if unpacked > max(1 << 20, MOST_TIMES_PACKED * len(content)):
+            what = f"it unpacks to {unpacked / len(content):,.0f} times its size: this is no statement"
+            raise _refused(name, [Problem(1, "", what)])
+        book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as error:
+        raise _refused(name, [Problem(1, "", "it is no workbook that can be read")]) from error
+    if len(book.worksheets) != 1:
+        raise _refused(name, [Problem(1, "", f"it has {len(book.worksheets)} sheets, and one is wanted")])
+    sheet = book.worksheets[0]
+    sheet.reset_dimensions()  # what a writer claims of its size is often wrong
+    ends_at = time.monotonic() + MOST_SECONDS
+    for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+        if time.monotonic() > ends_at:
+            what = f"the workbook took longer than {MOST_SECONDS} seconds to read up to here; as CSV it is quick"
+            raise _refused(name, [Problem(number, "", what)])
+        yield number, [_cell(value) for value in row[: MOST_COLUMNS + 1]]
+
+
+_SAVED = re.compile(rb"<dcterms:(modified|created)[^<>]{0,200}>\s{0,20}([0-9TZ:+.-]{1,40})\s{0,20}</dcterms:\1>")
+
+
+def _saved_at(content: bytes) -> datetime | None:
+    """When a workbook was last saved, as it says of itself: nothing in it is from later."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            said = {what: text.decode() for what, text in _SAVED.findall(packed.read("docProps/core.xml"))}
+    except (KeyError, RuntimeError, zipfile.BadZipFile):
+        return None
+    for what in (b"modified", b"created"):
+        with contextlib.suppress(ValueError):
+            at = datetime.fromisoformat(said.get(what, ""))
+            return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    return None
+
+
+def _cell(value: object) -> str:
+    """A cell as text. Excel keeps a number as a binary fraction: its shortest decimal is what was meant."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{Decimal(repr(value)):f}"
+    return str(value).strip()
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    return {"receipt no", "completion time"} <= {_plain(cell) for cell in cells}
+
+
+def _plain(cell: str) -> str:
+    return " ".join(cell.casefold().split()).rstrip(".:")
+
+
+def _columns(name: str, number: int, cells: Sequence[str]) -> dict[str, int]:
+    """Where each column stands."""
+    found: dict[str, int] = {}
+    problems = []
+    for place, cell in enumerate(cells):
+        plain = _plain(cell)
+        if plain in _SPELT and plain in found:
+            problems.append(Problem(number, _SPELT[plain], "the column is there twice"))
+        if plain in _SPELT:
+            found[plain] = place
+    problems += [Problem(number, _SPELT[column], "the column is missing") for column in _NEEDED if column not in found]
+    if problems:
+        raise _refused(name, problems)
+    return found
+
+
+# --- Lines ----------------------------------------------------------------------------------------------------
+
+
+def _read_lines(name: str, digest: str, lead: Lead, columns: dict[str, int], rows: Iterable[Row]) -> StatementFile:
+    problems: list[Problem] = []
+    lines = []
+    widest = max(columns.values()) + 1
+    for number, cells in rows:
+        if not any(cells):
+            continue
+        if len(cells) < widest:
+            problems.append(Problem(number, "", f"it has {len(cells)} columns, and the header has {widest} or more"))
+            continue
+        line = _Reading(number, cells, columns, problems).line()
+        if line is not None:
+            lines.append(line)
+    if not lines and not problems:
+        problems.append(Problem(1, "", "no line follows the header: a statement without movements says nothing"))
+    if problems:
+        raise _refused(name, problems)
+    newest_first = lines[0].completed_at >= lines[-1].completed_at
+    if newest_first:
+        lines.reverse()
+    broken_at = _broken(lines)
+    lines.sort(key=lambda line: line.completed_at)  # stable: within a second the order of the file stands
+    return StatementFile(
+        name=name,
+        digest=digest,
+        lead=lead,
+        lines=lines,
+        whole=broken_at is None,
+        broken_at=broken_at or None,
+    )
+
+
+def _broken(lines: Sequence[Line]) -> int | None:
+    """The first line whose balance does not follow from the one before; 0 where no balance is told at all."""
+    told = [line for line in lines if line.moved_cents]
+    if not told or any(line.balance_cents is None for line in told):
+        return 0
+    balance = None
+    for line in told:
+        assert line.balance_cents is not None
+        if balance is not None and line.balance_cents != balance + line.moved_cents:
+            return line.number
+        balance = line.balance_cents
+    return None
+
+
+class _Reading:
+    """One line while it is read; what is wrong with it goes to `problems`."""
+
+    def __init__(self, number: int, cells: Sequence[str], columns: dict[str, int], problems: list[Problem]) -> None:
+        self.number, self.cells, self.columns, self.problems = number, cells, columns, problems
+        self.wrong = False
+
+    def line(self) -> Line | None:
+        """The line, or None where something is wrong with it."""
+        receipt = self._text("receipt no").upper()
+        if _RECEIPT.fullmatch(receipt) is None:
+            self._note("receipt no", f"{quoted(receipt)} is no receipt")
+        completed_at = self._when("completion time")
+        initiated_at = self._when("initiation time") if self._text("initiation time") else None
+        word = self._text("transaction status").casefold()
+        status = _STATUSES.get(word)
+        if status is None:
+            self._note("transaction status", f"{quoted(word)} is no status of a transaction that is known here")
+        paid_in, withdrawn = self._cents("paid in"), abs(self._cents("withdrawn"))
+        balance = self._cents("balance") if self._text("balance") else None
+        if paid_in < 0:
+            self._note("paid in", "it is below zero, and it is not said what that means")
+        if paid_in and withdrawn:
+            self._note("withdrawn", "money came in and went out on one line")
+        if status is LineStatus.COMPLETED and not (paid_in or withdrawn):
+            self._note("paid in", "it is completed, and no money moved")
+        for column in _CURRENCIES:
+            if not is_kes(word := self._text(column)):
+                self._note(column, f"{quoted(word)} is no Kenyan shilling, and these books are in nothing else")
+        if self.wrong or completed_at is None or status is None:
+            return None
+        details, reason = self._text("details"), self._text("reason type")
+        told = (receipt, status.value, completed_at.isoformat(), str(paid_in), str(withdrawn), str(balance), reason)
+        return Line(
+            number=self.number,
+            key=hashlib.sha256("\n".join(told).encode()).hexdigest()[:24],
+            receipt=receipt,
+            completed_at=completed_at,
+            initiated_at=initiated_at,
+            status=status,
+            kind=_kind(reason, paid_in),
+            details=details,
+            reason=mask_in(reason)[:200],
+            paid_in_cents=paid_in,
+            withdrawn_cents=withdrawn,
+            balance_cents=balance,
+            party=read_party(self._text("other party info")),
+            linked=self._text("linked transaction id").upper(),
+            account=self._text("a/c no"),
+        )
+
+    def _text(self, column: str) -> str:
+        place = self.columns.get(column)
+        return self.cells[place] if place is not None and place < len(self.cells) else ""
+
+    def _note(self, column: str, what: str) -> None:
+        self.wrong = True
+        self.problems.append(Problem(self.number, _SPELT[column], what))
+
+    def _when(self, column: str) -> datetime | None:
+        text = self._text(column)
+        moment = time_of(text)
+        if moment is None:
+            self._note(column, f"{quoted(text)} is no time. Known: 2026-11-23 08:05:09 and 23-11-2026 08:05:09")
+        return moment
+
+    def _cents(self, column: str) -> int:
+        text = self._text(column).removeprefix("KES ").replace("- ", "-")
+        if text in ("", "-"):
+            return 0
+        cents = 0
+        if _AMOUNT.fullmatch(text):
+            whole, _, part = text.replace(",", "").lstrip("-").partition(".")
+            cents = int(whole) * 100 + int(part.ljust(2, "0") or 0)
+        if not _AMOUNT.fullmatch(text) or cents > MAX_CENTS:
+            self._note(column, f"{quoted(text)} is no amount. Known: 1,234.50 and -1234.5")
+            return 0
+        return -cents if text.startswith("-") else cents
+
+
+def _kind(reason: str, paid_in: int) -> LineKind:
+    """What the reason type says. Details and account numbers are other people's words, and say nothing."""
+    reason = reason.strip()
+    if _TO_CUSTOMER.search(reason):
+        return LineKind.BACK if paid_in else LineKind.PAYOUT
+    if _CHARGE.search(reason):
+        return LineKind.OTHER if paid_in else LineKind.CHARGE
+    if paid_in and _BACK.search(reason):
+        return LineKind.BACK
+    if _PAYOUT.search(reason):
+        return LineKind.BACK if paid_in else LineKind.PAYOUT
+    return LineKind.CUSTOMER if paid_in and _CUSTOMER.search(reason) else LineKind.OTHER

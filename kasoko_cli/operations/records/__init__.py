@@ -1,0 +1,1 @@
+"""Markets, bets, users and wallets."""

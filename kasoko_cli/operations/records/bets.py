@@ -1,0 +1,185 @@
+"""Stakes: taken in before the close, given back if cancelled before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from kasoko_cli.clock import Clock, iso
+from kasoko_cli.domain.market import MarketStatus, check_identifier, nearest
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import bets, markets, users
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.engine.locking import told_of_a_collision
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.schema.tables import Bet, Funding, Market, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class BetLine:
+    """One bet in a list."""
+
+    id: str
+    user: str
+    outcome: str
+    stake_cents: int
+    funding: str
+    placed_at: datetime
+    cancelled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A bet that stands, and what the user has left to spend, in cents."""
+
+    bet: BetLine
+    market: str
+    is_new: bool
+    available_cents: int
+
+
+def find_outcome(market: Market, outcomes: list[Outcome], name: str) -> Outcome:
+    """The market's outcome with this name, whatever its case.
+
+    Raises:
+        NotFound: it is not one of the market's; the nearest is suggested.
+    """
+    for outcome in outcomes:
+        if outcome.name == name:
+            return outcome
+    loose = [outcome for outcome in outcomes if outcome.name.casefold() == name.strip().casefold()]
+    if len(loose) == 1:
+        return loose[0]
+    names = [outcome.name for outcome in outcomes]
+    guess = nearest(name, names)
+    suggestion = f"Did you mean {guess!r}? " if guess else ""
+    raise NotFound(
+        f"{name!r} is not an outcome of {market.slug}; nothing was changed.",
+        hint=f"{suggestion}Its outcomes are: {', '.join(names)}",
+    )
+
+
+def place_bet(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    bet_id: str,
+    market: str,
+    user_id: str,
+    outcome: str,
+    cents: int,
+    funding: Funding = Funding.WALLET,
+) -> Placed:
+    """Take in one bet, now.
+
+    A bet id is taken once: the same bet again changes nothing.
+
+    Raises:
+        NotFound: there is no such market, user or outcome.
+        Refused: the market takes no bets, the wallet does not hold the stake, or the id names another bet.
+    """
+    bet_id = check_identifier(bet_id, what="bet id")
+    if cents <= 0:
+        raise Refused(f"A stake of KES {format_kes(cents)} is no bet; nothing was changed.")
+    with told_of_a_collision(f"the bet {bet_id}"), db.transaction() as session:
+        row = markets.find_market(session, market, share=True)
+        user = users.find_user(session, user_id, lock=True)
+        now = clock()  # not before: whoever waits long for its turn is not in time
+        chosen = find_outcome(row, list(markets.list_outcomes(session, row.id)), outcome)
+        known = bets.known_bets(session, [bet_id]).get(bet_id)
+        if known is not None:
+            same = (known.market_id, known.user_id, known.outcome, known.stake_cents, known.funding)
+            if same != (row.id, user.id, chosen.number, cents, funding):
+                raise Refused(
+                    f"The bet id {bet_id!r} names another bet; nothing was changed.",
+                    hint="Give this bet an id of its own.",
+                )
+            return Placed(_line(known, chosen.name), row.slug, False, book.available(session, user.id))
+        if row.status is not MarketStatus.OPEN or now >= row.closes_at:
+            raise Refused(
+                f"{row.slug} takes no more bets: it closed at {iso(row.closed_at or row.closes_at)}."
+                " Nothing was changed.",
+                hint="Bets stand from before the close only.",
+            )
+        free = book.available(session, user.id)
+        if funding is Funding.WALLET and cents > free:
+            raise Refused(
+                f"{user.id} has KES {format_kes(free)} available, and the stake is KES {format_kes(cents)}."
+                " Nothing was changed.",
+                hint=f"Take in a deposit first: kasoko wallet deposit {user.id} AMOUNT --reference RECEIPT",
+            )
+        bet = Bet(
+            id=bet_id,
+            market_id=row.id,
+            outcome=chosen.number,
+            user_id=user.id,
+            stake_cents=cents,
+            funding=funding,
+            placed_at=now,
+        )
+        session.add(bet)
+        session.flush()
+        note_event(session, at=now, actor=act.actor, action="bet.place", subject=bet_id, reason=act.reason)
+        if funding is Funding.WALLET:
+            entry = journal.bet_from_wallet(bet_id, user.id, row.id, chosen.number, cents)
+        else:
+            entry = journal.bet_collected(bet_id, row.id, chosen.number, cents)
+        book.post(session, entry, at=now)
+        return Placed(_line(bet, chosen.name), row.slug, True, book.available(session, user.id))
+
+
+def cancel_bet(db: Database, clock: Clock, act: Act, *, bet_id: str, at: datetime | None = None) -> bool:
+    """Take a bet back before its market closes; the stake returns to the wallet. Says whether it did.
+
+    `at` is when the platform took it back, where that is not now.
+
+    Raises:
+        NotFound: there is no such bet.
+        Refused: the market has closed, or had by then; or the bet was not yet placed.
+    """
+    with db.transaction() as session:
+        market = markets.find_market(session, bets.find_bet(session, bet_id).market_id, share=True)
+        bet = bets.find_bet(session, bet_id, lock=True)
+        now = at or clock()
+        if bet.cancelled_at is not None:
+            return False
+        if market.status is not MarketStatus.OPEN or now >= market.closes_at:
+            raise Refused(
+                f"The bet {bet_id} stands: {market.slug} closed at {iso(market.closed_at or market.closes_at)}.",
+                hint="A closed market is settled or made void as a whole: kasoko market void",
+            )
+        if now < bet.placed_at:
+            raise Refused(
+                f"The bet {bet_id} stands: it was placed at {iso(bet.placed_at)}, and is said to have been taken back"
+                " before that.",
+                hint="Check both times.",
+            )
+        if not bets.cancel(session, bet_id, at=now):
+            return False
+        note_event(session, at=now, actor=act.actor, action="bet.cancel", subject=bet_id, reason=act.reason)
+        book.post(
+            session,
+            journal.bet_cancelled(bet_id, bet.user_id, bet.market_id, bet.outcome, bet.stake_cents),
+            at=now,
+        )
+    return True
+
+
+def list_bets(db: Database, market: str, *, limit: int | None = None) -> list[BetLine]:
+    """The bets of a market, earliest first.
+
+    Raises:
+        NotFound: there is no such market.
+    """
+    with db.reading() as session:
+        row = markets.find_market(session, market)
+        names = {outcome.number: outcome.name for outcome in markets.list_outcomes(session, row.id)}
+        return [_line(bet, names[bet.outcome]) for bet in bets.list_bets(session, row.id, limit=limit)]
+
+
+def _line(bet: Bet, outcome: str) -> BetLine:
+    return BetLine(bet.id, bet.user_id, outcome, bet.stake_cents, str(bet.funding), bet.placed_at, bet.cancelled_at)

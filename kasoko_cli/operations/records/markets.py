@@ -1,0 +1,430 @@
+"""A market's life before the money moves: opened, closed, resolved or made void."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import Clock, iso
+from kasoko_cli.domain.market import (
+    MarketStatus,
+    Resolution,
+    Rules,
+    bets_digest,
+    check_identifier,
+    check_slug,
+    clean_text,
+)
+from kasoko_cli.errors import Refused
+from kasoko_cli.operations.records.bets import find_outcome
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import bets, markets
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.engine.locking import told_of_a_collision
+from kasoko_cli.store.engine.row_digests import market_facts
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.schema.tables import Market, Outcome
+
+#: A market has at least two answers and no more than this.
+MOST_OUTCOMES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class MarketLine:
+    """One market in a list."""
+
+    id: str
+    slug: str
+    question: str
+    status: str
+    closes_at: datetime
+    resolved_outcome: str | None
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeLine:
+    """One outcome and the stakes that stand on it, in cents."""
+
+    number: int
+    name: str
+    bets: int
+    stake_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarketView:
+    """One market with its rules and stakes."""
+
+    id: str
+    slug: str
+    question: str
+    status: str
+    closes_at: datetime
+    closed_at: datetime | None
+    resolved_at: datetime | None
+    resolved_outcome: str | None
+    rules: dict[str, object]
+    rules_digest: str | None
+    bets_digest: str | None
+    outcomes: list[OutcomeLine]
+    gross_cents: int
+
+
+def rules_of(market: Market) -> Rules:
+    """The rules a market is divided by."""
+    return Rules(
+        fee_bps=market.fee_bps,
+        rounding=market.rounding,
+        break_unit_cents=market.break_unit_cents,
+        dead_heat=market.dead_heat,
+        min_dividend=market.min_dividend,
+        min_dividend_bps=market.min_dividend_bps,
+    )
+
+
+def resolution_of(market: Market) -> Resolution | None:
+    """How a market ended, if it has."""
+    return None if market.resolution is None else Resolution.from_dict(json.loads(market.resolution))
+
+
+def describe_resolution(resolution: Resolution | None, names: Sequence[str]) -> str | None:
+    """The winning outcome in words: names joined by a bar, weights behind a colon, VOID."""
+    if resolution is None:
+        return None
+    if resolution.void:
+        return "VOID"
+    if resolution.weights:
+        return "|".join(f"{names[number]}:{weight}" for number, weight in resolution.weights)
+    return "|".join(names[number] for number in resolution.winners)
+
+
+def new_market(
+    *,
+    market_id: str,
+    slug: str,
+    question: str,
+    outcomes: Sequence[str],
+    closes_at: datetime,
+    rules: Rules,
+    now: datetime,
+) -> tuple[Market, list[Outcome]]:
+    """Check a market's description and build its rows.
+
+    Raises:
+        Refused: the id, slug, question or outcomes are not usable.
+    """
+    market_id = check_identifier(market_id, what="market id")
+    names = [clean_text(name, what="outcome", most=100) for name in outcomes]
+    if not 2 <= len(names) <= MOST_OUTCOMES:
+        raise Refused(f"A market has 2 to {MOST_OUTCOMES} outcomes; {slug!r} has {len(names)}. Nothing was changed.")
+    if len({name.casefold() for name in names}) != len(names):
+        raise Refused(f"The market {slug!r} names an outcome twice; nothing was changed.")
+    if any("|" in name for name in names):
+        raise Refused(f"An outcome of {slug!r} holds a bar, which separates outcomes in files; nothing was changed.")
+    market = Market(
+        id=market_id,
+        slug=check_slug(slug),
+        question=clean_text(question, what="question", most=500),
+        closes_at=closes_at,
+        fee_bps=rules.fee_bps,
+        rounding=rules.rounding,
+        break_unit_cents=rules.break_unit_cents,
+        dead_heat=rules.dead_heat,
+        min_dividend=rules.min_dividend,
+        min_dividend_bps=rules.min_dividend_bps,
+        created_at=now,
+    )
+    return market, [Outcome(market_id=market_id, number=n, name=name) for n, name in enumerate(names)]
+
+
+def add_market(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    market_id: str,
+    slug: str,
+    question: str,
+    outcomes: Sequence[str],
+    closes_at: datetime,
+    rules: Rules,
+) -> bool:
+    """Open a market; says whether it is new.
+
+    Raises:
+        Refused: the description is not usable, or the id or slug names another market.
+    """
+    now = clock()
+    market, answers = new_market(
+        market_id=market_id, slug=slug, question=question, outcomes=outcomes, closes_at=closes_at, rules=rules, now=now
+    )
+    with told_of_a_collision(f"the market {market.slug}"), db.transaction() as session:
+        if known := markets.known_markets(session, [market.id]).get(market.id):
+            if same_market(session, known, market, answers):
+                return False
+            raise Refused(
+                f"The market id {market.id!r} names another market; nothing was changed.", hint="Choose another id."
+            )
+        if any(other.slug == market.slug for other in markets.list_markets(session)):
+            raise Refused(
+                f"The slug {market.slug!r} is taken by another market; nothing was changed.",
+                hint="Choose another slug.",
+            )
+        for other in markets.list_markets(session):
+            for name, its, what in ((market.id, other.slug, "slug"), (market.slug, other.id, "id")):
+                if name != its:
+                    continue
+                raise Refused(
+                    f"{name!r} is the {what} of another market; nothing was changed.",
+                    hint="Choose another: whoever names a market by its id or slug must mean one.",
+                )
+        session.add(market)
+        session.flush()
+        session.add_all(answers)
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="market.add",
+            subject=market.id,
+            reason=act.reason,
+            detail={"facts": market_facts(market, answers)},
+        )
+    return True
+
+
+def same_market(session: Session, known: Market, market: Market, answers: Sequence[Outcome]) -> bool:
+    """Whether a description says the same as the market that stands."""
+    described = (market.slug, market.question, market.closes_at, rules_of(market))
+    if (known.slug, known.question, known.closes_at, rules_of(known)) != described:
+        return False
+    return [outcome.name for outcome in markets.list_outcomes(session, known.id)] == [answer.name for answer in answers]
+
+
+def close_market(db: Database, clock: Clock, act: Act, *, market: str) -> bool:
+    """Stop bets now and freeze the rules and the bets; says whether this call did it.
+
+    Raises:
+        NotFound: there is no such market.
+    """
+    with db.transaction() as session:
+        row = markets.find_market(session, market, lock=True)
+        now = clock()  # not before: a bet that we waited for was in time
+        if row.status is not MarketStatus.OPEN:
+            return False
+        _close(session, row, act, at=min(now, row.closes_at), now=now)
+    return True
+
+
+def _close(session: Session, market: Market, act: Act, *, at: datetime, now: datetime) -> None:
+    """Freeze a market: no bet stamped at or after `at` takes part."""
+    frozen = bets_digest(bets.stream_bets(session, market.id, at))
+    digest = rules_of(market).digest()
+    moved = markets.move(
+        session, market.id, MarketStatus.CLOSED, at=now, closed_at=at, rules_digest=digest, bets_digest=frozen
+    )
+    assert moved, "a market locked as OPEN can be closed"
+    session.refresh(market)
+    note_event(
+        session,
+        at=now,
+        actor=act.actor,
+        action="market.close",
+        subject=market.id,
+        reason=act.reason,
+        detail={"closed_at": iso(at), "rules_digest": digest, "bets_digest": frozen},
+    )
+
+
+def resolve_market(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    market: str,
+    winners: Sequence[str] = (),
+    weights: Sequence[tuple[str, Fraction]] = (),
+    withdrawn: Sequence[str] = (),
+) -> MarketView:
+    """Name the winning outcome. A market past its closing time is closed by it; the same again changes nothing.
+
+    Raises:
+        NotFound: there is no such market, or an outcome is not one of its own.
+        Refused: it is still open, void, or resolved with another outcome.
+    """
+    with db.transaction() as session:
+        row, _ = resolve_in(session, clock, act, market=market, winners=winners, weights=weights, withdrawn=withdrawn)
+    return show_market(db, row.id)
+
+
+def _named(
+    market: Market,
+    outcomes: list[Outcome],
+    winners: Sequence[str],
+    weights: Sequence[tuple[str, Fraction]],
+    withdrawn: Sequence[str],
+) -> Resolution:
+    return Resolution(
+        winners=tuple(dict.fromkeys(find_outcome(market, outcomes, name).number for name in winners)),
+        weights=tuple((find_outcome(market, outcomes, name).number, weight) for name, weight in weights),
+        withdrawn=frozenset(find_outcome(market, outcomes, name).number for name in withdrawn),
+    )
+
+
+def resolve_in(
+    session: Session,
+    clock: Clock,
+    act: Act,
+    *,
+    market: str,
+    winners: Sequence[str] = (),
+    weights: Sequence[tuple[str, Fraction]] = (),
+    withdrawn: Sequence[str] = (),
+) -> tuple[Market, bool]:
+    """Name the winning outcome in the caller's transaction; the market, and whether that is new.
+
+    Raises:
+        NotFound, Refused: as `resolve_market`.
+    """
+    row = markets.find_market(session, market, lock=True)
+    outcomes = list(markets.list_outcomes(session, row.id))
+    resolution = _named(row, outcomes, winners, weights, withdrawn)
+    is_new = resolution_of(row) is None
+    _end(session, row, outcomes, resolution, act, clock())
+    session.refresh(row)
+    return row, is_new
+
+
+def read_resolution(
+    db: Database,
+    *,
+    market: str,
+    winners: Sequence[str] = (),
+    weights: Sequence[tuple[str, Fraction]] = (),
+    withdrawn: Sequence[str] = (),
+    void: bool = False,
+) -> Resolution:
+    """The resolution that these names say, in the market's own numbers.
+
+    Raises:
+        NotFound: there is no such market, or an outcome is not one of its own.
+        Refused: it names nothing, or two things that contradict each other.
+    """
+    if void and not (winners or weights or withdrawn):
+        return Resolution(void=True)
+    with db.reading() as session:
+        row = markets.find_market(session, market)
+        return _named(row, list(markets.list_outcomes(session, row.id)), winners, weights, withdrawn)
+
+
+def void_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketView:
+    """Call a market off: settling it gives every stake back and takes no fee. The same again changes nothing.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: it is resolved already.
+    """
+    with db.transaction() as session:
+        row = markets.find_market(session, market, lock=True)
+        now = clock()
+        if row.status is MarketStatus.OPEN and now < row.closes_at:
+            _close(session, row, act, at=now, now=now)
+        _end(session, row, list(markets.list_outcomes(session, row.id)), Resolution(void=True), act, now)
+    return show_market(db, row.id)
+
+
+def _end(
+    session: Session, market: Market, outcomes: Sequence[Outcome], resolution: Resolution, act: Act, now: datetime
+) -> None:
+    names = [outcome.name for outcome in outcomes]
+    standing = resolution_of(market)
+    if standing is not None:
+        if standing == resolution:
+            return
+        raise Refused(
+            f"{market.slug} was resolved as {describe_resolution(standing, names)!r}"
+            f" at {iso(market.resolved_at or now)}; it was not changed to {describe_resolution(resolution, names)!r}.",
+            hint=f"See what another outcome would change: kasoko resolve {market.slug} OUTCOME --override --plan",
+        )
+    if market.status is MarketStatus.OPEN:
+        if now < market.closes_at:
+            raise Refused(
+                f"{market.slug} still takes bets, until {iso(market.closes_at)}; it was not resolved.",
+                hint=f"Close it first: kasoko market close {market.slug}",
+            )
+        _close(session, market, act, at=market.closes_at, now=now)
+    to = MarketStatus.VOID if resolution.void else MarketStatus.RESOLVED
+    moved = markets.move(
+        session,
+        market.id,
+        to,
+        at=now,
+        resolved_at=now,
+        resolution=json.dumps(resolution.as_dict(), sort_keys=True),
+    )
+    assert moved, "a market locked as CLOSED can be resolved"
+    note_event(
+        session,
+        at=now,
+        actor=act.actor,
+        action="market.void" if resolution.void else "market.resolve",
+        subject=market.id,
+        reason=act.reason,
+        detail={"outcome": describe_resolution(resolution, names), "resolution": resolution.as_dict()},
+    )
+
+
+def list_markets(db: Database) -> list[MarketLine]:
+    """Every market, the latest to close first."""
+    with db.reading() as session:
+        return [
+            MarketLine(
+                id=market.id,
+                slug=market.slug,
+                question=market.question,
+                status=str(market.status),
+                closes_at=market.closes_at,
+                resolved_outcome=_resolved(session, market),
+                settled=markets.standing_settlement(session, market.id) is not None,
+            )
+            for market in markets.list_markets(session)
+        ]
+
+
+def _resolved(session: Session, market: Market) -> str | None:
+    names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
+    return describe_resolution(resolution_of(market), names)
+
+
+def show_market(db: Database, market: str) -> MarketView:
+    """One market with its rules and the stakes on each outcome.
+
+    Raises:
+        NotFound: there is no such market.
+    """
+    with db.reading() as session:
+        row = markets.find_market(session, market)
+        outcomes = markets.list_outcomes(session, row.id)
+        stakes = bets.stakes_by_outcome(session, row.id)
+        lines = [OutcomeLine(o.number, o.name, *stakes.get(o.number, (0, 0))) for o in outcomes]
+        return MarketView(
+            id=row.id,
+            slug=row.slug,
+            question=row.question,
+            status=str(row.status),
+            closes_at=row.closes_at,
+            closed_at=row.closed_at,
+            resolved_at=row.resolved_at,
+            resolved_outcome=_resolved(session, row),
+            rules=dict(rules_of(row).as_dict()),
+            rules_digest=row.rules_digest,
+            bets_digest=row.bets_digest,
+            outcomes=lines,
+            gross_cents=sum(line.stake_cents for line in lines),
+        )

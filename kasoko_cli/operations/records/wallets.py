@@ -1,0 +1,230 @@
+"""What users hold with the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.market import check_identifier
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.errors import Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations.safeguards import payment_guard
+from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
+from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.store import payouts, users
+from kasoko_cli.store.engine import reconnect
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.engine.locking import told_of_a_collision
+from kasoko_cli.store.log import note_event
+from kasoko_cli.store.schema.tables import EntryRow, PostingRow
+
+
+@dataclass(frozen=True, slots=True)
+class WalletLine:
+    """One movement of a wallet: credits raise it. `account` says which of the two numbers it moves."""
+
+    at: datetime
+    entry: str
+    kind: str
+    account: str
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """Everything ever credited (`balance`) and what can still be spent (`available`), in cents."""
+
+    user: str
+    balance_cents: int
+    available_cents: int
+    receivable_cents: int
+    lines: list[WalletLine]
+
+
+def show_wallet(db: Database, user_id: str, *, limit: int = 50) -> Wallet:
+    """A user's wallet with its latest movements.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    with db.reading() as session:
+        users.find_user(session, user_id)
+        query = (
+            sa.select(
+                col(EntryRow.at),
+                col(EntryRow.key),
+                col(EntryRow.kind),
+                col(PostingRow.account),
+                -col(PostingRow.amount_cents),
+            )
+            .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+            .where(
+                col(PostingRow.account).in_([str(Account.WALLET), str(Account.DELIVERED)]),
+                col(PostingRow.owner) == user_id,
+            )
+            .order_by(col(EntryRow.id).desc())
+            .limit(limit)
+        )
+        return Wallet(
+            user=user_id,
+            balance_cents=book.wallet_balance(session, user_id),
+            available_cents=book.available(session, user_id),
+            receivable_cents=book.balance(session, Account.RECEIVABLE, user_id),
+            lines=[WalletLine(*row) for row in session.execute(query)],
+        )
+
+
+def deposit(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, reference: str) -> bool:
+    """Credit a wallet with money that arrived in our M-Pesa account; says whether it is new.
+
+    `reference` names the arrival, such as the receipt of the customer's payment: each is taken once.
+
+    Raises:
+        NotFound: there is no such user.
+        Refused: the amount is not positive, or the reference was taken for another user or amount.
+    """
+    reference = check_identifier(reference, what="reference")
+    if cents <= 0:
+        raise Refused(f"A deposit of KES {format_kes(cents)} is not money; nothing was changed.")
+    now = clock()
+    with told_of_a_collision(f"the reference {reference}"), db.transaction() as session:
+        users.find_user(session, user_id, lock=True)
+        entry = journal.deposited(reference, user_id, cents)
+        standing = session.exec(
+            select(col(PostingRow.owner), -col(PostingRow.amount_cents))
+            .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+            .where(col(EntryRow.key) == entry.key, col(PostingRow.account) == str(Account.WALLET))
+        ).first()
+        if standing is not None:
+            if tuple(standing) == (user_id, cents):
+                return False
+            raise Refused(
+                f"The reference {reference!r} was taken before, for another user or amount; nothing was changed.",
+                hint="Each arrival of money has its own reference: use the receipt of the customer's payment.",
+            )
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="wallet.deposit",
+            subject=user_id,
+            reason=act.reason,
+            detail={"cents": cents, "reference": reference},
+        )
+        book.post(session, entry, at=now)
+    return True
+
+
+#: Where money that was overpaid comes back from.
+SOURCES = {"wallet": Account.WALLET, "mpesa": Account.UTILITY, "bank": Account.BANK}
+
+
+def recover(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    user_id: str,
+    cents: int,
+    source: str,
+    reference: str,
+    caution: Caution = payment_guard.CAREFUL,
+) -> bool:
+    """Write down that a user gave back what was overpaid; says whether it is new.
+
+    `reference` names it, such as the receipt of the user's payment: each is taken once.
+
+    Raises:
+        NotFound: there is no such user.
+        Refused: the user does not owe that much, the wallet does not have it, or no reason was given.
+    """
+    how = (Way.RECOVER, caution, SOURCES[source])
+    return _reduce_debt(db, clock, act, how, user_id=user_id, cents=cents, reference=reference)
+
+
+def write_off(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    *,
+    user_id: str,
+    cents: int,
+    reference: str,
+    caution: Caution = payment_guard.CAREFUL,
+) -> bool:
+    """Give up what a user owes; says whether it is new.
+
+    Raises:
+        NotFound: there is no such user.
+        Refused: the user does not owe that much, or no reason was given.
+    """
+    how = (Way.WRITE_OFF, caution, None)
+    return _reduce_debt(db, clock, act, how, user_id=user_id, cents=cents, reference=reference)
+
+
+def _reduce_debt(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    how: tuple[Way, Caution, Account | None],
+    *,
+    user_id: str,
+    cents: int,
+    reference: str,
+) -> bool:
+    way, caution, source = how
+    what = "write-off" if source is None else "recover"
+    needs_reason(act, f"A {what}" if source is None else "Recovering what was overpaid")
+    reference = check_identifier(reference, what="reference")
+    if cents <= 0:
+        raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
+    theirs = reconnect.read(db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
+    payment_guard.judge_first(db, clock, caution, theirs)
+    now = clock()
+    entry = (
+        journal.written_off(reference, user_id, cents)
+        if source is None
+        else journal.recovered(reference, user_id, cents, source)
+    )
+    with told_of_a_collision(f"the reference {reference}"), db.transaction() as session:
+        users.find_user(session, user_id, lock=True)
+        if book.is_posted(session, entry.key):
+            if sorted(book.lines_of(session, entry.key)) == sorted(entry.postings):
+                return False
+            raise Refused(
+                f"The reference {reference!r} was taken before, for something else; nothing was changed.",
+                hint="Each has its own reference: use the receipt, or a number of your own.",
+            )
+        payment_guard.check(
+            session, way, payouts.list_payouts(session, user_id=user_id), caution, now=now, subject=user_id
+        )
+        owed = book.balance(session, Account.RECEIVABLE, user_id)
+        if owed < cents:
+            raise Refused(
+                f"The user {user_id} owes KES {format_kes(owed)}, and not KES {format_kes(cents)}."
+                " Nothing was changed.",
+                hint=f"See what is owed: kasoko wallet show {user_id}",
+            )
+        if source is Account.WALLET and (left := book.available(session, user_id)) < cents:
+            raise Refused(
+                f"The user {user_id} has KES {format_kes(left)} available, and not KES {format_kes(cents)}."
+                " Nothing was changed.",
+                hint="Recover that much now, and the rest when there is more.",
+            )
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action=f"wallet.{what}",
+            subject=user_id,
+            reason=act.reason,
+            detail={"cents": cents, "reference": reference, "source": "" if source is None else str(source)},
+        )
+        book.post(session, entry, at=now)
+    return True

@@ -1,0 +1,1 @@
+"""Read-only answers: how everything stands, and what finance asks for."""

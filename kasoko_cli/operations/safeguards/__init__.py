@@ -1,0 +1,1 @@
+"""What stands before every way out to money."""

@@ -1,1 +1,0 @@
-"""The rooms of sending: claim, send, record, tell. `operations/disburse.py` is their door."""

@@ -1,0 +1,55 @@
+"""What naming a winner would lead to, before it is done: the same road, rolled back at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NoReturn
+
+from kasoko_cli.clock import Clock
+from kasoko_cli.domain.payout import WireLimits
+from kasoko_cli.domain.withholding import NO_BOOK, DutyBook
+from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.settlement.settle import Settled
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store.engine.database import Database
+
+
+class _Enough(Exception):
+    """Undoes the transaction: it was only a look."""
+
+
+def _undo() -> NoReturn:
+    raise _Enough
+
+
+def preview_resolution(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    limits: WireLimits,
+    *,
+    market: str,
+    winners: Sequence[str] = (),
+    weights: Sequence[tuple[str, Fraction]] = (),
+    withdrawn: Sequence[str] = (),
+    duties: DutyBook = NO_BOOK,
+) -> Settled | None:
+    """How the market would be settled if it were resolved so; None where it is resolved so already.
+
+    Nothing is written: the market is resolved and planned in a transaction that is undone.
+
+    Raises:
+        NotFound, Refused, CheckFailed: as resolving and settling would.
+    """
+    found: list[Settled | None] = []
+    try:
+        with db.transaction() as session:
+            row, is_new = markets.resolve_in(
+                session, clock, act, market=market, winners=winners, weights=weights, withdrawn=withdrawn
+            )
+            found.append(settle.plan_in(session, row, limits, settle.duties_on(duties, clock())) if is_new else None)
+            _undo()
+    except _Enough:
+        return found[0]

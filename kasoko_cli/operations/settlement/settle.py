@@ -1,0 +1,515 @@
+"""Divide the pool of a market that has ended, and owe the payouts. No money leaves here.
+
+One transaction: the settlement, the entry that empties the pool, and a payout for everybody who is
+owed something. Nothing in this module can reach M-Pesa.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import NAIROBI, Clock, iso, system_clock
+from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules
+from kasoko_cli.domain.parimutuel import Division, Stake, divide
+from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, WireLimits, legs, payout_id
+from kasoko_cli.domain.withholding import NO_BOOK, NO_DUTIES, Duties, DutyBook, kept_of_winners, taxed_of_winners
+from kasoko_cli.errors import CheckFailed, Refused
+from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations.records.markets import describe_resolution, resolution_of, rules_of
+from kasoko_cli.operations.safeguards.restore_doubt import hold_settled
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.store import approvals, bets, markets, payouts
+from kasoko_cli.store.engine import bulk_rows
+from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.log import note_event, platform_incident
+from kasoko_cli.store.platform import outbox
+from kasoko_cli.store.schema.tables import Market, Payout, Settlement
+
+#: Called while a settlement goes on with what is being done, how much of it is, and of how much.
+Tell = Callable[[str, int, int], None]
+#: How often it is called, in rows.
+TELL_EVERY = 5_000
+
+
+def _nobody(_doing: str, _done: int, _total: int) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """One payout of a settlement: whose, why, which leg, and its two amounts in cents."""
+
+    number: int
+    user_id: str
+    kind: PayoutKind
+    leg: int
+    amount_cents: int
+    wire_cents: int
+    withheld_cents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementFigures:
+    """How a pool was divided, in cents.
+
+    `payouts_cents` is what the winners won. Of that a duty on winnings taxes `taxed_cents` and keeps back
+    `tax_cents`, so that the rest is owed to them.
+    """
+
+    gross_cents: int
+    fee_cents: int
+    net_cents: int
+    winning_stake_cents: int
+    winners: int
+    payouts_cents: int
+    refunds_cents: int
+    breakage_cents: int
+    top_up_cents: int
+    taxed_cents: int = 0
+    tax_cents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What settling a market did, or would do; `is_new` is False where it was settled before.
+
+    `withheld_cents` is what a duty on withdrawals keeps back of it once it has arrived.
+    """
+
+    market: str
+    slug: str
+    resolved_outcome: str
+    number: int
+    bets: int
+    settlement: SettlementFigures
+    payouts: int
+    to_phones: int
+    wire_cents: int
+    to_wallets: int
+    to_wallets_cents: int
+    plan_hash: str
+    warnings: list[str]
+    settled_at: datetime | None
+    is_new: bool
+    awaits_approval: bool = False
+    withheld_cents: int = 0
+    duties: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A settlement worked out in full, before anything is written."""
+
+    market: Market
+    number: int
+    rules: Rules
+    resolution: Resolution
+    division: Division
+    pools: dict[int, int]
+    bets: int
+    bets_digest: str
+    owed: list[Owed]
+    plan_hash: str
+    duties: Duties
+    #: What a duty on winnings keeps back of each winner.
+    kept: Mapping[str, int]
+
+    @property
+    def figures(self) -> SettlementFigures:
+        """The figures of the division, with what is kept back of it."""
+        return figures_by(self.division, self.duties, self.kept)
+
+
+def plan_settlement(
+    db: Database, limits: WireLimits, *, market: str, clock: Clock = system_clock, duties: DutyBook = NO_BOOK
+) -> tuple[Settled, list[Owed]]:
+    """Work out a settlement and write nothing.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: it has no result yet, or is settled already.
+        CheckFailed: its bets are not those that stood at the close.
+    """
+    with db.reading() as session:
+        row = markets.find_market(session, market)
+        if standing := markets.standing_settlement(session, row.id):
+            raise Refused(
+                f"{row.slug} was settled at {iso(standing.settled_at)}; there is nothing left to plan.",
+                hint=f"See it: kasoko status {row.slug}",
+            )
+        plan = work_out(session, row, limits, duties=duties_on(duties, clock()))
+        return _settled(session, plan, settled_at=None, is_new=False), plan.owed
+
+
+def settle_market(
+    db: Database,
+    clock: Clock,
+    act: Act,
+    limits: WireLimits,
+    *,
+    market: str,
+    approval_above_cents: int | None = None,
+    duties: DutyBook = NO_BOOK,
+    tell: Tell = _nobody,
+) -> Settled:
+    """Divide the pool once; settling again changes nothing and says so.
+
+    `duties` has the rules by which something is kept back of winners: those of today hold for this settlement for
+    good. Where it owes more than `approval_above_cents`, nothing of it is sent or credited until a second person
+    has released it. `tell` is called now and then.
+
+    Raises:
+        NotFound: there is no such market.
+        Refused: it has no result yet, or the platform has it otherwise and nobody has looked at that.
+        CheckFailed: its bets are not those that stood at the close.
+    """
+    now = clock()
+    with db.transaction() as session:
+        row = markets.find_market(session, market, lock=True)
+        if standing := markets.standing_settlement(session, row.id):
+            return _settled_before(session, row, standing)
+        _check_platform(session, row)
+        plan = work_out(session, row, limits, duties=duties_on(duties, now), tell=tell)
+        waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
+        _write(session, plan, now, waits=waits, tell=tell)
+        if waits:
+            approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=act.actor)
+        note_event(
+            session,
+            at=now,
+            actor=act.actor,
+            action="market.settle",
+            subject=row.id,
+            reason=act.reason,
+            detail={"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)},
+        )
+        tell("Booking", 0, 0)
+        _post(session, plan, now, waits=waits)
+        return replace(_settled(session, plan, settled_at=now, is_new=True), awaits_approval=waits)
+
+
+def _check_platform(session: Session, market: Market) -> None:
+    incident = platform_incident(session, market.id)
+    if incident is not None:
+        raise Refused(
+            f"{market.slug} was not settled: {incident.what} Nothing was changed.",
+            hint="Ask whoever runs the platform which is right, so that not both pay. A bet that is none is taken back"
+            f" first (kasoko bet cancel). Then: kasoko incident close {incident.id} --reason TEXT, and settle again.",
+        )
+
+
+def plan_in(session: Session, market: Market, limits: WireLimits, duties: Duties = NO_DUTIES) -> Settled:
+    """How a market would be settled, worked out in the caller's transaction."""
+    return _settled(session, work_out(session, market, limits, duties=duties), settled_at=None, is_new=False)
+
+
+def duties_on(book_of_duties: DutyBook, now: datetime) -> Duties:
+    """The duties that hold on the Nairobi day of `now`."""
+    return book_of_duties.on(now.astimezone(NAIROBI).date())
+
+
+def duties_of(settlement: Settlement) -> Duties:
+    """The duties that a settlement is under.
+
+    Raises:
+        ConfigurationError, ValueError, TypeError or LookupError: somebody edited them, and they cannot be read.
+    """
+    return NO_DUTIES if settlement.duties is None else Duties.from_dict(json.loads(settlement.duties))
+
+
+def keys_of_settlement(session: Session, settlement: Settlement) -> list[str]:
+    """The entries that together book a settlement: its own, or that of the first one and every correction since."""
+    by_number = {one.number: one for one in markets.list_settlements(session, settlement.market_id)}
+    keys, one = [], settlement
+    while one.corrects is not None:
+        keys.append(f"correction:{one.market_id}:{one.number}")
+        one = by_number[one.corrects]
+    return [*keys, f"settle:{one.market_id}:{one.number}"]
+
+
+def work_out(
+    session: Session,
+    market: Market,
+    limits: WireLimits,
+    *,
+    resolution: Resolution | None = None,
+    tell: Tell = _nobody,
+    duties: Duties = NO_DUTIES,
+) -> Plan:
+    """A settlement in full, by the market's own resolution or by another one.
+
+    Raises:
+        Refused: it has no result yet.
+        CheckFailed: its bets are not those that stood at the close.
+    """
+    resolution = resolution or resolution_of(market)
+    if resolution is None:
+        is_open = market.status is MarketStatus.OPEN
+        state = f"is open (its closing time is {iso(market.closes_at)})" if is_open else "has no result yet"
+        raise Refused(
+            f"{market.slug} {state}; it was not settled.",
+            hint=f"Name the winning outcome first: kasoko resolve {market.slug} OUTCOME",
+        )
+    assert market.closed_at is not None, "a market that has ended was closed"
+    closed_at, rules, digest, pools, count = market.closed_at, rules_of(market), BetsDigest(), dict[int, int](), 0
+    total = bets.count_bets(session, market.id)
+
+    def stakes() -> Iterator[Stake]:
+        nonlocal count
+        for bet in bets.stream_bets(session, market.id, closed_at):
+            digest.add(bet)
+            count += 1
+            if not count % TELL_EVERY:
+                tell("Reading bets", count, total)
+            _, user_id, outcome, cents, _, late, cancelled = bet
+            if not cancelled:
+                pools[outcome] = pools.get(outcome, 0) + cents
+                yield Stake(user_id, outcome, cents, late)
+
+    division = divide(stakes(), rules, resolution)
+    if digest.hexdigest() != market.bets_digest or rules.digest() != market.rules_digest:
+        raise CheckFailed(
+            f"{market.slug} was not settled: its bets or rules are not those that stood when it closed.",
+            hint="Nothing was changed. Somebody edited the database by hand: kasoko audit, then restore the rows.",
+        )
+    number = markets.next_settlement_number(session, market.id)
+    kept = kept_of_winners(duties.winnings, division.payouts, division.staked)
+    if not duties.winnings:
+        division = replace(division, staked={})  # a tenth of the memory for a million winners; a duty alone asks for it
+    owed = list(_owed(division, limits, duties, kept))
+    plan_hash = hash_plan(market.id, digest.hexdigest(), number, rules, resolution, owed, duties)
+    return Plan(
+        market, number, rules, resolution, division, pools, count, digest.hexdigest(), owed, plan_hash, duties, kept
+    )
+
+
+def _owed(division: Division, limits: WireLimits, duties: Duties, kept: Mapping[str, int]) -> Iterator[Owed]:
+    """Winners in the order of their first bets, then refunds; a share of nothing makes no payout."""
+    number = 0
+    for kind, amounts in ((PayoutKind.PAYOUT, division.payouts), (PayoutKind.REFUND, division.refunds)):
+        is_refund = kind is PayoutKind.REFUND
+        duty = duties.on_sending(refund=is_refund)
+        for user_id, cents in amounts.items():
+            net = cents if is_refund else cents - kept.get(user_id, 0)
+            for leg, cut in enumerate(legs(net, limits, duty), start=1):
+                number += 1
+                yield Owed(number, user_id, kind, leg, *cut)
+
+
+def hash_plan(
+    market_id: str,
+    bets_digest: str,
+    number: int,
+    rules: Rules,
+    resolution: Resolution,
+    owed: Iterable[Owed],
+    duties: Duties = NO_DUTIES,
+) -> str:
+    """A digest of exactly this plan: who gets how much, by which rules and duties and from which bets."""
+    digest = hashlib.sha256()
+    head: list[object] = [market_id, number, rules.digest(), bets_digest, resolution.as_dict()]
+    if duties:
+        head.append(duties.as_dict())
+    digest.update(json.dumps(head, sort_keys=True).encode())
+    for line in owed:
+        withheld = f"|{line.withheld_cents}" if line.withheld_cents else ""
+        text = f"\n{line.user_id}|{line.kind}|{line.leg}|{line.amount_cents}|{line.wire_cents}{withheld}"
+        digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def _write(session: Session, plan: Plan, now: datetime, *, waits: bool, tell: Tell) -> None:
+    session.add(
+        Settlement(
+            market_id=plan.market.id,
+            number=plan.number,
+            **asdict(plan.figures),
+            bets=plan.bets,
+            rules=json.dumps(plan.rules.as_dict(), sort_keys=True),
+            resolution=json.dumps(plan.resolution.as_dict(), sort_keys=True),
+            bets_digest=plan.bets_digest,
+            plan_hash=plan.plan_hash,
+            settled_at=now,
+            duties=json.dumps(plan.duties.as_dict(), sort_keys=True) if plan.duties else None,
+        )
+    )
+    session.flush()
+    write_payouts(session, plan.market.id, plan.number, _told(plan.owed, tell), now, waits=waits)
+
+
+def _told(owed: Sequence[Owed], tell: Tell) -> Iterator[Owed]:
+    """The same lines; how many of them were taken is told."""
+    for done, line in enumerate(owed):
+        if not done % TELL_EVERY:
+            tell("Writing payouts", done, len(owed))
+        yield line
+
+
+def write_payouts(
+    session: Session, market_id: str, settlement_no: int, owed: Iterable[Owed], now: datetime, *, waits: bool = False
+) -> None:
+    """A row for each payout of a settlement; what M-Pesa cannot carry goes to the wallet. The platform is told."""
+    waiting = PayoutStatus.AWAITING_APPROVAL if waits else None
+    rows = (
+        (
+            payout_id(market_id, settlement_no, line.number),
+            market_id,
+            settlement_no,
+            line.number,
+            line.user_id,
+            line.kind,
+            line.leg,
+            line.amount_cents,
+            line.wire_cents,
+            waiting or (PayoutStatus.PENDING if line.wire_cents else PayoutStatus.WALLET),
+            0,
+            now,
+            now,
+            line.withheld_cents,
+        )
+        for line in owed
+    )
+    bulk_rows.insert_tuples(session, Payout, _PAYOUT_COLUMNS, rows)
+    hold_settled(session, market_id, settlement_no)
+    outbox.note_settlement(session, market_id, settlement_no, at=now)
+
+
+#: What `write_payouts` says of a payout; the rest of its row is empty.
+_PAYOUT_COLUMNS = (
+    "id",
+    "market_id",
+    "settlement_no",
+    "number",
+    "user_id",
+    "kind",
+    "leg",
+    "amount_cents",
+    "wire_cents",
+    "status",
+    "tries",
+    "created_at",
+    "updated_at",
+    "withheld_cents",
+)
+
+
+def _post(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
+    """The pool divided, and what M-Pesa cannot carry credited to the wallets at once, unless it waits."""
+    division = plan.division
+    entry = journal.settled(
+        plan.market.id,
+        plan.number,
+        pools=plan.pools,
+        owed=((line.user_id, line.amount_cents) for line in plan.owed),
+        fee_cents=division.fee_cents,
+        breakage_cents=division.breakage_cents,
+        top_up_cents=division.top_up_cents,
+        withheld=plan.kept,
+    )
+    book.post(session, entry, at=now)
+    if waits:
+        return
+    small = (
+        journal.credited(payout_id(plan.market.id, plan.number, line.number), line.user_id, line.amount_cents)
+        for line in plan.owed
+        if not line.wire_cents
+    )
+    book.post_many(session, small, at=now)
+
+
+def figures_by(division: Division, duties: Duties, kept: Mapping[str, int]) -> SettlementFigures:
+    """The figures of a division, of which `kept` is kept back of each winner."""
+    return SettlementFigures(
+        gross_cents=division.gross_cents,
+        fee_cents=division.fee_cents,
+        net_cents=division.net_cents,
+        winning_stake_cents=division.winning_stake_cents,
+        winners=len(division.payouts),
+        payouts_cents=sum(division.payouts.values()),
+        refunds_cents=sum(division.refunds.values()),
+        breakage_cents=division.breakage_cents,
+        top_up_cents=division.top_up_cents,
+        taxed_cents=taxed_of_winners(duties.winnings, division.payouts, division.staked),
+        tax_cents=sum(kept.values()),
+    )
+
+
+def figures_of(settlement: Settlement) -> SettlementFigures:
+    """The figures that a settlement was written with."""
+    return SettlementFigures(**{name: getattr(settlement, name) for name in SettlementFigures.__slots__})
+
+
+def _warnings(figures: SettlementFigures) -> list[str]:
+    """What a person should read before the money is owed."""
+    found = []
+    if figures.winners and figures.payouts_cents < figures.winning_stake_cents:
+        found.append(
+            "Winners get back less than they staked: nearly everybody backed the winner, and the fee is taken"
+            " all the same."
+        )
+    if not figures.winners and figures.refunds_cents:
+        found.append(
+            "Nobody backed the winner, or the market is void: every stake goes back in full, and the fee is 0."
+        )
+    return found
+
+
+def _settled(session: Session, plan: Plan, *, settled_at: datetime | None, is_new: bool) -> Settled:
+    figures = plan.figures
+    names = [outcome.name for outcome in markets.list_outcomes(session, plan.market.id)]
+    small = [line for line in plan.owed if not line.wire_cents]
+    return Settled(
+        market=plan.market.id,
+        slug=plan.market.slug,
+        resolved_outcome=describe_resolution(plan.resolution, names) or "",
+        number=plan.number,
+        bets=plan.bets,
+        settlement=figures,
+        payouts=len(plan.owed),
+        to_phones=len(plan.owed) - len(small),
+        wire_cents=sum(line.wire_cents for line in plan.owed),
+        to_wallets=len(small),
+        to_wallets_cents=sum(line.amount_cents - line.wire_cents - line.withheld_cents for line in plan.owed),
+        plan_hash=plan.plan_hash,
+        warnings=_warnings(figures),
+        settled_at=settled_at,
+        is_new=is_new,
+        withheld_cents=sum(line.withheld_cents for line in plan.owed),
+        duties=_names(plan.duties),
+    )
+
+
+def _settled_before(session: Session, market: Market, standing: Settlement) -> Settled:
+    names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
+    totals = payouts.settlement_totals(session, market.id, standing.number)
+    figures = figures_of(standing)
+    return Settled(
+        market=market.id,
+        slug=market.slug,
+        resolved_outcome=describe_resolution(resolution_of(market), names) or "",
+        number=standing.number,
+        bets=standing.bets,
+        settlement=figures,
+        payouts=totals.payouts,
+        to_phones=totals.to_phones,
+        wire_cents=totals.wire_cents,
+        to_wallets=totals.payouts - totals.to_phones,
+        to_wallets_cents=totals.amount_cents - totals.wire_cents - totals.withheld_cents,
+        plan_hash=standing.plan_hash,
+        warnings=_warnings(figures),
+        settled_at=standing.settled_at,
+        is_new=False,
+        awaits_approval=approvals.is_outstanding(session, market.id, standing.number),
+        withheld_cents=totals.withheld_cents,
+        duties=_names(duties_of(standing)),
+    )
+
+
+def _names(duties: Duties) -> list[str]:
+    return [duty.name for duty in (duties.winnings, duties.withdrawals) if duty is not None]

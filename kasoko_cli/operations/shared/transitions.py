@@ -1,0 +1,409 @@
+"""What evidence does to an attempt, to its payout and to the books. Nothing else ends an attempt.
+
+Each function moves the attempt by one guarded UPDATE, moves the payout if this attempt decides it,
+and returns the entries that follow, for the caller to post last in the same transaction. A repeat
+moves nothing and returns nothing; a contradiction raises an incident and moves no money.
+
+The caller holds the payout's row (`lock`), so two processes rule on one payout one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session
+
+from kasoko_cli.clock import iso
+from kasoko_cli.domain.money import format_kes
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.ledger import journal
+from kasoko_cli.ledger.journal import Entry
+from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store.log import last_restore, raise_incident
+from kasoko_cli.store.schema.tables import Attempt, Payout
+from kasoko_cli.store.statements import RESTORED
+
+#: What a payout that M-Pesa did not take carries as its failure code once the schedule is used up.
+NOT_SENT = "NOT_SENT"
+#: What a status answer that says Declined, Cancelled or Expired leaves as the failure code.
+STATUS_SAYS_NO = "STATUS"
+#: What a payout carries as its failure code when people said that it was not paid.
+DECIDED = "DECIDED"
+#: What it carries when neither the statement nor M-Pesa, asked, knows the payment.
+NOT_ON_STATEMENT = "STATEMENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What came of a piece of evidence: whether anything moved, the entries that follow, and why in words."""
+
+    moved: bool
+    entries: tuple[Entry, ...] = ()
+    note: str = ""
+
+
+#: The evidence said what was known already.
+REPEAT = Ruling(False, (), "known already")
+
+
+def lock(session: Session, attempt_id: str) -> tuple[Attempt, Payout]:
+    """The attempt and its payout, kept from other writers until the transaction ends.
+
+    Raises:
+        NotFound: there is no such attempt.
+    """
+    payout_id = attempts.find_attempt(session, attempt_id).payout_id
+    payout = payouts.find_payout(session, payout_id, lock=True)
+    return attempts.find_attempt(session, attempt_id, lock=True), payout
+
+
+def lock_many(session: Session, subjects: Collection[str]) -> dict[str, tuple[Attempt, Payout]]:
+    """The attempts with these ids and their payouts; for the id of a question, locks what it is about too.
+
+    The payouts are locked in the order of their ids, as everybody does who locks several.
+    """
+    owed = payouts.lock_payouts(session, attempts.payouts_of(session, subjects))
+    return {one.id: (one, owed[one.payout_id]) for one in attempts.lock_attempts(session, subjects)}
+
+
+def taken(session: Session, attempt: Attempt, *, conversation_id: str, gateway_id: str | None, at: datetime) -> Ruling:
+    """M-Pesa acknowledged the request: INTENT -> ACCEPTED, SENDING -> SENT.
+
+    An acknowledgement that comes after the lease ran out changes no state: the attempt is UNKNOWN
+    and stays so until it is asked about. Its conversation id is kept, since a result needs it to be believed.
+    """
+    moved = attempts.move(
+        session,
+        attempt.id,
+        AttemptStatus.ACCEPTED,
+        at=at,
+        conversation_id=conversation_id,
+        gateway_id=gateway_id,
+    )
+    if moved:
+        payouts.move(session, attempt.payout_id, PayoutStatus.SENT, at=at, only_from={PayoutStatus.SENDING})
+    else:
+        attempts.keep_conversation(session, attempt.id, conversation_id=conversation_id, gateway_id=gateway_id)
+    return Ruling(moved, (), "acknowledged")
+
+
+def not_taken(
+    session: Session,
+    attempt: Attempt,
+    *,
+    evidence: str,
+    at: datetime,
+    again_at: datetime | None,
+    code: str,
+    reason: str,
+) -> Ruling:
+    """M-Pesa certainly did not take it: INTENT -> REJECTED, and the money is back in the float.
+
+    The payout is PENDING again from `again_at` on, or FAILED where that is None.
+    """
+    if not attempts.move(session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=evidence):
+        return REPEAT
+    payouts.move(
+        session,
+        attempt.payout_id,
+        PayoutStatus.FAILED if again_at is None else PayoutStatus.PENDING,
+        at=at,
+        only_from={PayoutStatus.SENDING},
+        not_before=again_at,
+        failure_code=code,
+        failure_reason=reason,
+    )
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
+
+
+def doubtful(session: Session, attempt: Attempt, *, why: str, at: datetime, code: str | None = None) -> Ruling:
+    """Nobody here knows whether money moved: INTENT or ACCEPTED -> UNKNOWN. The money stays in flight."""
+    from_here = {AttemptStatus.INTENT, AttemptStatus.ACCEPTED}
+    moved = attempts.move(
+        session, attempt.id, AttemptStatus.UNKNOWN, at=at, only_from=from_here, result_code=code, result_text=why
+    )
+    if moved:
+        payouts.move(
+            session, attempt.payout_id, PayoutStatus.UNKNOWN, at=at, only_from={PayoutStatus.SENDING, PayoutStatus.SENT}
+        )
+    return Ruling(moved, (), why)
+
+
+def doubt_again(session: Session, attempt: Attempt, *, why: str, at: datetime) -> Ruling:
+    """The evidence by which it ended as not paid was taken back: -> UNKNOWN, and its money is in flight again.
+
+    It counts as one more send, though nothing is sent: each entry of an attempt is booked under its send's number.
+    """
+    send, from_here = attempt.sends + 1, {AttemptStatus.FAILED, AttemptStatus.REJECTED}
+    moved = attempts.move(
+        session,
+        attempt.id,
+        AttemptStatus.UNKNOWN,
+        at=at,
+        only_from=from_here,
+        sends=send,
+        evidence=None,
+        result_code=None,
+        result_text=why,
+    )
+    assert moved, f"an attempt that is {attempt.status} and locked may be doubted again"
+    moved = payouts.move(
+        session,
+        attempt.payout_id,
+        PayoutStatus.UNKNOWN,
+        at=at,
+        only_from={PayoutStatus.FAILED},
+        failure_code=None,
+        failure_reason=None,
+    )
+    assert moved, "a payout that is FAILED and locked may be doubted again"
+    return Ruling(True, (journal.reserved(attempt.id, send, attempt.wire_cents),), why)
+
+
+def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evidence: str, at: datetime) -> Ruling:
+    """There is evidence that no money moved: -> FAILED, and the money is back in the float."""
+    if attempt.status in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
+        _alarm(
+            session,
+            attempt,
+            key=f"failure-after-success:{attempt.id}",
+            kind="contradiction",
+            what=f"The attempt {attempt.id} was paid (receipt {attempt.receipt}), and now a result says it failed:"
+            f" {code} {reason}. Nothing was changed.",
+            at=at,
+            evidence=evidence,
+        )
+        return Ruling(False, (), "a failure after a success: kept as evidence, nothing changed")
+    moved = attempts.move(
+        session,
+        attempt.id,
+        AttemptStatus.FAILED,
+        at=at,
+        result_code=code,
+        result_text=reason,
+        evidence=evidence,
+    )
+    if not moved:
+        return REPEAT
+    payouts.move(
+        session,
+        attempt.payout_id,
+        PayoutStatus.FAILED,
+        at=at,
+        only_from={PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN},
+        failure_code=code,
+        failure_reason=reason,
+    )
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
+
+
+def never_taken(session: Session, attempt: Attempt, *, code: str, reason: str, evidence: str, at: datetime) -> Ruling:
+    """There is evidence that M-Pesa never took an attempt that was unknown: UNKNOWN -> REJECTED, payout FAILED.
+
+    Its id is not spent. If the payout is tried again it goes under the same one, so that M-Pesa refuses it if
+    the evidence was wrong.
+    """
+    if not attempts.move(session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=evidence, result_text=reason):
+        return REPEAT
+    payouts.move(
+        session,
+        attempt.payout_id,
+        PayoutStatus.FAILED,
+        at=at,
+        only_from={PayoutStatus.UNKNOWN},
+        failure_code=code,
+        failure_reason=reason,
+    )
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
+
+
+def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, evidence: str, at: datetime) -> Ruling:
+    """There is evidence that the receiver got it: -> SUCCEEDED, the wallet credited, the delivery booked.
+
+    A success after a failure wins, with an incident. A success for a payout that was already paid
+    or put into the wallet is the provider's second payment: the user owes it back, with an incident.
+    """
+    before, owed_still = attempt.status, payout.status not in _SETTLED_WITHOUT_THIS
+    if before in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
+        return _paid_before(session, attempt, receipt, at)
+    moved = attempts.move(
+        session,
+        attempt.id,
+        AttemptStatus.SUCCEEDED,
+        at=at,
+        receipt=receipt,
+        result_code="0",
+        result_text="paid",
+        evidence=evidence,
+    )
+    assert moved, f"an attempt that is {before} may succeed"
+    was_released = before in (AttemptStatus.FAILED, AttemptStatus.REJECTED)
+    # What a restored copy has forgotten was asked about: that it was paid is the answer, and no surprise.
+    is_answer = before is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED)
+    if attempt.lease_token.startswith(RESTORED):
+        attempts.end_doubt(session, attempt)
+    if was_released and not is_answer:
+        _alarm(
+            session,
+            attempt,
+            key=f"late-success:{attempt.id}",
+            kind="late_success",
+            what=f"The attempt {attempt.id} was taken for {before.lower()}, and M-Pesa paid it after all:"
+            f" receipt {receipt}, KES {format_kes(attempt.wire_cents)}.",
+            at=at,
+        )
+    if not owed_still:
+        return _overpaid(session, attempt, payout, receipt, was_released=was_released, at=at)
+    entries = [journal.late_reserved(attempt.id, attempt.wire_cents)] if was_released else []
+    if attempts.was_paid_before(session, payout.id, besides=attempt.id):
+        entries.append(again_ended(session, payout))
+    else:
+        entries.append(journal.credited(payout.id, payout.user_id, payout.amount_cents))
+    entries.append(_delivered(attempt, payout))
+    done = payouts.move(
+        session, payout.id, PayoutStatus.COMPLETED, at=at, failure_code=None, failure_reason=None, not_before=None
+    )
+    assert done, f"a payout that is {payout.status} may be completed"
+    return Ruling(True, tuple(entries), f"paid, receipt {receipt}")
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A success that is believed: what it is about, the receipt, and where it is written down."""
+
+    attempt: Attempt
+    payout: Payout
+    receipt: str
+    evidence: str
+
+
+def is_plain(attempt: Attempt, payout: Payout) -> bool:
+    """Whether nothing has happened to a payout but one attempt, which M-Pesa acknowledged."""
+    return attempt.number == 1 and attempt.status is AttemptStatus.ACCEPTED and payout.status is PayoutStatus.SENT
+
+
+def paid_plainly(session: Session, successes: Sequence[Success], *, at: datetime) -> list[Ruling]:
+    """What `paid` does, for many plain successes at once: a statement for the attempts, one for the payouts."""
+    attempts.succeed(session, [(one.attempt.id, one.receipt, one.evidence) for one in successes], at=at)
+    payouts.complete(session, [one.payout.id for one in successes], at=at)
+    return [
+        Ruling(
+            True,
+            (
+                journal.credited(one.payout.id, one.payout.user_id, one.payout.amount_cents),
+                _delivered(one.attempt, one.payout),
+            ),
+            f"paid, receipt {one.receipt}",
+        )
+        for one in successes
+    ]
+
+
+def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime, why: str) -> Ruling:
+    """The money of a paid attempt came back: SUCCEEDED -> RETURNED, and it stands in the wallet again.
+
+    Only for the attempt that completed its payout; a second payment that comes back is recovered instead.
+    """
+    mark = _mark_of_older(session, attempt)
+    if not attempts.move(session, attempt.id, AttemptStatus.RETURNED, at=at, result_text=why, lease_token=mark):
+        return REPEAT
+    assert attempt.receipt is not None, "what was paid has its receipt"
+    moved = payouts.move(session, payout.id, PayoutStatus.RETURNED, at=at, note=why)
+    assert moved, f"a payout that is {payout.status} had its money delivered"
+    entry = journal.returned(payout.id, attempt.receipt, payout.user_id, attempt.wire_cents, payout.withheld_cents)
+    return Ruling(True, (entry,), "the money came back")
+
+
+def _mark_of_older(session: Session, attempt: Attempt) -> str:
+    """The mark of a payment that is older than a copy which was put back: it may have been sent again since."""
+    since = last_restore(session)
+    if since is None or attempt.sent_at > since.at:
+        return attempt.lease_token
+    return f"{RESTORED}{iso(since.copy_at)}"
+
+
+def again_ended(session: Session, payout: Payout) -> Entry:
+    """What was kept from the user while a payout was sent again, given free: it has arrived, or stays here."""
+    nth = attempts.count_returned(session, payout.id)
+    return journal.again_ended(payout.id, nth, payout.user_id, payout.wire_cents + payout.withheld_cents)
+
+
+def _delivered(attempt: Attempt, payout: Payout) -> Entry:
+    """The entry of a payment that arrived, with what is kept back for it."""
+    return journal.delivered(payout.id, attempt.id, payout.user_id, attempt.wire_cents, payout.withheld_cents)
+
+
+#: States in which a success comes on top of what the user has had already.
+_SETTLED_WITHOUT_THIS = frozenset(
+    {PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.CANCELED, PayoutStatus.RETURNED}
+)
+
+
+def _paid_before(session: Session, attempt: Attempt, receipt: str, at: datetime) -> Ruling:
+    if attempt.receipt == receipt:
+        return REPEAT
+    _alarm(
+        session,
+        attempt,
+        key=f"second-receipt:{attempt.id}",
+        evidence=receipt,
+        kind="contradiction",
+        what=f"The attempt {attempt.id} has the receipt {attempt.receipt}, and a result names another: {receipt}."
+        " Nothing was changed.",
+        at=at,
+    )
+    return Ruling(False, (), "a second receipt for one attempt: kept as evidence, nothing changed")
+
+
+def _overpaid(
+    session: Session, attempt: Attempt, payout: Payout, receipt: str, *, was_released: bool, at: datetime
+) -> Ruling:
+    _alarm(
+        session,
+        attempt,
+        key=f"overpaid:{receipt}",
+        kind="overpaid",
+        what=f"The payout {payout.id} was {payout.status} already, and M-Pesa paid it again: receipt {receipt},"
+        f" KES {format_kes(attempt.wire_cents)}. The user {payout.user_id} owes it back.",
+        at=at,
+    )
+    back = [] if was_released else [journal.released(attempt.id, attempt.sends, attempt.wire_cents)]
+    return Ruling(
+        True,
+        (*back, journal.overpaid(receipt, payout.user_id, attempt.wire_cents)),
+        f"paid a second time, receipt {receipt}",
+    )
+
+
+def _alarm(
+    session: Session, attempt: Attempt, *, key: str, kind: str, what: str, at: datetime, evidence: str | None = None
+) -> None:
+    """Raise an incident about an attempt. `evidence` is `callback:N`, or whatever else says it in short."""
+    of_a_callback = evidence is not None and evidence.startswith("callback:")
+    raise_incident(
+        session,
+        key=key,
+        kind=kind,
+        what=what,
+        at=at,
+        payout_id=attempt.payout_id,
+        attempt_id=attempt.id,
+        callback_id=int((evidence or "").removeprefix("callback:")) if of_a_callback else None,
+        evidence=None if of_a_callback else evidence,
+    )
+
+
+def reap(session: Session, *, now: datetime) -> int:
+    """Mark attempts whose sender is gone: a lease that ran out makes UNKNOWN, never PENDING. Says how many.
+
+    Nothing is sent again here: the request may have left before its sender died.
+    """
+    count = 0
+    for attempt_id in attempts.list_stale(session, now=now):
+        attempt, _ = lock(session, attempt_id)
+        if attempt.status is AttemptStatus.INTENT and not attempts.is_being_sent(attempt, now):
+            ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)
+            count += ruling.moved
+    return count

@@ -1,0 +1,1 @@
+"""The operator's platform: what it shows us, and what it has still to be told."""
