@@ -174,11 +174,13 @@ def test_every_noun_and_verb_of_a_module_has_its_word_on_the_front_page() -> Non
     """A command that is written and has no word could not be called."""
     reached = {word.place for word in WORDS}
     named = {word.name for word in WORDS}
-    for file in sorted((ROOT / "kasoko_cli" / "cli").glob("*.py")):
-        module = importlib.import_module(f"kasoko_cli.cli.{file.stem}")
+    home = ROOT / "kasoko_cli" / "cli" / "commands"
+    for file in sorted(home.rglob("*.py")):
+        place = ".".join(file.relative_to(home).with_suffix("").parts)
+        module = importlib.import_module(f"kasoko_cli.cli.commands.{place}")
         for noun, found in vars(module).items():
             if isinstance(found, Commands) and found is not Commands:
-                assert f"{file.stem}:{noun}" in reached, f"{file.stem}.{noun}"
+                assert f"{place}:{noun}" in reached, f"{place}.{noun}"
                 if found.info.name is None or not isinstance(found.info.name, str):
                     assert set(typer.main.get_group(found).commands) <= named
 

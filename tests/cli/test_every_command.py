@@ -30,9 +30,9 @@ from kasoko_cli.store.engine.database import open_database
 from kasoko_cli.store.log import raise_incident
 from kasoko_cli.store.schema.tables import Exchange
 from tests.conftest import FixedClock
-from tests.domain.test_duties import WINNINGS, WITHDRAWALS
+from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
+from tests.operations.audit.test_audit import WAYS, lively
 from tests.operations.paper import Paper
-from tests.operations.test_audit import WAYS, lively
 from tests.operations.town import Town
 
 WHO = "ann at the desk"
@@ -75,10 +75,10 @@ WRITES: Mapping[str, str] = {
 }
 #: What writes and has no line above: why, and what holds it instead.
 NOT_HERE = {
-    "payout send": "a run, which `runs` keeps with its actor; tests/operations/test_runs.py",
-    "payout retry": "sends at once, and needs a Daraja; tests/operations/test_retry.py",
-    "retry-failed": "the same, and an act for each payout; tests/operations/test_retry.py",
-    "reconcile": "the same; tests/operations/test_runs.py",
+    "payout send": "a run, which `runs` keeps with its actor; tests/operations/shared/test_run_registry.py",
+    "payout retry": "sends at once, and needs a Daraja; tests/operations/payouts/test_retry.py",
+    "retry-failed": "the same, and an act for each payout; tests/operations/payouts/test_retry.py",
+    "reconcile": "the same; tests/operations/shared/test_run_registry.py",
     "listen": "M-Pesa acts, and each body is kept",
     "worker": "serves tasks; each is one of the operations above",
     "float": "asks M-Pesa, which is kept as a question",
@@ -88,7 +88,7 @@ NOT_HERE = {
     "credential encrypt": "stores nothing",
     "init": "makes the database",
     "db upgrade": "changes tables, not rows",
-    "db restore": "puts another database in place; tests/operations/test_backups.py",
+    "db restore": "puts another database in place; tests/operations/admin/test_backups.py",
 }
 
 

@@ -22,7 +22,7 @@ ROWS = [("ann\twith a\nbreak", "142.50"), ("[red]ben[/red]\x1b[2J\u202e", None)]
 
 #: A table on a terminal, with a name that would like to be markup.
 ON_A_TERMINAL = (
-    "from kasoko_cli.cli import render\n"
+    "from kasoko_cli.cli.output import render\n"
     "from kasoko_cli.cli.command import Call\n"
     "render.table(Call(), 'Wi[b]nners', [render.Column('user'), render.Column('amount', right=True)],"
     " [('[red]ann[/red]\\x1b[2J', '142.50')])\n"
@@ -97,7 +97,7 @@ def test_on_a_terminal_text_from_outside_is_neither_markup_nor_control(
 
 
 def test_no_color_is_honoured(kasoko_on_a_terminal: Callable[..., tuple[int, str]]) -> None:
-    red = "from kasoko_cli.cli import render; render.error('no', 'yes', kind='bug', exit_code=1, json=False)"
+    red = "from kasoko_cli.cli.output import render; render.error('no', 'yes', kind='bug', exit_code=1, json=False)"
     assert "\x1b[1;31mError:" in kasoko_on_a_terminal(program=red)[1]
     assert "31m" not in kasoko_on_a_terminal(program=red, NO_COLOR="1")[1]
 
@@ -106,7 +106,8 @@ def test_no_color_is_honoured(kasoko_on_a_terminal: Callable[..., tuple[int, str
 def test_a_question_on_a_terminal_is_no_unless_it_is_yes(
     kasoko_on_a_terminal: Callable[..., tuple[int, str]], typed: str, answer: str
 ) -> None:
-    ask = "from kasoko_cli.cli import group, render; print(render.confirm(group.Call(), 'Send KES 142.00?'))"
+    ask = "from kasoko_cli.cli.command import Call; from kasoko_cli.cli.output import render"
+    ask += "; print(render.confirm(Call(), 'Send KES 142.00?'))"
     code, shown = kasoko_on_a_terminal(program=ask, prompt="[y/N] ", typed=typed)
     assert code == 0
     assert "Send KES 142.00? [y/N] " in shown
@@ -149,7 +150,7 @@ def test_an_amount_is_shown_in_shillings_and_an_absent_one_as_a_dash() -> None:
 
 #: A table of eight columns, a warning and an error's first word.
 WIDE = (
-    "from kasoko_cli.cli import render\n"
+    "from kasoko_cli.cli.output import render\n"
     "from kasoko_cli.cli.command import Call\n"
     "columns = [render.Column(f'column {n}') for n in range(8)]\n"
     "render.table(Call(), 'Payouts', columns, [[f'value {n}' for n in range(7)] + [None]])\n"
@@ -167,7 +168,7 @@ def test_a_table_too_wide_for_a_narrow_terminal_is_shown_row_by_row(kasoko_on_a_
 
 #: A table like that of payouts, and a long warning.
 PAYOUTS = (
-    "from kasoko_cli.cli import render\n"
+    "from kasoko_cli.cli.output import render\n"
     "from kasoko_cli.cli.command import Call\n"
     "names = ['payout', 'user', 'phone', 'since', 'to phone', 'status', 'receipt or reason']\n"
     "columns = [render.Column(name, right=name == 'to phone') for name in names]\n"
@@ -216,7 +217,7 @@ def test_a_title_is_never_folded_to_the_width_of_its_table(kasoko_on_a_terminal:
     """A table without rows is as narrow as its header line."""
     _, shown = kasoko_on_a_terminal(
         program=(
-            "from kasoko_cli.cli import render\n"
+            "from kasoko_cli.cli.output import render\n"
             "from kasoko_cli.cli.command import Call\n"
             "render.table(Call(), 'In the books, in cents', [render.Column('entry')], [])\n"
             "render.card(Call(), 'What the books say', [('a', 'b')])\n"

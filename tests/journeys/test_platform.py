@@ -35,7 +35,7 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.platform import source
 from kasoko_cli.store.platform.source import open_platform
 from tests.conftest import CountedIds, FixedClock, _named, _on_server
-from tests.domain.test_duties import WINNINGS, WITHDRAWALS
+from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
 from tests.journeys.pages import Reader, read_page
 from tests.journeys.street import Street
 from tests.operations.road import Road

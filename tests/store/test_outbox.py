@@ -150,6 +150,6 @@ def test_every_statement_that_changes_a_payouts_state_is_known_here() -> None:
         ("payouts.py", "def complete"),
         ("payouts.py", "def move_all"),
         ("approvals.py", "def release_all"),  # from AWAITING_APPROVAL to PENDING: both have not ended
-        ("forgotten.py", "def hold_unsent"),  # notes everything
-        ("forgotten.py", "def hold_settled"),  # from PENDING to HELD, in what is just being written
+        ("restore_doubt.py", "def hold_unsent"),  # notes everything
+        ("restore_doubt.py", "def hold_settled"),  # from PENDING to HELD, in what is just being written
     }

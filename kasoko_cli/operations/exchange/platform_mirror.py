@@ -3,9 +3,9 @@
 The platform has one table for it, which is ours alone. Balances are not touched there: what a result means for an
 account of the platform's own is the platform's to decide.
 
-What waits to be told stands in the outbox (`store/platform/outbox.py`), written with the change itself. Here it
-is read in one picture with how things stand, written to the platform, and only then crossed off. Killed in between it is told
-again, which changes nothing: a result there is only replaced by one with a higher version. So any number of
+What waits to be told stands in the outbox (`store/platform/outbox.py`), written with the change itself. Here it is
+read in one picture with how things stand, written to the platform, and only then crossed off. Killed in between it is
+told again, which changes nothing: a result there is only replaced by one with a higher version. So any number of
 mirrors may run at once, on any host.
 """
 

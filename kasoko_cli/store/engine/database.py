@@ -26,7 +26,7 @@ from kasoko_cli.domain.addresses import shown_address, without_passwords
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.kill_points import COMMIT_AFTER, COMMIT_BEFORE, point
 from kasoko_cli.store.engine import server
-from kasoko_cli.store.schema.version import head_version as head_version
+from kasoko_cli.store.migrations.version import head_version as head_version
 
 #: What PostgreSQL says when two transactions stand in each other's way: a deadlock, a serialization failure.
 _COLLISIONS = frozenset({"40P01", "40001"})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kasoko_cli.store.engine import server
-from kasoko_cli.store.schema.version import head_version
+from kasoko_cli.store.migrations.version import head_version
 
 #: Answers a query with its rows.
 Rows = Callable[[str], Sequence[Any]]

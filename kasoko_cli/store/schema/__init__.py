@@ -1,1 +1,1 @@
-"""Every table, its column types, and the version that the program was written for."""
+"""Every table, and its column types."""

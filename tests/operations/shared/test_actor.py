@@ -1,0 +1,87 @@
+"""Every command that writes leaves an act on record, with who did it, why and when; the list is kept complete."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import kasoko_cli
+from kasoko_cli.operations.payouts import manual_decision, switches
+from kasoko_cli.operations.records import bets, privacy, users
+from kasoko_cli.operations.reporting.event_log import list_events
+from kasoko_cli.operations.shared.actor import Act
+from tests.operations.town import Town
+
+#: Modules of operations that take an Act, and hand it to others instead of writing it down themselves.
+HANDS_ON = {
+    "restore_recovery",
+    "backups",
+    "platform_sync",
+    "actor",
+    "demo",
+    "sending",
+    "import_bets",
+    "preview",
+    "run",
+    "run_registry",
+}
+
+
+def test_every_operation_that_is_told_who_acts_writes_it_down() -> None:
+    """A module with a function that takes an `Act` also notes an event (or is known to hand it on)."""
+    silent = []
+    package = Path(kasoko_cli.__file__).parent / "operations"
+    for path in sorted(package.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        takes = any(
+            isinstance(node, ast.arg) and isinstance(node.annotation, ast.Name) and node.annotation.id == "Act"
+            for node in ast.walk(tree)
+        )
+        notes = any(
+            isinstance(node, ast.Name) and node.id in ("note_event", "note_act", "_note") for node in ast.walk(tree)
+        )
+        if takes and not notes and path.stem not in HANDS_ON:
+            silent.append(str(path.relative_to(package)))
+    assert silent == []
+
+
+def test_acts_have_who_why_and_when(town: Town) -> None:
+    act, db, clock = Act("wanjiku", "because"), town.db, town.clock
+    named = Town(db, clock, act)
+    named.user("ann", deposit_kes=500)
+    users.set_phone(db, clock, act, user_id="ann", phone="0799000001")
+    named.market("rain")
+    named.market("snow")
+    named.bet("rain", "ann", "Yes", kes=100)
+    bets.cancel_bet(db, clock, act, bet_id=named.bet("rain", "ann", "Yes", kes=50))
+    named.bet("rain", "ann", "No", kes=50, collected=True)
+    named.settle("rain", "Yes")
+    named.settle("snow")
+    payout = named.payout_of("ann", "rain").id
+    manual_decision.hold(db, clock, act, payout_id=payout)
+    manual_decision.release(db, clock, act, payout_id=payout)
+    manual_decision.to_wallet(db, clock, act, payout_id=payout)
+    switches.pause(db, clock, act)
+    switches.resume(db, clock, act)
+    privacy.data_of(db, clock, act, user_id="ann")
+    found = list_events(db, limit=1_000)
+    assert {(one.actor, one.reason) for one in found} == {("wanjiku", "because")}
+    assert {one.action for one in found} == {
+        "user.add",
+        "user.set-phone",
+        "user.export",
+        "wallet.deposit",
+        "market.add",
+        "market.close",
+        "market.resolve",
+        "market.void",
+        "market.settle",
+        "bet.place",
+        "bet.cancel",
+        "payout.hold",
+        "payout.release",
+        "payout.to-wallet",
+        "pause",
+        "resume",
+    }
+    assert all(one.at <= clock() for one in found)

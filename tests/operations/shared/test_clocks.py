@@ -1,0 +1,351 @@
+"""A clock that ran a year ahead for a while: nothing that it wrote keeps anybody waiting, and nothing is paid twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import httpx
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from kasoko_cli.clock import CLOCKS_APART
+from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.operations.account import balances
+from kasoko_cli.operations.account.access_tokens import DatabaseShelf
+from kasoko_cli.operations.admin import preflight
+from kasoko_cli.operations.approvals.second_person import USUAL, hear
+from kasoko_cli.operations.monitoring.metrics_snapshot import Spans, read_figures
+from kasoko_cli.operations.payouts import rate_limit
+from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.run_registry import at_work
+from kasoko_cli.store import alerts
+from kasoko_cli.store.attempts import LONGEST_LEASE
+from kasoko_cli.store.schema.tables import Attempt, Payout, Query, RunRow
+from tests.conftest import FixedClock
+from tests.operations.reconciliation.test_status_queries import status
+from tests.operations.road import ANN, AT_ONCE, BEN, Road
+from tests.operations.safeguards.test_failure_confirmation import APART, LARGE, PAYOUT, SMALL, asked_now, says, sent
+
+AHEAD = timedelta(days=365)
+
+
+@contextmanager
+def off(clock: FixedClock, by: timedelta = AHEAD) -> Iterator[None]:
+    """The machine's clock is wrong, and somebody sets it right afterwards."""
+    clock.now += by
+    try:
+        yield
+    finally:
+        clock.now -= by
+
+
+def dies(_: httpx.Request) -> httpx.Response:
+    """The process ends in the middle of a request."""
+    raise KeyboardInterrupt
+
+
+def refuses(request: httpx.Request) -> httpx.Response | None:
+    """M-Pesa cannot be reached for a payment."""
+    if "b2c" in request.url.path:
+        raise httpx.ConnectError("no route", request=request)
+    return None
+
+
+def half_sent(road: Road, by: timedelta) -> None:
+    """Ann's payout is being sent by a host whose clock is off, which dies meanwhile."""
+    road.owe({"ann": ANN})
+    with off(road.clock, by):
+        road.daraja.check_account()  # its token is another matter
+        road.interpose = dies
+        with pytest.raises(KeyboardInterrupt):
+            road.send()
+    assert road.states("ann") == ("SENDING", ["INTENT"])
+    road.interpose = lambda _: None
+
+
+def lease_ends(road: Road, after: timedelta) -> None:
+    """Somebody holds the attempt for so long."""
+    with road.db.transaction() as session:
+        session.execute(update(Attempt).values(lease_until=road.clock() + after))
+
+
+# --- Payments -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", [AHEAD, -AHEAD], ids=["ahead", "behind"])
+def test_the_lease_of_a_wrong_clock_is_over_and_makes_unknown_which_is_asked_about_and_not_sent(
+    road: Road, by: timedelta
+) -> None:
+    half_sent(road, by)
+    assert road.send().reaped == 1
+    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"]), "never PENDING: the request may have left"
+    assert road.send().sent == []
+    assert len(road.reconcile().asked) == 1
+    assert road.ledger() == []
+
+
+def test_a_host_whose_clock_is_behind_takes_a_living_senders_lease_and_sends_nothing(road: Road) -> None:
+    half_sent(road, timedelta(0))
+    with off(road.clock, -AHEAD):
+        assert road.send().reaped == 1
+        assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    road.clock.forward(86_400)
+    assert road.send().sent == []
+    assert road.ledger() == []
+
+
+def test_the_lease_of_a_host_that_is_a_little_ahead_holds_and_so_does_the_longest(road: Road) -> None:
+    half_sent(road, CLOCKS_APART)
+    assert road.send().reaped == 0
+    lease_ends(road, LONGEST_LEASE + CLOCKS_APART)
+    assert road.send().reaped == 0
+    assert road.states("ann") == ("SENDING", ["INTENT"])
+    lease_ends(road, LONGEST_LEASE + CLOCKS_APART + timedelta(seconds=1))
+    assert road.send().reaped == 1
+    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+
+
+def test_what_was_put_off_by_a_clock_that_ran_ahead_is_due(road: Road) -> None:
+    road.owe({"ann": ANN, "ben": BEN})
+    with off(road.clock):
+        road.interpose = refuses
+        road.send()
+    road.interpose = lambda _: None
+    assert set(road.statuses().values()) == {"PENDING"}
+    assert len(road.send().sent) == 2
+    road.deliver()
+    assert road.paid_to(ANN) == road.paid_to(BEN) == 10_000
+
+
+def test_what_is_put_off_until_tomorrow_is_not_due_today(road: Road) -> None:
+    road.owe({"ann": ANN})
+    with road.db.transaction() as session:
+        session.execute(update(Payout).values(not_before=road.clock() + timedelta(days=1)))
+    assert road.send().left == 1
+    assert road.ledger() == []
+
+
+def test_what_a_clock_that_ran_ahead_sent_is_not_of_every_day_until_then(road: Road) -> None:
+    policy = replace(AT_ONCE, daily_cents=10_000)
+    road.owe({"ann": ANN})
+    with off(road.clock):
+        road.send(policy)
+        road.deliver()
+    road.clock.forward(86_400)
+    road.owe({"ann": ANN}, market="second")
+    assert len(road.send(policy).sent) == 1
+    road.deliver()
+    assert road.paid_to(ANN) == 20_000
+
+
+def test_what_a_clock_that_ran_ahead_sent_is_asked_about_now_and_then_on_the_ladder(road: Road) -> None:
+    road.owe({"ann": ANN})
+    with off(road.clock):
+        road.send()
+    road.posts.clear()
+    assert len(road.reconcile(at_once=False, deliver=False).asked) == 1
+    assert road.reconcile(at_once=False, deliver=False).asked == []
+    road.clock.forward(3_600)
+    assert len(road.reconcile(at_once=False).asked) == 1
+
+
+# --- Evidence -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cents", [SMALL, LARGE])
+def test_a_question_that_a_clock_ahead_asked_confirms_nothing(road: Road, cents: int) -> None:
+    sent(road, cents)
+    asked_now(road)
+    assert says(road) == "failed"
+    road.clock.forward(1)
+    with off(road.clock):
+        asked_now(road)
+        assert says(road) == "failed"
+    assert road.retry().retried == [], "asked a second later, by a clock that says a year"
+    road.clock.forward(APART)
+    assert len(road.reconcile(at_once=False).asked) == 1, "its turn comes all the same"
+    assert road.retry().retried == []
+    answer(road, asked_last(road))
+    assert road.retry().retried == [PAYOUT]
+
+
+@pytest.mark.parametrize("cents", [SMALL, LARGE])
+def test_a_no_of_a_clock_that_ran_ahead_is_confirmed_by_two_answers_after_it(road: Road, cents: int) -> None:
+    sent(road, cents)
+    with off(road.clock):
+        asked_now(road)
+        assert says(road) == "failed"
+    confirmed_by_two(road)
+
+
+def test_a_failure_posted_to_a_clock_that_ran_ahead_is_confirmed_by_two_answers_after_it(road: Road) -> None:
+    sent(road, LARGE)
+    for _ in range(2):  # before it: they confirm nothing of what came later
+        asked_now(road)
+        answer(road, road.queries()[-1], "Not found")
+        road.clock.forward(APART)
+    attempt = road.attempt("ann")
+    with off(road.clock):
+        assert road.post(Kind.RESULT, attempt.id, road.result(attempt, code=26, receipt=None)) == "failed"
+    confirmed_by_two(road)
+
+
+def confirmed_by_two(road: Road) -> None:
+    """A failure that is dated a year ahead opens another payment once M-Pesa has said so twice, and not before."""
+    assert road.retry().retried == []
+    for seconds in (0, 1, APART - 2):
+        road.clock.forward(seconds)
+        asked_now(road)
+        answer(road, asked_last(road))
+        assert road.retry().retried == [], seconds
+    road.clock.forward(1)
+    assert len(road.reconcile(at_once=False).asked) == 1, "its turn has come by itself"
+    answer(road, asked_last(road))
+    assert road.retry().retried == [PAYOUT]
+
+
+def asked_last(road: Road) -> Query:
+    """The latest question that is not dated later than now."""
+    return max((one for one in road.queries() if one.asked_at <= road.clock()), key=lambda one: one.asked_at)
+
+
+def answer(road: Road, question: Query, word: str = "Declined") -> None:
+    """M-Pesa answers a question."""
+    body = status(road.attempt("ann"), TransactionStatus=word)
+    road.post(Kind.STATUS, question.id, body)
+
+
+def test_an_answer_to_a_question_of_a_clock_that_ran_ahead_waits_no_longer(road: Road) -> None:
+    road.owe({"ann": ANN})
+    road.send()
+    attempt = road.attempt("ann")
+    with road.db.transaction() as session:
+        asked_at = road.clock() + AHEAD
+        session.add(Query(id="kq-1", kind="STATUS", attempt_id=attempt.id, asked_at=asked_at))
+        session.add(Query(id="kq-2", kind="BALANCE", asked_at=asked_at))
+    assert road.post(Kind.STATUS, "kq-1", b"{}") != "waits"
+    assert road.post(Kind.BALANCE, "kq-2", b"{}") != "waits"
+
+
+# --- Claims -------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_on_the_token_of_a_clock_that_ran_ahead_is_over(road: Road) -> None:
+    shelves = [DatabaseShelf(road.db, road.clock, road.daraja.account, name) for name in ("alpha", "beta")]
+    with off(road.clock):
+        assert shelves[0].claim_refresh(None)
+    assert shelves[1].claim_refresh(None)
+    assert not shelves[0].claim_refresh(None), "it is beta's now"
+
+
+def test_a_pace_that_a_clock_that_ran_ahead_has_slowed_rises_and_can_be_slowed_again(road: Road) -> None:
+    with off(road.clock), road.db.transaction() as session:
+        assert rate_limit.slow_down(session, "app", 10, now=road.clock())
+    with road.db.transaction() as session:
+        assert rate_limit.slow_down(session, "app", 10, now=road.clock())
+    road.clock.forward(3_600)
+    with road.db.transaction() as session:
+        rate_limit.take(session, "app", 1, 10, now=road.clock())
+        assert rate_limit.take(session, "app", 2, 10, now=road.clock()) == pytest.approx([0.1, 0.2])
+    with off(road.clock), road.db.transaction() as session:
+        rate_limit.slow_down(session, "app", 10, now=road.clock())
+    with road.db.transaction() as session:
+        rate_limit.take(session, "app", 1, 10, now=road.clock())
+    road.clock.forward(3_600)
+    with road.db.transaction() as session:
+        assert rate_limit.take(session, "app", 2, 10, now=road.clock()) == pytest.approx([0, 0.1])
+
+
+def test_a_run_that_was_heard_of_by_a_clock_that_ran_ahead_is_dead(road: Road) -> None:
+    then = road.clock() + AHEAD
+    row = RunRow(
+        id="old",
+        command="payout",
+        is_alone=True,
+        host="alpha",
+        pid=os.getpid(),
+        actor="ann",
+        started_at=then,
+        heartbeat_at=then,
+        doing="sending",
+    )
+    with road.db.transaction() as session:
+        session.add(row)
+    with at_work(road.db, road.clock, road.new_id, road.act, command="payout", host="alpha"):
+        pass
+    with road.db.reading() as session:
+        assert session.exec(select(RunRow.doing).where(col(RunRow.id) == "old")).one() == "died"
+
+
+def test_a_claim_to_tell_people_of_a_clock_that_ran_ahead_is_over(road: Road) -> None:
+    def claim() -> bool:
+        now = road.clock()
+        with road.db.transaction() as session:
+            return alerts.claim(session, "k", mark="1", what="it", now=now, until=now + alerts.LONGEST_CLAIM)
+
+    with off(road.clock):
+        assert claim()
+    assert claim()
+    assert not claim()
+
+
+def test_a_first_word_of_a_clock_that_ran_ahead_counts_for_nothing(road: Road) -> None:
+    def say(actor: str) -> str | None:
+        now = road.clock()
+        with road.db.transaction() as session:
+            return hear(session, Act(actor, "so"), USUAL, action="a", subject="s", bound={}, at=now).first
+
+    with off(road.clock):
+        assert say("ann") is None
+    assert say("ben") is None
+    assert say("cyn") == "ben"
+
+
+# --- What people are shown ----------------------------------------------------------------------------------------
+
+
+def test_a_balance_of_a_clock_that_ran_ahead_is_not_the_last_one(road: Road) -> None:
+    road.owe({"ann": ANN})
+    with off(road.clock):
+        road.send()
+        road.deliver()
+        with road.db.reading() as session:
+            assert balances.last_known(session, road.clock()) is not None
+    with road.db.reading() as session:
+        assert balances.last_known(session, road.clock()) is None
+    road.owe({"ben": BEN}, market="second")
+    road.send()
+    road.deliver()
+    with road.db.reading() as session:
+        known = balances.last_known(session, road.clock())
+    assert known is not None
+    assert known.as_of <= road.clock()
+
+
+def test_a_failure_of_a_clock_that_ran_ahead_did_not_happen_lately(road: Road) -> None:
+    sent(road, SMALL)
+    attempt = road.attempt("ann")
+    with off(road.clock):
+        road.post(Kind.RESULT, attempt.id, road.result(attempt, code=26, receipt=None))
+        assert read_figures(road.db, road.clock, Spans()).failed_lately == 1
+    found = read_figures(road.db, road.clock, Spans())
+    assert (found.failed_lately, found.heard_at) == (0, None)
+
+
+def test_doctor_names_what_is_dated_later_than_now(road: Road) -> None:
+    def look() -> list[tuple[str, str]]:
+        with road.db.reading() as session:
+            return [(one.says, one.remedy) for one in preflight.stored_times(session, road.clock())]
+
+    sent(road, SMALL)
+    assert look() == [("Nothing is dated later than now.", "")]
+    with off(road.clock):
+        asked_now(road)
+    [(says_it, remedy)] = look()
+    assert says_it.startswith("A clock ran ahead, or this one is behind: 1 questions")
+    assert "kasoko reconcile --now" in remedy
