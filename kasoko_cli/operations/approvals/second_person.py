@@ -20,8 +20,8 @@ from kasoko_cli.clock import farthest, iso
 from kasoko_cli.domain.same_person import are_one, person_of
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.approvals.signatures import FIRST, PROPOSED, SIGNATURE, is_good, known_now, note_act
-from kasoko_cli.operations.audit.invariants import Violation
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine.bulk_rows import streamed
 from kasoko_cli.store.schema.tables import Approval, Event
 

@@ -19,8 +19,8 @@ from sqlmodel import Session, col
 from kasoko_cli.domain.keys import is_signed, public_key_of, sign
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.audit.invariants import Violation
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.bulk_rows import streamed
 from kasoko_cli.store.log import note_event

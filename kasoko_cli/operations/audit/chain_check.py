@@ -22,8 +22,8 @@ from sqlmodel import Session, col
 
 from kasoko_cli.clock import NAIROBI, iso
 from kasoko_cli.errors import ConfigurationError, Refused
-from kasoko_cli.operations.audit.invariants import Violation
 from kasoko_cli.operations.exchange.export import written_whole
+from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import hash_chain as chain
 from kasoko_cli.store.engine.bulk_rows import streamed
 from kasoko_cli.store.schema.tables import Callback, EntryRow, Event, Link, PostingRow

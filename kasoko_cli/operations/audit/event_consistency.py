@@ -16,10 +16,10 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from kasoko_cli.clock import iso
-from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import journal
-from kasoko_cli.operations.audit.invariants import Violation
+from kasoko_cli.operations.records.privacy import ERASED_NAME, ERASED_PHONE
+from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import row_digests
 from kasoko_cli.store.engine.bulk_rows import streamed
 from kasoko_cli.store.log import BREAKER, RAISED
@@ -41,8 +41,6 @@ from kasoko_cli.store.schema.tables import (
 
 #: Acts by which people are taken in, and by which what is known of them changes.
 TAKEN_IN, CHANGED = ("user.add", "import.users"), ("user.set-phone", "user.erase")
-#: What stands in place of the name and of the phone of somebody who was erased.
-ERASED_NAME, ERASED_PHONE = "erased", phones.ERASED
 
 
 def _details(session: Session, *actions: str, upgrade: str) -> Iterator[tuple[str, dict[str, Any]]]:

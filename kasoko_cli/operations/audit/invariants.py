@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,6 +36,7 @@ from sqlmodel import Session, col
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH, LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import row_digests
 from kasoko_cli.store.schema.tables import (
     Approval,
@@ -55,15 +55,6 @@ from kasoko_cli.store.schema.tables import (
     StatementLine,
 )
 from kasoko_cli.store.statements import FORGOTTEN, RESTORED
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """What is wrong, and with which thing."""
-
-    subject: str
-    what: str
-
 
 #: How many entries are compared with their rows at a time.
 FACTS_AT_ONCE = 5_000

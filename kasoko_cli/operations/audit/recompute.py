@@ -26,7 +26,6 @@ from kasoko_cli.domain.withholding import Duties
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations.audit.invariants import Violation
 from kasoko_cli.operations.records.markets import resolution_of, rules_of
 from kasoko_cli.operations.settlement.settle import (
     Owed,
@@ -36,6 +35,7 @@ from kasoko_cli.operations.settlement.settle import (
     hash_plan,
     keys_of_settlement,
 )
+from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.engine.bulk_rows import bytewise, streamed
 from kasoko_cli.store.schema.tables import EntryRow, Market, Payout, PostingRow, Settlement

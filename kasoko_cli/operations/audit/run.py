@@ -18,7 +18,7 @@ from sqlmodel import Session
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.operations.approvals import second_person, signatures
 from kasoko_cli.operations.audit import chain_check, event_consistency, invariants, recompute
-from kasoko_cli.operations.audit.invariants import Violation
+from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import APPEND_ONLY
 

@@ -17,12 +17,12 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import Clock, iso
+from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations.audit.event_consistency import ERASED_NAME, ERASED_PHONE
 from kasoko_cli.operations.records import wallets
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
@@ -48,6 +48,8 @@ from kasoko_cli.store.schema.tables import (
 
 #: Payouts that leave nothing to be done for their user.
 _DONE = (PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.CANCELED)
+#: What stands in place of the name and of the phone of somebody who was erased.
+ERASED_NAME, ERASED_PHONE = "erased", phones.ERASED
 #: What stands in place of what was said in a call that was emptied.
 EMPTIED = "{}"
 
