@@ -20,7 +20,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec
 
@@ -37,6 +37,7 @@ from kasoko_cli.streams import AnswerLost, heed, trouble_with
 if TYPE_CHECKING:
     from kasoko_cli.cli.container import House
     from kasoko_cli.operations.shared.actor import Act
+    from kasoko_cli.operations.shared.context import OperationContext
 
 P = ParamSpec("P")
 Body = Callable[Concatenate["Call", P], None]
@@ -95,7 +96,14 @@ class Call:
 
         return Act(self.actor, self.reason or "")
 
-    def signed_act(self, file: Path | None) -> Act:
+    @property
+    def context(self) -> OperationContext:
+        """What an operation works on: the database, the clock, and who does this."""
+        from kasoko_cli.operations.shared.context import OperationContext
+
+        return OperationContext(self.house.db, self.house.clock, self.act)
+
+    def signed(self, file: Path | None) -> OperationContext:
         """The same, with the key that they sign with: in this file, or in the one of the settings.
 
         Raises:
@@ -104,14 +112,15 @@ class Call:
         """
         from kasoko_cli.operations.shared.actor import Act
 
-        return Act(self.actor, self.reason or "", self.house.signing_key(file))
+        act = Act(self.actor, self.reason or "", self.house.signing_key(file))
+        return replace(self.context, act=act)
 
     def ended_well(self, command: str) -> None:
         """Write down that this command, which is no run, did: the metrics say when it last has."""
         from kasoko_cli.operations.shared.run_registry import note_success
 
         with contextlib.suppress(KasokoError):  # tables of another version, of which a copy was taken
-            note_success(self.house.db, self.house.clock, self.act, command)
+            note_success(self.context, command)
 
     def close(self) -> None:
         """Give back what this call opened; a house that was handed in stays open."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.sending import SendPolicy
     from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
     from kasoko_cli.operations.safeguards.payment_guard import Caution
+    from kasoko_cli.operations.shared.context import Gateway
     from kasoko_cli.operations.shared.overview import Overview
     from kasoko_cli.store.engine.database import Database
 
@@ -190,6 +191,13 @@ class House:
             return None
         environment = "production" if set_to.production else "sandbox"
         return Payer(set_to.shortcode, environment, api_base_of(set_to.base_url))
+
+    @property
+    def gateway(self) -> Gateway:
+        """M-Pesa as the settings say, for what is asked of it."""
+        from kasoko_cli.operations.shared.context import Gateway
+
+        return Gateway(self.daraja, self.links, self.new_id)
 
     @functools.cached_property
     def links(self) -> Links:

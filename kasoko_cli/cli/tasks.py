@@ -32,6 +32,7 @@ from kasoko_cli.operations.payouts.retry import retry
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.settlement.settle import settle_market as settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 
 #: A task is asked to stop after this long, and killed after that. Source: the operator's existing deployment.
 SOFT_LIMIT_SECONDS, HARD_LIMIT_SECONDS = 600, 900
@@ -158,9 +159,7 @@ def settle_market(market: str, pay: bool = False) -> Work:
 
     def work(house: House, act: Act) -> dict[str, Any]:
         done = settle(
-            house.db,
-            house.clock,
-            act,
+            OperationContext(house.db, house.clock, act),
             house.limits,
             market=market,
             approval_above_cents=house.config.payout.approval_above_cents,
@@ -197,19 +196,15 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
             }
         bound = None if shown is None else Bound.carried(payout_id, shown, house.links.seal)
         run = sending.send_due(
-            house.db,
-            house.daraja,
-            house.links,
-            house.clock,
-            house.new_id,
-            act,
+            OperationContext(house.db, house.clock, act),
+            house.gateway,
             house.send_policy,
             house.trust,
             only=[payout_id],
             bound=bound,
         )
         if run.sent:
-            sending.note_run(house.db, house.clock, act, run, market=payout_id)
+            sending.note_run(OperationContext(house.db, house.clock, act), run, market=payout_id)
         answer = {"payout": payout_id, "sent": bool(run.sent), "status": sending.state_of(house.db, payout_id)}
         if run.changed:
             answer["why"] = "its amount or phone is another one now than when it was enqueued; enqueue it again"
@@ -223,11 +218,10 @@ def retry_failed_payouts(hours: int = 24, market: str | None = None) -> Work:
     """Make definite failures due again where that can help, and enqueue them; names each that is left alone."""
 
     def work(house: House, act: Act) -> dict[str, Any]:
-        sending.check_ready(house.db, house.daraja, house.clock, act)
+        ctx = OperationContext(house.db, house.clock, act)
+        sending.check_ready(ctx, house.daraja)
         report = retry(
-            house.db,
-            house.clock,
-            act,
+            ctx,
             caution=house.caution,
             market=market,
             hours=hours,

@@ -44,6 +44,7 @@ from kasoko_cli.operations.payouts.sending import SendPolicy
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.operations.shared.record_files import Format, InputFile
 from kasoko_cli.store.engine import database
 from tests.benchmarks.memory import peak_mib
@@ -124,7 +125,7 @@ def ours(address: str, url: str, in_flight: int) -> Figures:
     links = Links("https://pay.example.org", b"a key of thirty-two bytes, or so")
     policy = SendPolicy(rate_per_second=0, concurrency=in_flight)
     begun = time.perf_counter()
-    run = sending.send_due(db, daraja, links, system_clock, random_id, ACT, policy, Trust())
+    run = sending.send_due(OperationContext(db, system_clock, ACT), Gateway(daraja, links, random_id), policy, Trust())
     took = time.perf_counter() - begun
     assert {str(one.became) for one in run.sent} <= {"SENT"}
     daraja.close()
@@ -179,13 +180,13 @@ def owe(url: str, payouts: int) -> None:
         def file(which: str) -> InputFile:
             return InputFile(which, (folder / which).open("rb"), Format.CSV)
 
-        import_users(db, system_clock, ACT, file("users.csv"))
-        import_markets(db, system_clock, ACT, file("markets.csv"))
-        import_bets(db, system_clock, ACT, file("bets.csv"))
+        import_users(OperationContext(db, system_clock, ACT), file("users.csv"))
+        import_markets(OperationContext(db, system_clock, ACT), file("markets.csv"))
+        import_bets(OperationContext(db, system_clock, ACT), file("bets.csv"))
     time.sleep(1.1)
-    markets.close_market(db, system_clock, ACT, market="derby")
-    markets.resolve_market(db, system_clock, ACT, market="derby", winners=["Yes"])
-    settle.settle_market(db, system_clock, ACT, WireLimits(), market="derby")
+    markets.close_market(OperationContext(db, system_clock, ACT), market="derby")
+    markets.resolve_market(OperationContext(db, system_clock, ACT), market="derby", winners=["Yes"])
+    settle.settle_market(OperationContext(db, system_clock, ACT), WireLimits(), market="derby")
     with db.reading() as session:
         assert session.execute(text("SELECT count(*) FROM payouts WHERE status = 'PENDING'")).scalar() == payouts
     db.close()

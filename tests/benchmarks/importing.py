@@ -21,6 +21,7 @@ from kasoko_cli.clock import system_clock
 from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import import_markets, import_users
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format, InputFile
 from kasoko_cli.store.engine import database
 from tests.benchmarks.memory import peak_mib
@@ -56,12 +57,12 @@ def imported(folder: Path, kasoko: Path) -> tuple[Took, Took]:
     def file(name: str) -> InputFile:
         return InputFile(name, (folder / name).open("rb"), Format.CSV)
 
-    import_users(db, system_clock, act, file("users.csv"))
-    import_markets(db, system_clock, act, file("markets.csv"))
+    import_users(OperationContext(db, system_clock, act), file("users.csv"))
+    import_markets(OperationContext(db, system_clock, act), file("markets.csv"))
     took = []
     for _ in range(2):
         with timed() as timing:
-            import_bets(db, system_clock, act, file("bets.csv"))
+            import_bets(OperationContext(db, system_clock, act), file("bets.csv"))
         took.append(timing())
     with db.reading() as session:
         assert session.connection().execute(text("SELECT sum(amount_cents) FROM postings")).scalar() == 0

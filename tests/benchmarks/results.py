@@ -10,6 +10,7 @@ from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, WireLimits
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
@@ -23,7 +24,7 @@ SENT = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 def on_their_way(db: Database, count: int, *, with_people: bool = True) -> list[tuple[str, int]]:
     """As many payouts that M-Pesa has acknowledged: the id of each attempt and its cents."""
     prepare(db, count, with_people=with_people)
-    settle.settle_market(db, lambda: OPENED + timedelta(days=2), ACT, WireLimits(), market="derby")
+    settle.settle_market(OperationContext(db, lambda: OPENED + timedelta(days=2), ACT), WireLimits(), market="derby")
     sent: list[tuple[str, int]] = []
     with db.transaction() as session:
         owed = session.execute(text("SELECT id, user_id, wire_cents FROM payouts WHERE status = 'PENDING'")).all()

@@ -39,6 +39,7 @@ from kasoko_cli.operations.audit import run
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database, open_database, upgrade
 from kasoko_cli.store.schema.tables import Bet, Funding, User
 from tests.benchmarks.memory import peak_mib
@@ -53,9 +54,7 @@ BATCH = 10_000
 def prepare(db: Database, count: int, *, with_people: bool = True) -> None:
     """As many users and bets, and the market they are on, closed and resolved; the users may be there already."""
     markets.add_market(
-        db,
-        lambda: OPENED,
-        ACT,
+        OperationContext(db, lambda: OPENED, ACT),
         market_id="derby",
         slug="derby",
         question="Who wins?",
@@ -92,7 +91,7 @@ def prepare(db: Database, count: int, *, with_people: bool = True) -> None:
         entries = (journal.bet_collected(f"b{n}", "derby", 0, _stake(n)) for n in range(count))
         book.post_many(session, entries, at=OPENED)
     after = OPENED + timedelta(days=2)
-    markets.resolve_market(db, lambda: after, ACT, market="derby", winners=["Yes"])
+    markets.resolve_market(OperationContext(db, lambda: after, ACT), market="derby", winners=["Yes"])
 
 
 def _stake(n: int) -> int:
@@ -218,7 +217,9 @@ def measure(url: str, count: int, *, with_audit: bool) -> Figures:
         prepare(db, count)
         before = peak_mib()
         with timed() as ours:
-            done = settle.settle_market(db, lambda: OPENED + timedelta(days=2), ACT, WireLimits(), market="derby")
+            done = settle.settle_market(
+                OperationContext(db, lambda: OPENED + timedelta(days=2), ACT), WireLimits(), market="derby"
+            )
         after = peak_mib()
         assert done.payouts == count
         same, bare = raw_insert(db, make_same), raw_insert(db, make_bare)

@@ -27,6 +27,7 @@ from sqlalchemy import text
 
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import open_database, upgrade
 from tests.benchmarks.page import show, table, takes_markdown
 from tests.benchmarks.settle import ACT, OPENED, prepare
@@ -41,7 +42,9 @@ def fill(url: str, payouts: int) -> None:
     db = open_database(url)
     try:
         prepare(db, payouts)
-        settle.settle_market(db, lambda: OPENED + timedelta(days=2), ACT, WireLimits(), market="derby")
+        settle.settle_market(
+            OperationContext(db, lambda: OPENED + timedelta(days=2), ACT), WireLimits(), market="derby"
+        )
         with db.engine.begin() as connection:
             connection.execute(
                 text("UPDATE payouts SET status = 'COMPLETED', updated_at = :now WHERE number % 10 <> 0"),

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database, open_database
 from tests.cli.conftest import environment
 from tests.cli.test_start import HEAVY, loaded_by
@@ -44,9 +45,9 @@ def _settle(db: Database, clock: FixedClock, act: Act) -> None:
     from kasoko_cli.operations.records import markets
     from kasoko_cli.operations.settlement import settle
 
-    markets.close_market(db, clock, act, market="rain")
-    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
-    settle.settle_market(db, clock, act, WireLimits(), market="rain")
+    markets.close_market(OperationContext(db, clock, act), market="rain")
+    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
+    settle.settle_market(OperationContext(db, clock, act), WireLimits(), market="rain")
 
 
 def tab(line: str) -> list[str]:

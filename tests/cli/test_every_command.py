@@ -25,6 +25,7 @@ from kasoko_cli.operations.payouts import manual_decision, switches
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.engine.database import open_database
 from kasoko_cli.store.log import raise_incident
@@ -126,25 +127,27 @@ def prepared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     town.market("ready")
     town.bets("ready", {"rae": ("Yes", 10), "rob": ("No", 10)})
     clock.forward(1)
-    markets.close_market(db, clock, act, market="ready")
-    markets.resolve_market(db, clock, act, market="ready", winners=["Yes"])
+    markets.close_market(OperationContext(db, clock, act), market="ready")
+    markets.resolve_market(OperationContext(db, clock, act), market="ready", winners=["Yes"])
     town.market("waits")
     town.bets("waits", {"wes": ("Yes", 10), "wil": ("No", 10)})
     waits = town.settle("waits", "Yes", approval_above_cents=0)
     town.market("stopped")
     town.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
     town.settle("stopped", "Yes")
-    manual_decision.hold(db, clock, act, payout_id=(held := town.payout_of("held-winner").id))
+    manual_decision.hold(OperationContext(db, clock, act), payout_id=(held := town.payout_of("held-winner").id))
     town.market("taxed")
     town.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
     town.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
     town.market("long", hours=24 * 365 * 50)
     names = {"open_bet": town.bet("long", "ann", "Yes", kes=5)}
-    approvers.add(db, clock, act, USUAL, name="otieno", public_key=public_key_of(bytes(32)))
-    switches.pause(db, clock, act)
+    approvers.add(OperationContext(db, clock, act), USUAL, name="otieno", public_key=public_key_of(bytes(32)))
+    switches.pause(OperationContext(db, clock, act))
     paper = Paper().covering([clock()])
     paper.line("UKX0000001", clock(), withdrawn=7_00, phone="254712345678")
-    statement_import.take_statement(db, clock, act, paper.read(), shortcode="600000", customers_are_counted=False)
+    statement_import.take_statement(
+        OperationContext(db, clock, act), paper.read(), shortcode="600000", customers_are_counted=False
+    )
     names |= {"held": held, "waits_hash": waits.plan_hash[:16]}
     with db.transaction() as session:
         raise_incident(session, key="test:open", kind="test", what="Something.", at=clock())

@@ -31,6 +31,7 @@ from kasoko_cli.operations.records import bets, markets
 from kasoko_cli.operations.safeguards.restore_doubt import hold_unsent
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.platform import source
 from kasoko_cli.store.platform.source import open_platform
@@ -173,7 +174,7 @@ def theirs(django: Django) -> Iterator[Database]:
 @pytest.fixture
 def sync(db: Database, clock: FixedClock, act: Act, theirs: Database) -> Callable[..., platform_sync.Synced]:
     def run(**how: bool) -> platform_sync.Synced:
-        return platform_sync.sync(db, clock, act, theirs, **how)
+        return platform_sync.sync(OperationContext(db, clock, act), theirs, **how)
 
     return run
 
@@ -240,11 +241,11 @@ def test_what_the_platform_does_to_a_settled_market_is_told_by_the_check(
         "INSERT INTO markets_bet (market_id, user_id, outcome, stake, placed_at)"
         " SELECT market_id, user_id, 'Yes', 5, '2026-11-23 12:30:00+00' FROM markets_bet WHERE stake = 100"
     )
-    markets.close_market(db, clock, act, market="rain")
+    markets.close_market(OperationContext(db, clock, act), market="rain")
     late = sync()
     assert [one.column for one in late.differences] == ["market_id"], "it came after the close, and is told"
-    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
-    settle.settle_market(db, clock, act, WireLimits(), market="rain")
+    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
+    settle.settle_market(OperationContext(db, clock, act), WireLimits(), market="rain")
     django.sql("DELETE FROM markets_bet WHERE stake = 5")
     assert platform_sync.compare(db, theirs) == platform_sync.Compared(1, 3, [])
 
@@ -289,7 +290,7 @@ def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person
     what: str,
 ) -> None:
     def settled_now() -> bool:
-        return settle.settle_market(db, clock, act, WireLimits(), market="rain").is_new
+        return settle.settle_market(OperationContext(db, clock, act), WireLimits(), market="rain").is_new
 
     sync()
     django.sql(change)
@@ -298,18 +299,18 @@ def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person
     assert [str(one) for one in sync().differences] == [what]
     assert [str(one) for one in sync().differences] == [what], "it is told until it is answered"
     clock.forward(hours=4)
-    markets.close_market(db, clock, act, market="rain")
-    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
+    markets.close_market(OperationContext(db, clock, act), market="rain")
+    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
     [number] = manual_decision.list_incidents(db, manual_decision.Which(kind="platform"))
     message, hint = refusal(settled_now, Refused)
     assert message == f"rain was not settled: {what} Nothing was changed."
     assert f"kasoko incident close {number} --reason" in hint
-    manual_decision.close_incident(db, clock, act, incident_id=number)
+    manual_decision.close_incident(OperationContext(db, clock, act), incident_id=number)
     assert sync().differences == [], "a person has answered it"
     django.sql("DELETE FROM markets_bet WHERE stake = 33.33")
     assert "bet 3: The platform has no such bet on 1 any more." in map(str, sync().differences)
     refusal(settled_now, Refused)
-    manual_decision.close_incident(db, clock, act, incident_id=number + 1)
+    manual_decision.close_incident(OperationContext(db, clock, act), incident_id=number + 1)
     assert settled_now()
     assert audit(db, clock, deep=True, chain=True).ok
 
@@ -324,9 +325,9 @@ def test_a_platform_that_was_told_how_a_market_ended_may_end_it_too(
 ) -> None:
     sync()
     clock.forward(hours=4)
-    markets.close_market(db, clock, act, market="rain")
-    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
-    platform_mirror.mirror(db, clock, act, theirs)
+    markets.close_market(OperationContext(db, clock, act), market="rain")
+    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
+    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     django.sql("UPDATE markets_market SET status = 'RESOLVED' WHERE slug = 'rain'")
     assert sync().differences == []
 
@@ -413,8 +414,8 @@ def settled(
     django.sql(f"UPDATE users_customuser SET phone = '{REFUSED}' WHERE name = 'Cyn'")
     sync()
     clock.forward(hours=4)
-    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
-    settle.settle_market(db, clock, act, WireLimits(), market="rain")
+    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
+    settle.settle_market(OperationContext(db, clock, act), WireLimits(), market="rain")
 
 
 @pytest.mark.usefixtures("settled")
@@ -423,22 +424,28 @@ def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
 ) -> None:
     before = django.own()
     assert platform_mirror.look(db) == platform_mirror.Mirrored(False, False, 0, 0, 0, 0), "off until it is asked for"
-    assert platform_mirror.mirror(db, clock, act, theirs) == platform_mirror.Mirrored(True, True, 1, 2, 0, 0)
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs) == platform_mirror.Mirrored(
+        True, True, 1, 2, 0, 0
+    )
     ann, cyn = 202_23, 67_40
     assert django.states() == {"market:1": "RESOLVED", "payout:1.1.1": "PENDING", "payout:1.1.2": "PENDING"}
     road.send()
     assert platform_mirror.look(db).waiting_payouts == 0, "that it is on its way is nobody else's business"
     road.deliver()
-    assert platform_mirror.mirror(db, clock, act, theirs) == platform_mirror.Mirrored(True, False, 0, 2, 0, 0)
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs) == platform_mirror.Mirrored(
+        True, False, 0, 2, 0, 0
+    )
     assert django.orm(TOLD) == [
         ["market:1", None, "RESOLVED", "Yes", ann + cyn, None, None, False, None],
         ["payout:1.1.1", "1", "COMPLETED", None, ann, 202_00, 23, True, None],
         ["payout:1.1.2", "3", "FAILED", None, cyn, 0, 0, False, "2040"],
     ]
-    manual_decision.to_wallet(db, clock, Act("tester", "they asked for it"), payout_id="1.1.2")
-    assert platform_mirror.mirror(db, clock, act, theirs).payouts == 1
+    manual_decision.to_wallet(OperationContext(db, clock, Act("tester", "they asked for it")), payout_id="1.1.2")
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).payouts == 1
     assert django.states()["payout:1.1.2"] == "WALLET"
-    assert platform_mirror.mirror(db, clock, act, theirs, again=True).payouts == 2, "as after the platform was restored"
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs, again=True).payouts == 2, (
+        "as after the platform was restored"
+    )
     assert django.own() == before
     assert audit(db, clock, deep=True, chain=True).ok
 
@@ -448,11 +455,13 @@ def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
 ) -> None:
     sync()
     clock.forward(hours=4)
-    markets.resolve_market(db, clock, act, market="rain", winners=["Yes"])
-    settle.settle_market(db, clock, act, WireLimits(), market="rain", duties=DutyBook((WINNINGS, WITHDRAWALS)))
+    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
+    settle.settle_market(
+        OperationContext(db, clock, act), WireLimits(), market="rain", duties=DutyBook((WINNINGS, WITHDRAWALS))
+    )
     road.send()
     road.deliver()
-    platform_mirror.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     with theirs.reading() as session, db.reading() as books:
         market, *owed = [source.Result(*row) for row in session.execute(sa.text(ALL)).all()]
         for one in owed:
@@ -480,11 +489,11 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
         monkeypatch.setattr(source, "tell", tell)
         road.send()
         road.deliver()
-        assert platform_mirror.mirror(db, clock, act, theirs).waiting_payouts == 0
+        assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).waiting_payouts == 0
         tell(to, results)
 
     monkeypatch.setattr(source, "tell", overtaken)
-    assert platform_mirror.mirror(db, clock, act, theirs).waiting_payouts == 0
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).waiting_payouts == 0
     assert [*django.states().values()] == ["RESOLVED", "COMPLETED", "FAILED"]
 
 
@@ -492,32 +501,32 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
 def test_a_platform_that_is_away_is_told_later(
     db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, road: Road
 ) -> None:
-    platform_mirror.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     road.send()
     road.deliver()
     django.sql("ALTER TABLE kasoko.results RENAME TO gone")
     with pytest.raises(ConfigurationError, match="takes no results: relation") as refused:
-        platform_mirror.mirror(db, clock, act, theirs)
+        platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     assert refused.value.hint.endswith("kasoko connect django --print-sql --mirror")
     away = open_platform(_named(django.role_url, "no_such_platform"))
     with pytest.raises(DatabaseUnavailable, match="no_such_platform"):
-        platform_mirror.mirror(db, clock, act, away)
+        platform_mirror.mirror(OperationContext(db, clock, act), away)
     away.close()
     assert platform_mirror.look(db).waiting_payouts == 2
     django.sql("ALTER TABLE kasoko.gone RENAME TO results")
-    assert platform_mirror.mirror(db, clock, act, theirs).payouts == 2
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).payouts == 2
 
 
 @pytest.mark.usefixtures("settled")
 def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
     db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database
 ) -> None:
-    platform_mirror.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     with db.transaction() as session:
         kept = session.execute(sa.text("SELECT id, version, told_version FROM outbox")).all()
-    manual_decision.to_wallet(db, clock, Act("tester", "they asked for it"), payout_id="1.1.2")
+    manual_decision.to_wallet(OperationContext(db, clock, Act("tester", "they asked for it")), payout_id="1.1.2")
     clock.forward(60)
-    platform_mirror.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     assert [*django.states().values()] == ["RESOLVED", "PENDING", "WALLET"]
     with db.transaction() as session:  # as it stood before; what was done since is forgotten
         for name, version, told in kept:
@@ -528,7 +537,7 @@ def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
     clock.forward(60)
     with db.transaction() as session:
         hold_unsent(session, act, api="v3", now=clock())
-    assert platform_mirror.mirror(db, clock, act, theirs).payouts == 2
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).payouts == 2
     with theirs.reading() as session:
         versions = session.execute(sa.text("SELECT version FROM kasoko.results")).scalars().all()
     assert min(versions) > max(version for _, version, _ in kept)
@@ -538,14 +547,14 @@ def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
 def test_again_names_what_is_newer_there_than_all_that_is_known_here(
     db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database
 ) -> None:
-    platform_mirror.mirror(db, clock, act, theirs)
+    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     django.sql(
         "UPDATE kasoko.results SET status = 'COMPLETED', version = version + 86400000000 WHERE id = 'payout:1.1.2'"
     )
-    assert platform_mirror.mirror(db, clock, act, theirs, again=True).newer == ["payout:1.1.2"]
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs, again=True).newer == ["payout:1.1.2"]
     assert django.states()["payout:1.1.2"] == "COMPLETED", "it was left"
     clock.forward(days=2)
-    assert platform_mirror.mirror(db, clock, act, theirs, again=True).newer == []
+    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs, again=True).newer == []
     assert django.states()["payout:1.1.2"] == "PENDING"
 
 

@@ -32,6 +32,7 @@ from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.kill_points import POINTS
 from kasoko_cli.operations.payouts import manual_decision, switches
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.schema.tables import Attempt
 from tests.model.houses import House, PostgresHouse, SqliteHouse
 from tests.model.sheets import REASONS, RECEIVERS, Export
@@ -191,7 +192,7 @@ class Payouts(RuleBasedStateMachine):
                 case "set phone":
                     world.set_phone(payout.user_id, PHONES[payout.user_id][which % 2])
                 case "pause":
-                    switches.pause(world.db, world.clock, ACT)
+                    switches.pause(OperationContext(world.db, world.clock, ACT))
                 case "resume":
                     world.resume()
                 case "decide":

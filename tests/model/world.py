@@ -51,6 +51,7 @@ from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import correction, settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import accounts, payouts
 from kasoko_cli.store.engine import database
 from kasoko_cli.store.engine.database import Database
@@ -513,12 +514,12 @@ class World:
             known = session.get(Market, market) is not None
         for user_id in MARKETS[number]:
             if user_id not in known_users:
-                users.add_user(self.db, self.clock, ACT, user_id=user_id, name=user_id, phone=PHONES[user_id][0])
+                users.add_user(
+                    OperationContext(self.db, self.clock, ACT), user_id=user_id, name=user_id, phone=PHONES[user_id][0]
+                )
         if not known:
             markets.add_market(
-                self.db,
-                self.clock,
-                ACT,
+                OperationContext(self.db, self.clock, ACT),
                 market_id=market,
                 slug=market,
                 question=f"What of {market}?",
@@ -529,9 +530,7 @@ class World:
         for user_id, cents in MARKETS[number].items():
             if (bet_id := f"{market}-{user_id}") not in known_bets:
                 bets.place_bet(
-                    self.db,
-                    self.clock,
-                    ACT,
+                    OperationContext(self.db, self.clock, ACT),
                     bet_id=bet_id,
                     market=market,
                     user_id=user_id,
@@ -539,8 +538,8 @@ class World:
                     cents=cents,
                     funding=Funding.COLLECTED,
                 )
-        markets.close_market(self.db, self.clock, ACT, market=market)
-        markets.resolve_market(self.db, self.clock, ACT, market=market, winners=["Yes"])
+        markets.close_market(OperationContext(self.db, self.clock, ACT), market=market)
+        markets.resolve_market(OperationContext(self.db, self.clock, ACT), market=market, winners=["Yes"])
         self.settle(market)
         self.placed.add(number)
 
@@ -550,17 +549,18 @@ class World:
         if missing:
             self.place(missing[0])
 
+    @property
+    def gateway(self) -> Gateway:
+        """M-Pesa, as the account that pays now."""
+        return Gateway(self.daraja, self.links, self.new_id)
+
     def send(self, deals: Sequence[Deal] = (), *, limit: int | None = None) -> None:
         """One run of sending; each request has its deal, and those after the last are carried plainly."""
         with self._dealt(deals):
             try:
                 sending.send_due(
-                    self.db,
-                    self.daraja,
-                    self.links,
-                    self.clock,
-                    self.new_id,
-                    ACT,
+                    OperationContext(self.db, self.clock, ACT),
+                    self.gateway,
                     self.policy,
                     Trust(),
                     limit=limit,
@@ -573,12 +573,8 @@ class World:
         with self._dealt(deals):
             try:
                 status_queries.ask_around(
-                    self.db,
-                    self.daraja,
-                    self.links,
-                    self.clock,
-                    self.new_id,
-                    ACT,
+                    OperationContext(self.db, self.clock, ACT),
+                    self.gateway,
                     AskPolicy(confirm_above_cents=self.confirm_above_cents),
                     Trust(),
                     now_at_once=at_once,
@@ -602,7 +598,7 @@ class World:
 
     def retry(self) -> list[retry.LeftAlone]:
         """`retry-failed`; says what was left alone."""
-        report = retry.retry(self.db, self.clock, ACT, caution=self.caution)
+        report = retry.retry(OperationContext(self.db, self.clock, ACT), caution=self.caution)
         for _ in report.retried:
             self.tally.add("retried")
         return report.left
@@ -620,9 +616,7 @@ class World:
             spelt_anew = [f" {ACT.actor.upper()}"] if payout.number % 4 == 1 else []
             for name in (ACT.actor, *spelt_anew, "somebody else"):
                 done = manual_decision.decide(
-                    self.db,
-                    self.clock,
-                    Act(name, ACT.reason),
+                    OperationContext(self.db, self.clock, Act(name, ACT.reason)),
                     payout_id=payout.id,
                     decision=Decision(receipt, "the organisation portal"),
                     two_people=True,
@@ -661,9 +655,7 @@ class World:
         try:
             for name in (ACT.actor, f" {ACT.actor.upper()}", "somebody else"):
                 done = bulk_decision.decide_all(
-                    self.db,
-                    self.clock,
-                    Act(name, ACT.reason),
+                    OperationContext(self.db, self.clock, Act(name, ACT.reason)),
                     span=span,
                     list_hash=listed.list_hash,
                     evidence="the organisation portal",
@@ -707,9 +699,7 @@ class World:
         is_ours = bank.settings.shortcode == self.setting.shortcode
         try:
             report = statement_import.take_statement(
-                self.db,
-                self.clock,
-                ACT,
+                OperationContext(self.db, self.clock, ACT),
                 file,
                 shortcode=self.setting.shortcode,
                 customers_are_counted=True,
@@ -731,7 +721,7 @@ class World:
             return
         number = taken[which % len(taken)].id
         try:
-            done = statement_undo.undo_statement(self.db, self.clock, ACT, statement_id=number)
+            done = statement_undo.undo_statement(OperationContext(self.db, self.clock, ACT), statement_id=number)
         except Refused:
             self.tally.add("statement undo: refused")
             return
@@ -762,14 +752,16 @@ class World:
             self.tally.add("came back")
         receipt = self.came_back[attempt.id][1]
         try:
-            returns.came_back(self.db, self.clock, ACT, payout_id=payout.id, receipt=receipt, caution=self.caution)
+            returns.came_back(
+                OperationContext(self.db, self.clock, ACT), payout_id=payout.id, receipt=receipt, caution=self.caution
+            )
         except Refused:
             assert self.stand_about(payout.id), "what came back may be said where nothing is in doubt"
 
     def send_again(self, payout: Payout) -> None:
         """`payout again`: only what came back."""
         try:
-            returns.send_again(self.db, self.clock, ACT, payout_id=payout.id, caution=self.caution)
+            returns.send_again(OperationContext(self.db, self.clock, ACT), payout_id=payout.id, caution=self.caution)
         except Refused:
             return
         assert payout.status is PayoutStatus.RETURNED, f"sent again although it was {payout.status}"
@@ -801,13 +793,11 @@ class World:
 
     def settle(self, market: str) -> None:
         """What is owed is worked out; a market that is settled already stays as it is."""
-        settle.settle_market(self.db, self.clock, ACT, LIMITS, market=market)
+        settle.settle_market(OperationContext(self.db, self.clock, ACT), LIMITS, market=market)
 
     def _override(self, act: Act, market: str, outcome: Resolution, confirm: str | None) -> correction.Override:
         return correction.override(
-            self.db,
-            self.clock,
-            act,
+            OperationContext(self.db, self.clock, act),
             LIMITS,
             market=market,
             resolution=outcome,
@@ -834,16 +824,16 @@ class World:
             numbers = [incident.id for incident in open_incidents(session)]
         for number in numbers:
             assert number is not None
-            manual_decision.close_incident(self.db, self.clock, ACT, incident_id=number)
+            manual_decision.close_incident(OperationContext(self.db, self.clock, ACT), incident_id=number)
 
     def resume(self) -> None:
         """Sending may go on."""
-        switches.resume(self.db, self.clock, ACT)
+        switches.resume(OperationContext(self.db, self.clock, ACT))
 
     def set_phone(self, user_id: str, phone: str) -> None:
         """A user gives another number; one that the database does not know has none to change."""
         if any(user_id in MARKETS[number] for number in self.placed):
-            users.set_phone(self.db, self.clock, ACT, user_id=user_id, phone=phone)
+            users.set_phone(OperationContext(self.db, self.clock, ACT), user_id=user_id, phone=phone)
 
     # --- What arrives ---------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
@@ -100,6 +101,16 @@ class Road:
         #: Whether the fixture asks at the end of the test; a test that breaks rows by hand says no.
         self.books_hold_at_the_end = True
         self.daraja = self.client(api=api)
+
+    @property
+    def gateway(self) -> Gateway:
+        """M-Pesa, as this account."""
+        return Gateway(self.daraja, self.links, self.new_id)
+
+    @property
+    def context(self) -> OperationContext:
+        """What an operation works on."""
+        return OperationContext(self.db, self.clock, self.act)
 
     def client(
         self, *, api: Literal["v1", "v3"] = "v3", sends: int = 3, url: str = "https://daraja.example.org", **other: Any
@@ -171,7 +182,7 @@ class Road:
         # The bets came a second ago: at the moment of the close they would be late, and refunded.
         self.clock.forward(-1)
         for user_id, phone in {**winners, "loser": "254712999000"}.items():
-            users.add_user(self.db, self.clock, self.act, user_id=user_id, name=user_id, phone=phone)
+            users.add_user(self.context, user_id=user_id, name=user_id, phone=phone)
         self.open_market(market)
         stake = cents // 2
         for user_id in winners:
@@ -181,18 +192,14 @@ class Road:
 
     def settle(self, market: str = "derby", *, approval_above_cents: int | None = None) -> None:
         """Yes has won, and what is owed is written down."""
-        markets.close_market(self.db, self.clock, self.act, market=market)
-        markets.resolve_market(self.db, self.clock, self.act, market=market, winners=["Yes"])
-        settle.settle_market(
-            self.db, self.clock, self.act, WireLimits(), market=market, approval_above_cents=approval_above_cents
-        )
+        markets.close_market(self.context, market=market)
+        markets.resolve_market(self.context, market=market, winners=["Yes"])
+        settle.settle_market(self.context, WireLimits(), market=market, approval_above_cents=approval_above_cents)
 
     def bet(self, market: str, user_id: str, outcome: str, cents: int) -> None:
         """The user stakes so much, which the platform has collected."""
         bets.place_bet(
-            self.db,
-            self.clock,
-            self.act,
+            self.context,
             bet_id=f"{market}-{user_id}",
             market=market,
             user_id=user_id,
@@ -204,9 +211,7 @@ class Road:
     def open_market(self, market: str) -> None:
         """A market on Yes or No that takes bets for an hour, without a fee."""
         markets.add_market(
-            self.db,
-            self.clock,
-            self.act,
+            self.context,
             market_id=market,
             slug=market,
             question=f"What of {market}?",
@@ -232,12 +237,8 @@ class Road:
     ) -> Run:
         """One run of sending."""
         return sending.send_due(
-            self.db,
-            daraja or self.daraja,
-            self.links,
-            self.clock,
-            self.new_id,
-            self.act,
+            self.context,
+            self.gateway if daraja is None else replace(self.gateway, daraja=daraja),
             policy,
             self.trust,
             market=market,
@@ -277,12 +278,8 @@ class Road:
     ) -> Reconciled:
         """One round of asking, with its answers."""
         report = reconcile.ask_around(
-            self.db,
-            self.daraja,
-            self.links,
-            self.clock,
-            self.new_id,
-            self.act,
+            self.context,
+            self.gateway,
             AskPolicy(confirm_above_cents=confirm_above_cents),
             self.trust,
             now_at_once=at_once,
@@ -294,11 +291,11 @@ class Road:
     def retry(self, *, confirm_above_cents: int = 1_000_000, confirm_apart_seconds: int = 300, **which: Any) -> Retried:
         """What failed becomes due again, where that can help."""
         caution = Caution(confirm_above_cents, self.trust, confirm_apart_seconds=confirm_apart_seconds)
-        return retry.retry(self.db, self.clock, self.act, caution=caution, **which)
+        return retry.retry(self.context, caution=caution, **which)
 
     def set_phone(self, user_id: str, phone: str) -> None:
         """The user gives another number."""
-        users.set_phone(self.db, self.clock, self.act, user_id=user_id, phone=phone)
+        users.set_phone(self.context, user_id=user_id, phone=phone)
 
     # --- What stands there ----------------------------------------------------------------------------------------
 

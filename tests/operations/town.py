@@ -20,6 +20,7 @@ from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import Ruling
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.engine.database import Database, WithinTransaction
@@ -40,11 +41,16 @@ class Town:
         self._bets = 0
         self._receipts = 0
 
+    @property
+    def context(self) -> OperationContext:
+        """What an operation works on."""
+        return OperationContext(self.db, self.clock, self.act)
+
     def user(self, user_id: str, *, phone: str | None = None, deposit_kes: int = 0) -> str:
         """Somebody with a phone of their own, and perhaps money in the wallet."""
         self._people += 1
         number = phone or f"2547{self._people:08d}"
-        users.add_user(self.db, self.clock, self.act, user_id=user_id, name=user_id.title(), phone=number)
+        users.add_user(self.context, user_id=user_id, name=user_id.title(), phone=number)
         if deposit_kes:
             self.deposit(user_id, deposit_kes * 100)
         return user_id
@@ -53,16 +59,14 @@ class Town:
         """Money that came in for a wallet."""
         self._receipts += 1
         reference = f"DEP{self._receipts:07d}"
-        wallets.deposit(self.db, self.clock, self.act, user_id=user_id, cents=cents, reference=reference)
+        wallets.deposit(self.context, user_id=user_id, cents=cents, reference=reference)
 
     def market(
         self, market_id: str, outcomes: Sequence[str] = ("Yes", "No"), *, hours: int = 1, rules: Rules | None = None
     ) -> str:
         """A market with a fee of 5 % that closes in an hour, unless said otherwise."""
         markets.add_market(
-            self.db,
-            self.clock,
-            self.act,
+            self.context,
             market_id=market_id,
             slug=market_id,
             question=f"What of {market_id}?",
@@ -80,9 +84,7 @@ class Town:
         self.clock.forward(1)
         bet_id = f"bet-{self._bets:04d}"
         bets.place_bet(
-            self.db,
-            self.clock,
-            self.act,
+            self.context,
             bet_id=bet_id,
             market=market,
             user_id=user_id,
@@ -107,15 +109,13 @@ class Town:
     ) -> Settled:
         """Close it a second after the last bet, name the winner (or nobody: void), and divide the pool."""
         self.clock.forward(1)
-        markets.close_market(self.db, self.clock, self.act, market=market)
+        markets.close_market(self.context, market=market)
         if winners:
-            markets.resolve_market(self.db, self.clock, self.act, market=market, winners=winners)
+            markets.resolve_market(self.context, market=market, winners=winners)
         else:
-            markets.void_market(self.db, self.clock, self.act, market=market)
+            markets.void_market(self.context, market=market)
         return settle.settle_market(
-            self.db,
-            self.clock,
-            self.act,
+            self.context,
             LIMITS,
             market=market,
             duties=duties,
@@ -229,7 +229,7 @@ class Town:
         """A person makes a payout due again."""
         payout = self.payout_of(user_id)
         if payout.status is PayoutStatus.RETURNED:
-            returns.send_again(self.db, self.clock, self.act, payout_id=payout.id)
+            returns.send_again(self.context, payout_id=payout.id)
             return
         with self.db.transaction() as session:
             assert payouts.move(session, payout.id, PayoutStatus.PENDING, at=self.clock())

@@ -27,6 +27,7 @@ from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database, open_database
 from kasoko_cli.store.schema.tables import Funding
 from tests.proof.databases import Kept
@@ -195,13 +196,13 @@ class Bench:
             known = {line.id for line in users.list_users(db)}
             for user_id, (phone, _) in winners.items():
                 if user_id not in known:
-                    users.add_user(db, self.clock, ACT, user_id=user_id, name=user_id, phone=phone)
+                    users.add_user(OperationContext(db, self.clock, ACT), user_id=user_id, name=user_id, phone=phone)
             if "loser" not in known:
-                users.add_user(db, self.clock, ACT, user_id="loser", name="loser", phone="254712999999")
+                users.add_user(
+                    OperationContext(db, self.clock, ACT), user_id="loser", name="loser", phone="254712999999"
+                )
             markets.add_market(
-                db,
-                self.clock,
-                ACT,
+                OperationContext(db, self.clock, ACT),
                 market_id=market,
                 slug=market,
                 question=f"What of {market}?",
@@ -213,9 +214,7 @@ class Bench:
             self.stakes[market] = stakes
             for user_id, outcome, cents in stakes:
                 bets.place_bet(
-                    db,
-                    self.clock,
-                    ACT,
+                    OperationContext(db, self.clock, ACT),
                     bet_id=f"{market}-{user_id}",
                     market=market,
                     user_id=user_id,
@@ -223,15 +222,15 @@ class Bench:
                     cents=cents,
                     funding=Funding.COLLECTED,
                 )
-            markets.close_market(db, self.clock, ACT, market=market)
-            markets.resolve_market(db, self.clock, ACT, market=market, winners=["Yes"])
-            settle.settle_market(db, self.clock, ACT, limits or WireLimits(), market=market)
+            markets.close_market(OperationContext(db, self.clock, ACT), market=market)
+            markets.resolve_market(OperationContext(db, self.clock, ACT), market=market, winners=["Yes"])
+            settle.settle_market(OperationContext(db, self.clock, ACT), limits or WireLimits(), market=market)
 
     def settle_all(self) -> None:
         """A settlement that was taken back for another outcome is made anew."""
         with self.opened() as db:
             for market in self.stakes:
-                settle.settle_market(db, self.clock, ACT, WireLimits(), market=market)
+                settle.settle_market(OperationContext(db, self.clock, ACT), WireLimits(), market=market)
 
     def outcome_of(self, market: str) -> str:
         """The outcome that a market has now."""
@@ -244,17 +243,17 @@ class Bench:
     def set_phone(self, user_id: str, phone: str) -> None:
         """The user gives another number."""
         with self.opened() as db:
-            users.set_phone(db, self.clock, ACT, user_id=user_id, phone=phone)
+            users.set_phone(OperationContext(db, self.clock, ACT), user_id=user_id, phone=phone)
 
     def pause(self) -> None:
         """Somebody turns the switch."""
         with self.opened() as db:
-            switches.pause(db, self.clock, ACT)
+            switches.pause(OperationContext(db, self.clock, ACT))
 
     def resume(self) -> None:
         """And turns it back."""
         with self.opened() as db:
-            switches.resume(db, self.clock, ACT)
+            switches.resume(OperationContext(db, self.clock, ACT))
 
     # --- Processes ---------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.safeguards.payment_guard import is_doubted
 from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE, list_doubted
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
 from kasoko_cli.store.schema.tables import Payout
@@ -132,7 +133,7 @@ def _let_go(bench: Bench, hands: Hands, done: Finish, asked: Counter[str]) -> No
         else:
             with bench.opened() as db:
                 try:
-                    manual_decision.release(db, bench.clock, ACT, payout_id=payout.id)
+                    manual_decision.release(OperationContext(db, bench.clock, ACT), payout_id=payout.id)
                     done.told.append(f"a person lets go {payout.id}")
                 except Refused as refused:
                     done.told.append(f"{payout.id} is not let go: {refused.message}")
@@ -149,7 +150,7 @@ def _decide_since_copy(bench: Bench, done: Finish, payout: Payout) -> None:
             return
         said = manual_decision.Decision(None if payment is None else payment.receipt, "the portal")
         try:
-            manual_decision.decide(db, bench.clock, ACT, payout_id=payout.id, decision=said)
+            manual_decision.decide(OperationContext(db, bench.clock, ACT), payout_id=payout.id, decision=said)
         except Refused as refused:
             done.told.append(f"nobody decides on {payout.id}: {refused.message}")
             return
@@ -199,13 +200,13 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
                     stand = [incident.id for incident in open_incidents(session, payout_id=one.payout_id)]
                 for number in stand:
                     assert number is not None
-                    manual_decision.close_incident(db, bench.clock, ACT, incident_id=number)
+                    manual_decision.close_incident(OperationContext(db, bench.clock, ACT), incident_id=number)
                     done.told.append(f"a person closes the incident {number} of {one.payout_id}")
             said = manual_decision.Decision(None if payment is None else payment.receipt, "the portal")
             try:
                 for act in (ACT, Act("somebody else", ACT.reason)):
                     manual_decision.decide(
-                        db, bench.clock, act, payout_id=one.payout_id, decision=said, two_people=True
+                        OperationContext(db, bench.clock, act), payout_id=one.payout_id, decision=said, two_people=True
                     )
             except Refused as refused:
                 # What had arrived and was not judged is judged first: it may have ended the payout.
@@ -229,7 +230,7 @@ def _close_incidents(bench: Bench, done: Finish) -> None:
                 if failed[str(incident.payout_id)] is PayoutStatus.FAILED and not bench.lies:
                     bench.troubles.append(f"{incident.payout_id} failed, and was paid: {incident.what}")
                 continue
-            manual_decision.close_incident(db, bench.clock, ACT, incident_id=incident.id)
+            manual_decision.close_incident(OperationContext(db, bench.clock, ACT), incident_id=incident.id)
             done.told.append(f"a person closes the incident {incident.kind} of {incident.payout_id}")
 
 

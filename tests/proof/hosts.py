@@ -34,6 +34,7 @@ from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import import_markets, import_users
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement import settle
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format, InputFile
 from tests.proof.bench import ACT, Bench, Call, quick
 from tests.proof.databases import Templates
@@ -124,14 +125,14 @@ def owe(bench: Bench, count: int) -> None:
         return InputFile(name, BytesIO(content.encode()), Format.CSV)
 
     with bench.opened() as db:
-        import_users(db, bench.clock, ACT, file("users.csv", f"user_id,name,phone\n{people}"))
+        import_users(OperationContext(db, bench.clock, ACT), file("users.csv", f"user_id,name,phone\n{people}"))
         head = "market_id,slug,question,outcomes,closes_at,fee_bps\n"
         market = f"{head}derby,derby,Who wins?,Yes|No,{closes},0\n"
-        import_markets(db, bench.clock, ACT, file("markets.csv", market))
+        import_markets(OperationContext(db, bench.clock, ACT), file("markets.csv", market))
         head = "bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at\n"
-        import_bets(db, bench.clock, ACT, file("bets.csv", head + bets))
-        markets.resolve_market(db, bench.clock, ACT, market="derby", winners=["Yes"])
-        settle.settle_market(db, bench.clock, ACT, WireLimits(), market="derby")
+        import_bets(OperationContext(db, bench.clock, ACT), file("bets.csv", head + bets))
+        markets.resolve_market(OperationContext(db, bench.clock, ACT), market="derby", winners=["Yes"])
+        settle.settle_market(OperationContext(db, bench.clock, ACT), WireLimits(), market="derby")
 
 
 def run(payouts: int, hosts: int, kills: int, restarts: int, seed: int, folder: Path) -> Told:

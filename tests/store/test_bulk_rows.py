@@ -12,6 +12,7 @@ from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
@@ -53,9 +54,7 @@ def test_bets_are_streamed_as_the_digest_has_them_and_parts_of_a_second_are_cut_
     with db.transaction() as session:
         bulk_rows.insert_tuples(session, User, PEOPLE, [("u", "A", "254712345678", NOON, NOON)])
     markets.add_market(
-        db,
-        lambda: NOON,
-        act,
+        OperationContext(db, lambda: NOON, act),
         market_id="m",
         slug="m",
         question="?",

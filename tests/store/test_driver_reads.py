@@ -14,6 +14,7 @@ from kasoko_cli.errors import DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import read_overview
 from kasoko_cli.store.engine import driver_reads
 from kasoko_cli.store.engine.database import Database
@@ -29,7 +30,7 @@ def test_both_ways_of_reading_give_the_same_overview(road: Road, database_url: s
         attempt = road.attempt(user)
         road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, receiver=attempt.phone, desc="said so"))
     road.post(Kind.RESULT, road.attempt("ben").id, road.result(road.attempt("ben"), code=0, receiver=BEN, desc="paid"))
-    switches.pause(road.db, road.clock, act)
+    switches.pause(OperationContext(road.db, road.clock, act))
     heavy = status_views.overview(road.db)
     with driver_reads.reading(database_url) as rows:
         light = read_overview(rows)
@@ -47,7 +48,7 @@ def test_it_cannot_write(db: Database, database_url: str) -> None:
 def test_it_reads_one_unchanging_picture(db: Database, database_url: str, act: Act, road: Road) -> None:  # noqa: F811
     with driver_reads.reading(database_url) as rows:
         before = read_overview(rows)
-        switches.pause(road.db, road.clock, act)
+        switches.pause(OperationContext(road.db, road.clock, act))
         assert read_overview(rows) == before
 
 

@@ -13,18 +13,16 @@ from datetime import datetime
 from sqlalchemy import BigInteger, cast, func
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import Clock, NewId
+from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.balances import Balances, read_balance, read_result
-from kasoko_cli.daraja.callback_urls import Links
-from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.messages import Result, redact
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.call_log import keep_calls
+from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import accounts, balance_readings, status_queries
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.engine.database import Database
@@ -82,15 +80,16 @@ class FloatReport:
 # --- Asking --------------------------------------------------------------------------------------
 
 
-def ask(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: NewId, act: Act) -> Asked:
+def ask(ctx: OperationContext, gateway: Gateway) -> Asked:
     """Ask M-Pesa for its balances; the answer is posted to the listener.
 
     Raises:
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
+    db, clock, act, daraja, links = ctx.db, ctx.clock, ctx.act, gateway.daraja, gateway.links
     daraja.check_account()
-    query_id = f"kq-{new_id()}"
+    query_id = f"kq-{gateway.new_id()}"
     with db.transaction() as session:
         asker = accounts.ensure(session, daraja.account.payer, at=clock())
         session.add(Query(id=query_id, kind="BALANCE", attempt_id=None, asked_at=clock(), account_id=asker))

@@ -17,10 +17,10 @@ from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import accounts
 from kasoko_cli.store.accounts import Known, OpenElsewhere
 from kasoko_cli.store.engine import reconnect
-from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Attempt
 from kasoko_cli.store.statements import RESTORED
@@ -34,7 +34,7 @@ NOT_SENT_SINCE = "not sent since the copy"
 _log = logging.getLogger(__name__)
 
 
-def hold_to_account(db: Database, clock: Clock, act: Act, payer: Payer) -> None:
+def hold_to_account(ctx: OperationContext, payer: Payer) -> None:
     """Hold that M-Pesa may be met as this account now; take what is older than accounts for its own where it is.
 
     Raises:
@@ -45,9 +45,9 @@ def hold_to_account(db: Database, clock: Clock, act: Act, payer: Payer) -> None:
         current, others = accounts.in_force(session), accounts.open_elsewhere(session, accounts.find(session, payer))
         return (current is None or any(one.account is None for one in others)) and bool(accounts.unclaimed(session))
 
-    if reconnect.read(db, may_have_older):
-        reconnect.write(db, lambda session: _adopt(session, clock, act, payer))
-    reconnect.read(db, lambda session: check_account(session, payer))
+    if reconnect.read(ctx.db, may_have_older):
+        reconnect.write(ctx.db, lambda session: _adopt(session, ctx.clock, ctx.act, payer))
+    reconnect.read(ctx.db, lambda session: check_account(session, payer))
 
 
 def check_account(session: Session, payer: Payer) -> Known | None:
@@ -64,7 +64,7 @@ def check_account(session: Session, payer: Payer) -> Known | None:
     return current
 
 
-def put_in_force(db: Database, clock: Clock, act: Act, payer: Payer) -> int:
+def put_in_force(ctx: OperationContext, payer: Payer) -> int:
     """From now on this account pays; its number. Whoever is about to pay by another one finds that out.
 
     Raises:
@@ -76,25 +76,25 @@ def put_in_force(db: Database, clock: Clock, act: Act, payer: Payer) -> int:
         if current is not None and current.payer == payer:
             return current.id
         check_account(session, payer)
-        now = clock()
+        now = ctx.clock()
         account_id = accounts.ensure(session, payer, at=now)
         accounts.put_in_force(session, account_id)
         detail = {"account": payer.name, "before": None if current is None else current.payer.name}
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="account.use",
             subject="deployment",
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail=detail,
         )
         return account_id
 
-    current = reconnect.read(db, accounts.in_force)
+    current = reconnect.read(ctx.db, accounts.in_force)
     if current is not None and current.payer == payer:
         return current.id
-    account_id = reconnect.write(db, act_on)
+    account_id = reconnect.write(ctx.db, act_on)
     if current is not None:
         _log.warning("This database paid as %s until now. From now on it pays as %s.", current.payer.name, payer.name)
     return account_id

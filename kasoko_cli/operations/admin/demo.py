@@ -41,6 +41,7 @@ from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.safeguards.payment_guard import CAREFUL
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.engine.database import Database, open_database, upgrade
 
@@ -101,6 +102,14 @@ class _Set:
     simulator: Simulator
     listener_url: str
 
+    @property
+    def context(self) -> OperationContext:
+        return OperationContext(self.db, system_clock, ACT)
+
+    @property
+    def gateway(self) -> Gateway:
+        return Gateway(self.daraja, self.links, random_id)
+
 
 def run(folder: Path, stage: Stage) -> DemoReport:
     """Play the whole road in `folder`, and prove it."""
@@ -156,8 +165,8 @@ def _the_example(on: _Set, stage: Stage) -> None:
     stakes.append(("kamau", "0110345678", "No", 15_000))
     _open(on, "rain", "Will it rain in Nairobi on Friday?", ("Yes", "No"), stakes)
     stage.say("Stakes of 100 and 200 on Yes and 150 on No, a fee of 5 %. The result is Yes.")
-    markets.resolve_market(on.db, system_clock, ACT, market="rain", winners=["Yes"])
-    settled = settle.settle_market(on.db, system_clock, ACT, WireLimits(), market="rain")
+    markets.resolve_market(on.context, market="rain", winners=["Yes"])
+    settled = settle.settle_market(on.context, WireLimits(), market="rain")
     figures = settled.settlement
     stage.table(
         ("market", "gross KES", "fee KES", "net KES", "payouts KES", "breakage KES"),
@@ -192,9 +201,7 @@ def _open(
     """Take in the people with their money, open the market, take their bets, close it."""
     closes_at = system_clock() + timedelta(hours=1)
     markets.add_market(
-        on.db,
-        system_clock,
-        ACT,
+        on.context,
         market_id=slug,
         slug=slug,
         question=question,
@@ -203,19 +210,17 @@ def _open(
         rules=FEE,
     )
     for user_id, phone, outcome, cents in stakes:
-        users.add_user(on.db, system_clock, ACT, user_id=user_id, name=user_id.title(), phone=phone)
-        wallets.deposit(on.db, system_clock, ACT, user_id=user_id, cents=cents, reference=f"demo-{slug}-{user_id}")
+        users.add_user(on.context, user_id=user_id, name=user_id.title(), phone=phone)
+        wallets.deposit(on.context, user_id=user_id, cents=cents, reference=f"demo-{slug}-{user_id}")
         bets.place_bet(
-            on.db,
-            system_clock,
-            ACT,
+            on.context,
             bet_id=f"{slug}-{user_id}",
             market=slug,
             user_id=user_id,
             outcome=outcome,
             cents=cents,
         )
-    markets.close_market(on.db, system_clock, ACT, market=slug)
+    markets.close_market(on.context, market=slug)
 
 
 def _show_winners(on: _Set, stage: Stage, market: str) -> None:
@@ -263,8 +268,8 @@ def _the_troubles(on: _Set, stage: Stage) -> None:
     stakes = [(name.lower(), phone, "Gor Mahia", 10_000 + 700 * n) for n, (name, phone, _) in enumerate(TROUBLES)]
     stakes.append(("zainabu", "0712000999", "AFC Leopards", 90_000))
     _open(on, "derby", "Who wins the Mashemeji derby?", ("Gor Mahia", "AFC Leopards"), stakes)
-    markets.resolve_market(on.db, system_clock, ACT, market="derby", winners=["Gor Mahia"])
-    settle.settle_market(on.db, system_clock, ACT, WireLimits(), market="derby")
+    markets.resolve_market(on.context, market="derby", winners=["Gor Mahia"])
+    settle.settle_market(on.context, WireLimits(), market="derby")
     _send(on, market="derby")
     known_first = {item.user: item.status for item in status_views.list_items(on.db, market="derby")}
     _until_heard(on, "derby")
@@ -281,8 +286,8 @@ def _the_troubles(on: _Set, stage: Stage) -> None:
     )
     stage.say("Two failures are definite: their numbers are corrected, and they are sent again.")
     for name, phone in NEW_PHONE.items():
-        users.set_phone(on.db, system_clock, ACT, user_id=name.lower(), phone=phone)
-    again = retry.retry(on.db, system_clock, ACT, caution=CAREFUL, hours=24)
+        users.set_phone(on.context, user_id=name.lower(), phone=phone)
+    again = retry.retry(on.context, caution=CAREFUL, hours=24)
     _send(on, only=again.retried)
     _until_heard(on, "derby")
     _show_winners(on, stage, "derby")
@@ -291,12 +296,8 @@ def _the_troubles(on: _Set, stage: Stage) -> None:
 def _send(on: _Set, *, market: str | None = None, only: Sequence[str] = ()) -> None:
     """A run that stays until nothing is due: so much trouble at once looks like an outage, and is waited out."""
     sending.send_due(
-        on.db,
-        on.daraja,
-        on.links,
-        system_clock,
-        random_id,
-        ACT,
+        on.context,
+        on.gateway,
         sending.SendPolicy(rate_per_second=0, concurrency=8, schedule=(1,) * 5, probe_after_seconds=(0.1,)),
         Trust(),
         market=market,
@@ -308,12 +309,8 @@ def _send(on: _Set, *, market: str | None = None, only: Sequence[str] = ()) -> N
 def _ask(on: _Set) -> None:
     """Ask about all that is unknown, and wait for the answers."""
     asked = status_queries.ask_around(
-        on.db,
-        on.daraja,
-        on.links,
-        system_clock,
-        random_id,
-        ACT,
+        on.context,
+        on.gateway,
         status_queries.AskPolicy(),
         Trust(),
         now_at_once=True,

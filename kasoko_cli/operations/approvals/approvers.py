@@ -11,13 +11,13 @@ from datetime import datetime
 
 from sqlmodel import Session, select
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import signatures
 from kasoko_cli.operations.approvals.second_person import Terms, hear
 from kasoko_cli.operations.approvals.signatures import ADD, REMOVE, REMOVED, REQUIRE, SUBJECT, Known
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import for_update
 from kasoko_cli.store.log import note_event, raise_incident
@@ -62,14 +62,14 @@ def list_approvers(db: Database) -> Approvers:
     return Approvers(known.required, [*there, *gone])
 
 
-def add(db: Database, clock: Clock, act: Act, terms: Terms, *, name: str, public_key: str) -> ApproverAdded:
+def add(ctx: OperationContext, terms: Terms, *, name: str, public_key: str) -> ApproverAdded:
     """Let somebody's signature count.
 
     Raises:
         Refused: the name or the key has one already, or those who have to sign it did not.
     """
-    name, now = " ".join(name.split()), clock()
-    with db.transaction() as session:
+    act, name, now = ctx.act, " ".join(name.split()), ctx.clock()
+    with ctx.db.transaction() as session:
         known = _hold(session)
         _check_new(known, name, public_key)
         if known.people and (terms.signed or known.required):
@@ -103,7 +103,7 @@ def _check_new(known: Known, name: str, public_key: str) -> None:
         )
 
 
-def remove(db: Database, clock: Clock, act: Act, terms: Terms, *, name: str) -> ApproverLine:
+def remove(ctx: OperationContext, terms: Terms, *, name: str) -> ApproverLine:
     """Let somebody's signature count no more; what was signed so far can still be checked.
 
     Where signatures are required one approver has to sign it, and the last one stays. With settings that do not
@@ -113,9 +113,9 @@ def remove(db: Database, clock: Clock, act: Act, terms: Terms, *, name: str) -> 
         NotFound: nobody of that name signs.
         Refused: no reason was given, it is not signed, or this is the last one.
     """
+    act, now = ctx.act, ctx.clock()
     needs_reason(act, "Removing an approver")
-    now = clock()
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         known = _hold(session)
         one = known.people.get(person_of(name))
         if one is None:

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.messages import redact
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.callbacks.apply_results import Judged, Trust, apply_waiting
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import note_event
@@ -91,15 +90,15 @@ def show_received(db: Database, number: int) -> Shown:
         return Shown(_received(callback), redact(callback.body.decode("utf-8", "backslashreplace")))
 
 
-def replay(db: Database, clock: Clock, act: Act, trust: Trust, numbers: Sequence[int]) -> list[Replayed]:
+def replay(ctx: OperationContext, trust: Trust, numbers: Sequence[int]) -> list[Replayed]:
     """Judge stored callbacks again, and write down who wanted it; what they said before stays in the record.
 
     Raises:
         NotFound: one of them does not exist; none was judged.
         Refused: the body of one was dropped since; none was judged.
     """
-    now = clock()
-    with db.transaction() as session:
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         found = _found(callbacks.by_numbers(session, numbers, lock=True), numbers)
         for callback in found:
             if callback.salt is None and callback.applied_at is not None:
@@ -115,15 +114,15 @@ def replay(db: Database, clock: Clock, act: Act, trust: Trust, numbers: Sequence
             note_event(
                 session,
                 at=now,
-                actor=act.actor,
+                actor=ctx.act.actor,
                 action="callback.replay",
                 subject=f"callback:{callback.id}",
-                reason=act.reason,
+                reason=ctx.act.reason,
                 detail={"verdict": callback.verdict, "detail": callback.detail},
             )
     judged: dict[int, Judged] = {}
     for subject in subjects:
-        judged |= {one.callback_id: one for one in apply_waiting(db, clock, trust, subjects=[subject])}
+        judged |= {one.callback_id: one for one in apply_waiting(ctx.db, ctx.clock, trust, subjects=[subject])}
     return [
         Replayed(
             number,

@@ -15,18 +15,16 @@ from typing import TextIO
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.market import check_identifier, clean_text
 from kasoko_cli.domain.money import format_kes, parse_stake, plain_kes
 from kasoko_cli.domain.phone import quoted
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.exchange.import_records import Imported, Told, read_cell, take_in
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Columns, InputFile, Problems, Row, format_time, parse_time
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.bulk_rows import BetRecord, OpenTo
-from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Bet, Funding
 from kasoko_cli.store.users import lock_wallets
 
@@ -38,9 +36,7 @@ BET_COLUMNS = Columns(
 
 
 def import_bets(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     file: InputFile,
     *,
     funding: Funding = Funding.COLLECTED,
@@ -58,7 +54,7 @@ def import_bets(
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         intake_of = functools.partial(_Bets, funding, spool)
-        return take_in(db, clock, act, file, "bets", BET_COLUMNS, intake_of, told)
+        return take_in(ctx, file, "bets", BET_COLUMNS, intake_of, told)
 
 
 class _Bets:

@@ -18,13 +18,12 @@ from typing import Protocol, TypeVar
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.market import Rules, check_identifier, check_slug, clean_text
 from kasoko_cli.domain.phone import quoted
 from kasoko_cli.errors import Busy, Refused
 from kasoko_cli.operations.records.markets import new_market, rules_of
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import (
     Columns,
     FileRefused,
@@ -36,7 +35,6 @@ from kasoko_cli.operations.shared.record_files import (
     parse_time,
 )
 from kasoko_cli.store.engine import bulk_rows, row_digests
-from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn, take_turn
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Market, Outcome, User, new_batch, new_salt
@@ -91,30 +89,28 @@ class Intake(Protocol):
         """Do what is done once every row is known to be good; says what the record of the import holds besides."""
 
 
-def import_users(db: Database, clock: Clock, act: Act, file: InputFile, *, told: Told | None = None) -> Imported:
+def import_users(ctx: OperationContext, file: InputFile, *, told: Told | None = None) -> Imported:
     """Take in users: id, name, phone.
 
     Raises:
         FileRefused: anything in the file is wrong; nothing was changed.
         Busy: another process took in the same ids at this moment; nothing was changed.
     """
-    return take_in(db, clock, act, file, "users", USER_COLUMNS, _Users, told)
+    return take_in(ctx, file, "users", USER_COLUMNS, _Users, told)
 
 
-def import_markets(db: Database, clock: Clock, act: Act, file: InputFile, *, told: Told | None = None) -> Imported:
+def import_markets(ctx: OperationContext, file: InputFile, *, told: Told | None = None) -> Imported:
     """Take in markets with their outcomes, closing time and rules; they are open.
 
     Raises:
         FileRefused: anything in the file is wrong; nothing was changed.
         Busy: another process took in the same ids at this moment; nothing was changed.
     """
-    return take_in(db, clock, act, file, "markets", MARKET_COLUMNS, _Markets, told)
+    return take_in(ctx, file, "markets", MARKET_COLUMNS, _Markets, told)
 
 
 def take_in(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     file: InputFile,
     kind: str,
     columns: Columns,
@@ -122,10 +118,10 @@ def take_in(
     told: Told | None,
 ) -> Imported:
     """Read a file from end to end in one transaction, which only a file without a problem commits."""
-    problems, now = Problems(), clock()
+    problems, now = Problems(), ctx.clock()
     reader = RowReader(file, columns, problems)
     try:
-        with _without_collecting(), db.transaction() as session:
+        with _without_collecting(), ctx.db.transaction() as session:
             take_turn(session, Turn.IMPORT)
             intake = intake_of(session, problems, now)
             for rows in reader.chunks(CHUNK):
@@ -139,10 +135,10 @@ def take_in(
                 note_event(
                     session,
                     at=now,
-                    actor=act.actor,
+                    actor=ctx.act.actor,
                     action=f"import.{kind}",
                     subject=file.name,
-                    reason=act.reason,
+                    reason=ctx.act.reason,
                     detail={"new": intake.new, "known": intake.known, "sha256": reader.sha256(), **proof},
                 )
     except IntegrityError as error:

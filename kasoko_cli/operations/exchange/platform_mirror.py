@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus, told_as
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, markets, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import note_event
@@ -47,7 +46,7 @@ class Mirrored:
     newer: list[str] = field(default_factory=list)
 
 
-def mirror(db: Database, clock: Clock, act: Act, platform: Database, *, again: bool = False) -> Mirrored:
+def mirror(ctx: OperationContext, platform: Database, *, again: bool = False) -> Mirrored:
     """Tell the platform whatever it has not been told; with `again` everything, whatever it was told before.
 
     A row that is newer there stays; with `again` it is named.
@@ -59,24 +58,24 @@ def mirror(db: Database, clock: Clock, act: Act, platform: Database, *, again: b
         DatabaseUnavailable: a database does not answer; what was not told waits.
     """
     source.check_results(platform)  # before anything is noted: there is a place to tell it
-    now = clock()
-    with db.transaction() as session:
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         began = outbox.begin(session, at=now)
         if again and not began:
             outbox.note_all(session, at=now)
         if began or again:
             action = "mirror.begin" if began else "mirror.again"
-            note_event(session, at=now, actor=act.actor, action=action, subject="platform", reason=act.reason)
+            note_event(session, at=now, actor=ctx.act.actor, action=action, subject="platform", reason=ctx.act.reason)
     told_markets = told_payouts = 0
     newer = list[str]()
-    for results in _results(db):
+    for results in _results(ctx.db):
         source.tell(platform, results)
-        newer += _newer(db, platform, results) if again else []
-        with db.transaction() as session:
+        newer += _newer(ctx.db, platform, results) if again else []
+        with ctx.db.transaction() as session:
             outbox.told(session, [outbox.Waiting(one.version, one.id) for one in results])
         of_markets = sum(one.kind == "market" for one in results)
         told_markets, told_payouts = told_markets + of_markets, told_payouts + len(results) - of_markets
-    with db.reading() as session:
+    with ctx.db.reading() as session:
         return Mirrored(True, began, told_markets, told_payouts, *outbox.count_waiting(session), newer)
 
 
@@ -99,13 +98,15 @@ def look(db: Database) -> Mirrored:
         return Mirrored(outbox.is_on(session), False, 0, 0, *outbox.count_waiting(session))
 
 
-def stop(db: Database, clock: Clock, act: Act) -> bool:
+def stop(ctx: OperationContext) -> bool:
     """Note nothing for the platform from now on, on any host; says whether this call did it."""
-    now = clock()
-    with db.transaction() as session:
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         ended = outbox.end(session)
         if ended:
-            note_event(session, at=now, actor=act.actor, action="mirror.stop", subject="platform", reason=act.reason)
+            note_event(
+                session, at=now, actor=ctx.act.actor, action="mirror.stop", subject="platform", reason=ctx.act.reason
+            )
         return ended
 
 

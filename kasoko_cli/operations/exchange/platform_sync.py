@@ -29,6 +29,7 @@ from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
 from kasoko_cli.operations.records import bets as betting
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile, Problem, format_time, parse_time
 from kasoko_cli.store import bets
 from kasoko_cli.store.engine import bulk_rows
@@ -112,7 +113,7 @@ class _Rehearsed(Exception):
     """No error: all went well, and nothing of it is to be kept."""
 
 
-def sync(db: Database, clock: Clock, act: Act, platform: Database, *, plan: bool = False) -> Synced:
+def sync(ctx: OperationContext, platform: Database, *, plan: bool = False) -> Synced:
     """Take in what is new on the platform: users who bet, markets it has not ended, and their bets.
 
     A bet that the platform took back in time is taken back here. What else it changed is left out and named. Where it
@@ -124,16 +125,16 @@ def sync(db: Database, clock: Clock, act: Act, platform: Database, *, plan: bool
         ConfigurationError: the platform does not show what it should.
         Busy: another process took in the same ids at this moment; nothing was changed.
     """
-    with db.reading() as session:
+    with ctx.db.reading() as session:
         named = _unsettled(session)
     with tempfile.TemporaryDirectory() as folder:
-        files, seen = _fetched(platform, Path(folder), named, known=_known_markets(db))
-        intake = _Intake(clock, act)
-        with suppress(_Rehearsed), db.transaction() as session:
-            within = WithinTransaction(db, session)
+        files, seen = _fetched(platform, Path(folder), named, known=_known_markets(ctx.db))
+        intake = _Intake(ctx.clock, ctx.act)
+        with suppress(_Rehearsed), ctx.db.transaction() as session:
+            within = WithinTransaction(ctx.db, session)
             for kind, take in (("users", import_users), ("markets", import_markets), ("bets", import_bets)):
                 intake.take(within, session, kind, files[kind], take)
-            intake.differences += _gone(session, named, seen, at=clock())
+            intake.differences += _gone(session, named, seen, at=ctx.clock())
             if plan:
                 raise _Rehearsed
     return Synced(plan, intake.parts, intake.stake_cents, intake.differences)
@@ -306,7 +307,7 @@ class _Intake:
             return False
         try:
             return betting.cancel_bet(
-                db, self._clock, self._act, bet_id=row["bet_id"], at=parse_time(row["cancelled_at"])
+                OperationContext(db, self._clock, self._act), bet_id=row["bet_id"], at=parse_time(row["cancelled_at"])
             )
         except NotFound:
             return False  # it is new, and its cell cannot be used

@@ -25,7 +25,8 @@ from kasoko_cli.operations.approvals.signatures import DECIDE, DECIDE_ALL, FIRST
 from kasoko_cli.operations.payouts.manual_decision import Decided, Decision, end, needs_evidence, said_of
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt, Payout
@@ -95,9 +96,7 @@ def look(db: Database, clock: Clock, span: Span, caution: Caution = payment_guar
 
 
 def decide_all(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     span: Span,
     list_hash: str,
@@ -112,31 +111,33 @@ def decide_all(
         Refused: a reason or evidence is missing, it is not signed, nothing is on the list, or the list is not
             the one that was shown.
     """
-    needs_reason(act, "A decision")
+    needs_reason(ctx.act, "A decision")
     needs_evidence(evidence)
-    _judge(db, clock, span, caution)
-    now = clock()
-    with db.transaction() as session:
+    _judge(ctx.db, ctx.clock, span, caution)
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         held = payouts.lock_payouts(session, [payout.id for _, payout in attempts.list_unknown(session, *span)])
         # Read again: what ended while we waited for it is unknown no more.
         found = [(one, payout) for one, payout in attempts.list_unknown(session, *span) if payout.id in held]
         listed, rows = _list(found, session, span, caution, now)
         _check_shown(listed, list_hash)
-        hold_signed(session, act, wanted=terms.signed, at=now, what="A decision")
+        hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="A decision")
         bound: dict[str, object] = {"list": listed.list_hash, "count": len(rows), "paid": False}
         detail: dict[str, object] = {"evidence": evidence, "cents": listed.wire_cents}
         said = DecidedAll(listed.list_hash, listed.wire_cents, "", [], listed.left)
         if two_people:
-            heard = hear(session, act, terms, action=DECIDE_ALL, subject=SUBJECT, bound=bound, detail=detail, at=now)
+            heard = hear(
+                session, ctx.act, terms, action=DECIDE_ALL, subject=SUBJECT, bound=bound, detail=detail, at=now
+            )
             if heard.first is None:
                 return replace(said, note=heard.note, waits_for_second=True)
             bound |= {FIRST: heard.first}
-        note_act(session, act, at=now, action=DECIDE_ALL, subject=SUBJECT, detail=bound | detail)
+        note_act(session, ctx.act, at=now, action=DECIDE_ALL, subject=SUBJECT, detail=bound | detail)
         decision, entries = Decision(None, evidence), list[Entry]()
         for attempt, payout in rows:
-            ruling, status = end(session, act, attempt, payout, decision, at=now)
+            ruling, status = end(session, ctx.act, attempt, payout, decision, at=now)
             told = said_of(attempt, decision) | {"list": listed.list_hash, "evidence": evidence}
-            note_act(session, act, at=now, action=DECIDE, subject=payout.id, detail=told)
+            note_act(session, ctx.act, at=now, action=DECIDE, subject=payout.id, detail=told)
             said.decided.append(Decided(payout.id, status, ruling.note))
             entries += ruling.entries
         book.post_many(session, entries, at=now)

@@ -11,7 +11,6 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
@@ -22,6 +21,7 @@ from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doubted
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import DECIDED, Ruling
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.engine.database import Database
@@ -54,9 +54,7 @@ class Decided:
 
 
 def decide(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     payout_id: str,
     decision: Decision,
@@ -76,14 +74,14 @@ def decide(
         Refused: it is not unknown, a reason or evidence is missing, the receipt proves another attempt, or the
             guard objects.
     """
-    needs_reason(act, "A decision")
+    needs_reason(ctx.act, "A decision")
     needs_evidence(decision.evidence)
-    payment_guard.judge_first(db, clock, caution, [payout_id])
-    now = clock()
-    with db.transaction() as session:
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
         attempt = _open_attempt(session, payout)
-        hold_signed(session, act, wanted=terms.signed, at=now, what="A decision")
+        hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="A decision")
         payment_guard.check(
             session, Way.DECIDE_PAID if decision.paid else Way.DECIDE_NOT_PAID, [payout], caution, now=now
         )
@@ -95,12 +93,12 @@ def decide(
         detail = said_of(attempt, decision)
         seen = {"evidence": decision.evidence}
         if two_people:
-            heard = hear(session, act, terms, action=DECIDE, subject=payout_id, bound=detail, detail=seen, at=now)
+            heard = hear(session, ctx.act, terms, action=DECIDE, subject=payout_id, bound=detail, detail=seen, at=now)
             if heard.first is None:
                 return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
             detail |= {FIRST: heard.first}
-        ruling, status = end(session, act, attempt, payout, decision, confirm=caution.confirm, at=now)
-        note_act(session, act, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
+        ruling, status = end(session, ctx.act, attempt, payout, decision, confirm=caution.confirm, at=now)
+        note_act(session, ctx.act, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
         book.post(session, *ruling.entries, at=now)
         return Decided(payout_id, status, ruling.note)
 
@@ -173,26 +171,24 @@ def said_of(attempt: Attempt, decision: Decision) -> dict[str, object]:
     }
 
 
-def hold(db: Database, clock: Clock, act: Act, *, payout_id: str) -> str:
+def hold(ctx: OperationContext, *, payout_id: str) -> str:
     """Stop a payout before it is sent, with a reason; says its state.
 
     Raises:
         NotFound: there is no such payout.
         Refused: no reason was given, or it is on its way or has ended.
     """
-    needs_reason(act, "A hold")
+    needs_reason(ctx.act, "A hold")
     return _move(
-        db,
-        clock,
-        act,
+        ctx,
         payout_id,
         PayoutStatus.HELD,
         only_from={PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED},
-        note=act.reason,
+        note=ctx.act.reason,
     )
 
 
-def release(db: Database, clock: Clock, act: Act, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:
+def release(ctx: OperationContext, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:
     """Let a held payout go: it is due again, or waits again for the second person; says its state.
 
     One that had failed is released only where it may be tried again, as `retry` has it.
@@ -201,12 +197,10 @@ def release(db: Database, clock: Clock, act: Act, *, payout_id: str, caution: Ca
         NotFound: there is no such payout.
         Refused: no reason was given, it is not held, or the guard objects.
     """
-    needs_reason(act, "A release")
-    payment_guard.judge_first(db, clock, caution, [payout_id])
+    needs_reason(ctx.act, "A release")
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     return _move(
-        db,
-        clock,
-        act,
+        ctx,
         payout_id,
         None,
         only_from={PayoutStatus.HELD},
@@ -217,32 +211,28 @@ def release(db: Database, clock: Clock, act: Act, *, payout_id: str, caution: Ca
     )
 
 
-def to_wallet(db: Database, clock: Clock, act: Act, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:
+def to_wallet(ctx: OperationContext, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:
     """Credit the wallet instead of the phone; says its state.
 
     Raises:
         NotFound: there is no such payout.
         Refused: no reason was given, it is on its way or has ended, or the guard objects: the phone may have had it.
     """
-    needs_reason(act, "Paying into the wallet")
-    payment_guard.judge_first(db, clock, caution, [payout_id])
+    needs_reason(ctx.act, "Paying into the wallet")
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     return _move(
-        db,
-        clock,
-        act,
+        ctx,
         payout_id,
         PayoutStatus.WALLET,
         only_from={PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED, PayoutStatus.RETURNED},
         past=(Way.TO_WALLET, caution),
-        note=act.reason,
+        note=ctx.act.reason,
         not_before=None,
     )
 
 
 def _move(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     payout_id: str,
     wanted: PayoutStatus | None,
     *,
@@ -250,8 +240,8 @@ def _move(
     past: tuple[Way, Caution] | None = None,
     **values: object,
 ) -> str:
-    now = clock()
-    with db.transaction() as session:
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
         to = wanted or after_a_hold(session, payout)
         if payout.status not in only_from:
@@ -268,10 +258,10 @@ def _move(
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action=f"payout.{verb}",
             subject=payout_id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"from": str(payout.status), "cents": payout.amount_cents},
         )
         if to is PayoutStatus.WALLET and not attempts.count_returned(session, payout.id):
@@ -316,38 +306,38 @@ def list_incidents(db: Database, which: Which) -> list[int]:
         return [one.id for one in found if one.id is not None]
 
 
-def close_incidents(db: Database, clock: Clock, act: Act, *, numbers: Sequence[int]) -> list[int]:
+def close_incidents(ctx: OperationContext, *, numbers: Sequence[int]) -> list[int]:
     """Say that a person has dealt with incidents; says which of them this call closed, in one commit.
 
     Raises:
         NotFound: one of them does not exist; none was closed.
         Refused: no reason was given.
     """
-    needs_reason(act, "Closing an incident")
-    now, done = clock(), list[int]()
-    with db.transaction() as session:
+    needs_reason(ctx.act, "Closing an incident")
+    now, done = ctx.clock(), list[int]()
+    with ctx.db.transaction() as session:
         for number in sorted(set(numbers)):
-            closed = close_row(session, number, by=act.actor, reason=act.reason, at=now)
+            closed = close_row(session, number, by=ctx.act.actor, reason=ctx.act.reason, at=now)
             if closed is None:
                 raise NotFound(f"There is no incident {number}.", hint="See which stand: kasoko incident list")
             if closed:
                 note_event(
                     session,
                     at=now,
-                    actor=act.actor,
+                    actor=ctx.act.actor,
                     action="incident.close",
                     subject=f"incident:{number}",
-                    reason=act.reason,
+                    reason=ctx.act.reason,
                 )
                 done.append(number)
     return done
 
 
-def close_incident(db: Database, clock: Clock, act: Act, *, incident_id: int) -> bool:
+def close_incident(ctx: OperationContext, *, incident_id: int) -> bool:
     """Say that a person has dealt with an incident; says whether this call closed it.
 
     Raises:
         NotFound: there is no such incident.
         Refused: no reason was given.
     """
-    return bool(close_incidents(db, clock, act, numbers=[incident_id]))
+    return bool(close_incidents(ctx, numbers=[incident_id]))

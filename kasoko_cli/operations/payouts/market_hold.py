@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
@@ -15,8 +14,8 @@ from kasoko_cli.operations.payouts.manual_decision import after_a_hold
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import markets, payouts
-from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Payout
 
@@ -41,23 +40,23 @@ class MarketMoved:
     left: list[str]
 
 
-def hold_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketMoved:
+def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
     """Stop every payout of a market that has not left: due, failed, or waiting for a second person.
 
     Raises:
         NotFound: there is no such market.
         Refused: no reason was given.
     """
-    _needs_reason(act)
-    now = clock()
-    with db.transaction() as session:
+    _needs_reason(ctx.act)
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
         payouts.lock_market(session, row.id)
         moved = [
             one
             for one in payouts.list_payouts(session, market_id=row.id, statuses=STOPPABLE)
             if payouts.move(
-                session, one.id, PayoutStatus.HELD, at=now, only_from=STOPPABLE, note=WITH_ITS_MARKET + act.reason
+                session, one.id, PayoutStatus.HELD, at=now, only_from=STOPPABLE, note=WITH_ITS_MARKET + ctx.act.reason
             )
         ]
         on_their_way = payouts.list_payouts(
@@ -68,10 +67,10 @@ def hold_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketM
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="market.hold",
             subject=row.id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"payouts": len(moved)},
         )
     left = [f"{one.id} is {one.status}: it may be on its way, and goes on to its result" for one in on_their_way]
@@ -79,22 +78,20 @@ def hold_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketM
     return MarketMoved(row.id, row.slug, by_state, sum(one.wire_cents for one in moved), left)
 
 
-def release_market(
-    db: Database, clock: Clock, act: Act, *, market: str, caution: Caution = payment_guard.CAREFUL
-) -> MarketMoved:
+def release_market(ctx: OperationContext, *, market: str, caution: Caution = payment_guard.CAREFUL) -> MarketMoved:
     """Let go what was stopped with its whole market; what was stopped by itself stays.
 
     Raises:
         NotFound: there is no such market.
         Refused: no reason was given.
     """
-    _needs_reason(act)
-    payment_guard.judge_first(db, clock, caution)
-    now = clock()
+    _needs_reason(ctx.act)
+    payment_guard.judge_first(ctx.db, ctx.clock, caution)
+    now = ctx.clock()
     moved: Counter[str] = Counter()
     left: list[str] = []
     wire_cents = 0
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
         payouts.lock_market(session, row.id)
         credited = []
@@ -114,10 +111,10 @@ def release_market(
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="market.release",
             subject=row.id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"payouts": moved.total()},
         )
         book.post_many(session, credited, at=now)

@@ -14,11 +14,11 @@ from functools import partial
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -48,9 +48,7 @@ class Retried:
 
 
 def retry(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     caution: Caution = payment_guard.CAREFUL,
     only: Sequence[str] = (),
@@ -66,7 +64,7 @@ def retry(
     Raises:
         NotFound: there is no such market or payout.
     """
-    now = clock()
+    now = ctx.clock()
     report = Retried()
 
     def look(session: Session) -> list[str]:
@@ -74,13 +72,13 @@ def retry(
             payouts.find_payout(session, payout_id)
         return list(only) or _failed(session, market, None if hours is None else now - timedelta(hours=hours))
 
-    named = reconnect.read(db, look)
-    payment_guard.judge_first(db, clock, caution, named)
+    named = reconnect.read(ctx.db, look)
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, named)
     for payout_id in named:
         made = wait_for_server(
-            db,
-            partial(_make_due, db, act, payout_id, caution, now),
-            partial(_make_due, db, act, payout_id, caution, now, again=True),
+            ctx.db,
+            partial(_make_due, ctx.db, ctx.act, payout_id, caution, now),
+            partial(_make_due, ctx.db, ctx.act, payout_id, caution, now, again=True),
         )
         if isinstance(made, LeftAlone):
             report.left.append(made)

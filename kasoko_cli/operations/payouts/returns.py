@@ -7,7 +7,6 @@ in the wallet for good.
 
 from __future__ import annotations
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.market import check_identifier
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
@@ -16,15 +15,13 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts, users
-from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import note_event
 
 
-def came_back(
-    db: Database, clock: Clock, act: Act, *, payout_id: str, receipt: str, caution: Caution = payment_guard.CAREFUL
-) -> bool:
+def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: Caution = payment_guard.CAREFUL) -> bool:
     """Say that the money of a completed payout came back; says whether this call did it.
 
     `receipt` is M-Pesa's proof of the money that came back, for whoever reads the record.
@@ -33,11 +30,11 @@ def came_back(
         NotFound: there is no such payout.
         Refused: it is not completed, no reason was given, or the guard objects.
     """
-    needs_reason(act, "Saying that money came back")
+    needs_reason(ctx.act, "Saying that money came back")
     receipt = check_identifier(receipt, what="receipt")
-    payment_guard.judge_first(db, clock, caution, [payout_id])
-    now = clock()
-    with db.transaction() as session:
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
         if payout.status is PayoutStatus.RETURNED:
             return False
@@ -51,34 +48,32 @@ def came_back(
         delivering = [one for one in paid if book.is_posted(session, journal.delivered_key(payout_id, one.id))]
         assert len(delivering) == 1, "a completed payout was delivered once"
         ruling = transitions.returned(
-            session, delivering[0], payout, at=now, why=f"came back by {receipt}: {act.reason}"
+            session, delivering[0], payout, at=now, why=f"came back by {receipt}: {ctx.act.reason}"
         )
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="payout.returned",
             subject=payout_id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"receipt": receipt, "attempt": delivering[0].id, "cents": delivering[0].wire_cents},
         )
         book.post(session, *ruling.entries, at=now)
     return True
 
 
-def send_again(
-    db: Database, clock: Clock, act: Act, *, payout_id: str, caution: Caution = payment_guard.CAREFUL
-) -> None:
+def send_again(ctx: OperationContext, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> None:
     """Make a payout whose money came back due again, under an id of its own; the next run sends it.
 
     Raises:
         NotFound: there is no such payout.
         Refused: its money did not come back, the user has spent it, no reason was given, or the guard objects.
     """
-    needs_reason(act, "Sending again what came back")
-    payment_guard.judge_first(db, clock, caution, [payout_id])
-    now = clock()
-    with db.transaction() as session:
+    needs_reason(ctx.act, "Sending again what came back")
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
         users.find_user(session, payout.user_id, lock=True)
         if payout.status is not PayoutStatus.RETURNED:
@@ -109,10 +104,10 @@ def send_again(
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="payout.again",
             subject=payout_id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"cents": back, "after": nth},
         )
         book.post(session, journal.due_again(payout_id, nth, payout.user_id, back), at=now)

@@ -8,17 +8,16 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations.payouts.run import Run, Stop
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import BREAKER, note_event, switches_on
 
 
-def note_run(db: Database, clock: Clock, act: Act, run: Run, *, market: str | None) -> None:
+def note_run(ctx: OperationContext, run: Run, *, market: str | None) -> None:
     """Write down who ran what and how it went."""
     detail = {
         "stopped": str(run.stopped),
@@ -30,12 +29,18 @@ def note_run(db: Database, clock: Clock, act: Act, run: Run, *, market: str | No
     }
 
     def note(session: Session) -> None:
-        actor, subject = act.actor, market or "all"
+        actor, subject = ctx.act.actor, market or "all"
         note_event(
-            session, at=clock(), actor=actor, action="payout.send", subject=subject, reason=act.reason, detail=detail
+            session,
+            at=ctx.clock(),
+            actor=actor,
+            action="payout.send",
+            subject=subject,
+            reason=ctx.act.reason,
+            detail=detail,
         )
 
-    reconnect.write(db, note)
+    reconnect.write(ctx.db, note)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 
 from sqlmodel import Session, select
 
-from kasoko_cli.clock import Clock, NewId, iso
-from kasoko_cli.daraja.callback_urls import Links
+from kasoko_cli.clock import Clock, iso
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.errors import AccountRefused, Paused
 from kasoko_cli.operations.account import payer
@@ -38,7 +37,7 @@ from kasoko_cli.operations.payouts.run_report import (
 )
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -93,12 +92,8 @@ def state_of(db: Database, payout_id: str) -> str:
 
 
 def send_due(
-    db: Database,
-    daraja: DarajaClient,
-    links: Links,
-    clock: Clock,
-    new_id: NewId,
-    act: Act,
+    ctx: OperationContext,
+    gateway: Gateway,
     policy: SendPolicy,
     trust: Trust,
     *,
@@ -127,6 +122,7 @@ def send_due(
             database's role; nothing was changed.
         NotSent: M-Pesa cannot be reached; nothing was changed.
     """
+    db, clock, account = ctx.db, ctx.clock, gateway.daraja.account
     run = Run()
 
     def begin(session: Session) -> int:
@@ -143,7 +139,7 @@ def send_due(
     wait_for_server(db, lambda: apply_results.apply_waiting(db, clock, trust))
     run.reaped = reconnect.write(db, begin)
     market_id, deployment = reconnect.read(db, look)
-    payer.hold_to_account(db, clock, act, daraja.account.payer)
+    payer.hold_to_account(ctx, account.payer)
     if only and bound is None:
         bound = show(
             db,
@@ -156,10 +152,12 @@ def send_due(
         )
     due = reconnect.read(db, still_due) if bound is None else None
     if (due.payouts or (stay and due.later)) if due is not None else bound is not None and bound.ids:
-        daraja.check_account()
-        account_id, key = payer.put_in_force(db, clock, act, daraja.account.payer), account_key(daraja.account)
-        desk = Desk(db, daraja, clock, act, policy, trust, account_id, key, run_id or new_id(), deployment, tell, run)
-        Crew(desk, links, bound, stay=stay).work(market_id, limit if bound is None else None, max_seconds, should_stop)
+        gateway.daraja.check_account()
+        account_id, key, name = payer.put_in_force(ctx, account.payer), account_key(account), run_id or gateway.new_id()
+        desk = Desk(db, gateway.daraja, clock, ctx.act, policy, trust, account_id, key, name, deployment, tell, run)
+        Crew(desk, gateway.links, bound, stay=stay).work(
+            market_id, limit if bound is None else None, max_seconds, should_stop
+        )
     if bound is not None:
         _end_of_bound(db, clock, run, bound, market_id, is_limited=limit is not None)
         return run
@@ -194,7 +192,7 @@ def is_outage(db: Database, clock: Clock, policy: SendPolicy) -> bool:
     return last is not None and abs((clock() - last).total_seconds()) < policy.probe_after_seconds[0]
 
 
-def check_ready(db: Database, daraja: DarajaClient, clock: Clock, act: Act) -> None:
+def check_ready(ctx: OperationContext, daraja: DarajaClient) -> None:
     """See that something can be sent at all, before anything is changed for it.
 
     Raises:
@@ -203,8 +201,8 @@ def check_ready(db: Database, daraja: DarajaClient, clock: Clock, act: Act) -> N
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
-    reconnect.read(db, _check_switches)
-    payer.hold_to_account(db, clock, act, daraja.account.payer)
+    reconnect.read(ctx.db, _check_switches)
+    payer.hold_to_account(ctx, daraja.account.payer)
     daraja.check_account()
 
 

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.shared.actor import Act
-from kasoko_cli.store.engine.database import Database
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import note_event, pause_sending, set_switch, switches_on
 
 
-def pause(db: Database, clock: Clock, act: Act) -> None:
+def pause(ctx: OperationContext) -> None:
     """Stop all sending, on every host, until `resume`. What was sent already goes on to its result.
 
     Raises:
         Refused: no reason was given.
     """
-    if not act.reason.strip():
+    if not ctx.act.reason.strip():
         raise Refused(
             "A pause needs a reason: whoever meets it will want to know. Nothing was changed.",
             hint="Say why: kasoko pause --reason 'float is being moved'",
         )
-    now = clock()
-    with db.transaction() as session:
-        pause_sending(session, reason=act.reason, actor=act.actor, at=now)
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
+        pause_sending(session, reason=ctx.act.reason, actor=ctx.act.actor, at=now)
 
 
-def resume(db: Database, clock: Clock, act: Act) -> list[str]:
+def resume(ctx: OperationContext) -> list[str]:
     """Let sending go on: ends a pause and resets the breaker. Says which of them were on."""
-    now = clock()
-    with db.transaction() as session:
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         were_on = [switch.name for switch in switches_on(session)]
         for name in were_on:
-            set_switch(session, name, is_on=False, reason=act.reason or "resumed", actor=act.actor, at=now)
+            set_switch(session, name, is_on=False, reason=ctx.act.reason or "resumed", actor=ctx.act.actor, at=now)
         if were_on:
             note_event(
                 session,
                 at=now,
-                actor=act.actor,
+                actor=ctx.act.actor,
                 action="resume",
                 subject="sending",
-                reason=act.reason,
+                reason=ctx.act.reason,
                 detail={"were_on": were_on},
             )
     return were_on

@@ -12,16 +12,14 @@ from datetime import datetime
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import Clock, NewId
-from kasoko_cli.daraja.callback_urls import Links
-from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.operations.account.payer import hold_to_account, wrong_account
 from kasoko_cli.operations.callbacks.verification import known_id
 from kasoko_cli.operations.reconciliation.status_queries import Asked, ask_about
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import accounts, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -62,12 +60,8 @@ class AfterRestore:
 
 
 def look_after_restore(
-    db: Database,
-    daraja: DarajaClient | None,
-    links: Links | None,
-    clock: Clock,
-    new_id: NewId,
-    act: Act,
+    ctx: OperationContext,
+    gateway: Gateway | None,
     caution: Caution,
     *,
     besides: Collection[str] = (),
@@ -75,17 +69,18 @@ def look_after_restore(
     """Ask M-Pesa about every id under which a payout may have been sent since the copy was taken.
 
     Not about those whose answer can only be confirmed later, nor about `besides`, which were asked about just now.
-    Without `daraja` only what was answered before is taken in. Nothing is sent.
+    Without a `gateway` only what was answered before is taken in. Nothing is sent.
 
     Raises:
         Refused: another account paid when the copy was taken, and has to be asked.
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
-    take_answers(db, clock, act, caution)
-    if daraja is None or links is None:
+    take_answers(ctx, caution)
+    if gateway is None:
         return []
-    hold_to_account(db, clock, act, daraja.account.payer)
+    db, clock, daraja = ctx.db, ctx.clock, gateway.daraja
+    hold_to_account(ctx, daraja.account.payer)
     reconnect.write(db, restore_doubt.take_numbers)
     with db.reading() as session:
         asker = accounts.find(session, daraja.account.payer)
@@ -100,7 +95,7 @@ def look_after_restore(
         daraja.check_account()
     asked = []
     for attempt in turn:
-        asked.append(ask_about(db, daraja, links, clock, new_id, attempt))
+        asked.append(ask_about(ctx, gateway, attempt))
         payment_guard.judge_first(db, clock, caution, [attempt.payout_id])
     return asked
 
@@ -111,19 +106,19 @@ def _may_be_asked(session: Session, attempt: Attempt, caution: Caution, now: dat
     return known_id(attempt) is not None and not word.is_sure and (word.ask_from is None or word.ask_from <= now)
 
 
-def take_answers(db: Database, clock: Clock, act: Act, caution: Caution) -> int:
+def take_answers(ctx: OperationContext, caution: Caution) -> int:
     """Let go what was not paid since the copy was taken, by what is known now; says how many payouts."""
-    payment_guard.judge_first(db, clock, caution)
-    with db.reading() as session:
+    payment_guard.judge_first(ctx.db, ctx.clock, caution)
+    with ctx.db.reading() as session:
         doubted = list(dict.fromkeys(one.payout_id for one in restore_doubt.list_doubted(session)))
-    count, now = 0, clock()
+    count, now = 0, ctx.clock()
     for payout_id in doubted:
-        with db.transaction() as session:
+        with ctx.db.transaction() as session:
             payout = payouts.find_payout(session, payout_id, lock=True)
             if payment_guard.objections(session, Way.LET_GO, [payout], caution, now=now):
                 continue
             why = "M-Pesa, asked about its ids, knows of no payment"
-            count += restore_doubt.go_on(session, payout, act, caution.confirm, why=why, at=now)
+            count += restore_doubt.go_on(session, payout, ctx.act, caution.confirm, why=why, at=now)
     return count
 
 

@@ -39,6 +39,7 @@ from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import accounts, attempts, payouts, statements, users
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
@@ -172,9 +173,7 @@ def plan_statement(
 
 
 def take_statement(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     file: StatementFile,
     *,
     shortcode: str | None,
@@ -193,18 +192,18 @@ def take_statement(
         NobodysStatement: nothing shows that it is of the account that pays.
         Refused: it is of another account, or in another currency.
     """
-    payment_guard.judge_first(db, clock, caution)
+    payment_guard.judge_first(ctx.db, ctx.clock, caution)
     how = _How(shortcode, said_account, customers_are_counted, caution, tariff)
-    now = clock()
-    with db.reading() as session:
+    now = ctx.clock()
+    with ctx.db.reading() as session:
         judged = _judge(session, file, how, now)
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         take_turn(session, Turn.STATEMENT)
         taken = statements.find_statement(session, file.digest)
         if taken is None:
-            taken = _new_statement(file, judged.span, act, now)
+            taken = _new_statement(file, judged.span, ctx.act, now)
         elif taken.undone_at is not None:
-            taken.takes, taken.taken_at, taken.actor = taken.takes + 1, now, act.actor
+            taken.takes, taken.taken_at, taken.actor = taken.takes + 1, now, ctx.act.actor
             taken.covers_from, taken.covers_to = judged.span.first, judged.span.last
             taken.done_at = taken.undone_at = None
         if taken.done_at is None:
@@ -212,12 +211,12 @@ def take_statement(
         session.add(taken)
         session.flush()
         assert taken.id is not None
-        was_done, take = taken.done_at is not None, Take(taken.id, Take.mark_of(taken), act, caution)
+        was_done, take = taken.done_at is not None, Take(taken.id, Take.mark_of(taken), ctx.act, caution)
     if not was_done:
-        _take_lines(db, clock, take, judged.findings, tell)
-        with db.transaction() as session:
-            _note_done(session, act, file, judged.account, clock())
-    with db.reading() as session:
+        _take_lines(ctx.db, ctx.clock, take, judged.findings, tell)
+        with ctx.db.transaction() as session:
+            _note_done(session, ctx.act, file, judged.account, ctx.clock())
+    with ctx.db.reading() as session:
         row = statements.find_statement(session, file.digest)
         return _report(session, file, judged, row, is_new=not was_done)
 
@@ -728,28 +727,26 @@ def list_suspense(db: Database) -> list[Suspended]:
         ]
 
 
-def resolve_suspense(
-    db: Database, clock: Clock, act: Act, *, name: str, resolution: str, user_id: str | None = None
-) -> Suspended:
+def resolve_suspense(ctx: OperationContext, *, name: str, resolution: str, user_id: str | None = None) -> Suspended:
     """Say what money in suspense was, once.
 
     Raises:
         NotFound: nothing in suspense is called so, or there is no such user.
         Refused: it was resolved before, no reason was given, or a user is missing or too many.
     """
-    needs_reason(act, "Resolving money in suspense")
+    needs_reason(ctx.act, "Resolving money in suspense")
     account = RESOLUTIONS[resolution]
     if (account in OWNED) != (user_id is not None):
         what = "needs --user" if account in OWNED else "is nobody's, so --user has no meaning"
         raise Refused(f"Money that is resolved as {resolution} {what}. Nothing was changed.")
-    now = clock()
-    with db.transaction() as session:
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         line = statements.find_suspense(session, name)
         if user_id is not None:
             users.find_user(session, user_id, lock=True)
             _check_owed(session, account, user_id, line.suspense_cents)
         as_what = resolution if user_id is None else f"{resolution}:{user_id}"
-        if not statements.resolve_line(session, line.key, resolution=as_what, by=act.actor, at=now):
+        if not statements.resolve_line(session, line.key, resolution=as_what, by=ctx.act.actor, at=now):
             raise Refused(
                 f"{line.receipt} was resolved before, as {line.resolution}; nothing was changed.",
                 hint="See what is left: kasoko suspense list",
@@ -757,10 +754,10 @@ def resolve_suspense(
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="suspense.resolve",
             subject=f"line:{line.key}",
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"as": as_what, "cents": line.suspense_cents, "receipt": line.receipt},
         )
         resolved = journal.suspense_resolved(line.key, line.suspense_cents, account, user_id or "")

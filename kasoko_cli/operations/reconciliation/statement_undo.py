@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import Clock, iso
+from kasoko_cli.clock import iso
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import Refused
@@ -29,6 +29,7 @@ from kasoko_cli.operations.reconciliation.statement_import import SILENCE, Take
 from kasoko_cli.operations.safeguards import restore_doubt
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn, take_turn
@@ -97,16 +98,16 @@ def _taken(row: Statement, brought: int, in_suspense: int) -> TakenStatement:
     )
 
 
-def undo_statement(db: Database, clock: Clock, act: Act, *, statement_id: int) -> Undone:
+def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:
     """Take a statement back, whole or not at all.
 
     Raises:
         NotFound: there is no statement with this number.
         Refused: it was taken back before, no reason was given, or something of it can no longer be taken back.
     """
-    needs_reason(act, "Taking a statement back")
-    now = clock()
-    with db.transaction() as session:
+    needs_reason(ctx.act, "Taking a statement back")
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         take_turn(session, Turn.STATEMENT)
         row = statements.find_by_number(session, statement_id)
         if row.undone_at is not None:
@@ -125,8 +126,8 @@ def undo_statement(db: Database, clock: Clock, act: Act, *, statement_id: int) -
             )
         reversals = _reversals(session, lines)
         _check_users(session, statement_id, reversals)
-        entries = [entry for one in fates for entry in _doubt(session, act, row, *one, at=now)]
-        closed = _withdraw_incidents(session, act, row, lines, at=now)
+        entries = [entry for one in fates for entry in _doubt(session, ctx.act, row, *one, at=now)]
+        closed = _withdraw_incidents(session, ctx.act, row, lines, at=now)
         statements.forget_lines(session, statement_id)
         row.undone_at = now
         done = Undone(
@@ -142,10 +143,10 @@ def undo_statement(db: Database, clock: Clock, act: Act, *, statement_id: int) -
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="statement.undo",
             subject=f"statement:{statement_id}",
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"digest": row.digest, "lines": len(lines), "entries": len(reversals), "incidents": closed},
         )
         session.flush()

@@ -13,9 +13,7 @@ from functools import partial
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, NewId, farthest
-from kasoko_cli.daraja.callback_urls import Links
-from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.clock import farthest
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.operations.account.payer import hold_to_account
@@ -24,8 +22,8 @@ from kasoko_cli.operations.callbacks.apply_results import Judged, Trust
 from kasoko_cli.operations.callbacks.verification import known_id
 from kasoko_cli.operations.safeguards.failure_confirmation import ASKED_ENOUGH, Confirm, missing
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.call_log import keep_calls, were_kept
+from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.operations.shared.next_steps import STATUS_ROLE, question_refused
 from kasoko_cli.store import accounts, attempts, callbacks, markets, payouts, status_queries
 from kasoko_cli.store.engine import reconnect
@@ -98,12 +96,8 @@ class StillOpen:
 
 
 def ask_around(
-    db: Database,
-    daraja: DarajaClient,
-    links: Links,
-    clock: Clock,
-    new_id: NewId,
-    act: Act,
+    ctx: OperationContext,
+    gateway: Gateway,
     policy: AskPolicy,
     trust: Trust,
     *,
@@ -123,26 +117,27 @@ def ask_around(
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
+    db, clock, payer = ctx.db, ctx.clock, gateway.daraja.account.payer
     report = Reconciled(applied=wait_for_server(db, lambda: apply_results.apply_waiting(db, clock, trust)))
     now = clock()
 
     def look(session: Session) -> list[Attempt]:
         report.not_yet, report.next_at, report.unaskable, report.elsewhere = 0, None, [], []
-        asker = accounts.find(session, daraja.account.payer)
+        asker = accounts.find(session, payer)
         return _whose_turn(
             session, report, policy, markets.id_of(session, market), now, asker=asker, now_at_once=now_at_once
         )
 
     report.reaped = reconnect.write(db, lambda session: transitions.reap(session, now=now))
-    hold_to_account(db, clock, act, daraja.account.payer)
+    hold_to_account(ctx, payer)
     turn = reconnect.read(db, look)
     if turn:
-        daraja.check_account()
+        gateway.daraja.check_account()
     for number, attempt in enumerate(turn):
         if should_stop():
             report.left = len(turn) - number
             break
-        asked = ask_about(db, daraja, links, clock, new_id, attempt)
+        asked = ask_about(ctx, gateway, attempt)
         # An answer may have overtaken the acknowledgement of its question, and waits for it.
         judge = partial(apply_results.apply_waiting, db, clock, trust, subjects=[asked.query_id])
         report.applied += wait_for_server(db, judge)
@@ -154,10 +149,10 @@ def ask_around(
         note_event(
             session,
             at=clock(),
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="reconcile",
             subject=subject,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail=detail,
         )
 
@@ -362,9 +357,10 @@ def _due_at(question: _Question, policy: AskPolicy, now: datetime) -> datetime:
     return attempt.sent_at + timedelta(seconds=seconds)
 
 
-def ask_about(db: Database, daraja: DarajaClient, links: Links, clock: Clock, new_id: NewId, attempt: Attempt) -> Asked:
+def ask_about(ctx: OperationContext, gateway: Gateway, attempt: Attempt) -> Asked:
     """Ask M-Pesa how one attempt ended; the question stands in the database before it is asked, and who asks it."""
-    query_id = f"kq-{new_id()}"
+    db, clock, daraja, links = ctx.db, ctx.clock, gateway.daraja, gateway.links
+    query_id = f"kq-{gateway.new_id()}"
 
     def ask(session: Session) -> None:
         if session.get(Query, query_id) is None:

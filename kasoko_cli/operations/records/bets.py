@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from kasoko_cli.clock import Clock, iso
+from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import MarketStatus, check_identifier, nearest
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets, markets, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
@@ -63,9 +63,7 @@ def find_outcome(market: Market, outcomes: list[Outcome], name: str) -> Outcome:
 
 
 def place_bet(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     bet_id: str,
     market: str,
@@ -85,10 +83,10 @@ def place_bet(
     bet_id = check_identifier(bet_id, what="bet id")
     if cents <= 0:
         raise Refused(f"A stake of KES {format_kes(cents)} is no bet; nothing was changed.")
-    with told_of_a_collision(f"the bet {bet_id}"), db.transaction() as session:
+    with told_of_a_collision(f"the bet {bet_id}"), ctx.db.transaction() as session:
         row = markets.find_market(session, market, share=True)
         user = users.find_user(session, user_id, lock=True)
-        now = clock()  # not before: whoever waits long for its turn is not in time
+        now = ctx.clock()  # not before: whoever waits long for its turn is not in time
         chosen = find_outcome(row, list(markets.list_outcomes(session, row.id)), outcome)
         known = bets.known_bets(session, [bet_id]).get(bet_id)
         if known is not None:
@@ -123,7 +121,7 @@ def place_bet(
         )
         session.add(bet)
         session.flush()
-        note_event(session, at=now, actor=act.actor, action="bet.place", subject=bet_id, reason=act.reason)
+        note_event(session, at=now, actor=ctx.act.actor, action="bet.place", subject=bet_id, reason=ctx.act.reason)
         if funding is Funding.WALLET:
             entry = journal.bet_from_wallet(bet_id, user.id, row.id, chosen.number, cents)
         else:
@@ -132,7 +130,7 @@ def place_bet(
         return Placed(_line(bet, chosen.name), row.slug, True, book.available(session, user.id))
 
 
-def cancel_bet(db: Database, clock: Clock, act: Act, *, bet_id: str, at: datetime | None = None) -> bool:
+def cancel_bet(ctx: OperationContext, *, bet_id: str, at: datetime | None = None) -> bool:
     """Take a bet back before its market closes; the stake returns to the wallet. Says whether it did.
 
     `at` is when the platform took it back, where that is not now.
@@ -141,10 +139,10 @@ def cancel_bet(db: Database, clock: Clock, act: Act, *, bet_id: str, at: datetim
         NotFound: there is no such bet.
         Refused: the market has closed, or had by then; or the bet was not yet placed.
     """
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         market = markets.find_market(session, bets.find_bet(session, bet_id).market_id, share=True)
         bet = bets.find_bet(session, bet_id, lock=True)
-        now = at or clock()
+        now = at or ctx.clock()
         if bet.cancelled_at is not None:
             return False
         if market.status is not MarketStatus.OPEN or now >= market.closes_at:
@@ -160,7 +158,7 @@ def cancel_bet(db: Database, clock: Clock, act: Act, *, bet_id: str, at: datetim
             )
         if not bets.cancel(session, bet_id, at=now):
             return False
-        note_event(session, at=now, actor=act.actor, action="bet.cancel", subject=bet_id, reason=act.reason)
+        note_event(session, at=now, actor=ctx.act.actor, action="bet.cancel", subject=bet_id, reason=ctx.act.reason)
         book.post(
             session,
             journal.bet_cancelled(bet_id, bet.user_id, bet.market_id, bet.outcome, bet.stake_cents),

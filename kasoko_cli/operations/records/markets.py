@@ -23,6 +23,7 @@ from kasoko_cli.domain.market import (
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.records.bets import find_outcome
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
@@ -144,9 +145,7 @@ def new_market(
 
 
 def add_market(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     market_id: str,
     slug: str,
@@ -160,11 +159,11 @@ def add_market(
     Raises:
         Refused: the description is not usable, or the id or slug names another market.
     """
-    now = clock()
+    now = ctx.clock()
     market, answers = new_market(
         market_id=market_id, slug=slug, question=question, outcomes=outcomes, closes_at=closes_at, rules=rules, now=now
     )
-    with told_of_a_collision(f"the market {market.slug}"), db.transaction() as session:
+    with told_of_a_collision(f"the market {market.slug}"), ctx.db.transaction() as session:
         if known := markets.known_markets(session, [market.id]).get(market.id):
             if same_market(session, known, market, answers):
                 return False
@@ -190,10 +189,10 @@ def add_market(
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="market.add",
             subject=market.id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"facts": market_facts(market, answers)},
         )
     return True
@@ -207,18 +206,18 @@ def same_market(session: Session, known: Market, market: Market, answers: Sequen
     return [outcome.name for outcome in markets.list_outcomes(session, known.id)] == [answer.name for answer in answers]
 
 
-def close_market(db: Database, clock: Clock, act: Act, *, market: str) -> bool:
+def close_market(ctx: OperationContext, *, market: str) -> bool:
     """Stop bets now and freeze the rules and the bets; says whether this call did it.
 
     Raises:
         NotFound: there is no such market.
     """
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
-        now = clock()  # not before: a bet that we waited for was in time
+        now = ctx.clock()  # not before: a bet that we waited for was in time
         if row.status is not MarketStatus.OPEN:
             return False
-        _close(session, row, act, at=min(now, row.closes_at), now=now)
+        _close(session, row, ctx.act, at=min(now, row.closes_at), now=now)
     return True
 
 
@@ -243,9 +242,7 @@ def _close(session: Session, market: Market, act: Act, *, at: datetime, now: dat
 
 
 def resolve_market(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     market: str,
     winners: Sequence[str] = (),
@@ -258,9 +255,11 @@ def resolve_market(
         NotFound: there is no such market, or an outcome is not one of its own.
         Refused: it is still open, void, or resolved with another outcome.
     """
-    with db.transaction() as session:
-        row, _ = resolve_in(session, clock, act, market=market, winners=winners, weights=weights, withdrawn=withdrawn)
-    return show_market(db, row.id)
+    with ctx.db.transaction() as session:
+        row, _ = resolve_in(
+            session, ctx.clock, ctx.act, market=market, winners=winners, weights=weights, withdrawn=withdrawn
+        )
+    return show_market(ctx.db, row.id)
 
 
 def _named(
@@ -323,20 +322,20 @@ def read_resolution(
         return _named(row, list(markets.list_outcomes(session, row.id)), winners, weights, withdrawn)
 
 
-def void_market(db: Database, clock: Clock, act: Act, *, market: str) -> MarketView:
+def void_market(ctx: OperationContext, *, market: str) -> MarketView:
     """Call a market off: settling it gives every stake back and takes no fee. The same again changes nothing.
 
     Raises:
         NotFound: there is no such market.
         Refused: it is resolved already.
     """
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
-        now = clock()
+        now = ctx.clock()
         if row.status is MarketStatus.OPEN and now < row.closes_at:
-            _close(session, row, act, at=now, now=now)
-        _end(session, row, list(markets.list_outcomes(session, row.id)), Resolution(void=True), act, now)
-    return show_market(db, row.id)
+            _close(session, row, ctx.act, at=now, now=now)
+        _end(session, row, list(markets.list_outcomes(session, row.id)), Resolution(void=True), ctx.act, now)
+    return show_market(ctx.db, row.id)
 
 
 def _end(

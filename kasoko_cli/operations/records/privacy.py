@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import Clock, iso
+from kasoko_cli.clock import iso
 from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import LIVE, PayoutStatus
@@ -26,10 +26,9 @@ from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.records import wallets
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts, users
 from kasoko_cli.store.engine import reconnect, row_digests
-from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import CHUNK
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import (
@@ -65,7 +64,7 @@ class Erased:
     is_new: bool
 
 
-def erase(db: Database, clock: Clock, act: Act, *, user_id: str, caution: Caution = payment_guard.CAREFUL) -> Erased:
+def erase(ctx: OperationContext, *, user_id: str, caution: Caution = payment_guard.CAREFUL) -> Erased:
     """Forget a person: name and phone, wherever they stand. The books, the bets and the record stay as they are.
 
     Cents that M-Pesa cannot carry stay in the wallet of the id.
@@ -74,12 +73,12 @@ def erase(db: Database, clock: Clock, act: Act, *, user_id: str, caution: Cautio
         NotFound: there is no such user.
         Refused: no reason was given, money is owed, in flight or staked, or the guard objects.
     """
-    if not act.reason.strip():
+    if not ctx.act.reason.strip():
         raise Refused("Erasing a person needs a reason. Nothing was changed.", hint="Add --reason 'their request'")
-    theirs = reconnect.read(db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
-    payment_guard.judge_first(db, clock, caution, theirs)
-    now = clock()
-    with db.transaction() as session:
+    theirs = reconnect.read(ctx.db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, theirs)
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         user = users.find_user(session, user_id, lock=True)
         if user.erased_at is not None:
             return Erased(user_id, 0, 0, 0, is_new=False)
@@ -107,10 +106,10 @@ def erase(db: Database, clock: Clock, act: Act, *, user_id: str, caution: Cautio
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="user.erase",
             subject=user_id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"attempts": len(tried), "callbacks": bodies, "calls": calls},
         )
     return Erased(user_id, len(tried), bodies, calls, is_new=True)
@@ -182,15 +181,15 @@ class Expired:
     calls: int
 
 
-def expire(db: Database, clock: Clock, act: Act, *, days: int) -> Expired:
+def expire(ctx: OperationContext, *, days: int) -> Expired:
     """Drop bodies of callbacks and calls that are older than so many days; their digests and outcomes stay.
 
     What was not judged yet, and what belongs to an attempt whose fate is open, is kept.
     """
-    now = clock()
+    now = ctx.clock()
     before = now - timedelta(days=days)
     open_ones = select(col(Attempt.id)).where(col(Attempt.status).in_(LIVE))
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         bodies = _empty_bodies(
             session, sa.and_(col(Callback.received_at) < before, col(Callback.subject).not_in(open_ones))
         )
@@ -199,24 +198,24 @@ def expire(db: Database, clock: Clock, act: Act, *, days: int) -> Expired:
             note_event(
                 session,
                 at=now,
-                actor=act.actor,
+                actor=ctx.act.actor,
                 action="db.expire",
                 subject="callbacks",
-                reason=act.reason or f"kept for {days} days",
+                reason=ctx.act.reason or f"kept for {days} days",
                 detail={"before": iso(before), "callbacks": bodies, "calls": calls},
             )
     return Expired(before, bodies, calls)
 
 
-def data_of(db: Database, clock: Clock, act: Act, *, user_id: str) -> dict[str, Any]:
+def data_of(ctx: OperationContext, *, user_id: str) -> dict[str, Any]:
     """Everything that is known of one person, with the whole phone, for that person. That it was asked is recorded.
 
     Raises:
         NotFound: there is no such user.
     """
-    wallet = wallets.show_wallet(db, user_id, limit=1_000_000)
-    now = clock()
-    with db.transaction() as session:
+    wallet = wallets.show_wallet(ctx.db, user_id, limit=1_000_000)
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         user = users.find_user(session, user_id)
         owed = session.exec(select(Payout).where(col(Payout.user_id) == user_id).order_by(col(Payout.id))).all()
         tried = _in(session, Attempt, col(Attempt.payout_id), [payout.id for payout in owed])
@@ -239,7 +238,13 @@ def data_of(db: Database, clock: Clock, act: Act, *, user_id: str) -> dict[str, 
             "acts": [one.model_dump(include={"at", "actor", "action", "subject", "reason"}) for one in acts],
         }
         note_event(
-            session, at=now, actor=act.actor, action="user.export", subject=user_id, reason=act.reason, detail={}
+            session,
+            at=now,
+            actor=ctx.act.actor,
+            action="user.export",
+            subject=user_id,
+            reason=ctx.act.reason,
+            detail={},
         )
     return found
 

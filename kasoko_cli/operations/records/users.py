@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.market import check_identifier, clean_text
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts, users
 from kasoko_cli.store.engine import row_digests
 from kasoko_cli.store.engine.database import Database
@@ -42,7 +41,7 @@ class UserLine:
     phone: str
 
 
-def add_user(db: Database, clock: Clock, act: Act, *, user_id: str, name: str, phone: str) -> bool:
+def add_user(ctx: OperationContext, *, user_id: str, name: str, phone: str) -> bool:
     """Take in a user; says whether it is new.
 
     Raises:
@@ -51,8 +50,8 @@ def add_user(db: Database, clock: Clock, act: Act, *, user_id: str, name: str, p
     user_id = check_identifier(user_id, what="user id")
     name = clean_text(name, what="name", most=200)
     number = phones.normalize(phone)
-    now = clock()
-    with told_of_a_collision(f"the user {user_id}"), db.transaction() as session:
+    now = ctx.clock()
+    with told_of_a_collision(f"the user {user_id}"), ctx.db.transaction() as session:
         known = users.known_users(session, [user_id]).get(user_id)
         if known is not None:
             if (known.name, known.phone) == (name, number):
@@ -70,16 +69,16 @@ def add_user(db: Database, clock: Clock, act: Act, *, user_id: str, name: str, p
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="user.add",
             subject=user_id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"batch": batch, "people": row_digests.people_digest(session, batch)},
         )
     return True
 
 
-def set_phone(db: Database, clock: Clock, act: Act, *, user_id: str, phone: str) -> bool:
+def set_phone(ctx: OperationContext, *, user_id: str, phone: str) -> bool:
     """Give a user another number; payouts that are sent from now on go there. Says whether it changed.
 
     Raises:
@@ -87,8 +86,8 @@ def set_phone(db: Database, clock: Clock, act: Act, *, user_id: str, phone: str)
         Refused: the phone is not a Kenyan mobile.
     """
     number = phones.normalize(phone)
-    now = clock()
-    with db.transaction() as session:
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         user = users.find_user(session, user_id, lock=True)
         if user.phone == number:
             return False
@@ -96,7 +95,13 @@ def set_phone(db: Database, clock: Clock, act: Act, *, user_id: str, phone: str)
         detail = {"seal": seal}  # no digit of either number: what is written here cannot be taken back
         user.phone, user.phone_set_at = number, now
         note_event(
-            session, at=now, actor=act.actor, action="user.set-phone", subject=user_id, reason=act.reason, detail=detail
+            session,
+            at=now,
+            actor=ctx.act.actor,
+            action="user.set-phone",
+            subject=user_id,
+            reason=ctx.act.reason,
+            detail=detail,
         )
     return True
 

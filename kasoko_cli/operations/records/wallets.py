@@ -8,7 +8,6 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlmodel import col, select
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.market import check_identifier
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import Refused
@@ -16,7 +15,8 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts, users
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -80,7 +80,7 @@ def show_wallet(db: Database, user_id: str, *, limit: int = 50) -> Wallet:
         )
 
 
-def deposit(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, reference: str) -> bool:
+def deposit(ctx: OperationContext, *, user_id: str, cents: int, reference: str) -> bool:
     """Credit a wallet with money that arrived in our M-Pesa account; says whether it is new.
 
     `reference` names the arrival, such as the receipt of the customer's payment: each is taken once.
@@ -92,8 +92,8 @@ def deposit(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, r
     reference = check_identifier(reference, what="reference")
     if cents <= 0:
         raise Refused(f"A deposit of KES {format_kes(cents)} is not money; nothing was changed.")
-    now = clock()
-    with told_of_a_collision(f"the reference {reference}"), db.transaction() as session:
+    now = ctx.clock()
+    with told_of_a_collision(f"the reference {reference}"), ctx.db.transaction() as session:
         users.find_user(session, user_id, lock=True)
         entry = journal.deposited(reference, user_id, cents)
         standing = session.exec(
@@ -111,10 +111,10 @@ def deposit(db: Database, clock: Clock, act: Act, *, user_id: str, cents: int, r
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="wallet.deposit",
             subject=user_id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"cents": cents, "reference": reference},
         )
         book.post(session, entry, at=now)
@@ -126,9 +126,7 @@ SOURCES = {"wallet": Account.WALLET, "mpesa": Account.UTILITY, "bank": Account.B
 
 
 def recover(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     user_id: str,
     cents: int,
@@ -145,13 +143,11 @@ def recover(
         Refused: the user does not owe that much, the wallet does not have it, or no reason was given.
     """
     how = (Way.RECOVER, caution, SOURCES[source])
-    return _reduce_debt(db, clock, act, how, user_id=user_id, cents=cents, reference=reference)
+    return _reduce_debt(ctx, how, user_id=user_id, cents=cents, reference=reference)
 
 
 def write_off(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     user_id: str,
     cents: int,
@@ -165,13 +161,11 @@ def write_off(
         Refused: the user does not owe that much, or no reason was given.
     """
     how = (Way.WRITE_OFF, caution, None)
-    return _reduce_debt(db, clock, act, how, user_id=user_id, cents=cents, reference=reference)
+    return _reduce_debt(ctx, how, user_id=user_id, cents=cents, reference=reference)
 
 
 def _reduce_debt(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     how: tuple[Way, Caution, Account | None],
     *,
     user_id: str,
@@ -180,19 +174,19 @@ def _reduce_debt(
 ) -> bool:
     way, caution, source = how
     what = "write-off" if source is None else "recover"
-    needs_reason(act, f"A {what}" if source is None else "Recovering what was overpaid")
+    needs_reason(ctx.act, f"A {what}" if source is None else "Recovering what was overpaid")
     reference = check_identifier(reference, what="reference")
     if cents <= 0:
         raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
-    theirs = reconnect.read(db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
-    payment_guard.judge_first(db, clock, caution, theirs)
-    now = clock()
+    theirs = reconnect.read(ctx.db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, theirs)
+    now = ctx.clock()
     entry = (
         journal.written_off(reference, user_id, cents)
         if source is None
         else journal.recovered(reference, user_id, cents, source)
     )
-    with told_of_a_collision(f"the reference {reference}"), db.transaction() as session:
+    with told_of_a_collision(f"the reference {reference}"), ctx.db.transaction() as session:
         users.find_user(session, user_id, lock=True)
         if book.is_posted(session, entry.key):
             if sorted(book.lines_of(session, entry.key)) == sorted(entry.postings):
@@ -220,10 +214,10 @@ def _reduce_debt(
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action=f"wallet.{what}",
             subject=user_id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"cents": cents, "reference": reference, "source": "" if source is None else str(source)},
         )
         book.post(session, entry, at=now)

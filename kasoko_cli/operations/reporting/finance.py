@@ -25,7 +25,7 @@ from kasoko_cli.ledger import daybook
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.settlement.settle import SettlementFigures, figures_of
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import Amount, Groups, by_status_of, groups_of
 from kasoko_cli.store import attempts, bets, markets, payouts
 from kasoko_cli.store.engine import bulk_rows
@@ -475,15 +475,15 @@ def incidents_report(db: Database, *, first: date | None = None, last: date | No
 # --- Whole phones --------------------------------------------------------------------------------
 
 
-def note_unmasked(db: Database, clock: Clock, act: Act, *, what: str, subject: str) -> None:
+def note_unmasked(ctx: OperationContext, *, what: str, subject: str) -> None:
     """Write down that somebody had whole phones shown, before they are."""
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         note_event(
             session,
-            at=clock(),
-            actor=act.actor,
+            at=ctx.clock(),
+            actor=ctx.act.actor,
             action="phones.shown",
             subject=subject,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"what": what},
         )

@@ -24,7 +24,8 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.reporting.finance import between
 from kasoko_cli.operations.settlement.settle import duties_of
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.bulk_rows import streamed
 from kasoko_cli.store.engine.database import Database
@@ -265,7 +266,7 @@ class Remitted:
     is_new: bool
 
 
-def remit(db: Database, clock: Clock, act: Act, *, on: On, cents: int, source: str, reference: str) -> Remitted:
+def remit(ctx: OperationContext, *, on: On, cents: int, source: str, reference: str) -> Remitted:
     """Write down that what was kept back was paid to the authority, by a way outside of kasoko.
 
     `reference` names it, such as the number of the authority's receipt: each is taken once.
@@ -273,13 +274,13 @@ def remit(db: Database, clock: Clock, act: Act, *, on: On, cents: int, source: s
     Raises:
         Refused: that much is not due, the reference was taken for something else, or no reason was given.
     """
-    needs_reason(act, "Paying tax to the authority")
+    needs_reason(ctx.act, "Paying tax to the authority")
     reference = check_identifier(reference, what="reference")
     if cents <= 0:
         raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
-    now = clock()
+    now = ctx.clock()
     entry = journal.remitted(reference, str(on), cents, SOURCES[source])
-    with db.transaction() as session:
+    with ctx.db.transaction() as session:
         # Nobody else posts until this ends: two who pay the same at once do not both find it due.
         hash_chain.lock(session, hash_chain.BOOKS)
         left = _due(session, on, now + timedelta(days=36_500)).due_cents
@@ -298,10 +299,10 @@ def remit(db: Database, clock: Clock, act: Act, *, on: On, cents: int, source: s
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action=REMIT,
             subject=reference,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"on": str(on), "cents": cents, "source": source},
         )
         book.post(session, entry, at=now)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import Clock, iso
+from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import Resolution, Rules
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.phone import mask
@@ -21,7 +21,7 @@ from kasoko_cli.operations.approvals.signatures import APPROVE, hold_signed, not
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.settlement.settle import Owed, SettlementFigures, duties_of, figures_of, hash_plan
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import approvals, markets, payouts, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Approval, Market, Payout, Settlement
@@ -118,9 +118,7 @@ def look(db: Database, *, market: str) -> ApprovalPlan:
 
 
 def approve(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     *,
     market: str,
     plan_hash: str,
@@ -138,9 +136,9 @@ def approve(
             second person is the one who settled, or the guard objects to one of its payouts.
         CheckFailed: the payouts are not those of the plan.
     """
-    payment_guard.judge_first(db, clock, caution)
-    now = clock()
-    with db.transaction() as session:
+    payment_guard.judge_first(ctx.db, ctx.clock, caution)
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         row, standing, approval = _find(session, market, lock=True)
         if len(plan_hash) < 16 or not approval.plan_hash.startswith(plan_hash.lower()):
             raise Refused(
@@ -152,15 +150,15 @@ def approve(
             return Approved(
                 row.id, row.slug, approval.plan_hash, approval.approved_by, approval.approved_at, 0, 0, is_new=False
             )
-        hold_signed(session, act, wanted=terms.signed, at=now, what="A release")
+        hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="A release")
         # Who lets one of them go meanwhile waits for us, and finds it released; who has done so is waited for.
         payouts.lock_market(session, row.id)
         owed = _payouts(session, standing)
         _check_unchanged(row, standing, owed)
         parked = [one for one in owed if one.status is PayoutStatus.AWAITING_APPROVAL]
         payment_guard.check(session, Way.APPROVE, parked, caution, now=now, subject=row.slug)
-        if not person_of(act.actor) or not approvals.approve(
-            session, row.id, standing.number, plan_hash=approval.plan_hash, by=act.actor, at=now
+        if not person_of(ctx.act.actor) or not approvals.approve(
+            session, row.id, standing.number, plan_hash=approval.plan_hash, by=ctx.act.actor, at=now
         ):
             raise Refused(
                 f"{row.slug} was settled by {approval.settled_by}, and is released by somebody else. Nothing was"
@@ -176,7 +174,7 @@ def approve(
             assert moved, "a payout of a market that we hold waits for us"
         note_act(
             session,
-            act,
+            ctx.act,
             at=now,
             action=APPROVE,
             subject=row.id,
@@ -184,7 +182,7 @@ def approve(
         )
         entries = (journal.credited(one.id, one.user_id, one.amount_cents) for one in small)
         book.post_many(session, entries, at=now)
-        return Approved(row.id, row.slug, approval.plan_hash, act.actor, now, released, len(small), is_new=True)
+        return Approved(row.id, row.slug, approval.plan_hash, ctx.act.actor, now, released, len(small), is_new=True)
 
 
 def waiting(db: Database, *, market: str | None = None) -> tuple[int, int]:

@@ -42,6 +42,7 @@ from kasoko_cli.operations.settlement.settle import (
 )
 from kasoko_cli.operations.settlement.settle import Plan as Division
 from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, markets, payouts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.hash_chain import stamp
@@ -143,9 +144,7 @@ def plan_override(
 
 
 def override(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     limits: WireLimits,
     *,
     market: str,
@@ -169,10 +168,10 @@ def override(
             guard objects to what it would take back.
         CheckFailed: its bets are not those that stood at the close.
     """
-    needs_reason(act, "Another outcome")
-    payment_guard.judge_first(db, clock, caution)
-    now = clock()
-    with db.transaction() as session:
+    needs_reason(ctx.act, "Another outcome")
+    payment_guard.judge_first(ctx.db, ctx.clock, caution)
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
         # Nobody begins to send one of them while we hold them all, and nobody spends what they were credited with.
         held = payouts.lock_market(session, row.id)
@@ -188,11 +187,11 @@ def override(
                 f" again: kasoko resolve {row.slug} ... --override --plan",
             )
         if shown.needs_second:
-            hold_signed(session, act, wanted=terms.signed, at=now, what="Another outcome")
+            hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="Another outcome")
             bound = {"plan_hash": shown.plan_hash, "stands": work.stands}
             heard = hear(
                 session,
-                act,
+                ctx.act,
                 terms,
                 action=OVERRIDE,
                 subject=row.id,
@@ -202,9 +201,9 @@ def override(
                 confirms=confirm is not None,
             )
             if heard.first is None:
-                return replace(shown, waits_for_second=True, proposed_by=act.actor, note=heard.note)
+                return replace(shown, waits_for_second=True, proposed_by=ctx.act.actor, note=heard.note)
             first = heard.first
-        _write(session, act, work, resolution, now, first=first)
+        _write(session, ctx.act, work, resolution, now, first=first)
         return replace(shown, is_new=True, proposed_by=first)
 
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NoReturn
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.domain.withholding import NO_BOOK, DutyBook
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.settle import Settled
-from kasoko_cli.operations.shared.actor import Act
-from kasoko_cli.store.engine.database import Database
+from kasoko_cli.operations.shared.context import OperationContext
 
 
 class _Enough(Exception):
@@ -25,9 +23,7 @@ def _undo() -> NoReturn:
 
 
 def preview_resolution(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     limits: WireLimits,
     *,
     market: str,
@@ -45,11 +41,13 @@ def preview_resolution(
     """
     found: list[Settled | None] = []
     try:
-        with db.transaction() as session:
+        with ctx.db.transaction() as session:
             row, is_new = markets.resolve_in(
-                session, clock, act, market=market, winners=winners, weights=weights, withdrawn=withdrawn
+                session, ctx.clock, ctx.act, market=market, winners=winners, weights=weights, withdrawn=withdrawn
             )
-            found.append(settle.plan_in(session, row, limits, settle.duties_on(duties, clock())) if is_new else None)
+            found.append(
+                settle.plan_in(session, row, limits, settle.duties_on(duties, ctx.clock())) if is_new else None
+            )
             _undo()
     except _Enough:
         return found[0]

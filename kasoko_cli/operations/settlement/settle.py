@@ -23,7 +23,7 @@ from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of, rules_of
 from kasoko_cli.operations.safeguards.restore_doubt import hold_settled
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import approvals, bets, markets, payouts
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
@@ -148,9 +148,7 @@ def plan_settlement(
 
 
 def settle_market(
-    db: Database,
-    clock: Clock,
-    act: Act,
+    ctx: OperationContext,
     limits: WireLimits,
     *,
     market: str,
@@ -169,8 +167,8 @@ def settle_market(
         Refused: it has no result yet, or the platform has it otherwise and nobody has looked at that.
         CheckFailed: its bets are not those that stood at the close.
     """
-    now = clock()
-    with db.transaction() as session:
+    now = ctx.clock()
+    with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
         if standing := markets.standing_settlement(session, row.id):
             return _settled_before(session, row, standing)
@@ -179,14 +177,14 @@ def settle_market(
         waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
         _write(session, plan, now, waits=waits, tell=tell)
         if waits:
-            approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=act.actor)
+            approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=ctx.act.actor)
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=ctx.act.actor,
             action="market.settle",
             subject=row.id,
-            reason=act.reason,
+            reason=ctx.act.reason,
             detail={"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)},
         )
         tell("Booking", 0, 0)

@@ -24,6 +24,7 @@ from sqlmodel import Session
 from kasoko_cli.clock import Clock, NewId, iso
 from kasoko_cli.errors import Busy, KasokoError
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import DEAD_SECONDS as DEAD_SECONDS
 from kasoko_cli.operations.shared.overview import RunFacts
 from kasoko_cli.operations.shared.overview import is_dead as is_dead
@@ -116,13 +117,13 @@ def at_work(
             runs.end(session, mine.id, doing=how, counts=mine.counts, at=clock())
 
 
-def note_success(db: Database, clock: Clock, act: Act, command: str) -> None:
+def note_success(ctx: OperationContext, command: str) -> None:
     """Write down, for the metrics, that a command which is no run has just ended well.
 
     What it did stands without this: a database that may not be written to now is no reason to fail.
     """
-    with contextlib.suppress(KasokoError, SQLAlchemyError), db.transaction() as session:
-        runs.note_success(session, command, host=host_name(), pid=os.getpid(), actor=act.actor, at=clock())
+    with contextlib.suppress(KasokoError, SQLAlchemyError), ctx.db.transaction() as session:
+        runs.note_success(session, command, host=host_name(), pid=os.getpid(), actor=ctx.act.actor, at=ctx.clock())
 
 
 def list_runs(session: Session) -> list[RunFacts]:

@@ -24,7 +24,7 @@ DAY = 86_400
 
 
 def ask(road: Road) -> Asked:
-    return balances.ask(road.db, road.daraja, road.links, road.clock, road.new_id, road.act)
+    return balances.ask(road.context, road.gateway)
 
 
 def report(road: Road) -> FloatReport:

@@ -64,7 +64,7 @@ def lost(road: Road) -> Road:
 
 def ask(road: Road, who: Road, user_id: str = "ann") -> None:
     """Somebody asks M-Pesa about a payout as an account that perhaps did not make it, and hears the answer."""
-    status_queries.ask_about(road.db, who.daraja, who.links, road.clock, road.new_id, road.attempt(user_id))
+    status_queries.ask_about(road.context, who.gateway, road.attempt(user_id))
     who.deliver()
 
 
@@ -75,9 +75,7 @@ def take(road: Road, shortcode: str) -> statement_import.StatementReport:
     for at in (sent - timedelta(days=1), sent, sent + timedelta(days=2)):
         paper.movement(at)
     road.clock.now = sent + timedelta(days=3)
-    return statement_import.take_statement(
-        road.db, road.clock, road.act, paper.read(), shortcode=shortcode, customers_are_counted=True
-    )
+    return statement_import.take_statement(road.context, paper.read(), shortcode=shortcode, customers_are_counted=True)
 
 
 def test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it(lost: Road, elsewhere: Road) -> None:
@@ -86,7 +84,7 @@ def test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it(lost: 
     for doing in (
         elsewhere.reconcile,
         elsewhere.send,
-        lambda: sending.check_ready(lost.db, elsewhere.daraja, lost.clock, lost.act),  # retry and the task queue
+        lambda: sending.check_ready(lost.context, elsewhere.daraja),  # retry and the task queue
     ):
         message, hint = refusal(doing, Refused)
     assert message == (
@@ -228,7 +226,7 @@ def test_what_only_silence_says_was_not_taken_never_goes_as_another_account(lost
         "another account tried it, and only silence says that it was not taken. Set the settings of that one again,"
         " then: kasoko payout release derby.1.1 --reason WHY"
     )
-    manual_decision.release(lost.db, lost.clock, lost.act, payout_id="derby.1.1", caution=CAUTION)
+    manual_decision.release(lost.context, payout_id="derby.1.1", caution=CAUTION)
     lost.send()
     assert lost.states("ann") == ("UNKNOWN", ["UNKNOWN"])  # a duplicate, so the first one stands
     lost.reconcile()
@@ -264,9 +262,9 @@ def test_a_simulator_that_starts_again_is_the_same_and_another_host_is_not(one: 
 
 def test_the_balance_of_another_account_covers_no_run(road: Road, elsewhere: Road) -> None:
     road.owe({"ann": ANN})
-    balances.ask(road.db, elsewhere.daraja, elsewhere.links, road.clock, road.new_id, road.act)
+    balances.ask(road.context, elsewhere.gateway)
     answer, elsewhere.posts = elsewhere.posts, []  # which does not come yet
-    balances.ask(road.db, road.daraja, road.links, road.clock, road.new_id, road.act)
+    balances.ask(road.context, road.gateway)
     road.deliver()
 
     def known_to(who: Road) -> int | None:
@@ -284,7 +282,7 @@ def test_a_run_ends_when_somebody_pays_as_another_account(road: Road, elsewhere:
 
     def change(_: Sent) -> None:
         road.deliver()
-        accounts.put_in_force(road.db, road.clock, road.act, elsewhere.daraja.account.payer)
+        accounts.put_in_force(road.context, elsewhere.daraja.account.payer)
 
     run = road.send(tell=change)
     assert (run.stopped, len(road.ledger())) == (Stop.CHANGED, 1)
@@ -345,11 +343,9 @@ def prove(road: Road, who: Road) -> restore_recovery.AfterRestore:
     """Ask, and ask once more some time later."""
     asked = []
     for _ in range(2):
-        asked += restore_recovery.look_after_restore(
-            road.db, who.daraja, who.links, road.clock, road.new_id, road.act, CAUTION
-        )
+        asked += restore_recovery.look_after_restore(road.context, who.gateway, CAUTION)
         who.deliver()
-        restore_recovery.take_answers(road.db, road.clock, road.act, CAUTION)
+        restore_recovery.take_answers(road.context, CAUTION)
         road.clock.forward(301)
     return restore_recovery.proof(road.db, road.clock, asked)
 
@@ -362,7 +358,7 @@ def test_after_a_restore_the_account_of_the_copy_is_asked_and_no_other(road: Roa
     message, _ = refusal(lambda: prove(road, elsewhere), Refused)
     assert "600000" in message
     ask(road, elsewhere, "ben")
-    restore_recovery.take_answers(road.db, road.clock, road.act, CAUTION)
+    restore_recovery.take_answers(road.context, CAUTION)
     assert road.statuses()["ben"] == "HELD"
     assert prove(road, road).ok
     assert road.statuses()["ben"] == "PENDING"
@@ -376,7 +372,7 @@ def test_a_copy_put_back_with_the_settings_of_another_account_waits_for_a_person
     restored(road, elsewhere.daraja.account.payer)
     prove(road, road)
     assert road.incidents() == ["restored_two_accounts"]
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.send()
     assert (road.statuses()["ben"], road.paid_to(BEN)) == ("HELD", 0)
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from kasoko_cli.operations.reconciliation.status_queries import Asked
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import approval
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts
 from kasoko_cli.store.engine.database import Database, open_database
 from kasoko_cli.store.log import switch_on
@@ -89,17 +91,13 @@ def look(road: Road, daraja: DarajaClient | None = None, *, times: int = 2) -> A
         now = list[Asked]()
         for _ in range(restore_recovery.ROUNDS):
             asked = restore_recovery.look_after_restore(
-                road.db,
-                daraja or road.daraja,
-                road.links,
-                road.clock,
-                road.new_id,
-                road.act,
+                road.context,
+                road.gateway if daraja is None else replace(road.gateway, daraja=daraja),
                 caution,
                 besides=[one.attempt_id for one in now],
             )
             road.deliver()
-            let_go += restore_recovery.take_answers(road.db, road.clock, road.act, caution)
+            let_go += restore_recovery.take_answers(road.context, caution)
             now += asked
             if not asked:
                 break
@@ -171,7 +169,7 @@ def release(road: Road) -> None:
     """The second person releases what waits, if anything does."""
     if "AWAITING_APPROVAL" in road.statuses().values():
         plan = approval.look(road.db, market="derby").plan_hash
-        approval.approve(road.db, road.clock, Act("boss", "read"), market="derby", plan_hash=plan)
+        approval.approve(OperationContext(road.db, road.clock, Act("boss", "read")), market="derby", plan_hash=plan)
 
 
 def pay(road: Road, *users: str) -> None:
@@ -257,7 +255,7 @@ def test_half_is_paid_and_an_older_copy_put_back_and_nobody_is_paid_twice(
     assert road.statuses() == {"ann": "COMPLETED", "ben": "COMPLETED", "cyn": "PENDING", "dan": "PENDING"}
     assert road.incidents() == [], "that it was paid is the answer to a question, and no surprise"
 
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.send()
     road.deliver()
     assert set(road.statuses().values()) == {"COMPLETED"}
@@ -271,9 +269,7 @@ def test_until_mpesa_has_answered_nothing_is_let_go(road: Road, tmp_path: Path, 
     backup(road.db, tmp_path / "copy", with_audit=False)
     pay(road, "ann")
     put_back()
-    asked = restore_recovery.look_after_restore(
-        road.db, road.daraja, road.links, road.clock, road.new_id, road.act, Caution(trust=road.trust)
-    )
+    asked = restore_recovery.look_after_restore(road.context, road.gateway, Caution(trust=road.trust))
     road.posts.clear()  # the answer is lost
     found = restore_recovery.proof(road.db, road.clock, asked)
     assert not found.ok
@@ -299,7 +295,7 @@ def test_a_failure_and_a_retry_since_the_copy_are_found_id_by_id(road: Road, tmp
     assert not look(road).ok, "M-Pesa names a receiver that this copy does not know"
     road.set_phone("ann", ANN)
     assert look(road).ok
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.send()
     assert road.statuses() == {"ann": "COMPLETED"}
     assert road.paid_to(ANN) == 10_000
@@ -318,9 +314,7 @@ def test_what_was_paid_under_a_later_id_since_the_copy_is_found_before_anything_
     put_back()
     road.set_phone("ann", ANN)  # as the platform has it
     assert stays_held(road) == HELD_BACK
-    asked = restore_recovery.look_after_restore(
-        road.db, road.daraja, road.links, road.clock, road.new_id, road.act, CAUTION
-    )
+    asked = restore_recovery.look_after_restore(road.context, road.gateway, CAUTION)
     road.deliver()
     assert [one.payout_id for one in asked] == ["derby.1.1"]
     assert stays_held(road) == HELD_BACK, "the first id is answered, the next one may have paid"
@@ -330,7 +324,7 @@ def test_what_was_paid_under_a_later_id_since_the_copy_is_found_before_anything_
     assert (found.ok, found.let_go, found.found_paid) == (True, 0, 1)
     assert road.states("ann") == ("COMPLETED", [*["REJECTED"] * failures, "SUCCEEDED"])
     with pytest.raises(Refused):
-        manual_decision.to_wallet(road.db, road.clock, road.act, payout_id="derby.1.1")
+        manual_decision.to_wallet(road.context, payout_id="derby.1.1")
     assert (len(road.ledger()), road.wallet("ann"), road.incidents()) == (1, (10_000, 0), [])
 
 
@@ -352,7 +346,7 @@ def test_a_failure_since_the_copy_is_said_twice_and_its_id_is_not_used_again(
     found = look(road, times=1)
     assert (found.ok, found.let_go, len(found.asked)) == (True, 1, 2)
     road.set_phone("ann", ANN)
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.send()
     road.deliver()
     assert road.states("ann") == ("COMPLETED", ["REJECTED", "SUCCEEDED"])
@@ -422,19 +416,19 @@ def test_what_was_sent_again_after_its_money_had_come_back_is_found(
     road.owe({"ann": ANN})
     pay(road, "ann")
     backup(road.db, tmp_path / "copy", with_audit=False)
-    returns.came_back(road.db, road.clock, road.act, payout_id="derby.1.1", receipt="UKR0000001")
-    returns.send_again(road.db, road.clock, road.act, payout_id="derby.1.1")
+    returns.came_back(road.context, payout_id="derby.1.1", receipt="UKR0000001")
+    returns.send_again(road.context, payout_id="derby.1.1")
     pay(road, "ann")
     assert len(road.ledger()) == 2
 
     put_back()
     assert restore_recovery.proof(road.db, road.clock, []).ok, "what the copy has as paid is sent by nobody"
-    returns.came_back(road.db, road.clock, road.act, payout_id="derby.1.1", receipt="UKR0000001")
+    returns.came_back(road.context, payout_id="derby.1.1", receipt="UKR0000001")
     with pytest.raises(Refused, match="before this database was restored"):
-        returns.send_again(road.db, road.clock, road.act, payout_id="derby.1.1")
+        returns.send_again(road.context, payout_id="derby.1.1")
     assert stays_held(road) == HELD_BACK
     look(road)
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.send()
     road.deliver()
     assert len(road.ledger()) == 2
@@ -454,7 +448,7 @@ def test_a_market_that_was_settled_and_paid_since_the_copy_is_asked_about_when_i
 
     put_back()
     assert look(road).ok
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.set_phone("ann", ANN)
     road.settle(approval_above_cents=approval_above_cents)
     assert set(road.statuses().values()) == {"HELD" if approval_above_cents is None else "AWAITING_APPROVAL"}
@@ -506,11 +500,11 @@ def test_what_mpesas_answers_do_not_tell_of_a_restored_copy_a_person_does(
     assert not found.ok
     assert "incident close" in found.doubted[0].against
     paid, not_paid = Decision(str(payment["receipt"]), "portal"), Decision(None, "portal")
-    done = manual_decision.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=paid)
+    done = manual_decision.decide(road.context, payout_id="derby.1.1", decision=paid)
     assert done.status == "COMPLETED"
     assert road.statuses() == {"ann": "COMPLETED", "ben": "PENDING"}
     with pytest.raises(Refused):
-        manual_decision.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=not_paid)
+        manual_decision.decide(road.context, payout_id="derby.1.1", decision=not_paid)
     assert restore_recovery.proof(road.db, road.clock, []).ok
 
 
@@ -521,9 +515,9 @@ def test_a_person_may_say_that_a_restored_copy_has_forgotten_nothing(
     backup(road.db, tmp_path / "copy", with_audit=False)
     put_back()
     said = Decision(None, "the portal has no such line")
-    done = manual_decision.decide(road.db, road.clock, road.act, payout_id="derby.1.1", decision=said)
+    done = manual_decision.decide(road.context, payout_id="derby.1.1", decision=said)
     assert (done.status, restore_recovery.proof(road.db, road.clock, []).ok) == ("PENDING", True)
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.send()
     road.deliver()
     assert road.statuses() == {"ann": "COMPLETED"}
@@ -537,9 +531,7 @@ def statement_of(road: Road, payment: Mapping[str, Any], at: datetime, phone: st
     paper.line(str(payment["receipt"]), at, withdrawn=10_000, phone=phone)
     paper.movement(at + timedelta(days=2))
     road.clock.forward(days=3)
-    return statement_import.take_statement(
-        road.db, road.clock, road.act, paper.read(), shortcode="600000", customers_are_counted=True
-    )
+    return statement_import.take_statement(road.context, paper.read(), shortcode="600000", customers_are_counted=True)
 
 
 def test_a_statement_says_nothing_of_a_copy_while_a_line_of_the_amount_went_to_a_number_that_it_may_not_know(
@@ -579,7 +571,7 @@ def test_a_statement_covers_the_lost_hours_where_mpesa_cannot_be_asked(
     }
     assert road.statuses() == {"ann": "COMPLETED", "ben": "PENDING"}
     assert restore_recovery.proof(road.db, road.clock, []).ok
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.send()
     road.deliver()
     assert len(road.ledger()) == 2
@@ -600,9 +592,9 @@ def test_a_statement_that_is_taken_back_leaves_what_it_had_let_go_in_doubt_again
         paper.movement(at + timedelta(days=days))
     road.clock.forward(days=3)
     file = paper.read()
-    statement_import.take_statement(road.db, road.clock, road.act, file, shortcode="600000", customers_are_counted=True)
+    statement_import.take_statement(road.context, file, shortcode="600000", customers_are_counted=True)
     assert road.statuses() == {"ben": "PENDING"}
-    done = statement_undo.undo_statement(road.db, road.clock, road.act, statement_id=1)
+    done = statement_undo.undo_statement(road.context, statement_id=1)
     assert done.unknown_again == [road.payout("ben").id]
     assert road.statuses() == {"ben": "HELD"}
     assert (road.payout("ben").note, road.attempt("ben").lease_token) == before
@@ -611,17 +603,17 @@ def test_a_statement_that_is_taken_back_leaves_what_it_had_let_go_in_doubt_again
     paper.movement(paper.until)
     road.clock.forward(days=3)
     file = paper.read()
-    statement_import.take_statement(road.db, road.clock, road.act, file, shortcode="600000", customers_are_counted=True)
-    switches.resume(road.db, road.clock, road.act)
+    statement_import.take_statement(road.context, file, shortcode="600000", customers_are_counted=True)
+    switches.resume(road.context)
     road.send()
     with pytest.raises(Refused, match="not paid, which is SENT since"):
-        statement_undo.undo_statement(road.db, road.clock, road.act, statement_id=2)
+        statement_undo.undo_statement(road.context, statement_id=2)
     road.deliver()
 
 
 def test_a_payout_that_a_person_had_held_stays_held(road: Road, tmp_path: Path, put_back: PutBack) -> None:
     road.owe({"ann": ANN})
-    manual_decision.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
+    manual_decision.hold(road.context, payout_id="derby.1.1")
     backup(road.db, tmp_path / "copy", with_audit=False)
     put_back()
     assert look(road).ok

@@ -34,6 +34,7 @@ from kasoko_cli.operations.admin.preflight import Finding
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import RunRow
 from tests.conftest import FixedClock
@@ -417,7 +418,7 @@ def test_silence_after_payments_speaks_against_the_listener(road: Road) -> None:
 def test_what_stands_open_is_named_with_what_to_type(road: Road) -> None:
     assert states(inside(road, preflight.in_the_open)) == [("open matters", "ok")]
     owe(road)
-    switches.pause(road.db, road.clock, Act("boss", "the float is being moved"))
+    switches.pause(OperationContext(road.db, road.clock, Act("boss", "the float is being moved")))
     assert [(one.check, one.remedy) for one in inside(road, preflight.in_the_open)] == [
         ("switches", "kasoko resume"),
         ("approval", "kasoko approve MARKET"),

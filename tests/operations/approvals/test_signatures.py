@@ -19,6 +19,7 @@ from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decided, Decision
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Event
 from tests.operations.road import ANN, RECEIPT, Road
@@ -34,16 +35,22 @@ def by(name: str, *, key: str | None = "") -> Act:
 
 
 def add(road: Road, name: str, act: Act, terms: Terms = SIGNED, *, key: str = "") -> ApproverAdded:
-    return approvers.add(road.db, road.clock, act, terms, name=name, public_key=public_key_of(KEYS[key or name]))
+    return approvers.add(
+        OperationContext(road.db, road.clock, act), terms, name=name, public_key=public_key_of(KEYS[key or name])
+    )
 
 
 def remove(road: Road, name: str, act: Act, terms: Terms = SIGNED) -> ApproverLine:
-    return approvers.remove(road.db, road.clock, act, terms, name=name)
+    return approvers.remove(OperationContext(road.db, road.clock, act), terms, name=name)
 
 
 def say(road: Road, act: Act, decision: Decision = PAID, terms: Terms = SIGNED, *, two_people: bool = True) -> Decided:
     return manual_decision.decide(
-        road.db, road.clock, act, payout_id="derby.1.1", decision=decision, two_people=two_people, terms=terms
+        OperationContext(road.db, road.clock, act),
+        payout_id="derby.1.1",
+        decision=decision,
+        two_people=two_people,
+        terms=terms,
     )
 
 
@@ -232,6 +239,9 @@ def test_an_audit_finds_what_was_written_by_hand(two: Road) -> None:
 def test_a_name_has_one_key(two: Road, name: str, message: str) -> None:
     assert message in refused(
         lambda: approvers.add(
-            two.db, two.clock, by("wanjiku"), SIGNED, name=name, public_key=public_key_of(KEYS["amina"])
+            OperationContext(two.db, two.clock, by("wanjiku")),
+            SIGNED,
+            name=name,
+            public_key=public_key_of(KEYS["amina"]),
         )
     )

@@ -90,13 +90,13 @@ def _markets_of_every_state(town: Town) -> None:
         town.bet(market, "ann", "No", kes=20, collected=True)
         for collected in (True, False):
             cancelled = town.bet(market, "ann", "No", kes=7, collected=collected)
-            bets.cancel_bet(town.db, town.clock, town.act, bet_id=cancelled)
+            bets.cancel_bet(town.context, bet_id=cancelled)
     town.clock.forward(hours=1)
     town.settle("void")
     town.market("empty")
     town.settle("empty", "Yes")
     town.settle("nobody", "Yes")
-    markets.close_market(town.db, town.clock, town.act, market="closed")
+    markets.close_market(town.context, market="closed")
 
 
 def test_a_lively_database_passes_every_check(town: Town) -> None:

@@ -19,6 +19,7 @@ from kasoko_cli.operations.audit import chain_check
 from kasoko_cli.operations.audit.run import CHAIN_RULES, HEAD, AuditReport, audit
 from kasoko_cli.operations.records import wallets
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import hash_chain, row_digests
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import note_event
@@ -215,7 +216,9 @@ def test_writers_at_once_make_one_chain(town: Town) -> None:
         start.wait()
         for n in range(5):
             reference = f"{user}-{n}"
-            wallets.deposit(town.db, town.clock, Act(user), user_id=user, cents=100, reference=reference)
+            wallets.deposit(
+                OperationContext(town.db, town.clock, Act(user)), user_id=user, cents=100, reference=reference
+            )
 
     threads = [Thread(target=act, args=(user,)) for user in users]
     for thread in threads:

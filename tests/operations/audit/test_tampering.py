@@ -25,6 +25,7 @@ from kasoko_cli.operations.payouts import manual_decision, retry, switches
 from kasoko_cli.operations.records import markets, users
 from kasoko_cli.operations.reporting import taxes
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.database import Database
@@ -197,29 +198,29 @@ def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
     act = Act("tester", "a test")
     town = lively(Town(db, clock, act))
     town.user("moved")
-    users.set_phone(db, clock, act, user_id="moved", phone="0799000001")
+    users.set_phone(OperationContext(db, clock, act), user_id="moved", phone="0799000001")
     town.market("spare")
     town.market("stopped")
     town.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
     town.settle("stopped", "Yes")
-    manual_decision.hold(db, clock, act, payout_id=(held := town.payout_of("held-winner").id))
-    switches.pause(db, clock, act)
+    manual_decision.hold(OperationContext(db, clock, act), payout_id=(held := town.payout_of("held-winner").id))
+    switches.pause(OperationContext(db, clock, act))
     with db.transaction() as session:
         set_switch(session, "breaker", is_on=True, reason="a test", actor="tester", at=clock())
         for key in ("test:open", "test:closed"):
             raise_incident(session, key=key, kind="test", what="Something.", at=clock())
     with db.reading() as session:
         numbers = {key: number for number, key in session.execute(text("SELECT id, key FROM incidents")).all()}
-    manual_decision.close_incident(db, clock, act, incident_id=numbers["test:closed"])
-    retried = retry.retry(db, clock, act, only=[town.payout_of("refused-winner").id])
+    manual_decision.close_incident(OperationContext(db, clock, act), incident_id=numbers["test:closed"])
+    retried = retry.retry(OperationContext(db, clock, act), only=[town.payout_of("refused-winner").id])
     assert retried.retried
-    markets.close_market(db, clock, act, market="spare")
+    markets.close_market(OperationContext(db, clock, act), market="spare")
     town.market("taxed")
     town.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
     town.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
     town.accepted(sent := town.intend("taxed-winner"))
     town.paid(sent)
-    taxes.remit(db, clock, act, on=On.WINNINGS, cents=100, source="bank", reference="PRN1")
+    taxes.remit(OperationContext(db, clock, act), on=On.WINNINGS, cents=100, source="bank", reference="PRN1")
     names = {
         "taxed": town.payout_of("taxed-winner").id,
         "taxed_attempt": sent,

@@ -63,7 +63,7 @@ def test_judging_again_moves_nothing_twice_and_says_who_wanted_it(town: Town) ->
     numbers = [one.id for one in stored_callbacks.list_received(town.db)]
     with town.db.reading() as session:
         before = session.execute(text("SELECT count(*), sum(amount_cents * amount_cents) FROM postings")).all()
-    done = stored_callbacks.replay(town.db, town.clock, town.act, Trust(), numbers)
+    done = stored_callbacks.replay(town.context, Trust(), numbers)
     assert [(one.before, one.verdict, one.detail) for one in done] == [
         ("failed", "failed", "known already"),
         ("paid", "paid", "known already"),
@@ -88,9 +88,9 @@ def test_a_poisonous_body_is_applied_by_a_replay_once_the_judge_is_mended(
         broken.setattr(apply_results, "weigh_result", lambda *_, **__: 1 // 0)
         assert [one.verdict for one in apply_waiting(town.db, town.clock, Trust())] == ["poisonous"]
         [one] = stored_callbacks.list_received(town.db, verdict="poisonous")
-        [again] = stored_callbacks.replay(town.db, town.clock, town.act, Trust(), [one.id])
+        [again] = stored_callbacks.replay(town.context, Trust(), [one.id])
         assert again.verdict == "poisonous"
-    [done] = stored_callbacks.replay(town.db, town.clock, town.act, Trust(), [one.id])
+    [done] = stored_callbacks.replay(town.context, Trust(), [one.id])
     assert (done.before, done.verdict) == ("poisonous", "paid")
     assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
     with town.db.reading() as session:
@@ -107,7 +107,7 @@ def test_a_body_that_was_dropped_is_not_judged_again(town: Town) -> None:
         session.execute(text("UPDATE callbacks SET body = :none, salt = NULL"), {"none": b""})
     [one] = stored_callbacks.list_received(town.db)
     with pytest.raises(Refused, match=f"The body of the callback {one.id} was dropped"):
-        stored_callbacks.replay(town.db, town.clock, town.act, Trust(), [one.id])
+        stored_callbacks.replay(town.context, Trust(), [one.id])
     assert stored_callbacks.list_received(town.db) == [one]
 
 
@@ -117,5 +117,5 @@ def test_one_number_that_does_not_exist_leaves_all_as_they_are(town: Town) -> No
     apply_waiting(town.db, town.clock, Trust())
     [one] = stored_callbacks.list_received(town.db)
     with pytest.raises(NotFound, match="There is no callback 77"):
-        stored_callbacks.replay(town.db, town.clock, town.act, Trust(), [one.id, 77])
+        stored_callbacks.replay(town.context, Trust(), [one.id, 77])
     assert stored_callbacks.list_received(town.db) == [one]

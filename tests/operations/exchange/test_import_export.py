@@ -25,6 +25,7 @@ from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
 from kasoko_cli.operations.records import bets, markets, users, wallets
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile
 from kasoko_cli.store.engine import database
 from kasoko_cli.store.engine.database import Database
@@ -53,14 +54,19 @@ class Platform:
     def __init__(self, db: Database, clock: FixedClock, act: Act) -> None:
         self.db, self.clock, self.act = db, clock, act
 
+    @property
+    def context(self) -> OperationContext:
+        """What an operation works on."""
+        return OperationContext(self.db, self.clock, self.act)
+
     def users(self, data: str | bytes, form: Format = Format.CSV) -> Imported:
-        return import_users(self.db, self.clock, self.act, file_of("users.csv", data, form))
+        return import_users(self.context, file_of("users.csv", data, form))
 
     def markets(self, data: str | bytes, form: Format = Format.CSV) -> Imported:
-        return import_markets(self.db, self.clock, self.act, file_of("markets.csv", data, form))
+        return import_markets(self.context, file_of("markets.csv", data, form))
 
     def bets(self, data: str | bytes, form: Format = Format.CSV, *, funding: Funding = Funding.COLLECTED) -> Imported:
-        return import_bets(self.db, self.clock, self.act, file_of("bets.csv", data, form), funding=funding)
+        return import_bets(self.context, file_of("bets.csv", data, form), funding=funding)
 
     def bet_refusals(self, *rows: str, funding: Funding = Funding.COLLECTED) -> list[str]:
         """What is said of bets that are refused; the books and the bets are as they were."""
@@ -370,7 +376,7 @@ def test_two_contents_of_one_id_in_a_file_are_refused(town: Platform) -> None:
 
 def test_a_market_that_is_not_open_takes_only_bets_that_it_has(town: Platform) -> None:
     town.bets(BETS)
-    markets.close_market(town.db, town.clock, town.act, market="sun")
+    markets.close_market(town.context, market="sun")
     assert (town.bets(BETS).new, town.bets(BETS).known) == (0, 3)
     assert town.bet_refusals("b3,m2,ben,Oui,0.01,2026-11-20T15:00:00Z,", "b4,m2,ben,Oui,1,2026-11-20T09:00:00Z,") == [
         "line 3, market_id: sun takes no more bets: it is CLOSED, and the bet 'b4' is not one of its own. Leave it out."
@@ -452,7 +458,7 @@ def test_each_wrong_cell_of_a_market_is_named(platform: Platform) -> None:
 
 
 def deposit(town: Platform, user_id: str, kes: int) -> None:
-    wallets.deposit(town.db, town.clock, town.act, user_id=user_id, cents=kes * 100, reference=f"R{user_id}{kes}")
+    wallets.deposit(town.context, user_id=user_id, cents=kes * 100, reference=f"R{user_id}{kes}")
 
 
 def test_a_wallet_pays_until_it_is_empty(town: Platform) -> None:
@@ -548,9 +554,7 @@ def test_bets_that_are_placed_during_an_import_wait_or_go_before_it(town: Platfo
         try:
             for n in range(15):
                 bets.place_bet(
-                    town.db,
-                    town.clock,
-                    town.act,
+                    town.context,
                     bet_id=f"q-{user_id}-{n}",
                     market="m1",
                     user_id=user_id,

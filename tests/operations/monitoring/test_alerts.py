@@ -15,6 +15,7 @@ from kasoko_cli.operations.monitoring.alerts import Notified, courier_for, notif
 from kasoko_cli.operations.monitoring.health import Limits
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import alerts
 from tests.operations.road import ANN, BEN, Road
 
@@ -72,10 +73,10 @@ def test_a_second_failure_is_told_again(road: Road) -> None:
 
 def test_when_it_is_over_that_is_told_once_too(road: Road, act: Act) -> None:
     pigeon = Pigeon()
-    switches.pause(road.db, road.clock, act)
+    switches.pause(OperationContext(road.db, road.clock, act))
     assert tell(road, pigeon).told == ["paused"]
     road.clock.forward(7_200)
-    switches.resume(road.db, road.clock, act)
+    switches.resume(OperationContext(road.db, road.clock, act))
     assert tell(road, pigeon) == Notified([], ["paused"])
     assert tell(road, pigeon) == Notified([], [])
     assert pigeon.brought[-1][0].startswith("kasoko OK: over: Sending is paused")
@@ -83,7 +84,7 @@ def test_when_it_is_over_that_is_told_once_too(road: Road, act: Act) -> None:
 
 
 def test_what_reached_nobody_is_told_by_the_next_run(road: Road, act: Act) -> None:
-    switches.pause(road.db, road.clock, act)
+    switches.pause(OperationContext(road.db, road.clock, act))
     with pytest.raises(NotSent, match=r"did not arrive at address 1"):
         tell(road, Pigeon(reaches=0, misses=("address 1 (json)",)))
     pigeon = Pigeon()
@@ -91,24 +92,24 @@ def test_what_reached_nobody_is_told_by_the_next_run(road: Road, act: Act) -> No
 
 
 def test_one_address_that_is_down_does_not_have_the_others_told_again(road: Road, act: Act) -> None:
-    switches.pause(road.db, road.clock, act)
+    switches.pause(OperationContext(road.db, road.clock, act))
     with pytest.raises(NotSent, match=r"address 2 \(slack\)"):
         tell(road, Pigeon(reaches=1, misses=("address 2 (slack)",)))
     assert tell(road, Pigeon()) == Notified([], [])
 
 
 def test_what_was_told_to_nobody_and_is_over_is_forgotten(road: Road, act: Act) -> None:
-    switches.pause(road.db, road.clock, act)
+    switches.pause(OperationContext(road.db, road.clock, act))
     with pytest.raises(NotSent):
         tell(road, Pigeon(reaches=0, misses=("address 1",)))
-    switches.resume(road.db, road.clock, act)
+    switches.resume(OperationContext(road.db, road.clock, act))
     pigeon = Pigeon()
     assert tell(road, pigeon) == Notified([], [])
     assert pigeon.brought == []
 
 
 def test_of_two_that_look_at_the_same_time_one_tells(road: Road, act: Act) -> None:
-    switches.pause(road.db, road.clock, act)
+    switches.pause(OperationContext(road.db, road.clock, act))
 
     class Slow(Pigeon):
         def bring(self, title: str, body: str) -> tuple[int, list[str]]:
@@ -121,7 +122,7 @@ def test_of_two_that_look_at_the_same_time_one_tells(road: Road, act: Act) -> No
 
 
 def test_who_dies_while_telling_is_taken_over(road: Road, act: Act) -> None:
-    switches.pause(road.db, road.clock, act)
+    switches.pause(OperationContext(road.db, road.clock, act))
 
     class Dies(Pigeon):
         def bring(self, title: str, body: str) -> tuple[int, list[str]]:
@@ -135,7 +136,7 @@ def test_who_dies_while_telling_is_taken_over(road: Road, act: Act) -> None:
 
 
 def test_a_phone_that_somebody_typed_leaves_masked(road: Road) -> None:
-    switches.pause(road.db, road.clock, Act("ann", "254712345678 complains"))
+    switches.pause(OperationContext(road.db, road.clock, Act("ann", "254712345678 complains")))
     pigeon = Pigeon()
     tell(road, pigeon)
     assert "254712345678" not in str(pigeon.brought)
@@ -143,7 +144,7 @@ def test_a_phone_that_somebody_typed_leaves_masked(road: Road) -> None:
 
 
 def test_the_rows_say_what_people_know(road: Road, act: Act) -> None:
-    switches.pause(road.db, road.clock, act)
+    switches.pause(OperationContext(road.db, road.clock, act))
     tell(road, Pigeon())
     with road.db.reading() as session:
         [one] = alerts.list_alerts(session)

@@ -24,6 +24,7 @@ from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.records import markets, users
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.metrics import WaitingMarket
 from tests.operations.account.test_balances import TARIFF, lock_in
 from tests.operations.monitoring.test_prometheus import samples
@@ -304,19 +305,19 @@ def test_a_market_that_nobody_resolves_or_settles_is_told_everywhere(road: Road)
     for market, user in (("rain", "ann"), ("cup", None)):
         road.open_market(market)
         if user is not None:
-            users.add_user(road.db, road.clock, road.act, user_id=user, name=user, phone=ANN)
+            users.add_user(road.context, user_id=user, name=user, phone=ANN)
             road.bet(market, user, "Yes", 5_000)
     road.clock.forward(3_600 + 86_400)
     assert told() == []
     road.clock.forward(3_600)
     said = "rain closed 25 h ago and nobody has resolved it; KES 50.00 are staked."
     assert told() == [f"{said} Type: kasoko resolve rain OUTCOME"], "and nobody has bet on the other one"
-    markets.resolve_market(road.db, road.clock, road.act, market="rain", winners=["Yes"])
+    markets.resolve_market(road.context, market="rain", winners=["Yes"])
     assert told() == []
     road.clock.forward(301)
     said = "rain ended 5 min ago and was never settled; KES 50.00 are staked."
     assert told() == [f"{said} Type: kasoko settle rain"]
-    settle.settle_market(road.db, road.clock, road.act, WireLimits(), market="rain")
+    settle.settle_market(road.context, WireLimits(), market="rain")
     assert told() == []
 
 
@@ -331,7 +332,7 @@ def test_a_failure_is_told_for_an_hour(busy: Road) -> None:
 
 
 def test_the_worst_stands_first(busy: Road, act: Act) -> None:
-    switches.pause(busy.db, busy.clock, act)
+    switches.pause(OperationContext(busy.db, busy.clock, act))
     health = check_health(busy.db, busy.clock, Limits())
     assert health.state is State.CRITICAL
     assert health.findings[0].key == "failed"

@@ -19,6 +19,7 @@ from kasoko_cli.operations.monitoring.alert_rules import alert_rules
 from kasoko_cli.operations.monitoring.health import FloatWatch, Limits
 from kasoko_cli.operations.shared import run_registry
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.schema.tables import RunRow
 from tests.operations.account.test_balances import lock_in
 from tests.operations.road import ANN, BEN, CYN, Road
@@ -72,7 +73,7 @@ def test_the_metrics_are_what_the_rows_say(busy: Road) -> None:
 def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(road: Road, act: Act) -> None:
     for _ in range(2):
         road.clock.forward(60)
-        run_registry.note_success(road.db, road.clock, act, "db backup")
+        run_registry.note_success(OperationContext(road.db, road.clock, act), "db backup")
     found = samples(prometheus.exposition(road.db, road.clock, Limits()))
     at = of(found, "kasoko_last_success_timestamp_seconds", command="db backup")
     assert at == road.clock().timestamp()

@@ -16,6 +16,7 @@ from kasoko_cli.operations.approvals.second_person import Terms
 from kasoko_cli.operations.payouts import bulk_decision
 from kasoko_cli.operations.payouts.bulk_decision import DecidedAll, Span, UnknownList
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import raise_incident
 from kasoko_cli.store.schema.tables import Event
 from tests.operations.road import ANN, BEN, Road
@@ -57,9 +58,7 @@ def look(road: Road) -> UnknownList:
 
 def say(road: Road, act: Act = BOSS, *, two_people: bool = False, shown: str = "") -> DecidedAll:
     return bulk_decision.decide_all(
-        road.db,
-        road.clock,
-        act,
+        OperationContext(road.db, road.clock, act),
         span=span(road),
         list_hash=shown or look(road).list_hash,
         evidence="statement of 23 November",
@@ -144,9 +143,7 @@ def test_nothing_on_the_list_is_said_so(road: Road) -> None:
 def test_a_word_on_many_is_signed_too(outage: Road) -> None:
     with pytest.raises(Refused, match="A decision has to be signed"):
         bulk_decision.decide_all(
-            outage.db,
-            outage.clock,
-            BOSS,
+            OperationContext(outage.db, outage.clock, BOSS),
             span=span(outage),
             list_hash=look(outage).list_hash,
             evidence="statement",

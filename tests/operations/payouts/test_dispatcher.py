@@ -15,6 +15,7 @@ from kasoko_cli.errors import DatabaseUnavailable
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.payouts.sending import SendPolicy, Stop
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from tests.operations.road import ANN, AT_ONCE, BEN, Road
@@ -94,13 +95,13 @@ def test_what_waits_for_its_turn_when_sending_is_paused_is_given_back_unsent(roa
     road.owe({"ann": ANN, "ben": BEN})
     run = road.send(
         SendPolicy(rate_per_second=4, concurrency=2),
-        tell=lambda _: switches.pause(road.db, road.clock, Act("amina", "stop")),
+        tell=lambda _: switches.pause(OperationContext(road.db, road.clock, Act("amina", "stop"))),
     )
     assert ([sent.user_id for sent in run.sent], run.stopped) == (["ann"], Stop.PAUSED)
     assert road.states("ben") == ("PENDING", ["REJECTED"])
     with road.db.reading() as session:
         assert session.execute(text("SELECT tries FROM payouts ORDER BY number")).all() == [(0,), (0,)]
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     before = road.attempt("ben").id
     assert [str(sent.became) for sent in road.send().sent] == ["SENT"]
     assert road.attempt("ben").id == before, "its id was never used"

@@ -117,7 +117,7 @@ def _run(road: Road) -> None:
             left = road.send().left
         except KasokoError:
             left = 1
-        switches.resume(road.db, road.clock, road.act)
+        switches.resume(road.context)
         road.deliver()
         if not left or not _due(road):
             return
@@ -142,9 +142,9 @@ def _until_nothing_is_open(road: Road) -> dict[str, str]:
                 by_person[one.payout_id] = one.last_answer
                 _decide(road, one)
         for incident in road.all_incidents():
-            manual_decision.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)
+            manual_decision.close_incident(road.context, incident_id=incident.id or 0)
         for payout in _held(road):
-            manual_decision.release(road.db, road.clock, road.act, payout_id=payout)
+            manual_decision.release(road.context, payout_id=payout)
         for user, status in road.statuses().items():
             if status == "FAILED" and road.payout(user).failure_code == "400.002.02":
                 road.set_phone(user, CORRECTED)
@@ -157,7 +157,7 @@ def _decide(road: Road, one: status_queries.StillOpen) -> None:
     """A person says what the portal shows."""
     receipts = {payment["originator_conversation_id"]: payment["receipt"] for payment in road.ledger()}
     said = Decision(receipts.get(one.attempt_id), "the portal")
-    manual_decision.decide(road.db, road.clock, road.act, payout_id=one.payout_id, decision=said)
+    manual_decision.decide(road.context, payout_id=one.payout_id, decision=said)
 
 
 def _held(road: Road) -> Iterator[str]:
@@ -209,6 +209,6 @@ def _one_command(road: Road, command: str, payout_id: str) -> None:
         road.send(only=[payout_id])
     except (KasokoError, httpx.HTTPError):
         pass
-    switches.resume(road.db, road.clock, road.act)
+    switches.resume(road.context)
     road.deliver()
     road.clock.forward(hours=1)

@@ -109,7 +109,7 @@ def _send_all(road: LoudRoad) -> None:
             run = road.send(POLICY)
         except AccountRefused:
             run = None
-        switches.resume(road.db, road.clock, road.act)
+        switches.resume(road.context)
         if run is not None and (run.left == 0 or not _due_now(road, but=f"user{REFUSES_THE_ACCOUNT}")):
             return
     raise AssertionError(f"forty runs did not send everything: {road.statuses()}")

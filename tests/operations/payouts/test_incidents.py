@@ -48,7 +48,7 @@ def answered(road: Road, attempt: Attempt, **changes: object) -> str:
 def close(road: Road) -> None:
     """A person has dealt with the one that stands."""
     numbers = manual_decision.list_incidents(road.db, Which())
-    assert manual_decision.close_incidents(road.db, road.clock, road.act, numbers=numbers) == numbers != []
+    assert manual_decision.close_incidents(road.context, numbers=numbers) == numbers != []
     road.clock.forward(1)
 
 
@@ -248,9 +248,7 @@ def test_incidents_are_closed_by_kind_payout_and_time(road: Road) -> None:
             return [(one.kind, one.payout_id) for one in open_incidents(session)]
 
     def shut(which: Which) -> None:
-        manual_decision.close_incidents(
-            road.db, road.clock, road.act, numbers=manual_decision.list_incidents(road.db, which)
-        )
+        manual_decision.close_incidents(road.context, numbers=manual_decision.list_incidents(road.db, which))
 
     shut(Which(kind="mismatch", payout_id="derby.1.2"))
     assert standing() == [("mismatch", "derby.1.1"), ("unreadable", "derby.1.1"), ("unreadable", "derby.1.2")]

@@ -18,6 +18,7 @@ from kasoko_cli.operations.approvals import second_person
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Event
 from tests.operations.road import ANN, BEN, RECEIPT, Road
@@ -54,7 +55,9 @@ def acknowledged(road: Road) -> Road:
 
 
 def say(road: Road, decision: Decision, act: Act = BOSS, *, two_people: bool = False) -> manual_decision.Decided:
-    return manual_decision.decide(road.db, road.clock, act, payout_id=PAYOUT, decision=decision, two_people=two_people)
+    return manual_decision.decide(
+        OperationContext(road.db, road.clock, act), payout_id=PAYOUT, decision=decision, two_people=two_people
+    )
 
 
 def test_a_person_who_holds_the_receipt_completes_an_unknown_payout(acknowledged: Road) -> None:
@@ -278,12 +281,12 @@ def test_a_receipt_that_proves_another_attempt_proves_nothing_here(road: Road) -
 
 def test_what_is_held_is_not_sent_until_it_is_released(road: Road) -> None:
     road.owe({"ann": ANN})
-    assert manual_decision.hold(road.db, road.clock, BOSS, payout_id=PAYOUT) == "HELD"
+    assert manual_decision.hold(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT) == "HELD"
     road.send()
     assert road.paid_to(ANN) == 0
     assert road.payout("ann").note == "the portal says so"
 
-    assert manual_decision.release(road.db, road.clock, BOSS, payout_id=PAYOUT) == "PENDING"
+    assert manual_decision.release(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT) == "PENDING"
     road.send()
     road.deliver()
     road.assert_agreed()
@@ -296,20 +299,20 @@ def test_a_release_goes_by_the_rules_of_a_retry(road: Road) -> None:
     road.send()
     road.deliver()
     assert road.payout("ann").status is PayoutStatus.FAILED
-    manual_decision.hold(road.db, road.clock, BOSS, payout_id=PAYOUT)
+    manual_decision.hold(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT)
 
     with pytest.raises(Refused, match=r"derby\.1\.1 was not released: it cannot succeed to the same number"):
-        manual_decision.release(road.db, road.clock, BOSS, payout_id=PAYOUT)
+        manual_decision.release(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT)
     road.set_phone("ann", ANN)
-    assert manual_decision.release(road.db, road.clock, BOSS, payout_id=PAYOUT) == "PENDING"
+    assert manual_decision.release(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT) == "PENDING"
 
 
 def test_the_wallet_instead_of_the_phone_is_credited_once(road: Road) -> None:
     road.owe({"ann": ANN}, cents=14_250)
 
-    assert manual_decision.to_wallet(road.db, road.clock, BOSS, payout_id=PAYOUT) == "WALLET"
+    assert manual_decision.to_wallet(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT) == "WALLET"
     with pytest.raises(Refused, match=r"derby\.1\.1 is WALLET, and this is for what is FAILED, HELD, PENDING"):
-        manual_decision.to_wallet(road.db, road.clock, BOSS, payout_id=PAYOUT)
+        manual_decision.to_wallet(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT)
     road.send()
 
     assert road.wallet("ann") == (14_250, 14_250)
@@ -336,11 +339,17 @@ def test_an_incident_stands_until_a_person_closes_it_with_a_reason(acknowledged:
     assert incident.id is not None
 
     with pytest.raises(Refused, match="Closing an incident needs a reason"):
-        manual_decision.close_incident(acknowledged.db, acknowledged.clock, Act("boss"), incident_id=incident.id)
-    assert manual_decision.close_incident(acknowledged.db, acknowledged.clock, BOSS, incident_id=incident.id)
-    assert not manual_decision.close_incident(acknowledged.db, acknowledged.clock, OTHER, incident_id=incident.id)
+        manual_decision.close_incident(
+            OperationContext(acknowledged.db, acknowledged.clock, Act("boss")), incident_id=incident.id
+        )
+    assert manual_decision.close_incident(
+        OperationContext(acknowledged.db, acknowledged.clock, BOSS), incident_id=incident.id
+    )
+    assert not manual_decision.close_incident(
+        OperationContext(acknowledged.db, acknowledged.clock, OTHER), incident_id=incident.id
+    )
     with pytest.raises(NotFound, match=r"There is no incident 999\."):
-        manual_decision.close_incident(acknowledged.db, acknowledged.clock, BOSS, incident_id=999)
+        manual_decision.close_incident(OperationContext(acknowledged.db, acknowledged.clock, BOSS), incident_id=999)
 
     [closed] = acknowledged.all_incidents()
     assert (closed.closed_by, closed.close_reason) == ("boss", "the portal says so")

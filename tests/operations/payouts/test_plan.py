@@ -18,6 +18,7 @@ from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement.preview import preview_resolution
 from kasoko_cli.operations.settlement.settle import plan_settlement, settle_market
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.road import ANN, BEN, CYN, Road
 from tests.operations.town import Town
 
@@ -58,8 +59,8 @@ def test_a_large_payout_is_shown_by_its_legs(road: Road) -> None:
 
 def test_what_a_person_stopped_is_counted_apart(road: Road) -> None:
     road.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
-    manual_decision.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
-    switches.pause(road.db, road.clock, Act("boss", "the float is being moved"))
+    manual_decision.hold(road.context, payout_id="derby.1.1")
+    switches.pause(OperationContext(road.db, road.clock, Act("boss", "the float is being moved")))
     found = plan(road, limit=1)
     assert (found.payouts, found.held) == (1, Parked(1, 10_000))
     assert found.warnings[0] == "Nothing is sent now: pause by boss, the float is being moved"
@@ -92,12 +93,12 @@ def closed(road: Road) -> Road:
     town.market("derby")
     town.bets("derby", {"ann": ("Yes", 900), "ben": ("No", 10)})
     road.clock.forward(1)
-    markets.close_market(road.db, road.clock, road.act, market="derby")
+    markets.close_market(road.context, market="derby")
     return road
 
 
 def preview(road: Road, *winners: str) -> Any:
-    return preview_resolution(road.db, road.clock, road.act, WireLimits(), market="derby", winners=winners)
+    return preview_resolution(road.context, WireLimits(), market="derby", winners=winners)
 
 
 def test_a_preview_takes_the_same_road_and_leaves_nothing(closed: Road) -> None:
@@ -112,15 +113,15 @@ def test_a_preview_takes_the_same_road_and_leaves_nothing(closed: Road) -> None:
     ]
     assert markets.show_market(closed.db, "derby").status == "CLOSED"
 
-    markets.resolve_market(closed.db, closed.clock, closed.act, market="derby", winners=["Yes"])
-    settled = settle_market(closed.db, closed.clock, closed.act, WireLimits(), market="derby")
+    markets.resolve_market(closed.context, market="derby", winners=["Yes"])
+    settled = settle_market(closed.context, WireLimits(), market="derby")
     assert (settled.plan_hash, settled.settlement) == (found.plan_hash, found.settlement)
 
 
 def test_a_preview_refuses_what_resolving_would_and_is_silent_where_nothing_would_change(closed: Road) -> None:
     with pytest.raises(NotFound):
         preview(closed, "Maybe")
-    markets.resolve_market(closed.db, closed.clock, closed.act, market="derby", winners=["Yes"])
+    markets.resolve_market(closed.context, market="derby", winners=["Yes"])
     assert preview(closed, "Yes") is None
     with pytest.raises(Refused):
         preview(closed, "No")

@@ -11,6 +11,7 @@ from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
 from tests.conftest import CountedIds, FixedClock
@@ -29,7 +30,9 @@ def repeated(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> R
     """
     road = lost(Road(db, clock, new_id, act, SimulatorSettings(duplicates="result")))
     person = Act("boss", "the portal does not show it")
-    manual_decision.decide(road.db, road.clock, person, payout_id="derby.1.1", decision=Decision(None, "the portal"))
+    manual_decision.decide(
+        OperationContext(road.db, road.clock, person), payout_id="derby.1.1", decision=Decision(None, "the portal")
+    )
     assert road.retry().retried == ["derby.1.1"]
     road.send()
     attempt = road.attempt("ann")
@@ -126,7 +129,9 @@ def test_after_a_refused_repeat_no_earlier_acknowledgement_is_a_measure(
 ) -> None:
     road = lost(Road(db, clock, new_id, act))
     manual_decision.decide(
-        road.db, road.clock, Act("boss", "not there"), payout_id="derby.1.1", decision=Decision(None, "x")
+        OperationContext(road.db, road.clock, Act("boss", "not there")),
+        payout_id="derby.1.1",
+        decision=Decision(None, "x"),
     )
     road.retry()
     road.send()

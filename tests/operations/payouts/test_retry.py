@@ -77,9 +77,9 @@ def _to(road: Road, status: PayoutStatus) -> None:
         case PayoutStatus.PENDING:
             return
         case PayoutStatus.HELD:
-            manual_decision.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
+            manual_decision.hold(road.context, payout_id="derby.1.1")
         case PayoutStatus.WALLET:
-            manual_decision.to_wallet(road.db, road.clock, road.act, payout_id="derby.1.1")
+            manual_decision.to_wallet(road.context, payout_id="derby.1.1")
         case PayoutStatus.SENT:
             road.send()
         case PayoutStatus.UNKNOWN:
@@ -189,7 +189,7 @@ def test_a_payout_about_which_something_else_was_posted_is_asked_about_first(roa
         "Ask M-Pesa: kasoko reconcile --now. Where it does not say: kasoko incident close 1 --reason WHY",
     )
     [incident] = road.all_incidents()
-    manual_decision.close_incident(road.db, road.clock, road.act, incident_id=incident.id or 0)
+    manual_decision.close_incident(road.context, incident_id=incident.id or 0)
     assert road.retry().retried == ["derby.1.1"]
 
 

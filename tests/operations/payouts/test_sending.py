@@ -37,6 +37,7 @@ from kasoko_cli.operations.payouts.sending import (
 from kasoko_cli.operations.records import users
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.engine import database
 from kasoko_cli.store.engine.database import Database
@@ -382,7 +383,7 @@ def test_a_refusal_of_the_account_trips_the_breaker_and_leaves_the_rest_untouche
     with pytest.raises(AccountRefused, match="refused twice") as stopped:
         road.send()
     assert stopped.value.hint == "Mend that first, then: kasoko resume, and kasoko retry-failed, and kasoko payout"
-    assert switches.resume(road.db, road.clock, road.act) == ["breaker"]
+    assert switches.resume(road.context) == ["breaker"]
     assert tuples(road.send(), road) == (["SENT"] * 3, 0)
     road.deliver()
     road.assert_agreed()
@@ -420,19 +421,19 @@ def test_a_key_that_m_pesa_refuses_changes_nothing_at_all(road: Road) -> None:
 def test_a_pause_holds_every_host_until_it_is_resumed(road: Road) -> None:
     road.owe({"ann": ANN})
     with pytest.raises(Refused, match="needs a reason"):
-        switches.pause(road.db, road.clock, Act("amina"))
-    switches.pause(road.db, road.clock, Act("amina", "the float is being moved"))
+        switches.pause(OperationContext(road.db, road.clock, Act("amina")))
+    switches.pause(OperationContext(road.db, road.clock, Act("amina", "the float is being moved")))
     with pytest.raises(Refused, match=f"paused by amina since {iso(road.clock())}: the float is being moved"):
         road.send()
     assert ids_sent(road) == []
-    assert switches.resume(road.db, road.clock, road.act) == ["pause"]
-    assert switches.resume(road.db, road.clock, road.act) == []
+    assert switches.resume(road.context) == ["pause"]
+    assert switches.resume(road.context) == []
     assert tuples(road.send(), road) == (["SENT"], 0)
 
 
 def test_a_pause_during_a_run_stops_it_between_two_payouts(road: Road) -> None:
     road.owe(THREE)
-    run = road.send(tell=lambda _: switches.pause(road.db, road.clock, Act("amina", "stop")))
+    run = road.send(tell=lambda _: switches.pause(OperationContext(road.db, road.clock, Act("amina", "stop"))))
     assert ([str(sent.became) for sent in run.sent], run.stopped, run.why) == (["SENT"], Stop.PAUSED, "stop")
     assert exit_code_of(run, ends_of(road.db, run)) == 5
     assert road.statuses() == {"ann": "SENT", "ben": "PENDING", "cyn": "PENDING"}
@@ -836,7 +837,7 @@ def test_what_is_sent_is_told_and_written_down_with_who_did_it(road: Road) -> No
     told: list[str] = []
     run = road.send(tell=lambda sent: told.append(f"{sent.user_id} {sent.became}"))
     assert told == ["ann SENT", "bad FAILED"]
-    sending.note_run(road.db, road.clock, road.act, run, market=None)
+    sending.note_run(road.context, run, market=None)
     with road.db.reading() as session:
         [(actor, subject, detail)] = session.execute(
             text("SELECT actor, subject, detail FROM events WHERE action = 'payout.send'")
@@ -897,7 +898,7 @@ def test_a_forged_result_during_the_run_does_not_end_a_payment_that_is_being_sen
 def test_a_number_that_was_edited_in_the_database_or_erased_is_not_paid(road: Road, done: str, why: str) -> None:
     """Whoever may write to one table would be paid what anybody won; an override paid a person who was erased."""
     road.owe({"ann": ANN, "ben": BEN})
-    users.set_phone(road.db, road.clock, road.act, user_id="ben", phone=CYN)
+    users.set_phone(road.context, user_id="ben", phone=CYN)
     with road.db.transaction() as session:
         was = session.execute(text("SELECT name, phone, seal FROM users WHERE id = 'ann'")).one()
         session.execute(text(f"UPDATE users SET {done} WHERE id = 'ann'"))

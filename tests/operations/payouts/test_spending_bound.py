@@ -27,12 +27,8 @@ def shown(road: Road, **more: Any) -> Bound:
 
 def send(road: Road, bound: Bound, policy: SendPolicy = AT_ONCE, **more: Any) -> Any:
     return sending.send_due(
-        road.db,
-        road.daraja,
-        road.links,
-        road.clock,
-        road.new_id,
-        road.act,
+        road.context,
+        road.gateway,
         policy,
         road.trust,
         bound=bound,
@@ -84,14 +80,14 @@ def test_a_claim_that_did_not_commit_counts_for_nothing() -> None:
 
 def test_a_bound_run_that_stays_sends_again_what_was_not_taken_and_nothing_else(road: Road) -> None:
     road.owe({"ann": ANN, "ben": BEN})
-    manual_decision.hold(road.db, road.clock, road.act, payout_id="derby.1.1")
+    manual_decision.hold(road.context, payout_id="derby.1.1")
     bound = shown(road, later=True)
     turns = itertools.count()
     road.interpose = on_payment(lambda request: refused(request) if next(turns) < 3 else None)
 
     def pass_time() -> bool:
         if road.payout("ann").status == "HELD":
-            manual_decision.release(road.db, road.clock, road.act, payout_id="derby.1.1")
+            manual_decision.release(road.context, payout_id="derby.1.1")
         road.clock.forward(60)
         return False
 

@@ -16,6 +16,7 @@ from kasoko_cli.operations.payouts.manual_decision import Decision, decide
 from kasoko_cli.operations.payouts.sending import Run, SendPolicy
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.payouts.test_sending import PAYS, ids_sent
 from tests.operations.road import ANN, Road
 
@@ -27,7 +28,7 @@ SPIKE = {"requestId": "1", "errorCode": "500.003.02", "errorMessage": "Spike Arr
 def not_paid(road: Road) -> None:
     """A person has looked at M-Pesa's portal, where nothing is."""
     said = Decision(None, "the portal")
-    decide(road.db, road.clock, Act("amina", "it is not there"), payout_id="derby.1.1", decision=said)
+    decide(OperationContext(road.db, road.clock, Act("amina", "it is not there")), payout_id="derby.1.1", decision=said)
 
 
 def end_by_a_host_whose_clock_is_ahead(road: Road) -> None:

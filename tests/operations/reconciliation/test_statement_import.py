@@ -23,6 +23,7 @@ from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.reconciliation.statement_import import StatementReport
 from kasoko_cli.operations.records import wallets
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.schema.tables import Attempt, StatementLine
@@ -38,9 +39,7 @@ def take(
 ) -> StatementReport:
     """Take it in; whatever it tells a person to type exists and parses."""
     report = statement_import.take_statement(
-        road.db,
-        road.clock,
-        road.act,
+        road.context,
         paper.read(name),
         shortcode=SHORTCODE,
         customers_are_counted=counted,
@@ -72,10 +71,10 @@ def obey(road: Road, line: str) -> None:
         assert option == "--as"
         user_id = line.split("--user ")[1].split()[0] if "--user" in line else None
         what = "write-off" if value == "WHAT" else value
-        statement_import.resolve_suspense(road.db, road.clock, road.act, name=item, resolution=what, user_id=user_id)
+        statement_import.resolve_suspense(road.context, name=item, resolution=what, user_id=user_id)
     else:
         assert verb == ["incident", "close"]
-        assert manual_decision.close_incident(road.db, road.clock, road.act, incident_id=int(item))
+        assert manual_decision.close_incident(road.context, incident_id=int(item))
 
 
 def standing(road: Road, key: str) -> int:
@@ -470,7 +469,7 @@ def test_what_came_back_stands_in_the_wallet_and_goes_again_under_a_new_id(paid:
     assert paid.entries("return") == {
         f"payout:derby.1.1:return:{ann.receipt}": [("utility", "", 10_000), ("delivered", "ann", -10_000)]
     }
-    returns.send_again(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    returns.send_again(paid.context, payout_id="derby.1.1")
     assert paid.wallet("ann") == (10_000, 0), "what is to be sent again cannot be spent"
     paid.assert_books()
     paid.send()
@@ -482,16 +481,16 @@ def test_what_came_back_stands_in_the_wallet_and_goes_again_under_a_new_id(paid:
 
 
 def test_what_came_back_may_stay_in_the_wallet(paid: Road) -> None:
-    returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
-    assert not returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
-    manual_decision.to_wallet(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    returns.came_back(paid.context, payout_id="derby.1.1", receipt="UKR1")
+    assert not returns.came_back(paid.context, payout_id="derby.1.1", receipt="UKR1")
+    manual_decision.to_wallet(paid.context, payout_id="derby.1.1")
     assert (paid.payout("ann").status, paid.wallet("ann")) == (PayoutStatus.WALLET, (10_000, 10_000))
 
 
 def test_what_was_to_go_again_may_still_stay_in_the_wallet(paid: Road) -> None:
-    returns.came_back(paid.db, paid.clock, paid.act, payout_id="derby.1.1", receipt="UKR1")
-    returns.send_again(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
-    manual_decision.to_wallet(paid.db, paid.clock, paid.act, payout_id="derby.1.1")
+    returns.came_back(paid.context, payout_id="derby.1.1", receipt="UKR1")
+    returns.send_again(paid.context, payout_id="derby.1.1")
+    manual_decision.to_wallet(paid.context, payout_id="derby.1.1")
     assert (paid.payout("ann").status, paid.wallet("ann")) == (PayoutStatus.WALLET, (10_000, 10_000))
 
 
@@ -517,7 +516,7 @@ def test_what_comes_back_of_a_debt_that_was_given_up_goes_to_suspense(road: Road
     town.paid(town.intend("ann"))
     receipt = town.paid(late)
     if given_up:
-        wallets.write_off(road.db, road.clock, road.act, user_id="ann", cents=given_up, reference="off")
+        wallets.write_off(road.context, user_id="ann", cents=given_up, reference="off")
     paper = Paper()
     paper.line("UKR0000001", road.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
     plan = statement_import.plan_statement(
@@ -574,17 +573,13 @@ def test_money_in_suspense_stands_there_until_a_person_says_what_it_was(
     assert (item.receipt, item.amount_cents) == ("UKT0000001", 50_000)
     assert paid.balance(Account.UTILITY) == utility + 50_000
 
-    statement_import.resolve_suspense(
-        paid.db, paid.clock, paid.act, name="UKT0000001", resolution=resolution, user_id=user
-    )
+    statement_import.resolve_suspense(paid.context, name="UKT0000001", resolution=resolution, user_id=user)
     assert statement_import.list_suspense(paid.db) == []
     assert paid.balance(Account.SUSPENSE) == 0
     assert paid.balance(account, user or "") == (cents if account is not Account.UTILITY else utility)
     assert take(paid, paper).open == 0
     message, _ = refusal(
-        lambda: statement_import.resolve_suspense(
-            paid.db, paid.clock, paid.act, name=item.key[:8], resolution=resolution, user_id=user
-        ),
+        lambda: statement_import.resolve_suspense(paid.context, name=item.key[:8], resolution=resolution, user_id=user),
         Refused,
     )
     assert "was resolved before" in message
@@ -593,7 +588,7 @@ def test_money_in_suspense_stands_there_until_a_person_says_what_it_was(
 def test_suspense_is_resolved_with_a_reason_and_by_its_name(paid: Road) -> None:
     def resolve(name: str, resolution: str = "bank", user: str | None = None, reason: str = "because") -> None:
         statement_import.resolve_suspense(
-            paid.db, paid.clock, Act("tester", reason), name=name, resolution=resolution, user_id=user
+            OperationContext(paid.db, paid.clock, Act("tester", reason)), name=name, resolution=resolution, user_id=user
         )
 
     paper = both_lines(paid)
@@ -611,7 +606,7 @@ def test_suspense_is_resolved_with_a_reason_and_by_its_name(paid: Road) -> None:
 
 def test_deposits_and_stakes_of_the_platform_are_known_by_their_receipt_and_account(road: Road) -> None:
     road.owe({"ann": ANN})
-    wallets.deposit(road.db, road.clock, road.act, user_id="ann", cents=7_000, reference="UKD0000001")
+    wallets.deposit(road.context, user_id="ann", cents=7_000, reference="UKD0000001")
     now = road.clock()
     paper = Paper()
     paper.line("UKD0000001", now, paid_in=7_000, reason=PAYBILL, phone=ANN)

@@ -12,6 +12,7 @@ from kasoko_cli.operations.audit import invariants
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement.settle import settle_market
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
@@ -61,9 +62,9 @@ def a_large_market(town: Town, clock: FixedClock) -> list[tuple[Payout, str, str
         collected = (journal.bet_collected(f"b-{user}", "derby", outcome, cents) for user, outcome, cents in stakes)
         book.post_many(session, collected, at=now)
     clock.forward(1)
-    markets.close_market(town.db, clock, town.act, market="derby")
-    markets.resolve_market(town.db, clock, town.act, market="derby", winners=["Yes"])
-    settle_market(town.db, clock, town.act, LIMITS, market="derby")
+    markets.close_market(OperationContext(town.db, clock, town.act), market="derby")
+    markets.resolve_market(OperationContext(town.db, clock, town.act), market="derby", winners=["Yes"])
+    settle_market(OperationContext(town.db, clock, town.act), LIMITS, market="derby")
     clock.forward(10)
     phones = dict(people)
     with town.db.reading() as session:
@@ -192,7 +193,7 @@ def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_n
     file = paper.read()
     assert (len(file.lines), file.whole) == (LINES, True)
     report = statement_import.take_statement(
-        town.db, clock, town.act, file, shortcode="600000", customers_are_counted=True
+        OperationContext(town.db, clock, town.act), file, shortcode="600000", customers_are_counted=True
     )
     found: dict[str, set[str]] = {}
     for one in report.differences:

@@ -16,6 +16,7 @@ from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.reconciliation.statement_undo import Undone, list_taken, undo_statement
 from kasoko_cli.operations.records import bets
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.schema.tables import Funding, PostingRow
 from tests.operations.paper import CHARGE, REVERSAL, TRANSFER, Paper
@@ -46,7 +47,7 @@ def balances(road: Road) -> dict[tuple[str, str], int]:
 
 
 def undo(road: Road, number: int = 1) -> Undone:
-    return undo_statement(road.db, road.clock, road.act, statement_id=number)
+    return undo_statement(road.context, statement_id=number)
 
 
 def is_sound(road: Road) -> bool:
@@ -76,9 +77,7 @@ def test_it_is_as_if_it_had_never_been_taken_in_and_it_may_be_taken_in_again(pai
     assert balances(paid) != before
     incidents = len(paid.incidents())
     assert incidents
-    statement_import.resolve_suspense(
-        paid.db, paid.clock, paid.act, name="UKT0000001", resolution="wallet", user_id="ann"
-    )
+    statement_import.resolve_suspense(paid.context, name="UKT0000001", resolution="wallet", user_id="ann")
 
     done = undo(paid)
     assert (done.lines, done.entries, done.incidents, done.charges_cents) == (len(paper.rows), 8, incidents, 1_600)
@@ -97,7 +96,7 @@ def test_it_is_as_if_it_had_never_been_taken_in_and_it_may_be_taken_in_again(pai
     assert paid.balance(Account.CHARGES) == 1_600
     assert paid.balance(Account.CHARGES_DUE) == 0
     assert is_sound(paid)
-    statement_import.resolve_suspense(paid.db, paid.clock, paid.act, name="UKT0000001", resolution="bank")
+    statement_import.resolve_suspense(paid.context, name="UKT0000001", resolution="bank")
     assert take(paid, paper, counted=True).new_lines == 0
     assert is_sound(paid)
 
@@ -187,14 +186,10 @@ def test_what_came_back_or_is_spent_refuses_the_whole(paid: Road) -> None:
     paper = Paper()
     paper.line("UKT0000001", paid.clock(), paid_in=50_000, reason=TRANSFER)
     take(paid, paper)
-    statement_import.resolve_suspense(
-        paid.db, paid.clock, paid.act, name="UKT0000001", resolution="wallet", user_id="ben"
-    )
+    statement_import.resolve_suspense(paid.context, name="UKT0000001", resolution="wallet", user_id="ben")
     paid.open_market("final")
     bets.place_bet(
-        paid.db,
-        paid.clock,
-        paid.act,
+        paid.context,
         bet_id="b1",
         market="final",
         user_id="ben",
@@ -226,7 +221,9 @@ def test_a_later_statement_with_the_same_lines_is_taken_back_first(paid: Road) -
 def test_it_is_taken_back_once_and_with_a_reason(paid: Road) -> None:
     take(paid, both_lines(paid))
     refusal(lambda: undo(paid, 9), NotFound)
-    message, _ = refusal(lambda: undo_statement(paid.db, paid.clock, Act("tester"), statement_id=1), Refused)
+    message, _ = refusal(
+        lambda: undo_statement(OperationContext(paid.db, paid.clock, Act("tester")), statement_id=1), Refused
+    )
     assert message.startswith("Taking a statement back needs a reason")
     undo(paid)
     assert "was taken back at" in refusal(lambda: undo(paid), Refused)[0]

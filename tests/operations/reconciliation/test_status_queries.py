@@ -678,12 +678,8 @@ def test_the_first_question_comes_after_as_long_as_the_operator_says(road: Road)
     lost(road)
     road.clock.forward(60)
     report = status_queries.ask_around(
-        road.db,
-        road.daraja,
-        road.links,
-        road.clock,
-        road.new_id,
-        road.act,
+        road.context,
+        road.gateway,
         AskPolicy(after_seconds=60),
         road.trust,
     )

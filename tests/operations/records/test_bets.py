@@ -37,9 +37,7 @@ def _place(
     funding: Funding = Funding.WALLET,
 ) -> Placed:
     return bets.place_bet(
-        town.db,
-        town.clock,
-        town.act,
+        town.context,
         bet_id=bet_id,
         market=market,
         user_id=user_id,
@@ -148,12 +146,12 @@ def test_no_bet_is_taken_at_or_after_the_close(derby: Town) -> None:
         "Bets stand from before the close only.",
     )
     assert refusal(lambda: _place(derby, "late"), Refused) == expected
-    markets.close_market(derby.db, derby.clock, derby.act, market="long-rains")
+    markets.close_market(derby.context, market="long-rains")
     assert refusal(lambda: _place(derby, "late"), Refused) == expected
 
 
 def test_no_bet_is_taken_after_a_person_closed_the_market(derby: Town) -> None:
-    markets.close_market(derby.db, derby.clock, derby.act, market="long-rains")
+    markets.close_market(derby.context, market="long-rains")
     assert refusal(lambda: _place(derby), Refused)[0] == (
         f"long-rains takes no more bets: it closed at {iso(derby.clock())}. Nothing was changed."
     )
@@ -162,8 +160,8 @@ def test_no_bet_is_taken_after_a_person_closed_the_market(derby: Town) -> None:
 @pytest.mark.parametrize("funding", list(Funding))
 def test_a_cancelled_bet_is_given_back_to_the_wallet_once(derby: Town, funding: Funding) -> None:
     _place(derby, funding=funding)
-    assert bets.cancel_bet(derby.db, derby.clock, derby.act, bet_id="b1") is True
-    assert bets.cancel_bet(derby.db, derby.clock, derby.act, bet_id="b1") is False
+    assert bets.cancel_bet(derby.context, bet_id="b1") is True
+    assert bets.cancel_bet(derby.context, bet_id="b1") is False
     held = 50_000 if funding is Funding.WALLET else 60_000
     assert (_pool(derby, 0), derby.balances("ann")) == (0, (held, held))
     [line] = bets.list_bets(derby.db, "long-rains")
@@ -173,11 +171,11 @@ def test_a_cancelled_bet_is_given_back_to_the_wallet_once(derby: Town, funding: 
 def test_a_bet_stands_once_its_market_has_closed(derby: Town) -> None:
     _place(derby)
     derby.clock.forward(hours=1)
-    assert refusal(lambda: bets.cancel_bet(derby.db, derby.clock, derby.act, bet_id="b1"), Refused) == (
+    assert refusal(lambda: bets.cancel_bet(derby.context, bet_id="b1"), Refused) == (
         f"The bet b1 stands: long-rains closed at {iso(derby.clock())}.",
         "A closed market is settled or made void as a whole: kasoko market void",
     )
-    assert refusal(lambda: bets.cancel_bet(derby.db, derby.clock, derby.act, bet_id="b2"), NotFound) == (
+    assert refusal(lambda: bets.cancel_bet(derby.context, bet_id="b2"), NotFound) == (
         "There is no bet 'b2'.",
         "List a market's bets: kasoko bet list MARKET",
     )

@@ -24,11 +24,11 @@ def _add(town: Town, market_id: str = "m1", slug: str = "long-rains", **other: o
         "rules": Rules(fee_bps=500),
         **other,
     }
-    return markets.add_market(town.db, town.clock, town.act, market_id=market_id, slug=slug, **described)  # type: ignore[arg-type]
+    return markets.add_market(town.context, market_id=market_id, slug=slug, **described)  # type: ignore[arg-type]
 
 
 def _resolve(town: Town, *winners: str) -> MarketView:
-    return markets.resolve_market(town.db, town.clock, town.act, market="long-rains", winners=winners)
+    return markets.resolve_market(town.context, market="long-rains", winners=winners)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_outcomes_that_cannot_be_told_apart_are_refused(town: Town, outcomes: li
 
 def test_closing_freezes_rules_and_bets(rains: Town) -> None:
     rains.clock.forward(1)
-    assert markets.close_market(rains.db, rains.clock, rains.act, market="long-rains") is True
+    assert markets.close_market(rains.context, market="long-rains") is True
     closed = markets.show_market(rains.db, "m1")
     assert (closed.status, closed.closed_at) == ("CLOSED", rains.clock())
     assert closed.rules_digest == Rules(fee_bps=500).digest()
@@ -116,14 +116,14 @@ def test_closing_freezes_rules_and_bets(rains: Town) -> None:
         [("Yes", 1, 3_000), ("No", 1, 2_000)],
     )
     rains.clock.forward(hours=5)
-    assert markets.close_market(rains.db, rains.clock, rains.act, market="m1") is False
+    assert markets.close_market(rains.context, market="m1") is False
     assert markets.show_market(rains.db, "m1") == closed
 
 
 def test_a_market_closed_late_was_closed_at_its_closing_time(rains: Town) -> None:
     closes_at = markets.show_market(rains.db, "m1").closes_at
     rains.clock.forward(hours=9)
-    markets.close_market(rains.db, rains.clock, rains.act, market="m1")
+    markets.close_market(rains.context, market="m1")
     assert markets.show_market(rains.db, "m1").closed_at == closes_at
 
 
@@ -164,7 +164,7 @@ def test_resolving_again_another_way_is_refused(rains: Town) -> None:
         f"long-rains was resolved as 'Yes' at {at}; it was not changed to 'No'.",
         "See what another outcome would change: kasoko resolve long-rains OUTCOME --override --plan",
     )
-    void = refusal(lambda: markets.void_market(rains.db, rains.clock, rains.act, market="long-rains"), Refused)
+    void = refusal(lambda: markets.void_market(rains.context, market="long-rains"), Refused)
     assert void[0] == f"long-rains was resolved as 'Yes' at {at}; it was not changed to 'VOID'."
     assert markets.show_market(rains.db, "m1").resolved_outcome == "Yes"
 
@@ -181,9 +181,9 @@ def test_an_outcome_that_is_not_one_of_the_markets_is_not_found(rains: Town) -> 
 def test_a_market_that_is_unknown_is_not_found_by_any_act(rains: Town) -> None:
     acts = (
         lambda: markets.show_market(rains.db, "long-rain"),
-        lambda: markets.close_market(rains.db, rains.clock, rains.act, market="long-rain"),
-        lambda: markets.void_market(rains.db, rains.clock, rains.act, market="long-rain"),
-        lambda: markets.resolve_market(rains.db, rains.clock, rains.act, market="long-rain", winners=["Yes"]),
+        lambda: markets.close_market(rains.context, market="long-rain"),
+        lambda: markets.void_market(rains.context, market="long-rain"),
+        lambda: markets.resolve_market(rains.context, market="long-rain", winners=["Yes"]),
     )
     for act in acts:
         assert refusal(act, NotFound) == (
@@ -194,9 +194,9 @@ def test_a_market_that_is_unknown_is_not_found_by_any_act(rains: Town) -> None:
 
 def test_an_open_market_can_be_called_off_at_once(rains: Town) -> None:
     rains.clock.forward(1)
-    view = markets.void_market(rains.db, rains.clock, rains.act, market="long-rains")
+    view = markets.void_market(rains.context, market="long-rains")
     assert (view.status, view.resolved_outcome, view.closed_at) == ("VOID", "VOID", rains.clock())
-    assert markets.void_market(rains.db, rains.clock, rains.act, market="long-rains") == view
+    assert markets.void_market(rains.context, market="long-rains") == view
 
 
 def test_a_dead_heat_names_several_winners_and_a_partial_one_their_weights(town: Town) -> None:
@@ -205,9 +205,7 @@ def test_a_dead_heat_names_several_winners_and_a_partial_one_their_weights(town:
     town.clock.forward(hours=1)
     assert _resolve(town, "Cyn", "Ann").resolved_outcome == "Ann|Cyn"
     view = markets.resolve_market(
-        town.db,
-        town.clock,
-        town.act,
+        town.context,
         market="shared",
         weights=[("Ben", Fraction(3, 10)), ("Ann", Fraction(7, 10))],
         withdrawn=["Cyn"],

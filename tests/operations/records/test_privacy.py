@@ -19,6 +19,7 @@ from kasoko_cli.operations.records import privacy, users
 from kasoko_cli.operations.reporting import finance
 from kasoko_cli.operations.settlement import correction, settle
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format
 from kasoko_cli.store import attempts
 from kasoko_cli.store.schema.tables import Exchange
@@ -33,7 +34,7 @@ NAME = "Wanjiku Otieno"
 @pytest.fixture
 def paid(town: Town) -> Town:
     """Ann won and was paid; her name and her phone stand wherever they can."""
-    users.add_user(town.db, town.clock, town.act, user_id="ann", name=NAME, phone=PHONE)
+    users.add_user(town.context, user_id="ann", name=NAME, phone=PHONE)
     town.deposit("ann", 100_00)
     town.user("ben", deposit_kes=100)
     town.market("rain")
@@ -65,7 +66,7 @@ def test_an_erased_person_stands_nowhere_and_the_audit_is_whole(paid: Town) -> N
     before = _everything(paid)
     assert PHONE in before
     assert NAME in before
-    done = privacy.erase(paid.db, paid.clock, paid.act, user_id="ann")
+    done = privacy.erase(paid.context, user_id="ann")
     assert (done.is_new, done.attempts, done.callbacks, done.calls) == (True, 1, 1, 1)
     after = _everything(paid)
     assert PHONE not in after
@@ -73,13 +74,13 @@ def test_an_erased_person_stands_nowhere_and_the_audit_is_whole(paid: Town) -> N
     assert "712345678" not in after
     report = audit(paid.db, paid.clock, deep=True, chain=True)
     assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
-    assert not privacy.erase(paid.db, paid.clock, paid.act, user_id="ann").is_new
+    assert not privacy.erase(paid.context, user_id="ann").is_new
     assert users.show_user(paid.db, "ann").name == "erased"
 
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: Town, *, whole: bool) -> None:
-    privacy.erase(paid.db, paid.clock, paid.act, user_id="ann")
+    privacy.erase(paid.context, user_id="ann")
     [row] = finance.settlement_sheet(paid.db, "rain", show_phone=whole).rows
     [line] = [one for one in users.list_users(paid.db) if one.id == "ann"]
     assert [users.show_user(paid.db, "ann").phone, line.phone, row.phone] == ["****"] * 3
@@ -93,31 +94,33 @@ def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: Town,
 def test_nobody_is_erased_while_money_is_open(paid: Town) -> None:
     act = Act("tester", "asked for it")
     paid.deposit("ben", 50_00)
-    told, _ = refusal(lambda: privacy.erase(paid.db, paid.clock, act, user_id="ben"), Refused)
+    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, act), user_id="ben"), Refused)
     assert told == "ben was not erased: KES 50.00 stand in the wallet. Nothing was changed."
     paid.market("snow")
     paid.bet("snow", "ben", "Yes", kes=50)
-    told, _ = refusal(lambda: privacy.erase(paid.db, paid.clock, act, user_id="ben"), Refused)
+    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, act), user_id="ben"), Refused)
     assert told == "ben was not erased: a bet stands on snow, which is not settled. Nothing was changed."
     paid.settle("snow", "Yes")
-    told, _ = refusal(lambda: privacy.erase(paid.db, paid.clock, act, user_id="ben"), Refused)
+    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, act), user_id="ben"), Refused)
     assert told == "ben was not erased: the payout snow.1.1 is PENDING. Nothing was changed."
-    told, _ = refusal(lambda: privacy.erase(paid.db, paid.clock, Act("tester"), user_id="ann"), Refused)
+    told, _ = refusal(
+        lambda: privacy.erase(OperationContext(paid.db, paid.clock, Act("tester")), user_id="ann"), Refused
+    )
     assert told == "Erasing a person needs a reason. Nothing was changed."
     assert NAME in _everything(paid)
 
 
 def test_what_is_old_is_emptied_and_the_audit_is_whole(paid: Town) -> None:
-    assert privacy.expire(paid.db, paid.clock, paid.act, days=30).callbacks == 0
+    assert privacy.expire(paid.context, days=30).callbacks == 0
     paid.clock.forward(days=31)
-    done = privacy.expire(paid.db, paid.clock, paid.act, days=30)
+    done = privacy.expire(paid.context, days=30)
     assert (done.callbacks, done.calls) == (1, 1)
-    assert privacy.expire(paid.db, paid.clock, paid.act, days=30).callbacks == 0
+    assert privacy.expire(paid.context, days=30).callbacks == 0
     assert audit(paid.db, paid.clock, deep=True, chain=True).ok
 
 
 def test_one_person_gets_all_that_is_known_of_them(paid: Town) -> None:
-    known = privacy.data_of(paid.db, paid.clock, paid.act, user_id="ann")
+    known = privacy.data_of(paid.context, user_id="ann")
     assert known["user"]["phone"] == PHONE
     assert [bet["user_id"] for bet in known["bets"]] == ["ann"]
     assert [payout["user_id"] for payout in known["payouts"]] == ["ann"]
@@ -193,12 +196,14 @@ def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_
     paper.line(attempt.receipt or "", paid.clock(), withdrawn=attempt.wire_cents, phone=PHONE)
     paper.line("UKX0000001", paid.clock(), withdrawn=7_00, phone=PHONE, reason=f"Business Payment to {PHONE}")
     statement_import.take_statement(
-        paid.db, paid.clock, told, paper.read(), shortcode="600000", customers_are_counted=False
+        OperationContext(paid.db, paid.clock, told), paper.read(), shortcode="600000", customers_are_counted=False
     )
-    statement_import.resolve_suspense(paid.db, paid.clock, told, name="UKX0000001", resolution="write-off")
-    switches.pause(paid.db, paid.clock, told)
+    statement_import.resolve_suspense(
+        OperationContext(paid.db, paid.clock, told), name="UKX0000001", resolution="write-off"
+    )
+    switches.pause(OperationContext(paid.db, paid.clock, told))
     paid.deposit("ben", 1_00)
-    privacy.erase(paid.db, paid.clock, told, user_id="ann")
+    privacy.erase(OperationContext(paid.db, paid.clock, told), user_id="ann")
     after = _everything(paid)
     for spelt in (PHONE, "712345678", "712 345 678", "712-345-678", NAME):
         assert spelt not in after, spelt
@@ -212,16 +217,14 @@ def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_
 def test_an_override_pays_nobody_who_was_erased(road: Road) -> None:
     """The loser was forgotten, and another outcome owes them: that is held, and the audit stays whole."""
     road.owe({"ann": ANN})
-    privacy.erase(road.db, road.clock, Act("tester", "a letter"), user_id="loser")
+    privacy.erase(OperationContext(road.db, road.clock, Act("tester", "a letter")), user_id="loser")
     correction.override(
-        road.db,
-        road.clock,
-        Act("ann at the desk", "read wrongly"),
+        OperationContext(road.db, road.clock, Act("ann at the desk", "read wrongly")),
         LIMITS,
         market="derby",
         resolution=Resolution(winners=(1,)),
     )
-    settle.settle_market(road.db, road.clock, road.act, LIMITS, market="derby")
+    settle.settle_market(road.context, LIMITS, market="derby")
     run = road.send()
     assert ([one.user_id for one in run.sent], run.held) == ([], 1)
     owed = road.payout("loser")

@@ -10,12 +10,13 @@ from sqlalchemy import text
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.records import users
 from kasoko_cli.operations.records.users import UserLine
+from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.town import Town, refusal
 
 
 def test_a_user_is_taken_in_once_and_told_again_without_harm(town: Town) -> None:
     def add(phone: str) -> bool:
-        return users.add_user(town.db, town.clock, town.act, user_id="ann", name="Ann", phone=phone)
+        return users.add_user(town.context, user_id="ann", name="Ann", phone=phone)
 
     assert add("0712 345 678") is True
     assert add("+254712345678") is False
@@ -24,10 +25,8 @@ def test_a_user_is_taken_in_once_and_told_again_without_harm(town: Town) -> None
 
 @pytest.mark.parametrize(("name", "phone"), [("Ben", "0712345678"), ("Ann", "0712345679")])
 def test_an_id_that_names_somebody_else_is_refused(town: Town, name: str, phone: str) -> None:
-    users.add_user(town.db, town.clock, town.act, user_id="ann", name="Ann", phone="0712345678")
-    assert refusal(
-        lambda: users.add_user(town.db, town.clock, town.act, user_id="ann", name=name, phone=phone), Refused
-    ) == (
+    users.add_user(town.context, user_id="ann", name="Ann", phone="0712345678")
+    assert refusal(lambda: users.add_user(town.context, user_id="ann", name=name, phone=phone), Refused) == (
         "The user 'ann' exists with another name or phone; nothing was changed.",
         "For a new number: kasoko user set-phone ann PHONE. For another person choose another id.",
     )
@@ -36,9 +35,7 @@ def test_an_id_that_names_somebody_else_is_refused(town: Town, name: str, phone:
 
 @pytest.mark.parametrize("phone", ["+255 712 345 678", "020 222 2222", "0712 345 67", "hello"])
 def test_a_phone_that_is_not_a_kenyan_mobile_is_refused(town: Town, phone: str) -> None:
-    message, hint = refusal(
-        lambda: users.add_user(town.db, town.clock, town.act, user_id="ann", name="Ann", phone=phone), Refused
-    )
+    message, hint = refusal(lambda: users.add_user(town.context, user_id="ann", name="Ann", phone=phone), Refused)
     assert message.startswith("The phone ")
     assert message.endswith(" is not a Kenyan mobile number.")
     assert hint == "Nothing was changed. Write it as 0712 345 678 or +254 712 345 678."
@@ -48,8 +45,8 @@ def test_a_phone_that_is_not_a_kenyan_mobile_is_refused(town: Town, phone: str) 
 def test_a_new_phone_is_kept_and_the_record_shows_neither_number(town: Town) -> None:
     town.user("ann", phone="0712345678")
     town.clock.forward(hours=1)
-    assert users.set_phone(town.db, town.clock, town.act, user_id="ann", phone="0799 999 999") is True
-    assert users.set_phone(town.db, town.clock, town.act, user_id="ann", phone="254799999999") is False
+    assert users.set_phone(town.context, user_id="ann", phone="0799 999 999") is True
+    assert users.set_phone(town.context, user_id="ann", phone="254799999999") is False
     shown = users.show_user(town.db, "ann")
     assert (shown.phone, shown.phone_set_at, shown.created_at < shown.phone_set_at) == (
         "2547****9999",
@@ -66,7 +63,10 @@ def test_an_unknown_user_is_not_found(town: Town) -> None:
     assert refusal(lambda: users.show_user(town.db, "nobody"), NotFound) == expected
     act = town.act
     assert (
-        refusal(lambda: users.set_phone(town.db, town.clock, act, user_id="nobody", phone="0712345678"), NotFound)
+        refusal(
+            lambda: users.set_phone(OperationContext(town.db, town.clock, act), user_id="nobody", phone="0712345678"),
+            NotFound,
+        )
         == expected
     )
 

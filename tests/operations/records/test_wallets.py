@@ -12,7 +12,7 @@ from tests.operations.town import Town, refusal
 
 
 def _deposit(town: Town, user_id: str, cents: int, reference: str = "SKN1") -> bool:
-    return wallets.deposit(town.db, town.clock, town.act, user_id=user_id, cents=cents, reference=reference)
+    return wallets.deposit(town.context, user_id=user_id, cents=cents, reference=reference)
 
 
 def test_a_deposit_is_credited_once_for_its_reference(town: Town) -> None:

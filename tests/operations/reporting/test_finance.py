@@ -17,6 +17,7 @@ from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.reconciliation import statement_import, statement_undo
 from kasoko_cli.operations.reporting import finance
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import Amount
 from kasoko_cli.store.log import raise_incident
 from kasoko_cli.store.schema.tables import Attempt, Event, PostingRow
@@ -176,14 +177,14 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
     paper.line("UKT0000009", road.clock(), withdrawn=300, reason="Monthly fee")
     tariff = Tariff(date(2023, 8, 1), ((200, 0), (250_000, 9)), "a form")
     how = {"shortcode": "600000", "customers_are_counted": False}
-    report = statement_import.take_statement(road.db, road.clock, road.act, paper.read(), tariff=tariff, **how)  # type: ignore[arg-type]
+    report = statement_import.take_statement(road.context, paper.read(), tariff=tariff, **how)  # type: ignore[arg-type]
     whys = [one.why for one in report.differences if one.kind == "charge-differs"]
     assert [why.partition(": ")[2] for why in whys] == [
         "KES 5.00, and KES 0.00 was expected",
         "KES 7.00, and KES 9.00 was expected",
     ]
     [item] = statement_import.list_suspense(road.db)
-    statement_import.resolve_suspense(road.db, road.clock, road.act, name=item.key, resolution="charges")
+    statement_import.resolve_suspense(road.context, name=item.key, resolution="charges")
 
     found = finance.charges_report(road.db, tariff)
     assert [
@@ -193,7 +194,7 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
     assert found.booked_cents + found.other_cents == road.balance(Account.CHARGES)
     later = finance.day_close(road.db, road.clock)
     assert later.charges_cents == road.balance(Account.CHARGES)
-    statement_undo.undo_statement(road.db, road.clock, Act("ann", "the wrong file"), statement_id=1)
+    statement_undo.undo_statement(OperationContext(road.db, road.clock, Act("ann", "the wrong file")), statement_id=1)
     assert finance.charges_report(road.db, tariff).booked_cents == 0
 
 
@@ -208,7 +209,7 @@ def test_incidents_are_listed_with_how_they_ended(road: Road) -> None:
 
 
 def test_who_had_whole_phones_shown_is_written_down(road: Road) -> None:
-    finance.note_unmasked(road.db, road.clock, road.act, what="report settlement", subject="derby")
+    finance.note_unmasked(road.context, what="report settlement", subject="derby")
     with road.db.reading() as session:
         [event] = session.exec(select(Event).where(col(Event.action) == "phones.shown"))
     assert (event.actor, event.subject, event.reason) == ("tester", "derby", "a test")

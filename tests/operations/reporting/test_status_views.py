@@ -17,6 +17,7 @@ from kasoko_cli.operations.payouts import manual_decision, retry, switches
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.road import ANN, BEN, CYN, RECEIPT, Road
 
 #: Fields that the contract names for `status MARKET --json`, as written there.
@@ -182,13 +183,13 @@ def test_each_state_of_a_payout_is_in_one_group_but_for_what_is_owed_no_longer()
 
 def test_no_report_shows_a_whole_phone_not_even_one_that_m_pesa_wrote_into_its_text(busy: Road) -> None:
     busy.set_phone("ben", "254712000666")
-    switches.pause(busy.db, busy.clock, Act("amina", "a look"))
+    switches.pause(OperationContext(busy.db, busy.clock, Act("amina", "a look")))
     told: list[object] = [
         status_views.overview(busy.db),
         status_views.list_items(busy.db),
         *(status_views.market_status(busy.db, market, with_items=True) for market in ("derby", "small", "late")),
         *(status_views.story(busy.db, payout_id) for payout_id in ("derby.1.1", "derby.1.2", "derby.1.3", "small.1.1")),
-        retry.retry(busy.db, busy.clock, busy.act),
+        retry.retry(busy.context),
     ]
     for answer in told:
         shown = json.dumps(plain(answer)) + repr(answer)
@@ -219,8 +220,8 @@ def test_a_market_that_is_not_settled_has_no_settlement_and_a_void_one_no_outcom
     road.open_market("empty")
     told = status_views.market_status(road.db, "empty")
     assert (told.settlement, told.by_status, told.items, told.market.resolved_outcome) == (None, {}, None, None)
-    markets.close_market(road.db, road.clock, road.act, market="empty")
-    markets.void_market(road.db, road.clock, road.act, market="empty")
+    markets.close_market(road.context, market="empty")
+    markets.void_market(road.context, market="empty")
     assert status_views.market_status(road.db, "empty").market.resolved_outcome is None
 
 
@@ -311,7 +312,7 @@ def test_a_story_shows_incidents_until_a_person_closes_them(busy: Road) -> None:
     assert (concern.kind, concern.payout_id) == ("contradiction", "derby.1.1")
     assert concern in status_views.market_status(busy.db, "derby").incidents
     assert concern in status_views.overview(busy.db).incidents
-    manual_decision.close_incident(busy.db, busy.clock, busy.act, incident_id=concern.id)
+    manual_decision.close_incident(busy.context, incident_id=concern.id)
     story = status_views.story(busy.db, "derby.1.1")
     assert story.incidents == []
     assert [moment.kind for moment in story.moments][-2:] == ["incident", "act"]

@@ -25,6 +25,7 @@ from kasoko_cli.operations.settlement import approval, correction, settle, settl
 from kasoko_cli.operations.settlement.explanation import explain_payout
 from kasoko_cli.operations.settlement.tax_rules_file import load_duties, parse_duties
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.schema.tables import Settlement
 from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
 from tests.operations.town import LIMITS, Town, refusal
@@ -125,11 +126,13 @@ def test_refunds_are_nothing_won_and_withdrawn_only_where_the_rule_says_so(town:
 def test_before_anything_was_sent_a_reversal_takes_the_tax_back_exactly(town: Town) -> None:
     derby(town)
     no = Resolution(winners=(1,))
-    done = correction.override(town.db, town.clock, FIRST, LIMITS, market="derby", resolution=no, duties=BOTH)
+    done = correction.override(
+        OperationContext(town.db, town.clock, FIRST), LIMITS, market="derby", resolution=no, duties=BOTH
+    )
     assert done.way == "reversal"
     assert balance(town, Account.TAX_WITHHELD) == 0
     holds(town)
-    settle.settle_market(town.db, town.clock, town.act, LIMITS, market="derby", duties=BOTH)
+    settle.settle_market(town.context, LIMITS, market="derby", duties=BOTH)
     assert balance(town, Account.TAX_WITHHELD, "cyn") == -(42_750 - 15_000) // 10
     holds(town)
     rows = taxes.taxes_report(town.db).rows
@@ -144,11 +147,9 @@ def test_after_payouts_were_sent_a_correction_books_the_difference_of_the_tax(to
     no = Resolution(winners=(1,))
     later = DutyBook((replace(WINNINGS, rate_bps=5_000),))
     given: dict[str, Any] = {"market": "derby", "resolution": no, "duties": later}
-    proposed = correction.override(town.db, town.clock, FIRST, LIMITS, **given)
+    proposed = correction.override(OperationContext(town.db, town.clock, FIRST), LIMITS, **given)
     done = correction.override(
-        town.db,
-        town.clock,
-        SECOND,
+        OperationContext(town.db, town.clock, SECOND),
         LIMITS,
         confirm=proposed.plan_hash,
         **given,
@@ -172,12 +173,12 @@ def test_a_payout_of_a_difference_is_explained_as_the_rest(town: Town) -> None:
     pays(town, "cyn")
     half = Resolution(winners=(0, 1))
     given: dict[str, Any] = {"market": "derby", "resolution": half}
-    proposed = correction.override(town.db, town.clock, FIRST, LIMITS, **given)
-    correction.override(town.db, town.clock, SECOND, LIMITS, confirm=proposed.plan_hash, **given)
+    proposed = correction.override(OperationContext(town.db, town.clock, FIRST), LIMITS, **given)
+    correction.override(OperationContext(town.db, town.clock, SECOND), LIMITS, confirm=proposed.plan_hash, **given)
     back = Resolution(winners=(0,))
     given["resolution"] = back
-    proposed = correction.override(town.db, town.clock, FIRST, LIMITS, **given)
-    correction.override(town.db, town.clock, SECOND, LIMITS, confirm=proposed.plan_hash, **given)
+    proposed = correction.override(OperationContext(town.db, town.clock, FIRST), LIMITS, **given)
+    correction.override(OperationContext(town.db, town.clock, SECOND), LIMITS, confirm=proposed.plan_hash, **given)
     holds(town)
     with town.db.reading() as session:
         every = session.execute(text("SELECT id FROM payouts ORDER BY id")).scalars().all()
@@ -212,7 +213,7 @@ def test_the_second_person_sees_the_tax_and_releases_exactly_that(town: Town) ->
     shown = approval.look(town.db, market="derby")
     assert shown.settlement.tax_cents == (23_750 - 10_000) // 10
     assert shown.withheld_cents == town.payout_of("ann").withheld_cents > 0
-    approval.approve(town.db, town.clock, SECOND, market="derby", plan_hash=shown.plan_hash)
+    approval.approve(OperationContext(town.db, town.clock, SECOND), market="derby", plan_hash=shown.plan_hash)
     holds(town)
 
 
@@ -277,19 +278,19 @@ def test_what_is_paid_to_the_authority_is_booked_once_and_never_more_than_is_due
     act = Act("ann at the desk", "November")
     given: dict[str, Any] = {"on": On.WINNINGS, "source": "bank", "reference": "PRN1"}
     assert refusal(
-        lambda: taxes.remit(town.db, town.clock, Act("ann"), cents=1, **given),
+        lambda: taxes.remit(OperationContext(town.db, town.clock, Act("ann")), cents=1, **given),
         Refused,
     )[0].startswith("Paying tax to the authority needs a reason")
-    done = taxes.remit(town.db, town.clock, act, cents=1_000, **given)
+    done = taxes.remit(OperationContext(town.db, town.clock, act), cents=1_000, **given)
     assert (done.is_new, done.due_cents) == (True, 275)
-    again = taxes.remit(town.db, town.clock, act, cents=1_000, **given)
+    again = taxes.remit(OperationContext(town.db, town.clock, act), cents=1_000, **given)
     assert (again.is_new, again.due_cents) == (False, 275)
-    assert refusal(lambda: taxes.remit(town.db, town.clock, act, cents=999, **given), Refused) == (
+    assert refusal(lambda: taxes.remit(OperationContext(town.db, town.clock, act), cents=999, **given), Refused) == (
         "The reference 'PRN1' was taken before, for something else; nothing was changed.",
         "Each payment has its own: the number of the authority's receipt. See them: kasoko report taxes",
     )
     given["reference"] = "PRN2"
-    assert refusal(lambda: taxes.remit(town.db, town.clock, act, cents=276, **given), Refused) == (
+    assert refusal(lambda: taxes.remit(OperationContext(town.db, town.clock, act), cents=276, **given), Refused) == (
         "KES 2.75 of tax on winnings is due, and not KES 2.76. Nothing was changed.",
         "See what is due: kasoko tax show",
     )

@@ -12,6 +12,7 @@ from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.reconciliation.test_status_queries import answering, lost, status
 from tests.operations.road import ANN, Road
 
@@ -132,7 +133,9 @@ def test_a_persons_word_above_the_limit_is_held_against_m_pesas(road: Road) -> N
     attempt = road.attempt("ann")
     road.post(Kind.TIMEOUT, attempt.id, b"{}")
     manual_decision.decide(
-        road.db, road.clock, Act("boss", "the portal"), payout_id=PAYOUT, decision=Decision(None, "the portal")
+        OperationContext(road.db, road.clock, Act("boss", "the portal")),
+        payout_id=PAYOUT,
+        decision=Decision(None, "the portal"),
     )
     assert "a person's word is held against M-Pesa's" in why_not(road)[0]
     assert asked_now(road) == 1
@@ -146,7 +149,9 @@ def test_a_persons_word_stands_alone_where_m_pesa_does_not_answer(road: Road) ->
     attempt = road.attempt("ann")
     road.post(Kind.TIMEOUT, attempt.id, b"{}")
     manual_decision.decide(
-        road.db, road.clock, Act("boss", "the portal"), payout_id=PAYOUT, decision=Decision(None, "the portal")
+        OperationContext(road.db, road.clock, Act("boss", "the portal")),
+        payout_id=PAYOUT,
+        decision=Decision(None, "the portal"),
     )
     for _ in range(3):
         assert road.retry().retried == []
@@ -158,7 +163,9 @@ def test_a_persons_word_stands_alone_where_m_pesa_does_not_answer(road: Road) ->
 def test_what_goes_again_under_its_own_id_needs_no_confirmation(road: Road) -> None:
     """M-Pesa refuses the id if it had taken it: that opens no second payment."""
     lost(road)
-    manual_decision.decide(road.db, road.clock, Act("boss", "x"), payout_id=PAYOUT, decision=Decision(None, "x"))
+    manual_decision.decide(
+        OperationContext(road.db, road.clock, Act("boss", "x")), payout_id=PAYOUT, decision=Decision(None, "x")
+    )
     assert road.states("ann") == ("FAILED", ["REJECTED"])
     assert road.retry(confirm_above_cents=0).retried == [PAYOUT]
 

@@ -37,6 +37,7 @@ from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE
 from kasoko_cli.operations.settlement import approval as approve
 from kasoko_cli.operations.settlement import correction
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import NOT_ON_STATEMENT
 from kasoko_cli.store import approvals, attempts, status_queries
 from kasoko_cli.store.log import Asking, Standing, answer_incidents, raise_incident
@@ -110,20 +111,20 @@ class Scene:
 
     def held(self) -> None:
         self.failed()
-        manual_decision.hold(self.town.db, self.town.clock, self.town.act, payout_id=self.payout_id)
+        manual_decision.hold(self.town.context, payout_id=self.payout_id)
 
     def held_with_its_market(self) -> None:
         self.failed()
-        market_hold.hold_market(self.town.db, self.town.clock, self.town.act, market=self.market)
+        market_hold.hold_market(self.town.context, market=self.market)
 
     def due_again(self) -> None:
         self.failed()
-        retry.retry(self.town.db, self.town.clock, self.town.act, only=[self.payout_id])
+        retry.retry(self.town.context, only=[self.payout_id])
 
     def restored(self) -> None:
         """Held since a copy was put back; M-Pesa has answered twice that it knows no such payment."""
         self.failed()
-        manual_decision.hold(self.town.db, self.town.clock, self.town.act, payout_id=self.payout_id)
+        manual_decision.hold(self.town.context, payout_id=self.payout_id)
         self.update(Payout, Payout.id, self.payout_id, note=f"{HELD_SINCE}yesterday")
         self.never_taken(self.attempt(AttemptStatus.REJECTED, lease_token=f"{RESTORED}yesterday"))
 
@@ -243,7 +244,7 @@ class Scene:
     def fail_with(self, code: str) -> None:
         """It failed with this code to the number that the user has now."""
         self.update(Payout, Payout.id, self.payout_id, failure_code=code, failure_reason="as the code says")
-        users.set_phone(self.town.db, self.town.clock, self.town.act, user_id=self.user, phone=OLD_PHONE)
+        users.set_phone(self.town.context, user_id=self.user, phone=OLD_PHONE)
 
     def an_answer_before_its_acknowledgement(self) -> None:
         """M-Pesa's answer to a question that is just being asked: it is stored, and waits to be judged."""
@@ -271,13 +272,13 @@ class Scene:
                 self.update(Attempt, Attempt.id, live.id, status=AttemptStatus.FAILED, evidence="callback:1")
             case _C.INCIDENT:
                 [number] = re.findall(r"kasoko incident close ([0-9]+) --reason", hint)
-                manual_decision.close_incident(self.town.db, self.town.clock, self.town.act, incident_id=int(number))
+                manual_decision.close_incident(self.town.context, incident_id=int(number))
             case _C.RESTORED:
                 assert "kasoko doctor --after-restore" in hint
                 doubted = self.last()
                 assert doubted is not None
                 self.never_taken(doubted.id)
-                restore_recovery.take_answers(self.town.db, self.town.clock, self.town.act, Caution())
+                restore_recovery.take_answers(self.town.context, Caution())
             case _C.ASKED:
                 assert "kasoko reconcile --now" in hint
                 attempt = self.any_attempt()
@@ -318,7 +319,7 @@ class Scene:
 
     def another_number(self) -> None:
         phone = f"2547120{self.number:05d}"
-        users.set_phone(self.town.db, self.town.clock, self.town.act, user_id=self.user, phone=phone)
+        users.set_phone(self.town.context, user_id=self.user, phone=phone)
 
 
 # --- The ways -----------------------------------------------------------------------------------------------------
@@ -356,7 +357,12 @@ def send(scene: Scene, caution: Caution) -> str | None:
     town, before = scene.town, scene.payout()
     if before.status is PayoutStatus.HELD:
         hint = refused(
-            partial(manual_decision.release, town.db, town.clock, BOSS, payout_id=scene.payout_id, caution=caution)
+            partial(
+                manual_decision.release,
+                OperationContext(town.db, town.clock, BOSS),
+                payout_id=scene.payout_id,
+                caution=caution,
+            )
         )
         assert hint is None, hint
     town.clock.forward(10)
@@ -370,19 +376,19 @@ def send(scene: Scene, caution: Caution) -> str | None:
 
 def try_again(scene: Scene, caution: Caution) -> str | None:
     town = scene.town
-    report = retry.retry(town.db, town.clock, town.act, only=[scene.payout_id], caution=caution)
+    report = retry.retry(town.context, only=[scene.payout_id], caution=caution)
     return report.left[0].hint if report.left else None
 
 
 def release_market(scene: Scene, caution: Caution) -> str | None:
     town = scene.town
-    done = market_hold.release_market(town.db, town.clock, town.act, market=scene.market, caution=caution)
+    done = market_hold.release_market(town.context, market=scene.market, caution=caution)
     return done.left[0] if done.left else None
 
 
 def let_go(scene: Scene, caution: Caution) -> str | None:
     town = scene.town
-    restore_recovery.take_answers(town.db, town.clock, town.act, caution)
+    restore_recovery.take_answers(town.context, caution)
     if scene.payout().status is PayoutStatus.PENDING:
         return None
     with town.db.reading() as session:
@@ -394,7 +400,13 @@ def let_go(scene: Scene, caution: Caution) -> str | None:
 def approve_it(scene: Scene, caution: Caution) -> str | None:
     town = scene.town
     plan = approve.look(town.db, market=scene.market).plan_hash
-    act = partial(approve.approve, town.db, town.clock, BOSS, market=scene.market, plan_hash=plan, caution=caution)
+    act = partial(
+        approve.approve,
+        OperationContext(town.db, town.clock, BOSS),
+        market=scene.market,
+        plan_hash=plan,
+        caution=caution,
+    )
     return refused(act)
 
 
@@ -413,9 +425,7 @@ def override_it(scene: Scene, caution: Caution) -> str | None:
     )
     act = partial(
         correction.override,
-        town.db,
-        town.clock,
-        town.act,
+        town.context,
         LIMITS,
         market=scene.market,
         resolution=other,
@@ -453,7 +463,7 @@ def erase(scene: Scene, caution: Caution) -> str | None:
         town.market(f"s{scene.number}")
         town.bet(f"s{scene.number}", scene.user, "Yes", cents=wallet)
         town.settle(f"s{scene.number}", "No")
-    return refused(partial(privacy.erase, town.db, town.clock, town.act, user_id=scene.user, caution=caution))
+    return refused(partial(privacy.erase, town.context, user_id=scene.user, caution=caution))
 
 
 NOT_PAID, PAID = Decision(None, "the portal"), Decision("UKN7A1B2C3", "the portal")
@@ -485,7 +495,7 @@ TAKEN: dict[str, tuple[Way, Callable[[Scene], object], Take]] = {
 def scenes(town: Town, road: Road) -> Iterator[Scene]:
     """One scene after another, each with a market of its own."""
     road.books_hold_at_the_end = False  # rows are made by hand
-    account_id = payer.put_in_force(town.db, town.clock, town.act, road.daraja.account.payer)
+    account_id = payer.put_in_force(town.context, road.daraja.account.payer)
     return (Scene(town, road, number, account_id) for number in range(1, 100))
 
 
@@ -712,9 +722,7 @@ def test_a_statement_ends_nothing_about_which_an_incident_stands(scenes: Iterato
     scene.town.clock.forward(days=3)
     take = partial(
         statement_import.take_statement,
-        scene.town.db,
-        scene.town.clock,
-        scene.town.act,
+        scene.town.context,
         paper.read(),
         shortcode="600000",
         customers_are_counted=True,

@@ -21,6 +21,7 @@ from kasoko_cli.operations.settlement import approval, settle
 from kasoko_cli.operations.settlement.approval import Approved
 from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.schema.tables import Event
 from tests.operations.audit.test_chain_check import migrate
 from tests.operations.road import ANN, BEN, Road
@@ -41,15 +42,18 @@ def owe(road: Road, *, above_cents: int | None = 0) -> Settled:
         town.user(user, phone=phone)
         town.bet("derby", user, outcome, cents=cents, collected=True)
     road.clock.forward(1)
-    markets.close_market(road.db, road.clock, road.act, market="derby")
-    markets.resolve_market(road.db, road.clock, road.act, market="derby", winners=["Yes"])
+    markets.close_market(road.context, market="derby")
+    markets.resolve_market(road.context, market="derby", winners=["Yes"])
     return settle.settle_market(
-        road.db, road.clock, ANN_SETTLES, WireLimits(), market="derby", approval_above_cents=above_cents
+        OperationContext(road.db, road.clock, ANN_SETTLES),
+        WireLimits(),
+        market="derby",
+        approval_above_cents=above_cents,
     )
 
 
 def release(road: Road, plan_hash: str, act: Act = JOYCE) -> Approved:
-    return approval.approve(road.db, road.clock, act, market="derby", plan_hash=plan_hash)
+    return approval.approve(OperationContext(road.db, road.clock, act), market="derby", plan_hash=plan_hash)
 
 
 def acts(road: Road, action: str) -> list[Event]:
@@ -89,7 +93,9 @@ def test_the_second_person_releases_the_plan_that_was_shown_once(road: Road) -> 
     again = release(road, shown.plan_hash, Act("mary"))
     assert (again.is_new, again.approved_by) == (False, "joyce")
     assert len(acts(road, "settlement.approve")) == 1
-    assert not settle.settle_market(road.db, road.clock, ANN_SETTLES, WireLimits(), market="derby").awaits_approval
+    assert not settle.settle_market(
+        OperationContext(road.db, road.clock, ANN_SETTLES), WireLimits(), market="derby"
+    ).awaits_approval
     road.send()
     road.deliver()
     assert road.statuses()["ann"] == "COMPLETED"
@@ -186,13 +192,13 @@ def test_a_hold_is_no_way_round_the_second_person(road: Road) -> None:
     settled = owe(road)
     [held, small] = [road.payout(user).id for user in ("ann", "ben")]
     for payout_id in (held, small):
-        assert manual_decision.hold(road.db, road.clock, road.act, payout_id=payout_id) == "HELD"
+        assert manual_decision.hold(road.context, payout_id=payout_id) == "HELD"
     with pytest.raises(Refused) as caught:
-        manual_decision.to_wallet(road.db, road.clock, road.act, payout_id=held)
+        manual_decision.to_wallet(road.context, payout_id=held)
     assert caught.value.message == (
         f"{held} was not paid into the wallet: it waits for a second person. Nothing was changed."
     )
-    released = manual_decision.release(road.db, road.clock, road.act, payout_id=held, caution=Caution(10**9))
+    released = manual_decision.release(road.context, payout_id=held, caution=Caution(10**9))
     assert released == "AWAITING_APPROVAL"
     assert road.send().sent == []
 
@@ -200,7 +206,7 @@ def test_a_hold_is_no_way_round_the_second_person(road: Road) -> None:
 
     assert (done.released, done.to_wallets) == (1, 0)
     assert road.statuses() == {"ann": "PENDING", "ben": "HELD"}
-    assert manual_decision.release(road.db, road.clock, road.act, payout_id=small, caution=Caution(10**9)) == "WALLET"
+    assert manual_decision.release(road.context, payout_id=small, caution=Caution(10**9)) == "WALLET"
     assert road.wallet("ben") == (499, 499)
 
 
@@ -226,12 +232,12 @@ def test_of_two_who_release_at_once_one_does(road: Road) -> None:
 
 
 def hold(road: Road, reason: str = "the result is disputed") -> market_hold.MarketMoved:
-    return market_hold.hold_market(road.db, road.clock, Act("boss", reason), market="derby")
+    return market_hold.hold_market(OperationContext(road.db, road.clock, Act("boss", reason)), market="derby")
 
 
 def let_go(road: Road) -> market_hold.MarketMoved:
     return market_hold.release_market(
-        road.db, road.clock, Act("boss", "it stands"), market="derby", caution=Caution(10**9)
+        OperationContext(road.db, road.clock, Act("boss", "it stands")), market="derby", caution=Caution(10**9)
     )
 
 
@@ -250,7 +256,7 @@ def test_a_market_is_held_and_let_go_whole(road: Road) -> None:
 def test_what_was_held_by_itself_stays_when_its_market_goes(road: Road) -> None:
     road.owe({"ann": ANN, "ben": BEN})
     ann = road.payout("ann").id
-    manual_decision.hold(road.db, road.clock, Act("boss", "ann disputes it"), payout_id=ann)
+    manual_decision.hold(OperationContext(road.db, road.clock, Act("boss", "ann disputes it")), payout_id=ann)
     assert hold(road).moved == {"HELD": 1}
     done = let_go(road)
     assert done.moved == {"PENDING": 1}

@@ -20,6 +20,7 @@ from kasoko_cli.operations.records import markets, wallets
 from kasoko_cli.operations.settlement import correction, settle
 from kasoko_cli.operations.settlement.correction import Override
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets, payouts, statements
 from kasoko_cli.store import markets as market_rows
 from kasoko_cli.store.engine.database import Database, open_database
@@ -33,7 +34,9 @@ YES, NO = Resolution(winners=(0,)), Resolution(winners=(1,))
 def overrides(
     town: Town, resolution: Resolution, *, act: Act = FIRST, confirm: str | None = None, market: str = "derby"
 ) -> Override:
-    return correction.override(town.db, town.clock, act, LIMITS, market=market, resolution=resolution, confirm=confirm)
+    return correction.override(
+        OperationContext(town.db, town.clock, act), LIMITS, market=market, resolution=resolution, confirm=confirm
+    )
 
 
 def by_two(town: Town, resolution: Resolution, market: str = "derby") -> Override:
@@ -90,7 +93,7 @@ def test_before_anything_was_sent_the_settlement_is_taken_back_exactly_and_made_
     assert markets.show_market(derby.db, "derby").resolved_outcome == "No"
     holds(derby.db)
 
-    anew = settle.settle_market(derby.db, derby.clock, derby.act, LIMITS, market="derby")
+    anew = settle.settle_market(derby.context, LIMITS, market="derby")
     assert (anew.number, anew.is_new) == (2, True)
     assert derby.payout_of("ben").id == "derby.2.1"
     holds(derby.db)
@@ -100,8 +103,8 @@ def test_a_market_that_is_not_settled_yet_only_gets_its_other_outcome(town: Town
     town.market("derby")
     town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
     town.clock.forward(1)
-    markets.close_market(town.db, town.clock, town.act, market="derby")
-    markets.resolve_market(town.db, town.clock, town.act, market="derby", winners=["Yes"])
+    markets.close_market(town.context, market="derby")
+    markets.resolve_market(town.context, market="derby", winners=["Yes"])
     assert overrides(town, NO).way == "resolution"
     assert markets.show_market(town.db, "derby").resolved_outcome == "No"
     holds(town.db)
@@ -111,7 +114,7 @@ def test_a_resolved_market_can_be_called_off_and_a_void_one_resolved(derby: Town
     overrides(derby, Resolution(void=True))
     with derby.db.reading() as session:
         assert market_rows.find_market(session, "derby").status is MarketStatus.VOID
-    settle.settle_market(derby.db, derby.clock, derby.act, LIMITS, market="derby")
+    settle.settle_market(derby.context, LIMITS, market="derby")
     assert by_two(derby, YES).is_new
     holds(derby.db)
 
@@ -194,7 +197,13 @@ def test_what_was_given_back_meanwhile_is_paid_again(derby: Town) -> None:
     derby.accepted(attempt := derby.intend("ann"))
     derby.paid(attempt)
     by_two(derby, NO)
-    wallets.recover(derby.db, derby.clock, FIRST, user_id="ann", cents=10_000, source="mpesa", reference="UKB0000001")
+    wallets.recover(
+        OperationContext(derby.db, derby.clock, FIRST),
+        user_id="ann",
+        cents=10_000,
+        source="mpesa",
+        reference="UKB0000001",
+    )
     back = by_two(derby, YES)
     [ann] = [one for one in back.users if one.user_id == "ann"]
     assert (ann.new_cents, ann.overpaid_cents) == (10_000, -4_111)
@@ -300,7 +309,7 @@ def test_what_is_owed_back_is_recovered_or_written_off_once(paid: Town) -> None:
 
     def recover(cents: int, source: str, reference: str) -> bool:
         return wallets.recover(
-            paid.db, paid.clock, FIRST, user_id="ann", cents=cents, source=source, reference=reference
+            OperationContext(paid.db, paid.clock, FIRST), user_id="ann", cents=cents, source=source, reference=reference
         )
 
     assert recover(100, "bank", "B1")
@@ -309,8 +318,10 @@ def test_what_is_owed_back_is_recovered_or_written_off_once(paid: Town) -> None:
     assert refusal(lambda: recover(200, "bank", "B1"), Refused)[0].startswith("The reference 'B1' was taken before")
     assert "has KES 0.00 available" in refusal(lambda: recover(1_000, "wallet", "W2"), Refused)[0]
     assert "owes KES 140.00, and not KES 150.00" in refusal(lambda: recover(15_000, "bank", "B2"), Refused)[0]
-    assert wallets.write_off(paid.db, paid.clock, FIRST, user_id="ann", cents=14_000, reference="O1")
-    assert not wallets.write_off(paid.db, paid.clock, FIRST, user_id="ann", cents=14_000, reference="O1")
+    assert wallets.write_off(OperationContext(paid.db, paid.clock, FIRST), user_id="ann", cents=14_000, reference="O1")
+    assert not wallets.write_off(
+        OperationContext(paid.db, paid.clock, FIRST), user_id="ann", cents=14_000, reference="O1"
+    )
     assert balance(paid, Account.RECEIVABLE, "ann") == 0
     assert (balance(paid, Account.BANK), balance(paid, Account.WRITE_OFF)) == (100, 14_000)
     holds(paid.db)
@@ -357,9 +368,9 @@ def _any_overrides(
     for user, outcome, cents in stakes:
         town.bet("derby", user, "ABC"[outcome], cents=cents, collected=True)
     town.clock.forward(1)
-    markets.close_market(town.db, town.clock, town.act, market="derby")
+    markets.close_market(town.context, market="derby")
     _resolve(town, first)
-    settle.settle_market(town.db, town.clock, town.act, LIMITS, market="derby")
+    settle.settle_market(town.context, LIMITS, market="derby")
     standing = first
     for resolution, what in deeds:
         _do(town, what)
@@ -370,17 +381,17 @@ def _any_overrides(
         with town.db.reading() as session:
             is_settled = market_rows.standing_settlement(session, "derby") is not None
         if not is_settled:
-            settle.settle_market(town.db, town.clock, town.act, LIMITS, market="derby")
+            settle.settle_market(town.context, LIMITS, market="derby")
         _everybody_has_the_share(town, standing)
     holds(town.db)
 
 
 def _resolve(town: Town, resolution: Resolution) -> None:
     if resolution.void:
-        markets.void_market(town.db, town.clock, town.act, market="derby")
+        markets.void_market(town.context, market="derby")
     else:
         winners = ["ABC"[one] for one in resolution.winners]
-        markets.resolve_market(town.db, town.clock, town.act, market="derby", winners=winners)
+        markets.resolve_market(town.context, market="derby", winners=winners)
 
 
 def _do(town: Town, what: list[str]) -> None:
@@ -388,7 +399,7 @@ def _do(town: Town, what: list[str]) -> None:
         due = [one for one in payouts.list_payouts(session) if one.status is PayoutStatus.PENDING]
     for payout, deed in zip(due, what, strict=False):
         if deed == "hold":
-            manual_decision.hold(town.db, town.clock, town.act, payout_id=payout.id)
+            manual_decision.hold(town.context, payout_id=payout.id)
         elif deed != "leave":
             town.accepted(attempt := town.intend_payout(payout.id))
             town.paid(attempt) if deed == "pay" else town.failed(attempt)

@@ -31,9 +31,7 @@ def settled(road: Road, rules: Rules, placed: Sequence[Placed], **how: Any) -> N
     """A settled market `derby` on X, Y or Z, by these rules, with these bets and this resolution."""
     road.clock.forward(-60)
     markets.add_market(
-        road.db,
-        road.clock,
-        road.act,
+        road.context,
         market_id="derby",
         slug="derby",
         question="Who wins the derby?",
@@ -43,14 +41,12 @@ def settled(road: Road, rules: Rules, placed: Sequence[Placed], **how: Any) -> N
     )
     for number, user in enumerate(dict.fromkeys(user for user, *_ in placed)):
         phone = f"254712000{number:03d}"
-        users.add_user(road.db, road.clock, road.act, user_id=user, name=user.title(), phone=phone)
+        users.add_user(road.context, user_id=user, name=user.title(), phone=phone)
     start = road.clock()
     for number, (user, outcome, cents, after) in enumerate(placed):
         road.clock.now = start + timedelta(seconds=after)
         bets.place_bet(
-            road.db,
-            road.clock,
-            road.act,
+            road.context,
             bet_id=f"b{number}",
             market="derby",
             user_id=user,
@@ -59,12 +55,12 @@ def settled(road: Road, rules: Rules, placed: Sequence[Placed], **how: Any) -> N
             funding=Funding.COLLECTED,
         )
     road.clock.now = start + timedelta(seconds=60)
-    markets.close_market(road.db, road.clock, road.act, market="derby")
+    markets.close_market(road.context, market="derby")
     if how.get("void"):
-        markets.void_market(road.db, road.clock, road.act, market="derby")
+        markets.void_market(road.context, market="derby")
     else:
-        markets.resolve_market(road.db, road.clock, road.act, market="derby", **how)
-    settle.settle_market(road.db, road.clock, road.act, WireLimits(), market="derby")
+        markets.resolve_market(road.context, market="derby", **how)
+    settle.settle_market(road.context, WireLimits(), market="derby")
 
 
 def of_user(road: Road, user: str) -> Explained:
@@ -289,7 +285,7 @@ def test_bets_that_do_not_lead_to_the_amount_are_a_failed_check_and_no_story(roa
 
 def test_holding_and_deciding_do_not_disturb_the_story(road: Road) -> None:
     road.owe({"ann": ANN}, cents=14_200)
-    manual_decision.hold(road.db, road.clock, road.act, payout_id=road.payout("ann").id)
+    manual_decision.hold(road.context, payout_id=road.payout("ann").id)
     assert "held back" in spoken(of_user(road, "ann"), "en")[-1]
     with pytest.raises(NotFound):
         explain_payout(road.db, "derby.1.99")

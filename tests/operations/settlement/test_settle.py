@@ -22,7 +22,7 @@ from tests.operations.town import LIMITS, Town, refusal
 
 
 def _settle(town: Town, market: str = "derby") -> Settled:
-    return settle.settle_market(town.db, town.clock, town.act, LIMITS, market=market)
+    return settle.settle_market(town.context, LIMITS, market=market)
 
 
 def _owed(town: Town, market: str = "derby") -> list[tuple[str, str, int, int, str]]:
@@ -44,12 +44,12 @@ def derby(town: Town) -> Town:
     town.market("derby")
     town.bets("derby", {"ann": ("Yes", 100), "ben": ("Yes", 200), "cyn": ("No", 150)})
     town.clock.forward(1)
-    markets.close_market(town.db, town.clock, town.act, market="derby")
+    markets.close_market(town.context, market="derby")
     return town
 
 
 def _resolve(town: Town, winner: str = "Yes", market: str = "derby") -> None:
-    markets.resolve_market(town.db, town.clock, town.act, market=market, winners=[winner])
+    markets.resolve_market(town.context, market=market, winners=[winner])
 
 
 def test_the_operators_example_is_settled_to_the_cent(derby: Town) -> None:
@@ -196,9 +196,9 @@ def test_what_is_more_than_one_payment_may_be_is_owed_in_legs(town: Town) -> Non
 def test_other_limits_of_the_wire_cut_other_legs(town: Town) -> None:
     town.market("derby", rules=Rules(fee_bps=0))
     town.bets("derby", {"ann": ("Yes", 250)})
-    markets.void_market(town.db, town.clock, town.act, market="derby")
+    markets.void_market(town.context, market="derby")
     limits = WireLimits(min_cents=1_000, max_cents=10_000)
-    settle.settle_market(town.db, town.clock, town.act, limits, market="derby")
+    settle.settle_market(town.context, limits, market="derby")
     assert [wire for *_, wire, _ in _owed(town)] == [10_000, 10_000, 5_000]
     assert audit(town.db).ok
 
@@ -210,10 +210,10 @@ def test_cancelled_and_late_bets_take_no_part(derby: Town) -> None:
         town.deposit(user, 20_000)
     town.bet("rains", "ann", "Yes", kes=100)
     cancelled = town.bet("rains", "ben", "Yes", kes=100)
-    bets.cancel_bet(town.db, town.clock, town.act, bet_id=cancelled)
+    bets.cancel_bet(town.context, bet_id=cancelled)
     late = town.bet("rains", "ben", "No", kes=70)
     # Closed at the very moment of the last bet: one stamped at or after the close is late.
-    markets.close_market(town.db, town.clock, town.act, market="rains")
+    markets.close_market(town.context, market="rains")
     _resolve(town, market="rains")
     settled = _settle(town, "rains")
     assert late

@@ -58,7 +58,7 @@ def settled(town: Town, name: str = "derby", winners: tuple[str, ...] = ("Yes",)
         town.user(f"{user}-{name}", deposit_kes=1_000)
         town.bet(name, f"{user}-{name}", outcome, kes=kes)
     town.bet(name, f"ann-{name}", "No", kes=7)
-    bets.cancel_bet(town.db, town.clock, town.act, bet_id=town.bet(name, f"ben-{name}", "Yes", kes=9))
+    bets.cancel_bet(town.context, bet_id=town.bet(name, f"ben-{name}", "Yes", kes=9))
     town.settle(name, *winners)
 
 
@@ -105,9 +105,9 @@ def test_withdrawn_and_weighted_outcomes_are_proven_too(town: Town, alone: Modul
         town.user(user, deposit_kes=100)
         town.bet("parts", user, outcome, kes=33)
     town.clock.forward(1)
-    markets.close_market(town.db, town.clock, town.act, market="parts")
-    markets.resolve_market(town.db, town.clock, town.act, market="parts", **settled_by)  # type: ignore[arg-type]
-    settle_market(town.db, town.clock, town.act, LIMITS, market="parts")
+    markets.close_market(town.context, market="parts")
+    markets.resolve_market(town.context, market="parts", **settled_by)  # type: ignore[arg-type]
+    settle_market(town.context, LIMITS, market="parts")
     proof.check(made := proven(town, "parts"))
     alone.check(made)
 

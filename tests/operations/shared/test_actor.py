@@ -10,6 +10,7 @@ from kasoko_cli.operations.payouts import manual_decision, switches
 from kasoko_cli.operations.records import bets, privacy, users
 from kasoko_cli.operations.reporting.event_log import list_events
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.town import Town
 
 #: Modules of operations that take an Act, and hand it to others instead of writing it down themselves.
@@ -49,21 +50,21 @@ def test_acts_have_who_why_and_when(town: Town) -> None:
     act, db, clock = Act("wanjiku", "because"), town.db, town.clock
     named = Town(db, clock, act)
     named.user("ann", deposit_kes=500)
-    users.set_phone(db, clock, act, user_id="ann", phone="0799000001")
+    users.set_phone(OperationContext(db, clock, act), user_id="ann", phone="0799000001")
     named.market("rain")
     named.market("snow")
     named.bet("rain", "ann", "Yes", kes=100)
-    bets.cancel_bet(db, clock, act, bet_id=named.bet("rain", "ann", "Yes", kes=50))
+    bets.cancel_bet(OperationContext(db, clock, act), bet_id=named.bet("rain", "ann", "Yes", kes=50))
     named.bet("rain", "ann", "No", kes=50, collected=True)
     named.settle("rain", "Yes")
     named.settle("snow")
     payout = named.payout_of("ann", "rain").id
-    manual_decision.hold(db, clock, act, payout_id=payout)
-    manual_decision.release(db, clock, act, payout_id=payout)
-    manual_decision.to_wallet(db, clock, act, payout_id=payout)
-    switches.pause(db, clock, act)
-    switches.resume(db, clock, act)
-    privacy.data_of(db, clock, act, user_id="ann")
+    manual_decision.hold(OperationContext(db, clock, act), payout_id=payout)
+    manual_decision.release(OperationContext(db, clock, act), payout_id=payout)
+    manual_decision.to_wallet(OperationContext(db, clock, act), payout_id=payout)
+    switches.pause(OperationContext(db, clock, act))
+    switches.resume(OperationContext(db, clock, act))
+    privacy.data_of(OperationContext(db, clock, act), user_id="ann")
     found = list_events(db, limit=1_000)
     assert {(one.actor, one.reason) for one in found} == {("wanjiku", "because")}
     assert {one.action for one in found} == {

@@ -33,6 +33,7 @@ from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.records import bets, markets, privacy, users, wallets
 from kasoko_cli.operations.settlement import approval, correction
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format, InputFile
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn
@@ -134,16 +135,19 @@ def derby(town: Town) -> Town:
 
 def overrides(town: Town, resolution: Resolution = NO, act: Act = FIRST, confirm: str | None = None) -> Deed:
     return partial(
-        correction.override, town.db, town.clock, act, LIMITS, market="derby", resolution=resolution, confirm=confirm
+        correction.override,
+        OperationContext(town.db, town.clock, act),
+        LIMITS,
+        market="derby",
+        resolution=resolution,
+        confirm=confirm,
     )
 
 
 def bets_400(town: Town, bet_id: str = "late") -> Deed:
     return partial(
         bets.place_bet,
-        town.db,
-        town.clock,
-        town.act,
+        town.context,
         bet_id=bet_id,
         market="cup",
         user_id="cyn",
@@ -158,7 +162,7 @@ def imports_400(town: Town) -> Deed:
         f"late,cup,cyn,Yes,4.00,{town.clock():%Y-%m-%dT%H:%M:%SZ},\n"
     )
     return lambda: import_bets(
-        *(town.db, town.clock, town.act),
+        town.context,
         InputFile("bets.csv", io.BytesIO(file.encode()), Format.CSV),
         funding=Funding.WALLET,
     )
@@ -223,17 +227,13 @@ def overpaid(town: Town) -> Town:
 
 
 def writes_off(town: Town, cents: int = 14_200) -> Deed:
-    return partial(
-        wallets.write_off, town.db, town.clock, town.act, user_id="ann", cents=cents, reference=f"off-{cents}"
-    )
+    return partial(wallets.write_off, town.context, user_id="ann", cents=cents, reference=f"off-{cents}")
 
 
 def recovers(town: Town, cents: int = 14_200) -> Deed:
     return partial(
         wallets.recover,
-        town.db,
-        town.clock,
-        town.act,
+        town.context,
         user_id="ann",
         cents=cents,
         source="bank",
@@ -249,9 +249,7 @@ def takes_it_back(town: Town) -> Deed:
     paper.line("UKR0000001", town.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
     return partial(
         statement_import.take_statement,
-        town.db,
-        town.clock,
-        town.act,
+        town.context,
         paper.read(),
         shortcode="600000",
         customers_are_counted=False,
@@ -305,11 +303,11 @@ def test_a_debt_that_another_correction_drops_is_not_given_up_meanwhile(town: To
 
 
 def closes(town: Town) -> Deed:
-    return partial(markets.close_market, town.db, town.clock, town.act, market="cup")
+    return partial(markets.close_market, town.context, market="cup")
 
 
 def cancels(town: Town) -> Deed:
-    return partial(bets.cancel_bet, town.db, town.clock, town.act, bet_id="early")
+    return partial(bets.cancel_bet, town.context, bet_id="early")
 
 
 @both_ways
@@ -322,7 +320,7 @@ def test_a_close_has_every_bet_that_was_taken_in_and_no_other(
     closed, taken = race(derby.db, closes(derby), other(derby), turned=turned)
     assert closed is True
     assert isinstance(taken, KasokoError) != turned
-    markets.resolve_market(derby.db, derby.clock, derby.act, market="cup", winners=["Yes"])
+    markets.resolve_market(derby.context, market="cup", winners=["Yes"])
     derby.settle("cup", "Yes")  # refused where the bets are not those of the close
     holds(derby.db)
 
@@ -352,13 +350,15 @@ def awaiting(town: Town) -> Town:
 
 def approves(town: Town) -> Deed:
     plan = approval.look(town.db, market="derby")
-    return partial(approval.approve, town.db, town.clock, SECOND, market="derby", plan_hash=plan.plan_hash)
+    return partial(
+        approval.approve, OperationContext(town.db, town.clock, SECOND), market="derby", plan_hash=plan.plan_hash
+    )
 
 
 @both_ways
 def test_a_hold_and_an_approval_at_once(awaiting: Town, turned: bool) -> None:
     small = awaiting.payout_of("cyn").id
-    hold = partial(manual_decision.hold, awaiting.db, awaiting.clock, FIRST, payout_id=small)
+    hold = partial(manual_decision.hold, OperationContext(awaiting.db, awaiting.clock, FIRST), payout_id=small)
     approved, held = race(awaiting.db, approves(awaiting), hold, turned=turned)
     assert (approved.released, approved.to_wallets) == (1, 0 if turned else 1)
     assert isinstance(held, Refused) != turned
@@ -373,21 +373,17 @@ def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
 ) -> None:
     payout = awaiting.payout_of("ann").id
     if whole:
-        market_hold.hold_market(awaiting.db, awaiting.clock, FIRST, market="derby")
+        market_hold.hold_market(OperationContext(awaiting.db, awaiting.clock, FIRST), market="derby")
         let_go: Deed = partial(
             market_hold.release_market,
-            awaiting.db,
-            awaiting.clock,
-            FIRST,
+            OperationContext(awaiting.db, awaiting.clock, FIRST),
             market="derby",
         )
     else:
-        manual_decision.hold(awaiting.db, awaiting.clock, FIRST, payout_id=payout)
+        manual_decision.hold(OperationContext(awaiting.db, awaiting.clock, FIRST), payout_id=payout)
         let_go = partial(
             manual_decision.release,
-            awaiting.db,
-            awaiting.clock,
-            FIRST,
+            OperationContext(awaiting.db, awaiting.clock, FIRST),
             payout_id=payout,
         )
     race(awaiting.db, approves(awaiting), let_go, turned=turned)
@@ -396,19 +392,21 @@ def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
 
 
 def _override(road: Road) -> Deed:
-    return partial(correction.override, road.db, road.clock, FIRST, LIMITS, market="derby", resolution=NO)
+    return partial(
+        correction.override, OperationContext(road.db, road.clock, FIRST), LIMITS, market="derby", resolution=NO
+    )
 
 
 def _hold(road: Road) -> Deed:
-    return partial(manual_decision.hold, road.db, road.clock, FIRST, payout_id="derby.1.1")
+    return partial(manual_decision.hold, OperationContext(road.db, road.clock, FIRST), payout_id="derby.1.1")
 
 
 def _hold_market(road: Road) -> Deed:
-    return partial(market_hold.hold_market, road.db, road.clock, FIRST, market="derby")
+    return partial(market_hold.hold_market, OperationContext(road.db, road.clock, FIRST), market="derby")
 
 
 def _to_wallet(road: Road) -> Deed:
-    return partial(manual_decision.to_wallet, road.db, road.clock, FIRST, payout_id="derby.1.1")
+    return partial(manual_decision.to_wallet, OperationContext(road.db, road.clock, FIRST), payout_id="derby.1.1")
 
 
 @both_ways
@@ -417,7 +415,9 @@ def test_what_is_stopped_is_not_claimed_and_what_is_claimed_is_not_stopped(
     road: Road, stops: Callable[[Road], Deed], turned: bool
 ) -> None:
     road.owe({"ann": ANN, "ben": BEN})
-    payer.put_in_force(road.db, road.clock, FIRST, road.daraja.account.payer)  # else a first run writes that before
+    payer.put_in_force(
+        OperationContext(road.db, road.clock, FIRST), road.daraja.account.payer
+    )  # else a first run writes that before
     stopped, _ = race(road.db, stops(road), road.send, turned=turned)
     road.deliver()
     was_stopped = not isinstance(stopped, KasokoError) and not (
@@ -432,19 +432,17 @@ def test_what_is_stopped_is_not_claimed_and_what_is_claimed_is_not_stopped(
 
 
 def _user(town: Town, user_id: str) -> Deed:
-    return partial(users.add_user, town.db, town.clock, town.act, user_id="new", name=user_id, phone="0712000001")
+    return partial(users.add_user, town.context, user_id="new", name=user_id, phone="0712000001")
 
 
 def _deposit(town: Town, user_id: str) -> Deed:
-    return partial(wallets.deposit, town.db, town.clock, town.act, user_id=user_id, cents=100, reference="SKN9")
+    return partial(wallets.deposit, town.context, user_id=user_id, cents=100, reference="SKN9")
 
 
 def _bet(town: Town, user_id: str) -> Deed:
     return partial(
         bets.place_bet,
-        town.db,
-        town.clock,
-        town.act,
+        town.context,
         bet_id="same",
         market="cup",
         user_id=user_id,
@@ -467,7 +465,7 @@ def test_one_name_is_taken_once_and_who_comes_second_is_told(derby: Town, takes:
 
 def test_nobody_is_erased_while_a_bet_of_theirs_is_taken_in(derby: Town) -> None:
     derby.user("dan")
-    erases = partial(privacy.erase, derby.db, derby.clock, FIRST, user_id="dan")
+    erases = partial(privacy.erase, OperationContext(derby.db, derby.clock, FIRST), user_id="dan")
     _, erased = race(derby.db, _bet(derby, "dan"), erases)
     assert isinstance(erased, Refused)
     assert "a bet stands on cup" in erased.message
@@ -479,8 +477,8 @@ def test_a_body_is_judged_again_or_dropped(overpaid: Town, turned: bool) -> None
     with overpaid.db.reading() as session:
         number = session.execute(text("SELECT min(id) FROM callbacks")).scalar_one()
     overpaid.clock.forward(days=100)
-    replays = partial(stored_callbacks.replay, overpaid.db, overpaid.clock, FIRST, Trust(), [number])
-    drops = partial(privacy.expire, overpaid.db, overpaid.clock, FIRST, days=30)
+    replays = partial(stored_callbacks.replay, OperationContext(overpaid.db, overpaid.clock, FIRST), Trust(), [number])
+    drops = partial(privacy.expire, OperationContext(overpaid.db, overpaid.clock, FIRST), days=30)
     replayed, dropped = race(overpaid.db, replays, drops, turned=turned)
     assert isinstance(replayed, Refused) == turned, "what was dropped is not judged again"
     assert dropped.callbacks == (3 if turned else 2)

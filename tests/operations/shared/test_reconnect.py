@@ -61,7 +61,7 @@ def pays(road: Road) -> None:
     sending.plan_run(road.db, road.clock)
     with at_work(road.db, road.clock, road.new_id, road.act, command="payout"):
         run = road.send()
-        sending.note_run(road.db, road.clock, road.act, run, market=None)
+        sending.note_run(road.context, run, market=None)
         sending.heed_breaker(road.db, run)
     assert [one.status for one in sending.ends_of(road.db, run)] == ["SENT", "SENT"]
 

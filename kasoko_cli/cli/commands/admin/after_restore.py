@@ -95,12 +95,8 @@ def _look(call: Call, stopper: Event, *, offline: bool, most_seconds: int) -> tu
     asked: list[Asked] = []
     for _ in range(restore_recovery.ROUNDS):
         now_asked = restore_recovery.look_after_restore(
-            house.db,
-            None if offline else house.daraja,
-            None if offline else house.links,
-            house.clock,
-            house.new_id,
-            call.act,
+            call.context,
+            None if offline else house.gateway,
             house.caution,
             besides=[one.attempt_id for one in asked],
         )
@@ -108,7 +104,7 @@ def _look(call: Call, stopper: Event, *, offline: bool, most_seconds: int) -> tu
         waiting = [one.query_id for one in now_asked if one.taken]
         if waiting:
             stay(stopper, most_seconds, functools.partial(_all_answered, house, waiting))
-        let_go += restore_recovery.take_answers(house.db, house.clock, call.act, house.caution)
+        let_go += restore_recovery.take_answers(call.context, house.caution)
         if not waiting or stopper.is_set():
             break
     return asked, let_go

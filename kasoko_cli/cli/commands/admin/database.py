@@ -161,7 +161,7 @@ def expire(
     days = days or call.house.config.privacy.keep_days
     if not days:
         raise WrongUsage("Nothing expires by itself: privacy.keep_days is 0. Say how old: --days N.")
-    done = operation(call.house.db, call.house.clock, call.act, days=days)
+    done = operation(call.context, days=days)
     if call.json:
         render.document(done)
     else:

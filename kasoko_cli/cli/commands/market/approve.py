@@ -63,9 +63,7 @@ def approve(
             render.talk(call, "Nothing was released.")
             raise typer.Exit(1)
     done = operation.approve(
-        house.db,
-        house.clock,
-        call.signed_act(sign_with),
+        call.signed(sign_with),
         market=market,
         plan_hash=plan_hash or found.plan_hash,
         caution=house.caution,

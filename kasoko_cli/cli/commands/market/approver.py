@@ -77,7 +77,7 @@ def add(
     if not render.confirm(call, f"Let {name} sign, with {public}?"):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
-    done = approvers.add(house.db, house.clock, call.signed_act(sign_with), house.terms, name=name, public_key=public)
+    done = approvers.add(call.signed(sign_with), house.terms, name=name, public_key=public)
     if call.json:
         render.document(done)
     elif done.waits_for_second:
@@ -140,7 +140,7 @@ def remove(call: Call, name: Name, sign_with: SignWith = None) -> None:
     if not render.confirm(call, f"Let {name} sign no more?"):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
-    done = approvers.remove(house.db, house.clock, call.signed_act(sign_with), house.terms, name=name)
+    done = approvers.remove(call.signed(sign_with), house.terms, name=name)
     if call.json:
         render.document(done)
     else:

@@ -48,7 +48,7 @@ def add(
     from kasoko_cli.operations.records import markets
     from kasoko_cli.operations.shared.record_files import parse_time
 
-    house, default = call.house, call.house.config.market
+    _house, default = call.house, call.house.config.market
     rules = Rules(
         fee_bps=default.fee_bps if fee_pct is None else parse_percent_bps(fee_pct),
         rounding=default.rounding,
@@ -58,9 +58,7 @@ def add(
         min_dividend_bps=default.min_dividend_bps,
     )
     is_new = markets.add_market(
-        house.db,
-        house.clock,
-        call.act,
+        call.context,
         market_id=market_id or slug,
         slug=slug,
         question=question,
@@ -140,7 +138,7 @@ def close(call: Call, market: MarketId) -> None:
     """
     from kasoko_cli.operations.records import markets
 
-    closed = markets.close_market(call.house.db, call.house.clock, call.act, market=market)
+    closed = markets.close_market(call.context, market=market)
     _tell(call, market, "closed" if closed else "was closed already", changed=closed)
 
 
@@ -158,7 +156,7 @@ def void(call: Call, market: MarketId) -> None:
 
     if not render.confirm(call, f"Call {market} off? Every stake is given back, and this cannot be undone."):
         raise typer.Exit(1)
-    view = markets.void_market(call.house.db, call.house.clock, call.act, market=market)
+    view = markets.void_market(call.context, market=market)
     _tell(call, view.slug, f"is void; give the stakes back: kasoko settle {view.slug}", changed=True)
 
 

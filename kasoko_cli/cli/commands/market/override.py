@@ -65,9 +65,7 @@ def give(
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
     done = operation.override(
-        house.db,
-        house.clock,
-        call.signed_act(sign_with),
+        call.signed(sign_with),
         house.limits,
         market=market,
         resolution=resolution,

@@ -99,13 +99,12 @@ def resolve(
     from kasoko_cli.cli.parsing import parse_weight
     from kasoko_cli.operations.records import markets
 
-    house = call.house
     weights = [parse_weight(text) for text in weight or []]
     named: dict[str, Any] = {"winners": outcome or [], "weights": weights, "withdrawn": withdrawn or []}
     if not call.yes and not _resolve_it(call, market, named):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
-    view = markets.resolve_market(house.db, house.clock, call.act, market=market, **named)
+    view = markets.resolve_market(call.context, market=market, **named)
     if call.json:
         render.document(view)
         return
@@ -118,9 +117,7 @@ def _resolve_it(call: Call, market: str, named: dict[str, Any]) -> bool:
     from kasoko_cli.operations.settlement.preview import preview_resolution
 
     house = call.house
-    found = preview_resolution(
-        house.db, house.clock, call.act, house.limits, market=market, duties=house.duties, **named
-    )
+    found = preview_resolution(call.context, house.limits, market=market, duties=house.duties, **named)
     if found is None:
         return True
     if render.is_somebody_here():
@@ -180,9 +177,7 @@ def settle(
         return
     with progress(call, "Dividing the pool") as tally:
         settled = operation.settle_market(
-            house.db,
-            house.clock,
-            call.act,
+            call.context,
             house.limits,
             market=market,
             approval_above_cents=house.config.payout.approval_above_cents,

@@ -31,9 +31,7 @@ def give(call: Call, between: tuple[str, str], evidence: str, sign_with: Path | 
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
     done = operation.decide_all(
-        house.db,
-        house.clock,
-        call.signed_act(sign_with),
+        call.signed(sign_with),
         span=span,
         list_hash=found.list_hash,
         evidence=evidence,

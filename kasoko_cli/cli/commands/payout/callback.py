@@ -119,7 +119,7 @@ def replay(call: Call, callbacks: Numbers) -> None:
     from kasoko_cli.operations.callbacks import stored_callbacks
 
     house = call.house
-    done = stored_callbacks.replay(house.db, house.clock, call.act, house.trust, callbacks)
+    done = stored_callbacks.replay(call.context, house.trust, callbacks)
     columns = [Column("callback", right=True), Column("before"), Column("now"), Column("detail")]
     rows = [(one.id, one.before or "-", one.verdict or "waits", one.detail or "-") for one in done]
     set_aside, waits = ({one.verdict for one in done} & {word} for word in ("poisonous", None))

@@ -59,7 +59,7 @@ def float_(
         stopper = stack.enter_context(stopping())
         if listen:
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the answer"))
-        asked = balances.ask(house.db, house.daraja, house.links, house.clock, house.new_id, call.act)
+        asked = balances.ask(call.context, house.gateway)
         if asked.taken:
             from kasoko_cli.operations.callbacks import apply_results
 

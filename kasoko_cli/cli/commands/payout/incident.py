@@ -100,7 +100,7 @@ def close(
     needs_reason(call.act, "Closing an incident")
     house = call.house
     if incident is not None:
-        closed = bool(close_incidents(house.db, house.clock, call.act, numbers=[incident]))
+        closed = bool(close_incidents(call.context, numbers=[incident]))
         if call.json:
             render.document({"incident": incident, "changed": closed})
         else:
@@ -109,7 +109,7 @@ def close(
     numbers = list_incidents(house.db, which)
     if numbers and not render.confirm(call, f"Close {_many(numbers)}, the first {numbers[0]}?"):
         raise typer.Exit(1)
-    done = close_incidents(house.db, house.clock, call.act, numbers=numbers)
+    done = close_incidents(call.context, numbers=numbers)
     if call.json:
         render.document({"incidents": done, "changed": bool(done)})
     else:

@@ -274,12 +274,8 @@ def reconcile(
                 work.count("asked" if asked.taken else "not asked")
 
             report = operation.ask_around(
-                house.db,
-                house.daraja,
-                house.links,
-                house.clock,
-                house.new_id,
-                call.act,
+                call.context,
+                house.gateway,
                 house.ask_policy,
                 house.trust,
                 market=market,

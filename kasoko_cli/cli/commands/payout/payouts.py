@@ -151,7 +151,7 @@ def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[st
         bind=True,
         seal=house.links.seal,
     )
-    sending.check_ready(house.db, house.daraja, house.clock, call.act)
+    sending.check_ready(call.context, house.daraja)
     tasks.check_broker()
     assert looked.bound is not None, "it was bound"
     enqueued = looked.bound.ids
@@ -223,12 +223,8 @@ def send_payouts(
                 work.count(str(sent.became))
 
             run = sending.send_due(
-                house.db,
-                house.daraja,
-                house.links,
-                house.clock,
-                house.new_id,
-                call.act,
+                call.context,
+                house.gateway,
                 house.send_policy,
                 house.trust,
                 market=market,
@@ -241,7 +237,7 @@ def send_payouts(
                 run_id=work.id,
             )
         if run.sent:
-            sending.note_run(house.db, house.clock, call.act, run, market=market)
+            sending.note_run(call.context, run, market=market)
         if listen and run.sent:
             work.doing = "waiting for results"
             _await_results(call, run, listen_seconds, stopper, telling)
@@ -503,11 +499,10 @@ def hold(call: Call, payout: PayoutOrMarket) -> None:
     from kasoko_cli.domain.payout import looks_like_payout_id
     from kasoko_cli.operations.payouts import manual_decision, market_hold
 
-    house = call.house
     if looks_like_payout_id(payout):
-        _tell_moved(call, payout, manual_decision.hold(house.db, house.clock, call.act, payout_id=payout))
+        _tell_moved(call, payout, manual_decision.hold(call.context, payout_id=payout))
     else:
-        _tell_market(call, market_hold.hold_market(house.db, house.clock, call.act, market=payout))
+        _tell_market(call, market_hold.hold_market(call.context, market=payout))
 
 
 @commands.writes()
@@ -529,10 +524,10 @@ def release(call: Call, payout: PayoutOrMarket) -> None:
 
     house = call.house
     if looks_like_payout_id(payout):
-        status = manual_decision.release(house.db, house.clock, call.act, payout_id=payout, caution=house.caution)
+        status = manual_decision.release(call.context, payout_id=payout, caution=house.caution)
         _tell_moved(call, payout, status)
     else:
-        moved = market_hold.release_market(house.db, house.clock, call.act, market=payout, caution=house.caution)
+        moved = market_hold.release_market(call.context, market=payout, caution=house.caution)
         _tell_market(call, moved)
 
 
@@ -568,7 +563,7 @@ def to_wallet(call: Call, payout: PayoutId) -> None:
     if not render.confirm(call, f"Credit {payout} to the wallet, and never send it to the phone?"):
         raise typer.Exit(1)
     house = call.house
-    status = operation.to_wallet(house.db, house.clock, call.act, payout_id=payout, caution=house.caution)
+    status = operation.to_wallet(call.context, payout_id=payout, caution=house.caution)
     _tell_moved(call, payout, status)
 
 
@@ -642,9 +637,7 @@ def decide_(
         raise typer.Exit(1)
     house = call.house
     done = decide(
-        house.db,
-        house.clock,
-        call.signed_act(sign_with),
+        call.signed(sign_with),
         payout_id=payout,
         decision=Decision(receipt, evidence),
         two_people=house.config.payout.decide_needs_two,
@@ -688,7 +681,7 @@ def returned(
     if not render.confirm(call, f"Write down that the money of {payout} came back?"):
         raise typer.Exit(1)
     house = call.house
-    is_new = came_back(house.db, house.clock, call.act, payout_id=payout, receipt=receipt, caution=house.caution)
+    is_new = came_back(call.context, payout_id=payout, receipt=receipt, caution=house.caution)
     if call.json:
         render.document({"payout": payout, "status": "RETURNED", "changed": is_new})
         return
@@ -714,7 +707,7 @@ def again(call: Call, payout: PayoutId) -> None:
     if not render.confirm(call, f"Make {payout} due again?"):
         raise typer.Exit(1)
     house = call.house
-    send_again(house.db, house.clock, call.act, payout_id=payout, caution=house.caution)
+    send_again(call.context, payout_id=payout, caution=house.caution)
     _tell_moved(call, payout, "PENDING")
     render.talk(call, f"Send it: kasoko payout --only {payout}")
 
@@ -806,11 +799,9 @@ def _retry_and_send(
     from kasoko_cli.operations.payouts.retry import retry as operation
 
     house = call.house
-    sending.check_ready(house.db, house.daraja, house.clock, call.act)
+    sending.check_ready(call.context, house.daraja)
     report = operation(
-        house.db,
-        house.clock,
-        call.act,
+        call.context,
         caution=house.caution,
         only=only,
         market=market,
@@ -855,7 +846,7 @@ def pause(call: Call) -> None:
     """
     from kasoko_cli.operations.payouts import switches
 
-    switches.pause(call.house.db, call.house.clock, call.act)
+    switches.pause(call.context)
     if call.json:
         render.document({"paused": True})
     else:
@@ -874,7 +865,7 @@ def resume(call: Call) -> None:
     """
     from kasoko_cli.operations.payouts import switches
 
-    were_on = switches.resume(call.house.db, call.house.clock, call.act)
+    were_on = switches.resume(call.context)
     if call.json:
         render.document({"resumed": were_on})
     else:

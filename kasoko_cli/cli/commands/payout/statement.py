@@ -62,7 +62,7 @@ def _take(call: Call, read: StatementFile, *, counted: bool, plan: bool, account
     if plan:
         return operation.plan_statement(house.db, house.clock, read, **how)
     with progress(call, "Lines", len(read.lines)) as bar:
-        return operation.take_statement(house.db, house.clock, call.act, read, **how, tell=bar)
+        return operation.take_statement(call.context, read, **how, tell=bar)
 
 
 def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
@@ -196,8 +196,7 @@ def resolve(
 
     if as_ not in RESOLUTIONS:
         raise WrongUsage(f"There is no {as_!r}. WHAT is one of: {', '.join(RESOLUTIONS)}.")
-    house = call.house
-    done = resolve_suspense(house.db, house.clock, call.act, name=item, resolution=as_, user_id=user)
+    done = resolve_suspense(call.context, name=item, resolution=as_, user_id=user)
     if call.json:
         render.document({"resolved": done, "as": as_, "user": user})
         return
@@ -274,7 +273,7 @@ def undo(
     what = f"{found.file}, {count_of(found.brought, 'line')}, {amount_of(found.in_suspense_cents)} in suspense"
     if not render.confirm(call, f"Take statement {statement} back: {what}?"):
         raise typer.Exit(1)
-    done = undo_statement(house.db, house.clock, call.act, statement_id=statement)
+    done = undo_statement(call.context, statement_id=statement)
     if call.json:
         render.document({"undone": done})
         return

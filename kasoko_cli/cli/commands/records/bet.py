@@ -52,9 +52,7 @@ def place(
 
     house = call.house
     placed = bets.place_bet(
-        house.db,
-        house.clock,
-        call.act,
+        call.context,
         bet_id=bet_id or house.new_id(),
         market=market,
         user_id=user,
@@ -85,7 +83,7 @@ def cancel(call: Call, bet: BetId) -> None:
     """
     from kasoko_cli.operations.records import bets
 
-    cancelled = bets.cancel_bet(call.house.db, call.house.clock, call.act, bet_id=bet)
+    cancelled = bets.cancel_bet(call.context, bet_id=bet)
     if call.json:
         render.document({"bet": bet, "changed": cancelled})
         return

@@ -61,7 +61,7 @@ def import_users(call: Call, file: InFile, form: FormatName = None) -> None:
         call,
         file,
         form,
-        lambda source, told: import_records.import_users(call.house.db, call.house.clock, call.act, source, told=told),
+        lambda source, told: import_records.import_users(call.context, source, told=told),
     )
 
 
@@ -89,9 +89,7 @@ def import_markets(call: Call, file: InFile, form: FormatName = None) -> None:
         call,
         file,
         form,
-        lambda source, told: import_records.import_markets(
-            call.house.db, call.house.clock, call.act, source, told=told
-        ),
+        lambda source, told: import_records.import_markets(call.context, source, told=told),
     )
 
 
@@ -129,9 +127,7 @@ def import_bets(
         call,
         file,
         form,
-        lambda source, told: importing_bets.import_bets(
-            call.house.db, call.house.clock, call.act, source, funding=Funding(funding), told=told
-        ),
+        lambda source, told: importing_bets.import_bets(call.context, source, funding=Funding(funding), told=told),
     )
 
 
@@ -274,7 +270,7 @@ def _export(
     if show_phone:
         from kasoko_cli.operations.reporting.finance import note_unmasked
 
-        note_unmasked(call.house.db, call.house.clock, call.act, what=f"export {kind}", subject=market or "all")
+        note_unmasked(call.context, what=f"export {kind}", subject=market or "all")
     if output is None:
         done = export(call.house.db, Kind(kind), chosen, render.records, market=market, show_phone=show_phone)
         render.talk(call, f"{done.rows:,} {done.kind}")

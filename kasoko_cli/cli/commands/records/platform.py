@@ -123,7 +123,7 @@ def sync(
             _end(call, compared, compared.differences)
             return
         try:
-            synced = operation.sync(call.house.db, call.house.clock, call.act, theirs, plan=plan)
+            synced = operation.sync(call.context, theirs, plan=plan)
         except operation.PlatformRefused as refused:
             if call.json:
                 render.document({"problems": refused.problems})
@@ -171,7 +171,7 @@ def mirror(
         raise WrongUsage("--plan, --again and --stop are three different things. Say one of them.")
     house = call.house
     if stop:
-        ended = platform_mirror.stop(house.db, house.clock, call.act)
+        ended = platform_mirror.stop(call.context)
         if call.json:
             render.document({"stopped": ended})
         _say(call, "The platform is told nothing from now on." if ended else "The platform was told nothing before.")
@@ -185,7 +185,7 @@ def mirror(
         )
     else:
         with house.platform(source) as theirs:
-            found = platform_mirror.mirror(house.db, house.clock, call.act, theirs, again=again)
+            found = platform_mirror.mirror(call.context, theirs, again=again)
     if call.json:
         render.document(found)
     if found.began:

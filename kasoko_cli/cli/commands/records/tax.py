@@ -89,8 +89,8 @@ def remit(
         raise WrongUsage(f"Nothing falls on {on!r}. WHAT is one of: {', '.join(On)}.")
     if source not in taxes.SOURCES:
         raise WrongUsage(f"Tax is not paid from {source!r}. WHERE is one of: {', '.join(taxes.SOURCES)}.")
-    cents, house = parse_stake(amount), call.house
-    done = taxes.remit(house.db, house.clock, call.act, on=On(on), cents=cents, source=source, reference=reference)
+    cents, _house = parse_stake(amount), call.house
+    done = taxes.remit(call.context, on=On(on), cents=cents, source=source, reference=reference)
     if call.json:
         render.document(done)
         return

@@ -35,8 +35,7 @@ def add(
     """
     from kasoko_cli.operations.records import users
 
-    house = call.house
-    is_new = users.add_user(house.db, house.clock, call.act, user_id=user, name=name, phone=phone)
+    is_new = users.add_user(call.context, user_id=user, name=name, phone=phone)
     _tell(call, user, "taken in" if is_new else "stands already, and was not changed", changed=is_new)
 
 
@@ -95,7 +94,7 @@ def set_phone(call: Call, user: UserId, phone: Phone) -> None:
     """
     from kasoko_cli.operations.records import users
 
-    changed = users.set_phone(call.house.db, call.house.clock, call.act, user_id=user, phone=phone)
+    changed = users.set_phone(call.context, user_id=user, phone=phone)
     _tell(call, user, "has a new number" if changed else "had this number already", changed=changed)
 
 
@@ -118,7 +117,7 @@ def erase(call: Call, user: UserId) -> None:
 
     if not render.confirm(call, f"Forget who {user} is? It cannot be undone."):
         raise typer.Abort
-    done = privacy.erase(call.house.db, call.house.clock, call.act, user_id=user, caution=call.house.caution)
+    done = privacy.erase(call.context, user_id=user, caution=call.house.caution)
     if call.json:
         render.document(done)
         return
@@ -150,7 +149,7 @@ def export_(
     from kasoko_cli.operations.exchange.export import written_whole
     from kasoko_cli.operations.records import privacy
 
-    known = privacy.data_of(call.house.db, call.house.clock, call.act, user_id=user)
+    known = privacy.data_of(call.context, user_id=user)
     if output is None:
         render.document(known)
         return

@@ -59,8 +59,7 @@ def deposit(
     from kasoko_cli.operations.records import wallets
 
     cents = parse_stake(amount)
-    house = call.house
-    is_new = wallets.deposit(house.db, house.clock, call.act, user_id=user, cents=cents, reference=reference)
+    is_new = wallets.deposit(call.context, user_id=user, cents=cents, reference=reference)
     if call.json:
         render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": is_new})
         return
@@ -102,9 +101,7 @@ def recover(
         raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
     cents, house = parse_stake(amount), call.house
     is_new = wallets.recover(
-        house.db,
-        house.clock,
-        call.act,
+        call.context,
         user_id=user,
         cents=cents,
         source=source,
@@ -132,9 +129,7 @@ def write_off(call: Call, user: UserId, amount: Debt, reference: Reference) -> N
     if not render.confirm(call, f"Give up {amount_of(cents)} that {user} owes?"):
         raise typer.Exit(1)
     is_new = wallets.write_off(
-        house.db,
-        house.clock,
-        call.act,
+        call.context,
         user_id=user,
         cents=cents,
         reference=reference,

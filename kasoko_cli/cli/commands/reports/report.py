@@ -63,7 +63,7 @@ def settlement(
     house = call.house
     if show_phone:
         finance.settlement_sheet(house.db, market)
-        finance.note_unmasked(house.db, house.clock, call.act, what="report settlement", subject=market)
+        finance.note_unmasked(call.context, what="report settlement", subject=market)
     found = finance.settlement_sheet(house.db, market, show_phone=show_phone)
     _answer(
         call,
