@@ -148,6 +148,10 @@ def _decide_since_copy(bench: Bench, done: Finish, payout: Payout) -> None:
             contradicted = [one for one in open_incidents(session, payout_id=payout.id) if one.kind == "mismatch"]
         if not (contradicted or phones & SILENT):
             return
+        if payment is None:
+            for incident in contradicted:
+                assert incident.id is not None
+                manual_decision.close_incident(OperationContext(db, bench.clock, ACT), incident_id=incident.id)
         said = manual_decision.Decision(None if payment is None else payment.receipt, "the portal")
         try:
             manual_decision.decide(OperationContext(db, bench.clock, ACT), payout_id=payout.id, decision=said)
