@@ -685,7 +685,7 @@ class World:
         """Hold, release or to-wallet: done where it may be, refused where not."""
         more = {} if verb is manual_decision.hold else {"caution": self.caution}
         try:
-            verb(self.db, self.clock, ACT, payout_id=payout.id, **more)
+            verb(OperationContext(self.db, self.clock, ACT), payout_id=payout.id, **more)
         except Refused:
             self.tally.add(f"{verb.__name__}: refused")
             return

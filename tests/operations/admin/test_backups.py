@@ -123,7 +123,7 @@ def stays_held(road: Road, *, to_wallet_only: bool = False) -> dict[str, bool]:
     for name in ("to-wallet",) if to_wallet_only else ways:
         before = road.money()
         try:
-            ways[name](road.db, road.clock, road.act, payout_id="derby.1.1")
+            ways[name](road.context, payout_id="derby.1.1")
         except Refused:
             found[name] = road.money() == before
         else:

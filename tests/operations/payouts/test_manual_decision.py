@@ -326,7 +326,7 @@ def test_what_is_on_its_way_can_be_neither_held_nor_put_into_the_wallet(
 ) -> None:
     before = acknowledged.money()
     with pytest.raises(Refused, match=r"derby\.1\.1 is UNKNOWN"):
-        verb(acknowledged.db, acknowledged.clock, BOSS, payout_id=PAYOUT)
+        verb(OperationContext(acknowledged.db, acknowledged.clock, BOSS), payout_id=PAYOUT)
     assert acknowledged.money() == before
 
 

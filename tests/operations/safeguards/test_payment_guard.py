@@ -345,9 +345,7 @@ def call(operation: Callable[..., object], **more: object) -> Take:
 
     def take(scene: Scene, caution: Caution) -> str | None:
         town = scene.town
-        return refused(
-            partial(operation, town.db, town.clock, town.act, payout_id=scene.payout_id, caution=caution, **more)
-        )
+        return refused(partial(operation, town.context, payout_id=scene.payout_id, caution=caution, **more))
 
     return take
 
