@@ -441,9 +441,7 @@ def debt(operation: Callable[..., object], **more: object) -> Take:
         return refused(
             partial(
                 operation,
-                town.db,
-                town.clock,
-                town.act,
+                town.context,
                 user_id=scene.user,
                 cents=10_000,
                 reference=reference,
