@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from kasoko_cli.cli import command as group
+from kasoko_cli.cli.command import Root
 from kasoko_cli.cli.help.command_index import ABOUT, WORDS, front_page
 
 
@@ -50,7 +50,7 @@ class _Loaded(MutableMapping[str, Any]):
         return len(self._words)
 
 
-class Kasoko(group.Root):
+class Kasoko(Root):
     """The root of the program."""
 
     def __init__(self, **given: Any) -> None:

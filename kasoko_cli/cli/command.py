@@ -1,12 +1,12 @@
 """The one place where an error becomes a message and an exit code.
 
-A command is a plain function of a `Call` and its own parameters:
+A command is a plain function of a `CommandContext` and its own parameters:
 
     @market.writes()
-    def close(call: Call, market: MarketId) -> None:
+    def close(call: CommandContext, market: MarketId) -> None:
         \"\"\"Stop bets on MARKET.\"\"\"
 
-`reads` and `writes` add the options that every command takes, make the `Call` of them, run the body,
+`reads` and `writes` add the options that every command takes, make the `CommandContext` of them, run the body,
 and see to it that whatever goes wrong ends as a sentence, a hint and a number.
 """
 
@@ -27,28 +27,28 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from kasoko_cli.cli import options as params
 from kasoko_cli.cli.help import layout
+from kasoko_cli.cli.options import Actor, ConfigFile, DatabaseUrl, Json, Quiet, Reason, Verbose, WrongUsage, Yes
 from kasoko_cli.cli.output import render
 from kasoko_cli.errors import ConfigurationError, KasokoError
 from kasoko_cli.store.engine import server
 from kasoko_cli.streams import AnswerLost, heed, trouble_with
 
 if TYPE_CHECKING:
-    from kasoko_cli.cli.container import House
+    from kasoko_cli.cli.container import Container
     from kasoko_cli.operations.shared.actor import Act
     from kasoko_cli.operations.shared.context import OperationContext
 
 P = ParamSpec("P")
-Body = Callable[Concatenate["Call", P], None]
+Body = Callable[Concatenate["CommandContext", P], None]
 
 #: What the process exits with when it was interrupted: 128 + SIGINT, as shells have it.
 INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
-    """One call of one command: what its shared options say, and the house behind it."""
+class CommandContext:
+    """One call of one command: what its shared options say, and the container behind it."""
 
     #: --config; None means kasoko.toml of this folder, if it is there.
     config_file: Path | None = None
@@ -68,11 +68,11 @@ class Call:
     reason: str | None = None
     #: Whether the command changes something.
     writes: bool = True
-    #: A house that was handed in, by a test or by another command.
-    handed_in: House | None = None
+    #: A container that was handed in, by a test or by another command.
+    handed_in: Container | None = None
 
     @functools.cached_property
-    def house(self) -> House:
+    def container(self) -> Container:
         """The settings, the database and M-Pesa, made when they are first asked for.
 
         Raises:
@@ -80,14 +80,14 @@ class Call:
         """
         if self.handed_in is not None:
             return self.handed_in
-        from kasoko_cli.cli.container import House
+        from kasoko_cli.cli.container import Container
 
         options = {"--database": self.database_url}
-        house = House.furnished(self.config_file, options=options, only_reads=not self.writes)
-        house.tell = functools.partial(render.talk, self)
-        for warning in house.config.warnings:
+        container = Container.from_settings(self.config_file, options=options, only_reads=not self.writes)
+        container.tell = functools.partial(render.talk, self)
+        for warning in container.config.warnings:
             render.warn(self, warning)
-        return house
+        return container
 
     @property
     def act(self) -> Act:
@@ -101,7 +101,7 @@ class Call:
         """What an operation works on: the database, the clock, and who does this."""
         from kasoko_cli.operations.shared.context import OperationContext
 
-        return OperationContext(self.house.db, self.house.clock, self.act)
+        return OperationContext(self.container.db, self.container.clock, self.act)
 
     def signed(self, file: Path | None) -> OperationContext:
         """The same, with the key that they sign with: in this file, or in the one of the settings.
@@ -112,7 +112,7 @@ class Call:
         """
         from kasoko_cli.operations.shared.actor import Act
 
-        act = Act(self.actor, self.reason or "", self.house.signing_key(file))
+        act = Act(self.actor, self.reason or "", self.container.signing_key(file))
         return replace(self.context, act=act)
 
     def ended_well(self, command: str) -> None:
@@ -123,9 +123,9 @@ class Call:
             note_success(self.context, command)
 
     def close(self) -> None:
-        """Give back what this call opened; a house that was handed in stays open."""
-        if self.handed_in is None and "house" in self.__dict__:
-            self.house.close()
+        """Give back what this call opened; a container that was handed in stays open."""
+        if self.handed_in is None and "container" in self.__dict__:
+            self.container.close()
 
 
 def _plain_flags(options: list[Any]) -> list[Any]:
@@ -145,7 +145,7 @@ class Command(TyperCommand):
     """One command, as the help text shows it."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help text, laid out by `pages`."""
+        """The help text, laid out by `layout`."""
         formatter.write(layout.command_page(ctx, self, _page()))
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
@@ -174,7 +174,7 @@ class Group(TyperGroup):
     default: ClassVar[str] = ""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help text, laid out by `pages`."""
+        """The help text, laid out by `layout`."""
         formatter.write(layout.command_page(ctx, self, _page()))
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
@@ -215,7 +215,7 @@ class Root(Group):
         except typer.TyperException as error:
             code = error.exit_code
             hint = getattr(error, "hint", "") or _where_to_read(error)
-            # The options were not understood, so there is no Call that could say how to answer.
+            # The options were not understood, so there is no CommandContext that could say how to answer.
             render.error(error.format_message(), hint, kind="usage", exit_code=code, json="--json" in words)
         except typer.Abort:
             code = INTERRUPTED
@@ -258,18 +258,18 @@ class Commands(typer.Typer):
         return register
 
 
-#: The shared options: name in Call or in the code below, annotation, default.
+#: The shared options: name in CommandContext or in the code below, annotation, default.
 _ALWAYS: Sequence[tuple[str, Any, Any]] = (
-    ("config_file", params.ConfigFile, None),
-    ("database_url", params.DatabaseUrl, None),
-    ("json", params.Json, False),
-    ("quiet", params.Quiet, False),
-    ("verbose", params.Verbose, False),
+    ("config_file", ConfigFile, None),
+    ("database_url", DatabaseUrl, None),
+    ("json", Json, False),
+    ("quiet", Quiet, False),
+    ("verbose", Verbose, False),
 )
 _WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (
-    ("yes", params.Yes, False),
-    ("actor", params.Actor, None),
-    ("reason", params.Reason, None),
+    ("yes", Yes, False),
+    ("actor", Actor, None),
+    ("reason", Reason, None),
 )
 
 
@@ -277,17 +277,19 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bo
     """The function that Typer sees: the body's own parameters, then the shared ones."""
     shared = (*_ALWAYS, *_WHEN_WRITING) if writes else _ALWAYS
     first, *own = inspect.signature(body, eval_str=True).parameters.values()
-    assert first.annotation is Call, f"{body.__qualname__} takes a Call first"
+    assert first.annotation is CommandContext, f"{body.__qualname__} takes a CommandContext first"
 
     @functools.wraps(body)
     def command(ctx: typer.Context, **given: Any) -> None:
         said = {name: given.pop(name) for name, *_ in shared}
         said["actor"] = said.get("actor") or os_user()
         server.called(ctx.command_path)
-        call = Call(**said, writes=writes, handed_in=ctx.find_object(_house()) if ctx.obj is not None else None)
+        call = CommandContext(
+            **said, writes=writes, handed_in=ctx.find_object(_container()) if ctx.obj is not None else None
+        )
         try:
             run(call, functools.partial(body, call, **given), answers=answers)
-        except params.WrongUsage as error:
+        except WrongUsage as error:
             error.ctx = ctx
             raise
 
@@ -305,10 +307,10 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bo
     return command
 
 
-def _house() -> type[House]:
-    from kasoko_cli.cli.container import House
+def _container() -> type[Container]:
+    from kasoko_cli.cli.container import Container
 
-    return House
+    return Container
 
 
 def os_user() -> str:
@@ -321,7 +323,7 @@ def os_user() -> str:
         return f"uid {os.getuid()}"
 
 
-def run(call: Call, body: Callable[[], None], *, answers: bool = False) -> None:
+def run(call: CommandContext, body: Callable[[], None], *, answers: bool = False) -> None:
     """Run a command's body; whatever goes wrong becomes a message on stderr and an exit code.
 
     What was done is done, whether it could be told or not: only where the body `answers` and does nothing else does
@@ -383,7 +385,7 @@ def place_of(error: BaseException) -> str:
     return f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where is not None else "?"
 
 
-def _tell_a_bug(call: Call, error: Exception) -> None:
+def _tell_a_bug(call: CommandContext, error: Exception) -> None:
     """Say that something unforeseen happened, and where; its words only with --verbose, and redacted."""
     render.error(
         f"Something happened that was not foreseen: {type(error).__name__} at {place_of(error)}.",
@@ -395,13 +397,13 @@ def _tell_a_bug(call: Call, error: Exception) -> None:
     )
     if call.verbose:
         render.trace(_redacted(call, error))
-    if "house" in call.__dict__ and call.house.config.alerts.sentry_dsn is not None:
+    if "container" in call.__dict__ and call.container.config.alerts.sentry_dsn is not None:
         from kasoko_cli.cli.bug_report import tell_sentry
 
-        tell_sentry(call.house.config, error)
+        tell_sentry(call.container.config, error)
 
 
-def _redacted(call: Call, error: BaseException) -> str:
+def _redacted(call: CommandContext, error: BaseException) -> str:
     """The traceback without secrets and without whole phone numbers."""
     import traceback
 
@@ -409,12 +411,12 @@ def _redacted(call: Call, error: BaseException) -> str:
     from kasoko_cli.domain.phone import mask_in
 
     text = without_rows("".join(traceback.format_exception(error)), error)
-    if "house" in call.__dict__:
-        text = call.house.config.redact(text)
+    if "container" in call.__dict__:
+        text = call.container.config.redact(text)
     return mask_in(text)
 
 
-def _see_it_out(call: Call, *, answers: bool) -> None:
+def _see_it_out(call: CommandContext, *, answers: bool) -> None:
     """See that what was printed went out; where that is not all that was asked for, only say that it did not."""
     sys.stdout.flush()
     if answers:
@@ -423,7 +425,7 @@ def _see_it_out(call: Call, *, answers: bool) -> None:
         render.warn(call, f"What was done is done, and could not all be told: {why.strerror}.")
 
 
-def _tell_lost(call: Call, why: OSError) -> int:
+def _tell_lost(call: CommandContext, why: OSError) -> int:
     """Say that an answer is not whole; whoever stopped reading it, as `head` does, knows. The exit code."""
     if isinstance(why, BrokenPipeError):
         return 1

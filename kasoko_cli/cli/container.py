@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from kasoko_cli.store.engine.database import Database
 
 
-class House:
-    """The settings and what they furnish: the database, M-Pesa, time and ids.
+class Container:
+    """The settings and what is made of them: the database, M-Pesa, time and ids.
 
     `only_reads` is for a command that changes nothing: it may look into the database of any deployment.
     """
@@ -55,10 +55,10 @@ class House:
         self.tell: Callable[[str], None] = lambda _: None
 
     @classmethod
-    def furnished(
+    def from_settings(
         cls, config_file: Path | None = None, *, options: Mapping[str, object] | None = None, only_reads: bool = False
-    ) -> House:
-        """The house of this process: settings from the files, the environment and the command's options.
+    ) -> Container:
+        """The container of this process: settings from the files, the environment and the command's options.
 
         Raises:
             ConfigurationError: the settings cannot be read or used.

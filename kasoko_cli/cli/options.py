@@ -1,7 +1,7 @@
 """Shared parameters of commands, as Annotated aliases, and what a wrong command line is.
 
 An option on the root is not seen after the subcommand, so every command takes the shared options
-itself; `group.py` adds them, so that no command has to write them down.
+itself; `command.py` adds them, so that no command has to write them down.
 """
 
 from __future__ import annotations
@@ -99,5 +99,5 @@ class WrongUsage(typer.TyperException):
         super().__init__(message)
         #: What to do next, where the help text of the command is not the best answer.
         self.hint = hint
-        #: The command that was called; `group` fills it in, so that its help text can be named.
+        #: The command that was called; `command.py` fills it in, so that its help text can be named.
         self.ctx: typer.Context | None = None

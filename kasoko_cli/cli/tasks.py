@@ -24,7 +24,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 
 from kasoko_cli.cli.bug_report import tell_sentry
 from kasoko_cli.cli.command import os_user, place_of
-from kasoko_cli.cli.container import House
+from kasoko_cli.cli.container import Container
 from kasoko_cli.config import Config
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 from kasoko_cli.operations.payouts import sending
@@ -67,9 +67,9 @@ app.conf.update(
 
 
 class _Worker:
-    """How the tasks of this process make their house, and who acts in it. A forked worker inherits it."""
+    """How the tasks of this process make their container, and who acts in it. A forked worker inherits it."""
 
-    make_house: ClassVar[Callable[[], House]] = staticmethod(House.furnished)
+    make_container: ClassVar[Callable[[], Container]] = staticmethod(Container.from_settings)
     actor: ClassVar[str] = ""
     config: ClassVar[Config | None] = None
 
@@ -77,7 +77,7 @@ class _Worker:
 @app.on_configure.connect
 def _connect(sender: Celery, **_: Any) -> None:
     """Where the broker is: asked for when it is first needed, so that importing this reads no settings."""
-    connect_to(sender, _Worker.make_house().config)
+    connect_to(sender, _Worker.make_container().config)
 
 
 def connect_to(celery: Celery, config: Config) -> None:
@@ -90,20 +90,20 @@ def connect_to(celery: Celery, config: Config) -> None:
     )
 
 
-def furnish(make_house: Callable[[], House], config: Config, actor: str) -> None:
-    """Have the tasks of this process, and of those that it forks, work in this house and under this name."""
-    _Worker.make_house, _Worker.actor = staticmethod(make_house), actor
+def configure(make_container: Callable[[], Container], config: Config, actor: str) -> None:
+    """Have the tasks of this process, and of those that it forks, work in this container and under this name."""
+    _Worker.make_container, _Worker.actor = staticmethod(make_container), actor
     connect_to(app, config)
 
 
 @functools.lru_cache(maxsize=1)
-def _house_of(_process: int) -> House:
-    """The house of one worker process: connections do not survive a fork."""
-    return _Worker.make_house()
+def _container_of(_process: int) -> Container:
+    """The container of one worker process: connections do not survive a fork."""
+    return _Worker.make_container()
 
 
 #: What a task does, once its words are known to be such as it takes.
-Work = Callable[[House, Act], dict[str, Any]]
+Work = Callable[[Container, Act], dict[str, Any]]
 
 
 def _task(takes: Callable[..., Work]) -> Task[Any, Any]:
@@ -116,7 +116,7 @@ def _task(takes: Callable[..., Work]) -> Task[Any, Any]:
         except ValidationError as error:
             return _failed(takes.__name__, *_wrong_words(takes, error))
         try:
-            return work(_house_of(os.getpid()), Act(_Worker.actor or os_user(), "celery"))
+            return work(_container_of(os.getpid()), Act(_Worker.actor or os_user(), "celery"))
         except KasokoError as error:
             return _failed(takes.__name__, error.kind, error.message, error.hint)
         except SoftTimeLimitExceeded:
@@ -157,15 +157,15 @@ def _wrong_words(takes: Callable[..., Work], error: ValidationError) -> tuple[st
 def settle_market(market: str, pay: bool = False) -> Work:
     """Divide the pool of a market, once; `pay` also enqueues what it owes. Answers with ids and cents."""
 
-    def work(house: House, act: Act) -> dict[str, Any]:
+    def work(container: Container, act: Act) -> dict[str, Any]:
         done = settle(
-            OperationContext(house.db, house.clock, act),
-            house.limits,
+            OperationContext(container.db, container.clock, act),
+            container.limits,
             market=market,
-            approval_above_cents=house.config.payout.approval_above_cents,
-            duties=house.duties,
+            approval_above_cents=container.config.payout.approval_above_cents,
+            duties=container.duties,
         )
-        sent = enqueue_market(house, market) if pay else []
+        sent = enqueue_market(container, market) if pay else []
         return {
             "market": done.slug,
             "settlement": done.number,
@@ -185,27 +185,27 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
     `shown` is the mark of its amount and phone when it was enqueued: it is left where they are others now.
     """
 
-    def work(house: House, act: Act) -> dict[str, Any]:
-        if sending.is_outage(house.db, house.clock, house.send_policy):
+    def work(container: Container, act: Act) -> dict[str, Any]:
+        if sending.is_outage(container.db, container.clock, container.send_policy):
             why = "the last payouts that were sent all ended unknown, as in an outage; enqueue it again later"
             return {
                 "payout": payout_id,
                 "sent": False,
-                "status": sending.state_of(house.db, payout_id),
+                "status": sending.state_of(container.db, payout_id),
                 "why": why,
             }
-        bound = None if shown is None else Bound.carried(payout_id, shown, house.links.seal)
+        bound = None if shown is None else Bound.carried(payout_id, shown, container.links.seal)
         run = sending.send_due(
-            OperationContext(house.db, house.clock, act),
-            house.gateway,
-            house.send_policy,
-            house.trust,
+            OperationContext(container.db, container.clock, act),
+            container.gateway,
+            container.send_policy,
+            container.trust,
             only=[payout_id],
             bound=bound,
         )
         if run.sent:
-            sending.note_run(OperationContext(house.db, house.clock, act), run, market=payout_id)
-        answer = {"payout": payout_id, "sent": bool(run.sent), "status": sending.state_of(house.db, payout_id)}
+            sending.note_run(OperationContext(container.db, container.clock, act), run, market=payout_id)
+        answer = {"payout": payout_id, "sent": bool(run.sent), "status": sending.state_of(container.db, payout_id)}
         if run.changed:
             answer["why"] = "its amount or phone is another one now than when it was enqueued; enqueue it again"
         return answer
@@ -217,17 +217,17 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
 def retry_failed_payouts(hours: int = 24, market: str | None = None) -> Work:
     """Make definite failures due again where that can help, and enqueue them; names each that is left alone."""
 
-    def work(house: House, act: Act) -> dict[str, Any]:
-        ctx = OperationContext(house.db, house.clock, act)
-        sending.check_ready(ctx, house.daraja)
+    def work(container: Container, act: Act) -> dict[str, Any]:
+        ctx = OperationContext(container.db, container.clock, act)
+        sending.check_ready(ctx, container.daraja)
         report = retry(
             ctx,
-            caution=house.caution,
+            caution=container.caution,
             market=market,
             hours=hours,
         )
         if report.retried:
-            enqueue(show(house.db, house.clock(), only=report.retried, seal=house.links.seal).marks())
+            enqueue(show(container.db, container.clock(), only=report.retried, seal=container.links.seal).marks())
         left = [{"payout": one.payout_id, "why": one.why, "hint": one.hint} for one in report.left]
         return {"retried": report.retried, "left": left}
 
@@ -260,9 +260,9 @@ def check_broker() -> None:
         ) from None
 
 
-def enqueue_market(house: House, market: str) -> list[str]:
+def enqueue_market(container: Container, market: str) -> list[str]:
     """Enqueue every payout of a market that is due; says which."""
-    due = show(house.db, house.clock(), market=market, seal=house.links.seal)
+    due = show(container.db, container.clock(), market=market, seal=container.links.seal)
     enqueue(due.marks())
     return due.ids
 

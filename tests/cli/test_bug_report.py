@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from kasoko_cli.cli.bug_report import tell_sentry
-from kasoko_cli.cli.command import Call, _redacted
+from kasoko_cli.cli.command import CommandContext, _redacted
 from kasoko_cli.config import Config, load_config
 from kasoko_cli.store.engine.database import open_database
 
@@ -106,7 +106,7 @@ def test_no_row_and_no_value_of_the_database_leaves(database_url: str, tmp_path:
             session.execute(statement, [values, values])
         kept = Kept()
         assert tell_sentry(config(tmp_path, KASOKO_SENTRY_DSN=DSN), refused.value, transport=kept)
-        said = json.dumps(kept.events) + _redacted(Call(), refused.value)
+        said = json.dumps(kept.events) + _redacted(CommandContext(), refused.value)
         assert [one for one in ("wanjiku-4711", "Wanjiku K", PHONE) if one in said] == []
     db.close()
 
@@ -143,16 +143,16 @@ def test_a_task_of_celery_tells_sentry_and_answers_without_a_traceback(
         def log_message(self, *_: object) -> None:
             pass
 
-    def no_house() -> Any:
+    def no_container() -> Any:
         raise bug()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sentry)
     monkeypatch.setattr(tasks, "_Worker", type("_Worker", (tasks._Worker,), {}))
-    tasks._house_of.cache_clear()
+    tasks._container_of.cache_clear()
     with server:
         Thread(target=server.serve_forever, daemon=True).start()
         dsn = f"http://public5926@127.0.0.1:{server.server_port}/1"
-        tasks.furnish(no_house, config(tmp_path, KASOKO_SENTRY_DSN=dsn), "fleet")
+        tasks.configure(no_container, config(tmp_path, KASOKO_SENTRY_DSN=dsn), "fleet")
         answer = tasks.send_b2c_payout("rain.1.1")
         server.shutdown()
     assert answer["error"]["kind"] == "bug"

@@ -17,8 +17,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from kasoko_cli.cli import command
-from kasoko_cli.cli.command import Call, Commands
-from kasoko_cli.cli.container import House
+from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.container import Container
 from kasoko_cli.cli.options import MarketId, MaybeMarketId, WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.config import load_config
@@ -34,16 +34,16 @@ payout = Commands("payout", "Payouts.", default="send", panel="The road")
 
 
 @verbs.reads()
-def first(call: Call, market: MarketId, count: Annotated[int, typer.Option("--count")] = 1) -> None:
+def first(call: CommandContext, market: MarketId, count: Annotated[int, typer.Option("--count")] = 1) -> None:
     """Say what this command was given."""
     render.line(f"{market} {count} {call.json} {call.quiet} {call.verbose} {call.config_file} {call.database_url}")
 
 
 @verbs.writes()
-def second(call: Call, what: str) -> None:
+def second(call: CommandContext, what: str) -> None:
     """Fail as it is told."""
     if what == "bug":
-        secret = call.house.config.daraja.consumer_secret
+        secret = call.container.config.daraja.consumer_secret
         assert secret is not None
         raise RuntimeError(f"Bearer {secret.get_secret_value()} for {PHONE}")
     if what == "interrupt":
@@ -66,13 +66,13 @@ def second(call: Call, what: str) -> None:
 
 
 @payout.writes()
-def send(call: Call, market: MaybeMarketId = None) -> None:
+def send(call: CommandContext, market: MaybeMarketId = None) -> None:
     """Send what is due."""
     render.line(f"send {market}")
 
 
 @payout.reads("list")
-def list_payouts(call: Call) -> None:
+def list_payouts(call: CommandContext) -> None:
     """List payouts."""
     render.line("list")
 
@@ -111,19 +111,19 @@ def test_what_writes_knows_who_acts_and_why() -> None:
 
 
 def test_a_house_that_is_handed_in_is_the_house(tmp_path: Path) -> None:
-    seen: list[House] = []
+    seen: list[Container] = []
     look = Commands("look")
 
     @look.reads()
-    def around(call: Call) -> None:
+    def around(call: CommandContext) -> None:
         """Look around."""
-        seen.append(call.house)
+        seen.append(call.container)
 
     one = typer.Typer()
     one.add_typer(look)
-    house = House(load_config(environ={}, folder=tmp_path))
-    assert CliRunner().invoke(one, ["look", "around"], obj=house).exit_code == 0
-    assert seen == [house]
+    container = Container(load_config(environ={}, folder=tmp_path))
+    assert CliRunner().invoke(one, ["look", "around"], obj=container).exit_code == 0
+    assert seen == [container]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_bug_is_told_in_short_and_without_its_words(monkeypatch: pytest.Monkey
     result = invoke("second", "bug")
     assert result.exit_code == 1
     first_line, hint = result.stderr.splitlines()
-    assert first_line.startswith("Error: Something happened that was not foreseen: RuntimeError at test_group.py:")
+    assert first_line.startswith("Error: Something happened that was not foreseen: RuntimeError at test_command.py:")
     assert hint == (
         "Hint: What was committed stays; look how things stand: kasoko status. Run it again with --verbose to see more."
     )

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.cli.container import House
+from kasoko_cli.cli.container import Container
 from kasoko_cli.cli.output import render
 from kasoko_cli.config import load_config
 from kasoko_cli.operations.shared.actor import Act
@@ -47,9 +47,9 @@ class Desk:
         """Run `kasoko WORDS...`, and hold its exit code."""
         (self.folder / "kasoko.toml").write_text(self.toml)
         config = load_config(environ=SECRETS, folder=self.folder)
-        house = House(config, clock=self.road.clock, new_id=self.road.new_id)
-        house.__dict__.update(db=self.road.db, daraja=self.road.daraja, links=self.road.links)
-        found = CliRunner().invoke(app, list(words), obj=house, input=typed, prog_name="kasoko")
+        container = Container(config, clock=self.road.clock, new_id=self.road.new_id)
+        container.__dict__.update(db=self.road.db, daraja=self.road.daraja, links=self.road.links)
+        found = CliRunner().invoke(app, list(words), obj=container, input=typed, prog_name="kasoko")
         assert found.exit_code == code, found.output
         return found
 

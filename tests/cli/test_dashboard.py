@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.commands.reports import dashboard
 from kasoko_cli.cli.output import render
 from kasoko_cli.operations.account.balances import FloatReport, Reading
@@ -138,4 +138,4 @@ def test_ctrl_c_ends_it_and_leaves_the_terminal_as_it_was(
 def test_the_document_of_the_board_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
     render.document(a_board())
     assert json.loads(capsys.readouterr().out)["heard_seconds"] == 12
-    assert Call().json is False
+    assert CommandContext().json is False

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output.progress import Events, Outcomes, Tally, duration, progress
 from tests.conftest import FixedClock
 
@@ -79,7 +79,7 @@ def test_a_length_of_time_is_told_as_exactly_as_it_is_known(seconds: float, told
 
 
 def test_off_a_terminal_there_is_a_line_now_and_then_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress(Call(), "Sending", 2, every_seconds=0.01) as tally:
+    with progress(CommandContext(), "Sending", 2, every_seconds=0.01) as tally:
         Outcomes(tally)("SENT")
         threading.Event().wait(0.3)
     said = capsys.readouterr()
@@ -88,9 +88,9 @@ def test_off_a_terminal_there_is_a_line_now_and_then_on_stderr(capsys: pytest.Ca
 
 
 def test_a_short_run_off_a_terminal_says_nothing_on_the_way(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress(Call(), "Sending", 2) as tally:
+    with progress(CommandContext(), "Sending", 2) as tally:
         tally(1)
-    with progress(Call(quiet=True), "Sending", 2, every_seconds=0.01) as tally:
+    with progress(CommandContext(quiet=True), "Sending", 2, every_seconds=0.01) as tally:
         threading.Event().wait(0.1)
     assert capsys.readouterr().err == ""
 
@@ -102,8 +102,9 @@ def test_on_a_terminal_a_bar_counts_and_what_is_said_meanwhile_stands_above_it(
         "from kasoko_cli.cli import command\n"
         "from kasoko_cli.cli.output import render\n"
         "from kasoko_cli.cli.output.progress import Outcomes, progress\n"
-        "with progress(command.Call(), 'Sending [b]rain', 2) as tally:\n"
-        "    outcomes = Outcomes(tally)\n    outcomes('SENT')\n    render.talk(command.Call(), 'by the way')\n"
+        "with progress(command.CommandContext(), 'Sending [b]rain', 2) as tally:\n"
+        "    outcomes = Outcomes(tally)\n    outcomes('SENT')\n"
+        "    render.talk(command.CommandContext(), 'by the way')\n"
         "    outcomes('UNKNOWN')\n"
     )
     code, shown = kasoko_on_a_terminal(program=run)
@@ -120,7 +121,7 @@ def test_a_dumb_terminal_gets_lines_and_no_color_gets_none(
 ) -> None:
     run = (
         "from kasoko_cli.cli import command\nfrom kasoko_cli.cli.output.progress import progress\n"
-        "with progress(command.Call(), 'Sending', 2) as tally:\n    tally(2, counts={'FAILED': 2})\n"
+        "with progress(command.CommandContext(), 'Sending', 2) as tally:\n    tally(2, counts={'FAILED': 2})\n"
     )
     code, shown = kasoko_on_a_terminal(program=f"import os\nos.environ['TERM'] = 'dumb'\n{run}")
     assert (code, shown) == (0, "")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.color import Color
 
-from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
@@ -23,10 +23,10 @@ ROWS = [("ann\twith a\nbreak", "142.50"), ("[red]ben[/red]\x1b[2J\u202e", None)]
 #: A table on a terminal, with a name that would like to be markup.
 ON_A_TERMINAL = (
     "from kasoko_cli.cli.output import render\n"
-    "from kasoko_cli.cli.command import Call\n"
-    "render.table(Call(), 'Wi[b]nners', [render.Column('user'), render.Column('amount', right=True)],"
+    "from kasoko_cli.cli.command import CommandContext\n"
+    "render.table(CommandContext(), 'Wi[b]nners', [render.Column('user'), render.Column('amount', right=True)],"
     " [('[red]ann[/red]\\x1b[2J', '142.50')])\n"
-    "render.card(Call(), 'One', [('question', '[link=https://example.org]rain?[/link]')])\n"
+    "render.card(CommandContext(), 'One', [('question', '[link=https://example.org]rain?[/link]')])\n"
 )
 
 
@@ -48,18 +48,18 @@ class Line:
 
 
 def test_off_a_terminal_a_table_is_rows_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
-    render.table(Call(), "Winners", COLUMNS, ROWS)
+    render.table(CommandContext(), "Winners", COLUMNS, ROWS)
     assert capsys.readouterr().out == ("user\tamount\nann\\twith a\\nbreak\t142.50\n[red]ben[/red]\\x1b[2J\\u202e\t-\n")
 
 
 def test_off_a_terminal_a_card_is_names_and_values_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
-    render.card(Call(), "Payout", [("user", "ann"), ("final", True), ("receipt", None)])
+    render.card(CommandContext(), "Payout", [("user", "ann"), ("final", True), ("receipt", None)])
     assert capsys.readouterr().out == "user\tann\nfinal\tyes\nreceipt\t-\n"
 
 
 def test_with_json_a_table_is_its_document(capsys: pytest.CaptureFixture[str]) -> None:
     line = Line("ann [b]", 14_250, datetime(2026, 11, 23, 5, 12, 44, 999, tzinfo=UTC), Status.PAID)
-    render.table(Call(json=True), "Winners", COLUMNS, ROWS, document={"items": [line]})
+    render.table(CommandContext(json=True), "Winners", COLUMNS, ROWS, document={"items": [line]})
     assert json.loads(capsys.readouterr().out) == {
         "items": [
             {
@@ -106,8 +106,8 @@ def test_no_color_is_honoured(kasoko_on_a_terminal: Callable[..., tuple[int, str
 def test_a_question_on_a_terminal_is_no_unless_it_is_yes(
     kasoko_on_a_terminal: Callable[..., tuple[int, str]], typed: str, answer: str
 ) -> None:
-    ask = "from kasoko_cli.cli.command import Call; from kasoko_cli.cli.output import render"
-    ask += "; print(render.confirm(Call(), 'Send KES 142.00?'))"
+    ask = "from kasoko_cli.cli.command import CommandContext; from kasoko_cli.cli.output import render"
+    ask += "; print(render.confirm(CommandContext(), 'Send KES 142.00?'))"
     code, shown = kasoko_on_a_terminal(program=ask, prompt="[y/N] ", typed=typed)
     assert code == 0
     assert "Send KES 142.00? [y/N] " in shown
@@ -115,15 +115,15 @@ def test_a_question_on_a_terminal_is_no_unless_it_is_yes(
 
 
 def test_yes_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert render.confirm(Call(yes=True), "Send?")
+    assert render.confirm(CommandContext(yes=True), "Send?")
     assert capsys.readouterr().err == ""
 
 
 def test_talk_goes_to_stderr_unless_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    render.talk(Call(), "two\nlines\x07")
-    render.talk(Call(quiet=True), "nothing")
-    render.warn(Call(), "careful")
-    render.warn(Call(quiet=True), "nothing")
+    render.talk(CommandContext(), "two\nlines\x07")
+    render.talk(CommandContext(quiet=True), "nothing")
+    render.warn(CommandContext(), "careful")
+    render.warn(CommandContext(quiet=True), "nothing")
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "two\nlines\\x07\nWarning: careful\n")
 
@@ -151,10 +151,10 @@ def test_an_amount_is_shown_in_shillings_and_an_absent_one_as_a_dash() -> None:
 #: A table of eight columns, a warning and an error's first word.
 WIDE = (
     "from kasoko_cli.cli.output import render\n"
-    "from kasoko_cli.cli.command import Call\n"
+    "from kasoko_cli.cli.command import CommandContext\n"
     "columns = [render.Column(f'column {n}') for n in range(8)]\n"
-    "render.table(Call(), 'Payouts', columns, [[f'value {n}' for n in range(7)] + [None]])\n"
-    "render.warn(Call(), 'look')\n"
+    "render.table(CommandContext(), 'Payouts', columns, [[f'value {n}' for n in range(7)] + [None]])\n"
+    "render.warn(CommandContext(), 'look')\n"
 )
 
 
@@ -169,15 +169,16 @@ def test_a_table_too_wide_for_a_narrow_terminal_is_shown_row_by_row(kasoko_on_a_
 #: A table like that of payouts, and a long warning.
 PAYOUTS = (
     "from kasoko_cli.cli.output import render\n"
-    "from kasoko_cli.cli.command import Call\n"
+    "from kasoko_cli.cli.command import CommandContext\n"
     "names = ['payout', 'user', 'phone', 'since', 'to phone', 'status', 'receipt or reason']\n"
     "columns = [render.Column(name, right=name == 'to phone') for name in names]\n"
     "row = ['rain.1.11', 'wanjiku', '2547****5678', '2026-11-23 13:00 EAT', '142.00']\n"
     "why = 'it cannot be reached, try it again when it can'\n"
     "rows = [[*row, 'COMPLETED', 'SKN0000016'], [*row, 'AWAITING_APPROVAL', why]]\n"
-    "render.table(Call(), 'Payouts', columns, rows)\n"
+    "render.table(CommandContext(), 'Payouts', columns, rows)\n"
     "command = 'kasoko incident close 11 --reason WHY'\n"
-    "render.warn(Call(), f'{why}, and so on. See it: kasoko payout show rain.1.11. When that is done: {command}')\n"
+    "render.warn(CommandContext(), f'{why}, and so on. See it: kasoko payout show rain.1.11. When that is done: '"
+    " f'{command}')\n"
 )
 
 
@@ -218,9 +219,9 @@ def test_a_title_is_never_folded_to_the_width_of_its_table(kasoko_on_a_terminal:
     _, shown = kasoko_on_a_terminal(
         program=(
             "from kasoko_cli.cli.output import render\n"
-            "from kasoko_cli.cli.command import Call\n"
-            "render.table(Call(), 'In the books, in cents', [render.Column('entry')], [])\n"
-            "render.card(Call(), 'What the books say', [('a', 'b')])\n"
+            "from kasoko_cli.cli.command import CommandContext\n"
+            "render.table(CommandContext(), 'In the books, in cents', [render.Column('entry')], [])\n"
+            "render.card(CommandContext(), 'What the books say', [('a', 'b')])\n"
         ),
         NO_COLOR="1",
     )

@@ -37,7 +37,7 @@ import typer.main
 import kasoko_cli
 from kasoko_cli import kill_points
 from kasoko_cli.cli.app import app
-from kasoko_cli.cli.container import House
+from kasoko_cli.cli.container import Container
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.config import load_config
 from kasoko_cli.daraja.client import DarajaClient
@@ -56,8 +56,8 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _stopped: list[int] = []
 
 
-class HurriedHouse(House):
-    """The house of a child: its clock is put forward, and it has less patience with M-Pesa than the settings allow."""
+class HurriedContainer(Container):
+    """The container of a child: its clock is put forward, and it has less patience with M-Pesa than settings allow."""
 
     #: How long M-Pesa gets for an answer. What is stopped meanwhile must not give up for that alone.
     patience_seconds = 0.8
@@ -199,7 +199,7 @@ def _go_on() -> list[dict[str, Any]]:
 
 
 def _settings_of(words: Sequence[str]) -> Path | None:
-    """The file that --config names; the house is furnished here, before the command reads its words."""
+    """The file that --config names; the container is made here, before the command reads its words."""
     return Path(words[words.index("--config") + 1]) if "--config" in words else None
 
 
@@ -227,13 +227,13 @@ def _live(order: dict[str, Any], gate: int, command: Callable[..., Any]) -> NoRe
         clock = put_forward(order["offset_seconds"])
         if order["clock_file"]:
             clock = put_forward_by(Path(order["clock_file"]))
-        house = HurriedHouse(load_config(_settings_of(order["words"])), clock=clock)
+        container = HurriedContainer(load_config(_settings_of(order["words"])), clock=clock)
         if order["clock_file"]:
-            house.patience_seconds = PATIENT_SECONDS
+            container.patience_seconds = PATIENT_SECONDS
         try:
-            command(args=order["words"], obj=house, prog_name="kasoko")
+            command(args=order["words"], obj=container, prog_name="kasoko")
         finally:
-            house.close()
+            container.close()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
     except BaseException:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kasoko_cli.cli.container import House
+from kasoko_cli.cli.container import Container
 from kasoko_cli.config import load_config
 from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.errors import DatabaseUnavailable, SchemaOutOfDate
@@ -66,13 +66,13 @@ def test_what_is_unusual_is_left_to_the_other_way(url: str) -> None:
         pass
 
 
-def house(folder: Path, url: str) -> House:
-    return House(load_config(environ={"KASOKO_DATABASE_URL": url}, folder=folder))
+def container(folder: Path, url: str) -> Container:
+    return Container(load_config(environ={"KASOKO_DATABASE_URL": url}, folder=folder))
 
 
 def test_a_database_that_is_not_there_is_told_as_ever_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="There is no database at"):
-        house(tmp_path, f"sqlite:///{tmp_path}/kasoko.db").overview()
+        container(tmp_path, f"sqlite:///{tmp_path}/kasoko.db").overview()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,10 +83,10 @@ def test_tables_of_another_version_are_told_as_ever(tmp_path: Path, sqlite_templ
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
     with pytest.raises(SchemaOutOfDate, match="has tables of version 9999"):
-        house(tmp_path, f"sqlite:///{file}").overview()
+        container(tmp_path, f"sqlite:///{file}").overview()
 
 
 def test_a_file_that_is_no_database_is_told_as_ever(tmp_path: Path) -> None:
     (tmp_path / "kasoko.db").write_text("not a database, but long enough to be looked at as one" * 100)
     with pytest.raises(DatabaseUnavailable, match="cannot be used"):
-        house(tmp_path, f"sqlite:///{tmp_path}/kasoko.db").overview()
+        container(tmp_path, f"sqlite:///{tmp_path}/kasoko.db").overview()

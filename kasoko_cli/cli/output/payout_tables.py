@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.shared.overview import Concern
 
 
-def show_items(call: Call, title: str, items: list[Item], *, total: int | None = None) -> None:
+def show_items(call: CommandContext, title: str, items: list[Item], *, total: int | None = None) -> None:
     """A table of payouts, one row each."""
     columns = [
         Column("payout"),
@@ -43,7 +43,7 @@ def show_items(call: Call, title: str, items: list[Item], *, total: int | None =
     )
 
 
-def show_story(call: Call, found: Story) -> None:
+def show_story(call: CommandContext, found: Story) -> None:
     """One payout's whole story: what it is, what to do, and all that happened, by Nairobi's and by UTC's clock."""
     from kasoko_cli.cli.parsing import amount_of, local, nairobi_clock, utc_clock
 
@@ -80,7 +80,7 @@ def show_story(call: Call, found: Story) -> None:
     show_concerns(call, found.incidents, inside=True)
 
 
-def show_concerns(call: Call, concerns: list[Concern], *, inside: bool = False) -> None:
+def show_concerns(call: CommandContext, concerns: list[Concern], *, inside: bool = False) -> None:
     """A warning for each incident that nobody has closed."""
     for one in concerns:
         see = f" Look: kasoko payout show {one.payout_id}." if one.payout_id and not inside else ""

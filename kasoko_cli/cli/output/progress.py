@@ -19,7 +19,7 @@ from kasoko_cli.cli.output import render
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from kasoko_cli.cli.command import Call
+    from kasoko_cli.cli.command import CommandContext
     from kasoko_cli.clock import Clock
 
 #: How often a run that nobody watches on a terminal says how far it is.
@@ -107,7 +107,12 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress(
-    call: Call, title: str, total: int | None = None, *, every_seconds: float = EVERY_SECONDS, bar: bool = True
+    call: CommandContext,
+    title: str,
+    total: int | None = None,
+    *,
+    every_seconds: float = EVERY_SECONDS,
+    bar: bool = True,
 ) -> Iterator[Tally]:
     """How far the block is, on stderr: a bar on a terminal, a line now and then off it; nothing with --quiet.
 
@@ -125,7 +130,7 @@ def progress(
 
 
 @contextmanager
-def _lines(call: Call, tally: Tally, every_seconds: float) -> Iterator[None]:
+def _lines(call: CommandContext, tally: Tally, every_seconds: float) -> Iterator[None]:
     over = threading.Event()
 
     def tell() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from kasoko_cli.cli.command import Call
+    from kasoko_cli.cli.command import CommandContext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,12 @@ class Column:
 
 
 def table(
-    call: Call, title: str, columns: Sequence[Column], rows: Iterable[Sequence[object]], *, document: object = None
+    call: CommandContext,
+    title: str,
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[object]],
+    *,
+    document: object = None,
 ) -> None:
     """Answer with rows. Off a terminal: a header line, then a line a row, fields parted by tabs.
 
@@ -214,7 +219,7 @@ def colour_of(state: str) -> str:
     return _COLOURS.get(state, "")
 
 
-def card(call: Call, title: str, pairs: Iterable[tuple[str, object]], *, document: object = None) -> None:
+def card(call: CommandContext, title: str, pairs: Iterable[tuple[str, object]], *, document: object = None) -> None:
     """Answer with the facts of one thing, a line each. Off a terminal: name, tab, value.
 
     `document` is the same answer for programs, and is what --json prints instead.
@@ -258,7 +263,7 @@ def line(text: str) -> None:
     sys.stdout.flush()
 
 
-def did(call: Call, text: str) -> None:
+def did(call: CommandContext, text: str) -> None:
     """Answer with what an act has done; silent with --quiet, since an act that went well needs no answer."""
     if not call.quiet:
         line(text)
@@ -283,7 +288,7 @@ def prose(paragraphs: Iterable[str]) -> None:
         screen.print(Text(clean(text)), width=min(screen.width, 100))
 
 
-def heading(call: Call, text: str) -> None:  # noqa: ARG001 - every answer is of a call
+def heading(call: CommandContext, text: str) -> None:  # noqa: ARG001 - every answer is of a call
     """Answer with a heading: a new part of a longer answer begins."""
     if not _is_terminal(sys.stdout):
         _write(sys.stdout, f"\n{clean(text)}")
@@ -347,13 +352,13 @@ def plain(value: object) -> object:
 # --- Talk ----------------------------------------------------------------------------------------
 
 
-def talk(call: Call, text: str) -> None:
+def talk(call: CommandContext, text: str) -> None:
     """Tell the operator something by the way, on stderr; silent with --quiet."""
     if not call.quiet:
         _write(sys.stderr, _wrapped(clean(text, lines=True)))
 
 
-def unattended(call: Call) -> bool:
+def unattended(call: CommandContext) -> bool:
     """Whether nobody looks on and nobody wants talk, as under cron: then a command that went well says nothing."""
     return call.quiet and not call.json and not _is_terminal(sys.stdout) and not _is_terminal(sys.stderr)
 
@@ -364,7 +369,7 @@ def mail(text: str) -> None:
     sys.stdout.flush()  # before the hints on stderr, which are mailed with it
 
 
-def warn(call: Call, text: str) -> None:
+def warn(call: CommandContext, text: str) -> None:
     """Tell the operator of a danger that does not stop the run; silent with --quiet."""
     if not call.quiet:
         _say("Warning", DOUBT, text)
@@ -375,7 +380,7 @@ def alarm(text: str) -> None:
     _say("Danger", "bold red", text)
 
 
-def hint(call: Call, text: str) -> None:
+def hint(call: CommandContext, text: str) -> None:
     """Name the one thing to type next after a run that did not end well; --quiet leaves it, as cron mails need it."""
     if not call.json:
         _say("Hint", "bold", text)
@@ -396,7 +401,7 @@ def trace(text: str) -> None:
     _write(sys.stderr, clean(text, lines=True))
 
 
-def confirm(call: Call, question: str) -> bool:
+def confirm(call: CommandContext, question: str) -> bool:
     """Ask the operator, on stderr; True if the answer is yes, or if --yes was given.
 
     Raises:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from threading import Event
 
-    from kasoko_cli.cli.container import House
+    from kasoko_cli.cli.container import Container
     from kasoko_cli.operations.reconciliation.restore_recovery import Doubted
     from kasoko_cli.operations.reconciliation.status_queries import Asked
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOOKS = 3
 
 
-def prove(call: Call, *, offline: bool, listen: bool, listen_seconds: int) -> None:
+def prove(call: CommandContext, *, offline: bool, listen: bool, listen_seconds: int) -> None:
     """Ask, wait for the answers of each round so long, and tell what is proven; exits with 8 where something is not.
 
     Who listens stays until M-Pesa was asked once more about what one answer does not prove.
@@ -34,10 +34,10 @@ def prove(call: Call, *, offline: bool, listen: bool, listen_seconds: int) -> No
     from kasoko_cli.cli.signals import stay, stopping
     from kasoko_cli.operations.reconciliation import restore_recovery
 
-    house = call.house
-    house.hold_to_deployment(house.db)  # doctor reads; this asks, and lets go
+    container = call.container
+    container.hold_to_deployment(container.db)  # doctor reads; this asks, and lets go
     if not offline:
-        house.config.require_daraja()
+        container.config.require_daraja()
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(stopping())
         if listen:
@@ -48,11 +48,13 @@ def prove(call: Call, *, offline: bool, listen: bool, listen_seconds: int) -> No
             now_asked, now_let_go = _look(call, stopper, offline=offline, most_seconds=listen_seconds)
             asked += now_asked
             let_go += now_let_go
-            found = restore_recovery.proof(house.db, house.clock, asked, let_go_now=let_go, caution=house.caution)
+            found = restore_recovery.proof(
+                container.db, container.clock, asked, let_go_now=let_go, caution=container.caution
+            )
             later = [one.ask_from for one in found.doubted if one.ask_from is not None]
             if not later or not looks_left or stopper.is_set():
                 break
-            seconds = math.ceil(max(0.0, (max(later) - house.clock()).total_seconds())) + 1
+            seconds = math.ceil(max(0.0, (max(later) - container.clock()).total_seconds())) + 1
             render.talk(
                 call, f"One answer is not enough to pay: M-Pesa is asked once more at {nairobi_clock(max(later))}."
             )
@@ -86,34 +88,34 @@ def prove(call: Call, *, offline: bool, listen: bool, listen_seconds: int) -> No
         raise typer.Exit(code)
 
 
-def _look(call: Call, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[Asked], int]:
+def _look(call: CommandContext, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[Asked], int]:
     """Ask about every id in doubt, until no answer brings another one into it; also how many payouts were let go."""
     from kasoko_cli.cli.signals import stay
     from kasoko_cli.operations.reconciliation import restore_recovery
 
-    house, let_go = call.house, 0
+    container, let_go = call.container, 0
     asked: list[Asked] = []
     for _ in range(restore_recovery.ROUNDS):
         now_asked = restore_recovery.look_after_restore(
             call.context,
-            None if offline else house.gateway,
-            house.caution,
+            None if offline else container.gateway,
+            container.caution,
             besides=[one.attempt_id for one in asked],
         )
         asked += now_asked
         waiting = [one.query_id for one in now_asked if one.taken]
         if waiting:
-            stay(stopper, most_seconds, functools.partial(_all_answered, house, waiting))
-        let_go += restore_recovery.take_answers(call.context, house.caution)
+            stay(stopper, most_seconds, functools.partial(_all_answered, container, waiting))
+        let_go += restore_recovery.take_answers(call.context, container.caution)
         if not waiting or stopper.is_set():
             break
     return asked, let_go
 
 
-def _all_answered(house: House, query_ids: list[str]) -> bool:
+def _all_answered(container: Container, query_ids: list[str]) -> bool:
     from kasoko_cli.operations.reconciliation import status_queries
 
-    return not status_queries.unanswered(house.db, query_ids)
+    return not status_queries.unanswered(container.db, query_ids)
 
 
 def _said(one: Doubted) -> str:

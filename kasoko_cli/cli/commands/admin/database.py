@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 
@@ -19,7 +19,7 @@ commands = Commands("db", "The database: its tables, a copy of it, its health.",
 
 
 @commands.writes()
-def upgrade(call: Call) -> None:
+def upgrade(call: CommandContext) -> None:
     """Bring the tables to this program's version.
 
     A database that is not there is not made: that is kasoko init, once.
@@ -34,10 +34,10 @@ def upgrade(call: Call) -> None:
     """
     from kasoko_cli.store.engine.database import upgrade as operation
 
-    house = call.house
+    container = call.container
     with _of_any_version(call, with_tables=True) as db:
-        house.hold_to_deployment(db)
-    found, head = operation(house.config.database.url)
+        container.hold_to_deployment(db)
+    found, head = operation(container.config.database.url)
     if call.json:
         render.document({"from": found, "to": head, "changed": found != head})
     elif found == head:
@@ -48,7 +48,7 @@ def upgrade(call: Call) -> None:
 
 @commands.reads(answers=False)
 def backup(
-    call: Call,
+    call: CommandContext,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)],
     no_audit: Annotated[bool, typer.Option("--no-audit", help="Do not audit the copy; that takes a while.")] = False,
 ) -> None:
@@ -86,7 +86,7 @@ def backup(
 
 @commands.writes()
 def restore(
-    call: Call,
+    call: CommandContext,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy by db backup.", show_default=False)],
     replace: Annotated[
         bool, typer.Option("--replace", help="A database is there: keep it under another name.")
@@ -109,19 +109,19 @@ def restore(
     from kasoko_cli.cli.parsing import amount_of, count_of, local
     from kasoko_cli.operations.admin.backups import restore as operation
 
-    house = call.house
-    url = house.config.database.url
+    container = call.container
+    url = container.config.database.url
     if not render.confirm(call, f"Put {file} in the place of the database?"):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
     done = operation(
         url,
         file,
-        house.clock,
+        container.clock,
         call.act,
-        api=house.config.daraja.api,
-        payer=house.payer,
-        deployment=house.config.database.deployment,
+        api=container.config.daraja.api,
+        payer=container.payer,
+        deployment=container.config.database.deployment,
         replace=replace,
     )
     if call.json:
@@ -138,7 +138,7 @@ def restore(
 
 @commands.writes()
 def expire(
-    call: Call,
+    call: CommandContext,
     days: Annotated[
         int | None, typer.Option("--days", metavar="N", min=1, help="Older than this; else privacy.keep_days.")
     ] = None,
@@ -158,7 +158,7 @@ def expire(
     from kasoko_cli.cli.parsing import count_of, local
     from kasoko_cli.operations.records.privacy import expire as operation
 
-    days = days or call.house.config.privacy.keep_days
+    days = days or call.container.config.privacy.keep_days
     if not days:
         raise WrongUsage("Nothing expires by itself: privacy.keep_days is 0. Say how old: --days N.")
     done = operation(call.context, days=days)
@@ -170,7 +170,7 @@ def expire(
 
 
 @commands.reads(answers=False)
-def check(call: Call) -> None:
+def check(call: CommandContext) -> None:
     """Look whether the database itself is whole: pages, keys, version.
 
     Example: kasoko db check
@@ -194,8 +194,8 @@ def check(call: Call) -> None:
         raise typer.Exit(8)
 
 
-def _of_any_version(call: Call, *, with_tables: bool = False) -> AbstractContextManager[Database]:
+def _of_any_version(call: CommandContext, *, with_tables: bool = False) -> AbstractContextManager[Database]:
     """The database, whatever version its tables are of: before an upgrade a copy matters most."""
     from kasoko_cli.store.engine.database import open_database
 
-    return closing(open_database(call.house.config.database.url, check_schema=False, with_tables=with_tables))
+    return closing(open_database(call.container.config.database.url, check_schema=False, with_tables=with_tables))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -17,7 +17,7 @@ commands = Commands()
 
 
 @commands.reads(panel=HOUSE, answers=False)
-def demo(call: Call) -> None:
+def demo(call: CommandContext) -> None:
     """Watch markets settle and winners get paid, in some seconds.
 
     Needs no settings: a database that is thrown away, and the built-in simulator
@@ -45,7 +45,7 @@ def demo(call: Call) -> None:
 class _Stage:
     """Shows the demo on the terminal; with --json only the end of it."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: CommandContext) -> None:
         self.call = call
 
     def scene(self, title: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -18,7 +18,7 @@ from kasoko_cli.cli.output.render import Column
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-    from kasoko_cli.cli.container import House
+    from kasoko_cli.cli.container import Container
     from kasoko_cli.operations.admin.preflight import Check, Finding
     from kasoko_cli.store.engine.database import Database
 
@@ -27,7 +27,7 @@ commands = Commands()
 
 @commands.reads(panel=HOUSE, answers=False)
 def doctor(
-    call: Call,
+    call: CommandContext,
     offline: Annotated[bool, typer.Option("--offline", help="Leave out what needs the network.")] = False,
     listen: Annotated[bool, typer.Option("--listen", help="Listen meanwhile, to see that M-Pesa could.")] = False,
     after_restore: Annotated[
@@ -90,28 +90,30 @@ def doctor(
         raise typer.Exit(code)
 
 
-def _checks(call: Call, stack: contextlib.ExitStack, *, offline: bool, listen: bool) -> Iterator[tuple[str, Check]]:
+def _checks(
+    call: CommandContext, stack: contextlib.ExitStack, *, offline: bool, listen: bool
+) -> Iterator[tuple[str, Check]]:
     """Every check in its order; those that need what an earlier one found to be missing are left out or say so."""
     from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.admin import preflight as look
 
     try:
-        house = call.house
+        container = call.container
     except KasokoError as error:
         found = look.fail("settings", error.message, error.hint)
         yield "settings", lambda: [found]
         return
-    yield "settings", lambda: _settings(house)
-    yield "tariff", lambda: _tariff(house)
-    yield "private files", lambda: look.private_files(_private(house))
+    yield "settings", lambda: _settings(container)
+    yield "tariff", lambda: _tariff(container)
+    yield "private files", lambda: look.private_files(_private(container))
     yield "time zone", look.time_zone
-    db = _open(house)
+    db = _open(container)
     if isinstance(db, look.Finding):
         yield "database", lambda: [db]
     else:
         stack.callback(db.close)
-        yield from _database_checks(house, db)
-    yield from _secrets_checks(house, None if isinstance(db, look.Finding) else db)
+        yield from _database_checks(container, db)
+    yield from _secrets_checks(container, None if isinstance(db, look.Finding) else db)
     if offline:
         for check in ("daraja", "clock", "token", "callback"):
             yield check, lambda check=check: [look.skip(check, "left out by --offline")]  # type: ignore[misc]
@@ -124,15 +126,15 @@ def _checks(call: Call, stack: contextlib.ExitStack, *, offline: bool, listen: b
         except KasokoError as error:
             refused = look.fail("listen", error.message, error.hint)
             yield "listen", lambda: [refused]
-    yield from _network_checks(house)
+    yield from _network_checks(container)
 
 
-def _settings(house: House) -> Iterator[Finding]:
+def _settings(container: Container) -> Iterator[Finding]:
     from kasoko_cli.daraja.callback_urls import doubt_of
     from kasoko_cli.operations.admin import preflight as look
     from kasoko_cli.settings import NEEDED_TO_PAY, SETTINGS
 
-    config = house.config
+    config = container.config
     for warning in config.warnings:
         yield look.warn("settings", warning, "kasoko config show --origin")
     if doubt := doubt_of(config.daraja.callback_url or ""):
@@ -150,17 +152,17 @@ def _settings(house: House) -> Iterator[Finding]:
         yield look.ok("settings to pay", "All that paying needs is set.")
 
 
-def _tariff(house: House) -> Iterator[Finding]:
+def _tariff(container: Container) -> Iterator[Finding]:
     from kasoko_cli.operations.admin import preflight as look
 
-    yield look.ok("tariff", f"M-Pesa's charges are counted by the tariff of {house.tariff.valid_from}.")
+    yield look.ok("tariff", f"M-Pesa's charges are counted by the tariff of {container.tariff.valid_from}.")
 
 
-def _private(house: House) -> list[Path]:
+def _private(container: Container) -> list[Path]:
     from kasoko_cli.settings import SETTINGS
     from kasoko_cli.store.engine.database import parse_url
 
-    config = house.config
+    config = container.config
     home = config.file.parent if config.file is not None else Path()
     files = [home / ".env"]
     origins = (config.origin(name) for name, about in SETTINGS.items() if about.file or about.secret)
@@ -171,14 +173,14 @@ def _private(house: House) -> list[Path]:
     return files
 
 
-def _open(house: House) -> Database | Finding:
+def _open(container: Container) -> Database | Finding:
     """The database, whatever version its tables are of; or why there is none."""
     from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.admin import preflight as look
     from kasoko_cli.store.engine.database import open_database, schema_version
 
     try:
-        db = open_database(house.config.database.url, check_schema=False)
+        db = open_database(container.config.database.url, check_schema=False)
     except KasokoError as error:
         return look.fail("database", error.message, error.hint)
     try:
@@ -189,14 +191,14 @@ def _open(house: House) -> Database | Finding:
     return db
 
 
-def _database_checks(house: House, db: Database) -> Iterator[tuple[str, Check]]:
+def _database_checks(container: Container, db: Database) -> Iterator[tuple[str, Check]]:
     from kasoko_cli.operations.admin import preflight as look
     from kasoko_cli.store.engine.database import deployment_of, head_version, schema_version
 
     yield "database", lambda: [look.ok("database", f"{db.shown_url} opens.")]
     yield "tables", lambda: look.tables(db)
     if schema_version(db) is not None:
-        wanted = house.config.database.deployment
+        wanted = container.config.database.deployment
         yield "deployment", lambda: look.deployment(deployment_of(db), wanted)
     yield "server", lambda: look.server(db)
     yield "durability", lambda: look.durability(db)
@@ -215,22 +217,25 @@ def _database_checks(house: House, db: Database) -> Iterator[tuple[str, Check]]:
 
         return look_inside
 
-    yield "account", reading(lambda session: look.account(session, house.payer))
-    yield "float", reading(lambda session: look.float_known(session, house.clock(), house.gate_policy))
-    yield "listener", reading(lambda session: look.heard(session, house.clock()))
-    yield "markets", reading(lambda session: look.waiting_markets(session, house.clock(), house.limits_of_health))
-    yield "stored times", reading(lambda session: look.stored_times(session, house.clock()))
-    yield "open matters", reading(lambda session: look.in_the_open(session, house.clock()))
+    yield "account", reading(lambda session: look.account(session, container.payer))
+    yield "float", reading(lambda session: look.float_known(session, container.clock(), container.gate_policy))
+    yield "listener", reading(lambda session: look.heard(session, container.clock()))
+    yield (
+        "markets",
+        reading(lambda session: look.waiting_markets(session, container.clock(), container.limits_of_health)),
+    )
+    yield "stored times", reading(lambda session: look.stored_times(session, container.clock()))
+    yield "open matters", reading(lambda session: look.in_the_open(session, container.clock()))
 
 
-def _secrets_checks(house: House, db: Database | None) -> Iterator[tuple[str, Check]]:
+def _secrets_checks(container: Container, db: Database | None) -> Iterator[tuple[str, Check]]:
     from kasoko_cli.operations.admin import preflight as look
 
-    daraja, key = house.config.daraja, house.config.listener.callback_key
+    daraja, key = container.config.daraja, container.config.listener.callback_key
     if key is not None:
-        yield "callback key", lambda: look.callback_key(house.config.listener.callback_key_bytes())
-    if file := house.config.listener.tls_cert_file:
-        yield "listener certificate", lambda: look.tls_file(Path(file), house.clock())
+        yield "callback key", lambda: look.callback_key(container.config.listener.callback_key_bytes())
+    if file := container.config.listener.tls_cert_file:
+        yield "listener certificate", lambda: look.tls_file(Path(file), container.clock())
     if daraja.security_credential is None:
         return
     sealed = daraja.security_credential.get_secret_value()
@@ -241,42 +246,42 @@ def _secrets_checks(house: House, db: Database | None) -> Iterator[tuple[str, Ch
     def age() -> list[Finding]:
         set_on = daraja.security_credential_set_on
         if db is None:
-            return list(look.credential_age(None, house.clock(), sealed, set_on))
+            return list(look.credential_age(None, container.clock(), sealed, set_on))
         with db.reading() as session:
-            return list(look.credential_age(session, house.clock(), sealed, set_on))
+            return list(look.credential_age(session, container.clock(), sealed, set_on))
 
     yield "password age", age
 
 
-def _network_checks(house: House) -> Iterator[tuple[str, Check]]:
+def _network_checks(container: Container) -> Iterator[tuple[str, Check]]:
     from kasoko_cli.operations.admin import preflight as look
     from kasoko_cli.settings import NEEDED_TO_PAY
 
-    daraja, config = house.config.daraja, house.config
-    yield "daraja", lambda: look.daraja(daraja.base_url, house.clock)
+    daraja, config = container.config.daraja, container.config
+    yield "daraja", lambda: look.daraja(daraja.base_url, container.clock)
     missing = config.missing(*NEEDED_TO_PAY)
     if missing:
         yield "token", lambda: [look.skip("token", f"not set: {', '.join(missing)}")]
     else:
-        yield "token", lambda: _token(house)
+        yield "token", lambda: _token(container)
     if daraja.callback_url is None or config.listener.callback_key is None:
         yield "callback", lambda: [look.skip("callback", "the callback address or its key is not set")]
     else:
-        yield "callback", lambda: _callback(house)
+        yield "callback", lambda: _callback(container)
 
 
-def _token(house: House) -> list[Finding]:
+def _token(container: Container) -> list[Finding]:
     from kasoko_cli.operations.admin import preflight as look
 
-    house.daraja.check_account()
-    return [look.ok("token", f"{house.config.daraja.base_url} gives a token for the consumer key.")]
+    container.daraja.check_account()
+    return [look.ok("token", f"{container.config.daraja.base_url} gives a token for the consumer key.")]
 
 
-def _callback(house: House) -> list[Finding]:
+def _callback(container: Container) -> list[Finding]:
     from kasoko_cli.operations.admin import preflight as look
 
-    links = house.links  # refuses what breaks M-Pesa's rules
-    production = house.config.daraja.production
+    links = container.links  # refuses what breaks M-Pesa's rules
+    production = container.config.daraja.production
     # Where the settings have an allow-list, a look from here may be refused like anybody's.
-    has_list = bool(house.config.listener.allow_from)
-    return list(look.callback(links, house.clock, production=production, has_allow_list=has_list))
+    has_list = bool(container.config.listener.allow_from)
+    return list(look.callback(links, container.clock, production=production, has_allow_list=has_list))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
@@ -23,7 +23,7 @@ def _topics(incomplete: str) -> list[str]:
 
 @commands.reads("help", panel=HOUSE)
 def help_(
-    call: Call,
+    call: CommandContext,
     topic: Annotated[
         list[str] | None,
         typer.Argument(metavar="TOPIC", help="A topic, or a command.", show_default=False, autocompletion=_topics),
@@ -90,7 +90,7 @@ def _root() -> tuple[Any, Any]:
     return typer.Context(root, info_name="kasoko", help_option_names=["-h", "--help"]), root
 
 
-def _write_manual(call: Call, folder: Path) -> None:
+def _write_manual(call: CommandContext, folder: Path) -> None:
     from kasoko_cli.cli.help import man_pages as man
     from kasoko_cli.errors import ConfigurationError
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands, Interrupted
+from kasoko_cli.cli.command import CommandContext, Commands, Interrupted
 from kasoko_cli.cli.help.panels import HOUSE, MPESA
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -20,7 +20,7 @@ credential = Commands("credential", "The password that M-Pesa wants encrypted.",
 
 @commands.writes(panel=HOUSE)
 def init(
-    call: Call,
+    call: CommandContext,
     shortcode: Annotated[
         str | None, typer.Option("--shortcode", metavar="N", help="The number that pays, like 600999.")
     ] = None,
@@ -95,7 +95,7 @@ def init(
 
     from kasoko_cli.store.engine.database import upgrade
 
-    url = call.house.config.database.url
+    url = call.container.config.database.url
     found, head = upgrade(url, deployment=whose)
     database = "is up to date" if found == head else "created" if found is None else f"upgraded from {found}"
     if answers.sealed:
@@ -122,16 +122,16 @@ def init(
     render.talk(call, "See what a real run still needs: kasoko doctor")
 
 
-def _note_encrypted(call: Call, sealed: str, environment: str) -> bool:
+def _note_encrypted(call: CommandContext, sealed: str, environment: str) -> bool:
     """Write down that a credential was made, so that doctor can tell its age; whether there was a database for it."""
     from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.admin.preflight import note_encrypted
 
     try:
-        house = call.house
+        container = call.container
         note_encrypted(
-            house.db,
-            house.clock,
+            container.db,
+            container.clock,
             actor=call.actor,
             reason=call.reason or "",
             sealed=sealed,
@@ -144,7 +144,8 @@ def _note_encrypted(call: Call, sealed: str, environment: str) -> bool:
 
 @config.reads()
 def show(
-    call: Call, origin: Annotated[bool, typer.Option("--origin", help="Also where each value came from.")] = False
+    call: CommandContext,
+    origin: Annotated[bool, typer.Option("--origin", help="Also where each value came from.")] = False,
 ) -> None:
     """Show every setting in force; secrets and passwords are hidden.
 
@@ -154,7 +155,7 @@ def show(
 
     Exit status: 0 shown, 3 a setting cannot be used.
     """
-    explained = call.house.config.explain()
+    explained = call.container.config.explain()
     columns = [Column("setting"), Column("value"), *([Column("origin")] if origin else []), Column("unit")]
     rows = [(one.setting, one.value, *([one.origin] if origin else []), one.unit) for one in explained]
     if call.verbose:
@@ -165,7 +166,7 @@ def show(
 
 @credential.writes("encrypt")
 def encrypt(
-    call: Call,
+    call: CommandContext,
     environment: Annotated[
         str | None,
         typer.Option("--environment", metavar="NAME", help="sandbox or production; else as the settings say."),
@@ -191,7 +192,7 @@ def encrypt(
 
     if environment not in {None, "sandbox", "production"}:
         raise WrongUsage(f"--environment is {environment!r}; it is sandbox or production.")
-    chosen = environment or ("production" if call.house.config.daraja.production else "sandbox")
+    chosen = environment or ("production" if call.container.config.daraja.production else "sandbox")
     pem = bundled_certificate(chosen) if certificate is None else _read_certificate(certificate)
     password = render.ask_secret(f"Initiator password ({chosen}, not shown):")
     sealed = encrypt_security_credential(password, pem)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.errors import KasokoError
@@ -66,7 +66,7 @@ def check_together(values: Mapping[str, str], *, production: bool) -> None:
         )
 
 
-def ask_settings(call: Call, toml: Path, known: Mapping[str, str], *, production: bool) -> dict[str, str]:
+def ask_settings(call: CommandContext, toml: Path, known: Mapping[str, str], *, production: bool) -> dict[str, str]:
     """Ask for the settings that were not given, unless there is a kasoko.toml that has the say.
 
     `production` is what holds so far; the answer to the first question may say more.
@@ -93,7 +93,7 @@ def ask_settings(call: Call, toml: Path, known: Mapping[str, str], *, production
     return answers
 
 
-def ask_secrets(call: Call, config: Config) -> Answers:
+def ask_secrets(call: CommandContext, config: Config) -> Answers:
     """Ask for the secrets that are set nowhere yet; the password is encrypted here and kept nowhere."""
     answers: dict[str, str] = {}
     for name, question in SECRETS.items():
@@ -107,7 +107,7 @@ def ask_secrets(call: Call, config: Config) -> Answers:
     return Answers(answers, sealed, environment)
 
 
-def _sealed(call: Call, environment: str) -> str:
+def _sealed(call: CommandContext, environment: str) -> str:
     """The initiator's password, encrypted for M-Pesa; empty where none was typed."""
     from kasoko_cli.daraja.credentials import bundled_certificate, encrypt_security_credential
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 from dotenv.parser import parse_stream
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
@@ -28,7 +28,7 @@ commands = Commands()
 
 @commands.reads(panel=MPESA, answers=False)
 def simulator(
-    call: Call,
+    call: CommandContext,
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", metavar="PORT", help="The port; 0 takes any free one.")] = 8322,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same seed draws the same run.")] = 0,

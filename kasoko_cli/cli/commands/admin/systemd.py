@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 
@@ -17,7 +17,7 @@ commands = Commands("units", "systemd services and timers for all that runs by i
 
 @commands.reads("print")
 def print_(
-    call: Call,
+    call: CommandContext,
     folder: Annotated[str, typer.Option("--folder", metavar="DIR", help="Where kasoko.toml is.")] = "/srv/kasoko",
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="The user that it runs as.")] = "kasoko",
     program: Annotated[
@@ -68,7 +68,7 @@ def print_(
     from kasoko_cli.domain.money import parse_kes, plain_kes
     from kasoko_cli.operations.admin.systemd_units import Place, make_units
 
-    config = call.house.config
+    config = call.container.config
     url = config.database.url
     most_cents = config.payout.confirm_slug_above_cents
     if max_total is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.output import render
 
@@ -19,7 +19,7 @@ commands = Commands()
 
 @commands.writes(panel=MPESA)
 def worker(
-    call: Call,
+    call: CommandContext,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", metavar="N", min=1, max=256, help="How many tasks at once.")
     ] = None,
@@ -37,20 +37,20 @@ def worker(
     Exit status: 0 told to stop, 3 settings or the extra are missing, 6 no broker.
     """
     tasks = tasks_of(call)
-    house = call.house
-    house.config.require_daraja()
-    at_once = concurrency or house.config.celery.worker_concurrency
+    container = call.container
+    container.config.require_daraja()
+    at_once = concurrency or container.config.celery.worker_concurrency
     # What cannot be used is told here, once, and not by every task. No connection is handed down to the processes
-    # that the worker forks: each makes a house of its own.
-    house.db.close()
+    # that the worker forks: each makes a container of its own.
+    container.db.close()
     tasks.check_broker()
     render.talk(call, f"Serving {at_once} tasks at once. Stop with Ctrl-C: what is in flight is waited for.")
     served = tasks.app.Worker(concurrency=at_once, loglevel="WARNING", without_gossip=True, without_mingle=True)
     served.start()
 
 
-def tasks_of(call: Call) -> ModuleType:
-    """The tasks, working in the house of this call.
+def tasks_of(call: CommandContext) -> ModuleType:
+    """The tasks, working in the container of this call.
 
     Raises:
         ConfigurationError: Celery is not installed, or the settings cannot be used.
@@ -64,8 +64,10 @@ def tasks_of(call: Call) -> ModuleType:
             f"Celery is not installed ({error.name}); nothing was enqueued or served.",
             hint="Install it beside kasoko: pip install 'kasoko[celery]'",
         ) from error
-    from kasoko_cli.cli.container import House
+    from kasoko_cli.cli.container import Container
 
     options = {"--database": call.database_url}
-    tasks.furnish(functools.partial(House.furnished, call.config_file, options=options), call.house.config, call.actor)
+    tasks.configure(
+        functools.partial(Container.from_settings, call.config_file, options=options), call.container.config, call.actor
+    )
     return tasks

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.commands.payout.confirmation import SHOWN_ROWS, check_hash_is_whole, tell_cut
 from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage
@@ -21,7 +21,7 @@ commands = Commands()
 
 @commands.writes(panel=ROAD)
 def approve(
-    call: Call,
+    call: CommandContext,
     market: MarketId,
     plan_hash: Annotated[
         str | None, typer.Option("--plan-hash", metavar="HASH", help="Release only the plan with this hash.")
@@ -46,10 +46,10 @@ def approve(
     from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.operations.settlement import approval as operation
 
-    house = call.house
+    container = call.container
     if plan_hash is not None:
         check_hash_is_whole(plan_hash)
-    found = operation.look(house.db, market=market)
+    found = operation.look(container.db, market=market)
     if plan:
         _show(call, found, document=found)
         return
@@ -66,8 +66,8 @@ def approve(
         call.signed(sign_with),
         market=market,
         plan_hash=plan_hash or found.plan_hash,
-        caution=house.caution,
-        terms=house.terms,
+        caution=container.caution,
+        terms=container.terms,
     )
     if call.json:
         render.document(done)
@@ -79,7 +79,7 @@ def approve(
     render.talk(call, f"Send them: kasoko payout {done.slug}")
 
 
-def _show(call: Call, found: ApprovalPlan, *, document: object) -> None:
+def _show(call: CommandContext, found: ApprovalPlan, *, document: object) -> None:
     from kasoko_cli.cli.parsing import amount_of, count_of, local
 
     figures = found.settlement

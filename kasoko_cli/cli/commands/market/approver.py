@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.options import SignWith
 from kasoko_cli.cli.output import render
@@ -20,7 +20,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name they act und
 
 @commands.reads()
 def key(
-    call: Call,
+    call: CommandContext,
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE", help="Where the key goes; FILE.pub is for the others.")
     ],
@@ -48,7 +48,7 @@ def key(
 
 @commands.writes()
 def add(
-    call: Call,
+    call: CommandContext,
     name: Name,
     key: Annotated[
         Path,
@@ -73,11 +73,11 @@ def add(
     from kasoko_cli.operations.approvals import approvers
     from kasoko_cli.operations.approvals.key_files import public_key
 
-    house, public = call.house, public_key(key)
+    container, public = call.container, public_key(key)
     if not render.confirm(call, f"Let {name} sign, with {public}?"):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
-    done = approvers.add(call.signed(sign_with), house.terms, name=name, public_key=public)
+    done = approvers.add(call.signed(sign_with), container.terms, name=name, public_key=public)
     if call.json:
         render.document(done)
     elif done.waits_for_second:
@@ -89,7 +89,7 @@ def add(
 
 
 @commands.reads("list")
-def list_(call: Call) -> None:
+def list_(call: CommandContext) -> None:
     """List whose signatures count, and who was removed.
 
     Example: kasoko approver list
@@ -101,7 +101,7 @@ def list_(call: Call) -> None:
     from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.approvals import approvers
 
-    found = approvers.list_approvers(call.house.db)
+    found = approvers.list_approvers(call.container.db)
     columns = [Column(name) for name in ("approver", "public key", "since", "added by", "removed")]
     rows = [
         (
@@ -120,7 +120,7 @@ def list_(call: Call) -> None:
 
 
 @commands.writes()
-def remove(call: Call, name: Name, sign_with: SignWith = None) -> None:
+def remove(call: CommandContext, name: Name, sign_with: SignWith = None) -> None:
     """Let somebody's signature count no more.
 
     What they signed so far can still be checked. Where approval.signed is true
@@ -136,11 +136,11 @@ def remove(call: Call, name: Name, sign_with: SignWith = None) -> None:
     """
     from kasoko_cli.operations.approvals import approvers
 
-    house = call.house
+    container = call.container
     if not render.confirm(call, f"Let {name} sign no more?"):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
-    done = approvers.remove(call.signed(sign_with), house.terms, name=name)
+    done = approvers.remove(call.signed(sign_with), container.terms, name=name)
     if call.json:
         render.document(done)
     else:

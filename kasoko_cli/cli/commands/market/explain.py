@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -22,7 +22,7 @@ CODES_IN_ENGLISH = "Majedwali ya misimbo yako kwa Kiingereza tu."
 
 @commands.reads(panel=ROAD)
 def explain(
-    call: Call,
+    call: CommandContext,
     what: Annotated[
         str | None,
         typer.Argument(
@@ -59,11 +59,11 @@ def explain(
         _explain_code(call, what)
 
 
-def _explain_payout(call: Call, payout: str, lang: Literal["en", "sw"]) -> None:
+def _explain_payout(call: CommandContext, payout: str, lang: Literal["en", "sw"]) -> None:
     from kasoko_cli.cli.output.explanation_text import spoken
     from kasoko_cli.operations.settlement.explanation import explain_payout
 
-    found = explain_payout(call.house.db, payout)
+    found = explain_payout(call.container.db, payout)
     told = spoken(found, lang)
     if call.json:
         render.document({"explained": found, "lang": lang, "text": told})
@@ -77,7 +77,7 @@ def _codes_named(what: str) -> list[Meaning]:
     return meanings_of(what)
 
 
-def _explain_code(call: Call, code: str) -> None:
+def _explain_code(call: CommandContext, code: str) -> None:
     from kasoko_cli.daraja.codes import every_meaning
     from kasoko_cli.domain.market import nearest
     from kasoko_cli.errors import NotFound
@@ -103,7 +103,7 @@ def _explain_code(call: Call, code: str) -> None:
 _MOVED = {"yes": "Yes: the money moved.", "no": "No money moved.", "maybe": "It may have: ask, never send it again."}
 
 
-def _show_code(call: Call, one: Meaning) -> None:
+def _show_code(call: CommandContext, one: Meaning) -> None:
     where = {
         "result": "the result of a payment",
         "answer": "the answer to a request",
@@ -123,7 +123,7 @@ def _show_code(call: Call, one: Meaning) -> None:
     render.card(call, one.code, [pair for pair in pairs if pair[1]], document=one)
 
 
-def _show_codes(call: Call) -> None:
+def _show_codes(call: CommandContext) -> None:
     from kasoko_cli.daraja.codes import every_meaning
 
     found = every_meaning()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import MarketId
 from kasoko_cli.cli.output import render
@@ -17,7 +17,7 @@ commands = Commands("market", "Questions with outcomes that people bet on.", pan
 
 @commands.writes()
 def add(
-    call: Call,
+    call: CommandContext,
     slug: Annotated[str, typer.Argument(metavar="SLUG", help="Its short name, like long-rains.", show_default=False)],
     question: Annotated[str, typer.Option("--question", metavar="TEXT", help="What is asked.", show_default=False)],
     outcome: Annotated[
@@ -48,7 +48,7 @@ def add(
     from kasoko_cli.operations.records import markets
     from kasoko_cli.operations.shared.record_files import parse_time
 
-    _house, default = call.house, call.house.config.market
+    _house, default = call.container, call.container.config.market
     rules = Rules(
         fee_bps=default.fee_bps if fee_pct is None else parse_percent_bps(fee_pct),
         rounding=default.rounding,
@@ -70,7 +70,7 @@ def add(
 
 
 @commands.reads("list")
-def list_(call: Call) -> None:
+def list_(call: CommandContext) -> None:
     """List the markets, the latest to close first.
 
     Example: kasoko market list
@@ -82,7 +82,7 @@ def list_(call: Call) -> None:
     from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.records import markets
 
-    found = markets.list_markets(call.house.db)
+    found = markets.list_markets(call.container.db)
     columns = [Column("market"), Column("status"), Column("closes"), Column("outcome"), Column("question")]
     rows = [
         (
@@ -98,7 +98,7 @@ def list_(call: Call) -> None:
 
 
 @commands.reads()
-def show(call: Call, market: MarketId) -> None:
+def show(call: CommandContext, market: MarketId) -> None:
     """Show one market: its rules, and the stakes on each outcome.
 
     Example: kasoko market show rain
@@ -110,7 +110,7 @@ def show(call: Call, market: MarketId) -> None:
     from kasoko_cli.cli.parsing import amount_of, local
     from kasoko_cli.operations.records import markets
 
-    view = markets.show_market(call.house.db, market)
+    view = markets.show_market(call.container.db, market)
     rules = ", ".join(f"{name} {value}" for name, value in view.rules.items())
     pairs: list[tuple[str, object]] = [
         ("market", view.slug),
@@ -127,7 +127,7 @@ def show(call: Call, market: MarketId) -> None:
 
 
 @commands.writes()
-def close(call: Call, market: MarketId) -> None:
+def close(call: CommandContext, market: MarketId) -> None:
     """Stop bets on MARKET now, and freeze its rules and its bets.
 
     Example: kasoko market close rain
@@ -143,7 +143,7 @@ def close(call: Call, market: MarketId) -> None:
 
 
 @commands.writes()
-def void(call: Call, market: MarketId) -> None:
+def void(call: CommandContext, market: MarketId) -> None:
     """Call MARKET off: settling it then gives every stake back and takes no fee.
 
     Example: kasoko market void rain
@@ -160,6 +160,6 @@ def void(call: Call, market: MarketId) -> None:
     _tell(call, view.slug, f"is void; give the stakes back: kasoko settle {view.slug}", changed=True)
 
 
-def _tell(call: Call, market: str, did: str, *, changed: bool) -> None:
+def _tell(call: CommandContext, market: str, did: str, *, changed: bool) -> None:
     document = {"market": market, "changed": changed}
     render.document(document) if call.json else render.did(call, f"{market} {did}.")

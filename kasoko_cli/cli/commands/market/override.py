@@ -13,12 +13,12 @@ from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
-    from kasoko_cli.cli.command import Call
+    from kasoko_cli.cli.command import CommandContext
     from kasoko_cli.operations.settlement.correction import Override
 
 
 def give(
-    call: Call,
+    call: CommandContext,
     market: str,
     outcomes: Sequence[str],
     weights: Sequence[str],
@@ -37,9 +37,9 @@ def give(
 
     if void and (outcomes or weights or withdrawn):
         raise WrongUsage("--void names no outcome.")
-    house = call.house
+    container = call.container
     resolution = read_resolution(
-        house.db,
+        container.db,
         market=market,
         winners=outcomes,
         weights=[parse_weight(text) for text in weights],
@@ -47,13 +47,13 @@ def give(
         void=void,
     )
     planned = operation.plan_override(
-        house.db,
-        house.limits,
+        container.db,
+        container.limits,
         market=market,
         resolution=resolution,
-        clock=house.clock,
-        duties=house.duties,
-        caution=house.caution,
+        clock=container.clock,
+        duties=container.duties,
+        caution=container.caution,
     )
     if plan:
         _show(call, planned, document={"plan": planned})
@@ -66,13 +66,13 @@ def give(
         raise typer.Exit(1)
     done = operation.override(
         call.signed(sign_with),
-        house.limits,
+        container.limits,
         market=market,
         resolution=resolution,
         confirm=confirm,
-        duties=house.duties,
-        terms=house.terms,
-        caution=house.caution,
+        duties=container.duties,
+        terms=container.terms,
+        caution=container.caution,
     )
     if call.json:
         render.document(done)
@@ -92,7 +92,7 @@ def give(
         raise typer.Exit(5)
 
 
-def _tell_next(call: Call, done: Override) -> None:
+def _tell_next(call: CommandContext, done: Override) -> None:
     if done.way == "correction":
         render.talk(call, f"Send the new payouts: kasoko payout {done.slug}")
         if done.overpaid_cents > 0:
@@ -108,7 +108,7 @@ _WAYS = {
 }
 
 
-def _show(call: Call, found: Override, *, document: object) -> None:
+def _show(call: CommandContext, found: Override, *, document: object) -> None:
     from kasoko_cli.cli.parsing import amount_of, count_of
 
     gains = [one for one in found.users if one.after_cents > one.before_cents]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage
@@ -25,7 +25,7 @@ commands = Commands()
 
 @commands.writes(panel=ROAD)
 def resolve(
-    call: Call,
+    call: CommandContext,
     market: MarketId,
     outcome: Annotated[
         list[str] | None,
@@ -112,12 +112,12 @@ def resolve(
     render.talk(call, f"Divide the pool: kasoko settle {view.slug}")
 
 
-def _resolve_it(call: Call, market: str, named: dict[str, Any]) -> bool:
+def _resolve_it(call: CommandContext, market: str, named: dict[str, Any]) -> bool:
     """Show what the resolution would lead to, and ask; True at once where it is resolved so already."""
     from kasoko_cli.operations.settlement.preview import preview_resolution
 
-    house = call.house
-    found = preview_resolution(call.context, house.limits, market=market, duties=house.duties, **named)
+    container = call.container
+    found = preview_resolution(call.context, container.limits, market=market, duties=container.duties, **named)
     if found is None:
         return True
     if render.is_somebody_here():
@@ -125,7 +125,7 @@ def _resolve_it(call: Call, market: str, named: dict[str, Any]) -> bool:
     return render.confirm(call, f"Resolve {found.slug} as {found.resolved_outcome}? It cannot be taken back easily.")
 
 
-def _tell_consequences(call: Call, found: Settled) -> None:
+def _tell_consequences(call: CommandContext, found: Settled) -> None:
     from kasoko_cli.cli.parsing import amount_of, count_of
 
     figures = found.settlement
@@ -139,7 +139,7 @@ def _tell_consequences(call: Call, found: Settled) -> None:
     _tell_warnings(call, found)
 
 
-def _tell_warnings(call: Call, found: Settled) -> None:
+def _tell_warnings(call: CommandContext, found: Settled) -> None:
     """The warnings of a settlement; in red where winners get less than they staked."""
     one_sided = found.settlement.winners and found.settlement.payouts_cents < found.settlement.winning_stake_cents
     for warning in found.warnings:
@@ -148,7 +148,7 @@ def _tell_warnings(call: Call, found: Settled) -> None:
 
 @commands.writes(panel=ROAD)
 def settle(
-    call: Call,
+    call: CommandContext,
     market: MarketId,
     plan: Plan = False,
     pay: Annotated[bool, typer.Option("--pay", help="Go on and send the payouts.")] = False,
@@ -171,18 +171,18 @@ def settle(
     from kasoko_cli.cli.output.progress import progress
     from kasoko_cli.operations.settlement import settle as operation
 
-    house = call.house
+    container = call.container
     if plan:
         _show_settlement_plan(call, market)
         return
     with progress(call, "Dividing the pool") as tally:
         settled = operation.settle_market(
             call.context,
-            house.limits,
+            container.limits,
             market=market,
-            approval_above_cents=house.config.payout.approval_above_cents,
+            approval_above_cents=container.config.payout.approval_above_cents,
             tell=tally.step,
-            duties=house.duties,
+            duties=container.duties,
         )
     call.ended_well("settle")
     did = "is settled" if settled.is_new else "was settled before; nothing was changed"
@@ -207,7 +207,7 @@ def settle(
     payout.send_payouts(call, market=market, listen=listen, bind=True)
 
 
-def _tell_who_releases(call: Call, settled: Settled) -> None:
+def _tell_who_releases(call: CommandContext, settled: Settled) -> None:
     render.talk(
         call,
         "Nothing of it is sent or credited until a second person has released it:"
@@ -215,15 +215,17 @@ def _tell_who_releases(call: Call, settled: Settled) -> None:
     )
 
 
-def _show_settlement_plan(call: Call, market: str) -> None:
+def _show_settlement_plan(call: CommandContext, market: str) -> None:
     from kasoko_cli.cli.commands.payout.confirmation import SHOWN_ROWS, gate_lines, tell_cut, tell_warning
     from kasoko_cli.operations.payouts import float_check
     from kasoko_cli.operations.settlement.settle import plan_settlement
 
-    house = call.house
-    planned, owed = plan_settlement(house.db, house.limits, market=market, clock=house.clock, duties=house.duties)
+    container = call.container
+    planned, owed = plan_settlement(
+        container.db, container.limits, market=market, clock=container.clock, duties=container.duties
+    )
     wires = [line.wire_cents for line in owed if line.wire_cents]
-    cover = float_check.look_at_plan(house.db, house.clock, house.gate_policy, wires)
+    cover = float_check.look_at_plan(container.db, container.clock, container.gate_policy, wires)
     document = {"plan": planned, "owed": owed, "float": cover}
     _show_settled(call, planned, "would be settled", document=document, more=gate_lines(cover))
     if call.json:
@@ -253,7 +255,7 @@ def _show_settlement_plan(call: Call, market: str) -> None:
 
 
 def _show_settled(
-    call: Call, settled: Settled, did: str, *, document: object, more: Sequence[tuple[str, object]] = ()
+    call: CommandContext, settled: Settled, did: str, *, document: object, more: Sequence[tuple[str, object]] = ()
 ) -> None:
     from kasoko_cli.cli.parsing import amount_of, count_of
 
@@ -288,7 +290,7 @@ def _show_settled(
 
 @commands.reads(panel=ROAD, answers=False)
 def status(
-    call: Call,
+    call: CommandContext,
     what: Annotated[
         str | None,
         typer.Argument(
@@ -333,18 +335,18 @@ def status(
     from kasoko_cli.domain.payout import looks_like_payout_id
 
     if what is None:
-        _show_overview(call, call.house.overview())
+        _show_overview(call, call.container.overview())
         return
     from kasoko_cli.operations.reporting import status_views
 
-    db = call.house.db
+    db = call.container.db
     if looks_like_payout_id(what):
         show_story(call, status_views.story(db, what))
     else:
         _show_market(call, status_views.market_status(db, what, with_items=payouts))
 
 
-def _show_overview(call: Call, found: Overview) -> None:
+def _show_overview(call: CommandContext, found: Overview) -> None:
     from kasoko_cli.cli.parsing import local
 
     columns = [Column("market"), Column("status")]
@@ -369,14 +371,14 @@ def _show_overview(call: Call, found: Overview) -> None:
     show_concerns(call, found.incidents)
 
 
-def _show_runs(call: Call, runs: list[RunFacts]) -> None:
+def _show_runs(call: CommandContext, runs: list[RunFacts]) -> None:
     from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.shared.overview import is_dead
 
     if not runs:
         return
     columns = [Column("at work"), Column("host"), Column("by"), Column("since"), Column("doing"), Column("so far")]
-    now = call.house.clock()
+    now = call.container.clock()
     rows = [
         (
             f"{run.command} {run.market or ''}".strip(),
@@ -396,7 +398,7 @@ def _cells(groups: Groups) -> tuple[object, ...]:
     return tuple(value for part in parts for value in (f"{part.count:,}", render.kes(part.amount_cents)))
 
 
-def _show_market(call: Call, found: MarketStatusReport) -> None:
+def _show_market(call: CommandContext, found: MarketStatusReport) -> None:
     from kasoko_cli.cli.parsing import amount_of, count_of, local
 
     if call.json:
@@ -430,7 +432,7 @@ def _show_market(call: Call, found: MarketStatusReport) -> None:
     show_concerns(call, found.incidents)
 
 
-def _warn_of_unknown(call: Call, by_status: object) -> None:
+def _warn_of_unknown(call: CommandContext, by_status: object) -> None:
     assert isinstance(by_status, dict)
     if unknown := by_status.get("UNKNOWN"):
         plural = "payout is" if unknown.count == 1 else "payouts are"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.output import render
 
@@ -16,7 +16,7 @@ commands = Commands()
 
 @commands.reads(panel=BOOKS, answers=False)
 def verify(
-    call: Call,
+    call: CommandContext,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What report proof wrote.", show_default=False)],
     code: Annotated[
         str | None, typer.Option("--code", metavar="C", help="Your inclusion code: find your own share.")

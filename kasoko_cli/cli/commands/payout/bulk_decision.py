@@ -13,17 +13,17 @@ from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
-    from kasoko_cli.cli.command import Call
+    from kasoko_cli.cli.command import CommandContext
     from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, Span, UnknownList
 
 
-def give(call: Call, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:
+def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:
     """Show how many and how much, ask, and decide exactly that; exits with 5 where a second person is needed."""
     from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.operations.payouts import bulk_decision as operation
 
-    house, span = call.house, _span(between)
-    found = operation.look(house.db, house.clock, span, house.caution)
+    container, span = call.container, _span(between)
+    found = operation.look(container.db, container.clock, span, container.caution)
     if not (call.json or render.unattended(call)):
         _show(call, found)
     sum_of = f"{count_of(len(found.items), 'payout')}, {amount_of(found.wire_cents)}"
@@ -35,9 +35,9 @@ def give(call: Call, between: tuple[str, str], evidence: str, sign_with: Path | 
         span=span,
         list_hash=found.list_hash,
         evidence=evidence,
-        two_people=house.config.payout.decide_needs_two,
-        terms=house.terms,
-        caution=house.caution,
+        two_people=container.config.payout.decide_needs_two,
+        terms=container.terms,
+        caution=container.caution,
     )
     if call.json:
         render.document(done)
@@ -67,7 +67,7 @@ def _span(between: tuple[str, str]) -> Span:
     return Span(first, last)
 
 
-def _show(call: Call, found: UnknownList) -> None:
+def _show(call: CommandContext, found: UnknownList) -> None:
     from kasoko_cli.cli.parsing import local
 
     columns = [Column("payout"), Column("sent"), Column("KES", right=True), Column("M-Pesa had taken it")]
@@ -81,6 +81,6 @@ def _show(call: Call, found: UnknownList) -> None:
     _tell_left(call, found.left)
 
 
-def _tell_left(call: Call, left: list[LeftUnknown]) -> None:
+def _tell_left(call: CommandContext, left: list[LeftUnknown]) -> None:
     for one in left:
         render.talk(call, f"{one.payout_id} is left unknown: {one.why}. {one.hint}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.options import Limit
 from kasoko_cli.cli.output import render
@@ -20,7 +20,7 @@ Numbers = Annotated[list[int], typer.Argument(metavar="CALLBACK...", help="Their
 
 @commands.reads("list")
 def list_(
-    call: Call,
+    call: CommandContext,
     about: Annotated[
         str | None, typer.Option("--about", metavar="ID", help="Of one attempt or question, by its id.")
     ] = None,
@@ -43,7 +43,7 @@ def list_(
     from kasoko_cli.operations.callbacks import stored_callbacks
 
     found = stored_callbacks.list_received(
-        call.house.db, about=about, verdict=verdict, waiting=waiting, hints=hints, limit=limit
+        call.container.db, about=about, verdict=verdict, waiting=waiting, hints=hints, limit=limit
     )
     columns = [
         Column("callback", right=True),
@@ -70,7 +70,7 @@ def list_(
 
 
 @commands.reads()
-def show(call: Call, callback: Number) -> None:
+def show(call: CommandContext, callback: Number) -> None:
     """Show one with its body; phones are masked, credentials were never kept.
 
     Example: kasoko callback show 17
@@ -82,7 +82,7 @@ def show(call: Call, callback: Number) -> None:
     from kasoko_cli.cli.parsing import nairobi_clock
     from kasoko_cli.operations.callbacks import stored_callbacks
 
-    found = stored_callbacks.show_received(call.house.db, callback)
+    found = stored_callbacks.show_received(call.container.db, callback)
     one = found.callback
     judged = f"{one.verdict}: {one.detail}" if one.verdict else "not judged yet"
     render.card(
@@ -103,7 +103,7 @@ def show(call: Call, callback: Number) -> None:
 
 
 @commands.writes()
-def replay(call: Call, callbacks: Numbers) -> None:
+def replay(call: CommandContext, callbacks: Numbers) -> None:
     """Judge stored callbacks again; what is known already moves nothing.
 
     For a body that broke the judge, once that is mended, or one that was a
@@ -118,8 +118,8 @@ def replay(call: Call, callbacks: Numbers) -> None:
     """
     from kasoko_cli.operations.callbacks import stored_callbacks
 
-    house = call.house
-    done = stored_callbacks.replay(call.context, house.trust, callbacks)
+    container = call.container
+    done = stored_callbacks.replay(call.context, container.trust, callbacks)
     columns = [Column("callback", right=True), Column("before"), Column("now"), Column("detail")]
     rows = [(one.id, one.before or "-", one.verdict or "waits", one.detail or "-") for one in done]
     set_aside, waits = ({one.verdict for one in done} & {word} for word in ("poisonous", None))

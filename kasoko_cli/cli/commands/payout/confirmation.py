@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
@@ -53,7 +53,7 @@ class Looked:
 
 
 def look_and_ask(
-    call: Call,
+    call: CommandContext,
     *,
     market: str | None,
     only: Sequence[str],
@@ -79,31 +79,31 @@ def look_and_ask(
     from kasoko_cli.operations.payouts import float_check as gate
     from kasoko_cli.operations.payouts.spending_bound import show
 
-    house, bound = call.house, None
+    container, bound = call.container, None
     if bounds.plan_hash is not None:
         check_hash_is_whole(bounds.plan_hash)
     if bounds or only or bind or not (asked or call.yes):
         bound = show(
-            house.db,
-            house.clock(),
+            container.db,
+            container.clock(),
             market=market,
             only=only,
             limit=limit,
             later=later and bounds.plan_hash is None,
-            smallest_first=house.config.payout.smallest_first,
+            smallest_first=container.config.payout.smallest_first,
             seal=seal,
         )
         _check_hash(bounds.plan_hash, bound)
-    found = gate.look(house.db, house.clock, house.gate_policy, market=market, limit=limit, bound=bound)
+    found = gate.look(container.db, container.clock, container.gate_policy, market=market, limit=limit, bound=bound)
     _check_totals(bounds, found.wire_cents)
-    house.config.require_daraja()
+    container.config.require_daraja()
     if not found.payments:
         _tell_of_approval(call, market)
         return Looked(found, bound)
     gate.pass_or_refuse(found)
     if found.warning and not call.json:  # a program that reads stderr shall find one document there
         render.warn(call, found.warning)
-    large = house.config.daraja.production and found.wire_cents > house.config.payout.confirm_slug_above_cents
+    large = container.config.daraja.production and found.wire_cents > container.config.payout.confirm_slug_above_cents
     sum_of = f"{count_of(found.payments, 'payout')}, {amount_of(found.wire_cents)}"
     if large and not asked:
         _confirm_large(call, found, question.format(f"{sum_of}, real money"), market, bounds)
@@ -113,12 +113,12 @@ def look_and_ask(
     return Looked(found, bound)
 
 
-def _tell_of_approval(call: Call, market: str | None) -> None:
+def _tell_of_approval(call: CommandContext, market: str | None) -> None:
     """Why nothing is due, where it is a second person who has to act."""
     from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.operations.settlement import approval
 
-    count, cents = approval.waiting(call.house.db, market=market)
+    count, cents = approval.waiting(call.container.db, market=market)
     if count:
         render.hint(
             call,
@@ -127,7 +127,7 @@ def _tell_of_approval(call: Call, market: str | None) -> None:
         )
 
 
-def _confirm_large(call: Call, found: Gate, question: str, market: str | None, bounds: Bounds) -> None:
+def _confirm_large(call: CommandContext, found: Gate, question: str, market: str | None, bounds: Bounds) -> None:
     """A sum that is typed for: a yes from habit is not enough, and a script has to know the sum."""
     from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.domain.money import plain_kes
@@ -136,7 +136,7 @@ def _confirm_large(call: Call, found: Gate, question: str, market: str | None, b
     if call.yes and bounds:
         return
     if not render.is_somebody_here():
-        above = amount_of(call.house.config.payout.confirm_slug_above_cents)
+        above = amount_of(call.container.config.payout.confirm_slug_above_cents)
         raise Refused(
             f"{amount_of(found.wire_cents)} is due, more than {above} (payout.confirm_slug_above_kes), and nobody is"
             " here to confirm it. Nothing was sent.",
@@ -193,16 +193,16 @@ def check_hash_is_whole(wanted: str) -> None:
         raise WrongUsage("--plan-hash takes the 16 hex digits that the plan shows, or all 64 of its --json.")
 
 
-def plan_of(call: Call, market: str | None, only: Sequence[str], limit: int | None) -> RunPlan:
+def plan_of(call: CommandContext, market: str | None, only: Sequence[str], limit: int | None) -> RunPlan:
     """What a run would do now."""
     from kasoko_cli.operations.payouts import plan
 
-    house = call.house
-    settings = house.config.payout
+    container = call.container
+    settings = container.config.payout
     return plan.plan(
-        house.db,
-        house.clock,
-        house.gate_policy,
+        container.db,
+        container.clock,
+        container.gate_policy,
         settings.daily_cents,
         market=market,
         only=only,
@@ -211,7 +211,7 @@ def plan_of(call: Call, market: str | None, only: Sequence[str], limit: int | No
     )
 
 
-def show_plan(call: Call, market: str | None, only: Sequence[str], limit: int | None) -> None:
+def show_plan(call: CommandContext, market: str | None, only: Sequence[str], limit: int | None) -> None:
     """`kasoko payout --plan`: totals, who gets what, what stands in the way. Writes and sends nothing."""
     from kasoko_cli.cli.parsing import amount_of, count_of, local
 
@@ -257,13 +257,13 @@ def show_plan(call: Call, market: str | None, only: Sequence[str], limit: int | 
     render.talk(call, "Nothing was written or sent.")
 
 
-def tell_cut(call: Call, rows: int, command: str) -> None:
+def tell_cut(call: CommandContext, rows: int, command: str) -> None:
     """Say that a list was cut, and where the rest of it is."""
     if rows > SHOWN_ROWS:
         render.talk(call, f"... and {rows - SHOWN_ROWS:,} more. All of them: {command}")
 
 
-def tell_warning(call: Call, warning: str, gate: Gate) -> None:
+def tell_warning(call: CommandContext, warning: str, gate: Gate) -> None:
     """A warning of a plan; a shortfall in red."""
     if gate.shortfall_cents and warning == gate.warning:
         render.alarm(warning)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -21,7 +21,7 @@ commands = Commands()
 
 @commands.writes("float", panel=MPESA)
 def float_(
-    call: Call,
+    call: CommandContext,
     last: Annotated[bool, typer.Option("--last", help="Ask nobody; show what was said last.")] = False,
     listen: Annotated[bool, typer.Option("--listen", help="Take the answer in here; else kasoko listen does.")] = False,
     listen_seconds: Annotated[
@@ -43,15 +43,15 @@ def float_(
     """
     from kasoko_cli.operations.account import balances
 
-    house = call.house
+    container = call.container
     if tariff:
-        _show_tariff(call, house.tariff)
+        _show_tariff(call, container.tariff)
         return
     if last:
-        _show(call, balances.report(house.db, house.clock, house.tariff, house.payer), None, "", 0)
+        _show(call, balances.report(container.db, container.clock, container.tariff, container.payer), None, "", 0)
         return
-    house.config.require_daraja()
-    _ = house.tariff  # a file that cannot be read is told before M-Pesa is asked
+    container.config.require_daraja()
+    _ = container.tariff  # a file that cannot be read is told before M-Pesa is asked
     with contextlib.ExitStack() as stack:
         from kasoko_cli.cli.commands.payout.listen import listening
         from kasoko_cli.cli.signals import stay, stopping
@@ -59,17 +59,23 @@ def float_(
         stopper = stack.enter_context(stopping())
         if listen:
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the answer"))
-        asked = balances.ask(call.context, house.gateway)
+        asked = balances.ask(call.context, container.gateway)
         if asked.taken:
             from kasoko_cli.operations.callbacks import apply_results
 
-            apply_results.apply_waiting(house.db, house.clock, house.trust, subjects=[asked.query_id])
-            stay(stopper, listen_seconds, lambda: balances.answer_of(house.db, asked.query_id) is not None)
-    said = balances.answer_of(house.db, asked.query_id)
+            apply_results.apply_waiting(container.db, container.clock, container.trust, subjects=[asked.query_id])
+            stay(stopper, listen_seconds, lambda: balances.answer_of(container.db, asked.query_id) is not None)
+    said = balances.answer_of(container.db, asked.query_id)
     code = 6 if not asked.taken else 7 if said is None or said else 0
     if not code:
         call.ended_well("float")
-    _show(call, balances.report(house.db, house.clock, house.tariff, house.payer), asked, _trouble(asked, said), code)
+    _show(
+        call,
+        balances.report(container.db, container.clock, container.tariff, container.payer),
+        asked,
+        _trouble(asked, said),
+        code,
+    )
 
 
 #: What to type next where M-Pesa has not said its balance.
@@ -93,7 +99,7 @@ def _next(trouble: str) -> str:
     return f"{refused} Then ask again: kasoko float --listen" if refused else _AGAIN
 
 
-def _show(call: Call, found: FloatReport, asked: Asked | None, trouble: str, code: int) -> None:
+def _show(call: CommandContext, found: FloatReport, asked: Asked | None, trouble: str, code: int) -> None:
     from kasoko_cli.cli.parsing import age_of, amount_of, local
 
     reading = found.reading
@@ -126,7 +132,7 @@ def _show(call: Call, found: FloatReport, asked: Asked | None, trouble: str, cod
         raise typer.Exit(code)
 
 
-def _show_tariff(call: Call, tariff: Tariff) -> None:
+def _show_tariff(call: CommandContext, tariff: Tariff) -> None:
     rows = [(f"{up_to:,}", f"{charge:,}") for up_to, charge in tariff.bands]
     document = {
         "valid_from": tariff.valid_from,

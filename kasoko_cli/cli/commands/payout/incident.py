@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.options import WrongUsage
@@ -17,7 +17,7 @@ commands = Commands("incident", "What contradicts itself, until a person closes 
 
 
 @commands.reads("list")
-def list_(call: Call) -> None:
+def list_(call: CommandContext) -> None:
     """List the incidents that nobody has closed, oldest first.
 
     What comes again while an incident stands is counted in it. One that M-Pesa
@@ -32,7 +32,7 @@ def list_(call: Call) -> None:
     from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.reporting import status_views
 
-    found = status_views.overview(call.house.db).incidents
+    found = status_views.overview(call.container.db).incidents
     columns = [
         Column("incident", right=True),
         Column("since"),
@@ -53,7 +53,7 @@ def list_(call: Call) -> None:
 
 @commands.writes()
 def close(
-    call: Call,
+    call: CommandContext,
     incident: Annotated[
         int | None,
         typer.Argument(
@@ -98,7 +98,7 @@ def close(
     if (incident is None) == which.is_all:
         raise WrongUsage("Say which: either the number of an incident, or --kind, --payout, --before.")
     needs_reason(call.act, "Closing an incident")
-    house = call.house
+    container = call.container
     if incident is not None:
         closed = bool(close_incidents(call.context, numbers=[incident]))
         if call.json:
@@ -106,7 +106,7 @@ def close(
         else:
             render.did(call, f"Incident {incident} {'is closed' if closed else 'was closed already'}.")
         return
-    numbers = list_incidents(house.db, which)
+    numbers = list_incidents(container.db, which)
     if numbers and not render.confirm(call, f"Close {_many(numbers)}, the first {numbers[0]}?"):
         raise typer.Exit(1)
     done = close_incidents(call.context, numbers=numbers)

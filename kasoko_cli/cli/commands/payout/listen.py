@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.options import Events, MaybeMarketId, WrongUsage
 from kasoko_cli.cli.output import render
@@ -35,7 +35,7 @@ Port = Annotated[int | None, typer.Option("--port", metavar="PORT", help="The po
 
 @contextlib.contextmanager
 def listening(
-    call: Call,
+    call: CommandContext,
     host: str | None = None,
     port: int | None = None,
     *,
@@ -55,19 +55,19 @@ def listening(
     from kasoko_cli.daraja.serve import Server
     from kasoko_cli.operations.callbacks.inbox import Inbox
 
-    house, counts = call.house, Counts()
-    settings = house.config.listener
-    allow, tls = AllowList(settings.allow_from), tls or house.tls()
+    container, counts = call.container, Counts()
+    settings = container.config.listener
+    allow, tls = AllowList(settings.allow_from), tls or container.tls()
     with contextlib.ExitStack() as stack:
         sockets = _sockets(call, host, port, otherwise)
         for listening_socket in sockets:
             stack.callback(listening_socket.close)
-        inbox = Inbox(house.db, house.clock, house.trust, house.caps, tell=tell)
+        inbox = Inbox(container.db, container.clock, container.trust, container.caps, tell=tell)
         stack.callback(inbox.close)
         app = listener_app(
             inbox.take,
-            house.links,
-            clock=house.clock,
+            container.links,
+            clock=container.clock,
             allow=allow,
             trusted_proxies=settings.trusted_proxies,
             misses_per_minute=settings.misses_per_minute,
@@ -77,16 +77,16 @@ def listening(
         server = Server(app, sockets=sockets, tls=tls, limits=Limits(connections=settings.max_connections))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
-            figures = house.listener_figures(counts, inbox, server.doors)
+            figures = container.listener_figures(counts, inbox, server.doors)
             beside = Server(metrics_app(figures), host=metrics_host.strip("[]"), port=int(metrics_port))
             stack.enter_context(beside)
             render.talk(call, f"Metrics for Prometheus at {beside.url}/metrics")
         stack.enter_context(server)
-        render.talk(call, f"Listening on {server.url} for what M-Pesa posts to {house.config.daraja.callback_url}")
+        render.talk(call, f"Listening on {server.url} for what M-Pesa posts to {container.config.daraja.callback_url}")
         yield inbox
 
 
-def _sockets(call: Call, host: str | None, port: int | None, otherwise: str) -> list[socket.socket]:
+def _sockets(call: CommandContext, host: str | None, port: int | None, otherwise: str) -> list[socket.socket]:
     """What to listen on.
 
     Raises:
@@ -98,7 +98,7 @@ def _sockets(call: Call, host: str | None, port: int | None, otherwise: str) -> 
     from kasoko_cli.daraja import serve
     from kasoko_cli.errors import ConfigurationError
 
-    settings = call.house.config.listener
+    settings = call.container.config.listener
     if found := serve.inherited(os.environ):
         return found
     if settings.unix_socket and host is None and port is None:
@@ -122,7 +122,7 @@ def _more_descriptors(connections: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-def _renewed(call: Call, tls: Tls) -> None:
+def _renewed(call: CommandContext, tls: Tls) -> None:
     """Read the certificate anew; one that cannot be used is told, and the one of before stays."""
     from kasoko_cli.errors import ConfigurationError
 
@@ -135,7 +135,7 @@ def _renewed(call: Call, tls: Tls) -> None:
 
 @commands.writes(panel=MPESA)
 def listen(
-    call: Call,
+    call: CommandContext,
     host: Host = None,
     port: Port = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="TIME", help="So long, like 30m or 2h.")] = None,
@@ -161,20 +161,20 @@ def listen(
     from kasoko_cli.operations.callbacks import apply_results
     from kasoko_cli.operations.reporting import status_views
 
-    house = call.house
-    telling = Telling(house.clock, on=events)
+    container = call.container
+    telling = Telling(container.clock, on=events)
     seconds = None if for_ is None else parse_duration(for_)
     if until_settled is not None:
-        status_views.market_status(house.db, until_settled)
+        status_views.market_status(container.db, until_settled)
 
     def final() -> bool:
         if until_settled is None:
             return False
-        return not status_views.market_status(house.db, until_settled).payouts.pending.count
+        return not status_views.market_status(container.db, until_settled).payouts.pending.count
 
-    for judged in apply_results.apply_waiting(house.db, house.clock, house.trust):
+    for judged in apply_results.apply_waiting(container.db, container.clock, container.trust):
         telling("callback", judged)
-    tls = house.tls()
+    tls = container.tls()
     renew = None if tls is None else functools.partial(_renewed, call, tls)
     heard = listening(call, host, port, tls=tls, tell=lambda judged: telling("callback", judged))
     with stopping(renew=renew) as stopper:
@@ -188,7 +188,7 @@ def listen(
 
 @commands.writes(panel=MPESA)
 def reconcile(
-    call: Call,
+    call: CommandContext,
     market: MaybeMarketId = None,
     host: Host = None,
     port: Port = None,
@@ -246,13 +246,13 @@ def reconcile(
     from kasoko_cli.operations.reconciliation import status_queries as operation
     from kasoko_cli.operations.shared.run_registry import at_work
 
-    house = call.house
-    house.config.require_daraja()
-    telling = Telling(house.clock, on=events)
+    container = call.container
+    container.config.require_daraja()
+    telling = Telling(container.clock, on=events)
     ends_at = None if max_seconds is None else time.monotonic() + max_seconds
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(stopping())
-        place = at_work(house.db, house.clock, house.new_id, call.act, command="reconcile", market=market)
+        place = at_work(container.db, container.clock, container.new_id, call.act, command="reconcile", market=market)
         work = stack.enter_context(place)
         work.doing = "asking"
         if not no_listen:
@@ -275,9 +275,9 @@ def reconcile(
 
             report = operation.ask_around(
                 call.context,
-                house.gateway,
-                house.ask_policy,
-                house.trust,
+                container.gateway,
+                container.ask_policy,
+                container.trust,
                 market=market,
                 now_at_once=now,
                 should_stop=lambda: stopper.is_set() or (ends_at is not None and time.monotonic() >= ends_at),
@@ -289,18 +289,18 @@ def reconcile(
             with progress(call, "Answers", len(waiting), bar=not telling.on_a_terminal) as tally:
 
                 def all_there() -> bool:
-                    left = operation.unanswered(house.db, waiting)
+                    left = operation.unanswered(container.db, waiting)
                     tally(len(waiting) - left)
                     return not left
 
                 most = listen_seconds if ends_at is None else min(listen_seconds, int(ends_at - time.monotonic()))
                 stay(stopper, max(0, most), all_there)
-    still = operation.list_open(house.db, market=market)
-    _tell(call, report, still, operation.list_contradictions(house.db, market=market), telling, market=market)
+    still = operation.list_open(container.db, market=market)
+    _tell(call, report, still, operation.list_contradictions(container.db, market=market), telling, market=market)
 
 
 def _tell(
-    call: Call,
+    call: CommandContext,
     report: Reconciled,
     still: list[StillOpen],
     contradictions: list[Contradiction],
@@ -315,7 +315,7 @@ def _tell(
     not_asked = [one for one in report.asked if not one.taken]
     code = 7 if unknown or contradictions else 6 if not_asked else 0
     following = next_step(still, contradictions, report.unaskable)
-    failed = 0 if following else count_failed(call.house.db, market=market)
+    failed = 0 if following else count_failed(call.container.db, market=market)
     if call.json or telling.on:
         telling.answer(
             {

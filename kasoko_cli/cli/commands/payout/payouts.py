@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.commands.payout.confirmation import (
     NO_BOUNDS,
     Bounds,
@@ -62,7 +62,7 @@ PayoutOrMarket = Annotated[
 
 @commands.writes()
 def send(
-    call: Call,
+    call: CommandContext,
     market: MaybeMarketId = None,
     limit: Limit = None,
     only: Annotated[
@@ -131,14 +131,14 @@ def send(
     )
 
 
-def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[str], bounds: Bounds) -> None:
+def _enqueue(call: CommandContext, *, market: str | None, limit: int | None, only: list[str], bounds: Bounds) -> None:
     """Put a task a payout on the queue of a Celery fleet; nothing is claimed, and nothing changes in the database."""
     from kasoko_cli.cli.commands.admin.worker import tasks_of
     from kasoko_cli.cli.parsing import count_of
     from kasoko_cli.operations.payouts import sending
 
     tasks = tasks_of(call)
-    house = call.house
+    container = call.container
     question = "Enqueue {}, for the workers to send?"
     looked = look_and_ask(
         call,
@@ -149,9 +149,9 @@ def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[st
         asked=False,
         question=question,
         bind=True,
-        seal=house.links.seal,
+        seal=container.links.seal,
     )
-    sending.check_ready(call.context, house.daraja)
+    sending.check_ready(call.context, container.daraja)
     tasks.check_broker()
     assert looked.bound is not None, "it was bound"
     enqueued = looked.bound.ids
@@ -163,7 +163,7 @@ def _enqueue(call: Call, *, market: str | None, limit: int | None, only: list[st
 
 
 def send_payouts(
-    call: Call,
+    call: CommandContext,
     *,
     market: str | None,
     limit: int | None = None,
@@ -190,7 +190,7 @@ def send_payouts(
     from kasoko_cli.operations.payouts import sending
     from kasoko_cli.operations.shared.run_registry import at_work
 
-    house = call.house
+    container = call.container
     looked = look_and_ask(
         call,
         market=market,
@@ -201,12 +201,18 @@ def send_payouts(
         later=wait,
         bind=bind,
     )
-    telling = Telling(house.clock, on=events)
+    telling = Telling(container.clock, on=events)
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(stopping(functools.partial(render.talk, call, _STOPPING)))
         if work is None:
             place = at_work(
-                house.db, house.clock, house.new_id, call.act, command="payout", market=market, alone=not only
+                container.db,
+                container.clock,
+                container.new_id,
+                call.act,
+                command="payout",
+                market=market,
+                alone=not only,
             )
             work = stack.enter_context(place)
         if listen:
@@ -224,9 +230,9 @@ def send_payouts(
 
             run = sending.send_due(
                 call.context,
-                house.gateway,
-                house.send_policy,
-                house.trust,
+                container.gateway,
+                container.send_policy,
+                container.trust,
                 market=market,
                 bound=looked.bound,
                 limit=limit,
@@ -241,11 +247,11 @@ def send_payouts(
         if listen and run.sent:
             work.doing = "waiting for results"
             _await_results(call, run, listen_seconds, stopper, telling)
-            sending.heed_breaker(house.db, run)
+            sending.heed_breaker(container.db, run)
     _tell_run(call, run, retried, telling)
 
 
-def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event, telling: Telling) -> None:
+def _await_results(call: CommandContext, run: Run, seconds: int, stopper: threading.Event, telling: Telling) -> None:
     """Wait until every payout of the run has ended, or is unknown, or the time is over."""
     from kasoko_cli.cli.output.progress import Outcomes, progress
     from kasoko_cli.operations.payouts.sending import Run, ends_of
@@ -256,7 +262,7 @@ def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event,
         outcomes = Outcomes(tally)
         while True:
             began = time.monotonic()
-            for end in ends_of(call.house.db, Run(sent=list(waiting.values()))):
+            for end in ends_of(call.container.db, Run(sent=list(waiting.values()))):
                 if end.status not in ("SENT", "SENDING"):
                     if end.status != waiting.pop(end.payout_id).became:
                         telling("result", end)
@@ -268,12 +274,12 @@ def _await_results(call: Call, run: Run, seconds: int, stopper: threading.Event,
             stopper.wait(max(0.2, 4 * (now - began)))
 
 
-def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -> None:
+def _tell_run(call: CommandContext, run: Run, retried: Retried | None, telling: Telling) -> None:
     """Say what the run did, name each payout that needs a look, and exit with the code."""
     from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.payouts import sending
 
-    ends = sending.ends_of(call.house.db, run)
+    ends = sending.ends_of(call.container.db, run)
     code = sending.exit_code_of(run, ends)
     if call.json or telling.on:
         following = _next_after_doubt(call, {one.status for one in ends}, run) if code == 7 else None
@@ -306,7 +312,7 @@ def _tell_run(call: Call, run: Run, retried: Retried | None, telling: Telling) -
         raise typer.Exit(code)
 
 
-def _next_after_doubt(call: Call, states: set[str], run: Run) -> str:
+def _next_after_doubt(call: CommandContext, states: set[str], run: Run) -> str:
     """The one thing to type next where it is not known how some ended; everything else can wait for it."""
     from kasoko_cli.clock import iso
     from kasoko_cli.operations.payouts.sending import Stop, unknown_between
@@ -316,7 +322,7 @@ def _next_after_doubt(call: Call, states: set[str], run: Run) -> str:
             "Unknown is not failed. Mend the account, for M-Pesa may refuse the question too, then:"
             " kasoko resume, and kasoko reconcile --now, and kasoko retry-failed"
         )
-    if run.stopped is Stop.UNKNOWN and (between := unknown_between(call.house.db, run)) is not None:
+    if run.stopped is Stop.UNKNOWN and (between := unknown_between(call.container.db, run)) is not None:
         return (
             "Unknown is not failed. Once M-Pesa answers again, ask it how they ended: kasoko reconcile --now. What its"
             " statement shows it never had is decided at once: kasoko payout decide --all-unknown-between"
@@ -329,7 +335,7 @@ def _next_after_doubt(call: Call, states: set[str], run: Run) -> str:
     return "What is held contradicts itself, and a person decides: kasoko incident list"
 
 
-def _tell_stop(call: Call, run: Run, states: set[str], *, is_doubtful: bool) -> None:
+def _tell_stop(call: CommandContext, run: Run, states: set[str], *, is_doubtful: bool) -> None:
     """Why the run ended, what is left, and the next thing to type."""
     from kasoko_cli.cli.parsing import count_of, local
     from kasoko_cli.operations.payouts.sending import Stop
@@ -382,7 +388,7 @@ SCREENFUL = 100
 
 @commands.reads("list")
 def list_(
-    call: Call,
+    call: CommandContext,
     market: MaybeMarketId = None,
     status: Annotated[
         list[str] | None,
@@ -425,7 +431,7 @@ def list_(
     if limit is None and not call.json and render.is_on_a_terminal():
         limit = SCREENFUL
     page = status_views.list_page(
-        call.house.db,
+        call.container.db,
         market=market,
         statuses=[PayoutStatus(one) for one in wanted],
         user=user,
@@ -441,7 +447,7 @@ def list_(
 
 
 @commands.reads()
-def show(call: Call, payout: PayoutId) -> None:
+def show(call: CommandContext, payout: PayoutId) -> None:
     """Show one payout's story: its attempts, results and entries.
 
     Example: kasoko payout show rain.1.7
@@ -452,12 +458,12 @@ def show(call: Call, payout: PayoutId) -> None:
     """
     from kasoko_cli.operations.reporting import status_views
 
-    show_story(call, status_views.story(call.house.db, payout))
+    show_story(call, status_views.story(call.container.db, payout))
 
 
 @commands.writes()
 def retry(
-    call: Call,
+    call: CommandContext,
     payout: Annotated[
         list[str],
         typer.Argument(
@@ -484,7 +490,7 @@ def retry(
 
 
 @commands.writes()
-def hold(call: Call, payout: PayoutOrMarket) -> None:
+def hold(call: CommandContext, payout: PayoutOrMarket) -> None:
     """Stop a payout, or all of a market, before it is sent.
 
     Of a market it stops what is due, has failed, or waits for a second person.
@@ -506,7 +512,7 @@ def hold(call: Call, payout: PayoutOrMarket) -> None:
 
 
 @commands.writes()
-def release(call: Call, payout: PayoutOrMarket) -> None:
+def release(call: CommandContext, payout: PayoutOrMarket) -> None:
     """Let a held payout go: it is due again, or waits for approval.
 
     Of a market it lets go what was held with the whole market; what was held by
@@ -522,16 +528,16 @@ def release(call: Call, payout: PayoutOrMarket) -> None:
     from kasoko_cli.domain.payout import looks_like_payout_id
     from kasoko_cli.operations.payouts import manual_decision, market_hold
 
-    house = call.house
+    container = call.container
     if looks_like_payout_id(payout):
-        status = manual_decision.release(call.context, payout_id=payout, caution=house.caution)
+        status = manual_decision.release(call.context, payout_id=payout, caution=container.caution)
         _tell_moved(call, payout, status)
     else:
-        moved = market_hold.release_market(call.context, market=payout, caution=house.caution)
+        moved = market_hold.release_market(call.context, market=payout, caution=container.caution)
         _tell_market(call, moved)
 
 
-def _tell_market(call: Call, done: MarketMoved) -> None:
+def _tell_market(call: CommandContext, done: MarketMoved) -> None:
     from kasoko_cli.cli.parsing import amount_of, count_of
 
     if call.json:
@@ -548,7 +554,7 @@ def _tell_market(call: Call, done: MarketMoved) -> None:
 
 
 @commands.writes("to-wallet")
-def to_wallet(call: Call, payout: PayoutId) -> None:
+def to_wallet(call: CommandContext, payout: PayoutId) -> None:
     """Credit the user's wallet instead of the phone.
 
     Example: kasoko payout to-wallet rain.1.7
@@ -562,18 +568,18 @@ def to_wallet(call: Call, payout: PayoutId) -> None:
 
     if not render.confirm(call, f"Credit {payout} to the wallet, and never send it to the phone?"):
         raise typer.Exit(1)
-    house = call.house
-    status = operation.to_wallet(call.context, payout_id=payout, caution=house.caution)
+    container = call.container
+    status = operation.to_wallet(call.context, payout_id=payout, caution=container.caution)
     _tell_moved(call, payout, status)
 
 
-def _tell_moved(call: Call, payout: str, status: str) -> None:
+def _tell_moved(call: CommandContext, payout: str, status: str) -> None:
     render.document({"payout": payout, "status": status}) if call.json else render.did(call, f"{payout} is {status}.")
 
 
 @commands.writes("decide")
 def decide_(
-    call: Call,
+    call: CommandContext,
     payout: Annotated[
         str | None,
         typer.Argument(
@@ -635,14 +641,14 @@ def decide_(
     said = f"was paid, receipt {receipt}" if paid else "was not paid"
     if not render.confirm(call, f"Write down that {payout} {said}?"):
         raise typer.Exit(1)
-    house = call.house
+    container = call.container
     done = decide(
         call.signed(sign_with),
         payout_id=payout,
         decision=Decision(receipt, evidence),
-        two_people=house.config.payout.decide_needs_two,
-        terms=house.terms,
-        caution=house.caution,
+        two_people=container.config.payout.decide_needs_two,
+        terms=container.terms,
+        caution=container.caution,
     )
     if call.json:
         render.document(done)
@@ -655,7 +661,7 @@ def decide_(
 
 @commands.writes()
 def returned(
-    call: Call,
+    call: CommandContext,
     payout: PayoutId,
     receipt: Annotated[
         str, typer.Option("--receipt", metavar="R", help="M-Pesa's proof of what came back.", show_default=False)
@@ -680,8 +686,8 @@ def returned(
 
     if not render.confirm(call, f"Write down that the money of {payout} came back?"):
         raise typer.Exit(1)
-    house = call.house
-    is_new = came_back(call.context, payout_id=payout, receipt=receipt, caution=house.caution)
+    container = call.container
+    is_new = came_back(call.context, payout_id=payout, receipt=receipt, caution=container.caution)
     if call.json:
         render.document({"payout": payout, "status": "RETURNED", "changed": is_new})
         return
@@ -690,7 +696,7 @@ def returned(
 
 
 @commands.writes()
-def again(call: Call, payout: PayoutId) -> None:
+def again(call: CommandContext, payout: PayoutId) -> None:
     """Make a payout due again whose money came back.
 
     It goes under a new id. Until it has arrived the user cannot spend it.
@@ -706,15 +712,15 @@ def again(call: Call, payout: PayoutId) -> None:
 
     if not render.confirm(call, f"Make {payout} due again?"):
         raise typer.Exit(1)
-    house = call.house
-    send_again(call.context, payout_id=payout, caution=house.caution)
+    container = call.container
+    send_again(call.context, payout_id=payout, caution=container.caution)
     _tell_moved(call, payout, "PENDING")
     render.talk(call, f"Send it: kasoko payout --only {payout}")
 
 
 @verbs.writes("retry-failed", panel=ROAD)
 def retry_failed(
-    call: Call,
+    call: CommandContext,
     hours: Annotated[int, typer.Option("--hours", metavar="N", min=1, help="Failed within so many hours.")] = 24,
     market: Annotated[str | None, typer.Option("--market", metavar="MARKET", help="Only of this market.")] = None,
     listen: Listen = False,
@@ -748,7 +754,7 @@ def retry_failed(
 
 
 def retry_and_send(
-    call: Call,
+    call: CommandContext,
     *,
     only: list[str] | None = None,
     hours: int | None = None,
@@ -761,13 +767,15 @@ def retry_and_send(
     """Make failures due again and send exactly those."""
     from kasoko_cli.operations.shared.run_registry import at_work
 
-    house = call.house
-    house.config.require_daraja()
+    container = call.container
+    container.config.require_daraja()
     if not render.confirm(call, "Send failed payouts again, where their failure is definite?"):
         render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)
     command = "payout retry" if only else "retry-failed"
-    with at_work(house.db, house.clock, house.new_id, call.act, command=command, market=market, alone=not only) as work:
+    with at_work(
+        container.db, container.clock, container.new_id, call.act, command=command, market=market, alone=not only
+    ) as work:
         _retry_and_send(
             call,
             work,
@@ -782,7 +790,7 @@ def retry_and_send(
 
 
 def _retry_and_send(
-    call: Call,
+    call: CommandContext,
     work: AtWork,
     *,
     only: list[str],
@@ -798,16 +806,16 @@ def _retry_and_send(
     from kasoko_cli.operations.payouts import sending
     from kasoko_cli.operations.payouts.retry import retry as operation
 
-    house = call.house
-    sending.check_ready(call.context, house.daraja)
+    container = call.container
+    sending.check_ready(call.context, container.daraja)
     report = operation(
         call.context,
-        caution=house.caution,
+        caution=container.caution,
         only=only,
         market=market,
         hours=hours,
     )
-    telling = Telling(house.clock, on=events)
+    telling = Telling(container.clock, on=events)
     for one in report.left:
         telling("left_alone", one)
         render.talk(call, f"{one.payout_id} is left alone: {one.why}. {one.hint}")
@@ -835,7 +843,7 @@ def _retry_and_send(
 
 
 @verbs.writes(panel=ROAD)
-def pause(call: Call) -> None:
+def pause(call: CommandContext) -> None:
     """Stop all sending, on every host, until kasoko resume.
 
     Example: kasoko pause --reason 'the float is being moved'
@@ -854,7 +862,7 @@ def pause(call: Call) -> None:
 
 
 @verbs.writes(panel=ROAD)
-def resume(call: Call) -> None:
+def resume(call: CommandContext) -> None:
     """Let sending go on after a pause or a refused account.
 
     Example: kasoko resume

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
@@ -24,7 +24,7 @@ files = Commands("statement", "Statements of M-Pesa that were taken in, and taki
 SHOWN = 50
 
 
-def take(call: Call, file: Path, *, counted: bool, plan: bool, account: str | None) -> None:
+def take(call: CommandContext, file: Path, *, counted: bool, plan: bool, account: str | None) -> None:
     """Compare a statement and tell; exits with 8 where something differs that a person has to see to."""
     from kasoko_cli.operations.reconciliation.statement_owner import NobodysStatement
     from kasoko_cli.operations.reconciliation.statement_parser import read_statement
@@ -47,25 +47,27 @@ def take(call: Call, file: Path, *, counted: bool, plan: bool, account: str | No
         raise typer.Exit(8)
 
 
-def _take(call: Call, read: StatementFile, *, counted: bool, plan: bool, account: str | None) -> StatementReport:
+def _take(
+    call: CommandContext, read: StatementFile, *, counted: bool, plan: bool, account: str | None
+) -> StatementReport:
     from kasoko_cli.cli.output.progress import progress
     from kasoko_cli.operations.reconciliation import statement_import as operation
 
-    house = call.house
+    container = call.container
     how: dict[str, Any] = {
-        "shortcode": house.config.daraja.shortcode,
+        "shortcode": container.config.daraja.shortcode,
         "customers_are_counted": counted,
         "said_account": account,
-        "caution": house.caution,
-        "tariff": house.tariff,
+        "caution": container.caution,
+        "tariff": container.tariff,
     }
     if plan:
-        return operation.plan_statement(house.db, house.clock, read, **how)
+        return operation.plan_statement(container.db, container.clock, read, **how)
     with progress(call, "Lines", len(read.lines)) as bar:
         return operation.take_statement(call.context, read, **how, tell=bar)
 
 
-def _tell(call: Call, report: StatementReport, *, plan: bool) -> None:
+def _tell(call: CommandContext, report: StatementReport, *, plan: bool) -> None:
     from kasoko_cli.cli.parsing import amount_of, count_of, local
 
     if call.json:
@@ -146,7 +148,7 @@ def _not_whole(report: StatementReport) -> str:
 
 
 @commands.reads("list")
-def list_(call: Call) -> None:
+def list_(call: CommandContext) -> None:
     """List money that matched nothing, oldest first.
 
     Example: kasoko suspense list
@@ -158,7 +160,7 @@ def list_(call: Call) -> None:
     from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.reconciliation.statement_import import list_suspense
 
-    found = list_suspense(call.house.db)
+    found = list_suspense(call.container.db)
     columns = [Column("item"), Column("receipt"), Column("when"), Column("KES", right=True), Column("party")]
     columns += [Column("reason"), Column("why")]
     rows = [
@@ -172,7 +174,7 @@ def list_(call: Call) -> None:
 
 @commands.writes()
 def resolve(
-    call: Call,
+    call: CommandContext,
     item: Annotated[str, typer.Argument(metavar="ITEM", help="Of suspense list, or a receipt.", show_default=False)],
     as_: Annotated[str, typer.Option("--as", metavar="WHAT", help="What it was; see above.", show_default=False)],
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Whose it is.")] = None,
@@ -206,7 +208,7 @@ def resolve(
 
 
 @files.reads("list")
-def list_files(call: Call) -> None:
+def list_files(call: CommandContext) -> None:
     """List the statements that were taken in, the latest first.
 
     A statement is taken in by kasoko reconcile --statement FILE.
@@ -220,7 +222,7 @@ def list_files(call: Call) -> None:
     from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken
 
-    found = list_taken(call.house.db)
+    found = list_taken(call.container.db)
     columns = [Column("statement", right=True), Column("file"), Column("taken in"), Column("by"), Column("covers")]
     columns += [Column("lines", right=True), Column("suspense KES", right=True), Column("state")]
     rows = [
@@ -243,7 +245,7 @@ def list_files(call: Call) -> None:
 
 @files.writes()
 def undo(
-    call: Call,
+    call: CommandContext,
     statement: Annotated[
         int, typer.Argument(metavar="STATEMENT", help="Its number in statement list.", show_default=False)
     ],
@@ -266,8 +268,8 @@ def undo(
     from kasoko_cli.errors import NotFound
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken, undo_statement
 
-    house = call.house
-    found = next((one for one in list_taken(house.db) if one.id == statement), None)
+    container = call.container
+    found = next((one for one in list_taken(container.db) if one.id == statement), None)
     if found is None:
         raise NotFound(f"There is no statement {statement}.", hint="See them: kasoko statement list")
     what = f"{found.file}, {count_of(found.brought, 'line')}, {amount_of(found.in_suspense_cents)} in suspense"

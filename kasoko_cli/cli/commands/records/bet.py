@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import BetId, Limit, MarketId, UserId
@@ -18,7 +18,7 @@ commands = Commands("bet", "Stakes on the outcomes of a market.", panel=RECORDS)
 
 @commands.writes()
 def place(
-    call: Call,
+    call: CommandContext,
     market: MarketId,
     user: UserId,
     outcome: Annotated[
@@ -50,10 +50,10 @@ def place(
     from kasoko_cli.operations.records import bets
     from kasoko_cli.store.schema.tables import Funding
 
-    house = call.house
+    container = call.container
     placed = bets.place_bet(
         call.context,
-        bet_id=bet_id or house.new_id(),
+        bet_id=bet_id or container.new_id(),
         market=market,
         user_id=user,
         outcome=outcome,
@@ -72,7 +72,7 @@ def place(
 
 
 @commands.writes()
-def cancel(call: Call, bet: BetId) -> None:
+def cancel(call: CommandContext, bet: BetId) -> None:
     """Take a bet back before its market closes; the stake returns to the wallet.
 
     Example: kasoko bet cancel b-1001
@@ -91,7 +91,7 @@ def cancel(call: Call, bet: BetId) -> None:
 
 
 @commands.reads("list")
-def list_(call: Call, market: MarketId, limit: Limit = None) -> None:
+def list_(call: CommandContext, market: MarketId, limit: Limit = None) -> None:
     """List the bets on MARKET, earliest first.
 
     Example: kasoko bet list rain
@@ -104,7 +104,7 @@ def list_(call: Call, market: MarketId, limit: Limit = None) -> None:
     from kasoko_cli.domain.money import format_kes
     from kasoko_cli.operations.records import bets
 
-    found = bets.list_bets(call.house.db, market, limit=limit)
+    found = bets.list_bets(call.container.db, market, limit=limit)
     columns = [Column("bet"), Column("user"), Column("outcome"), Column("KES", right=True), Column("placed")]
     columns.append(Column("cancelled"))
     rows = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
@@ -40,7 +40,7 @@ ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones; tha
 
 
 @imports.writes("users")
-def import_users(call: Call, file: InFile, form: FormatName = None) -> None:
+def import_users(call: CommandContext, file: InFile, form: FormatName = None) -> None:
     """Take in users from a file, all of them or none.
 
     Its columns are: user_id,name,phone
@@ -66,7 +66,7 @@ def import_users(call: Call, file: InFile, form: FormatName = None) -> None:
 
 
 @imports.writes("markets")
-def import_markets(call: Call, file: InFile, form: FormatName = None) -> None:
+def import_markets(call: CommandContext, file: InFile, form: FormatName = None) -> None:
     """Take in markets from a file, all of them or none.
 
     Its columns are: market_id,slug,question,outcomes,closes_at,fee_bps
@@ -95,7 +95,7 @@ def import_markets(call: Call, file: InFile, form: FormatName = None) -> None:
 
 @imports.writes("bets")
 def import_bets(
-    call: Call,
+    call: CommandContext,
     file: InFile,
     form: FormatName = None,
     funding: Annotated[
@@ -131,7 +131,7 @@ def import_bets(
     )
 
 
-def _import(call: Call, path: Path, form: str | None, take_in: Callable[[InputFile, Told], Imported]) -> None:
+def _import(call: CommandContext, path: Path, form: str | None, take_in: Callable[[InputFile, Told], Imported]) -> None:
     """Open the file, take it in, and say what became of it; a refusal tells programs every line."""
     from kasoko_cli.cli.output.progress import progress
     from kasoko_cli.operations.shared.record_files import FileRefused, InputFile, open_input, spooled
@@ -167,7 +167,9 @@ def _told(done: Imported) -> str:
 
 
 @exports.reads("users")
-def export_users(call: Call, output: OutFile = None, form: FormatName = None, show_phone: ShowPhone = False) -> None:
+def export_users(
+    call: CommandContext, output: OutFile = None, form: FormatName = None, show_phone: ShowPhone = False
+) -> None:
     """Write every user, as `import users` reads them.
 
     Phones are masked, and such a file cannot be imported; with --show-phone it
@@ -183,7 +185,9 @@ def export_users(call: Call, output: OutFile = None, form: FormatName = None, sh
 
 
 @exports.reads("markets")
-def export_markets(call: Call, output: OutFile = None, form: FormatName = None, market: OfMarket = None) -> None:
+def export_markets(
+    call: CommandContext, output: OutFile = None, form: FormatName = None, market: OfMarket = None
+) -> None:
     """Write markets, as `import markets` reads them.
 
     How a market ended is not in it. A text that a spreadsheet would take for a
@@ -199,7 +203,7 @@ def export_markets(call: Call, output: OutFile = None, form: FormatName = None, 
 
 
 @exports.reads("bets")
-def export_bets(call: Call, output: OutFile = None, form: FormatName = None, market: OfMarket = None) -> None:
+def export_bets(call: CommandContext, output: OutFile = None, form: FormatName = None, market: OfMarket = None) -> None:
     """Write bets, as `import bets` reads them.
 
     If a stake came from a wallet there is a column more, funding.
@@ -215,7 +219,7 @@ def export_bets(call: Call, output: OutFile = None, form: FormatName = None, mar
 
 @exports.reads("payouts")
 def export_payouts(
-    call: Call,
+    call: CommandContext,
     output: OutFile = None,
     form: FormatName = None,
     market: OfMarket = None,
@@ -236,7 +240,9 @@ def export_payouts(
 
 
 @exports.reads("entries")
-def export_entries(call: Call, output: OutFile = None, form: FormatName = None, market: OfMarket = None) -> None:
+def export_entries(
+    call: CommandContext, output: OutFile = None, form: FormatName = None, market: OfMarket = None
+) -> None:
     """Write the books: every line of every entry, debits positive.
 
     Amounts are in cents. With --market: the entries of its bets, settlements,
@@ -252,7 +258,7 @@ def export_entries(call: Call, output: OutFile = None, form: FormatName = None, 
 
 
 def _export(
-    call: Call,
+    call: CommandContext,
     kind: str,
     output: Path | None,
     form: str | None,
@@ -272,10 +278,10 @@ def _export(
 
         note_unmasked(call.context, what=f"export {kind}", subject=market or "all")
     if output is None:
-        done = export(call.house.db, Kind(kind), chosen, render.records, market=market, show_phone=show_phone)
+        done = export(call.container.db, Kind(kind), chosen, render.records, market=market, show_phone=show_phone)
         render.talk(call, f"{done.rows:,} {done.kind}")
         return
-    db = call.house.db  # opened first: no part of a file is left where there is no database
+    db = call.container.db  # opened first: no part of a file is left where there is no database
     with written_whole(output, private=show_phone) as file:
         done = export(db, Kind(kind), chosen, file.write, market=market, show_phone=show_phone)
     if call.json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
@@ -28,7 +28,7 @@ Source = Annotated[
 
 @connect.reads("django")
 def django(
-    call: Call,
+    call: CommandContext,
     print_sql: Annotated[bool, typer.Option("--print-sql", help="Print it; nothing is executed.")] = False,
     role: Annotated[str, typer.Option("--role", metavar="NAME", help="Who may read the views.")] = "kasoko",
     tables: Annotated[
@@ -76,11 +76,11 @@ def django(
         tables=platform_views.renamed(platform_views.TABLES, tables or [], what="table"),
         columns=platform_views.renamed(platform_views.COLUMNS, columns or [], what="column"),
         outcomes=outcomes.split("|"),
-        fee_bps=call.house.config.market.fee_bps,
+        fee_bps=call.container.config.market.fee_bps,
         stake_in_cents=stake_in_cents,
         unfinished=unfinished or platform_views.UNFINISHED,
     )
-    sql = platform_views.sql_for(shape, role, mirror=mirror or call.house.config.platform.mirror)
+    sql = platform_views.sql_for(shape, role, mirror=mirror or call.container.config.platform.mirror)
     if call.json:
         render.document({"sql": sql})
     else:
@@ -89,7 +89,7 @@ def django(
 
 @commands.writes(panel=RECORDS)
 def sync(
-    call: Call,
+    call: CommandContext,
     source: Source = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would come in; keep nothing.")] = False,
     check: Annotated[
@@ -115,9 +115,9 @@ def sync(
 
     if plan and check:
         raise WrongUsage("--check changes nothing anyway. Leave --plan out.")
-    with call.house.platform(source) as theirs:
+    with call.container.platform(source) as theirs:
         if check:
-            compared = operation.compare(call.house.db, theirs)
+            compared = operation.compare(call.container.db, theirs)
             counted = f"{compared.markets:,} closed markets, {compared.bets:,} bets"
             _say(call, f"{counted}: {_count(compared.differences)}")
             _end(call, compared, compared.differences)
@@ -141,7 +141,7 @@ def sync(
 
 @commands.writes(panel=RECORDS)
 def mirror(
-    call: Call,
+    call: CommandContext,
     source: Source = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what waits to be told; tell nothing.")] = False,
     again: Annotated[
@@ -169,7 +169,7 @@ def mirror(
 
     if plan + again + stop > 1:
         raise WrongUsage("--plan, --again and --stop are three different things. Say one of them.")
-    house = call.house
+    container = call.container
     if stop:
         ended = platform_mirror.stop(call.context)
         if call.json:
@@ -177,14 +177,14 @@ def mirror(
         _say(call, "The platform is told nothing from now on." if ended else "The platform was told nothing before.")
         return
     if plan:
-        found = platform_mirror.look(house.db)
-    elif not house.config.platform.mirror:
+        found = platform_mirror.look(container.db)
+    elif not container.config.platform.mirror:
         raise ConfigurationError(
             "Writing results back is off (platform.mirror). Nothing was written.",
             hint="Read docs/django.md, then set mirror = true under [platform] in kasoko.toml.",
         )
     else:
-        with house.platform(source) as theirs:
+        with container.platform(source) as theirs:
             found = platform_mirror.mirror(call.context, theirs, again=again)
     if call.json:
         render.document(found)
@@ -212,7 +212,7 @@ def _things(markets: int, payouts: int) -> str:
     return f"{markets:,} market{'s' * (markets != 1)}, {payouts:,} payout{'s' * (payouts != 1)}"
 
 
-def _say(call: Call, text: str) -> None:
+def _say(call: CommandContext, text: str) -> None:
     if not call.json:
         render.did(call, text)
 
@@ -223,7 +223,7 @@ def _count(differences: list[Difference]) -> str:
     return "1 difference." if len(differences) == 1 else f"{len(differences):,} differences."
 
 
-def _end(call: Call, answer: object, differences: list[Difference]) -> None:
+def _end(call: CommandContext, answer: object, differences: list[Difference]) -> None:
     """The whole answer to programs; to people each difference, and what to do about it.
 
     Raises:

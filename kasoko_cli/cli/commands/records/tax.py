@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
@@ -16,7 +16,7 @@ commands = Commands("tax", "Tax that is kept back of winners, and paying it to t
 
 
 @commands.reads()
-def show(call: Call) -> None:
+def show(call: CommandContext) -> None:
     """Show the duties that hold today, and what is due to the authority.
 
     The duties are those of payout.duties_file; without one nothing is kept back.
@@ -32,11 +32,11 @@ def show(call: Call) -> None:
     from kasoko_cli.operations.reporting import taxes
     from kasoko_cli.operations.settlement.settle import duties_on
 
-    house = call.house
-    today = duties_on(house.duties, house.clock())
-    found = taxes.due(house.db, house.clock)
+    container = call.container
+    today = duties_on(container.duties, container.clock())
+    found = taxes.due(container.db, container.clock)
     held = {str(duty.on): duty for duty in (today.winnings, today.withdrawals) if duty is not None}
-    document = {"duties": [duty.as_dict() for duty in house.duties.duties], "today": today.as_dict(), "due": found}
+    document = {"duties": [duty.as_dict() for duty in container.duties.duties], "today": today.as_dict(), "due": found}
     columns = [Column("on"), Column("duty today"), Column("rate", right=True)]
     columns += [Column(name, right=True) for name in ("kept back", "paid", "due")]
     rows = [
@@ -51,13 +51,13 @@ def show(call: Call) -> None:
         for one in found
     ]
     render.table(call, "Tax", columns, rows, document=document)
-    if not house.duties.duties:
+    if not container.duties.duties:
         render.talk(call, "No file of duties is named (payout.duties_file): nothing is kept back.")
 
 
 @commands.writes()
 def remit(
-    call: Call,
+    call: CommandContext,
     amount: Annotated[str, typer.Argument(metavar="KES", help="How much was paid.", show_default=False)],
     on: Annotated[str, typer.Option("--on", metavar="WHAT", help="winnings or withdrawals.", show_default=False)],
     reference: Annotated[
@@ -89,7 +89,7 @@ def remit(
         raise WrongUsage(f"Nothing falls on {on!r}. WHAT is one of: {', '.join(On)}.")
     if source not in taxes.SOURCES:
         raise WrongUsage(f"Tax is not paid from {source!r}. WHERE is one of: {', '.join(taxes.SOURCES)}.")
-    cents, _house = parse_stake(amount), call.house
+    cents, _house = parse_stake(amount), call.container
     done = taxes.remit(call.context, on=On(on), cents=cents, source=source, reference=reference)
     if call.json:
         render.document(done)

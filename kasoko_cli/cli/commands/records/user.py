@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import Limit, UserId
 from kasoko_cli.cli.output import render
@@ -20,7 +20,7 @@ Phone = Annotated[str, typer.Argument(metavar="PHONE", help="A Kenyan mobile, li
 
 @commands.writes()
 def add(
-    call: Call,
+    call: CommandContext,
     user: UserId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The user's name.", show_default=False)],
     phone: Phone,
@@ -40,7 +40,7 @@ def add(
 
 
 @commands.reads("list")
-def list_(call: Call, limit: Limit = None) -> None:
+def list_(call: CommandContext, limit: Limit = None) -> None:
     """List the users, phones masked.
 
     Example: kasoko user list
@@ -51,13 +51,13 @@ def list_(call: Call, limit: Limit = None) -> None:
     """
     from kasoko_cli.operations.records import users
 
-    found = users.list_users(call.house.db, limit=limit)
+    found = users.list_users(call.container.db, limit=limit)
     columns = [Column("user"), Column("name"), Column("phone")]
     render.table(call, "Users", columns, [(one.id, one.name, one.phone) for one in found], document={"users": found})
 
 
 @commands.reads()
-def show(call: Call, user: UserId) -> None:
+def show(call: CommandContext, user: UserId) -> None:
     """Show one user, with the balance ever credited and what is available.
 
     Example: kasoko user show u1
@@ -69,7 +69,7 @@ def show(call: Call, user: UserId) -> None:
     from kasoko_cli.cli.parsing import amount_of, local
     from kasoko_cli.operations.records import users
 
-    view = users.show_user(call.house.db, user)
+    view = users.show_user(call.container.db, user)
     pairs: list[tuple[str, object]] = [
         ("user", view.id),
         ("name", view.name),
@@ -83,7 +83,7 @@ def show(call: Call, user: UserId) -> None:
 
 
 @commands.writes("set-phone")
-def set_phone(call: Call, user: UserId, phone: Phone) -> None:
+def set_phone(call: CommandContext, user: UserId, phone: Phone) -> None:
     """Give a user another number; payouts that are sent from now on go there.
 
     Example: kasoko user set-phone u1 0722000111 --reason 'the old line is dead'
@@ -99,7 +99,7 @@ def set_phone(call: Call, user: UserId, phone: Phone) -> None:
 
 
 @commands.writes()
-def erase(call: Call, user: UserId) -> None:
+def erase(call: CommandContext, user: UserId) -> None:
     """Forget a person: name and phone, wherever they stand.
 
     The books, the bets and the record of acts stay, under the id alone, and the
@@ -117,7 +117,7 @@ def erase(call: Call, user: UserId) -> None:
 
     if not render.confirm(call, f"Forget who {user} is? It cannot be undone."):
         raise typer.Abort
-    done = privacy.erase(call.context, user_id=user, caution=call.house.caution)
+    done = privacy.erase(call.context, user_id=user, caution=call.container.caution)
     if call.json:
         render.document(done)
         return
@@ -129,7 +129,7 @@ def erase(call: Call, user: UserId) -> None:
 
 @commands.writes("export")
 def export_(
-    call: Call,
+    call: CommandContext,
     user: UserId,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, for you alone.")
@@ -158,5 +158,5 @@ def export_(
     render.document({"user": user, "file": output}) if call.json else render.did(call, f"{user} is in {output}.")
 
 
-def _tell(call: Call, user: str, did: str, *, changed: bool) -> None:
+def _tell(call: CommandContext, user: str, did: str, *, changed: bool) -> None:
     render.document({"user": user, "changed": changed}) if call.json else render.did(call, f"{user} {did}.")

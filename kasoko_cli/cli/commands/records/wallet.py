@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import UserId, WrongUsage
 from kasoko_cli.cli.output import render
@@ -16,7 +16,7 @@ commands = Commands("wallet", "What users hold with the operator.", panel=RECORD
 
 
 @commands.reads()
-def show(call: Call, user: UserId) -> None:
+def show(call: CommandContext, user: UserId) -> None:
     """Show a user's wallet: balance, what is available, latest movements.
 
     Example: kasoko wallet show u1
@@ -29,7 +29,7 @@ def show(call: Call, user: UserId) -> None:
     from kasoko_cli.domain.money import format_kes
     from kasoko_cli.operations.records import wallets
 
-    wallet = wallets.show_wallet(call.house.db, user)
+    wallet = wallets.show_wallet(call.container.db, user)
     render.talk(call, f"Balance {amount_of(wallet.balance_cents)}, available {amount_of(wallet.available_cents)}.")
     columns = [Column("when"), Column("entry"), Column("account"), Column("KES", right=True)]
     rows = [(local(one.at), one.entry, one.account, format_kes(one.amount_cents)) for one in wallet.lines]
@@ -38,7 +38,7 @@ def show(call: Call, user: UserId) -> None:
 
 @commands.writes()
 def deposit(
-    call: Call,
+    call: CommandContext,
     user: UserId,
     amount: Annotated[str, typer.Argument(metavar="KES", help="How much arrived.", show_default=False)],
     reference: Annotated[
@@ -75,7 +75,7 @@ Reference = Annotated[
 
 @commands.writes()
 def recover(
-    call: Call,
+    call: CommandContext,
     user: UserId,
     amount: Debt,
     reference: Reference,
@@ -99,20 +99,20 @@ def recover(
 
     if source not in wallets.SOURCES:
         raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
-    cents, house = parse_stake(amount), call.house
+    cents, container = parse_stake(amount), call.container
     is_new = wallets.recover(
         call.context,
         user_id=user,
         cents=cents,
         source=source,
         reference=reference,
-        caution=house.caution,
+        caution=container.caution,
     )
     _tell_debt(call, user, reference, cents, "recovered", changed=is_new)
 
 
 @commands.writes("write-off")
-def write_off(call: Call, user: UserId, amount: Debt, reference: Reference) -> None:
+def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Reference) -> None:
     """Give up what USER owes, with a reason: it is the operator's loss.
 
     Example: kasoko wallet write-off kamau 142.50 --reference W7 --reason 'gone'
@@ -125,7 +125,7 @@ def write_off(call: Call, user: UserId, amount: Debt, reference: Reference) -> N
     from kasoko_cli.domain.money import parse_stake
     from kasoko_cli.operations.records import wallets
 
-    cents, house = parse_stake(amount), call.house
+    cents, container = parse_stake(amount), call.container
     if not render.confirm(call, f"Give up {amount_of(cents)} that {user} owes?"):
         raise typer.Exit(1)
     is_new = wallets.write_off(
@@ -133,12 +133,12 @@ def write_off(call: Call, user: UserId, amount: Debt, reference: Reference) -> N
         user_id=user,
         cents=cents,
         reference=reference,
-        caution=house.caution,
+        caution=container.caution,
     )
     _tell_debt(call, user, reference, cents, "written off", changed=is_new)
 
 
-def _tell_debt(call: Call, user: str, reference: str, cents: int, did: str, *, changed: bool) -> None:
+def _tell_debt(call: CommandContext, user: str, reference: str, cents: int, did: str, *, changed: bool) -> None:
     from kasoko_cli.cli.parsing import amount_of
 
     if call.json:

@@ -15,7 +15,7 @@ from kasoko_cli.cli.output.progress import duration
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from kasoko_cli.cli.command import Call
+    from kasoko_cli.cli.command import CommandContext
     from kasoko_cli.operations.reporting.dashboard import Board
     from kasoko_cli.operations.shared.overview import Groups
 
@@ -25,13 +25,13 @@ MOST_MARKETS, MOST_INCIDENTS = 10, 3
 WIDE = 100
 
 
-def watch(call: Call, every_seconds: int) -> None:
+def watch(call: CommandContext, every_seconds: int) -> None:
     """Draw the board until somebody stops it; off a terminal once, as rows."""
     from kasoko_cli.operations.reporting.dashboard import read_board
 
-    house = call.house
+    container = call.container
     if call.json or not render.is_on_a_terminal():
-        _snapshot(call, read_board(house.db, house.clock, house.tariff))
+        _snapshot(call, read_board(container.db, container.clock, container.tariff))
         return
     from rich.live import Live
 
@@ -40,12 +40,12 @@ def watch(call: Call, every_seconds: int) -> None:
     screen = render.console(sys.stdout)
     with stopping() as stopper, Live(console=screen, screen=True, auto_refresh=False, transient=True) as live:
         while not stopper.is_set():
-            found = read_board(house.db, house.clock, house.tariff)
+            found = read_board(container.db, container.clock, container.tariff)
             live.update(drawn(found, every_seconds, *screen.size), refresh=True)
             stopper.wait(every_seconds)
 
 
-def _snapshot(call: Call, board: Board) -> None:
+def _snapshot(call: CommandContext, board: Board) -> None:
     """The same once, for a pipe: a line a fact."""
     found = board.overview
     pairs: list[tuple[str, object]] = [(name, text) for name, text, _ in _facts(board)]

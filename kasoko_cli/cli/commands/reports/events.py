@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import Limit, WrongUsage
 from kasoko_cli.cli.output import render
@@ -23,7 +23,7 @@ LOOK_SECONDS = 1.0
 
 @commands.reads(panel=BOOKS)
 def events(
-    call: Call,
+    call: CommandContext,
     subject: Annotated[
         str | None,
         typer.Argument(metavar="SUBJECT", help="A payout, bet, user, market's id; else all.", show_default=False),
@@ -57,7 +57,7 @@ def events(
         begin = None if since is None else parse_time(since)
     except KasokoError as error:
         raise WrongUsage(f"--since: {error.message}") from None
-    db = call.house.db
+    db = call.container.db
     found = list_events(db, subject=subject, actor=actor, since=begin, limit=limit or 50)
     if not follow:
         columns = [Column(name) for name in ("when", "who", "did", "to", "why")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
@@ -21,7 +21,7 @@ commands = Commands()
 
 @commands.reads(panel=BOOKS, answers=False)
 def audit(
-    call: Call,
+    call: CommandContext,
     deep: Annotated[bool, typer.Option("--deep", help="Also each wallet, and the row behind each entry.")] = False,
     chain: Annotated[bool, typer.Option("--chain", help="Also the chain of digests, from its first link.")] = False,
     export: Annotated[
@@ -57,7 +57,7 @@ def audit(
         raise WrongUsage("--export and --head are about the chain. Add --chain.")
     exported = chain_check.read_heads(head) if head else None
     with progress(call, "Auditing"):
-        report = operation(call.house.db, call.house.clock, deep=deep, chain=chain, head=exported)
+        report = operation(call.container.db, call.container.clock, deep=deep, chain=chain, head=exported)
     if call.json or not call.quiet:
         _show(call, report)
     elif not report.ok:
@@ -73,7 +73,7 @@ def audit(
         render.talk(call, f"Heads written to {export}. Keep them where whoever runs this machine cannot write.")
 
 
-def _show(call: Call, report: AuditReport) -> None:
+def _show(call: CommandContext, report: AuditReport) -> None:
     """Every check, and what speaks against those that do not hold."""
     rows = [
         (check.name, "ok" if check.ok else f"{check.count:,} WRONG", f"{check.took_ms:,} ms", check.says)

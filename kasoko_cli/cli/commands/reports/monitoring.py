@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 
@@ -19,12 +19,12 @@ metrics = Commands("metrics", "Figures for Prometheus, and the rules that alert 
 commands = Commands()
 
 
-def check(call: Call) -> None:
+def check(call: CommandContext) -> None:
     """Say in one line whether all is well, as monitoring reads it, and exit by it: 0 or 8."""
     from kasoko_cli.operations.monitoring.health import check_health
 
-    house = call.house
-    health = check_health(house.db, house.clock, house.limits_of_health)
+    container = call.container
+    health = check_health(container.db, container.clock, container.limits_of_health)
     if call.json:
         render.document(
             {"ok": health.ok, "state": health.state, "findings": health.findings, "figures": health.figures}
@@ -70,7 +70,7 @@ def _one_line(health: Health) -> str:
 
 @metrics.reads(answers=False)
 def write(
-    call: Call,
+    call: CommandContext,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The collector's folder.", show_default=False)],
 ) -> None:
     """Write kasoko.prom into DIR, for node_exporter's textfile collector.
@@ -87,8 +87,8 @@ def write(
     """
     from kasoko_cli.operations.monitoring.prometheus import write_metrics
 
-    house = call.house
-    written = write_metrics(house.db, house.clock, house.limits_of_health, folder)
+    container = call.container
+    written = write_metrics(container.db, container.clock, container.limits_of_health, folder)
     call.ended_well("metrics write")
     if call.json:
         render.document(written)
@@ -97,7 +97,7 @@ def write(
 
 
 @metrics.reads()
-def rules(call: Call) -> None:
+def rules(call: CommandContext) -> None:
     """Print alert rules for Prometheus, with the limits of your settings.
 
     They say what kasoko status --check says, for those who alert by Prometheus.
@@ -111,7 +111,7 @@ def rules(call: Call) -> None:
     """
     from kasoko_cli.operations.monitoring.alert_rules import alert_rules
 
-    text = alert_rules(call.house.limits_of_health)
+    text = alert_rules(call.container.limits_of_health)
     if call.json:
         render.document({"rules": text})
     else:
@@ -120,7 +120,7 @@ def rules(call: Call) -> None:
 
 @commands.writes(panel=HOUSE)
 def notify(
-    call: Call,
+    call: CommandContext,
     test: Annotated[bool, typer.Option("--test", help="Send one message to every address, to see it arrive.")] = False,
 ) -> None:
     """Tell people what is not well, once each, and when it is over.
@@ -139,13 +139,13 @@ def notify(
     """
     from kasoko_cli.operations.monitoring import alerts as operation
 
-    house = call.house
-    courier = operation.courier_for(house.config.alert_urls())
+    container = call.container
+    courier = operation.courier_for(container.config.alert_urls())
     if test:
         operation.send_test(courier, call.actor)
         told = operation.Notified([], [])
     else:
-        told = operation.notify(house.db, house.clock, house.limits_of_health, courier)
+        told = operation.notify(container.db, container.clock, container.limits_of_health, courier)
     if not test:
         call.ended_well("notify")
     if call.json:

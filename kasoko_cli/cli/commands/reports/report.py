@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kasoko_cli.cli.command import Call, Commands
+from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import MarketId, WrongUsage
 from kasoko_cli.cli.output import render
@@ -38,7 +38,7 @@ _ENDINGS = {".csv": "csv", ".json": "json", ".xlsx": "xlsx", ".html": "html", ".
 
 @commands.reads()
 def settlement(
-    call: Call,
+    call: CommandContext,
     market: MarketId,
     form: Form = None,
     output: Output = None,
@@ -60,14 +60,14 @@ def settlement(
     from kasoko_cli.cli.output.finance_reports import settlement_sheet_of
     from kasoko_cli.operations.reporting import finance
 
-    house = call.house
+    container = call.container
     if show_phone:
-        finance.settlement_sheet(house.db, market)
+        finance.settlement_sheet(container.db, market)
         finance.note_unmasked(call.context, what="report settlement", subject=market)
-    found = finance.settlement_sheet(house.db, market, show_phone=show_phone)
+    found = finance.settlement_sheet(container.db, market, show_phone=show_phone)
     _answer(
         call,
-        settlement_sheet_of(found, house.clock()),
+        settlement_sheet_of(found, container.clock()),
         found,
         form,
         output,
@@ -79,7 +79,7 @@ def settlement(
 
 @commands.reads()
 def daily(
-    call: Call,
+    call: CommandContext,
     day: Annotated[
         str | None, typer.Option("--date", metavar="DATE", help="The Nairobi day, 2026-11-24; else today so far.")
     ] = None,
@@ -102,9 +102,9 @@ def daily(
     from kasoko_cli.cli.output.finance_reports import day_sheet_of
     from kasoko_cli.operations.reporting import finance
 
-    house = call.house
-    found = finance.day_close(house.db, house.clock, _day(day))
-    _answer(call, day_sheet_of(found, house.clock()), found, form, output, table)
+    container = call.container
+    found = finance.day_close(container.db, container.clock, _day(day))
+    _answer(call, day_sheet_of(found, container.clock()), found, form, output, table)
     if not found.is_balanced:
         render.hint(call, "The accounts do not sum to zero: kasoko audit")
         raise typer.Exit(8)
@@ -112,7 +112,7 @@ def daily(
 
 @commands.reads()
 def charges(
-    call: Call,
+    call: CommandContext,
     since: Since = None,
     until: Until = None,
     form: Form = None,
@@ -134,14 +134,14 @@ def charges(
     from kasoko_cli.cli.output.finance_reports import charges_sheet_of
     from kasoko_cli.operations.reporting import finance
 
-    house = call.house
-    found = finance.charges_report(house.db, house.tariff, first=_day(since), last=_day(until))
-    _answer(call, charges_sheet_of(found, house.clock()), found, form, output, table)
+    container = call.container
+    found = finance.charges_report(container.db, container.tariff, first=_day(since), last=_day(until))
+    _answer(call, charges_sheet_of(found, container.clock()), found, form, output, table)
 
 
 @commands.reads()
 def incidents(
-    call: Call,
+    call: CommandContext,
     since: Since = None,
     until: Until = None,
     form: Form = None,
@@ -162,14 +162,14 @@ def incidents(
     from kasoko_cli.cli.output.finance_reports import incidents_sheet_of
     from kasoko_cli.operations.reporting import finance
 
-    house = call.house
-    found = finance.incidents_report(house.db, first=_day(since), last=_day(until))
-    _answer(call, incidents_sheet_of(found, house.clock()), found, form, output, table)
+    container = call.container
+    found = finance.incidents_report(container.db, first=_day(since), last=_day(until))
+    _answer(call, incidents_sheet_of(found, container.clock()), found, form, output, table)
 
 
 @commands.reads()
 def taxes(
-    call: Call,
+    call: CommandContext,
     since: Since = None,
     until: Until = None,
     form: Form = None,
@@ -191,14 +191,14 @@ def taxes(
     from kasoko_cli.cli.output.finance_reports import taxes_sheet_of
     from kasoko_cli.operations.reporting.taxes import taxes_report
 
-    house = call.house
-    found = taxes_report(house.db, first=_day(since), last=_day(until))
-    _answer(call, taxes_sheet_of(found, house.clock()), found, form, output, table, without=("people",))
+    container = call.container
+    found = taxes_report(container.db, first=_day(since), last=_day(until))
+    _answer(call, taxes_sheet_of(found, container.clock()), found, form, output, table, without=("people",))
 
 
 @commands.reads()
 def proof(
-    call: Call,
+    call: CommandContext,
     market: MarketId,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the proof there; else to stdout.")
@@ -224,7 +224,7 @@ def proof(
     from kasoko_cli.operations.exchange.export import written_whole
     from kasoko_cli.operations.settlement import settlement_proof
 
-    key, db = _key(call, make=True), call.house.db
+    key, db = _key(call, make=True), call.container.db
     if user is not None:
         [one] = settlement_proof.codes(db, market, key, user=user)
         if call.json:
@@ -249,7 +249,7 @@ def proof(
 
 
 @commands.reads("proof-key")
-def proof_key(call: Call) -> None:
+def proof_key(call: CommandContext) -> None:
     """Show the public key that proofs are signed with, to publish it.
 
     The key itself is in proof.key (or KASOKO_PROOF_KEY): keep a copy, and show
@@ -270,10 +270,10 @@ def proof_key(call: Call) -> None:
         render.line(public)
 
 
-def _key(call: Call, *, make: bool) -> bytes:
+def _key(call: CommandContext, *, make: bool) -> bytes:
     from kasoko_cli.operations.settlement import settlement_proof
 
-    settings = call.house.config.proof
+    settings = call.container.config.proof
     if settings.key is not None:
         return bytes.fromhex(settings.key.get_secret_value())
     return settlement_proof.key_of(Path(settings.key_file), make=make)
@@ -294,7 +294,7 @@ def _day(text: str | None) -> date | None:
 
 
 def _answer(
-    call: Call,
+    call: CommandContext,
     sheet: Sheet,
     document: object,
     form: str | None,
@@ -321,7 +321,7 @@ def _answer(
         _tell_where(call, output)
 
 
-def _form(call: Call, form: str | None, output: Path | None) -> str:
+def _form(call: CommandContext, form: str | None, output: Path | None) -> str:
     if form is None and output is not None:
         form = _ENDINGS.get(output.suffix.lower())
         if form is None:
@@ -360,7 +360,7 @@ def _print(sheet: Sheet, document: object, form: str, table: Table) -> None:
         render.records(_written(sheet, document, form, table))
 
 
-def _write_xlsx(call: Call, sheet: Sheet, output: Path | None, *, private: bool) -> None:
+def _write_xlsx(call: CommandContext, sheet: Sheet, output: Path | None, *, private: bool) -> None:
     import tempfile
 
     from kasoko_cli.cli.output.report_document import to_xlsx
@@ -374,14 +374,14 @@ def _write_xlsx(call: Call, sheet: Sheet, output: Path | None, *, private: bool)
     _tell_where(call, output)
 
 
-def _tell_where(call: Call, output: Path) -> None:
+def _tell_where(call: CommandContext, output: Path) -> None:
     if call.json:
         render.document({"file": output})
     else:
         render.did(call, f"Written to {output}")
 
 
-def _show(call: Call, sheet: Sheet, without: tuple[str, ...]) -> None:
+def _show(call: CommandContext, sheet: Sheet, without: tuple[str, ...]) -> None:
     from kasoko_cli.cli.output.report_document import is_number, shown, told
 
     facts = [("about", sheet.subtitle), *((name, told(value)) for name, value in sheet.facts)]
