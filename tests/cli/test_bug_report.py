@@ -157,7 +157,8 @@ def test_a_task_of_celery_tells_sentry_and_answers_without_a_traceback(
         server.shutdown()
     assert answer["error"]["kind"] == "bug"
     assert re.fullmatch(
-        r"Something happened that was not foreseen: RuntimeError at test_bug_report\.py:\d+\.", answer["error"]["message"]
+        r"Something happened that was not foreseen: RuntimeError at test_bug_report\.py:\d+\.",
+        answer["error"]["message"],
     )
     text = b"".join(gzip.decompress(one) if one.startswith(b"\x1f\x8b") else one for one in posted).decode()
     assert '"RuntimeError"' in text

@@ -29,19 +29,17 @@ class Word(NamedTuple):
 
 #: Every word, in the order in which `kasoko --help` shows it.
 WORDS = (
-    Word("resolve", "market.resolve_settle:commands", ROAD, "Name the winning outcome of MARKET."),
-    Word(
-        "settle", "market.resolve_settle:commands", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."
-    ),
+    Word("resolve", "market.settle:commands", ROAD, "Name the winning outcome of MARKET."),
+    Word("settle", "market.settle:commands", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."),
     Word("approve", "market.approve:commands", ROAD, "Release a settlement that waits for a second person."),
     Word("approver", "market.approver:commands", ROAD, "People whose signatures count, each by a key of their own."),
-    Word("payout", "payout.payouts:commands", ROAD, "Send what is owed, and look at it."),
-    Word("retry-failed", "payout.payouts:verbs", ROAD, "Send definite failures again, where it can help."),
-    Word("status", "market.resolve_settle:commands", ROAD, "Show how everything stands, one market, or one payout."),
+    Word("payout", "payout.send:commands", ROAD, "Send what is owed, and look at it."),
+    Word("retry-failed", "payout.send:verbs", ROAD, "Send definite failures again, where it can help."),
+    Word("status", "market.settle:commands", ROAD, "Show how everything stands, one market, or one payout."),
     Word("explain", "market.explain:commands", ROAD, "Explain how a payout's amount came about, or a code."),
     Word("incident", "payout.incident:commands", ROAD, "What contradicts itself, until a person closes it."),
-    Word("pause", "payout.payouts:verbs", ROAD, "Stop all sending, on every host, until kasoko resume."),
-    Word("resume", "payout.payouts:verbs", ROAD, "Let sending go on after a pause or a refused account."),
+    Word("pause", "payout.send:verbs", ROAD, "Stop all sending, on every host, until kasoko resume."),
+    Word("resume", "payout.send:verbs", ROAD, "Let sending go on after a pause or a refused account."),
     Word("market", "market.market:commands", RECORDS, "Questions with outcomes that people bet on."),
     Word("user", "records.user:commands", RECORDS, "The people who bet, and the phones they are paid on."),
     Word("bet", "records.bet:commands", RECORDS, "Stakes on the outcomes of a market."),

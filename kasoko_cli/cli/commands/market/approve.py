@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.commands.payout.confirmation import SHOWN_ROWS, check_hash_is_whole, tell_cut
+from kasoko_cli.cli.confirmation import SHOWN_ROWS, check_hash_is_whole, tell_cut
 from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage
 from kasoko_cli.cli.output import render

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kasoko_cli.cli.commands.payout.confirmation import SHOWN_ROWS
+from kasoko_cli.cli.confirmation import SHOWN_ROWS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.commands.payout.confirmation import (
+from kasoko_cli.cli.confirmation import (
     NO_BOUNDS,
     Bounds,
     ExpectTotal,

@@ -167,7 +167,7 @@ def settle(
     8 its bets were changed after the close, 9 another process holds the database;
     with --pay also those of kasoko payout.
     """
-    from kasoko_cli.cli.commands.payout import payouts as payout
+    from kasoko_cli.cli.commands.payout import send as payout
     from kasoko_cli.cli.output.progress import progress
     from kasoko_cli.operations.settlement import settle as operation
 
@@ -216,7 +216,7 @@ def _tell_who_releases(call: CommandContext, settled: Settled) -> None:
 
 
 def _show_settlement_plan(call: CommandContext, market: str) -> None:
-    from kasoko_cli.cli.commands.payout.confirmation import SHOWN_ROWS, gate_lines, tell_cut, tell_warning
+    from kasoko_cli.cli.confirmation import SHOWN_ROWS, gate_lines, tell_cut, tell_warning
     from kasoko_cli.operations.payouts import float_check
     from kasoko_cli.operations.settlement.settle import plan_settlement
 
