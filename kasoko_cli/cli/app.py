@@ -31,7 +31,6 @@ class _Loaded(MutableMapping[str, Any]):
             commands = getattr(import_module(f"kasoko_cli.cli.commands.{module}"), noun)
             found = typer.main.get_group(commands)
             self._commands[name] = found if commands.info.name == name else found.commands[name]
-            self._commands[name].rich_help_panel = word.panel
         return self._commands[name]
 
     def __setitem__(self, name: str, command: Any) -> None:

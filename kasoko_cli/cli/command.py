@@ -19,6 +19,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from kasoko_cli.cli.help import layout
+from kasoko_cli.cli.help.command_index import WORDS
 from kasoko_cli.cli.options import Actor, ConfigFile, DatabaseUrl, Json, Quiet, Reason, Verbose, WrongUsage, Yes
 from kasoko_cli.cli.output import render
 from kasoko_cli.errors import ConfigurationError, KasokoError
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from kasoko_cli.cli.container import Container
     from kasoko_cli.operations.shared.actor import Act
     from kasoko_cli.operations.shared.context import OperationContext
+    from kasoko_cli.operations.shared.run_registry import AtWork
 
 P = ParamSpec("P")
 Body = Callable[Concatenate["CommandContext", P], None]
@@ -114,6 +117,18 @@ class CommandContext:
 
         act = Act(self.actor, self.reason or "", self.container.signing_key(file))
         return replace(self.context, act=act)
+
+    def at_work(self, command: str, *, market: str | None, alone: bool = True) -> AbstractContextManager[AtWork]:
+        """Stand in the list of runs while the block works; see `run_registry.at_work`.
+
+        Raises:
+            Busy: a run that is alive has this work.
+            NotFound: there is no such market.
+        """
+        from kasoko_cli.operations.shared.run_registry import at_work
+
+        of = self.container
+        return at_work(of.db, of.clock, of.new_id, self.act, command=command, market=market, alone=alone)
 
     def ended_well(self, command: str) -> None:
         """Write down that this command, which is no run, did: the metrics say when it last has."""
@@ -225,34 +240,28 @@ class Root(Group):
 class Commands(typer.Typer):
     """A noun of the command line, or the root's own verbs when it has no name."""
 
-    def __init__(
-        self, name: str | None = None, about: str | None = None, *, default: str = "", panel: str | None = None
-    ) -> None:
+    def __init__(self, name: str | None = None, about: str | None = None, *, default: str = "") -> None:
+        """What a noun is for is what the front page says, unless it says more `about` itself."""
         kind = type("DefaultGroup", (Group,), {"default": default})
+        about = next((word.says for word in WORDS if word.name == name), None) if about is None else about
         super().__init__(name=name, help=about, cls=kind, add_completion=False, rich_markup_mode=None)
-        #: The panel of `kasoko --help` that this noun is listed in.
-        self.panel = panel
 
-    def reads(
-        self, name: str | None = None, *, panel: str | None = None, answers: bool = True
-    ) -> Callable[[Body[P]], Body[P]]:
+    def reads(self, name: str | None = None, *, answers: bool = True) -> Callable[[Body[P]], Body[P]]:
         """Make the function a command that changes nothing.
 
         `answers` is whether what it prints is all that it is for, so that it fails where that cannot be written: not
         so where its exit code says it too, or it does something besides.
         """
-        return self._command(name, panel, writes=False, answers=answers)
+        return self._command(name, writes=False, answers=answers)
 
-    def writes(self, name: str | None = None, *, panel: str | None = None) -> Callable[[Body[P]], Body[P]]:
+    def writes(self, name: str | None = None) -> Callable[[Body[P]], Body[P]]:
         """Make the function a command that changes something: it also takes --yes, --actor and --reason."""
-        return self._command(name, panel, writes=True, answers=False)
+        return self._command(name, writes=True, answers=False)
 
-    def _command(
-        self, name: str | None, panel: str | None, *, writes: bool, answers: bool
-    ) -> Callable[[Body[P]], Body[P]]:
+    def _command(self, name: str | None, *, writes: bool, answers: bool) -> Callable[[Body[P]], Body[P]]:
         def register(body: Body[P]) -> Body[P]:
             command = _with_shared_options(body, writes=writes, answers=answers)
-            self.command(name, cls=Command, rich_help_panel=panel)(command)
+            self.command(name, cls=Command)(command)
             return body
 
         return register

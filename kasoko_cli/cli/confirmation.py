@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,19 +14,10 @@ from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.float_check import Gate
-    from kasoko_cli.operations.payouts.plan import RunPlan
     from kasoko_cli.operations.payouts.spending_bound import Bound, Seal
 
 #: How many rows of a plan are shown to a person; the document has all.
 SHOWN_ROWS = 20
-
-ExpectTotal = Annotated[str | None, typer.Option("--expect-total", metavar="KES", help="Send only if this is the sum.")]
-MaxTotal = Annotated[
-    str | None, typer.Option("--max-total", metavar="KES", help="Send only if the sum is at most this.")
-]
-PlanHash = Annotated[
-    str | None, typer.Option("--plan-hash", metavar="HASH", help="Send only what --plan showed under this hash.")
-]
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,25 @@ class Bounds:
         return any((self.expect_total, self.max_total, self.plan_hash))
 
 
-NO_BOUNDS = Bounds()
+@dataclass(frozen=True, kw_only=True)
+class SendOptions:
+    """Which payouts a command sends, how long it stays, and what is said of the sum beforehand."""
+
+    market: str | None = None
+    only: Sequence[str] = ()
+    limit: int | None = None
+    #: Stay for those that are due later.
+    wait: bool = False
+    listen: bool = False
+    listen_seconds: int = 120
+    max_seconds: int | None = None
+    bounds: Bounds = Bounds()
+    #: Somebody has said yes already.
+    asked: bool = False
+    #: Send what is due now and nothing else, also where nobody is asked.
+    bind: bool = False
+    #: Tell each thing as it happens, as JSON Lines.
+    events: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,21 +63,15 @@ class Looked:
 
 def look_and_ask(
     call: CommandContext,
+    options: SendOptions,
     *,
-    market: str | None,
-    only: Sequence[str],
-    limit: int | None,
-    bounds: Bounds,
-    asked: bool,
     question: str = "Send {}, to phones by M-Pesa?",
-    later: bool = False,
-    bind: bool = False,
     seal: Seal | None = None,
 ) -> Looked:
     """Hold the run against its bounds and the float, tell what is to be known, and ask.
 
     Whoever names a bound or payouts, or is asked, says yes to what stands there now: the run is bound to it. So is
-    one that must be (`bind`). With `later`, what is due later counts too.
+    one that must be (`bind`). With `wait`, what is due later counts too.
 
     Raises:
         NotFound: there is no such market or payout.
@@ -76,38 +79,45 @@ def look_and_ask(
         typer.Exit: the operator said no.
     """
     from kasoko_cli.cli.parsing import amount_of, count_of
-    from kasoko_cli.operations.payouts import float_check as gate
+    from kasoko_cli.operations.payouts import float_check
     from kasoko_cli.operations.payouts.spending_bound import show
 
-    container, bound = call.container, None
+    container, bounds, bound = call.container, options.bounds, None
     if bounds.plan_hash is not None:
         check_hash_is_whole(bounds.plan_hash)
-    if bounds or only or bind or not (asked or call.yes):
+    if bounds or options.only or options.bind or not (options.asked or call.yes):
         bound = show(
             container.db,
             container.clock(),
-            market=market,
-            only=only,
-            limit=limit,
-            later=later and bounds.plan_hash is None,
+            market=options.market,
+            only=options.only,
+            limit=options.limit,
+            later=options.wait and bounds.plan_hash is None,
             smallest_first=container.config.payout.smallest_first,
             seal=seal,
         )
         _check_hash(bounds.plan_hash, bound)
-    found = gate.look(container.db, container.clock, container.gate_policy, market=market, limit=limit, bound=bound)
+    found = float_check.look(
+        container.db,
+        container.clock,
+        container.gate_policy,
+        market=options.market,
+        limit=options.limit,
+        bound=bound,
+    )
     _check_totals(bounds, found.wire_cents)
     container.config.require_daraja()
     if not found.payments:
-        _tell_of_approval(call, market)
+        _tell_of_approval(call, options.market)
         return Looked(found, bound)
-    gate.pass_or_refuse(found)
+    float_check.pass_or_refuse(found)
     if found.warning and not call.json:  # a program that reads stderr shall find one document there
         render.warn(call, found.warning)
     large = container.config.daraja.production and found.wire_cents > container.config.payout.confirm_slug_above_cents
     sum_of = f"{count_of(found.payments, 'payout')}, {amount_of(found.wire_cents)}"
-    if large and not asked:
-        _confirm_large(call, found, question.format(f"{sum_of}, real money"), market, bounds)
-    elif not (asked or render.confirm(call, question.format(sum_of))):
+    if large and not options.asked:
+        _confirm_large(call, found, question.format(f"{sum_of}, real money"), options.market, bounds)
+    elif not (options.asked or render.confirm(call, question.format(sum_of))):
         render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)
     return Looked(found, bound)
@@ -193,29 +203,22 @@ def check_hash_is_whole(wanted: str) -> None:
         raise WrongUsage("--plan-hash takes the 16 hex digits that the plan shows, or all 64 of its --json.")
 
 
-def plan_of(call: CommandContext, market: str | None, only: Sequence[str], limit: int | None) -> RunPlan:
-    """What a run would do now."""
+def show_plan(call: CommandContext, options: SendOptions) -> None:
+    """`kasoko payout --plan`: totals, who gets what, what stands in the way. Writes and sends nothing."""
+    from kasoko_cli.cli.parsing import amount_of, count_of, local
     from kasoko_cli.operations.payouts import plan
 
-    container = call.container
-    settings = container.config.payout
-    return plan.plan(
+    container, settings = call.container, call.container.config.payout
+    found = plan.plan(
         container.db,
         container.clock,
         container.gate_policy,
         settings.daily_cents,
-        market=market,
-        only=only,
-        limit=limit,
+        market=options.market,
+        only=options.only,
+        limit=options.limit,
         smallest_first=settings.smallest_first,
     )
-
-
-def show_plan(call: CommandContext, market: str | None, only: Sequence[str], limit: int | None) -> None:
-    """`kasoko payout --plan`: totals, who gets what, what stands in the way. Writes and sends nothing."""
-    from kasoko_cli.cli.parsing import amount_of, count_of, local
-
-    found = plan_of(call, market, only, limit)
     if call.json:
         render.document(found)
         return
@@ -234,7 +237,7 @@ def show_plan(call: CommandContext, market: str | None, only: Sequence[str], lim
     pairs += [("due later", found.later), ("next due", None if found.next_at is None else local(found.next_at))]
     pairs += gate_lines(found.float)
     pairs.append(("plan", found.plan_hash[:16]))
-    render.card(call, f"A run for {market or 'all markets'}", pairs)
+    render.card(call, f"A run for {options.market or 'all markets'}", pairs)
     if found.items:
         columns = [Column("payout"), Column("user"), Column("phone"), Column("kind")]
         columns += [Column("KES", right=True), Column("to phone", right=True), Column("would")]

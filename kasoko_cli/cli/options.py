@@ -88,6 +88,23 @@ SignWith = Annotated[
 ]
 Plan = Annotated[bool, typer.Option("--plan", help="Show what would happen; write and send nothing.")]
 Events = Annotated[bool, typer.Option("--events", help="A JSON line for each thing as it happens.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Stay for those that are due later.")]
+Listen = Annotated[bool, typer.Option("--listen", help="Take the results too, until they are all there.")]
+ListenSeconds = Annotated[
+    int, typer.Option("--listen-seconds", metavar="N", min=1, help="How long to wait for results.")
+]
+MaxSeconds = Annotated[
+    int | None, typer.Option("--max-seconds", metavar="N", min=1, help="Begin nothing new after this.")
+]
+ExpectTotal = Annotated[str | None, typer.Option("--expect-total", metavar="KES", help="Send only if this is the sum.")]
+MaxTotal = Annotated[
+    str | None, typer.Option("--max-total", metavar="KES", help="Send only if the sum is at most this.")
+]
+PlanHash = Annotated[
+    str | None, typer.Option("--plan-hash", metavar="HASH", help="Send only what --plan showed under this hash.")
+]
+Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="The address; else of the settings.")]
+Port = Annotated[int | None, typer.Option("--port", metavar="PORT", help="The port; else of the settings.")]
 
 
 class WrongUsage(typer.TyperException):

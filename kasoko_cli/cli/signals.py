@@ -92,16 +92,6 @@ def stopping(
         hearer.join(timeout=1)  # it may be in the middle of a line that nobody takes
 
 
-def stay(stopper: threading.Event, seconds: int | None, done: Callable[[], bool]) -> None:
-    """Wait until it is done, the time is over, or somebody says stop."""
-    ends_at = None if seconds is None else time.monotonic() + seconds
-    while not stopper.is_set() and not done():
-        left = 0.2 if ends_at is None else min(0.2, ends_at - time.monotonic())
-        if left <= 0:
-            return
-        stopper.wait(left)
-
-
 def _hear(reading: int, heard: Callable[[int], None]) -> None:
     """Pass on each signal that is written into the pipe, until its other end is closed."""
     with open(reading, "rb", buffering=0) as pipe:

@@ -29,10 +29,13 @@ from kasoko_cli.config import Config
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 from kasoko_cli.operations.payouts import sending
 from kasoko_cli.operations.payouts.retry import retry
+from kasoko_cli.operations.payouts.send_and_wait import RunRequest, send_and_wait
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.settlement.settle import settle_market as settle
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.run_registry import AtWork
+from kasoko_cli.operations.shared.watching import Attended
 
 #: A task is asked to stop after this long, and killed after that. Source: the operator's existing deployment.
 SOFT_LIMIT_SECONDS, HARD_LIMIT_SECONDS = 600, 900
@@ -195,16 +198,14 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
                 "why": why,
             }
         bound = None if shown is None else Bound.carried(payout_id, shown, container.links.seal)
-        run = sending.send_due(
+        run = send_and_wait(
             OperationContext(container.db, container.clock, act),
             container.gateway,
             container.send_policy,
             container.trust,
-            only=[payout_id],
-            bound=bound,
+            RunRequest(only=[payout_id], bound=bound),
+            Attended(AtWork(container.new_id())),
         )
-        if run.sent:
-            sending.note_run(OperationContext(container.db, container.clock, act), run, market=payout_id)
         answer = {"payout": payout_id, "sent": bool(run.sent), "status": sending.state_of(container.db, payout_id)}
         if run.changed:
             answer["why"] = "its amount or phone is another one now than when it was enqueued; enqueue it again"

@@ -30,7 +30,7 @@ PHONE = "254712345678"
 
 
 verbs = Commands()
-payout = Commands("payout", "Payouts.", default="send", panel="The road")
+payout = Commands("payout", "Payouts.", default="send")
 
 
 @verbs.reads()

@@ -1,4 +1,4 @@
-"""The front of the house: every word that may follow `kasoko`, told without loading any of them.
+"""The front page: every word that may follow `kasoko`, told without loading any of them.
 
 `kasoko --help`, and a shell that completes a word, need the names and one line each; loading the commands for
 that would take longer than everything else. A command's module is loaded when it is called. A test holds this
@@ -11,17 +11,20 @@ import sys
 from typing import NamedTuple
 
 from kasoko_cli.cli.help.layout import Page, has_colour, width_of
-from kasoko_cli.cli.help.panels import BOOKS, HOUSE, MPESA, RECORDS, ROAD
 
 #: What the program is, in a sentence.
 ABOUT = "Settle pari-mutuel prediction markets and pay the winners by M-Pesa, once."
+
+
+#: The panels of `kasoko --help`, in the order in which they are shown.
+ROAD, RECORDS, MPESA, BOOKS, HOUSE = "The road", "Records", "M-Pesa", "Books", "House"
 
 
 class Word(NamedTuple):
     """A command or a group of commands: its name, where it is written, its panel, and what it does."""
 
     name: str
-    #: A module of `kasoko_cli.cli.commands` and the noun in it: `payout.payouts:verbs`.
+    #: A module of `kasoko_cli.cli.commands` and the noun in it: `payout.switches:commands`.
     place: str
     panel: str
     says: str
@@ -29,17 +32,17 @@ class Word(NamedTuple):
 
 #: Every word, in the order in which `kasoko --help` shows it.
 WORDS = (
-    Word("resolve", "market.settle:commands", ROAD, "Name the winning outcome of MARKET."),
+    Word("resolve", "market.resolve:commands", ROAD, "Name the winning outcome of MARKET."),
     Word("settle", "market.settle:commands", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."),
     Word("approve", "market.approve:commands", ROAD, "Release a settlement that waits for a second person."),
     Word("approver", "market.approver:commands", ROAD, "People whose signatures count, each by a key of their own."),
-    Word("payout", "payout.send:commands", ROAD, "Send what is owed, and look at it."),
-    Word("retry-failed", "payout.send:verbs", ROAD, "Send definite failures again, where it can help."),
-    Word("status", "market.settle:commands", ROAD, "Show how everything stands, one market, or one payout."),
+    Word("payout", "payout.payout:commands", ROAD, "Send what is owed, and look at it."),
+    Word("retry-failed", "payout.retry_failed:commands", ROAD, "Send definite failures again, where it can help."),
+    Word("status", "reports.status:commands", ROAD, "Show how everything stands, one market, or one payout."),
     Word("explain", "market.explain:commands", ROAD, "Explain how a payout's amount came about, or a code."),
     Word("incident", "payout.incident:commands", ROAD, "What contradicts itself, until a person closes it."),
-    Word("pause", "payout.send:verbs", ROAD, "Stop all sending, on every host, until kasoko resume."),
-    Word("resume", "payout.send:verbs", ROAD, "Let sending go on after a pause or a refused account."),
+    Word("pause", "payout.switches:commands", ROAD, "Stop all sending, on every host, until kasoko resume."),
+    Word("resume", "payout.switches:commands", ROAD, "Let sending go on after a pause or a refused account."),
     Word("market", "market.market:commands", RECORDS, "Questions with outcomes that people bet on."),
     Word("user", "records.user:commands", RECORDS, "The people who bet, and the phones they are paid on."),
     Word("bet", "records.bet:commands", RECORDS, "Stakes on the outcomes of a market."),
@@ -56,7 +59,10 @@ WORDS = (
     ),
     Word("listen", "payout.listen:commands", MPESA, "Take in the results that M-Pesa posts, until told to stop."),
     Word(
-        "reconcile", "payout.listen:commands", MPESA, "Find out how unknown payouts ended: apply results, ask M-Pesa."
+        "reconcile",
+        "payout.reconcile:commands",
+        MPESA,
+        "Find out how unknown payouts ended: apply results, ask M-Pesa.",
     ),
     Word("worker", "admin.worker:commands", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),
     Word(

@@ -86,3 +86,8 @@ def show_concerns(call: CommandContext, concerns: list[Concern], *, inside: bool
         see = f" Look: kasoko payout show {one.payout_id}." if one.payout_id and not inside else ""
         done = f" When it is dealt with: kasoko incident close {one.id} --reason WHY"
         render.warn(call, f"Incident {one.id}: {one.story}{see}{done}")
+
+
+def tell_moved(call: CommandContext, payout: str, status: str) -> None:
+    """Where one payout stands after what was done to it."""
+    render.document({"payout": payout, "status": status}) if call.json else render.did(call, f"{payout} is {status}.")

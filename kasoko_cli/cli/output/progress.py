@@ -218,6 +218,19 @@ class Outcomes:
         self.tally, self.counts = tally, Counter[str]()
 
     def __call__(self, outcome: object) -> None:
-        """One more ended like this."""
+        """One more ended like this; an empty word counts it and says no more."""
         self.counts[str(outcome)] += 1
-        self.tally(self.counts.total(), counts=self.counts)
+        self.tally(self.counts.total(), counts={name: count for name, count in self.counts.items() if name})
+
+
+class OnScreen:
+    """Shows whoever runs a command how its operation goes on: by a bar and by `--events`."""
+
+    def __init__(self, call: CommandContext, telling: Events) -> None:
+        self._call, self.happened = call, telling
+
+    @contextmanager
+    def part(self, title: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
+        """A bar, or lines, for a part of the work; no bar where the events are shown."""
+        with progress(self._call, title, total, bar=not self.happened.on_a_terminal) as tally:
+            yield Outcomes(tally)

@@ -29,10 +29,11 @@ def prove(call: CommandContext, *, offline: bool, listen: bool, listen_seconds: 
 
     Who listens stays until M-Pesa was asked once more about what one answer does not prove.
     """
-    from kasoko_cli.cli.commands.payout.listen import listening
+    from kasoko_cli.cli.listening import listening
     from kasoko_cli.cli.parsing import nairobi_clock
-    from kasoko_cli.cli.signals import stay, stopping
+    from kasoko_cli.cli.signals import stopping
     from kasoko_cli.operations.reconciliation import restore_recovery
+    from kasoko_cli.operations.shared.watching import stay
 
     container = call.container
     container.hold_to_deployment(container.db)  # doctor reads; this asks, and lets go
@@ -90,8 +91,8 @@ def prove(call: CommandContext, *, offline: bool, listen: bool, listen_seconds: 
 
 def _look(call: CommandContext, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[Asked], int]:
     """Ask about every id in doubt, until no answer brings another one into it; also how many payouts were let go."""
-    from kasoko_cli.cli.signals import stay
     from kasoko_cli.operations.reconciliation import restore_recovery
+    from kasoko_cli.operations.shared.watching import stay
 
     container, let_go = call.container, 0
     asked: list[Asked] = []

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
     from kasoko_cli.store.engine.database import Database
 
-commands = Commands("db", "The database: its tables, a copy of it, its health.", panel=HOUSE)
+commands = Commands("db")
 
 
 @commands.writes()

@@ -9,14 +9,13 @@ from pathlib import Path
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
 commands = Commands()
 
 
-@commands.reads(panel=HOUSE, answers=False)
+@commands.reads(answers=False)
 def demo(call: CommandContext) -> None:
     """Watch markets settle and winners get paid, in some seconds.
 

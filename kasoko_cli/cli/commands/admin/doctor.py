@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 commands = Commands()
 
 
-@commands.reads(panel=HOUSE, answers=False)
+@commands.reads(answers=False)
 def doctor(
     call: CommandContext,
     offline: Annotated[bool, typer.Option("--offline", help="Leave out what needs the network.")] = False,
@@ -119,7 +118,7 @@ def _checks(
             yield check, lambda check=check: [look.skip(check, "left out by --offline")]  # type: ignore[misc]
         return
     if listen:
-        from kasoko_cli.cli.commands.payout.listen import listening
+        from kasoko_cli.cli.listening import listening
 
         try:
             stack.enter_context(listening(call, otherwise="leave out --listen"))

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 
@@ -21,7 +20,7 @@ def _topics(incomplete: str) -> list[str]:
     return [name for name in TOPICS if name.startswith(incomplete)]
 
 
-@commands.reads("help", panel=HOUSE)
+@commands.reads("help")
 def help_(
     call: CommandContext,
     topic: Annotated[

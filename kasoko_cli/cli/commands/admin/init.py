@@ -9,16 +9,15 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands, Interrupted
-from kasoko_cli.cli.help.panels import HOUSE, MPESA
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
 commands = Commands()
-config = Commands("config", "Settings, and where each came from.", panel=HOUSE)
-credential = Commands("credential", "The password that M-Pesa wants encrypted.", panel=MPESA)
+config = Commands("config")
+credential = Commands("credential")
 
 
-@commands.writes(panel=HOUSE)
+@commands.writes()
 def init(
     call: CommandContext,
     shortcode: Annotated[

@@ -13,10 +13,9 @@ import typer
 from dotenv.parser import parse_stream
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.signals import stay, stopping
+from kasoko_cli.cli.signals import stopping
 from kasoko_cli.config import lines_of
 from kasoko_cli.errors import ConfigurationError
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 commands = Commands()
 
 
-@commands.reads(panel=MPESA, answers=False)
+@commands.reads(answers=False)
 def simulator(
     call: CommandContext,
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
@@ -82,7 +81,7 @@ def simulator(
             render.document({"url": running.url, "shortcode": settings.shortcode})
         else:
             render.line(f"Simulator on {running.url}: no money moves outside of it. Stop it with Ctrl-C.")
-        stay(stopper, None, lambda: False)
+        stopper.wait()
 
 
 def _from_and_to(mapped: str) -> tuple[str, str]:

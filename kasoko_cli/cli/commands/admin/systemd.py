@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 
-commands = Commands("units", "systemd services and timers for all that runs by itself.", panel=HOUSE)
+commands = Commands("units")
 
 
 @commands.reads("print")

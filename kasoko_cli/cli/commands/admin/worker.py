@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    pass
 
 commands = Commands()
 
 
-@commands.writes(panel=MPESA)
+@commands.writes()
 def worker(
     call: CommandContext,
     concurrency: Annotated[
@@ -36,6 +34,8 @@ def worker(
 
     Exit status: 0 told to stop, 3 settings or the extra are missing, 6 no broker.
     """
+    from kasoko_cli.cli.celery_fleet import tasks_of
+
     tasks = tasks_of(call)
     container = call.container
     container.config.require_daraja()
@@ -47,27 +47,3 @@ def worker(
     render.talk(call, f"Serving {at_once} tasks at once. Stop with Ctrl-C: what is in flight is waited for.")
     served = tasks.app.Worker(concurrency=at_once, loglevel="WARNING", without_gossip=True, without_mingle=True)
     served.start()
-
-
-def tasks_of(call: CommandContext) -> ModuleType:
-    """The tasks, working in the container of this call.
-
-    Raises:
-        ConfigurationError: Celery is not installed, or the settings cannot be used.
-    """
-    from kasoko_cli.errors import ConfigurationError
-
-    try:
-        from kasoko_cli.cli import tasks
-    except ImportError as error:
-        raise ConfigurationError(
-            f"Celery is not installed ({error.name}); nothing was enqueued or served.",
-            hint="Install it beside kasoko: pip install 'kasoko[celery]'",
-        ) from error
-    from kasoko_cli.cli.container import Container
-
-    options = {"--database": call.database_url}
-    tasks.configure(
-        functools.partial(Container.from_settings, call.config_file, options=options), call.container.config, call.actor
-    )
-    return tasks

@@ -8,7 +8,6 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SHOWN_ROWS, check_hash_is_whole, tell_cut
-from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 commands = Commands()
 
 
-@commands.writes(panel=ROAD)
+@commands.writes()
 def approve(
     call: CommandContext,
     market: MarketId,

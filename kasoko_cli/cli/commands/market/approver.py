@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.options import SignWith
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
-commands = Commands("approver", "People whose signatures count, each by a key of their own.", panel=ROAD)
+commands = Commands("approver")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name they act under: --actor.", show_default=False)]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
@@ -20,7 +19,7 @@ commands = Commands()
 CODES_IN_ENGLISH = "Majedwali ya misimbo yako kwa Kiingereza tu."
 
 
-@commands.reads(panel=ROAD)
+@commands.reads()
 def explain(
     call: CommandContext,
     what: Annotated[

@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import MarketId
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
-commands = Commands("market", "Questions with outcomes that people bet on.", panel=RECORDS)
+commands = Commands("market")
 
 
 @commands.writes()

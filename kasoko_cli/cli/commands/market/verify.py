@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.output import render
 
 commands = Commands()
 
 
-@commands.reads(panel=BOOKS, answers=False)
+@commands.reads(answers=False)
 def verify(
     call: CommandContext,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What report proof wrote.", show_default=False)],

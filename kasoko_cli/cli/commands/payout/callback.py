@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.options import Limit
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
-commands = Commands("callback", "What M-Pesa, or somebody, posted to the listener.", panel=MPESA)
+commands = Commands("callback")
 
 Number = Annotated[int, typer.Argument(metavar="CALLBACK", help="Its number.", show_default=False)]
 Numbers = Annotated[list[int], typer.Argument(metavar="CALLBACK...", help="Their numbers.", show_default=False)]

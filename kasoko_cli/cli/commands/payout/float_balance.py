@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import MPESA
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 commands = Commands()
 
 
-@commands.writes("float", panel=MPESA)
+@commands.writes("float")
 def float_(
     call: CommandContext,
     last: Annotated[bool, typer.Option("--last", help="Ask nobody; show what was said last.")] = False,
@@ -53,8 +52,9 @@ def float_(
     container.config.require_daraja()
     _ = container.tariff  # a file that cannot be read is told before M-Pesa is asked
     with contextlib.ExitStack() as stack:
-        from kasoko_cli.cli.commands.payout.listen import listening
-        from kasoko_cli.cli.signals import stay, stopping
+        from kasoko_cli.cli.listening import listening
+        from kasoko_cli.cli.signals import stopping
+        from kasoko_cli.operations.shared.watching import stay
 
         stopper = stack.enter_context(stopping())
         if listen:

@@ -8,12 +8,11 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.help.panels import ROAD
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
-commands = Commands("incident", "What contradicts itself, until a person closes it.", panel=ROAD)
+commands = Commands("incident")
 
 
 @commands.reads("list")

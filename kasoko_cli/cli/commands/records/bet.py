@@ -8,12 +8,11 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import BetId, Limit, MarketId, UserId
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
-commands = Commands("bet", "Stakes on the outcomes of a market.", panel=RECORDS)
+commands = Commands("bet")
 
 
 @commands.writes()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.exchange.import_records import Imported, Told
     from kasoko_cli.operations.shared.record_files import Format, InputFile
 
-imports = Commands("import", "Take in users, markets and bets from files.", panel=RECORDS)
-exports = Commands("export", "Write records and reports to files.", panel=RECORDS)
+imports = Commands("import")
+exports = Commands("export")
 
 InFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A .csv, .jsonl or .ndjson file; - for stdin.", show_default=False)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.exchange.platform_sync import Difference
 
-connect = Commands("connect", "Let kasoko see the records of a platform that you have.", panel=RECORDS)
+connect = Commands("connect")
 commands = Commands()
 
 #: How many rows are named; the JSON has all.
@@ -87,7 +86,7 @@ def django(
         render.records(sql)
 
 
-@commands.writes(panel=RECORDS)
+@commands.writes()
 def sync(
     call: CommandContext,
     source: Source = None,
@@ -139,7 +138,7 @@ def sync(
     _end(call, synced, synced.differences)
 
 
-@commands.writes(panel=RECORDS)
+@commands.writes()
 def mirror(
     call: CommandContext,
     source: Source = None,

@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
-commands = Commands("tax", "Tax that is kept back of winners, and paying it to the authority.", panel=BOOKS)
+commands = Commands("tax")
 
 
 @commands.reads()

@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import Limit, UserId
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
-commands = Commands("user", "The people who bet, and the phones they are paid on.", panel=RECORDS)
+commands = Commands("user")
 
 Phone = Annotated[str, typer.Argument(metavar="PHONE", help="A Kenyan mobile, like 0712345678.", show_default=False)]
 

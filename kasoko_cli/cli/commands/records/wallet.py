@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import RECORDS
 from kasoko_cli.cli.options import UserId, WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
-commands = Commands("wallet", "What users hold with the operator.", panel=RECORDS)
+commands = Commands("wallet")
 
 
 @commands.reads()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import Limit, WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -21,7 +20,7 @@ commands = Commands()
 LOOK_SECONDS = 1.0
 
 
-@commands.reads(panel=BOOKS)
+@commands.reads()
 def events(
     call: CommandContext,
     subject: Annotated[

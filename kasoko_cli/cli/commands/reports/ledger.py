@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 commands = Commands()
 
 
-@commands.reads(panel=BOOKS, answers=False)
+@commands.reads(answers=False)
 def audit(
     call: CommandContext,
     deep: Annotated[bool, typer.Option("--deep", help="Also each wallet, and the row behind each entry.")] = False,

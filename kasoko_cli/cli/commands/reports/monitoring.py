@@ -1,71 +1,20 @@
-"""What monitoring asks and alerts tell: `metrics`, `notify`, and the one line of `status --check`."""
+"""What monitoring asks and alerts tell: `metrics` and `notify`."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import HOUSE
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
-    from kasoko_cli.operations.monitoring.health import Health
+    pass
 
-metrics = Commands("metrics", "Figures for Prometheus, and the rules that alert on them.", panel=HOUSE)
+metrics = Commands("metrics")
 commands = Commands()
-
-
-def check(call: CommandContext) -> None:
-    """Say in one line whether all is well, as monitoring reads it, and exit by it: 0 or 8."""
-    from kasoko_cli.operations.monitoring.health import check_health
-
-    container = call.container
-    health = check_health(container.db, container.clock, container.limits_of_health)
-    if call.json:
-        render.document(
-            {"ok": health.ok, "state": health.state, "findings": health.findings, "figures": health.figures}
-        )
-    elif not (call.quiet and health.ok):
-        render.line(_one_line(health))
-        for finding in health.findings:
-            render.line(f"{finding.state}: {finding.what}. {finding.do}")
-    if not health.ok:
-        raise typer.Exit(8)
-
-
-def _one_line(health: Health) -> str:
-    """`KASOKO OK - 1,200 payouts completed ... | success=100.00%;99 failed=0`: plugin output with perfdata."""
-    from kasoko_cli.operations.monitoring.health import percent
-
-    now = health.figures
-    if health.findings:
-        said = "; ".join(finding.what for finding in health.findings)
-    else:
-        rate = "none ended" if now.success_bps is None else f"{percent(now.success_bps)} succeeded"
-        said = f"{now.completed + now.failed:,} payouts ended in the window, {rate}; nothing to do"
-
-    def age(since: datetime | None) -> int:
-        return 0 if since is None else max(0, round((now.at - since).total_seconds()))
-
-    figures: list[tuple[str, str]] = [
-        *([] if now.success_bps is None else [("success", percent(now.success_bps).replace(" ", ""))]),
-        ("failed", str(now.failed_lately)),
-        ("unknown", str(now.unknown)),
-        ("unknown_age", f"{age(now.unknown_since)}s"),
-        ("due_age", f"{age(now.due_since)}s"),
-        ("in_flight", str(now.in_flight)),
-        ("incidents", str(sum(now.incidents.values()))),
-        *([] if now.daraja_p95_ms is None else [("daraja_p95", f"{now.daraja_p95_ms}ms")]),
-        *([("settlement", f"{now.settled[-1].seconds}s")] if now.settled else []),
-    ]
-    # A bar would begin the figures: a reason that an operator typed may hold one.
-    return (
-        f"KASOKO {health.state} - {said.replace('|', '/')} | {' '.join(f'{name}={value}' for name, value in figures)}"
-    )
 
 
 @metrics.reads(answers=False)
@@ -118,7 +67,7 @@ def rules(call: CommandContext) -> None:
         render.records(text)
 
 
-@commands.writes(panel=HOUSE)
+@commands.writes()
 def notify(
     call: CommandContext,
     test: Annotated[bool, typer.Option("--test", help="Send one message to every address, to see it arrive.")] = False,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.help.panels import BOOKS
 from kasoko_cli.cli.options import MarketId, WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
@@ -17,7 +16,7 @@ from kasoko_cli.cli.output.render import Column
 if TYPE_CHECKING:
     from kasoko_cli.cli.output.report_document import Sheet, Table
 
-commands = Commands("report", "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML.", panel=BOOKS)
+commands = Commands("report")
 
 Form = Annotated[
     Literal["table", "csv", "json", "xlsx", "html"] | None,

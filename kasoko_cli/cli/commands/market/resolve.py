@@ -1,0 +1,134 @@
+"""The outcome of a market, named; or another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.help import completion
+from kasoko_cli.cli.options import MarketId, SignWith, WrongUsage
+from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.settlement_card import tell_warnings
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.settlement.settle import Settled
+
+commands = Commands()
+
+
+@commands.writes()
+def resolve(
+    call: CommandContext,
+    market: MarketId,
+    outcome: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="OUTCOME...",
+            help="The winner; several for a dead heat.",
+            show_default=False,
+            autocompletion=completion.outcomes,
+        ),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="NAME=7/10", help="A part for each outcome, summing to 1."),
+    ] = None,
+    withdrawn: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--withdrawn",
+            metavar="NAME",
+            help="An outcome that fell away: refunded.",
+            autocompletion=completion.outcomes,
+        ),
+    ] = None,
+    override: Annotated[
+        bool, typer.Option("--override", help="Another outcome than the one it has; needs --reason.")
+    ] = False,
+    void: Annotated[bool, typer.Option("--void", help="With --override: call it off after all.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="With --override: show it; write nothing.")] = False,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="HASH", help="With --override: the plan that you have read.")
+    ] = None,
+    sign_with: SignWith = None,
+) -> None:
+    """Name the winning outcome of MARKET.
+
+    It shows what would follow, and asks. A market past its closing time is closed
+    by it. The same outcome again changes nothing.
+
+    --override gives it another outcome. Before anything was sent the settlement
+    is taken back exactly. After that only differences are booked: who gains is
+    paid the rest, who was overpaid owes it back. Then two people are needed: one
+    runs it, another one again with --confirm.
+
+    Example: kasoko resolve rain Yes
+
+    Example: kasoko resolve cup --weight Home=1/2 --weight Away=1/2
+
+    Example: kasoko resolve rain No --override --plan
+
+    Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, was
+    resolved otherwise, or a second person has to confirm, 9 another process
+    holds the database.
+    """
+    if override:
+        from kasoko_cli.cli.commands.market.override import give
+
+        give(
+            call,
+            market,
+            outcome or [],
+            weight or [],
+            withdrawn or [],
+            void=void,
+            plan=plan,
+            confirm=confirm,
+            sign_with=sign_with,
+        )
+        return
+    if void or plan or confirm is not None:
+        raise WrongUsage("--void, --plan and --confirm go with --override. To call a market off: kasoko market void.")
+    from kasoko_cli.cli.parsing import parse_weight
+    from kasoko_cli.operations.records import markets
+
+    weights = [parse_weight(text) for text in weight or []]
+    named: dict[str, Any] = {"winners": outcome or [], "weights": weights, "withdrawn": withdrawn or []}
+    if not call.yes and not _resolve_it(call, market, named):
+        render.talk(call, "Nothing was changed.")
+        raise typer.Exit(1)
+    view = markets.resolve_market(call.context, market=market, **named)
+    if call.json:
+        render.document(view)
+        return
+    render.did(call, f"{view.slug} is resolved: {view.resolved_outcome}.")
+    render.talk(call, f"Divide the pool: kasoko settle {view.slug}")
+
+
+def _resolve_it(call: CommandContext, market: str, named: dict[str, Any]) -> bool:
+    """Show what the resolution would lead to, and ask; True at once where it is resolved so already."""
+    from kasoko_cli.operations.settlement.preview import preview_resolution
+
+    container = call.container
+    found = preview_resolution(call.context, container.limits, market=market, duties=container.duties, **named)
+    if found is None:
+        return True
+    if render.is_somebody_here():
+        _tell_consequences(call, found)
+    return render.confirm(call, f"Resolve {found.slug} as {found.resolved_outcome}? It cannot be taken back easily.")
+
+
+def _tell_consequences(call: CommandContext, found: Settled) -> None:
+    from kasoko_cli.cli.parsing import amount_of, count_of
+
+    figures = found.settlement
+    render.talk(
+        call,
+        f"{found.slug}: {count_of(found.bets, 'bet')}, {amount_of(figures.gross_cents)} in the pool. With"
+        f" {found.resolved_outcome} {count_of(figures.winners, 'winner')} would share"
+        f" {amount_of(figures.payouts_cents)} on {amount_of(figures.winning_stake_cents)} staked; fee"
+        f" {amount_of(figures.fee_cents)}, refunds {amount_of(figures.refunds_cents)}.",
+    )
+    tell_warnings(call, found)

@@ -1,0 +1,12 @@
+"""The noun `payout`, and the modules of its verbs in the order in which help shows them."""
+
+from __future__ import annotations
+
+from kasoko_cli.cli.command import Commands
+from kasoko_cli.cli.commands.payout import decide, hold, retry, send, show
+
+commands = Commands(
+    "payout", "Send what is owed, and look at it.\n\nOptions of sending: kasoko payout send --help", default="send"
+)
+for module in (send, show, retry, hold, decide):
+    commands.add_typer(module.verbs)

@@ -1,0 +1,44 @@
+"""`kasoko payout retry`: named failures, sent again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.confirmation import SendOptions
+from kasoko_cli.cli.help import completion
+from kasoko_cli.cli.options import Events, Listen, ListenSeconds
+from kasoko_cli.cli.payout_run import retry_and_send
+
+verbs = Commands()
+
+
+@verbs.writes()
+def retry(
+    call: CommandContext,
+    payout: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PAYOUT...", help="Failed payouts.", show_default=False, autocompletion=completion.failed_payouts
+        ),
+    ],
+    listen: Listen = False,
+    listen_seconds: ListenSeconds = 120,
+    events: Events = False,
+) -> None:
+    """Send definite failures again, where that can help.
+
+    Only what certainly did not reach the phone, and may now. What is unknown
+    belongs to kasoko reconcile.
+
+    Example: kasoko payout retry rain.1.7
+
+    Example: kasoko payout retry rain.1.7 rain.1.9 --listen
+
+    Exit status: 0 sent, 3 settings, 4 no such payout, 5 none may be tried again,
+    6 some failed again, 7 some unknown, 9 another process holds the database.
+    """
+    options = SendOptions(only=payout, listen=listen, listen_seconds=listen_seconds, events=events)
+    retry_and_send(call, "payout retry", options)

@@ -1,0 +1,44 @@
+"""`kasoko retry-failed`: every definite failure of late, sent again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.confirmation import SendOptions
+from kasoko_cli.cli.options import Events, Listen, ListenSeconds, MaxSeconds
+from kasoko_cli.cli.payout_run import retry_and_send
+
+commands = Commands()
+
+
+@commands.writes("retry-failed")
+def retry_failed(
+    call: CommandContext,
+    hours: Annotated[int, typer.Option("--hours", metavar="N", min=1, help="Failed within so many hours.")] = 24,
+    market: Annotated[str | None, typer.Option("--market", metavar="MARKET", help="Only of this market.")] = None,
+    listen: Listen = False,
+    listen_seconds: ListenSeconds = 120,
+    max_seconds: MaxSeconds = None,
+    events: Events = False,
+) -> None:
+    """Send definite failures again, where it can help.
+
+    Safe from cron, and from two crons at once.
+
+    Each one that is left alone is named, with the reason and what to do.
+
+    Example: kasoko retry-failed --yes --hours 6 --max-seconds 240
+
+    Example: kasoko retry-failed --market rain --hours 72
+
+    Exit status: 0 all taken or nothing to do, 3 settings, 4 no such market, 5
+    paused, 6 some failed again, 7 some unknown, 9 another run has this work, 10
+    work is left.
+    """
+    options = SendOptions(
+        market=market, listen=listen, listen_seconds=listen_seconds, max_seconds=max_seconds, events=events
+    )
+    retry_and_send(call, "retry-failed", options, hours=hours)
