@@ -28,6 +28,30 @@ def spoken(found: Explained, language: Language) -> list[str]:
     return [text for text in _Speaker(found, language).story() if text]
 
 
+#: How a payout stands, where nothing more is to be said of it than that: in English and in Swahili.
+_STANDING = {
+    "SENDING": ("M-Pesa has not told us yet how it ended.", "Bado tunasubiri jibu la M-PESA."),
+    "SENT": ("M-Pesa has not told us yet how it ended.", "Bado tunasubiri jibu la M-PESA."),
+    "UNKNOWN": (
+        "We do not know yet whether it arrived, and are asking M-Pesa. Until we know, it is not sent a second time.",
+        "Bado hatujui kama pesa zilifika, na tunaiuliza M-PESA. Hatutazituma mara ya pili kabla ya kupata uhakika.",
+    ),
+    "HELD": (
+        "It is held back until a person here has looked at it.",
+        "Malipo haya yamezuiliwa kwa muda hadi mhudumu wetu ayakague.",
+    ),
+    "AWAITING_APPROVAL": (
+        "A second person here still has to approve it.",
+        "Malipo haya yanasubiri kuidhinishwa na mtu wa pili.",
+    ),
+    "RETURNED": ("It had arrived, and the money came back to us.", "Pesa zilifika, kisha zikarudi kwetu."),
+    "CANCELED": (
+        "It is not owed any longer: the result of the market was corrected.",
+        "Malipo haya yalifutwa kwa sababu matokeo ya soko yalirekebishwa.",
+    ),
+}
+
+
 class _Speaker:
     """Tells one payout in one language."""
 
@@ -389,37 +413,9 @@ class _Speaker:
                     "It is waiting to be sent" + (f"; not before {self.when(later)}." if later else "."),
                     "Inasubiri kutumwa" + (f"; haitatumwa kabla ya {self.when(later)}." if later else "."),
                 )
-            case "SENDING" | "SENT":
-                return self.say("M-Pesa has not told us yet how it ended.", "Bado tunasubiri jibu la M-PESA.")
-            case "UNKNOWN":
-                return self.say(
-                    "We do not know yet whether it arrived, and are asking M-Pesa. Until we know, it is not sent a"
-                    " second time.",
-                    "Bado hatujui kama pesa zilifika, na tunaiuliza M-PESA. Hatutazituma mara ya pili kabla ya kupata"
-                    " uhakika.",
-                )
             case "FAILED":
                 return self.failed()
-            case "HELD":
-                return self.say(
-                    "It is held back until a person here has looked at it.",
-                    "Malipo haya yamezuiliwa kwa muda hadi mhudumu wetu ayakague.",
-                )
-            case "AWAITING_APPROVAL":
-                return self.say(
-                    "A second person here still has to approve it.",
-                    "Malipo haya yanasubiri kuidhinishwa na mtu wa pili.",
-                )
-            case "RETURNED":
-                return self.say(
-                    "It had arrived, and the money came back to us.", "Pesa zilifika, kisha zikarudi kwetu."
-                )
-            case "CANCELED":
-                return self.say(
-                    "It is not owed any longer: the result of the market was corrected.",
-                    "Malipo haya yalifutwa kwa sababu matokeo ya soko yalirekebishwa.",
-                )
-        return ""
+        return self.say(*_STANDING.get(found.status, ("", "")))
 
     def failed(self) -> str:
         """Whose matter the failure is; what is wrong on our own side is not the bettor's."""

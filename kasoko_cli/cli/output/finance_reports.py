@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,19 @@ def _counted(amount: Amount) -> str:
     return f"{amount.count:,} · {told(Cents(amount.amount_cents))}"
 
 
+def _table(name: str, title: str, rows: Iterable[object], columns: Mapping[str, str]) -> Table:
+    """A table of dataclasses: for each heading the attribute under it, which is an amount if it ends in `_cents`."""
+    return Table(name, title, list(columns), [[_value(row, one) for one in columns.values()] for row in rows])
+
+
+def _value(row: object, attribute: str) -> Value:
+    value: Value = getattr(row, attribute)
+    return Cents(value) if attribute.endswith("_cents") and isinstance(value, int) else value
+
+
 def settlement_sheet_of(found: SettlementSheet, now: datetime) -> Sheet:
     """A settlement: how the pool was divided, what stood on each outcome, and every payout."""
-    figures, rules = found.figures, found.rules
+    figures = found.figures
     facts: list[tuple[str, Value]] = [
         ("Outcome", found.outcome),
         ("Settled", found.settled_at),
@@ -43,67 +54,28 @@ def settlement_sheet_of(found: SettlementSheet, now: datetime) -> Sheet:
         ("Completed", _counted(found.payouts.completed)),
         ("Failed", _counted(found.payouts.failed)),
     ]
-    told = ", ".join(f"{name} {value}" for name, value in rules.items())
+    payouts = {"payout": "payout_id", "user": "user", "name": "name", "phone": "phone", "kind": "kind", "leg": "leg"}
+    payouts |= {"amount": "amount_cents", "to phone": "wire_cents", "status": "status", "receipt": "receipt"}
+    payouts |= {"failure": "failure_code", "changed": "updated_at"}
+    outcomes = {"outcome": "outcome", "bets": "bets", "staked": "staked_cents", "won": "won"}
+    states = [(name, one.count, Cents(one.amount_cents)) for name, one in found.by_status.items()]
+    pool = {"winners": figures.payouts_cents, "refunds": figures.refunds_cents, "fee": figures.fee_cents}
+    pool["breakage"] = figures.breakage_cents
     return Sheet(
         f"Settlement of {found.slug}",
         found.question,
         facts,
         (
-            Table(
-                "payouts",
-                "Payouts",
-                (
-                    *("payout", "user", "name", "phone", "kind", "leg", "amount", "to phone", "status"),
-                    *("receipt", "failure", "changed"),
-                ),
-                [
-                    (
-                        row.payout_id,
-                        row.user,
-                        row.name,
-                        row.phone,
-                        row.kind,
-                        row.leg,
-                        Cents(row.amount_cents),
-                        Cents(row.wire_cents),
-                        row.status,
-                        row.receipt,
-                        row.failure_code,
-                        row.updated_at,
-                    )
-                    for row in found.rows
-                ],
-            ),
-            Table(
-                "outcomes",
-                "Outcomes",
-                ("outcome", "bets", "staked", "won"),
-                [(row.outcome, row.bets, Cents(row.staked_cents), row.won) for row in found.outcomes],
-            ),
-            Table(
-                "states",
-                "Payouts by state",
-                ("state", "payouts", "amount"),
-                [(name, one.count, Cents(one.amount_cents)) for name, one in found.by_status.items()],
-            ),
+            _table("payouts", "Payouts", found.rows, payouts),
+            _table("outcomes", "Outcomes", found.outcomes, outcomes),
+            Table("states", "Payouts by state", ("state", "payouts", "amount"), states),
         ),
         (
-            Chart(
-                "Where the pool went",
-                ("amount",),
-                [
-                    ("winners", (figures.payouts_cents,)),
-                    ("refunds", (figures.refunds_cents,)),
-                    ("fee", (figures.fee_cents,)),
-                    ("breakage", (figures.breakage_cents,)),
-                ],
-            ),
-            Chart(
-                "Payouts by state", ("amount",), [(name, (one.amount_cents,)) for name, one in found.by_status.items()]
-            ),
+            Chart("Where the pool went", ("amount",), [(name, (cents,)) for name, cents in pool.items()]),
+            Chart("Payouts by state", ("amount",), [(name, (amount.cents,)) for name, _, amount in states]),
         ),
         (
-            f"Rules: {told}.",
+            f"Rules: {', '.join(f'{name} {value}' for name, value in found.rules.items())}.",
             f"Settlement {found.settlement_no}; bets {found.bets_digest}; plan {found.plan_hash}.",
             _made(now),
         ),
@@ -129,59 +101,36 @@ def day_sheet_of(found: DayClose, now: datetime) -> Sheet:
         ("Incidents open at the end", found.incidents_open),
         ("The books balance", found.is_balanced),
     ]
+    accounts = {"account": "account", "opening": "opening_cents", "debits": "debit_cents", "credits": "credit_cents"}
+    accounts["closing"] = "closing_cents"
+    by_hour = [(row.hour, (row.sent_cents, row.delivered_cents, row.released_cents)) for row in found.hours]
+    through = ("sent", "arrived", "came back")
+    earned = {"fee": found.fee_cents, "breakage": found.breakage_cents} if _can_be_drawn(found) else {}
     return Sheet(
         f"Day close {found.day}",
         "Nairobi day, midnight to midnight" + ("" if found.is_over else "; the day is not over"),
         facts,
         (
-            Table(
-                "accounts",
-                "Accounts",
-                ("account", "opening", "debits", "credits", "closing"),
-                [
-                    (
-                        row.account,
-                        Cents(row.opening_cents),
-                        Cents(row.debit_cents),
-                        Cents(row.credit_cents),
-                        Cents(row.closing_cents),
-                    )
-                    for row in found.accounts
-                ],
-            ),
-            Table(
-                "entries",
-                "Entries",
-                ("kind", "entries", "amount"),
-                [(row.kind, row.entries, Cents(row.amount_cents)) for row in found.kinds],
-            ),
+            _table("accounts", "Accounts", found.accounts, accounts),
+            _table("entries", "Entries", found.kinds, {"kind": "kind", "entries": "entries", "amount": "amount_cents"}),
             Table(
                 "hours",
                 "Hours",
-                ("hour", "sent", "arrived", "came back"),
-                [
-                    (f"{row.hour:02d}:00", Cents(row.sent_cents), Cents(row.delivered_cents), Cents(row.released_cents))
-                    for row in found.hours
-                    if row.sent_cents or row.delivered_cents or row.released_cents
-                ],
+                ("hour", *through),
+                [(f"{hour:02d}:00", *map(Cents, cents)) for hour, cents in by_hour if any(cents)],
             ),
         ),
         (
-            Chart(
-                "Payouts by hour",
-                ("sent", "arrived", "came back"),
-                [(f"{row.hour:02d}", (row.sent_cents, row.delivered_cents, row.released_cents)) for row in found.hours],
-            ),
-            Chart(
-                "Earned",
-                ("amount",),
-                [("fee", (found.fee_cents,)), ("breakage", (found.breakage_cents,))]
-                if min(found.fee_cents, found.breakage_cents) >= 0
-                else [],
-            ),
+            Chart("Payouts by hour", through, [(f"{hour:02d}", cents) for hour, cents in by_hour]),
+            Chart("Earned", ("amount",), [(name, (cents,)) for name, cents in earned.items()]),
         ),
         ("A debit balance is positive. Every figure is of the books, by the time of its entry.", _made(now)),
     )
+
+
+def _can_be_drawn(found: DayClose) -> bool:
+    """Whether what was earned is nowhere below zero, where a bar would have no length."""
+    return min(found.fee_cents, found.breakage_cents) >= 0
 
 
 def charges_sheet_of(found: ChargesReport, now: datetime) -> Sheet:
@@ -197,31 +146,14 @@ def charges_sheet_of(found: ChargesReport, now: datetime) -> Sheet:
         ("Booked for no payment that arrived", Cents(found.other_cents)),
         ("Tariff since", found.tariff_valid_from),
     ]
+    days = {"day": "day", "payments": "payments", "amount": "wire_cents", "expected": "expected_cents"}
+    days |= {"charges booked": "booked", "booked": "booked_cents", "missing": "unbooked", "differing": "differing"}
+    days["other"] = "other_cents"
     return Sheet(
         "M-Pesa's charges",
         _span(found.first, found.last),
         facts,
-        (
-            Table(
-                "days",
-                "By day",
-                ("day", "payments", "amount", "expected", "charges booked", "booked", "missing", "differing", "other"),
-                [
-                    (
-                        row.day,
-                        row.payments,
-                        Cents(row.wire_cents),
-                        Cents(row.expected_cents),
-                        row.booked,
-                        Cents(row.booked_cents),
-                        row.unbooked,
-                        row.differing,
-                        Cents(row.other_cents),
-                    )
-                    for row in found.days
-                ],
-            ),
-        ),
+        (_table("days", "By day", found.days, days),),
         (
             Chart(
                 "Expected and booked",
@@ -240,42 +172,30 @@ def charges_sheet_of(found: ChargesReport, now: datetime) -> Sheet:
 
 def incidents_sheet_of(found: IncidentsReport, now: datetime) -> Sheet:
     """Incidents, and how each ended."""
+    columns = {"number": "id", "kind": "kind", "what": "what", "payout": "payout_id", "opened": "opened_at"}
+    columns |= {"closed": "closed_at", "by": "closed_by", "why": "close_reason"}
+    by_kind = [(kind, (count,)) for kind, count in found.by_kind.items()]
     return Sheet(
         "Incidents",
         _span(found.first, found.last),
         [("Opened", found.opened), ("Still open", found.still_open)],
         (
-            Table(
-                "incidents",
-                "Incidents",
-                ("number", "kind", "what", "payout", "opened", "closed", "by", "why"),
-                [
-                    (
-                        row.id,
-                        row.kind,
-                        row.what,
-                        row.payout_id,
-                        row.opened_at,
-                        row.closed_at,
-                        row.closed_by,
-                        row.close_reason,
-                    )
-                    for row in found.rows
-                ],
-            ),
+            _table("incidents", "Incidents", found.rows, columns),
             Table("kinds", "By kind", ("kind", "incidents"), list(found.by_kind.items())),
         ),
-        (
-            Chart(
-                "By kind", ("incidents",), [(kind, (count,)) for kind, count in found.by_kind.items()], is_money=False
-            ),
-        ),
+        (Chart("By kind", ("incidents",), by_kind, is_money=False),),
         (_made(now),),
     )
 
 
 def taxes_sheet_of(found: TaxesReport, now: datetime) -> Sheet:
     """Tax: what was kept back by day and by person, what was paid, and what is due."""
+    days = {"day": "day", "on": "on", "duty": "duty", "rate in basis points": "rate_bps", "of": "base"}
+    days |= {"times": "times", "taxed": "base_cents", "kept back": "withheld_cents", "source": "source"}
+    people = {"user": "user", "on": "on", "kept back": "withheld_cents"}
+    remitted = {"when": "at", "on": "on", "reference": "reference", "from": "source", "amount": "amount_cents"}
+    due = {"on": "on", "kept back until then": "withheld_cents", "paid until then": "remitted_cents"}
+    due["due"] = "due_cents"
     return Sheet(
         "Tax kept back",
         _span(found.first, found.last),
@@ -285,46 +205,10 @@ def taxes_sheet_of(found: TaxesReport, now: datetime) -> Sheet:
             *((f"Due on {one.on}", Cents(one.due_cents)) for one in found.due),
         ],
         (
-            Table(
-                "days",
-                "By day and duty",
-                ("day", "on", "duty", "rate in basis points", "of", "times", "taxed", "kept back", "source"),
-                [
-                    (
-                        row.day,
-                        row.on,
-                        row.duty,
-                        row.rate_bps,
-                        row.base,
-                        row.times,
-                        Cents(row.base_cents),
-                        Cents(row.withheld_cents),
-                        row.source,
-                    )
-                    for row in found.rows
-                ],
-            ),
-            Table(
-                "people",
-                "By person",
-                ("user", "on", "kept back"),
-                [(row.user, row.on, Cents(row.withheld_cents)) for row in found.people],
-            ),
-            Table(
-                "remitted",
-                "Paid to the authority",
-                ("when", "on", "reference", "from", "amount"),
-                [(row.at, row.on, row.reference, row.source, Cents(row.amount_cents)) for row in found.remitted],
-            ),
-            Table(
-                "due",
-                "Due at the end",
-                ("on", "kept back until then", "paid until then", "due"),
-                [
-                    (row.on, Cents(row.withheld_cents), Cents(row.remitted_cents), Cents(row.due_cents))
-                    for row in found.due
-                ],
-            ),
+            _table("days", "By day and duty", found.rows, days),
+            _table("people", "By person", found.people, people),
+            _table("remitted", "Paid to the authority", found.remitted, remitted),
+            _table("due", "Due at the end", found.due, due),
         ),
         (),
         ("The duties are the operator's own, as they stood with each settlement.", _made(now)),

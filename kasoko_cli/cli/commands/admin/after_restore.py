@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from kasoko_cli.cli.container import Container
-    from kasoko_cli.operations.reconciliation.restore_recovery import Doubted
+    from kasoko_cli.operations.reconciliation.restore_recovery import AfterRestore, Doubted
     from kasoko_cli.operations.reconciliation.status_queries import Asked
 
 #: So often is asked at most, each time after what one answer does not prove can be confirmed.
@@ -64,29 +64,30 @@ def prove(call: CommandContext, *, offline: bool, listen: bool, listen_seconds: 
     if call.json:
         render.document({"after_restore": found, "exit_code": code})
     else:
-        for one in found.asked:
-            if not one.taken:
-                render.talk(call, f"{one.payout_id} could not be asked about: {one.why}")
-        if found.doubted:
-            columns = [Column("payout"), Column("status"), Column("KES", right=True), Column("copy of")]
-            columns.append(Column("M-Pesa's answer"))
-            rows = [
-                (one.payout_id, one.status, render.kes(one.wire_cents), one.copy_at, _said(one))
-                for one in found.doubted
-            ]
-            render.table(call, "May have been paid since the copy", columns, rows)
-            for payout_id, why in {it.payout_id: it.against for it in found.doubted if it.against}.items():
-                render.talk(call, f"{payout_id} is held: {why}")
-            render.hint(call, _next_step(found.doubted))
-        else:
-            render.did(
-                call,
-                f"It is proven that nobody is paid again: {found.found_paid:,} were found paid,"
-                f" {found.let_go:,} were let go now.",
-            )
-            render.talk(call, "Sending is paused since the restore. Let it go on: kasoko resume")
+        _tell(call, found)
     if code:
         raise typer.Exit(code)
+
+
+def _tell(call: CommandContext, found: AfterRestore) -> None:
+    for one in found.asked:
+        if not one.taken:
+            render.talk(call, f"{one.payout_id} could not be asked about: {one.why}")
+    if not found.doubted:
+        render.did(
+            call,
+            f"It is proven that nobody is paid again: {found.found_paid:,} were found paid,"
+            f" {found.let_go:,} were let go now.",
+        )
+        render.talk(call, "Sending is paused since the restore. Let it go on: kasoko resume")
+        return
+    columns = [Column("payout"), Column("status"), Column("KES", right=True), Column("copy of")]
+    columns.append(Column("M-Pesa's answer"))
+    rows = [(it.payout_id, it.status, render.kes(it.wire_cents), it.copy_at, _said(it)) for it in found.doubted]
+    render.table(call, "May have been paid since the copy", columns, rows)
+    for payout_id, why in {it.payout_id: it.against for it in found.doubted if it.against}.items():
+        render.talk(call, f"{payout_id} is held: {why}")
+    render.hint(call, _next_step(found.doubted))
 
 
 def _look(call: CommandContext, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[Asked], int]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands, Interrupted
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
+
+if TYPE_CHECKING:
+    from kasoko_cli.cli.commands.admin.init_files import FirstFile
 
 commands = Commands()
 config = Commands("config")
@@ -54,17 +57,21 @@ def init(
     used, or a file or the database not be written, 5 kasoko.toml is there and
     says something else, or settings are there and no database is.
     """
-    from kasoko_cli.cli.commands.admin import init_files, init_questions
-    from kasoko_cli.store.engine.database import Database, find_deployment, hold_to_deployment
-
-    toml_file = call.config_file or Path("kasoko.toml")
     given = {
         "daraja.shortcode": shortcode,
         "daraja.initiator_name": initiator,
         "daraja.callback_url": callback_url,
         "daraja.production": "true" if production else None,
     }
-    wanted = {name: value for name, value in given.items() if value is not None}
+    _init(call, {name: value for name, value in given.items() if value is not None}, new_deployment=new_deployment)
+
+
+def _init(call: CommandContext, wanted: dict[str, str], *, new_deployment: bool) -> None:
+    """Judge the settings and the database, ask for what is missing, and write."""
+    from kasoko_cli.cli.commands.admin import init_files, init_questions
+    from kasoko_cli.store.engine.database import Database, find_deployment, hold_to_deployment
+
+    toml_file = call.config_file or Path("kasoko.toml")
     init_questions.check(wanted)
     init_files.refuse_other_settings(toml_file, wanted)
     # Nothing is written before everything was judged: a kasoko.toml that cannot be used stops every other command.
@@ -91,18 +98,20 @@ def init(
     env = init_files.write_secrets(
         toml.file.parent / ".env", answers.secrets, missing=len(missing) > len(answers.secrets)
     )
+    _set_up(call, toml, env, whose)
+    if answers.sealed:
+        _note_encrypted(call, answers.sealed, answers.environment)
+    _tell_next(call, wanted.get(init_questions.CALLBACK, ""))
 
+
+def _set_up(call: CommandContext, toml: FirstFile, env: FirstFile, whose: str) -> None:
+    """Make or upgrade the tables, and tell where everything stands."""
+    from kasoko_cli.domain.addresses import shown_address
     from kasoko_cli.store.engine.database import upgrade
 
     url = call.container.config.database.url
     found, head = upgrade(url, deployment=whose)
     database = "is up to date" if found == head else "created" if found is None else f"upgraded from {found}"
-    if answers.sealed:
-        _note_encrypted(call, answers.sealed, answers.environment)
-
-    from kasoko_cli.daraja.callback_urls import doubt_of
-    from kasoko_cli.domain.addresses import shown_address
-
     shown = shown_address(url)
     if not render.unattended(call):
         render.card(
@@ -115,7 +124,12 @@ def init(
                 "database": {"url": shown, "from_version": found, "to_version": head},
             },
         )
-    if doubt := doubt_of(wanted.get(init_questions.CALLBACK, "")):
+
+
+def _tell_next(call: CommandContext, callback_url: str) -> None:
+    from kasoko_cli.daraja.callback_urls import doubt_of
+
+    if doubt := doubt_of(callback_url):
         render.warn(call, f"{doubt} It was written as it is.")
     render.talk(call, "See the whole road on a database that is thrown away: kasoko demo")
     render.talk(call, "See what a real run still needs: kasoko doctor")

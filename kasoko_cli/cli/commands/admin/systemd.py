@@ -68,8 +68,7 @@ def print_(
     from kasoko_cli.operations.admin.systemd_units import Place, make_units
 
     config = call.container.config
-    url = config.database.url
-    most_cents = config.payout.confirm_slug_above_cents
+    url, most_cents = config.database.url, config.payout.confirm_slug_above_cents
     if max_total is not None:
         most_cents = parse_kes(max_total, what="largest total")
     place = Place(
@@ -86,7 +85,10 @@ def print_(
         most_kes=plain_kes(most_cents).removesuffix(".00"),
         listens_on=f"{config.listener.host}:{config.listener.port}" if socket else None,
     )
-    units = make_units(place)
+    _tell(call, make_units(place), output)
+
+
+def _tell(call: CommandContext, units: dict[str, str], output: Path | None) -> None:
     if output is not None:
         _write(units, output)
     if call.json:

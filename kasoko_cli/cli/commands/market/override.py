@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,45 +18,52 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.settlement.correction import Override
 
 
-def give(
-    call: CommandContext,
-    market: str,
-    outcomes: Sequence[str],
-    weights: Sequence[str],
-    withdrawn: Sequence[str],
-    *,
-    void: bool,
-    plan: bool,
-    confirm: str | None,
-    sign_with: Path | None = None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a market's outcome shall be, as it was typed, and how that is to happen."""
+
+    market: str
+    winners: Sequence[str]
+    weights: Sequence[str]
+    withdrawn: Sequence[str]
+    #: Only of a market that has an outcome: call it off after all; show it; the plan that was read; who signs.
+    void: bool = False
+    plan: bool = False
+    confirm: str | None = None
+    sign_with: Path | None = None
+
+    def named(self) -> dict[str, Any]:
+        """The words about the outcome, as operations take them.
+
+        Raises:
+            Refused: a weight is no outcome and its part.
+        """
+        from kasoko_cli.cli.parsing import parse_weight
+
+        weights = [parse_weight(text) for text in self.weights]
+        return {"winners": self.winners, "weights": weights, "withdrawn": self.withdrawn}
+
+
+def override(call: CommandContext, given: Outcome) -> None:
     """Show what another outcome changes, ask, and do it or propose it; exits with 5 where a second person is needed."""
-    from kasoko_cli.cli.parsing import parse_weight
     from kasoko_cli.operations.approvals.second_person import WAITS
     from kasoko_cli.operations.records.markets import read_resolution
     from kasoko_cli.operations.settlement import correction as operation
 
-    if void and (outcomes or weights or withdrawn):
+    if given.void and (given.winners or given.weights or given.withdrawn):
         raise WrongUsage("--void names no outcome.")
     container = call.container
-    resolution = read_resolution(
-        container.db,
-        market=market,
-        winners=outcomes,
-        weights=[parse_weight(text) for text in weights],
-        withdrawn=withdrawn,
-        void=void,
-    )
+    resolution = read_resolution(container.db, market=given.market, **given.named(), void=given.void)
     planned = operation.plan_override(
         container.db,
         container.limits,
-        market=market,
+        market=given.market,
         resolution=resolution,
         clock=container.clock,
         duties=container.duties,
         caution=container.caution,
     )
-    if plan:
+    if given.plan:
         _show(call, planned, document={"plan": planned})
         render.talk(call, "Nothing was written.")
         return
@@ -65,11 +73,11 @@ def give(
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
     done = operation.override(
-        call.signed(sign_with),
+        call.signed(given.sign_with),
         container.limits,
-        market=market,
+        market=given.market,
         resolution=resolution,
-        confirm=confirm,
+        confirm=given.confirm,
         duties=container.duties,
         terms=container.terms,
         caution=container.caution,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.commands.market.override import Outcome
+from kasoko_cli.cli.commands.market.override import override as override_outcome
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import MarketId, SignWith, WrongUsage
 from kasoko_cli.cli.output import render
@@ -74,32 +76,32 @@ def resolve(
     resolved otherwise, or a second person has to confirm, 9 another process
     holds the database.
     """
+    given = Outcome(
+        market=market,
+        winners=outcome or [],
+        weights=weight or [],
+        withdrawn=withdrawn or [],
+        void=void,
+        plan=plan,
+        confirm=confirm,
+        sign_with=sign_with,
+    )
     if override:
-        from kasoko_cli.cli.commands.market.override import give
-
-        give(
-            call,
-            market,
-            outcome or [],
-            weight or [],
-            withdrawn or [],
-            void=void,
-            plan=plan,
-            confirm=confirm,
-            sign_with=sign_with,
-        )
-        return
-    if void or plan or confirm is not None:
+        override_outcome(call, given)
+    elif void or plan or confirm is not None:
         raise WrongUsage("--void, --plan and --confirm go with --override. To call a market off: kasoko market void.")
-    from kasoko_cli.cli.parsing import parse_weight
+    else:
+        _resolve(call, given)
+
+
+def _resolve(call: CommandContext, given: Outcome) -> None:
     from kasoko_cli.operations.records import markets
 
-    weights = [parse_weight(text) for text in weight or []]
-    named: dict[str, Any] = {"winners": outcome or [], "weights": weights, "withdrawn": withdrawn or []}
-    if not call.yes and not _resolve_it(call, market, named):
+    named = given.named()
+    if not call.yes and not _may_resolve(call, given.market, named):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
-    view = markets.resolve_market(call.context, market=market, **named)
+    view = markets.resolve_market(call.context, market=given.market, **named)
     if call.json:
         render.document(view)
         return
@@ -107,7 +109,7 @@ def resolve(
     render.talk(call, f"Divide the pool: kasoko settle {view.slug}")
 
 
-def _resolve_it(call: CommandContext, market: str, named: dict[str, Any]) -> bool:
+def _may_resolve(call: CommandContext, market: str, named: dict[str, Any]) -> bool:
     """Show what the resolution would lead to, and ask; True at once where it is resolved so already."""
     from kasoko_cli.operations.settlement.preview import preview_resolution
 

@@ -11,6 +11,7 @@ from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
+    from kasoko_cli.operations.exchange.platform_mirror import Mirrored
     from kasoko_cli.operations.exchange.platform_sync import Difference
 
 connect = Commands("connect")
@@ -174,9 +175,8 @@ def mirror(
         if call.json:
             render.document({"stopped": ended})
         _say(call, "The platform is told nothing from now on." if ended else "The platform was told nothing before.")
-        return
-    if plan:
-        found = platform_mirror.look(container.db)
+    elif plan:
+        _tell_mirrored(call, platform_mirror.look(container.db), plan=True)
     elif not container.config.platform.mirror:
         raise ConfigurationError(
             "Writing results back is off (platform.mirror). Nothing was written.",
@@ -185,6 +185,11 @@ def mirror(
     else:
         with container.platform(source) as theirs:
             found = platform_mirror.mirror(call.context, theirs, again=again)
+        _tell_mirrored(call, found, plan=False)
+
+
+def _tell_mirrored(call: CommandContext, found: Mirrored, *, plan: bool) -> None:
+    """What was told and what waits; exits with 8 where the platform knows something newer."""
     if call.json:
         render.document(found)
     if found.began:

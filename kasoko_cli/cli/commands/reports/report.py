@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 commands = Commands("report")
 
-Form = Annotated[
+FormName = Annotated[
     Literal["table", "csv", "json", "xlsx", "html"] | None,
     typer.Option("--format", help="How; else as the name of --output ends.", show_default=False),
 ]
@@ -32,6 +32,15 @@ Since = Annotated[str | None, typer.Option("--since", metavar="DATE", help="From
 Until = Annotated[str | None, typer.Option("--until", metavar="DATE", help="To this Nairobi day, with it.")]
 ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones; that you did is recorded.")]
 
+
+class Form(NamedTuple):
+    """How a report is wanted: as what, in which file, and which of its tables where only one fits."""
+
+    name: str | None
+    output: Path | None
+    table: str | None
+
+
 _ENDINGS = {".csv": "csv", ".json": "json", ".xlsx": "xlsx", ".html": "html", ".htm": "html"}
 
 
@@ -39,7 +48,7 @@ _ENDINGS = {".csv": "csv", ".json": "json", ".xlsx": "xlsx", ".html": "html", ".
 def settlement(
     call: CommandContext,
     market: MarketId,
-    form: Form = None,
+    form: FormName = None,
     output: Output = None,
     table: TableName = None,
     show_phone: ShowPhone = False,
@@ -64,16 +73,8 @@ def settlement(
         finance.settlement_sheet(container.db, market)
         finance.note_unmasked(call.context, what="report settlement", subject=market)
     found = finance.settlement_sheet(container.db, market, show_phone=show_phone)
-    _answer(
-        call,
-        settlement_sheet_of(found, container.clock()),
-        found,
-        form,
-        output,
-        table,
-        private=show_phone,
-        without=("payouts",),
-    )
+    sheet, wanted = settlement_sheet_of(found, container.clock()), Form(form, output, table)
+    _answer(call, sheet, found, wanted, private=show_phone, without=("payouts",))
 
 
 @commands.reads()
@@ -82,7 +83,7 @@ def daily(
     day: Annotated[
         str | None, typer.Option("--date", metavar="DATE", help="The Nairobi day, 2026-11-24; else today so far.")
     ] = None,
-    form: Form = None,
+    form: FormName = None,
     output: Output = None,
     table: TableName = None,
 ) -> None:
@@ -103,7 +104,7 @@ def daily(
 
     container = call.container
     found = finance.day_close(container.db, container.clock, _day(day))
-    _answer(call, day_sheet_of(found, container.clock()), found, form, output, table)
+    _answer(call, day_sheet_of(found, container.clock()), found, Form(form, output, table))
     if not found.is_balanced:
         render.hint(call, "The accounts do not sum to zero: kasoko audit")
         raise typer.Exit(8)
@@ -114,7 +115,7 @@ def charges(
     call: CommandContext,
     since: Since = None,
     until: Until = None,
-    form: Form = None,
+    form: FormName = None,
     output: Output = None,
     table: TableName = None,
 ) -> None:
@@ -135,7 +136,7 @@ def charges(
 
     container = call.container
     found = finance.charges_report(container.db, container.tariff, first=_day(since), last=_day(until))
-    _answer(call, charges_sheet_of(found, container.clock()), found, form, output, table)
+    _answer(call, charges_sheet_of(found, container.clock()), found, Form(form, output, table))
 
 
 @commands.reads()
@@ -143,7 +144,7 @@ def incidents(
     call: CommandContext,
     since: Since = None,
     until: Until = None,
-    form: Form = None,
+    form: FormName = None,
     output: Output = None,
     table: TableName = None,
 ) -> None:
@@ -163,7 +164,7 @@ def incidents(
 
     container = call.container
     found = finance.incidents_report(container.db, first=_day(since), last=_day(until))
-    _answer(call, incidents_sheet_of(found, container.clock()), found, form, output, table)
+    _answer(call, incidents_sheet_of(found, container.clock()), found, Form(form, output, table))
 
 
 @commands.reads()
@@ -171,7 +172,7 @@ def taxes(
     call: CommandContext,
     since: Since = None,
     until: Until = None,
-    form: Form = None,
+    form: FormName = None,
     output: Output = None,
     table: TableName = None,
 ) -> None:
@@ -192,7 +193,7 @@ def taxes(
 
     container = call.container
     found = taxes_report(container.db, first=_day(since), last=_day(until))
-    _answer(call, taxes_sheet_of(found, container.clock()), found, form, output, table, without=("people",))
+    _answer(call, taxes_sheet_of(found, container.clock()), found, Form(form, output, table), without=("people",))
 
 
 @commands.reads()
@@ -223,7 +224,7 @@ def proof(
     from kasoko_cli.operations.exchange.export import written_whole
     from kasoko_cli.operations.settlement import settlement_proof
 
-    key, db = _key(call, make=True), call.container.db
+    key, db = _key(call), call.container.db
     if user is not None:
         [one] = settlement_proof.codes(db, market, key, user=user)
         if call.json:
@@ -262,20 +263,20 @@ def proof_key(call: CommandContext) -> None:
     """
     from kasoko_cli.domain.keys import public_key_of
 
-    public = public_key_of(_key(call, make=True))
+    public = public_key_of(_key(call))
     if call.json:
         render.document({"public_key": public})
     else:
         render.line(public)
 
 
-def _key(call: CommandContext, *, make: bool) -> bytes:
+def _key(call: CommandContext) -> bytes:
     from kasoko_cli.operations.settlement import settlement_proof
 
     settings = call.container.config.proof
     if settings.key is not None:
         return bytes.fromhex(settings.key.get_secret_value())
-    return settlement_proof.key_of(Path(settings.key_file), make=make)
+    return settlement_proof.key_of(Path(settings.key_file), make=True)
 
 
 def _day(text: str | None) -> date | None:
@@ -296,9 +297,7 @@ def _answer(
     call: CommandContext,
     sheet: Sheet,
     document: object,
-    form: str | None,
-    output: Path | None,
-    table: str | None,
+    wanted: Form,
     *,
     private: bool = False,
     without: tuple[str, ...] = (),
@@ -306,8 +305,9 @@ def _answer(
     """Answer in the form that was asked for, on stdout or in a file that is there whole or not at all."""
     from kasoko_cli.operations.exchange.export import written_whole
 
-    form = _form(call, form, output)
-    chosen = _table(sheet, table)
+    output = wanted.output
+    form = _form(call, wanted.name, output)
+    chosen = _table(sheet, wanted.table)
     if form == "xlsx":
         _write_xlsx(call, sheet, output, private=private)
     elif form == "table":
