@@ -137,6 +137,22 @@ def command_page(ctx: Any, command: Any, page: Page) -> str:
     page.usage(" ".join([ctx.command_path, *command.collect_usage_pieces(ctx)]))
     for part in told_in(text):
         page.text(part)
+    names = command.list_commands(ctx) if hasattr(command, "commands") else []
+    children = [(name, command.get_command(ctx, name)) for name in names]
+    page.rows("Commands", [(name, (child.help or "").strip().split("\n")[0]) for name, child in children])
+    shown = examples_in(text) or [one for _, child in children[:2] for one in examples_in(child.help or "")[:1]]
+    for heading, rows in panels_of(ctx, command).items():
+        page.rows(heading, rows)
+    if shown:
+        page.commands("Examples", shown)
+    page.rows("Exit codes", exit_codes_in(text))
+    if command.epilog:
+        page.text(command.epilog)
+    return str(page)
+
+
+def panels_of(ctx: Any, command: Any) -> dict[str, list[tuple[str, str]]]:
+    """Arguments and options with what each is for, under their headings; those of every command come last."""
     panels: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx)
@@ -145,19 +161,7 @@ def command_page(ctx: Any, command: Any, page: Page) -> str:
             name = record[0].removesuffix(" <str>")  # what any word is
             panels.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append((name, record[1]))
     shared = panels.pop(SHARED_PANEL, [])
-    names = command.list_commands(ctx) if hasattr(command, "commands") else []
-    children = [(name, command.get_command(ctx, name)) for name in names]
-    page.rows("Commands", [(name, (child.help or "").strip().split("\n")[0]) for name, child in children])
-    shown = examples_in(text) or [one for _, child in children[:2] for one in examples_in(child.help or "")[:1]]
-    for heading, rows in panels.items():
-        page.rows(heading, rows)
-    page.rows(SHARED_PANEL, shared)
-    if shown:
-        page.commands("Examples", shown)
-    page.rows("Exit codes", exit_codes_in(text))
-    if command.epilog:
-        page.text(command.epilog)
-    return str(page)
+    return {**panels, SHARED_PANEL: shared} if shared else panels
 
 
 #: The panel under which the options of every command stand, last.

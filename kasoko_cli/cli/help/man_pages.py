@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kasoko_cli import __version__
-from kasoko_cli.cli.help.layout import examples_in, exit_codes_in, told_in
+from kasoko_cli.cli.help.layout import examples_in, exit_codes_in, panels_of, told_in
 
 
 def pages(root: Any) -> Iterator[tuple[str, str]]:
@@ -55,14 +55,7 @@ def _page(command: Any, ctx: Any, path: tuple[str, ...]) -> str:
         lines.append(".SH DESCRIPTION")
         for part in told:
             lines += [".PP", *_kept(part)]
-    panels: dict[str, list[tuple[str, str]]] = {}
-    for parameter in command.get_params(ctx):
-        record = parameter.get_help_record(ctx)
-        if record is not None:
-            usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
-            panel = getattr(parameter, "rich_help_panel", None) or usual
-            panels.setdefault(panel, []).append((record[0].removesuffix(" <str>"), record[1]))
-    for heading, rows in sorted(panels.items(), key=lambda one: one[0].startswith("Options of")):
+    for heading, rows in panels_of(ctx, command).items():
         lines += [f".SH {_escaped(heading.upper())}", *_listed(rows)]
     if hasattr(command, "commands"):
         children = [(child, command.get_command(ctx, child)) for child in command.list_commands(ctx)]

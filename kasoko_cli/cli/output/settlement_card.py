@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def show_settled(
     call: CommandContext, settled: Settled, did: str, *, document: object, more: Sequence[tuple[str, object]] = ()
 ) -> None:
+    """A card of what a settlement comes to, with `more` facts, and its warnings; `document` is what --json prints."""
     from kasoko_cli.cli.parsing import amount_of, count_of
 
     figures = settled.settlement
