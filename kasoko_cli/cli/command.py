@@ -275,11 +275,7 @@ _ALWAYS: Sequence[tuple[str, Any, Any]] = (
     ("quiet", Quiet, False),
     ("verbose", Verbose, False),
 )
-_WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (
-    ("yes", Yes, False),
-    ("actor", Actor, None),
-    ("reason", Reason, None),
-)
+_WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (("yes", Yes, False), ("actor", Actor, None), ("reason", Reason, None))
 
 
 def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bool) -> Callable[..., None]:

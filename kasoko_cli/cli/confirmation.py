@@ -10,7 +10,6 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.float_check import Gate
@@ -98,12 +97,7 @@ def look_and_ask(
         )
         _check_hash(bounds.plan_hash, bound)
     found = float_check.look(
-        container.db,
-        container.clock,
-        container.gate_policy,
-        market=options.market,
-        limit=options.limit,
-        bound=bound,
+        container.db, container.clock, container.gate_policy, market=options.market, limit=options.limit, bound=bound
     )
     _check_totals(bounds, found.wire_cents)
     container.config.require_daraja()
@@ -239,8 +233,7 @@ def show_plan(call: CommandContext, options: SendOptions) -> None:
     pairs.append(("plan", found.plan_hash[:16]))
     render.card(call, f"A run for {options.market or 'all markets'}", pairs)
     if found.items:
-        columns = [Column("payout"), Column("user"), Column("phone"), Column("kind")]
-        columns += [Column("KES", right=True), Column("to phone", right=True), Column("would")]
+        columns = render.columns("payout", "user", "phone", "kind", ">KES", ">to phone", "would")
         rows = [
             (
                 one.payout_id,

@@ -39,8 +39,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more when i
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.", rich_help_panel=SHARED)]
 Actor = Annotated[
-    str | None,
-    typer.Option("--actor", metavar="NAME", help="Who does this; else the OS user.", rich_help_panel=SHARED),
+    str | None, typer.Option("--actor", metavar="NAME", help="Who does this; else the OS user.", rich_help_panel=SHARED)
 ]
 Reason = Annotated[
     str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the record.", rich_help_panel=SHARED)
@@ -65,21 +64,10 @@ MaybeMarketId = Annotated[
 ]
 PayoutId = Annotated[
     str,
-    typer.Argument(
-        metavar="PAYOUT",
-        help="The payout's id.",
-        show_default=False,
-        autocompletion=completion.payouts,
-    ),
+    typer.Argument(metavar="PAYOUT", help="The payout's id.", show_default=False, autocompletion=completion.payouts),
 ]
 UserId = Annotated[
-    str,
-    typer.Argument(
-        metavar="USER",
-        help="The user's id.",
-        show_default=False,
-        autocompletion=completion.users,
-    ),
+    str, typer.Argument(metavar="USER", help="The user's id.", show_default=False, autocompletion=completion.users)
 ]
 BetId = Annotated[str, typer.Argument(metavar="BET", help="The bet's id.", show_default=False)]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most this many.")]

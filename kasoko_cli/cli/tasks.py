@@ -191,12 +191,7 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
     def work(container: Container, act: Act) -> dict[str, Any]:
         if sending.is_outage(container.db, container.clock, container.send_policy):
             why = "the last payouts that were sent all ended unknown, as in an outage; enqueue it again later"
-            return {
-                "payout": payout_id,
-                "sent": False,
-                "status": sending.state_of(container.db, payout_id),
-                "why": why,
-            }
+            return {"payout": payout_id, "sent": False, "status": sending.state_of(container.db, payout_id), "why": why}
         bound = None if shown is None else Bound.carried(payout_id, shown, container.links.seal)
         run = send_and_wait(
             OperationContext(container.db, container.clock, act),
@@ -221,12 +216,7 @@ def retry_failed_payouts(hours: int = 24, market: str | None = None) -> Work:
     def work(container: Container, act: Act) -> dict[str, Any]:
         ctx = OperationContext(container.db, container.clock, act)
         sending.check_ready(ctx, container.daraja)
-        report = retry(
-            ctx,
-            caution=container.caution,
-            market=market,
-            hours=hours,
-        )
+        report = retry(ctx, caution=container.caution, market=market, hours=hours)
         if report.retried:
             enqueue(show(container.db, container.clock(), only=report.retried, seal=container.links.seal).marks())
         left = [{"payout": one.payout_id, "why": one.why, "hint": one.hint} for one in report.left]

@@ -183,8 +183,7 @@ def _environment() -> str:
         f" {files[-1]}_FILE=/run/secrets/key. So may KASOKO_DATABASE_URL, which may hold a password."
     )
     page.rows(
-        "From systemd",
-        [("CREDENTIALS_DIRECTORY", "Where --key and --sign-with look for the name of a credential.")],
+        "From systemd", [("CREDENTIALS_DIRECTORY", "Where --key and --sign-with look for the name of a credential.")]
     )
     page.rows(
         "How it looks",

@@ -95,10 +95,7 @@ class _Speaker:
             return
         if found.weights:
             parts = ", ".join(f"“{name}” {weight}" for name, weight in found.weights)
-            yield self.say(
-                f"It was decided in parts of the pool: {parts}.",
-                f"Soko liliamuliwa kwa mafungu: {parts}.",
-            )
+            yield self.say(f"It was decided in parts of the pool: {parts}.", f"Soko liliamuliwa kwa mafungu: {parts}.")
         elif len(found.winners) > 1:
             yield self.say(
                 f"{self.names(found.winners)} won together, which is called a dead heat.",
@@ -220,8 +217,7 @@ class _Speaker:
             yield from self.corrected()
             return
         yield self.say(
-            f"So {self.kes(found.owed_cents)} goes back to you.",
-            f"Kwa hiyo unarudishiwa {self.kes(found.owed_cents)}.",
+            f"So {self.kes(found.owed_cents)} goes back to you.", f"Kwa hiyo unarudishiwa {self.kes(found.owed_cents)}."
         )
 
     def share(self) -> Iterator[str]:

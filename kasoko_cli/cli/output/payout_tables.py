@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reporting.status_views import Item, Story
@@ -15,16 +14,7 @@ if TYPE_CHECKING:
 
 def show_items(call: CommandContext, title: str, items: list[Item], *, total: int | None = None) -> None:
     """A table of payouts, one row each."""
-    columns = [
-        Column("payout"),
-        Column("user"),
-        Column("phone"),
-        Column("kind"),
-        Column("KES", right=True),
-        Column("to phone", right=True),
-        Column("status"),
-        Column("receipt or reason"),
-    ]
+    columns = render.columns("payout", "user", "phone", "kind", ">KES", ">to phone", "status", "receipt or reason")
     rows = [
         (
             item.id,
@@ -68,11 +58,11 @@ def show_story(call: CommandContext, found: Story) -> None:
         (name, text) for name, text in (("means", found.meaning), ("do", found.advice), ("note", found.note)) if text
     ]
     render.card(call, f"Payout {item.id}", pairs, document=found)
-    columns = [Column("Nairobi"), Column("UTC"), Column("what happened")]
+    columns = render.columns("Nairobi", "UTC", "what happened")
     rows = [(nairobi_clock(moment.at), utc_clock(moment.at), moment.what) for moment in found.moments]
     render.table(call, "What happened", columns, rows, document=found)
     if found.entries or not render.is_on_a_terminal():
-        render.table(call, "In the books, in cents", [Column("entry")], [(entry,) for entry in found.entries])
+        render.table(call, "In the books, in cents", render.columns("entry"), [(entry,) for entry in found.entries])
     if found.payout.status in ("COMPLETED", "WALLET", "PENDING"):
         render.talk(call, f"How the amount came about: kasoko explain {item.id}")
     if item.failure_code is not None:

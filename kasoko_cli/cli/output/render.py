@@ -39,6 +39,11 @@ class Column:
     right: bool = False
 
 
+def columns(*names: str) -> list[Column]:
+    """Columns with these names; one that begins with `>` has its values to the right, as numbers stand."""
+    return [Column(name.removeprefix(">"), right=name.startswith(">")) for name in names]
+
+
 # --- Answers -------------------------------------------------------------------------------------
 
 
@@ -514,11 +519,7 @@ def console(stream: TextIO) -> Console:
     from rich.console import Console
 
     return Console(
-        file=stream,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        color_system="auto" if has_colour(stream) else None,
+        file=stream, highlight=False, markup=False, emoji=False, color_system="auto" if has_colour(stream) else None
     )
 
 

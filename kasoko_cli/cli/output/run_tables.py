@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.command import CommandContext
@@ -62,7 +61,7 @@ def _tell_ends(call: CommandContext, found: RunOutcome) -> None:
     from kasoko_cli.operations.payouts.run import Stop
     from kasoko_cli.operations.payouts.run_report import count_ends
 
-    columns = [Column("became"), Column("payouts", right=True), Column("KES to phones", right=True)]
+    columns = render.columns("became", ">payouts", ">KES to phones")
     rows = [(name, one.count, render.kes(one.amount_cents)) for name, one in count_ends(found.ends).items()]
     if rows:
         render.table(call, "This run", columns, rows)
@@ -82,7 +81,7 @@ def _tell_ends(call: CommandContext, found: RunOutcome) -> None:
         if one.status in ("FAILED", "PENDING", "UNKNOWN", "HELD")
     ]
     if troubled:
-        columns = [Column("payout"), Column("KES", right=True), Column("status"), Column("why"), Column("again")]
+        columns = render.columns("payout", ">KES", "status", "why", "again")
         render.table(call, "To look at", columns, troubled)
 
 

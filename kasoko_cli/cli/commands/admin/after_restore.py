@@ -11,7 +11,6 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from threading import Event
@@ -81,8 +80,7 @@ def _tell(call: CommandContext, found: AfterRestore) -> None:
         )
         render.talk(call, "Sending is paused since the restore. Let it go on: kasoko resume")
         return
-    columns = [Column("payout"), Column("status"), Column("KES", right=True), Column("copy of")]
-    columns.append(Column("M-Pesa's answer"))
+    columns = render.columns("payout", "status", ">KES", "copy of", "M-Pesa's answer")
     rows = [(it.payout_id, it.status, render.kes(it.wire_cents), it.copy_at, _said(it)) for it in found.doubted]
     render.table(call, "May have been paid since the copy", columns, rows)
     for payout_id, why in {it.payout_id: it.against for it in found.doubted if it.against}.items():

@@ -12,7 +12,6 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -76,7 +75,7 @@ def doctor(
         render.document(document)
     else:
         shown = [one for one in findings if not (call.quiet and one.state in (State.OK, State.SKIP))]
-        columns = [Column("check"), Column("state"), Column("what was found")]
+        columns = render.columns("check", "state", "what was found")
         rows: list[tuple[object, ...]] = []
         for one in shown:
             rows.append((one.check, one.state, one.says))

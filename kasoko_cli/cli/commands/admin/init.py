@@ -10,7 +10,6 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands, Interrupted
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.commands.admin.init_files import FirstFile
@@ -169,10 +168,10 @@ def show(
     Exit status: 0 shown, 3 a setting cannot be used.
     """
     explained = call.container.config.explain()
-    columns = [Column("setting"), Column("value"), *([Column("origin")] if origin else []), Column("unit")]
+    columns = render.columns("setting", "value", *(["origin"] if origin else []), "unit")
     rows = [(one.setting, one.value, *([one.origin] if origin else []), one.unit) for one in explained]
     if call.verbose:
-        columns.append(Column("meaning"))
+        columns += render.columns("meaning")
         rows = [(*row, one.meaning) for row, one in zip(rows, explained, strict=True)]
     render.table(call, "Settings", columns, rows, document={"settings": explained})
 

@@ -10,7 +10,6 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SHOWN_ROWS, check_hash_is_whole, tell_cut
 from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.settlement.approval import ApprovalPlan
@@ -98,8 +97,7 @@ def _show(call: CommandContext, found: ApprovalPlan, *, document: object) -> Non
     render.card(call, f"{found.slug}, for a second person", pairs, document=document)
     if call.json or not found.items:
         return
-    columns = [Column("payout"), Column("user"), Column("phone"), Column("kind")]
-    columns += [Column("KES", right=True), Column("to phone", right=True), Column("status")]
+    columns = render.columns("payout", "user", "phone", "kind", ">KES", ">to phone", "status")
     rows = [
         (
             one.payout_id,

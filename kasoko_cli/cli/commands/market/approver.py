@@ -10,7 +10,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import SignWith
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 commands = Commands("approver")
 
@@ -50,8 +49,7 @@ def add(
     call: CommandContext,
     name: Name,
     key: Annotated[
-        Path,
-        typer.Option("--key", metavar="FILE", help="Their public key, or the name of a systemd credential."),
+        Path, typer.Option("--key", metavar="FILE", help="Their public key, or the name of a systemd credential.")
     ],
     sign_with: SignWith = None,
 ) -> None:
@@ -101,7 +99,7 @@ def list_(call: CommandContext) -> None:
     from kasoko_cli.operations.approvals import approvers
 
     found = approvers.list_approvers(call.container.db)
-    columns = [Column(name) for name in ("approver", "public key", "since", "added by", "removed")]
+    columns = render.columns("approver", "public key", "since", "added by", "removed")
     rows = [
         (
             one.name,

@@ -8,7 +8,6 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.codes import Meaning
@@ -126,6 +125,6 @@ def _show_codes(call: CommandContext) -> None:
     from kasoko_cli.daraja.codes import every_meaning
 
     found = every_meaning()
-    columns = [Column("code"), Column("means"), Column("money moved"), Column("stops all")]
+    columns = render.columns("code", "means", "money moved", "stops all")
     rows = [(one.code, one.meaning, str(one.money_moved), "yes" if one.stops_all else "") for one in found]
     render.table(call, "Codes", columns, rows, document={"codes": found})

@@ -9,7 +9,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import MarketId
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 commands = Commands("market")
 
@@ -82,7 +81,7 @@ def list_(call: CommandContext) -> None:
     from kasoko_cli.operations.records import markets
 
     found = markets.list_markets(call.container.db)
-    columns = [Column("market"), Column("status"), Column("closes"), Column("outcome"), Column("question")]
+    columns = render.columns("market", "status", "closes", "outcome", "question")
     rows = [
         (
             one.slug,

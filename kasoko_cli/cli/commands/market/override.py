@@ -11,7 +11,6 @@ import typer
 
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.command import CommandContext
@@ -132,19 +131,13 @@ def _show(call: CommandContext, found: Override, *, document: object) -> None:
     render.card(call, f"{found.slug}, overridden", pairs, document=document)
     if call.json or not found.users:
         return
-    columns = [Column("user"), *(Column(name, right=True) for name in ("had", "has", "canceled", "new", "owes back"))]
+    columns = render.columns("user", ">had", ">has", ">canceled", ">new", ">owes back")
     rows = [
         (
             one.user_id,
             *(
                 render.kes(cents)
-                for cents in (
-                    one.before_cents,
-                    one.after_cents,
-                    one.canceled_cents,
-                    one.new_cents,
-                    one.overpaid_cents,
-                )
+                for cents in (one.before_cents, one.after_cents, one.canceled_cents, one.new_cents, one.overpaid_cents)
             ),
         )
         for one in found.users

@@ -34,8 +34,7 @@ def resolve(
         ),
     ] = None,
     weight: Annotated[
-        list[str] | None,
-        typer.Option("--weight", metavar="NAME=7/10", help="A part for each outcome, summing to 1."),
+        list[str] | None, typer.Option("--weight", metavar="NAME=7/10", help="A part for each outcome, summing to 1.")
     ] = None,
     withdrawn: Annotated[
         list[str] | None,

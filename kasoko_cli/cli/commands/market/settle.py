@@ -10,7 +10,6 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SHOWN_ROWS, SendOptions, gate_lines, tell_cut, tell_warning
 from kasoko_cli.cli.options import MarketId, Plan
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 from kasoko_cli.cli.output.settlement_card import show_settled, tell_warnings
 from kasoko_cli.cli.payout_run import send_payouts
 
@@ -102,10 +101,9 @@ def _show_settlement_plan(call: CommandContext, market: str) -> None:
     show_settled(call, planned, "would be settled", document=document, more=gate_lines(cover))
     if call.json:
         return
-    columns = [Column("user"), Column("kind"), Column("leg", right=True), Column("KES", right=True)]
-    columns += [Column("to phone", right=True), Column("to wallet", right=True)]
+    columns = render.columns("user", "kind", ">leg", ">KES", ">to phone", ">to wallet")
     is_taxed = bool(planned.withheld_cents)
-    columns += [Column("kept back", right=True)] if is_taxed else []
+    columns += render.columns(">kept back") if is_taxed else []
     rows = [
         (
             line.user_id,

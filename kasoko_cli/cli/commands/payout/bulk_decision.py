@@ -10,7 +10,6 @@ import typer
 from kasoko_cli.cli.confirmation import SHOWN_ROWS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.command import CommandContext
@@ -70,7 +69,7 @@ def _span(between: tuple[str, str]) -> Span:
 def _show(call: CommandContext, found: UnknownList) -> None:
     from kasoko_cli.cli.parsing import local
 
-    columns = [Column("payout"), Column("sent"), Column("KES", right=True), Column("M-Pesa had taken it")]
+    columns = render.columns("payout", "sent", ">KES", "M-Pesa had taken it")
     rows = [
         (one.payout_id, local(one.sent_at), render.kes(one.wire_cents), "yes" if one.is_acknowledged else "no")
         for one in found.items[:SHOWN_ROWS]

@@ -9,7 +9,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Limit
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 commands = Commands("callback")
 
@@ -44,14 +43,7 @@ def list_(
     found = stored_callbacks.list_received(
         call.container.db, about=about, verdict=verdict, waiting=waiting, hints=hints, limit=limit
     )
-    columns = [
-        Column("callback", right=True),
-        Column("received"),
-        Column("route"),
-        Column("about"),
-        Column("from"),
-        Column("verdict"),
-    ]
+    columns = render.columns(">callback", "received", "route", "about", "from", "verdict")
     rows = [
         (
             one.id,
@@ -119,7 +111,7 @@ def replay(call: CommandContext, callbacks: Numbers) -> None:
 
     container = call.container
     done = stored_callbacks.replay(call.context, container.trust, callbacks)
-    columns = [Column("callback", right=True), Column("before"), Column("now"), Column("detail")]
+    columns = render.columns(">callback", "before", "now", "detail")
     rows = [(one.id, one.before or "-", one.verdict or "waits", one.detail or "-") for one in done]
     set_aside, waits = ({one.verdict for one in done} & {word} for word in ("poisonous", None))
     following = "kasoko incident list" if set_aside else "kasoko reconcile --now" if waits else None

@@ -9,7 +9,6 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.domain.tariff import Tariff
@@ -121,7 +120,7 @@ def _show(call: CommandContext, found: FloatReport, asked: Asked | None, trouble
         rows: list[tuple[object, ...]] = [("utility, in the books", render.kes(found.books_cents))]
         rows += [(f"  {one.why}", render.kes(one.cents)) for one in found.differences]
         rows.append(("utility, as M-Pesa says", render.kes(reading.utility_cents)))
-        render.table(call, "The books and M-Pesa", [Column("what"), Column("KES", right=True)], rows, document=found)
+        render.table(call, "The books and M-Pesa", render.columns("what", ">KES"), rows, document=found)
         if found.unexplained_cents:
             render.talk(call, "What is not told to kasoko is told by M-Pesa's statement of the utility account.")
     if trouble:
@@ -139,7 +138,7 @@ def _show_tariff(call: CommandContext, tariff: Tariff) -> None:
         "source": tariff.source,
         "bands": [{"up_to_kes": up_to, "charge_kes": charge} for up_to, charge in tariff.bands],
     }
-    columns = [Column("up to KES", right=True), Column("charge KES", right=True)]
+    columns = render.columns(">up to KES", ">charge KES")
     render.table(call, f"M-Pesa's charges since {tariff.valid_from}", columns, rows, document=document)
     if not call.json:
         render.talk(call, f"Source: {tariff.source}.")

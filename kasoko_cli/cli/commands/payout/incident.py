@@ -10,7 +10,6 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 commands = Commands("incident")
 
@@ -32,15 +31,7 @@ def list_(call: CommandContext) -> None:
     from kasoko_cli.operations.reporting import status_views
 
     found = status_views.overview(call.container.db).incidents
-    columns = [
-        Column("incident", right=True),
-        Column("since"),
-        Column("times", right=True),
-        Column("last"),
-        Column("kind"),
-        Column("payout"),
-        Column("what"),
-    ]
+    columns = render.columns(">incident", "since", ">times", "last", "kind", "payout", "what")
     rows = [
         (one.id, local(one.opened_at), one.count, local(one.last_at), one.kind, one.payout_id, one.story)
         for one in found

@@ -11,7 +11,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Events, Host, MaybeMarketId, Port, WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reconciliation.ask_and_wait import AskRequest, RoundOutcome
@@ -137,17 +136,9 @@ def _tell(call: CommandContext, found: RoundOutcome) -> None:
 
         render.mail(cron_mail.reconcile_mail(report, found.open, found.contradictions))
     elif found.open:
-        columns = [Column("payout"), Column("status"), Column("KES", right=True), Column("sent")]
-        columns += [Column("asked", right=True), Column("last answer")]
+        columns = render.columns("payout", "status", ">KES", "sent", ">asked", "last answer")
         rows = [
-            (
-                it.payout_id,
-                it.status,
-                render.kes(it.wire_cents),
-                local(it.since),
-                it.questions,
-                it.last_answer or "-",
-            )
+            (it.payout_id, it.status, render.kes(it.wire_cents), local(it.since), it.questions, it.last_answer or "-")
             for it in found.open
         ]
         render.table(call, "Still open", columns, rows)

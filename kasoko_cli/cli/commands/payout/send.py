@@ -36,12 +36,7 @@ def send(
     limit: Limit = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--only",
-            metavar="PAYOUT",
-            help="Just this payout.",
-            autocompletion=completion.payouts,
-        ),
+        typer.Option("--only", metavar="PAYOUT", help="Just this payout.", autocompletion=completion.payouts),
     ] = None,
     wait: Wait = False,
     listen: Listen = False,

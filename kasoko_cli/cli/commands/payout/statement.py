@@ -9,7 +9,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     pass
@@ -32,8 +31,7 @@ def list_(call: CommandContext) -> None:
     from kasoko_cli.operations.reconciliation.statement_import import list_suspense
 
     found = list_suspense(call.container.db)
-    columns = [Column("item"), Column("receipt"), Column("when"), Column("KES", right=True), Column("party")]
-    columns += [Column("reason"), Column("why")]
+    columns = render.columns("item", "receipt", "when", ">KES", "party", "reason", "why")
     rows = [
         (one.key[:8], one.receipt, local(one.at), render.kes(one.amount_cents), one.party or None, one.reason, one.why)
         for one in found
@@ -94,8 +92,7 @@ def list_files(call: CommandContext) -> None:
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken
 
     found = list_taken(call.container.db)
-    columns = [Column("statement", right=True), Column("file"), Column("taken in"), Column("by"), Column("covers")]
-    columns += [Column("lines", right=True), Column("suspense KES", right=True), Column("state")]
+    columns = render.columns(">statement", "file", "taken in", "by", "covers", ">lines", ">suspense KES", "state")
     rows = [
         (
             one.id,

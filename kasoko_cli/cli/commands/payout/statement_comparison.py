@@ -9,7 +9,6 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reconciliation.statement_import import StatementReport
@@ -88,8 +87,7 @@ def _tell(call: CommandContext, report: StatementReport, *, plan: bool) -> None:
     ]
     render.card(call, f"Statement {report.file}", pairs)
     if report.differences:
-        columns = [Column("line", right=True), Column("receipt"), Column("what"), Column("KES", right=True)]
-        columns.append(Column("why, and what to do"))
+        columns = render.columns(">line", "receipt", "what", ">KES", "why, and what to do")
         rows = [
             (
                 one.line,

@@ -10,7 +10,6 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import BetId, Limit, MarketId, UserId
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 commands = Commands("bet")
 
@@ -104,8 +103,7 @@ def list_(call: CommandContext, market: MarketId, limit: Limit = None) -> None:
     from kasoko_cli.operations.records import bets
 
     found = bets.list_bets(call.container.db, market, limit=limit)
-    columns = [Column("bet"), Column("user"), Column("outcome"), Column("KES", right=True), Column("placed")]
-    columns.append(Column("cancelled"))
+    columns = render.columns("bet", "user", "outcome", ">KES", "placed", "cancelled")
     rows = [
         (
             one.id,

@@ -56,12 +56,7 @@ def import_users(call: CommandContext, file: InFile, form: FormatName = None) ->
     """
     from kasoko_cli.operations.exchange import import_records
 
-    _import(
-        call,
-        file,
-        form,
-        lambda source, told: import_records.import_users(call.context, source, told=told),
-    )
+    _import(call, file, form, lambda source, told: import_records.import_users(call.context, source, told=told))
 
 
 @imports.writes("markets")
@@ -84,12 +79,7 @@ def import_markets(call: CommandContext, file: InFile, form: FormatName = None) 
     """
     from kasoko_cli.operations.exchange import import_records
 
-    _import(
-        call,
-        file,
-        form,
-        lambda source, told: import_records.import_markets(call.context, source, told=told),
-    )
+    _import(call, file, form, lambda source, told: import_records.import_markets(call.context, source, told=told))
 
 
 @imports.writes("bets")

@@ -9,7 +9,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 commands = Commands("tax")
 
@@ -36,8 +35,8 @@ def show(call: CommandContext) -> None:
     found = taxes.due(container.db, container.clock)
     held = {str(duty.on): duty for duty in (today.winnings, today.withdrawals) if duty is not None}
     document = {"duties": [duty.as_dict() for duty in container.duties.duties], "today": today.as_dict(), "due": found}
-    columns = [Column("on"), Column("duty today"), Column("rate", right=True)]
-    columns += [Column(name, right=True) for name in ("kept back", "paid", "due")]
+    columns = render.columns("on", "duty today", ">rate")
+    columns += render.columns(">kept back", ">paid", ">due")
     rows = [
         (
             one.on,

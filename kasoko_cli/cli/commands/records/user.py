@@ -10,7 +10,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Limit, UserId
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 commands = Commands("user")
 
@@ -51,7 +50,7 @@ def list_(call: CommandContext, limit: Limit = None) -> None:
     from kasoko_cli.operations.records import users
 
     found = users.list_users(call.container.db, limit=limit)
-    columns = [Column("user"), Column("name"), Column("phone")]
+    columns = render.columns("user", "name", "phone")
     render.table(call, "Users", columns, [(one.id, one.name, one.phone) for one in found], document={"users": found})
 
 

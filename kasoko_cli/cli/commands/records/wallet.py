@@ -9,7 +9,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import UserId, WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 commands = Commands("wallet")
 
@@ -30,7 +29,7 @@ def show(call: CommandContext, user: UserId) -> None:
 
     wallet = wallets.show_wallet(call.container.db, user)
     render.talk(call, f"Balance {amount_of(wallet.balance_cents)}, available {amount_of(wallet.available_cents)}.")
-    columns = [Column("when"), Column("entry"), Column("account"), Column("KES", right=True)]
+    columns = render.columns("when", "entry", "account", ">KES")
     rows = [(local(one.at), one.entry, one.account, format_kes(one.amount_cents)) for one in wallet.lines]
     render.table(call, f"Wallet of {user}", columns, rows, document=wallet)
 
@@ -67,8 +66,7 @@ def deposit(
 
 Debt = Annotated[str, typer.Argument(metavar="KES", help="How much of the debt.", show_default=False)]
 Reference = Annotated[
-    str,
-    typer.Option("--reference", metavar="TEXT", help="Names it; each is taken once.", show_default=False),
+    str, typer.Option("--reference", metavar="TEXT", help="Names it; each is taken once.", show_default=False)
 ]
 
 
@@ -100,12 +98,7 @@ def recover(
         raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
     cents, container = parse_stake(amount), call.container
     is_new = wallets.recover(
-        call.context,
-        user_id=user,
-        cents=cents,
-        source=source,
-        reference=reference,
-        caution=container.caution,
+        call.context, user_id=user, cents=cents, source=source, reference=reference, caution=container.caution
     )
     _tell_debt(call, user, reference, cents, "recovered", changed=is_new)
 
@@ -127,13 +120,7 @@ def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Refer
     cents, container = parse_stake(amount), call.container
     if not render.confirm(call, f"Give up {amount_of(cents)} that {user} owes?"):
         raise typer.Exit(1)
-    is_new = wallets.write_off(
-        call.context,
-        user_id=user,
-        cents=cents,
-        reference=reference,
-        caution=container.caution,
-    )
+    is_new = wallets.write_off(call.context, user_id=user, cents=cents, reference=reference, caution=container.caution)
     _tell_debt(call, user, reference, cents, "written off", changed=is_new)
 
 

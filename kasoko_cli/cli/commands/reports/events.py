@@ -9,7 +9,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Limit, WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reporting.event_log import EventLine
@@ -59,7 +58,7 @@ def events(
     db = call.container.db
     found = list_events(db, subject=subject, actor=actor, since=begin, limit=limit or 50)
     if not follow:
-        columns = [Column(name) for name in ("when", "who", "did", "to", "why")]
+        columns = render.columns("when", "who", "did", "to", "why")
         render.table(call, "Acts", columns, map(_row, found), document={"events": found})
         return
     last = max([one.id for one in found], default=0) or max((one.id for one in list_events(db, limit=1)), default=0)

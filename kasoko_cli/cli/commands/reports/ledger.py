@@ -10,7 +10,6 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.audit.run import AuditReport
@@ -78,7 +77,7 @@ def _show(call: CommandContext, report: AuditReport) -> None:
         (check.name, "ok" if check.ok else f"{check.count:,} WRONG", f"{check.took_ms:,} ms", check.says)
         for check in report.checks
     ]
-    columns = [Column("check"), Column("result"), Column("took", right=True), Column("what must hold")]
+    columns = render.columns("check", "result", ">took", "what must hold")
     render.table(call, "Audit", columns, rows, document=report)
     for check in report.checks:
         for violation in check.violations:

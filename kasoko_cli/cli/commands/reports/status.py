@@ -12,7 +12,6 @@ from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.payout_tables import show_concerns, show_items, show_story
-from kasoko_cli.cli.output.render import Column
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.monitoring.health import Health
@@ -81,9 +80,9 @@ def status(
 def _show_overview(call: CommandContext, found: Overview) -> None:
     from kasoko_cli.cli.parsing import local
 
-    columns = [Column("market"), Column("status")]
+    columns = render.columns("market", "status")
     for group in ("pending", "completed", "failed"):
-        columns += [Column(group, right=True), Column("KES", right=True)]
+        columns += render.columns(f">{group}", ">KES")
     rows: list[tuple[object, ...]] = [
         (market.slug, "settled" if market.settled else market.status, *_cells(market.payouts))
         for market in found.markets
@@ -109,7 +108,7 @@ def _show_runs(call: CommandContext, runs: list[RunFacts]) -> None:
 
     if not runs:
         return
-    columns = [Column("at work"), Column("host"), Column("by"), Column("since"), Column("doing"), Column("so far")]
+    columns = render.columns("at work", "host", "by", "since", "doing", "so far")
     now = call.container.clock()
     rows = [
         (
