@@ -35,8 +35,7 @@ def show(call: CommandContext) -> None:
     found = taxes.due(container.db, container.clock)
     held = {str(duty.on): duty for duty in (today.winnings, today.withdrawals) if duty is not None}
     document = {"duties": [duty.as_dict() for duty in container.duties.duties], "today": today.as_dict(), "due": found}
-    columns = render.columns("on", "duty today", ">rate")
-    columns += render.columns(">kept back", ">paid", ">due")
+    columns = render.columns("on", "duty today", ">rate", ">kept back", ">paid", ">due")
     rows = [
         (
             one.on,
