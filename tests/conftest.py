@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ from sqlalchemy import create_engine, make_url, text
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine import database
 from kasoko_cli.store.engine.database import Database
+from tests import compiled
 from tests.proof.databases import postgres_running
-from tests.proof.processes import Forker, forking
+from tests.proof.processes import Forker
 
 # The same examples on every machine; a longer run asks for more with --hypothesis-profile=long.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
+compiled.share()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -74,13 +77,6 @@ def act() -> Act:
 
 
 @pytest.fixture(scope="session")
-def forker() -> Iterator[Forker]:
-    """A fork server: processes of the program that need not import everything again."""
-    with forking() as found:
-        yield found
-
-
-@pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The address of a PostgreSQL server: the one of KASOKO_TEST_DATABASE_URL, or one started from pip alone."""
     with postgres_running() as address:
@@ -104,6 +100,19 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def forker(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, postgres_server: str, postgres_template: str
+) -> Iterator[Forker]:
+    """A fork server: processes of the program that need not import everything again, nor compile its statements."""
+    path = tmp_path_factory.mktemp("forker") / "kasoko.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    with _copied(postgres_server, postgres_template) as address:
+        made = Forker(f"sqlite:///{path}", address)
+    with contextlib.closing(made):
+        yield made
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of an empty database with all tables: each test runs on both kinds."""
@@ -114,12 +123,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{path}"
         return
     server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
-    name = f"kasoko_{uuid4().hex[:12]}"
-    _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    try:
-        yield _named(server, name)
-    finally:
-        _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with _copied(server, template) as address:
+        yield address
 
 
 @pytest.fixture
@@ -130,6 +135,17 @@ def db(database_url: str) -> Iterator[Database]:
         yield opened
     finally:
         opened.close()
+
+
+@contextlib.contextmanager
+def _copied(server: str, template: str) -> Iterator[str]:
+    """The address of a database that is a copy of another, while the block runs."""
+    name = f"kasoko_{uuid4().hex[:12]}"
+    _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _named(server, name)
+    finally:
+        _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _named(server: str, name: str) -> str:

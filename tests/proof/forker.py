@@ -1,11 +1,13 @@
 """A small process that starts others quickly: everything is imported once, and each child is a fork of it.
 
-    python -m tests.proof.forker
+    python -m tests.proof.forker [DATABASE...]
 
 A child is a real process with its own memory, database connections and threads; it runs the real command
 line, and it can be killed with SIGKILL at any instruction. What it does not do is import everything again,
 which takes ten times longer than what is to be tested. This process has no threads, no open database and
-no sockets, so a child inherits nothing that is in use.
+no sockets, so a child inherits nothing that is in use. What it does have is the memory of statements: it
+sends a few payouts in each database that it is given, which is thrown away, and no child of it compiles
+again what that compiled.
 
 It reads one batch a line, a list of orders in JSON, starts them all behind one barrier, kills those that
 are to be killed, waits for all, and writes one line: how each of them ended. A child that stops is not waited
@@ -42,6 +44,7 @@ from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.config import load_config
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.operations.account.access_tokens import DatabaseShelf
+from tests import compiled
 
 #: A child that is still there after so many seconds is killed, and counts as one that hung.
 HUNG_SECONDS = 150.0
@@ -117,6 +120,9 @@ def _import_everything() -> None:
 def main() -> None:
     """Serve batches until nobody asks any more."""
     _import_everything()
+    compiled.share()
+    for url in sys.argv[1:]:
+        compiled.warm(url)
     command = typer.main.get_command(app)
     gc.collect()
     gc.freeze()  # children do not copy these pages only to look for garbage in them

@@ -19,7 +19,11 @@ _mine: tuple[Templates, Forker] | None = None
 def prepare(server: str | None, folder: str) -> None:
     """Called once in each job; what it makes is given back when the job ends."""
     global _mine
-    templates, forker = Templates(Path(tempfile.mkdtemp(dir=folder)), server), Forker()
+    templates = Templates(Path(tempfile.mkdtemp(dir=folder)), server)
+    used = [templates.new("sqlite"), *([templates.new("postgres")] if server is not None else [])]
+    forker = Forker(*(one.url for one in used))
+    for one in used:
+        one.drop()
     Finalize(None, forker.close, exitpriority=2)
     Finalize(None, templates.close, exitpriority=1)
     _mine = (templates, forker)

@@ -76,13 +76,16 @@ class Hands(Protocol):
 
 
 class Forker:
-    """The fork server of `forker.py`: a process of the program in a hundredth of a second."""
+    """The fork server of `forker.py`: a process of the program in a hundredth of a second.
 
-    def __init__(self) -> None:
+    It sends payouts in these databases before, and so compiles the statements of its children; nobody needs them after.
+    """
+
+    def __init__(self, *databases: str) -> None:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         self._stopped: list[Order] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.proof.forker"],
+            [sys.executable, "-m", "tests.proof.forker", *databases],
             cwd=ROOT,
             env=kept | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
@@ -139,9 +142,9 @@ class Forker:
 
 
 @contextlib.contextmanager
-def forking() -> Iterator[Forker]:
+def forking(*databases: str) -> Iterator[Forker]:
     """A fork server while the block runs."""
-    forker = Forker()
+    forker = Forker(*databases)
     try:
         yield forker
     finally:
