@@ -1,7 +1,7 @@
 """One memory of compiled statements for every engine of a process, by the kind of database.
 
-SQLAlchemy keeps what it has compiled for as long as an engine lives, and each test has an engine of its own: nine
-tenths of what a test took was the compilation of the same few hundred statements. A process of the program has one
+SQLAlchemy keeps what it has compiled for as long as an engine lives, and each test has an engine of its own:
+half of what a test took was the compilation of the same few hundred statements. A process of the program has one
 engine, and compiles each once; so do the tests.
 """
 

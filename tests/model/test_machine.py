@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -429,13 +430,22 @@ def run(make_house: Callable[[], House], *, share: float) -> Tally:
     return tally
 
 
-def test_whatever_happens_on_sqlite_nobody_is_paid_twice(sqlite_template: Path, tmp_path: Path) -> None:
-    tally = run(lambda: SqliteHouse(sqlite_template, tmp_path), share=0.15)
-    print(tally.counts)
-    assert tally.counts["example"] > 8
+def of_examples(few: float, many: float) -> pytest.MarkDecorator:
+    """Few of the profile's examples in the check, many in its exhaustive part."""
+    return pytest.mark.parametrize("share", [few, pytest.param(many, marks=pytest.mark.exhaustive)])
 
 
-def test_whatever_happens_on_postgres_nobody_is_paid_twice(postgres_server: str, postgres_template: str) -> None:
-    tally = run(lambda: PostgresHouse(postgres_server, postgres_template), share=0.03)
+@of_examples(0.05, 0.15)
+def test_whatever_happens_on_sqlite_nobody_is_paid_twice(sqlite_template: Path, tmp_path: Path, share: float) -> None:
+    tally = run(lambda: SqliteHouse(sqlite_template, tmp_path), share=share)
     print(tally.counts)
-    assert tally.counts["example"] > 2
+    assert tally.counts["example"] > 50 * share
+
+
+@of_examples(0.02, 0.03)
+def test_whatever_happens_on_postgres_nobody_is_paid_twice(
+    postgres_server: str, postgres_template: str, share: float
+) -> None:
+    tally = run(lambda: PostgresHouse(postgres_server, postgres_template), share=share)
+    print(tally.counts)
+    assert tally.counts["example"] > 50 * share

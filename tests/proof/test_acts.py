@@ -122,6 +122,7 @@ def test_statements_of_every_kind_are_taken_in_and_taken_back(
     assert len(bench.payments()) == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_another_account_another_outcome_and_two_people_pay_nobody_twice(
     templates: Templates, forker: Forker, kind: Kind

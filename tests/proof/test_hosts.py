@@ -9,6 +9,7 @@ import pytest
 from tests.proof import hosts
 
 
+@pytest.mark.exhaustive
 def test_hosts_that_are_killed_and_lose_their_server_pay_each_winner_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

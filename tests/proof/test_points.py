@@ -1,8 +1,10 @@
 """The power is cut at every named point there is: before and after each commit, each request and each answer.
 
-For each point the command is run again and again, each time on a payout of its own, and killed at the first,
-second, third ... time that the point is reached, until it comes to its end unharmed. So no point is left out,
-and none has to be counted beforehand. Then the power stays on, and the judge looks at all of them.
+The check kills around the payment: at its request, at its answer, and at the commits before and after them. Its
+exhaustive part kills everywhere: for each point the command is run again and again, each time on a payout of its
+own, and killed at the first, second, third ... time that the point is reached, until it comes to its end unharmed.
+So no point is left out, and none has to be counted beforehand. Then the power stays on, and the judge looks at all
+of them.
 """
 
 from __future__ import annotations
@@ -31,6 +33,14 @@ ANN = "254712000001"
 #: The connection breaks, once taken; and taken, and then not known as a receiver.
 NO_ANSWER, UNREGISTERED = "254799200005", "254799002040"
 
+#: How many processes it takes to kill around the payment: one to see where that is, and one for each point.
+AROUND = 7
+#: A listener hears everything long before; only one that hangs would listen for so long.
+LISTENS_SECONDS = 200
+
+everywhere = pytest.mark.parametrize(
+    "everywhere", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["around the payment", "everywhere"]
+)
 both_databases = pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 
 
@@ -47,6 +57,24 @@ def kill_at_each(bench: Bench, forker: Forker, calls: Iterator[Sequence[tuple[st
             killed[name] += 1
         else:
             raise AssertionError(f"{victim} reaches {name} without end")
+    return killed
+
+
+def kill_around_the_payment(bench: Bench, forker: Forker, calls: Iterator[Sequence[tuple[str, ...]]]) -> Counter[str]:
+    """Kill it at its last request, at the answer, and at the commits before and after; how often, by point."""
+    killed: Counter[str] = Counter()
+    log = bench.folder / "points"
+    bench.forward(TOKEN_SECONDS)
+    bench.run(forker, *(Call(words, points=f"log:{log}" if not nth else "") for nth, words in enumerate(next(calls))))
+    reached = log.read_text().split()
+    request = max(at for at, point in enumerate(reached) if point.startswith(REQUEST_BEFORE))
+    for point in reached[request - 2 : request + 4]:
+        victim, *others = next(calls)
+        bench.forward(TOKEN_SECONDS)
+        ended = bench.run(forker, Call(victim, points=f"kill:{point}"), *map(Call, others))
+        assert ended[0].killed, (point, reached)
+        killed[point.partition(":")[0]] += 1
+    assert killed == {COMMIT_BEFORE: 2, COMMIT_AFTER: 2, REQUEST_BEFORE: 1, REQUEST_AFTER: 1}, reached
     return killed
 
 
@@ -72,17 +100,18 @@ def markets_of(bench: Bench, phone: str, count: int) -> list[str]:
 
 @both_databases
 @pytest.mark.parametrize(
-    ("winners", "listens"),
+    ("winners", "listens", "everywhere"),
     [
-        pytest.param(1, False, id="one winner"),
-        pytest.param(2, True, id="two winners, and it listens"),
+        pytest.param(1, False, False, id="one winner, around the payment"),
+        pytest.param(1, False, True, id="one winner", marks=pytest.mark.exhaustive),
+        pytest.param(2, True, True, id="two winners, and it listens", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_payout_run_may_die_at_any_point(
-    make_bench: MakeBench, forker: Forker, kind: Kind, winners: int, listens: bool
+    make_bench: MakeBench, forker: Forker, kind: Kind, winners: int, listens: bool, everywhere: bool
 ) -> None:
     bench = make_bench(kind)
-    ids = iter(payouts_of(bench, ANN, winners * 48))
+    ids = iter(payouts_of(bench, ANN, winners * (48 if everywhere else AROUND)))
 
     def calls() -> Iterator[Sequence[tuple[str, ...]]]:
         while True:
@@ -90,48 +119,54 @@ def test_a_payout_run_may_die_at_any_point(
             words = ("payout", "--yes", *only)
             yield [with_listener(words) if listens else words]
 
-    killed = kill_at_each(bench, forker, calls())
-
-    assert killed[REQUEST_BEFORE] == killed[REQUEST_AFTER] == 1 + winners, "the token, and each payment"
-    assert killed[COMMIT_BEFORE] >= 6
-    assert killed[COMMIT_AFTER] >= 6
+    if everywhere:
+        killed = kill_at_each(bench, forker, calls())
+        assert killed[REQUEST_BEFORE] == killed[REQUEST_AFTER] == 1 + winners, "the token, and each payment"
+        assert killed[COMMIT_BEFORE] >= 6
+        assert killed[COMMIT_AFTER] >= 6
+    else:
+        kill_around_the_payment(bench, forker, calls())
     all_is_well(bench, forker)
 
 
 @both_databases
-def test_a_retry_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
+@everywhere
+def test_a_retry_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind, everywhere: bool) -> None:
     bench = make_bench(kind)
-    markets = markets_of(bench, UNREGISTERED, 36)
-    bench.run_one(forker, *with_listener(("payout", "--yes"), 20))
+    markets = markets_of(bench, UNREGISTERED, 36 if everywhere else AROUND)
+    bench.run_one(forker, *with_listener(("payout", "--yes"), LISTENS_SECONDS))
     assert states(bench) == {"FAILED": len(markets)}
     for number in range(len(markets)):
         bench.set_phone(f"u{number}", ANN)
+    calls = ([("retry-failed", "--yes", "--hours", "9999", "--market", market)] for market in markets)
 
-    killed = kill_at_each(
-        bench, forker, ([("retry-failed", "--yes", "--hours", "9999", "--market", market)] for market in markets)
-    )
-
-    assert killed[REQUEST_BEFORE] == killed[REQUEST_AFTER] == 2, "the token and the payment"
-    assert killed[COMMIT_AFTER] >= 7
+    if everywhere:
+        killed = kill_at_each(bench, forker, calls)
+        assert killed[REQUEST_BEFORE] == killed[REQUEST_AFTER] == 2, "the token and the payment"
+        assert killed[COMMIT_AFTER] >= 7
+    else:
+        kill_around_the_payment(bench, forker, calls)
     all_is_well(bench, forker)
 
 
 @both_databases
-def test_asking_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
+@everywhere
+def test_asking_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind, everywhere: bool) -> None:
     bench = make_bench(kind)
-    markets = markets_of(bench, NO_ANSWER, 38)
+    markets = markets_of(bench, NO_ANSWER, 38 if everywhere else AROUND)
     for paid in range(len(markets)):  # as in an outage: each run stops after a few without an answer
         if len(bench.payments()) > paid:
             continue
         bench.run_one(forker, "payout", "--yes")
     assert len(bench.payments()) == len(markets)
+    calls = ([("reconcile", market, "--now", "--listen-seconds", "5")] for market in markets)
 
-    killed = kill_at_each(
-        bench, forker, ([("reconcile", market, "--now", "--listen-seconds", "5")] for market in markets)
-    )
-
-    assert killed[REQUEST_BEFORE] == killed[REQUEST_AFTER] == 2, "the token and the question"
-    assert killed[COMMIT_AFTER] >= 5
+    if everywhere:
+        killed = kill_at_each(bench, forker, calls)
+        assert killed[REQUEST_BEFORE] == killed[REQUEST_AFTER] == 2, "the token and the question"
+        assert killed[COMMIT_AFTER] >= 5
+    else:
+        kill_around_the_payment(bench, forker, calls)
     all_is_well(bench, forker)
     assert bench.simulator.ledger()["duplicates_refused"] == 0
 
@@ -155,6 +190,7 @@ def test_taking_a_result_may_die_at_any_point(make_bench: MakeBench, forker: For
     assert bench.simulator.ledger()["duplicates_refused"] == 0
 
 
+@pytest.mark.exhaustive
 def test_the_true_program_may_die_at_any_point(make_bench: MakeBench, forker: Forker, tmp_path: Path) -> None:
     """Started by exec, as an operator would; the points are those that a run reaches once there is a token."""
     bench, hands = make_bench("sqlite"), Exec()

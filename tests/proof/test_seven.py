@@ -125,6 +125,7 @@ def a_result_that_waits(bench: Bench, forker: Forker) -> tuple[str, ...]:
     return "callback", "replay", "1"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("story", "command"),
     [
