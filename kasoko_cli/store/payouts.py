@@ -330,9 +330,23 @@ def move(
     only_from: Collection[PayoutStatus] | None = None,
     **values: Any,
 ) -> bool:
-    """Move a payout to `to` if it may go there, and say whether this call did it. What a platform is told is noted.
+    """`move_all` of one payout: whether this call moved it."""
+    return move_all(session, [payout_id], to, at=at, only_from=only_from, **values) == 1
 
-    `only_from` narrows it to the states that the caller's reason speaks of.
+
+def move_all(
+    session: Session,
+    payout_ids: Sequence[str],
+    to: PayoutStatus,
+    *,
+    at: datetime,
+    only_from: Collection[PayoutStatus] | None = None,
+    **values: Any,
+) -> int:
+    """Move those of the payouts to `to` that may go there, by one statement; returns how many this call moved.
+
+    `only_from` narrows it to the states that the caller's reason speaks of. What a platform is told is noted. The
+    caller has at most `CHUNK` of them.
     """
     sources = payout_sources_of(to)
     if only_from is not None:
@@ -340,13 +354,13 @@ def move(
         sources = frozenset(only_from)
     moved = session.exec(
         update(Payout)
-        .where(col(Payout.id) == payout_id, col(Payout.status).in_(sources))
+        .where(col(Payout.id).in_(payout_ids), col(Payout.status).in_(sources))
         .values(status=to, updated_at=at, **values)
         .execution_options(synchronize_session=False)
     )
     if moved.rowcount and is_told(to, sources):
-        outbox.note_payouts(session, [payout_id], at=at)
-    return moved.rowcount == 1
+        outbox.note_payouts(session, payout_ids, at=at)
+    return moved.rowcount
 
 
 def lock_payouts(session: Session, payout_ids: Collection[str]) -> dict[str, Payout]:
@@ -364,42 +378,6 @@ def lock_market(session: Session, market_id: str) -> Sequence[Payout]:
 
 
 _LOCK = for_update(select(Payout).where(col(Payout.id).in_(MANY)).order_by(col(Payout.id)))
-
-
-def complete(session: Session, payout_ids: Sequence[str], *, at: datetime) -> None:
-    """Move payouts, which are locked, to COMPLETED."""
-    if not payout_ids:
-        return
-    moved = session.exec(
-        update(Payout)
-        .where(col(Payout.id).in_(payout_ids), col(Payout.status).in_(payout_sources_of(PayoutStatus.COMPLETED)))
-        .values(status=PayoutStatus.COMPLETED, updated_at=at, failure_code=None, failure_reason=None, not_before=None)
-        .execution_options(synchronize_session=False)
-    )
-    assert moved.rowcount == len(payout_ids), "a payout that is locked and owed may be completed"
-    outbox.note_payouts(session, payout_ids, at=at)
-
-
-def move_all(
-    session: Session,
-    payout_ids: Sequence[str],
-    to: PayoutStatus,
-    *,
-    at: datetime,
-    only_from: PayoutStatus,
-    **values: Any,
-) -> int:
-    """Move payouts from one state to another by one statement; says how many. The caller has at most `CHUNK`."""
-    assert only_from in payout_sources_of(to), f"{to} cannot follow {only_from}"
-    moved = session.exec(
-        update(Payout)
-        .where(col(Payout.id).in_(payout_ids), col(Payout.status) == only_from)
-        .values(status=to, updated_at=at, **values)
-        .execution_options(synchronize_session=False)
-    )
-    if moved.rowcount and is_told(to, {only_from}):
-        outbox.note_payouts(session, payout_ids, at=at)
-    return moved.rowcount
 
 
 def postpone(session: Session, payout_ids: Sequence[str], *, until: datetime, note: str, at: datetime) -> int:

@@ -74,7 +74,7 @@ def _pay(db: Database, start: int, sent: list[tuple[str, int]]) -> None:
             Success(*known[attempt_id], f"UKP{start + n:07X}", f"callback:{first + n}")
             for n, (attempt_id, _) in enumerate(sent)
         ]
-        rulings = transitions.paid_plainly(session, successes, at=PAID)
+        rulings = transitions.paid(session, successes, at=PAID)
         book.post_many(session, (entry for ruling in rulings for entry in ruling.entries), at=PAID)
 
 

@@ -21,7 +21,7 @@ from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.transitions import Ruling
+from kasoko_cli.operations.shared.transitions import Acknowledgement, Ruling, Success
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.engine.database import Database, WithinTransaction
 from kasoko_cli.store.log import note_event
@@ -179,8 +179,9 @@ class Town:
     def accepted(self, attempt_id: str) -> None:
         """M-Pesa acknowledged it."""
         with self.db.transaction() as session:
-            attempt, _ = transitions.lock(session, attempt_id)
-            transitions.taken(session, attempt, conversation_id=f"AG_{attempt_id}", gateway_id=None, at=self.clock())
+            one, _ = transitions.lock(session, attempt_id)
+            said = Acknowledgement(one.id, one.payout_id, one.sends, one.lease_token, f"AG_{attempt_id}", None)
+            transitions.taken(session, [said], at=self.clock())
 
     def doubted(self, attempt_id: str) -> None:
         """Nobody knows."""
@@ -195,11 +196,9 @@ class Town:
             ruling = transitions.not_taken(
                 session,
                 attempt,
-                evidence="answer:never left",
+                transitions.Failure("NOT_SENT", "M-Pesa cannot be reached", "answer:never left"),
                 at=self.clock(),
                 again_at=None if for_good else self.clock(),
-                code="NOT_SENT",
-                reason="M-Pesa cannot be reached",
             )
             self._post(session, ruling)
 
@@ -209,7 +208,7 @@ class Town:
             attempt, _ = transitions.lock(session, attempt_id)
             evidence = self._callback(session, attempt_id)
             ruling = transitions.not_paid(
-                session, attempt, code="2040", reason="not registered", evidence=evidence, at=self.clock()
+                session, attempt, transitions.Failure("2040", "not registered", evidence), at=self.clock()
             )
             self._post(session, ruling)
 
@@ -220,9 +219,8 @@ class Town:
         with self.db.transaction() as session:
             attempt, payout = transitions.lock(session, attempt_id)
             evidence = self._callback(session, attempt_id, body)
-            self._post(
-                session, transitions.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=self.clock())
-            )
+            success = Success(attempt, payout, receipt, evidence)
+            self._post(session, transitions.paid(session, [success], at=self.clock())[0])
         return receipt
 
     def due_again(self, user_id: str) -> None:

@@ -396,8 +396,8 @@ BUGS: Sequence[Bug] = (
     _bug(
         "an unguarded UPDATE of a payout",
         "store/payouts.py",
-        ".where(col(Payout.id) == payout_id, col(Payout.status).in_(sources))",
-        ".where(col(Payout.id) == payout_id)",
+        ".where(col(Payout.id).in_(payout_ids), col(Payout.status).in_(sources))",
+        ".where(col(Payout.id).in_(payout_ids))",
         "operations/shared/test_transitions.py::test_no_state_is_left_by_a_way_that_is_not_in_the_tables",
         "operations/payouts/test_manual_decision.py",
     ),
@@ -420,21 +420,21 @@ BUGS: Sequence[Bug] = (
         "a reaper that returns to PENDING",
         "operations/shared/transitions.py",
         'doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
-        'not_taken(session, attempt, evidence="reaped", at=now, again_at=now, code=NOT_SENT, reason="it died")',
+        'not_taken(session, attempt, Failure(NOT_SENT, "it died", "reaped"), at=now, again_at=now)',
         "operations/shared/test_transitions.py::test_a_lease_that_ran_out_makes_unknown_and_never_due",
     ),
     _bug(
         "a reaper that returns to PENDING, to be sent again under the same id",
         "operations/shared/transitions.py",
         'ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
-        'ruling = not_taken(session, attempt, evidence="?", at=now, again_at=now, code=NOT_SENT, reason="?")',
+        'ruling = not_taken(session, attempt, Failure(NOT_SENT, "?", "?"), at=now, again_at=now)',
         "proof/test_lease.py",
     ),
     _bug(
         "a reaper that says that nothing was sent",
         "operations/shared/transitions.py",
         'ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
-        'ruling = not_taken(session, attempt, evidence="?", at=now, again_at=None, code=NOT_SENT, reason="?")',
+        'ruling = not_taken(session, attempt, Failure(NOT_SENT, "?", "?"), at=now, again_at=None)',
         "proof/test_lease.py",
     ),
     _bug(
@@ -473,7 +473,7 @@ BUGS: Sequence[Bug] = (
         "transitions.doubtful(\n"
         '                session, attempt, why="M-Pesa says that it waited too long in the queue", at=at',
         "transitions.not_paid(\n"
-        '                session, attempt, code="1", reason="too long", evidence=f"callback:{callback.id}", at=at',
+        '                session, attempt, transitions.Failure("1", "too long", f"callback:{callback.id}"), at=at',
         "operations/callbacks/test_verification.py::test_a_timeout_notice_is_neither_paid_nor_failed_whatever_it_says",
     ),
     _bug(
@@ -482,7 +482,7 @@ BUGS: Sequence[Bug] = (
         "    if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):\n",
         "    if answer.fate is StatusFate.NOT_FOUND:\n"
         "        ruling = transitions.not_paid("
-        'session, attempt, code="STATUS", reason="?", evidence="status:1", at=at)\n'
+        'session, attempt, transitions.Failure("STATUS", "?", "status:1"), at=at)\n'
         '        return Verdict("failed", ruling, payout.id)\n'
         "    if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):\n",
         "operations/reconciliation/test_status_queries.py::test_not_found_never_fails_a_payout_however_often_it_is_said",

@@ -229,12 +229,12 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
         attempt, payout = touched[callback.subject]
         has_succeeded = attempt.status is AttemptStatus.SUCCEEDED
         is_alone = subjects[attempt.id] == payouts_touched[payout.id] == 1
-        if not has_succeeded and not (is_alone and transitions.is_plain(attempt, payout)):
+        success = Success(attempt, payout, result.receipt() or "", f"callback:{callback.id}")
+        if not has_succeeded and not (is_alone and success.is_plain):
             continue
         if judge_result(result).fate is Fate.PAID and weigh_result(result, attempt, receipt_owner=None) == BELIEVED:
-            receipt, number = result.receipt(), callback.id
-            assert receipt is not None, "a success is believed with its receipt only"
-            success = Success(attempt, payout, receipt, f"callback:{number}")
+            receipt, number = success.receipt, callback.id
+            assert receipt, "a success is believed with its receipt only"
             if not has_succeeded:
                 weighed.append((number, success))
             elif receipt == attempt.receipt:
@@ -242,7 +242,7 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
     receipts = Counter(success.receipt for _, success in weighed)
     owned = attempts.receipts_owned(session, receipts)
     plain = [(n, success) for n, success in weighed if receipts[success.receipt] == 1 and success.receipt not in owned]
-    rulings = transitions.paid_plainly(session, [success for _, success in plain], at=at)
+    rulings = transitions.paid(session, [success for _, success in plain], at=at)
     said = {body.callback.id: body.result for body in bodies}
     believed = [*plain, *known.items()]
     balances.note_results(session, [(success.attempt.id, said[number]) for number, success in believed], at=at)
@@ -325,13 +325,12 @@ def _judge_result(
     if rule.fate is Fate.PAID:
         assert receipt is not None, "a success is believed with its receipt only"
         balances.note_results(session, [(attempt.id, result)], at=at)
-        return Verdict(
-            "paid", transitions.paid(session, attempt, payout, receipt=receipt, evidence=evidence, at=at), payout.id
-        )
+        [ruling] = transitions.paid(session, [Success(attempt, payout, receipt, evidence)], at=at)
+        return Verdict("paid", ruling, payout.id)
     if rule.fate is Fate.FAILED:
         code = result.result_code or rule.code
         ruling = transitions.not_paid(
-            session, attempt, code=code, reason=text or rule.meaning, evidence=evidence, at=at
+            session, attempt, transitions.Failure(code, text or rule.meaning, evidence), at=at
         )
         if rule.account_level and ruling.moved:
             why = account_refused(code, rule.meaning, rule.advice)
@@ -450,14 +449,14 @@ def _judge_status(
     evidence = f"status:{query.id}"
     if answer.fate is StatusFate.NOT_PAID:
         ruling = transitions.not_paid(
-            session, attempt, code=transitions.STATUS_SAYS_NO, reason=answer.meaning, evidence=evidence, at=at
+            session, attempt, transitions.Failure(transitions.STATUS_SAYS_NO, answer.meaning, evidence), at=at
         )
         if ruling.moved or attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED):
             answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
         return Verdict("failed", ruling, payout.id)
     if not answer.receipt:
         return Verdict("hint", Ruling(False, (), "it says completed, and names no receipt"), payout.id)
-    ruling = transitions.paid(session, attempt, payout, receipt=answer.receipt, evidence=evidence, at=at)
+    [ruling] = transitions.paid(session, [Success(attempt, payout, answer.receipt, evidence)], at=at)
     if ruling.moved or answer.receipt == attempt.receipt:
         answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
     return Verdict("paid", ruling, payout.id)

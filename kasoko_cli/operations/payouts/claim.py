@@ -207,7 +207,7 @@ class Claimer:
             ids,
             PayoutStatus.SENDING,
             at=now,
-            only_from=PayoutStatus.PENDING,
+            only_from={PayoutStatus.PENDING},
             not_before=None,
             note=None,
             failure_code=None,

@@ -22,7 +22,7 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doub
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.transitions import DECIDED, Ruling
+from kasoko_cli.operations.shared.transitions import DECIDED, Ruling, Success
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import close_incident as close_row
@@ -129,7 +129,7 @@ def end(
     """End an attempt as somebody says; what follows from it, and the state of its payout then."""
     evidence = f"decided by {act.actor}: {decision.evidence}"
     if decision.receipt is not None:
-        ruling = transitions.paid(session, attempt, payout, receipt=decision.receipt, evidence=evidence, at=at)
+        [ruling] = transitions.paid(session, [Success(attempt, payout, decision.receipt, evidence)], at=at)
         return ruling, str(PayoutStatus.COMPLETED)
     if is_doubted(attempt):
         restore_doubt.silent(session, payout)
@@ -137,7 +137,7 @@ def end(
         status = payouts.find_payout(session, payout.id, lock=True).status
         return Ruling(True, (), "it was not paid since the copy was taken"), str(status)
     ended = transitions.never_taken if attempt.conversation_id is None else transitions.not_paid
-    ruling = ended(session, attempt, code=DECIDED, reason=act.reason, evidence=evidence, at=at)
+    ruling = ended(session, attempt, transitions.Failure(DECIDED, act.reason, evidence), at=at)
     return ruling, str(PayoutStatus.FAILED)
 
 

@@ -20,6 +20,7 @@ from kasoko_cli.operations.payouts.run import Claimed, Desk, Sent, Stop
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.call_log import keep_calls, were_kept
 from kasoko_cli.operations.shared.next_steps import account_refused
+from kasoko_cli.operations.shared.transitions import Acknowledgement
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.attempts import Held
 from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, raise_incident, set_switch
@@ -82,11 +83,9 @@ class Recorder:
                     ruling = transitions.not_taken(
                         session,
                         attempt,
-                        evidence="answer:never left",
+                        transitions.Failure(transitions.NOT_SENT, why, "answer:never left"),
                         at=now,
                         again_at=now,
-                        code=transitions.NOT_SENT,
-                        reason=why,
                     )
                     entries += ruling.entries
             book.post(session, *entries, at=now)
@@ -112,24 +111,8 @@ class Recorder:
         now: datetime,
     ) -> dict[str, Sent]:
         """What M-Pesa took, without anything strange about it: nearly all, so one statement is for all of them."""
-        if not plain:
-            return {}
-        rows = [
-            {
-                "the_id": one.attempt_id,
-                "the_send": one.send,
-                "the_lease": self.desk.run_id,
-                "status_at": now,
-                "conversation_id": answer.conversation_id,
-                "gateway_id": answer.originator_conversation_id if found[one.attempt_id].api == "v1" else None,
-            }
-            for one, answer in plain
-        ]
-        taken = attempts.acknowledge(session, rows)
-        assert taken == len(plain), "an attempt that we hold as INTENT may be acknowledged"
-        ids = [one.payout_id for one, _ in plain]
-        moved = payouts.move_all(session, ids, PayoutStatus.SENT, at=now, only_from=PayoutStatus.SENDING)
-        assert moved == len(plain), "the payout of an attempt that we hold is being sent"
+        ours = (_acknowledgement(found[one.attempt_id], answer, one.send, self.desk.run_id) for one, answer in plain)
+        transitions.taken(session, list(ours), at=now)
         return {
             one.attempt_id: Sent(
                 one.payout_id,
@@ -168,11 +151,9 @@ class Recorder:
             ruling = transitions.not_taken(
                 session,
                 attempt,
-                evidence=f"answer:{answer.code or 'never left'}",
+                transitions.Failure(code, answer.text or answer.meaning, f"answer:{answer.code or 'never left'}"),
                 at=now,
                 again_at=again_at,
-                code=code,
-                reason=answer.text or answer.meaning,
             )
             became = PayoutStatus.FAILED if again_at is None else PayoutStatus.PENDING
         return Sent(
@@ -218,15 +199,21 @@ class Recorder:
         if answer.verdict is Verdict.DUPLICATE:
             attempts.note_met_before(session, attempt.id)
         if answer.verdict is Verdict.TAKEN and answer.conversation_id and not _strange(answer, attempt):
-            transitions.taken(
-                session,
-                attempt,
-                conversation_id=answer.conversation_id,
-                gateway_id=answer.originator_conversation_id if attempt.api == "v1" else None,
-                at=now,
-            )
+            said = _acknowledgement(attempt, answer, attempt.sends, attempt.lease_token)
+            if attempt.status is AttemptStatus.INTENT:
+                transitions.taken(session, [said], at=now)
+            else:
+                attempts.keep_conversation(
+                    session, attempt.id, conversation_id=said.conversation_id, gateway_id=said.gateway_id
+                )
         why = f"the answer came after the lease ran out: {answer.meaning}"
         return Sent(one.payout_id, one.attempt_id, one.user_id, one.wire_cents, payout.status, answer.code, why), ()
+
+
+def _acknowledgement(attempt: Held | Attempt, answer: Answer, send: int, lease_token: str) -> Acknowledgement:
+    assert answer.conversation_id, "an acknowledgement without a conversation id is strange"
+    gateway_id = answer.originator_conversation_id if attempt.api == "v1" else None
+    return Acknowledgement(attempt.id, attempt.payout_id, send, lease_token, answer.conversation_id, gateway_id)
 
 
 #: States that say that no money moved, and answers that say that it may.

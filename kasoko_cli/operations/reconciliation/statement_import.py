@@ -40,6 +40,7 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.transitions import Success
 from kasoko_cli.store import accounts, attempts, payouts, statements, users
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
@@ -507,8 +508,8 @@ def _paid(session: Session, take: Take, finding: Finding, known: KnownAttempt, n
     attempt, payout = transitions.lock(session, known.id)
     if attempts.receipt_owner(session, finding.line.receipt) not in (None, attempt.id):
         return ()  # a result has said meanwhile which payment it proves
-    evidence = f"statement:{finding.line.key}"
-    return transitions.paid(session, attempt, payout, receipt=finding.line.receipt, evidence=evidence, at=now).entries
+    success = Success(attempt, payout, finding.line.receipt, f"statement:{finding.line.key}")
+    return transitions.paid(session, [success], at=now)[0].entries
 
 
 def _not_paid(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
@@ -530,7 +531,7 @@ def _not_paid(session: Session, take: Take, finding: Finding, known: KnownAttemp
     say = transitions.never_taken if attempt.conversation_id is None else transitions.not_paid
     evidence = "statement:no line, and M-Pesa knows no such payment"
     return say(
-        session, attempt, code=transitions.NOT_ON_STATEMENT, reason=finding.why, evidence=evidence, at=now
+        session, attempt, transitions.Failure(transitions.NOT_ON_STATEMENT, finding.why, evidence), at=now
     ).entries
 
 

@@ -44,6 +44,15 @@ class Ruling:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Evidence that no money moved: the code and reason that the payout carries, and where the evidence is kept."""
+
+    code: str
+    reason: str
+    evidence: str
+
+
 #: The evidence said what was known already.
 REPEAT = Ruling(False, (), "known already")
 
@@ -68,42 +77,52 @@ def lock_many(session: Session, subjects: Collection[str]) -> dict[str, tuple[At
     return {one.id: (one, owed[one.payout_id]) for one in attempts.lock_attempts(session, subjects)}
 
 
-def taken(session: Session, attempt: Attempt, *, conversation_id: str, gateway_id: str | None, at: datetime) -> Ruling:
-    """M-Pesa acknowledged the request: INTENT -> ACCEPTED, SENDING -> SENT.
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """M-Pesa's acknowledgement of one send of an attempt, and the lease under which its sender holds the attempt."""
 
-    An acknowledgement that comes after the lease ran out changes no state: the attempt is UNKNOWN
-    and stays so until it is asked about. Its conversation id is kept, since a result needs it to be believed.
+    attempt_id: str
+    payout_id: str
+    send: int
+    lease_token: str
+    conversation_id: str
+    #: M-Pesa's own name for the payment, which v1 makes and v3 does not.
+    gateway_id: str | None
+
+
+def taken(session: Session, acknowledgements: Sequence[Acknowledgement], *, at: datetime) -> None:
+    """M-Pesa acknowledged requests: INTENT -> ACCEPTED, SENDING -> SENT, by one statement for each.
+
+    The caller has locked the attempts, and each is the INTENT of this send under this lease. A payout that an earlier
+    attempt turned out to have paid meanwhile is COMPLETED, and stays so.
     """
-    moved = attempts.move(
-        session,
-        attempt.id,
-        AttemptStatus.ACCEPTED,
-        at=at,
-        conversation_id=conversation_id,
-        gateway_id=gateway_id,
-    )
-    if moved:
-        payouts.move(session, attempt.payout_id, PayoutStatus.SENT, at=at, only_from={PayoutStatus.SENDING})
-    else:
-        attempts.keep_conversation(session, attempt.id, conversation_id=conversation_id, gateway_id=gateway_id)
-    return Ruling(moved, (), "acknowledged")
+    if not acknowledgements:
+        return
+    rows = [
+        {
+            "the_id": one.attempt_id,
+            "the_send": one.send,
+            "the_lease": one.lease_token,
+            "status_at": at,
+            "conversation_id": one.conversation_id,
+            "gateway_id": one.gateway_id,
+        }
+        for one in acknowledgements
+    ]
+    moved = attempts.acknowledge(session, rows)
+    assert moved == len(rows), "an attempt that is locked as INTENT may be acknowledged"
+    owed = [one.payout_id for one in acknowledgements]
+    payouts.move_all(session, owed, PayoutStatus.SENT, at=at, only_from={PayoutStatus.SENDING})
 
 
 def not_taken(
-    session: Session,
-    attempt: Attempt,
-    *,
-    evidence: str,
-    at: datetime,
-    again_at: datetime | None,
-    code: str,
-    reason: str,
+    session: Session, attempt: Attempt, failure: Failure, *, at: datetime, again_at: datetime | None
 ) -> Ruling:
     """M-Pesa certainly did not take it: INTENT -> REJECTED, and the money is back in the float.
 
     The payout is PENDING again from `again_at` on, or FAILED where that is None.
     """
-    if not attempts.move(session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=evidence):
+    if not attempts.move(session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=failure.evidence):
         return REPEAT
     payouts.move(
         session,
@@ -112,10 +131,10 @@ def not_taken(
         at=at,
         only_from={PayoutStatus.SENDING},
         not_before=again_at,
-        failure_code=code,
-        failure_reason=reason,
+        failure_code=failure.code,
+        failure_reason=failure.reason,
     )
-    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
 
 
 def doubtful(session: Session, attempt: Attempt, *, why: str, at: datetime, code: str | None = None) -> Ruling:
@@ -162,7 +181,7 @@ def doubt_again(session: Session, attempt: Attempt, *, why: str, at: datetime) -
     return Ruling(True, (journal.reserved(attempt.id, send, attempt.wire_cents),), why)
 
 
-def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evidence: str, at: datetime) -> Ruling:
+def not_paid(session: Session, attempt: Attempt, failure: Failure, *, at: datetime) -> Ruling:
     """There is evidence that no money moved: -> FAILED, and the money is back in the float."""
     if attempt.status in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
         _alarm(
@@ -171,9 +190,9 @@ def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evid
             key=f"failure-after-success:{attempt.id}",
             kind="contradiction",
             what=f"The attempt {attempt.id} was paid (receipt {attempt.receipt}), and now a result says it failed:"
-            f" {code} {reason}. Nothing was changed.",
+            f" {failure.code} {failure.reason}. Nothing was changed.",
             at=at,
-            evidence=evidence,
+            evidence=failure.evidence,
         )
         return Ruling(False, (), "a failure after a success: kept as evidence, nothing changed")
     moved = attempts.move(
@@ -181,9 +200,9 @@ def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evid
         attempt.id,
         AttemptStatus.FAILED,
         at=at,
-        result_code=code,
-        result_text=reason,
-        evidence=evidence,
+        result_code=failure.code,
+        result_text=failure.reason,
+        evidence=failure.evidence,
     )
     if not moved:
         return REPEAT
@@ -193,19 +212,21 @@ def not_paid(session: Session, attempt: Attempt, *, code: str, reason: str, evid
         PayoutStatus.FAILED,
         at=at,
         only_from={PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN},
-        failure_code=code,
-        failure_reason=reason,
+        failure_code=failure.code,
+        failure_reason=failure.reason,
     )
-    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
 
 
-def never_taken(session: Session, attempt: Attempt, *, code: str, reason: str, evidence: str, at: datetime) -> Ruling:
+def never_taken(session: Session, attempt: Attempt, failure: Failure, *, at: datetime) -> Ruling:
     """There is evidence that M-Pesa never took an attempt that was unknown: UNKNOWN -> REJECTED, payout FAILED.
 
     Its id is not spent. If the payout is tried again it goes under the same one, so that M-Pesa refuses it if
     the evidence was wrong.
     """
-    if not attempts.move(session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=evidence, result_text=reason):
+    if not attempts.move(
+        session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=failure.evidence, result_text=failure.reason
+    ):
         return REPEAT
     payouts.move(
         session,
@@ -213,92 +234,98 @@ def never_taken(session: Session, attempt: Attempt, *, code: str, reason: str, e
         PayoutStatus.FAILED,
         at=at,
         only_from={PayoutStatus.UNKNOWN},
-        failure_code=code,
-        failure_reason=reason,
+        failure_code=failure.code,
+        failure_reason=failure.reason,
     )
-    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), reason)
-
-
-def paid(session: Session, attempt: Attempt, payout: Payout, *, receipt: str, evidence: str, at: datetime) -> Ruling:
-    """There is evidence that the receiver got it: -> SUCCEEDED, the wallet credited, the delivery booked.
-
-    A success after a failure wins, with an incident. A success for a payout that was already paid
-    or put into the wallet is the provider's second payment: the user owes it back, with an incident.
-    """
-    before, owed_still = attempt.status, payout.status not in _SETTLED_WITHOUT_THIS
-    if before in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
-        return _paid_before(session, attempt, receipt, at)
-    moved = attempts.move(
-        session,
-        attempt.id,
-        AttemptStatus.SUCCEEDED,
-        at=at,
-        receipt=receipt,
-        result_code="0",
-        result_text="paid",
-        evidence=evidence,
-    )
-    assert moved, f"an attempt that is {before} may succeed"
-    was_released = before in (AttemptStatus.FAILED, AttemptStatus.REJECTED)
-    # What a restored copy has forgotten was asked about: that it was paid is the answer, and no surprise.
-    is_answer = before is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED)
-    if attempt.lease_token.startswith(RESTORED):
-        attempts.end_doubt(session, attempt)
-    if was_released and not is_answer:
-        _alarm(
-            session,
-            attempt,
-            key=f"late-success:{attempt.id}",
-            kind="late_success",
-            what=f"The attempt {attempt.id} was taken for {before.lower()}, and M-Pesa paid it after all:"
-            f" receipt {receipt}, KES {format_kes(attempt.wire_cents)}.",
-            at=at,
-        )
-    if not owed_still:
-        return _overpaid(session, attempt, payout, receipt, was_released=was_released, at=at)
-    entries = [journal.late_reserved(attempt.id, attempt.wire_cents)] if was_released else []
-    if attempts.was_paid_before(session, payout.id, besides=attempt.id):
-        entries.append(again_ended(session, payout))
-    else:
-        entries.append(journal.credited(payout.id, payout.user_id, payout.amount_cents))
-    entries.append(_delivered(attempt, payout))
-    done = payouts.move(
-        session, payout.id, PayoutStatus.COMPLETED, at=at, failure_code=None, failure_reason=None, not_before=None
-    )
-    assert done, f"a payout that is {payout.status} may be completed"
-    return Ruling(True, tuple(entries), f"paid, receipt {receipt}")
+    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A success that is believed: what it is about, the receipt, and where it is written down."""
+    """Evidence that the receiver got it: the attempt and its payout, locked, the receipt, and where it is kept."""
 
     attempt: Attempt
     payout: Payout
     receipt: str
     evidence: str
 
-
-def is_plain(attempt: Attempt, payout: Payout) -> bool:
-    """Whether nothing has happened to a payout but one attempt, which M-Pesa acknowledged."""
-    return attempt.number == 1 and attempt.status is AttemptStatus.ACCEPTED and payout.status is PayoutStatus.SENT
-
-
-def paid_plainly(session: Session, successes: Sequence[Success], *, at: datetime) -> list[Ruling]:
-    """What `paid` does, for many plain successes at once: a statement for the attempts, one for the payouts."""
-    attempts.succeed(session, [(one.attempt.id, one.receipt, one.evidence) for one in successes], at=at)
-    payouts.complete(session, [one.payout.id for one in successes], at=at)
-    return [
-        Ruling(
-            True,
-            (
-                journal.credited(one.payout.id, one.payout.user_id, one.payout.amount_cents),
-                _delivered(one.attempt, one.payout),
-            ),
-            f"paid, receipt {one.receipt}",
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing has happened to the payout but this one attempt, which M-Pesa acknowledged."""
+        return (
+            self.attempt.number == 1
+            and self.attempt.status is AttemptStatus.ACCEPTED
+            and self.payout.status is PayoutStatus.SENT
         )
-        for one in successes
-    ]
+
+    @property
+    def was_known(self) -> bool:
+        """Whether the attempt counts as paid already."""
+        return self.attempt.status in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED)
+
+    @property
+    def was_released(self) -> bool:
+        """Whether its money counts as back in the float."""
+        return self.attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the user has not had the money of this payout in another way."""
+        return self.payout.status not in _SETTLED_WITHOUT_THIS
+
+
+def paid(session: Session, successes: Sequence[Success], *, at: datetime) -> list[Ruling]:
+    """There is evidence that receivers got it: -> SUCCEEDED, the wallets credited, the deliveries booked.
+
+    Each is of another payout. One statement moves the attempts, one the payouts. A success after a failure wins,
+    with an incident. A success for a payout that was already paid or put into the wallet is the provider's second
+    payment: the user owes it back, with an incident.
+    """
+    assert len({one.payout.id for one in successes}) == len(successes), "each success is of another payout"
+    new = [one for one in successes if not one.was_known]
+    attempts.succeed(session, [(one.attempt.id, one.receipt, one.evidence) for one in new], at=at)
+    for one in new:
+        _note_surprise(session, one, at)
+    owed = [one.payout.id for one in new if one.is_owed]
+    if owed:
+        done = payouts.move_all(
+            session, owed, PayoutStatus.COMPLETED, at=at, failure_code=None, failure_reason=None, not_before=None
+        )
+        assert done == len(owed), "a payout that is locked and owed may be completed"
+    return [_paid_before(session, one, at) if one.was_known else _what_follows(session, one, at) for one in successes]
+
+
+def _note_surprise(session: Session, success: Success, at: datetime) -> None:
+    """Raise an incident where an attempt succeeded that had ended unpaid; a question about a copy is answered."""
+    attempt, before = success.attempt, success.attempt.status
+    # What a restored copy has forgotten was asked about: that it was paid is the answer, and no surprise.
+    is_answer = before is AttemptStatus.REJECTED and attempt.lease_token.startswith(RESTORED)
+    if attempt.lease_token.startswith(RESTORED):
+        attempts.end_doubt(session, attempt)
+    if success.was_released and not is_answer:
+        _alarm(
+            session,
+            attempt,
+            key=f"late-success:{attempt.id}",
+            kind="late_success",
+            what=f"The attempt {attempt.id} was taken for {before.lower()}, and M-Pesa paid it after all:"
+            f" receipt {success.receipt}, KES {format_kes(attempt.wire_cents)}.",
+            at=at,
+        )
+
+
+def _what_follows(session: Session, success: Success, at: datetime) -> Ruling:
+    """The entries of a payment that was not known before."""
+    attempt, payout = success.attempt, success.payout
+    if not success.is_owed:
+        return _overpaid(session, success, at)
+    entries = [journal.late_reserved(attempt.id, attempt.wire_cents)] if success.was_released else []
+    if not success.is_plain and attempts.was_paid_before(session, payout.id, besides=attempt.id):
+        entries.append(again_ended(session, payout))
+    else:
+        entries.append(journal.credited(payout.id, payout.user_id, payout.amount_cents))
+    entries.append(journal.delivered(payout.id, attempt.id, payout.user_id, attempt.wire_cents, payout.withheld_cents))
+    return Ruling(True, tuple(entries), f"paid, receipt {success.receipt}")
 
 
 def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime, why: str) -> Ruling:
@@ -330,18 +357,14 @@ def again_ended(session: Session, payout: Payout) -> Entry:
     return journal.again_ended(payout.id, nth, payout.user_id, payout.wire_cents + payout.withheld_cents)
 
 
-def _delivered(attempt: Attempt, payout: Payout) -> Entry:
-    """The entry of a payment that arrived, with what is kept back for it."""
-    return journal.delivered(payout.id, attempt.id, payout.user_id, attempt.wire_cents, payout.withheld_cents)
-
-
 #: States in which a success comes on top of what the user has had already.
 _SETTLED_WITHOUT_THIS = frozenset(
     {PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.CANCELED, PayoutStatus.RETURNED}
 )
 
 
-def _paid_before(session: Session, attempt: Attempt, receipt: str, at: datetime) -> Ruling:
+def _paid_before(session: Session, success: Success, at: datetime) -> Ruling:
+    attempt, receipt = success.attempt, success.receipt
     if attempt.receipt == receipt:
         return REPEAT
     _alarm(
@@ -357,9 +380,8 @@ def _paid_before(session: Session, attempt: Attempt, receipt: str, at: datetime)
     return Ruling(False, (), "a second receipt for one attempt: kept as evidence, nothing changed")
 
 
-def _overpaid(
-    session: Session, attempt: Attempt, payout: Payout, receipt: str, *, was_released: bool, at: datetime
-) -> Ruling:
+def _overpaid(session: Session, success: Success, at: datetime) -> Ruling:
+    attempt, payout, receipt = success.attempt, success.payout, success.receipt
     _alarm(
         session,
         attempt,
@@ -369,7 +391,7 @@ def _overpaid(
         f" KES {format_kes(attempt.wire_cents)}. The user {payout.user_id} owes it back.",
         at=at,
     )
-    back = [] if was_released else [journal.released(attempt.id, attempt.sends, attempt.wire_cents)]
+    back = [] if success.was_released else [journal.released(attempt.id, attempt.sends, attempt.wire_cents)]
     return Ruling(
         True,
         (*back, journal.overpaid(receipt, payout.user_id, attempt.wire_cents)),

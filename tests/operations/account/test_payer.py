@@ -122,7 +122,7 @@ def test_what_was_asked_as_another_account_before_that_was_looked_at_counts_for_
     with lost.db.transaction() as session:  # as an older version ended it
         row, _ = transitions.lock(session, attempt.id)
         at, why = lost.clock(), "statement:no line"
-        ended = transitions.not_paid(session, row, code="STATEMENT", reason="silence", evidence=why, at=at)
+        ended = transitions.not_paid(session, row, transitions.Failure("STATEMENT", "silence", why), at=at)
         book.post(session, *ended.entries, at=at)
     [left] = lost.retry(only=["derby.1.1"]).left
     assert (left.why, left.hint) == (

@@ -150,7 +150,7 @@ def test_an_acknowledgement_after_the_result_that_it_announced_is_no_incident(ro
             attempt.conversation_id = reply.json()["ConversationID"]
             session.flush()
             ruling = transitions.not_paid(
-                session, attempt, code="17", reason="x", evidence="callback:1", at=road.clock()
+                session, attempt, transitions.Failure("17", "x", "callback:1"), at=road.clock()
             )
             book.post(session, *ruling.entries, at=road.clock())
         return reply

@@ -24,7 +24,7 @@ OPERATIONS = ROOT / "operations"
 
 #: What moves the money of a payout, or lets it be moved: the module, and its functions.
 DEEDS: Mapping[str, frozenset[str]] = {
-    "payouts": frozenset({"move", "move_all", "complete"}),
+    "payouts": frozenset({"move", "move_all"}),
     "approvals": frozenset({"release_all"}),
     "attempts": frozenset({"move", "begin_again", "succeed"}),
     "journal": frozenset(
@@ -33,9 +33,7 @@ DEEDS: Mapping[str, frozenset[str]] = {
             *("recovered", "written_off", "overpaid", "reserved", "late_reserved", "released"),
         }
     ),
-    "transitions": frozenset(
-        {"paid", "not_paid", "never_taken", "not_taken", "returned", "paid_plainly", "again_ended"}
-    ),
+    "transitions": frozenset({"paid", "not_paid", "never_taken", "not_taken", "returned", "again_ended"}),
 }
 
 #: Who does such a thing and asks nobody, and why.

@@ -193,6 +193,26 @@ def test_a_payout_that_is_due_again_is_not_sent_when_its_first_attempt_turns_out
     sent.assert_books()
 
 
+def test_a_late_success_while_the_second_attempt_is_under_way_breaks_no_run(sent: Road) -> None:
+    """The second attempt is acknowledged when its payout is paid already: the answer is written down all the same."""
+    first = sent.attempt("ann")
+    say(sent, first, 26)
+    sent.retry()
+
+    def succeed_late(request: httpx.Request) -> httpx.Response | None:
+        if "b2c" not in request.url.path:
+            return None
+        reply = sent.ask_simulator(request)
+        assert say(sent, first, 0) == "paid"
+        return reply
+
+    sent.interpose = succeed_late
+    assert len(sent.send().sent) == 1
+    assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED", "ACCEPTED"])
+    assert sent.incidents() == ["late_success"]
+    sent.assert_books()
+
+
 def test_a_success_of_a_payout_that_went_to_the_wallet_is_owed_back(sent: Road) -> None:
     """The wallet has it, and the phone has it too: the second one is the user's debt."""
     first = sent.attempt("ann")
@@ -331,7 +351,7 @@ def test_an_attempt_that_is_moved_by_one_process_is_not_moved_again_by_another_t
     for expected in (True, False):
         with sent.db.transaction() as session:
             ruling = transitions.not_paid(
-                session, attempt, code="26", reason="busy", evidence="callback:1", at=sent.clock()
+                session, attempt, transitions.Failure("26", "busy", "callback:1"), at=sent.clock()
             )
             assert ruling.moved is expected
             book.post(session, *ruling.entries, at=sent.clock())
@@ -396,7 +416,7 @@ def test_what_was_sent_again_while_the_reaper_waited_is_not_reaped(road: Road) -
         assert not reaped, "it waits"
         now, why = road.clock(), "nobody took it"
         assert transitions.doubtful(session, found, why=why, at=now).moved
-        ruling = transitions.never_taken(session, found, code=transitions.DECIDED, reason=why, evidence=why, at=now)
+        ruling = transitions.never_taken(session, found, transitions.Failure(transitions.DECIDED, why, why), at=now)
         assert payouts.move(session, attempt.payout_id, PayoutStatus.PENDING, at=now)
         assert payouts.move(session, attempt.payout_id, PayoutStatus.SENDING, at=now)
         lease = now + timedelta(seconds=300)
