@@ -79,26 +79,24 @@ def look_and_ask(
     """
     from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.operations.payouts import float_check
+    from kasoko_cli.operations.payouts.run import Selection
     from kasoko_cli.operations.payouts.spending_bound import show
 
     container, bounds, bound = call.container, options.bounds, None
+    selection = Selection(options.market, options.only, options.limit)
     if bounds.plan_hash is not None:
         check_hash_is_whole(bounds.plan_hash)
     if bounds or options.only or options.bind or not (options.asked or call.yes):
         bound = show(
             container.db,
             container.clock(),
-            market=options.market,
-            only=options.only,
-            limit=options.limit,
+            selection,
             later=options.wait and bounds.plan_hash is None,
             smallest_first=container.config.payout.smallest_first,
             seal=seal,
         )
         _check_hash(bounds.plan_hash, bound)
-    found = float_check.look(
-        container.db, container.clock, container.gate_policy, market=options.market, limit=options.limit, bound=bound
-    )
+    found = float_check.look(container.db, container.clock, container.gate_policy, selection, bound=bound)
     _check_totals(bounds, found.wire_cents)
     container.config.require_daraja()
     if not found.payments:
@@ -201,6 +199,7 @@ def show_plan(call: CommandContext, options: SendOptions) -> None:
     """`kasoko payout --plan`: totals, who gets what, what stands in the way. Writes and sends nothing."""
     from kasoko_cli.cli.parsing import amount_of, count_of, local
     from kasoko_cli.operations.payouts import plan
+    from kasoko_cli.operations.payouts.run import Selection
 
     container, settings = call.container, call.container.config.payout
     found = plan.plan(
@@ -208,9 +207,7 @@ def show_plan(call: CommandContext, options: SendOptions) -> None:
         container.clock,
         container.gate_policy,
         settings.daily_cents,
-        market=options.market,
-        only=options.only,
-        limit=options.limit,
+        Selection(options.market, options.only, options.limit),
         smallest_first=settings.smallest_first,
     )
     if call.json:

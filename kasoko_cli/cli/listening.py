@@ -45,7 +45,7 @@ def listening(
         sockets = _sockets(call, host, port, otherwise)
         for listening_socket in sockets:
             stack.callback(listening_socket.close)
-        inbox = Inbox(container.db, container.clock, container.trust, container.caps, tell=tell)
+        inbox = Inbox(container.db, container.clock, container.trust, container.caps, on_progress=tell)
         stack.callback(inbox.close)
         app = listener_app(
             inbox.take,

@@ -29,6 +29,7 @@ from kasoko_cli.config import Config
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 from kasoko_cli.operations.payouts import sending
 from kasoko_cli.operations.payouts.retry import retry
+from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.payouts.send_and_wait import RunRequest, send_and_wait
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.settlement.settle import settle_market as settle
@@ -218,7 +219,9 @@ def retry_failed_payouts(hours: int = 24, market: str | None = None) -> Work:
         sending.check_ready(ctx, container.daraja)
         report = retry(ctx, caution=container.caution, market=market, hours=hours)
         if report.retried:
-            enqueue(show(container.db, container.clock(), only=report.retried, seal=container.links.seal).marks())
+            enqueue(
+                show(container.db, container.clock(), Selection(only=report.retried), seal=container.links.seal).marks()
+            )
         left = [{"payout": one.payout_id, "why": one.why, "hint": one.hint} for one in report.left]
         return {"retried": report.retried, "left": left}
 
@@ -253,7 +256,7 @@ def check_broker() -> None:
 
 def enqueue_market(container: Container, market: str) -> list[str]:
     """Enqueue every payout of a market that is due; says which."""
-    due = show(container.db, container.clock(), market=market, seal=container.links.seal)
+    due = show(container.db, container.clock(), Selection(market), seal=container.links.seal)
     enqueue(due.marks())
     return due.ids
 

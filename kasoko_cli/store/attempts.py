@@ -172,7 +172,7 @@ def last_tries(session: Session, payout_ids: Sequence[str]) -> dict[str, LastTry
     return {row[0]: LastTry(*row) for row in session.execute(query)}
 
 
-class Held(NamedTuple):
+class HeldAttempt(NamedTuple):
     """An attempt of a group whose answers are recorded, with the state of its payout."""
 
     id: str
@@ -183,7 +183,7 @@ class Held(NamedTuple):
     api: str
 
 
-def lock_group(session: Session, attempt_ids: Sequence[str]) -> dict[str, Held]:
+def lock_group(session: Session, attempt_ids: Sequence[str]) -> dict[str, HeldAttempt]:
     """These attempts and their payouts, kept from other writers until the transaction ends, by id.
 
     In the order of their payouts, and each payout before its attempt: as everybody locks them.
@@ -203,7 +203,7 @@ def lock_group(session: Session, attempt_ids: Sequence[str]) -> dict[str, Held]:
         .order_by(col(Payout.id))
         .with_for_update()
     )
-    return {row[0]: Held(*row) for row in session.execute(query)}
+    return {row[0]: HeldAttempt(*row) for row in session.execute(query)}
 
 
 #: What a rejected attempt becomes when the same instruction goes again.

@@ -85,21 +85,20 @@ class ShownPayout(NamedTuple):
 def shown(
     session: Session,
     *,
-    now: datetime,
+    due_at: datetime | None,
     market_id: str | None,
     only: Sequence[str] = (),
     limit: int | None = None,
-    later: bool = False,
     smallest_first: bool = False,
 ) -> Iterable[ShownPayout]:
-    """The payouts that a run would send now, in its order, with their phones; `later` adds those due only later."""
+    """The payouts that a run would send at a time, in its order, with their phones; without a time, at any time."""
     found = columns(col(Payout.id), col(Payout.wire_cents), col(User.phone), *_PLACE).join(
         User, col(User.id) == col(Payout.user_id)
     )
     order = (col(Payout.wire_cents), *_PLACE) if smallest_first else _PLACE
     found = found.where(_PENDING).order_by(*order)
-    if not later:
-        found = found.where(is_due_at(now))
+    if due_at is not None:
+        found = found.where(is_due_at(due_at))
     if market_id is not None:
         found = found.where(col(Payout.market_id) == market_id)
     if not only:

@@ -74,8 +74,8 @@ def _pay(db: Database, start: int, sent: list[tuple[str, int]]) -> None:
             Success(*known[attempt_id], f"UKP{start + n:07X}", f"callback:{first + n}")
             for n, (attempt_id, _) in enumerate(sent)
         ]
-        rulings = transitions.paid(session, successes, at=PAID)
-        book.post_many(session, (entry for ruling in rulings for entry in ruling.entries), at=PAID)
+        results = transitions.paid(session, successes, at=PAID)
+        book.post_many(session, (entry for outcome in results for entry in outcome.entries), at=PAID)
 
 
 def _audited(db: Database, *, deep: bool, chain: bool) -> None:

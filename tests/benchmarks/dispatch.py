@@ -40,6 +40,7 @@ from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import import_markets, import_users
 from kasoko_cli.operations.payouts import sending
+from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.sending import SendPolicy
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement import settle
@@ -125,7 +126,9 @@ def ours(address: str, url: str, in_flight: int) -> Figures:
     links = Links("https://pay.example.org", b"a key of thirty-two bytes, or so")
     policy = SendPolicy(rate_per_second=0, concurrency=in_flight)
     begun = time.perf_counter()
-    run = sending.send_due(OperationContext(db, system_clock, ACT), Gateway(daraja, links, random_id), policy, Trust())
+    run = sending.send_due(
+        OperationContext(db, system_clock, ACT), Gateway(daraja, links, random_id), SendOrder(policy, Trust())
+    )
     took = time.perf_counter() - begun
     assert {str(one.became) for one in run.sent} <= {"SENT"}
     daraja.close()

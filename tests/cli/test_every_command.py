@@ -146,7 +146,9 @@ def prepared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     paper = Paper().covering([clock()])
     paper.line("UKX0000001", clock(), withdrawn=7_00, phone="254712345678")
     statement_import.take_statement(
-        OperationContext(db, clock, act), paper.read(), shortcode="600000", customers_are_counted=False
+        OperationContext(db, clock, act),
+        paper.read(),
+        statement_import.StatementRules(shortcode="600000", customers_are_counted=False),
     )
     names |= {"held": held, "waits_hash": waits.plan_hash[:16]}
     with db.transaction() as session:

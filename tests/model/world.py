@@ -44,9 +44,11 @@ from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.payouts import bulk_decision, manual_decision, retry, returns, sending, switches
 from kasoko_cli.operations.payouts.manual_decision import Decision
+from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.payouts.sending import SendPolicy
 from kasoko_cli.operations.reconciliation import statement_import, statement_undo, status_queries
-from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
+from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry
 from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import correction, settle
@@ -561,9 +563,7 @@ class World:
                 sending.send_due(
                     OperationContext(self.db, self.clock, ACT),
                     self.gateway,
-                    self.policy,
-                    Trust(),
-                    limit=limit,
+                    SendOrder(self.policy, Trust(), Selection(limit=limit)),
                 )
             except (Refused, AccountRefused, NotSent, ConfigurationError) as error:
                 self.tally.add(f"send: {type(error).__name__}")
@@ -575,9 +575,7 @@ class World:
                 status_queries.ask_around(
                     OperationContext(self.db, self.clock, ACT),
                     self.gateway,
-                    AskPolicy(confirm_above_cents=self.confirm_above_cents),
-                    Trust(),
-                    now_at_once=at_once,
+                    Inquiry(AskPolicy(confirm_above_cents=self.confirm_above_cents), Trust(), at_once=at_once),
                 )
             except (Refused, NotSent, ConfigurationError) as error:
                 self.tally.add(f"ask: {type(error).__name__}")
@@ -643,10 +641,10 @@ class World:
 
         A list that changed since it was shown (`is_stale`: what was posted arrives in between) is refused.
         """
-        span = bulk_decision.Span(self.clock() - timedelta(days=400), self.clock() + timedelta(days=400))
+        span = bulk_decision.SentSpan(self.clock() - timedelta(days=400), self.clock() + timedelta(days=400))
         listed = bulk_decision.look(self.db, self.clock, span, self.caution)
         if shown := [one.sent_at for one in listed.items if self.is_paid(one.attempt_id)]:
-            span = bulk_decision.Span(span.first, min(shown) - timedelta(microseconds=1))
+            span = bulk_decision.SentSpan(span.first, min(shown) - timedelta(microseconds=1))
             listed = bulk_decision.look(self.db, self.clock, span, self.caution)
         if not listed.items:
             return
@@ -656,9 +654,7 @@ class World:
             for name in (ACT.actor, f" {ACT.actor.upper()}", "somebody else"):
                 done = bulk_decision.decide_all(
                     OperationContext(self.db, self.clock, Act(name, ACT.reason)),
-                    span=span,
-                    list_hash=listed.list_hash,
-                    evidence="the organisation portal",
+                    bulk_decision.BulkDecision(span, listed.list_hash, "the organisation portal"),
                     two_people=True,
                     caution=self.caution,
                 )
@@ -701,9 +697,9 @@ class World:
             report = statement_import.take_statement(
                 OperationContext(self.db, self.clock, ACT),
                 file,
-                shortcode=self.setting.shortcode,
-                customers_are_counted=True,
-                caution=self.caution,
+                statement_import.StatementRules(
+                    shortcode=self.setting.shortcode, customers_are_counted=True, caution=self.caution
+                ),
             )
         except Refused:
             assert not is_ours, "a true statement of the account that pays is refused"

@@ -38,15 +38,18 @@ from kasoko_cli.operations.callbacks import apply_results as receive
 from kasoko_cli.operations.callbacks.apply_results import Judged, Trust
 from kasoko_cli.operations.callbacks.inbox import Inbox
 from kasoko_cli.operations.payouts import retry, sending
+from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.retry import Retried
+from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.payouts.sending import Run, SendPolicy, Sent
 from kasoko_cli.operations.reconciliation import status_queries as reconcile
-from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Reconciled
+from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry, Reconciled
 from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
+from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
@@ -243,21 +246,14 @@ class Road:
         max_seconds: float | None = None,
         stay: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
-        tell: Callable[[Sent], None] = lambda _: None,
+        on_progress: Callable[[Sent], None] = lambda _: None,
     ) -> Run:
         """One run of sending."""
         return sending.send_due(
             self.context,
             self.gateway if daraja is None else replace(self.gateway, daraja=daraja),
-            policy,
-            self.trust,
-            market=market,
-            only=only,
-            limit=limit,
-            max_seconds=max_seconds,
-            stay=stay,
-            should_stop=should_stop,
-            tell=tell,
+            SendOrder(policy, self.trust, Selection(market, only, limit), max_seconds=max_seconds, stay=stay),
+            Hooks(should_stop, on_progress),
         )
 
     def deliver(self, notices: Iterable[Notice] | None = None) -> list[Judged]:
@@ -290,9 +286,7 @@ class Road:
         report = reconcile.ask_around(
             self.context,
             self.gateway,
-            AskPolicy(confirm_above_cents=confirm_above_cents),
-            self.trust,
-            now_at_once=at_once,
+            Inquiry(AskPolicy(confirm_above_cents=confirm_above_cents), self.trust, at_once=at_once),
         )
         if deliver:
             self.deliver()

@@ -21,7 +21,7 @@ from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.transitions import Acknowledgement, Ruling, Success
+from kasoko_cli.operations.shared.transitions import AcknowledgedSend, Success, TransitionResult
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.engine.database import Database, WithinTransaction
 from kasoko_cli.store.log import note_event
@@ -180,7 +180,7 @@ class Town:
         """M-Pesa acknowledged it."""
         with self.db.transaction() as session:
             one, _ = transitions.lock(session, attempt_id)
-            said = Acknowledgement(one.id, one.payout_id, one.sends, one.lease_token, f"AG_{attempt_id}", None)
+            said = AcknowledgedSend(one.id, one.payout_id, one.sends, one.lease_token, f"AG_{attempt_id}", None)
             transitions.taken(session, [said], at=self.clock())
 
     def doubted(self, attempt_id: str) -> None:
@@ -193,24 +193,24 @@ class Town:
         """M-Pesa certainly did not take it."""
         with self.db.transaction() as session:
             attempt, _ = transitions.lock(session, attempt_id)
-            ruling = transitions.not_taken(
+            outcome = transitions.not_taken(
                 session,
                 attempt,
                 transitions.Failure("NOT_SENT", "M-Pesa cannot be reached", "answer:never left"),
                 at=self.clock(),
                 again_at=None if for_good else self.clock(),
             )
-            self._post(session, ruling)
+            self._post(session, outcome)
 
     def failed(self, attempt_id: str) -> None:
         """There is evidence that no money moved."""
         with self.db.transaction() as session:
             attempt, _ = transitions.lock(session, attempt_id)
             evidence = self._callback(session, attempt_id)
-            ruling = transitions.not_paid(
+            outcome = transitions.not_paid(
                 session, attempt, transitions.Failure("2040", "not registered", evidence), at=self.clock()
             )
-            self._post(session, ruling)
+            self._post(session, outcome)
 
     def paid(self, attempt_id: str, body: bytes = b"{}") -> str:
         """There is evidence that the phone got it; says the receipt."""
@@ -248,9 +248,9 @@ class Town:
         callbacks.take(session, {number: ("by hand", "", None)}, at=now)
         return f"callback:{number}"
 
-    def _post(self, session: Session, ruling: Ruling) -> None:
-        assert ruling.moved, ruling.note
-        book.post(session, *ruling.entries, at=self.clock())
+    def _post(self, session: Session, outcome: TransitionResult) -> None:
+        assert outcome.moved, outcome.note
+        book.post(session, *outcome.entries, at=self.clock())
 
 
 def refusal(call: Callable[[], object], kind: type[KasokoError]) -> tuple[str, str]:

@@ -201,7 +201,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "an id that two accounts send",
         "operations/payouts/claim.py",
-        "if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.desk.account_id:",
+        "if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.context.account_id:",
         "if last is not None and last.status is AttemptStatus.REJECTED:",
         "operations/account/test_payer.py::test_what_was_refused_goes_as_another_account_under_an_id_of_its_own",
     ),
@@ -222,7 +222,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a new id on retry",
         "operations/payouts/claim.py",
-        "if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.desk.account_id:",
+        "if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.context.account_id:",
         "if False:",
         "operations/payouts/test_sending.py::test_what_the_gateway_refused_goes_again_later_under_the_same_id_with_a_numbered_reserve",
         "operations/payouts/test_retry_schedule.py::test_after_the_schedule_a_retry_by_hand_pays_once_under_the_same_id",
@@ -286,7 +286,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a statement that is taken back leaves what its silence ended",
         "operations/reconciliation/statement_undo.py",
-        "entries = [entry for one in fates for entry in _doubt(session, act, row, *one, at=now)]",
+        "entries = [entry for one in fates for entry in _doubt(session, ctx.act, row, one, at=now)]",
         "entries: list[Entry] = []",
         "model/test_stories.py::test_silence_counts_until_it_is_taken_back_and_never_for_another_account",
     ),
@@ -366,8 +366,8 @@ BUGS: Sequence[Bug] = (
             ),
             Edit(
                 "operations/payouts/dispatcher.py",
-                "self.claimer, self.recorder = Claimer(desk, bound), Recorder(desk)",
-                "self.claimer, self.recorder = Claimer(desk, bound), Recorder(desk)\n"
+                "self.claimer, self.recorder = Claimer(context, order.bound), Recorder(context)",
+                "self.claimer, self.recorder = Claimer(context, order.bound), Recorder(context)\n"
                 "        self.claimer.send = self._send",
             ),
             Edit(
@@ -426,22 +426,22 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a reaper that returns to PENDING, to be sent again under the same id",
         "operations/shared/transitions.py",
-        'ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
-        'ruling = not_taken(session, attempt, Failure(NOT_SENT, "?", "?"), at=now, again_at=now)',
+        'outcome = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
+        'outcome = not_taken(session, attempt, Failure(NOT_SENT, "?", "?"), at=now, again_at=now)',
         "proof/test_lease.py",
     ),
     _bug(
         "a reaper that says that nothing was sent",
         "operations/shared/transitions.py",
-        'ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
-        'ruling = not_taken(session, attempt, Failure(NOT_SENT, "?", "?"), at=now, again_at=None)',
+        'outcome = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
+        'outcome = not_taken(session, attempt, Failure(NOT_SENT, "?", "?"), at=now, again_at=None)',
         "proof/test_lease.py",
     ),
     _bug(
         "a reaper that makes the payout due and leaves the attempt",
         "operations/shared/transitions.py",
-        'ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
-        "ruling = Ruling(payouts.move(session, attempt.payout_id, PayoutStatus.PENDING, at=now))",
+        'outcome = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)',
+        "outcome = TransitionResult(payouts.move(session, attempt.payout_id, PayoutStatus.PENDING, at=now))",
         "proof/test_lease.py",
     ),
     Bug(
@@ -481,9 +481,9 @@ BUGS: Sequence[Bug] = (
         "operations/callbacks/apply_results.py",
         "    if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):\n",
         "    if answer.fate is StatusFate.NOT_FOUND:\n"
-        "        ruling = transitions.not_paid("
+        "        outcome = transitions.not_paid("
         'session, attempt, transitions.Failure("STATUS", "?", "status:1"), at=at)\n'
-        '        return Verdict("failed", ruling, payout.id)\n'
+        '        return Judgement("failed", outcome, payout.id)\n'
         "    if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):\n",
         "operations/reconciliation/test_status_queries.py::test_not_found_never_fails_a_payout_however_often_it_is_said",
     ),
@@ -683,7 +683,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a word on many that is not held to the list that was shown",
         "operations/payouts/bulk_decision.py",
-        "        _check_shown(listed, list_hash)\n",
+        "        _check_shown(listed, said.list_hash)\n",
         "",
         "operations/payouts/test_bulk_decision.py::test_what_was_shown_is_what_is_decided",
     ),

@@ -31,7 +31,7 @@ from kasoko_cli.store.schema.tables import EntryRow, FloatReading, PostingRow, Q
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedBalance:
     """A question for the balances, and what became of asking it."""
 
     query_id: str
@@ -52,7 +52,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FloatDifference:
     """One reason why M-Pesa has another sum than the books, and how much it makes up."""
 
     why: str
@@ -72,7 +72,7 @@ class FloatReport:
     in_flight_cents: int
     books_cents: int
     difference_cents: int | None
-    differences: list[Difference]
+    differences: list[FloatDifference]
     unexplained_cents: int | None
     tariff_valid_from: str
 
@@ -80,7 +80,7 @@ class FloatReport:
 # --- Asking --------------------------------------------------------------------------------------
 
 
-def ask(ctx: OperationContext, gateway: Gateway) -> Asked:
+def ask(ctx: OperationContext, gateway: Gateway) -> AskedBalance:
     """Ask M-Pesa for its balances; the answer is posted to the listener.
 
     Raises:
@@ -108,7 +108,7 @@ def ask(ctx: OperationContext, gateway: Gateway) -> Asked:
                 session, query_id, answer=status_queries.NOT_ASKED, detail=answer.meaning, at=clock()
             )
         keep_calls(session, (query_id, answer))
-    return Asked(query_id, taken, answer.meaning if taken else f"{answer.meaning} {answer.advice}".strip())
+    return AskedBalance(query_id, taken, answer.meaning if taken else f"{answer.meaning} {answer.advice}".strip())
 
 
 def answer_of(db: Database, query_id: str) -> str | None:
@@ -240,7 +240,7 @@ def report(db: Database, clock: Clock, tariff: Tariff, payer: Payer | None = Non
         difference = row.utility_cents - books
         unexplained = difference - sum(one.cents for one in differences)
         if unexplained:
-            differences.append(Difference(_UNEXPLAINED, unexplained))
+            differences.append(FloatDifference(_UNEXPLAINED, unexplained))
         return FloatReport(
             _reading(row, now),
             available_by(session, now, tariff, payer),
@@ -256,15 +256,15 @@ def report(db: Database, clock: Clock, tariff: Tariff, payer: Payer | None = Non
 _UNEXPLAINED = "not told to kasoko: top-ups, withdrawals, an opening balance, takings on another account"
 
 
-def _differences(session: Session, row: FloatReading, tariff: Tariff) -> list[Difference]:
+def _differences(session: Session, row: FloatReading, tariff: Tariff) -> list[FloatDifference]:
     """Why M-Pesa may have another sum than the books, with what each reason makes up."""
     gone, paid = balance_readings.not_in(session, row, tariff), balance_readings.charges_paid(session, tariff)
     # Where M-Pesa books its charges on an account of their own, they are not missing from this one.
     charged_here = not row.charges_cents
     found = [
-        Difference("payments under way, or paid after M-Pesa said it", gone.wire_cents),
-        Difference("deposits and collected stakes booked after M-Pesa said it", -_came_in(session, row.as_of)),
-        Difference(
+        FloatDifference("payments under way, or paid after M-Pesa said it", gone.wire_cents),
+        FloatDifference("deposits and collected stakes booked after M-Pesa said it", -_came_in(session, row.as_of)),
+        FloatDifference(
             f"M-Pesa's charges by the tariff of {tariff.valid_from}, payments: {paid.payments:,}",
             -paid.charges_cents * charged_here,
         ),

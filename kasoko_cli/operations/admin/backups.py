@@ -30,7 +30,7 @@ from kasoko_cli.domain.payer import Payer
 from kasoko_cli.errors import Busy, CheckFailed, ConfigurationError, KasokoError, NotFound, Refused
 from kasoko_cli.operations.admin.database_check import check
 from kasoko_cli.operations.audit.run import audit
-from kasoko_cli.operations.safeguards.restore_doubt import Held, hold_unsent
+from kasoko_cli.operations.safeguards.restore_doubt import HeldBack, hold_unsent
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import (
     Database,
@@ -197,7 +197,12 @@ def _examined(url: str, *, with_audit: bool) -> tuple[str, str | None, list[str]
 
 
 def _restore_file(
-    place: Database, file: Path, clock: Clock, *, made_ready: Callable[[str], tuple[str | None, Held]], replace: bool
+    place: Database,
+    file: Path,
+    clock: Clock,
+    *,
+    made_ready: Callable[[str], tuple[str | None, HeldBack]],
+    replace: bool,
 ) -> Restored:
     target = Path(str(place.url.database))
     if target.exists() and not replace:
@@ -231,7 +236,7 @@ def _restore_file(
 
 def _made_ready(
     url: str, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None, deployment: str | None
-) -> tuple[str | None, Held]:
+) -> tuple[str | None, HeldBack]:
     """Look at a copy, bring its tables to this program's version, and hold what is unsent."""
     try:
         _, was, _ = _examined(url, with_audit=False)
@@ -298,7 +303,7 @@ def _there_already(place: Database) -> Refused:
     )
 
 
-def _restored(file: Path, place: Database, aside: str | None, was: str | None, held: Held) -> Restored:
+def _restored(file: Path, place: Database, aside: str | None, was: str | None, held: HeldBack) -> Restored:
     return Restored(
         file=str(file),
         database=place.shown_url,
@@ -316,7 +321,12 @@ def _restored(file: Path, place: Database, aside: str | None, was: str | None, h
 
 
 def _restore_server(
-    place: Database, file: Path, clock: Clock, *, made_ready: Callable[[str], tuple[str | None, Held]], replace: bool
+    place: Database,
+    file: Path,
+    clock: Clock,
+    *,
+    made_ready: Callable[[str], tuple[str | None, HeldBack]],
+    replace: bool,
 ) -> Restored:
     name = str(place.url.database)
     _tool(place.url, "pg_restore", "--list", str(file), connect=False)

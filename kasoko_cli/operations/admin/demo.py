@@ -35,6 +35,8 @@ from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.callbacks.inbox import Inbox
 from kasoko_cli.operations.payouts import retry, sending
+from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.records import bets, markets, users, wallets
 from kasoko_cli.operations.reporting import status_views
@@ -295,26 +297,19 @@ def _the_troubles(on: _Set, stage: Stage) -> None:
 
 def _send(on: _Set, *, market: str | None = None, only: Sequence[str] = ()) -> None:
     """A run that stays until nothing is due: so much trouble at once looks like an outage, and is waited out."""
-    sending.send_due(
-        on.context,
-        on.gateway,
+    order = SendOrder(
         sending.SendPolicy(rate_per_second=0, concurrency=8, schedule=(1,) * 5, probe_after_seconds=(0.1,)),
         Trust(),
-        market=market,
-        only=only,
+        Selection(market, only),
         stay=True,
     )
+    sending.send_due(on.context, on.gateway, order)
 
 
 def _ask(on: _Set) -> None:
     """Ask about all that is unknown, and wait for the answers."""
-    asked = status_queries.ask_around(
-        on.context,
-        on.gateway,
-        status_queries.AskPolicy(),
-        Trust(),
-        now_at_once=True,
-    ).asked
+    inquiry = status_queries.Inquiry(status_queries.AskPolicy(), Trust(), at_once=True)
+    asked = status_queries.ask_around(on.context, on.gateway, inquiry).asked
     _until(lambda: not status_queries.unanswered(on.db, [one.query_id for one in asked if one.taken]))
 
 

@@ -28,10 +28,16 @@ from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.errors import Busy, ConfigurationError, NotFound
 from kasoko_cli.ledger import book
 from kasoko_cli.operations.account import balances
-from kasoko_cli.operations.callbacks.verification import BELIEVED, Weight, weigh_envelope, weigh_result, weigh_status
+from kasoko_cli.operations.callbacks.verification import (
+    BELIEVED,
+    TrustLevel,
+    verify_envelope,
+    verify_result,
+    verify_status,
+)
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.next_steps import account_refused
-from kasoko_cli.operations.shared.transitions import Ruling, Success
+from kasoko_cli.operations.shared.transitions import Success, TransitionResult
 from kasoko_cli.store import attempts, callbacks, status_queries
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.engine.database import Database
@@ -64,11 +70,11 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """A verdict on its way into the books."""
 
     word: str
-    ruling: Ruling
+    outcome: TransitionResult
     payout_id: str | None = None
     #: The attempt that the body names, where its address named none.
     about: str | None = None
@@ -178,12 +184,12 @@ def _judge_together(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_
                 verdicts[body.callback.id] = verdict
         callbacks.take(
             session,
-            {number: (verdict.word, verdict.ruling.note, verdict.about) for number, verdict in verdicts.items()},
+            {number: (verdict.word, verdict.outcome.note, verdict.about) for number, verdict in verdicts.items()},
             at=now,
         )
-        book.post(session, *(entry for verdict in verdicts.values() for entry in verdict.ruling.entries), at=now)
+        book.post(session, *(entry for verdict in verdicts.values() for entry in verdict.outcome.entries), at=now)
     return [
-        Judged(number, verdict.word, verdict.ruling.note, verdict.payout_id)
+        Judged(number, verdict.word, verdict.outcome.note, verdict.payout_id)
         for number, verdict in sorted(verdicts.items())
     ]
 
@@ -209,7 +215,7 @@ def _set_aside(db: Database, clock: Clock, body: _Body, error: Exception) -> Seq
     return [Judged(body.callback.id, "poisonous", note)]
 
 
-def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> dict[int, Verdict]:
+def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> dict[int, Judgement]:
     """The verdicts on plain successes, whose rows are moved by a statement for all of them.
 
     Plain is the signed result of a first attempt that M-Pesa acknowledged, whose every factor holds, with a
@@ -220,7 +226,7 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
     subjects = Counter(body.callback.subject for body in bodies if body.callback.signed)
     touched = transitions.lock_many(session, subjects)
     payouts_touched = Counter(payout.id for _, payout in touched.values())
-    weighed: list[tuple[int, Success]] = []
+    verified: list[tuple[int, Success]] = []
     known: dict[int, Success] = {}
     for body in bodies:
         callback, result = body.callback, body.result
@@ -232,27 +238,27 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
         success = Success(attempt, payout, result.receipt() or "", f"callback:{callback.id}")
         if not has_succeeded and not (is_alone and success.is_plain):
             continue
-        if judge_result(result).fate is Fate.PAID and weigh_result(result, attempt, receipt_owner=None) == BELIEVED:
+        if judge_result(result).fate is Fate.PAID and verify_result(result, attempt, receipt_owner=None) == BELIEVED:
             receipt, number = success.receipt, callback.id
             assert receipt, "a success is believed with its receipt only"
             if not has_succeeded:
-                weighed.append((number, success))
+                verified.append((number, success))
             elif receipt == attempt.receipt:
                 known[number] = success
-    receipts = Counter(success.receipt for _, success in weighed)
+    receipts = Counter(success.receipt for _, success in verified)
     owned = attempts.receipts_owned(session, receipts)
-    plain = [(n, success) for n, success in weighed if receipts[success.receipt] == 1 and success.receipt not in owned]
-    rulings = transitions.paid(session, [success for _, success in plain], at=at)
+    plain = [(n, success) for n, success in verified if receipts[success.receipt] == 1 and success.receipt not in owned]
+    results = transitions.paid(session, [success for _, success in plain], at=at)
     said = {body.callback.id: body.result for body in bodies}
     believed = [*plain, *known.items()]
     balances.note_results(session, [(success.attempt.id, said[number]) for number, success in believed], at=at)
     return {
-        number: Verdict("paid", ruling, success.payout.id)
-        for (number, success), ruling in zip(believed, [*rulings, *(transitions.REPEAT for _ in known)], strict=True)
+        number: Judgement("paid", outcome, success.payout.id)
+        for (number, success), outcome in zip(believed, [*results, *(transitions.REPEAT for _ in known)], strict=True)
     }
 
 
-def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Verdict | None:
+def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Judgement | None:
     """What a callback is worth and what follows; None where it has to wait for its acknowledgement."""
     if body.broken is not None:
         raise body.broken
@@ -267,22 +273,22 @@ def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Verd
             return _stray(session, callback, at=at)
         if kind is Kind.TIMEOUT:
             # Whatever its shape or code: a notice of the queue is neither paid nor failed.
-            ruling = transitions.doubtful(
+            outcome = transitions.doubtful(
                 session, attempt, why="M-Pesa says that it waited too long in the queue", at=at
             )
-            return Verdict("timeout", ruling, payout.id)
+            return Judgement("timeout", outcome, payout.id)
         if result is None:
             return _unreadable(session, callback, attempt, trouble, at=at)
-        return _judge_result(session, callback, result, attempt, payout, trust, at=at)
+        return _judge_result(session, callback, result, (attempt, payout), trust, at=at)
     if kind is Kind.STATUS:
         return _judge_status(session, callback, result, trouble, at=at)
     if kind is Kind.BALANCE:
         balance = balances.judge_answer(session, callback, result, trouble, at=at)
-        return None if balance is None else Verdict(balance[0], Ruling(False, (), balance[1]))
+        return None if balance is None else Judgement(balance[0], TransitionResult(False, (), balance[1]))
     return _note_answer(session, callback, result, trouble, at=at)
 
 
-def _unsigned(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
+def _unsigned(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Judgement:
     """Posted without our mark: kept and never believed, whoever posted it; but M-Pesa is asked about what it names.
 
     It moves no state. That a payment which ended unpaid was made after all is an incident: until somebody has
@@ -290,65 +296,69 @@ def _unsigned(session: Session, callback: Waiting, result: Result | None, troubl
     """
     why = trouble or "posted without a signature: kept, never believed"
     if result is None or Kind(callback.route) not in (Kind.RESULT, Kind.TIMEOUT):
-        return Verdict("hint", Ruling(False, (), why))
+        return Judgement("hint", TransitionResult(False, (), why))
     attempt = attempts.named_as(session, result.originator_conversation_id)
     if attempt is None:
-        return Verdict("hint", Ruling(False, (), why))
+        return Judgement("hint", TransitionResult(False, (), why))
     stated = judge_result(result).fate if callback.route == Kind.RESULT else Fate.UNKNOWN
     if stated is Fate.PAID:
         _speaks_against(session, callback, attempt, stated, "a result was posted without a signature", at=at)
-    return Verdict("hint", Ruling(False, (), f"{why}; M-Pesa is asked"), attempt.payout_id, about=attempt.id)
+    return Judgement(
+        "hint", TransitionResult(False, (), f"{why}; M-Pesa is asked"), attempt.payout_id, about=attempt.id
+    )
 
 
 def _judge_result(
     session: Session,
     callback: Waiting,
     result: Result,
-    attempt: Attempt,
-    payout: Payout,
+    tried: tuple[Attempt, Payout],
     trust: Trust,
     *,
     at: datetime,
-) -> Verdict | None:
+) -> Judgement | None:
+    attempt, payout = tried
     rule, receipt = judge_result(result), result.receipt()
     owner = attempts.receipt_owner(session, receipt) if rule.fate is Fate.PAID and receipt else None
-    weighed = weigh_result(result, attempt, receipt_owner=owner)
-    if weighed.weight is Weight.CONTRADICTED:
-        return _contradicted(session, callback, attempt, f"A result for {attempt.id}: {weighed.why}.", at=at)
-    if weighed.weight is Weight.NO_ACK and attempts.is_being_sent(attempt, at):
+    verified = verify_result(result, attempt, receipt_owner=owner)
+    if verified.level is TrustLevel.CONTRADICTED:
+        return _contradicted(session, callback, attempt, f"A result for {attempt.id}: {verified.why}.", at=at)
+    if verified.level is TrustLevel.NO_ACK and attempts.is_being_sent(attempt, at):
         return None
-    if weighed.weight is Weight.NO_ACK and rule.fate is Fate.PAID and trust.success_without_ack:
-        weighed = BELIEVED
+    if verified.level is TrustLevel.NO_ACK and rule.fate is Fate.PAID and trust.success_without_ack:
+        verified = BELIEVED
     evidence, text = f"callback:{callback.id}", redact(result.result_desc)[:500]
-    if weighed.weight is not Weight.BELIEVED:
-        return _hinted(session, callback, attempt, rule.fate, f"a result that is not believed: {weighed.why}", at=at)
+    if verified.level is not TrustLevel.BELIEVED:
+        return _hinted(session, callback, attempt, rule.fate, f"a result that is not believed: {verified.why}", at=at)
     if rule.fate is Fate.PAID:
         assert receipt is not None, "a success is believed with its receipt only"
         balances.note_results(session, [(attempt.id, result)], at=at)
-        [ruling] = transitions.paid(session, [Success(attempt, payout, receipt, evidence)], at=at)
-        return Verdict("paid", ruling, payout.id)
+        [outcome] = transitions.paid(session, [Success(attempt, payout, receipt, evidence)], at=at)
+        return Judgement("paid", outcome, payout.id)
     if rule.fate is Fate.FAILED:
         code = result.result_code or rule.code
-        ruling = transitions.not_paid(
+        outcome = transitions.not_paid(
             session, attempt, transitions.Failure(code, text or rule.meaning, evidence), at=at
         )
-        if rule.account_level and ruling.moved:
+        if rule.account_level and outcome.moved:
             why = account_refused(code, rule.meaning, rule.advice)
             set_switch(session, "breaker", is_on=True, reason=why, actor=LISTENER, at=at)
-        return Verdict("failed", ruling, payout.id)
+        return Judgement("failed", outcome, payout.id)
     if rule.code == ALREADY_TAKEN:
         attempts.note_met_before(session, attempt.id)
     why = f"code {result.result_code or 'missing'}: {rule.meaning}"
-    return Verdict(
+    return Judgement(
         "unclear", transitions.doubtful(session, attempt, why=why, at=at, code=result.result_code), payout.id
     )
 
 
-def _hinted(session: Session, callback: Waiting, attempt: Attempt, stated: Fate, why: str, *, at: datetime) -> Verdict:
+def _hinted(
+    session: Session, callback: Waiting, attempt: Attempt, stated: Fate, why: str, *, at: datetime
+) -> Judgement:
     """A result that lacks a factor: never believed, but a reason to ask. On an attempt that ended, an incident."""
-    ruling = transitions.doubtful(session, attempt, why=why, at=at)
+    outcome = transitions.doubtful(session, attempt, why=why, at=at)
     _speaks_against(session, callback, attempt, stated, why, at=at)
-    return Verdict("hint", Ruling(ruling.moved, (), why), attempt.payout_id)
+    return Judgement("hint", TransitionResult(outcome.moved, (), why), attempt.payout_id)
 
 
 def _speaks_against(
@@ -369,7 +379,7 @@ def _speaks_against(
         )
 
 
-def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: str, *, at: datetime) -> Verdict:
+def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: str, *, at: datetime) -> Judgement:
     raise_incident(
         session,
         key=f"{Asking.MISMATCH}:{attempt.id}",
@@ -380,10 +390,10 @@ def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: s
         attempt_id=attempt.id,
         callback_id=callback.id,
     )
-    return Verdict("mismatch", Ruling(False, (), what), attempt.payout_id)
+    return Judgement("mismatch", TransitionResult(False, (), what), attempt.payout_id)
 
 
-def _unreadable(session: Session, callback: Waiting, attempt: Attempt, why: str, *, at: datetime) -> Verdict:
+def _unreadable(session: Session, callback: Waiting, attempt: Attempt, why: str, *, at: datetime) -> Judgement:
     raise_incident(
         session,
         key=f"{Asking.UNREADABLE}:{attempt.id}",
@@ -394,10 +404,10 @@ def _unreadable(session: Session, callback: Waiting, attempt: Attempt, why: str,
         attempt_id=attempt.id,
         callback_id=callback.id,
     )
-    return Verdict("unreadable", transitions.doubtful(session, attempt, why=why, at=at), attempt.payout_id)
+    return Judgement("unreadable", transitions.doubtful(session, attempt, why=why, at=at), attempt.payout_id)
 
 
-def _stray(session: Session, callback: Waiting, *, at: datetime) -> Verdict:
+def _stray(session: Session, callback: Waiting, *, at: datetime) -> Judgement:
     """Our own signature on an attempt that this database does not know: it was taken from an older copy."""
     raise_incident(
         session,
@@ -408,58 +418,73 @@ def _stray(session: Session, callback: Waiting, *, at: datetime) -> Verdict:
         at=at,
         callback_id=callback.id,
     )
-    return Verdict("stray", Ruling(False, (), "no such attempt here"))
+    return Judgement("stray", TransitionResult(False, (), "no such attempt here"))
 
 
 def _judge_status(
     session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
-) -> Verdict | None:
+) -> Judgement | None:
+    """What the answer to a status query is worth and what follows; None while its acknowledgement is to come."""
     query = status_queries.find_query(session, callback.subject)
     if query is None or query.attempt_id is None:
-        return Verdict("stray", Ruling(False, (), "no such query here"))
+        return Judgement("stray", TransitionResult(False, (), "no such query here"))
     if status_queries.is_being_asked(query, at):
         return None
     attempt, payout = transitions.lock(session, query.attempt_id)
     if result is None:
         status_queries.note_answer(session, query.id, answer="UNREADABLE", detail=trouble, at=at)
-        return Verdict("unreadable", Ruling(False, (), trouble), payout.id)
+        return Judgement("unreadable", TransitionResult(False, (), trouble), payout.id)
     answer = read_status(result)
     if not _said_by_its_account(query, attempt, answer):
         why = "another account asked than the one that paid, so its answer says nothing of the payment"
         status_queries.note_answer(session, query.id, answer=status_queries.OTHER_ACCOUNT, detail=why, at=at)
         if answer.fate is StatusFate.COMPLETED:
             _speaks_against(session, callback, attempt, Fate.PAID, f"{why}; but this one says that it paid", at=at)
-        return Verdict("hint", Ruling(False, (), why), payout.id)
+        return Judgement("hint", TransitionResult(False, (), why), payout.id)
     if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):
-        tied = weigh_envelope(result, query)
-        said = answer.fate.upper() if tied is BELIEVED else tied.weight.upper()
+        tied = verify_envelope(result, query)
+        said = answer.fate.upper() if tied is BELIEVED else tied.level.upper()
         status_queries.note_answer(session, query.id, answer=said, detail=tied.why or answer.meaning, at=at)
         if said == "NOT_FOUND" and attempt.status is AttemptStatus.REJECTED:
             # So the books have it, too: it was never taken, and goes again under the same id only.
             answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
-        return Verdict(answer.fate.value, Ruling(False, (), tied.why or answer.meaning), payout.id)
+        return Judgement(answer.fate.value, TransitionResult(False, (), tied.why or answer.meaning), payout.id)
+    return _judge_end(session, callback, query, (attempt, payout), result, at=at)
+
+
+def _judge_end(
+    session: Session,
+    callback: Waiting,
+    query: Query,
+    tried: tuple[Attempt, Payout],
+    result: Result,
+    *,
+    at: datetime,
+) -> Judgement:
+    """An answer that says how a payment ended, paid or not: believed where it names our question and our payment."""
+    (attempt, payout), answer = tried, read_status(result)
     owner = attempts.receipt_owner(session, answer.receipt) if answer.receipt else None
-    weighed = weigh_status(result, answer, query, attempt, receipt_owner=owner)
-    said = answer.fate.upper() if weighed.weight is Weight.BELIEVED else weighed.weight.upper()
-    status_queries.note_answer(session, query.id, answer=said, detail=weighed.why or answer.meaning, at=at)
-    if weighed.weight is Weight.CONTRADICTED:
-        return _contradicted(session, callback, attempt, f"The status of {attempt.id}: {weighed.why}.", at=at)
-    if weighed.weight is not Weight.BELIEVED:
-        return Verdict("hint", Ruling(False, (), weighed.why), payout.id)
+    verified = verify_status(result, answer, query, attempt, receipt_owner=owner)
+    said = answer.fate.upper() if verified.level is TrustLevel.BELIEVED else verified.level.upper()
+    status_queries.note_answer(session, query.id, answer=said, detail=verified.why or answer.meaning, at=at)
+    if verified.level is TrustLevel.CONTRADICTED:
+        return _contradicted(session, callback, attempt, f"The status of {attempt.id}: {verified.why}.", at=at)
+    if verified.level is not TrustLevel.BELIEVED:
+        return Judgement("hint", TransitionResult(False, (), verified.why), payout.id)
     evidence = f"status:{query.id}"
     if answer.fate is StatusFate.NOT_PAID:
-        ruling = transitions.not_paid(
+        outcome = transitions.not_paid(
             session, attempt, transitions.Failure(transitions.STATUS_SAYS_NO, answer.meaning, evidence), at=at
         )
-        if ruling.moved or attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED):
+        if outcome.moved or attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED):
             answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
-        return Verdict("failed", ruling, payout.id)
+        return Judgement("failed", outcome, payout.id)
     if not answer.receipt:
-        return Verdict("hint", Ruling(False, (), "it says completed, and names no receipt"), payout.id)
-    [ruling] = transitions.paid(session, [Success(attempt, payout, answer.receipt, evidence)], at=at)
-    if ruling.moved or answer.receipt == attempt.receipt:
+        return Judgement("hint", TransitionResult(False, (), "it says completed, and names no receipt"), payout.id)
+    [outcome] = transitions.paid(session, [Success(attempt, payout, answer.receipt, evidence)], at=at)
+    if outcome.moved or answer.receipt == attempt.receipt:
         answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
-    return Verdict("paid", ruling, payout.id)
+    return Judgement("paid", outcome, payout.id)
 
 
 def _said_by_its_account(query: Query, attempt: Attempt, answer: StatusAnswer) -> bool:
@@ -472,10 +497,12 @@ def _said_by_its_account(query: Query, attempt: Attempt, answer: StatusAnswer) -
     return query.account_id == attempt.account_id
 
 
-def _note_answer(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Verdict:
+def _note_answer(
+    session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
+) -> Judgement:
     """Notices that move no money: a query that waited too long."""
     said = trouble or (
         f"code {result.result_code}" if result is not None and result.result_code else "a timeout notice"
     )
     status_queries.note_answer(session, callback.subject, answer=Kind(callback.route).name, detail=said, at=at)
-    return Verdict("noted", Ruling(False, (), said))
+    return Judgement("noted", TransitionResult(False, (), said))

@@ -107,7 +107,7 @@ def _hour(moment: datetime) -> tuple[datetime, datetime]:
 class Inbox:
     """Takes deliveries from the listener until it is closed; `received` and `applied` count them.
 
-    `tell` is called, in the applying thread, with what became of each.
+    `on_progress` is called, in the applying thread, with what became of each.
     """
 
     def __init__(
@@ -117,9 +117,9 @@ class Inbox:
         trust: Trust,
         caps: Caps | None = None,
         *,
-        tell: Callable[[Judged], None] = lambda _: None,
+        on_progress: Callable[[Judged], None] = lambda _: None,
     ) -> None:
-        self.db, self.clock, self.trust, self.tell = db, clock, trust, tell
+        self.db, self.clock, self.trust, self.on_progress = db, clock, trust, on_progress
         self.received = 0
         self.applied = 0
         #: How many were handed over to be stored, whether they have been or not.
@@ -224,7 +224,7 @@ class Inbox:
                 for group in judge_waiting(self.db, self.clock, self.trust, most=lambda: self._most):
                     for judged in group:
                         self.applied += 1
-                        self.tell(judged)
+                        self.on_progress(judged)
                     if self._came > had:
                         self._rest(len(group), time.monotonic() - began)
                     else:

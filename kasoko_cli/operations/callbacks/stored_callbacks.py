@@ -44,7 +44,7 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownCallback:
     """One callback whole; phones in the body are masked, and credentials were never kept."""
 
     callback: Received
@@ -79,7 +79,7 @@ def list_received(
         return [_received(callback) for callback in found]
 
 
-def show_received(db: Database, number: int) -> Shown:
+def show_received(db: Database, number: int) -> ShownCallback:
     """One callback with its body.
 
     Raises:
@@ -87,7 +87,7 @@ def show_received(db: Database, number: int) -> Shown:
     """
     with db.reading() as session:
         [callback] = _found(callbacks.by_numbers(session, [number]), [number])
-        return Shown(_received(callback), redact(callback.body.decode("utf-8", "backslashreplace")))
+        return ShownCallback(_received(callback), redact(callback.body.decode("utf-8", "backslashreplace")))
 
 
 def replay(ctx: OperationContext, trust: Trust, numbers: Sequence[int]) -> list[Replayed]:

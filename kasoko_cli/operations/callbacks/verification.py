@@ -16,7 +16,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.store.schema.tables import Attempt, Query
 
 
-class Weight(StrEnum):
+class TrustLevel(StrEnum):
     """What a body is worth."""
 
     BELIEVED = "believed"  #: every factor holds
@@ -26,14 +26,14 @@ class Weight(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class Verification:
     """A weight and the reason for it, in words that name no phone and no secret."""
 
-    weight: Weight
+    level: TrustLevel
     why: str = ""
 
 
-BELIEVED = Weighed(Weight.BELIEVED)
+BELIEVED = Verification(TrustLevel.BELIEVED)
 
 
 def known_id(attempt: Attempt) -> str | None:
@@ -56,65 +56,69 @@ def _is_another(attempt: Attempt, acknowledged: str | None, stated: str | None) 
     return acknowledged is not None and stated not in (None, acknowledged) and attempt.sends > 1
 
 
-_EARLIER_SEND = Weighed(
-    Weight.LACKING, "its conversation id is not the one of the last acknowledgement, and the id was sent before"
+_EARLIER_SEND = Verification(
+    TrustLevel.LACKING, "its conversation id is not the one of the last acknowledgement, and the id was sent before"
 )
 
 
-def weigh_result(result: Result, attempt: Attempt, *, receipt_owner: str | None) -> Weighed:
+def verify_result(result: Result, attempt: Attempt, *, receipt_owner: str | None) -> Verification:
     """Weigh a result on an attempt's own address. `receipt_owner` is the attempt its receipt already proves."""
     stated = result.originator_conversation_id
     acknowledged = _acknowledged(attempt, stated)
     if stated is not None and (known := {known_id(attempt), attempt.gateway_id} - {None}) and stated not in known:
-        return Weighed(Weight.CONTRADICTED, f"its originator conversation id is {stated[:64]!r}")
+        return Verification(TrustLevel.CONTRADICTED, f"its originator conversation id is {stated[:64]!r}")
     is_earlier = _is_another(attempt, acknowledged, result.conversation_id)
     if acknowledged is not None and result.conversation_id not in (None, acknowledged) and not is_earlier:
-        return Weighed(Weight.CONTRADICTED, "its conversation id is not the one of the acknowledgement")
-    if judge_result(result).fate is Fate.PAID and (trouble := _weigh_payment(result, attempt, receipt_owner)):
+        return Verification(TrustLevel.CONTRADICTED, "its conversation id is not the one of the acknowledgement")
+    if judge_result(result).fate is Fate.PAID and (trouble := _verify_payment(result, attempt, receipt_owner)):
         return trouble
     if stated is None:
-        return Weighed(Weight.LACKING, "it does not name our id")
+        return Verification(TrustLevel.LACKING, "it does not name our id")
     if acknowledged is None:
-        return Weighed(Weight.NO_ACK, "no acknowledgement was recorded, so its conversation id proves nothing")
+        return Verification(TrustLevel.NO_ACK, "no acknowledgement was recorded, so its conversation id proves nothing")
     if result.conversation_id is None:
-        return Weighed(Weight.LACKING, "it does not name its conversation id")
+        return Verification(TrustLevel.LACKING, "it does not name its conversation id")
     return _EARLIER_SEND if is_earlier else BELIEVED
 
 
-def _weigh_payment(result: Result, attempt: Attempt, receipt_owner: str | None) -> Weighed | None:
+def _verify_payment(result: Result, attempt: Attempt, receipt_owner: str | None) -> Verification | None:
     amount, receipt = result.amount_cents(), result.receipt()
     if amount is not None and amount != attempt.wire_cents:
-        return Weighed(
-            Weight.CONTRADICTED,
+        return Verification(
+            TrustLevel.CONTRADICTED,
             f"it says KES {format_kes(amount)}, and KES {format_kes(attempt.wire_cents)} was sent",
         )
     if result.receipts_disagree:
-        return Weighed(Weight.CONTRADICTED, "it names two different receipts")
+        return Verification(TrustLevel.CONTRADICTED, "it names two different receipts")
     if receipt_owner not in (None, attempt.id):
-        return Weighed(Weight.CONTRADICTED, f"its receipt {receipt} already proves the attempt {receipt_owner}")
+        return Verification(
+            TrustLevel.CONTRADICTED, f"its receipt {receipt} already proves the attempt {receipt_owner}"
+        )
     if result.receiver_phone() not in (None, attempt.phone):
-        return Weighed(Weight.CONTRADICTED, "it names another receiver")
+        return Verification(TrustLevel.CONTRADICTED, "it names another receiver")
     if amount is None:
-        return Weighed(Weight.LACKING, "it does not say the amount")
+        return Verification(TrustLevel.LACKING, "it does not say the amount")
     if receipt is None:
-        return Weighed(Weight.LACKING, "it has no receipt")
+        return Verification(TrustLevel.LACKING, "it has no receipt")
     return None
 
 
-def weigh_envelope(result: Result, query: Query) -> Weighed:
+def verify_envelope(result: Result, query: Query) -> Verification:
     """Whether an answer is tied to our question: by the conversation id that only the acknowledgement of it carried."""
     if result.conversation_id is not None and query.conversation_id not in (None, result.conversation_id):
-        return Weighed(Weight.CONTRADICTED, "its conversation id is not the one of the query's acknowledgement")
+        return Verification(
+            TrustLevel.CONTRADICTED, "its conversation id is not the one of the query's acknowledgement"
+        )
     if query.conversation_id is None or result.conversation_id is None:
-        return Weighed(Weight.LACKING, "it cannot be tied to the query by a conversation id")
+        return Verification(TrustLevel.LACKING, "it cannot be tied to the query by a conversation id")
     return BELIEVED
 
 
-def weigh_status(
+def verify_status(
     result: Result, answer: StatusAnswer, query: Query, attempt: Attempt, *, receipt_owner: str | None
-) -> Weighed:
+) -> Verification:
     """Weigh the answer to a status query: the envelope names the query, its parameters name the payment."""
-    if (tied := weigh_envelope(result, query)) is not BELIEVED:
+    if (tied := verify_envelope(result, query)) is not BELIEVED:
         return tied
     named, phone = known_id(attempt) or attempt.id, attempt.phone
     if answer.fate is StatusFate.NOT_PAID and answer.originator_conversation_id == named:
@@ -122,15 +126,17 @@ def weigh_status(
         # know another number than the one that the id went to. Disbelieved, it would never end: no id follows.
         phone = answer.receiver_phone or phone
     if differences := answer.differences(attempt_id=named, wire_cents=attempt.wire_cents, phone=phone):
-        return Weighed(Weight.CONTRADICTED, ", ".join(differences))
+        return Verification(TrustLevel.CONTRADICTED, ", ".join(differences))
     acknowledged = _acknowledged(attempt, answer.originator_conversation_id)
     is_earlier = _is_another(attempt, acknowledged, answer.conversation_id)
     if answer.conversation_id is not None and acknowledged not in (None, answer.conversation_id) and not is_earlier:
-        return Weighed(Weight.CONTRADICTED, "the payment's conversation id differs")
+        return Verification(TrustLevel.CONTRADICTED, "the payment's conversation id differs")
     if receipt_owner not in (None, attempt.id):
-        return Weighed(Weight.CONTRADICTED, f"its receipt {answer.receipt} already proves the attempt {receipt_owner}")
+        return Verification(
+            TrustLevel.CONTRADICTED, f"its receipt {answer.receipt} already proves the attempt {receipt_owner}"
+        )
     if answer.originator_conversation_id is None and (answer.conversation_id is None or acknowledged is None):
-        return Weighed(Weight.LACKING, "it names no id of the payment that we know")
+        return Verification(TrustLevel.LACKING, "it names no id of the payment that we know")
     # That an earlier send paid ends the question. That it did not leaves the last one, which may have.
     if is_earlier and (answer.originator_conversation_id is None or answer.fate is StatusFate.NOT_PAID):
         return _EARLIER_SEND

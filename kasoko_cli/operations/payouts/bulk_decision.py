@@ -37,7 +37,7 @@ SUBJECT = "payouts"
 HASH_DIGITS = 16
 
 
-class Span(NamedTuple):
+class SentSpan(NamedTuple):
     """When they were sent: from the first moment to the last, both included."""
 
     first: datetime
@@ -77,6 +77,15 @@ class UnknownList:
 
 
 @dataclass(frozen=True, slots=True)
+class BulkDecision:
+    """That nothing of a list was paid: of the span and by the hash that were shown, and where that can be seen."""
+
+    span: SentSpan
+    list_hash: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class DecidedAll:
     """What came of it; `waits_for_second` says that another person has to say the same of the same list."""
 
@@ -88,7 +97,7 @@ class DecidedAll:
     waits_for_second: bool = False
 
 
-def look(db: Database, clock: Clock, span: Span, caution: Caution = payment_guard.CAREFUL) -> UnknownList:
+def look(db: Database, clock: Clock, span: SentSpan, caution: Caution = payment_guard.CAREFUL) -> UnknownList:
     """What is unknown and was sent within the span; what has arrived meanwhile is judged first."""
     _judge(db, clock, span, caution)
     with db.reading() as session:
@@ -97,10 +106,8 @@ def look(db: Database, clock: Clock, span: Span, caution: Caution = payment_guar
 
 def decide_all(
     ctx: OperationContext,
+    said: BulkDecision,
     *,
-    span: Span,
-    list_hash: str,
-    evidence: str,
     two_people: bool = False,
     terms: Terms = USUAL,
     caution: Caution = payment_guard.CAREFUL,
@@ -112,39 +119,39 @@ def decide_all(
             the one that was shown.
     """
     needs_reason(ctx.act, "A decision")
-    needs_evidence(evidence)
-    _judge(ctx.db, ctx.clock, span, caution)
+    needs_evidence(said.evidence)
+    _judge(ctx.db, ctx.clock, said.span, caution)
     now = ctx.clock()
     with ctx.db.transaction() as session:
-        held = payouts.lock_payouts(session, [payout.id for _, payout in attempts.list_unknown(session, *span)])
+        held = payouts.lock_payouts(session, [payout.id for _, payout in attempts.list_unknown(session, *said.span)])
         # Read again: what ended while we waited for it is unknown no more.
-        found = [(one, payout) for one, payout in attempts.list_unknown(session, *span) if payout.id in held]
-        listed, rows = _list(found, session, span, caution, now)
-        _check_shown(listed, list_hash)
+        found = [(one, payout) for one, payout in attempts.list_unknown(session, *said.span) if payout.id in held]
+        listed, rows = _list(found, session, said.span, caution, now)
+        _check_shown(listed, said.list_hash)
         hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="A decision")
         bound: dict[str, object] = {"list": listed.list_hash, "count": len(rows), "paid": False}
-        detail: dict[str, object] = {"evidence": evidence, "cents": listed.wire_cents}
-        said = DecidedAll(listed.list_hash, listed.wire_cents, "", [], listed.left)
+        detail: dict[str, object] = {"evidence": said.evidence, "cents": listed.wire_cents}
+        done = DecidedAll(listed.list_hash, listed.wire_cents, "", [], listed.left)
         if two_people:
             heard = hear(
                 session, ctx.act, terms, action=DECIDE_ALL, subject=SUBJECT, bound=bound, detail=detail, at=now
             )
             if heard.first is None:
-                return replace(said, note=heard.note, waits_for_second=True)
+                return replace(done, note=heard.note, waits_for_second=True)
             bound |= {FIRST: heard.first}
         note_act(session, ctx.act, at=now, action=DECIDE_ALL, subject=SUBJECT, detail=bound | detail)
-        decision, entries = Decision(None, evidence), list[Entry]()
+        decision, entries = Decision(None, said.evidence), list[Entry]()
         for attempt, payout in rows:
-            ruling, status = end(session, ctx.act, attempt, payout, decision, at=now)
-            told = said_of(attempt, decision) | {"list": listed.list_hash, "evidence": evidence}
+            outcome, status = end(session, ctx.act, (attempt, payout), decision, at=now)
+            told = said_of(attempt, decision) | {"list": listed.list_hash, "evidence": said.evidence}
             note_act(session, ctx.act, at=now, action=DECIDE, subject=payout.id, detail=told)
-            said.decided.append(Decided(payout.id, status, ruling.note))
-            entries += ruling.entries
+            done.decided.append(Decided(payout.id, status, outcome.note))
+            entries += outcome.entries
         book.post_many(session, entries, at=now)
-        return replace(said, note="not paid")
+        return replace(done, note="not paid")
 
 
-def _judge(db: Database, clock: Clock, span: Span, caution: Caution) -> None:
+def _judge(db: Database, clock: Clock, span: SentSpan, caution: Caution) -> None:
     with db.reading() as session:
         ids = [payout.id for _, payout in attempts.list_unknown(session, *span)]
     payment_guard.judge_first(db, clock, caution, ids)
@@ -164,7 +171,7 @@ def _check_shown(listed: UnknownList, list_hash: str) -> None:
 
 
 def _list(
-    found: Sequence[tuple[Attempt, Payout]], session: Session, span: Span, caution: Caution, now: datetime
+    found: Sequence[tuple[Attempt, Payout]], session: Session, span: SentSpan, caution: Caution, now: datetime
 ) -> tuple[UnknownList, list[tuple[Attempt, Payout]]]:
     """What of it may be decided, with its hash, and those rows; what the guard objects to stands apart."""
     against = payment_guard.objections(session, Way.DECIDE_NOT_PAID, [payout for _, payout in found], caution, now=now)

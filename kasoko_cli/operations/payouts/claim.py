@@ -19,7 +19,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.payouts import rate_limit
-from kasoko_cli.operations.payouts.run import Claimed, Desk, Stop
+from kasoko_cli.operations.payouts.run import Claimed, RunContext, Stop
 from kasoko_cli.operations.payouts.spending_bound import Bound, Step
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Condition, Objection, Way
@@ -39,28 +39,28 @@ _WAITS_SECONDS: Mapping[Condition, int] = {Condition.UNJUDGED: 5, Condition.ASKE
 class Claimer:
     """Takes payouts that are due, a group at a time."""
 
-    def __init__(self, desk: Desk, bound: Bound | None) -> None:
-        self.desk, self.bound = desk, bound
+    def __init__(self, context: RunContext, bound: Bound | None) -> None:
+        self.context, self.bound = context, bound
         #: What was claimed by the transaction under way, for `stand` to look at if its commit is not heard of.
         self._last: list[Claimed] = []
         self._step: Step | None = None
 
     def claim(self, count: int, market_id: str | None) -> list[Claimed]:
         """Take up to `count` payouts that are due: from this commit on they are ours to send."""
-        desk, claimed = self.desk, list[Claimed]()
-        lease = Lease(desk.clock, desk.policy.lease_seconds)
+        context, claimed = self.context, list[Claimed]()
+        lease = Lease(context.clock, context.policy.lease_seconds)
         now = lease.begun_at
         held = postponed = 0
         unjudged: list[str] = []
         self._last = []
         self._step = step = None if self.bound is None else Step(self.bound)
-        with desk.db.transaction() as session:
+        with context.db.transaction() as session:
             if (switch := switch_on(session)) is not None:
                 # A result of the account, or another host, may have tripped the breaker while we sent.
-                desk.run.stop(Stop.PAUSED if switch.name == "pause" else Stop.ACCOUNT, switch.reason)
+                context.run.stop(Stop.PAUSED if switch.name == "pause" else Stop.ACCOUNT, switch.reason)
                 return []
-            if not accounts.is_in_force(session, desk.account_id):
-                desk.run.stop(Stop.CHANGED, CHANGED)
+            if not accounts.is_in_force(session, context.account_id):
+                context.run.stop(Stop.CHANGED, CHANGED)
                 return []
             while len(claimed) < count:
                 due = self._next_due(session, step, count - len(claimed), market_id, now)
@@ -80,24 +80,26 @@ class Claimer:
                 postponed += len(sure) - len(ours)
                 claimed += self._intend(session, ours, last, lease)
             book.post(session, *(journal.reserved(one.attempt_id, one.send, one.wire_cents) for one in claimed), at=now)
-            if claimed and desk.policy.rate_per_second:
-                slots = rate_limit.take(session, desk.account_key, len(claimed), desk.policy.rate_per_second, now=now)
+            if claimed and context.policy.rate_per_second:
+                slots = rate_limit.take(
+                    session, context.account_key, len(claimed), context.policy.rate_per_second, now=now
+                )
                 begun = time.monotonic()
                 claimed = [one.sent_from(begun + slot) for one, slot in zip(claimed, slots, strict=True)]
             self._last = claimed
-        desk.run.held += held
-        desk.run.postponed += postponed
+        context.run.held += held
+        context.run.postponed += postponed
         if step is not None:
             step.done()
         if unjudged:
-            payment_guard.judge_first(desk.db, desk.clock, desk.policy.caution, unjudged)
+            payment_guard.judge_first(context.db, context.clock, context.policy.caution, unjudged)
         return claimed
 
     def _next_due(
         self, session: Session, step: Step | None, count: int, market_id: str | None, now: datetime
     ) -> list[DuePayout]:
         """The next that are due, at most `count`; of a bound run those that it names, as they were shown."""
-        smallest_first = self.desk.policy.smallest_first
+        smallest_first = self.context.policy.smallest_first
         if step is None:
             return payouts.list_due(session, now=now, limit=count, market_id=market_id, smallest_first=smallest_first)
         while only := step.take(count):
@@ -111,8 +113,8 @@ class Claimer:
         if not self._last:
             return []
         one = self._last[0]
-        with self.desk.db.reading() as session:
-            stands = attempts.stands(session, one.attempt_id, lease_token=self.desk.run_id, send=one.send)
+        with self.context.db.reading() as session:
+            stands = attempts.stands(session, one.attempt_id, lease_token=self.context.run_id, send=one.send)
         if stands and self._step is not None:
             self._step.done()
         return self._last if stands else []
@@ -125,7 +127,7 @@ class Claimer:
         if not suspects:
             return {}
         held = payouts.lock_payouts(session, suspects)
-        caution = replace(self.desk.policy.caution, account_id=self.desk.account_id)
+        caution = replace(self.context.policy.caution, account_id=self.context.account_id)
         return payment_guard.objections(session, Way.SEND, held.values(), caution, now=now)
 
     def _hold(self, session: Session, against: Mapping[str, Objection], now: datetime) -> int:
@@ -152,7 +154,7 @@ class Claimer:
         for payout_id, why in sorted(whys.items()):
             held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=why, not_before=None)
             assert held, "a payout that we hold as PENDING may be stopped"
-            actor = self.desk.act.actor
+            actor = self.context.act.actor
             note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=why)
 
     def _put_off(
@@ -175,7 +177,7 @@ class Claimer:
         if not due:
             return []
         today = nairobi_day(now)
-        limit = self.desk.policy.daily_cents
+        limit = self.context.policy.daily_cents
         wired = attempts.wired_on(session, sorted({phones[payout.user_id] for payout in due}), today)
         ours, too_much = list[tuple[DuePayout, str]](), list[str]()
         for payout in due:
@@ -227,19 +229,19 @@ class Claimer:
         row: dict[str, Any] = {
             "status_at": now,
             "phone": phone,
-            "api": self.desk.daraja.account.api,
+            "api": self.context.daraja.account.api,
             "sends": 1,
-            "lease_token": self.desk.run_id,
+            "lease_token": self.context.run_id,
             "lease_until": lease.ends_at,
             "sent_at": now,
         }
-        if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.desk.account_id:
+        if last is not None and last.status is AttemptStatus.REJECTED and last.account_id == self.context.account_id:
             attempt_id = last.id
             row |= {"the_id": attempt_id, "sends": last.sends + 1}
         else:
             number = 1 if last is None else last.number + 1
             attempt_id = originator_id(
-                deployment_id=self.desk.deployment,
+                deployment_id=self.context.deployment,
                 market_id=payout.market_id,
                 settlement_no=payout.settlement_no,
                 user_id=payout.user_id,
@@ -248,6 +250,6 @@ class Claimer:
                 number=number,
             )
             row |= {"id": attempt_id, "payout_id": payout.id, "number": number, "wire_cents": payout.wire_cents}
-            row |= {"status": AttemptStatus.INTENT, "created_at": now, "account_id": self.desk.account_id}
+            row |= {"status": AttemptStatus.INTENT, "created_at": now, "account_id": self.context.account_id}
         one = Claimed(payout.id, attempt_id, row["sends"], payout.user_id, phone, payout.wire_cents, lease)
         return one, row

@@ -1,4 +1,4 @@
-"""The crew of a run: one thread that does all the committing, and senders that only talk to M-Pesa.
+"""A run at work: one thread that does all the committing, and senders that only talk to M-Pesa.
 
 The committing thread claims payouts in groups, a little ahead of the senders, and records their answers in
 groups: a group is what came together while the last one was being written, so it grows with the speed. No
@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
 
 from kasoko_cli.daraja.callback_urls import Links
@@ -20,10 +20,11 @@ from kasoko_cli.daraja.client import Answer
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
 from kasoko_cli.operations.payouts.claim import Claimer
+from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.outage import Outage, last_in_a_row
 from kasoko_cli.operations.payouts.record import Recorder
-from kasoko_cli.operations.payouts.run import Claimed, Desk, Due, Sent, Stop
-from kasoko_cli.operations.payouts.spending_bound import Bound
+from kasoko_cli.operations.payouts.run import Claimed, Due, RunContext, Sent, Stop
+from kasoko_cli.operations.shared.hooks import NO_HOOKS, Hooks
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.reconnect import patiently
@@ -48,15 +49,18 @@ LOOK_AFTER_SECONDS = 1.0
 GATHER_SECONDS = 0.1
 
 
-class Crew:
+class Dispatcher:
     """One run at work."""
 
-    def __init__(self, desk: Desk, links: Links, bound: Bound | None, *, stay: bool) -> None:
-        self.bound = bound
-        self.desk, self.links, self.run, self.policy, self.stay = desk, links, desk.run, desk.policy, stay
-        self.claimer, self.recorder = Claimer(desk, bound), Recorder(desk)
-        began_in_one = reconnect.read(desk.db, last_in_a_row) is not None
-        self.outage = Outage(desk.policy, stays=stay, began_in_one=began_in_one)
+    def __init__(self, context: RunContext, order: SendOrder, links: Links, hooks: Hooks[Sent] = NO_HOOKS) -> None:
+        self.context, self.links, self.hooks = context, links, hooks
+        self.run, self.policy = context.run, context.policy
+        self.bound, self.stay, self.max_seconds = order.bound, order.stay, order.max_seconds
+        #: How many more may be claimed; None where nothing limits it. A bound names all that it has.
+        self.left = order.selection.limit if order.bound is None else None
+        self.claimer, self.recorder = Claimer(context, order.bound), Recorder(context)
+        began_in_one = reconnect.read(context.db, last_in_a_row) is not None
+        self.outage = Outage(context.policy, stays=order.stay, began_in_one=began_in_one)
         #: What waits for a sender; None sends one home.
         self.claims: SimpleQueue[Claimed | None] = SimpleQueue()
         #: What came of it; None where it was not sent, since the run had ended.
@@ -71,54 +75,33 @@ class Crew:
         self.unrecorded: list[tuple[Claimed, Answer | None]] = []
         self.speed = _Speed()
         self.looked_at = 0.0
+        #: How often something that is due could not be claimed, since another process held it.
+        self.passed_over = 0
 
-    def work(
-        self,
-        market_id: str | None,
-        limit: int | None,
-        max_seconds: float | None,
-        should_stop: Callable[[], bool],
-    ) -> None:
+    @property
+    def goes_on(self) -> bool:
+        """Whether nothing has stopped the run yet."""
+        return self.run.stopped is Stop.DONE
+
+    def work(self, market_id: str | None) -> None:
         """Go on until nothing is due, or something says stop; what is in flight is always waited for."""
-        started, left, passed_over = time.monotonic(), limit, 0
+        started = time.monotonic()
         try:
             while True:
-                if should_stop():
-                    self.run.stop(Stop.INTERRUPTED)
-                if max_seconds is not None and time.monotonic() - started >= max_seconds:
-                    self.run.stop(Stop.TIME)
-                if self.outage.stop is not None:
-                    self.run.stop(*self.outage.stop)
-                room = self._room() if left is None else min(self._room(), left)
-                claimed = []
-                if room > 0 and self.run.stopped is Stop.DONE:
-                    claimed = self._claim(room, market_id)
-                    left = left if left is None else left - len(claimed)
-                elif self.run.stopped is Stop.DONE:
-                    self._heed_switches()
-                if self.run.stopped is not Stop.DONE:
+                self._see_what_stops_it(started)
+                room = self._room()
+                has_claimed = self._claim_or_heed(room, market_id)
+                if not self.goes_on:
                     self.ended.set()
                 if self.ended.is_set() or self.outage.is_closed:
                     self._take_back()
                 if self.in_hand:
                     if group := self._gathered():
                         self._record(group)
-                elif room > 0 and self.run.stopped is Stop.DONE and self.bound is not None and self.bound.is_open:
+                elif room > 0 and self.goes_on and self.bound is not None and self.bound.is_open:
                     continue  # others have sent what this claim looked at, and there is more
-                elif self.run.stopped is not Stop.DONE or not claimed:
-                    looked = time.monotonic()
-                    waiting = patiently(self.desk.db, lambda: self._waiting(market_id))
-                    looked = time.monotonic() - looked
-                    if left == 0 and self.run.stopped is Stop.DONE:
-                        if waiting.payouts:
-                            self.run.stop(Stop.LIMIT)
-                        return
-                    # Another process may hold a row for a moment only: a retry that looks at it, a result.
-                    passed_over += bool(waiting.payouts)
-                    goes_on = bool(waiting.payouts) and (passed_over <= PASSED_OVER_TICKS or self.outage.is_holding)
-                    if self.run.stopped is not Stop.DONE or not (goes_on or (self.stay and waiting.later)):
-                        return
-                    time.sleep(max(TICK_SECONDS, 4 * looked))
+                elif not (self.goes_on and has_claimed) and not self._wait(market_id):
+                    return
         except (Busy, DatabaseUnavailable) as error:
             if not self.in_hand:
                 raise
@@ -141,7 +124,48 @@ class Crew:
 
     # --- The committing thread ----------------------------------------------------------------------------------------
 
+    def _see_what_stops_it(self, started: float) -> None:
+        if self.hooks.should_stop():
+            self.run.stop(Stop.INTERRUPTED)
+        if self.max_seconds is not None and time.monotonic() - started >= self.max_seconds:
+            self.run.stop(Stop.TIME)
+        if self.outage.stop is not None:
+            self.run.stop(*self.outage.stop)
+
+    def _claim_or_heed(self, room: int, market_id: str | None) -> bool:
+        """Claim what there is room for, or else look at the switches; whether anything was claimed."""
+        if not self.goes_on:
+            return False
+        if room <= 0:
+            self._heed_switches()
+            return False
+        claimed = self._claim(room, market_id)
+        self.left = None if self.left is None else self.left - len(claimed)
+        return bool(claimed)
+
+    def _wait(self, market_id: str | None) -> bool:
+        """Nothing is under way, and nothing was claimed: wait for what is due later or held just now, if at all."""
+        looked = time.monotonic()
+        waiting = patiently(self.context.db, lambda: self._waiting(market_id))
+        looked = time.monotonic() - looked
+        if self.left == 0 and self.goes_on:
+            if waiting.payouts:
+                self.run.stop(Stop.LIMIT)
+            return False
+        # Another process may hold a row for a moment only: a retry that looks at it, a result.
+        self.passed_over += bool(waiting.payouts)
+        again = bool(waiting.payouts) and (self.passed_over <= PASSED_OVER_TICKS or self.outage.is_holding)
+        if not self.goes_on or not (again or (self.stay and waiting.later)):
+            return False
+        time.sleep(max(TICK_SECONDS, 4 * looked))
+        return True
+
     def _room(self) -> int:
+        """How many more payouts may be claimed now, by the limit of the run too."""
+        room = self._room_of_senders()
+        return room if self.left is None else min(room, self.left)
+
+    def _room_of_senders(self) -> int:
         """How many more payouts may be claimed now: one for each sender that is free, and some ahead.
 
         Ahead is claimed when half of it is used up, so that one claim is worth its commit.
@@ -160,7 +184,7 @@ class Crew:
     def _claim(self, count: int, market_id: str | None) -> list[Claimed]:
         self.looked_at = time.monotonic()
         claimed = patiently(
-            self.desk.db,
+            self.context.db,
             lambda: self.claimer.claim(count, market_id),
             again=lambda: self.claimer.stand() or self.claimer.claim(count, market_id),
         )
@@ -182,7 +206,7 @@ class Crew:
         if time.monotonic() - self.looked_at < SWITCH_SECONDS:
             return
         self.looked_at = time.monotonic()
-        with contextlib.suppress(KasokoError), self.desk.db.reading() as session:
+        with contextlib.suppress(KasokoError), self.context.db.reading() as session:
             if (switch := switch_on(session)) is not None:
                 self.run.stop(Stop.PAUSED if switch.name == "pause" else Stop.ACCOUNT, switch.reason)
 
@@ -203,7 +227,7 @@ class Crew:
 
     def _record(self, group: Sequence[tuple[Claimed, Answer | None]]) -> None:
         self.unrecorded = list(group)
-        patiently(self.desk.db, self._write, again=lambda: self._write(again=True))
+        patiently(self.context.db, self._write, again=lambda: self._write(again=True))
 
     def _write(self, *, again: bool = False) -> None:
         """Record the answers at hand, and give back what was not sent; `again` if that was tried before."""
@@ -215,7 +239,9 @@ class Crew:
             self.speed.count(sum(answer.verdict is Verdict.TAKEN for _, answer in answered))
             with contextlib.suppress(Busy, DatabaseUnavailable):  # else the next command does it
                 self.recorder.apply_overtaking(sent)
-            self._told(sent)
+            for one in sent:
+                self.run.sent.append(one)
+                self.hooks.on_progress(one)
         if unsent:
             self.recorder.give_back(unsent)
             self._done_with(unsent)
@@ -224,11 +250,6 @@ class Crew:
         over = {one.attempt_id for one in recorded}
         self.unrecorded = [pair for pair in self.unrecorded if pair[0].attempt_id not in over]
         self.in_hand -= len(over)
-
-    def _told(self, sent: Sequence[Sent]) -> None:
-        for one in sent:
-            self.run.sent.append(one)
-            self.desk.tell(one)
 
     def _leave(self) -> None:
         """Record what was answered and give back what no sender has taken; whatever is still under way stays."""
@@ -246,8 +267,8 @@ class Crew:
                     self.answers.put((one, None))
 
     def _waiting(self, market_id: str | None) -> Due:
-        with self.desk.db.reading() as session:
-            now = self.desk.clock()
+        with self.context.db.reading() as session:
+            now = self.context.clock()
             if self.bound is not None:
                 return self.bound.look_again(session, now)
             return Due(*payouts.totals_due(session, now=now, market_id=market_id))
@@ -274,7 +295,7 @@ class Crew:
             self.answers.put((one, answer))
 
     def _send(self, one: Claimed) -> Answer:
-        return self.desk.daraja.pay(
+        return self.context.daraja.pay(
             attempt_id=one.attempt_id,
             wire_cents=one.wire_cents,
             phone=one.phone,
@@ -297,8 +318,8 @@ class Crew:
         if not self.policy.rate_per_second and one.lease.passed() < LOOK_AFTER_SECONDS:
             return True
         try:
-            with self.desk.db.reading() as session:
-                return attempts.is_held(session, one.attempt_id, lease_token=self.desk.run_id, send=one.send)
+            with self.context.db.reading() as session:
+                return attempts.is_held(session, one.attempt_id, lease_token=self.context.run_id, send=one.send)
         except KasokoError:
             return False
 

@@ -17,6 +17,7 @@ from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.account.balances import Reading
+from kasoko_cli.operations.payouts.run import EVERYTHING, Selection
 from kasoko_cli.operations.payouts.spending_bound import Bound
 from kasoko_cli.store import balance_readings, markets
 from kasoko_cli.store.engine.database import Database
@@ -58,10 +59,8 @@ def look(
     db: Database,
     clock: Clock,
     policy: GatePolicy,
+    selection: Selection = EVERYTHING,
     *,
-    market: str | None = None,
-    only: Sequence[str] = (),
-    limit: int | None = None,
     bound: Bound | None = None,
 ) -> Gate:
     """What a run would need now, or one that is bound, and whether the float covers it; nothing is written.
@@ -71,10 +70,15 @@ def look(
     """
     now = clock()
     with db.reading() as session:
-        market_id = markets.id_of(session, market)
+        market_id = markets.id_of(session, selection.market)
         if bound is None:
             run = balance_readings.sum_of_run(
-                session, policy.tariff, now=now, market_id=market_id, only=tuple(only), limit=limit
+                session,
+                policy.tariff,
+                now=now,
+                market_id=market_id,
+                only=tuple(selection.only),
+                limit=selection.limit,
             )
         else:
             charges_cents = sum(map(policy.tariff.charge_cents, bound.wires_cents))

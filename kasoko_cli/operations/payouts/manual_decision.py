@@ -22,7 +22,7 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doub
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.transitions import DECIDED, Ruling, Success
+from kasoko_cli.operations.shared.transitions import DECIDED, Success, TransitionResult
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import close_incident as close_row
@@ -97,10 +97,10 @@ def decide(
             if heard.first is None:
                 return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
             detail |= {FIRST: heard.first}
-        ruling, status = end(session, ctx.act, attempt, payout, decision, confirm=caution.confirm, at=now)
+        outcome, status = end(session, ctx.act, (attempt, payout), decision, confirm=caution.confirm, at=now)
         note_act(session, ctx.act, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
-        book.post(session, *ruling.entries, at=now)
-        return Decided(payout_id, status, ruling.note)
+        book.post(session, *outcome.entries, at=now)
+        return Decided(payout_id, status, outcome.note)
 
 
 def needs_evidence(evidence: str) -> None:
@@ -119,26 +119,26 @@ def needs_evidence(evidence: str) -> None:
 def end(
     session: Session,
     act: Act,
-    attempt: Attempt,
-    payout: Payout,
+    tried: tuple[Attempt, Payout],
     decision: Decision,
     *,
     confirm: Confirm = payment_guard.CAREFUL.confirm,
     at: datetime,
-) -> tuple[Ruling, str]:
+) -> tuple[TransitionResult, str]:
     """End an attempt as somebody says; what follows from it, and the state of its payout then."""
+    attempt, payout = tried
     evidence = f"decided by {act.actor}: {decision.evidence}"
     if decision.receipt is not None:
-        [ruling] = transitions.paid(session, [Success(attempt, payout, decision.receipt, evidence)], at=at)
-        return ruling, str(PayoutStatus.COMPLETED)
+        [outcome] = transitions.paid(session, [Success(attempt, payout, decision.receipt, evidence)], at=at)
+        return outcome, str(PayoutStatus.COMPLETED)
     if is_doubted(attempt):
         restore_doubt.silent(session, payout)
         restore_doubt.go_on(session, payout, act, confirm, why=evidence, at=at)
         status = payouts.find_payout(session, payout.id, lock=True).status
-        return Ruling(True, (), "it was not paid since the copy was taken"), str(status)
+        return TransitionResult(True, (), "it was not paid since the copy was taken"), str(status)
     ended = transitions.never_taken if attempt.conversation_id is None else transitions.not_paid
-    ruling = ended(session, attempt, transitions.Failure(DECIDED, act.reason, evidence), at=at)
-    return ruling, str(PayoutStatus.FAILED)
+    outcome = ended(session, attempt, transitions.Failure(DECIDED, act.reason, evidence), at=at)
+    return outcome, str(PayoutStatus.FAILED)
 
 
 def _open_attempt(session: Session, payout: Payout) -> Attempt:

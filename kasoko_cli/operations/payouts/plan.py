@@ -11,15 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlmodel import Session
+
 from kasoko_cli.clock import Clock, nairobi_day
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.operations.payouts import float_check
 from kasoko_cli.operations.payouts.float_check import Gate, GatePolicy
+from kasoko_cli.operations.payouts.run import EVERYTHING, Selection
 from kasoko_cli.operations.payouts.spending_bound import plan_line
 from kasoko_cli.store import attempts, markets, payouts, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import incidents_of, switch_on
+from kasoko_cli.store.schema.tables import Payout
 
 #: How many payouts are looked up by one statement.
 CHUNK = 500
@@ -74,60 +78,29 @@ def plan(
     clock: Clock,
     policy: GatePolicy,
     daily_cents: int,
+    selection: Selection = EVERYTHING,
     *,
-    market: str | None = None,
-    only: Sequence[str] = (),
-    limit: int | None = None,
     smallest_first: bool = False,
 ) -> RunPlan:
-    """Work out a run and write nothing.
+    """Work out a run and write nothing. `daily_cents` is the most for one receiver in a Nairobi day.
 
     Raises:
         NotFound: there is no such market or payout.
     """
     now = clock()
-    looked = float_check.look(db, clock, policy, market=market, only=only, limit=limit)
+    looked = float_check.look(db, clock, policy, selection)
     with db.reading() as session:
-        for payout_id in only:
+        for payout_id in selection.only:
             payouts.find_payout(session, payout_id)
-        market_id = markets.id_of(session, market)
+        market_id, only = markets.id_of(session, selection.market), selection.only
         _, _, later, next_at = payouts.totals_due(session, now=now, market_id=market_id, only=only)
         due = payouts.list_due_now(
-            session, now=now, limit=limit, market_id=market_id, only=only, smallest_first=smallest_first
+            session, now=now, limit=selection.limit, market_id=market_id, only=only, smallest_first=smallest_first
         )
-        people = users.known_users(session, {payout.user_id for payout in due})
-        slugs = markets.known_markets(session, {payout.market_id for payout in due})
-        wired = attempts.wired_by_phone(session, nairobi_day(now))
-        doubted: set[str] = set()
-        for start in range(0, len(due), CHUNK):
-            doubted |= incidents_of(session, [payout.id for payout in due[start : start + CHUNK]]).keys()
-        items = []
-        for payout in due:
-            phone = people[payout.user_id].phone
-            would = "hold" if payout.id in doubted else "send"
-            if would == "send" and wired.get(phone, 0) + payout.wire_cents > daily_cents:
-                would = "tomorrow"
-            if would == "send":
-                wired[phone] = wired.get(phone, 0) + payout.wire_cents
-            items.append(
-                Planned(
-                    payout.id,
-                    slugs[payout.market_id].slug,
-                    payout.user_id,
-                    mask(phone),
-                    str(payout.kind),
-                    payout.leg,
-                    payout.amount_cents,
-                    payout.wire_cents,
-                    would,
-                )
-            )
-        digest = hashlib.sha256()
-        for payout in due:
-            digest.update(plan_line(payout.id, payout.wire_cents, people[payout.user_id].phone))
+        items, plan_hash = _items(session, due, daily_cents, now)
         parked = payouts.parked_by_status(session, market_id)
         switch = switch_on(session)
-        paused = [] if switch is None else [f"Nothing is sent now: {switch.name} by {switch.actor}, {switch.reason}"]
+    paused = [] if switch is None else [f"Nothing is sent now: {switch.name} by {switch.actor}, {switch.reason}"]
     return RunPlan(
         payouts=len(items),
         wire_cents=sum(one.wire_cents for one in items),
@@ -141,9 +114,42 @@ def plan(
         awaiting_approval=Parked(*parked.get(PayoutStatus.AWAITING_APPROVAL, (0, 0))),
         float=looked,
         warnings=[*paused, *filter(None, [looked.warning])],
-        plan_hash=digest.hexdigest(),
+        plan_hash=plan_hash,
         items=items,
     )
+
+
+def _items(session: Session, due: Sequence[Payout], daily_cents: int, now: datetime) -> tuple[list[Planned], str]:
+    """Each payout that is due with what would become of it, and the hash of them all."""
+    people = users.known_users(session, {payout.user_id for payout in due})
+    slugs = markets.known_markets(session, {payout.market_id for payout in due})
+    wired = attempts.wired_by_phone(session, nairobi_day(now))
+    doubted: set[str] = set()
+    for start in range(0, len(due), CHUNK):
+        doubted |= incidents_of(session, [payout.id for payout in due[start : start + CHUNK]]).keys()
+    items, digest = [], hashlib.sha256()
+    for payout in due:
+        phone = people[payout.user_id].phone
+        digest.update(plan_line(payout.id, payout.wire_cents, phone))
+        would = "hold" if payout.id in doubted else "send"
+        if would == "send" and wired.get(phone, 0) + payout.wire_cents > daily_cents:
+            would = "tomorrow"
+        if would == "send":
+            wired[phone] = wired.get(phone, 0) + payout.wire_cents
+        items.append(
+            Planned(
+                payout.id,
+                slugs[payout.market_id].slug,
+                payout.user_id,
+                mask(phone),
+                str(payout.kind),
+                payout.leg,
+                payout.amount_cents,
+                payout.wire_cents,
+                would,
+            )
+        )
+    return items, digest.hexdigest()
 
 
 def _parked(items: Sequence[Planned], would: str) -> Parked:

@@ -16,13 +16,13 @@ from kasoko_cli.ledger import book
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.operations.payouts import rate_limit
-from kasoko_cli.operations.payouts.run import Claimed, Desk, Sent, Stop
+from kasoko_cli.operations.payouts.run import Claimed, RunContext, Sent, Stop
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.call_log import keep_calls, were_kept
 from kasoko_cli.operations.shared.next_steps import account_refused
-from kasoko_cli.operations.shared.transitions import Acknowledgement
+from kasoko_cli.operations.shared.transitions import AcknowledgedSend
 from kasoko_cli.store import attempts, payouts
-from kasoko_cli.store.attempts import Held
+from kasoko_cli.store.attempts import HeldAttempt
 from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, raise_incident, set_switch
 from kasoko_cli.store.schema.tables import Attempt, Payout
 
@@ -30,9 +30,9 @@ from kasoko_cli.store.schema.tables import Attempt, Payout
 class Recorder:
     """Writes down answers, a group at a time."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.chance = Random(desk.run_id)  # noqa: S311 - only spreads retries in time
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.chance = Random(context.run_id)  # noqa: S311 - only spreads retries in time
         #: What the group under way becomes, in case that its commit is not heard of.
         self._done: list[Sent] = []
 
@@ -41,12 +41,12 @@ class Recorder:
 
         `again` where that was tried before: its commit may have come through, and its acknowledgement been lost.
         """
-        now = self.desk.clock()
+        now = self.context.clock()
         # In one order everywhere, so that two hosts never wait for each other's rows.
         answers = sorted(answers, key=lambda pair: pair[0].payout_id)
         entries: list[Entry] = []
         sent: dict[str, Sent] = {}
-        with self.desk.db.transaction() as session:
+        with self.context.db.transaction() as session:
             found = attempts.lock_group(session, [one.attempt_id for one, _ in answers])
             if again and self._done and were_kept(session, *((one.attempt_id, answer) for one, answer in answers)):
                 return self._done
@@ -66,40 +66,40 @@ class Recorder:
             keep_calls(session, *((one.attempt_id, answer) for one, answer in answers))
             session.flush()
             book.post(session, *entries, at=now)
-            if (rate := self.desk.policy.rate_per_second) and any(answer.spikes for _, answer in answers):
-                rate_limit.slow_down(session, self.desk.account_key, rate, now=now)
+            if (rate := self.context.policy.rate_per_second) and any(answer.spikes for _, answer in answers):
+                rate_limit.slow_down(session, self.context.account_key, rate, now=now)
             self._done = [sent[one.attempt_id] for one, _ in answers]
         return self._done
 
     def give_back(self, unsent: Sequence[Claimed]) -> None:
         """Payouts that were claimed and whose requests certainly never left are due again, as if never claimed."""
-        now = self.desk.clock()
+        now = self.context.clock()
         entries: list[Entry] = []
-        with self.desk.db.transaction() as session:
+        with self.context.db.transaction() as session:
             for one in sorted(unsent, key=lambda one: one.payout_id):
                 attempt, _ = transitions.lock(session, one.attempt_id)
                 if self._holds(one, attempt):
                     why = "the run ended before it was sent"
-                    ruling = transitions.not_taken(
+                    outcome = transitions.not_taken(
                         session,
                         attempt,
                         transitions.Failure(transitions.NOT_SENT, why, "answer:never left"),
                         at=now,
                         again_at=now,
                     )
-                    entries += ruling.entries
+                    entries += outcome.entries
             book.post(session, *entries, at=now)
 
     def apply_overtaking(self, sent: Sequence[Sent]) -> None:
         """Judge results that overtook their acknowledgements, and waited for them."""
         subjects = [one.attempt_id for one in sent]
-        apply_results.apply_waiting(self.desk.db, self.desk.clock, self.desk.trust, subjects=subjects)
+        apply_results.apply_waiting(self.context.db, self.context.clock, self.context.trust, subjects=subjects)
 
-    def _holds(self, one: Claimed, attempt: Held | Attempt) -> bool:
+    def _holds(self, one: Claimed, attempt: HeldAttempt | Attempt) -> bool:
         """Whether this run still holds the attempt, in this very send of it."""
         return (
             attempt.status is AttemptStatus.INTENT
-            and attempt.lease_token == self.desk.run_id
+            and attempt.lease_token == self.context.run_id
             and attempt.sends == one.send
         )
 
@@ -107,11 +107,11 @@ class Recorder:
         self,
         session: Session,
         plain: Sequence[tuple[Claimed, Answer]],
-        found: Mapping[str, Held],
+        found: Mapping[str, HeldAttempt],
         now: datetime,
     ) -> dict[str, Sent]:
         """What M-Pesa took, without anything strange about it: nearly all, so one statement is for all of them."""
-        ours = (_acknowledgement(found[one.attempt_id], answer, one.send, self.desk.run_id) for one, answer in plain)
+        ours = (_acknowledgement(found[one.attempt_id], answer, one.send, self.context.run_id) for one, answer in plain)
         transitions.taken(session, list(ours), at=now)
         return {
             one.attempt_id: Sent(
@@ -144,11 +144,11 @@ class Recorder:
         if verdict is Verdict.DUPLICATE:
             attempts.note_met_before(session, attempt.id)
         if verdict in (Verdict.DUPLICATE, Verdict.UNKNOWN):
-            ruling = transitions.doubtful(session, attempt, why=meaning, at=now, code=answer.code or None)
+            outcome = transitions.doubtful(session, attempt, why=meaning, at=now, code=answer.code or None)
             became = PayoutStatus.UNKNOWN
         else:
             again_at, code = self._again_at(session, payout, answer, now)
-            ruling = transitions.not_taken(
+            outcome = transitions.not_taken(
                 session,
                 attempt,
                 transitions.Failure(code, answer.text or answer.meaning, f"answer:{answer.code or 'never left'}"),
@@ -165,7 +165,7 @@ class Recorder:
             answer.code,
             meaning,
             again_at,
-        ), ruling.entries
+        ), outcome.entries
 
     def _again_at(self, session: Session, payout: Payout, answer: Answer, now: datetime) -> tuple[datetime | None, str]:
         """When a payout that was certainly not taken is due again, and the code it carries until then."""
@@ -174,14 +174,14 @@ class Recorder:
         if answer.verdict is Verdict.ACCOUNT:
             # The payout is not to blame: it stays due, and its schedule is not used up.
             why = account_refused(answer.code, answer.meaning, answer.advice)
-            self.desk.run.stopped, self.desk.run.why = Stop.ACCOUNT, why
-            set_switch(session, "breaker", is_on=True, reason=why, actor=self.desk.act.actor, at=now)
+            self.context.run.stopped, self.context.run.why = Stop.ACCOUNT, why
+            set_switch(session, "breaker", is_on=True, reason=why, actor=self.context.act.actor, at=now)
             return now, answer.code
         if answer.held_back:
             # We kept it here ourselves, so that none of its tries is used up; not at once, should a clock run wild.
             return now + timedelta(seconds=RETRY_SCHEDULE_SECONDS[0]), transitions.NOT_SENT
         tries = payouts.count_try(session, payout.id)
-        seconds = next_try_seconds(tries, self.desk.policy.schedule, self.chance.random())
+        seconds = next_try_seconds(tries, self.context.policy.schedule, self.chance.random())
         return (None if seconds is None else now + timedelta(seconds=seconds)), transitions.NOT_SENT
 
     def _late(
@@ -210,10 +210,10 @@ class Recorder:
         return Sent(one.payout_id, one.attempt_id, one.user_id, one.wire_cents, payout.status, answer.code, why), ()
 
 
-def _acknowledgement(attempt: Held | Attempt, answer: Answer, send: int, lease_token: str) -> Acknowledgement:
+def _acknowledgement(attempt: HeldAttempt | Attempt, answer: Answer, send: int, lease_token: str) -> AcknowledgedSend:
     assert answer.conversation_id, "an acknowledgement without a conversation id is strange"
     gateway_id = answer.originator_conversation_id if attempt.api == "v1" else None
-    return Acknowledgement(attempt.id, attempt.payout_id, send, lease_token, answer.conversation_id, gateway_id)
+    return AcknowledgedSend(attempt.id, attempt.payout_id, send, lease_token, answer.conversation_id, gateway_id)
 
 
 #: States that say that no money moved, and answers that say that it may.
@@ -235,7 +235,7 @@ def _raise_ended(session: Session, one: Claimed, answer: Answer, attempt: Attemp
     )
 
 
-def _strange(answer: Answer, attempt: Held | Attempt) -> str:
+def _strange(answer: Answer, attempt: HeldAttempt | Attempt) -> str:
     """What is wrong with an acknowledgement that says taken; empty if nothing is."""
     if not answer.conversation_id:
         return "M-Pesa acknowledged it without a conversation id"

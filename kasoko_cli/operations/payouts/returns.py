@@ -47,7 +47,7 @@ def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: C
         payment_guard.check(session, Way.RETURNED, [payout], caution, now=now)
         delivering = [one for one in paid if book.is_posted(session, journal.delivered_key(payout_id, one.id))]
         assert len(delivering) == 1, "a completed payout was delivered once"
-        ruling = transitions.returned(
+        outcome = transitions.returned(
             session, delivering[0], payout, at=now, why=f"came back by {receipt}: {ctx.act.reason}"
         )
         note_event(
@@ -59,7 +59,7 @@ def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: C
             reason=ctx.act.reason,
             detail={"receipt": receipt, "attempt": delivering[0].id, "cents": delivering[0].wire_cents},
         )
-        book.post(session, *ruling.entries, at=now)
+        book.post(session, *outcome.entries, at=now)
     return True
 
 

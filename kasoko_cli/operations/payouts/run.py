@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -35,6 +35,19 @@ class SendPolicy:
     probe_after_seconds: Sequence[float] = (60, 120, 240, 480, 960)
     remarks: str = "kasoko payout"
     caution: Caution = CAREFUL
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which payouts: of one market or of all, or those that are named, and at most `limit` of them."""
+
+    market: str | None = None
+    only: Sequence[str] = ()
+    limit: int | None = None
+
+
+#: Whatever there is.
+EVERYTHING = Selection()
 
 
 class Stop(StrEnum):
@@ -127,8 +140,8 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What every part of one run is given: who sends, with what, within which limits, and where it is told."""
+class RunContext:
+    """What every part of one run is given: who sends, with what, within which limits, and what it did so far."""
 
     db: Database
     daraja: DarajaClient
@@ -144,6 +157,4 @@ class Desk:
     run_id: str
     #: A part of every attempt's id.
     deployment: str
-    #: Called with each payout once it is recorded.
-    tell: Callable[[Sent], None]
     run: Run

@@ -10,7 +10,8 @@ from kasoko_cli.clock import iso
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.payouts import sending
-from kasoko_cli.operations.payouts.run import Run, SendPolicy, Sent, Stop
+from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.run import Run, Selection, SendPolicy, Sent, Stop
 from kasoko_cli.operations.payouts.run_report import (
     End,
     ends_of,
@@ -21,6 +22,7 @@ from kasoko_cli.operations.payouts.run_report import (
 )
 from kasoko_cli.operations.payouts.spending_bound import Bound
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
+from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.operations.shared.watching import Attended
 from kasoko_cli.store.engine.database import Database
 
@@ -75,26 +77,14 @@ def send_and_wait(
     work.doing = "sending"
     with watcher.part("Sending", request.expected) as one_more:
 
-        def tell(sent: Sent) -> None:
+        def on_progress(sent: Sent) -> None:
             watcher.happened("payout", sent)
             one_more(str(sent.became))
             work.count(str(sent.became))
 
-        run = sending.send_due(
-            ctx,
-            gateway,
-            policy,
-            trust,
-            market=request.market,
-            only=request.only,
-            bound=request.bound,
-            limit=request.limit,
-            max_seconds=request.max_seconds,
-            stay=request.stay,
-            should_stop=attended.stopper.is_set,
-            tell=tell,
-            run_id=work.id,
-        )
+        selection = Selection(request.market, request.only, request.limit)
+        order = SendOrder(policy, trust, selection, request.bound, request.max_seconds, request.stay, work.id)
+        run = sending.send_due(ctx, gateway, order, Hooks(attended.stopper.is_set, on_progress))
     if run.sent:
         note_run(ctx, run, market=request.market or ", ".join(request.only) or None)
     if request.listen_seconds is not None and run.sent:

@@ -4,13 +4,13 @@ For each payout: one transaction in which an attempt with its own id stands as I
 in flight; then, with no transaction open, the request; then one transaction with what came of it. A
 crash in between leaves an INTENT, which becomes UNKNOWN when its lease runs out and is asked about.
 
-This is the door. Its rooms are in `sending/`: `claiming` the first transaction, `crew` the threads and
-the requests, `recording` the second transaction, `telling` what came of it all.
+`claim` has the first transaction, `dispatcher` the threads and the requests, `record` the second transaction,
+`run_report` what came of it all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlmodel import Session, select
 
@@ -20,10 +20,10 @@ from kasoko_cli.errors import AccountRefused, Paused
 from kasoko_cli.operations.account import payer
 from kasoko_cli.operations.account.access_tokens import account_key
 from kasoko_cli.operations.callbacks import apply_results
-from kasoko_cli.operations.callbacks.apply_results import Trust
-from kasoko_cli.operations.payouts.dispatcher import Crew
+from kasoko_cli.operations.payouts.dispatcher import Dispatcher
+from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.outage import last_in_a_row
-from kasoko_cli.operations.payouts.run import Desk, Due, Run, SendPolicy, Sent, Stop
+from kasoko_cli.operations.payouts.run import EVERYTHING, Due, Run, RunContext, Selection, SendPolicy, Sent, Stop
 from kasoko_cli.operations.payouts.run_report import (
     Counted,
     End,
@@ -38,6 +38,7 @@ from kasoko_cli.operations.payouts.run_report import (
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
+from kasoko_cli.operations.shared.hooks import NO_HOOKS, Hooks
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -68,7 +69,7 @@ __all__ = [
 ]
 
 
-def plan_run(db: Database, clock: Clock, *, market: str | None = None, only: Sequence[str] = ()) -> Due:
+def plan_run(db: Database, clock: Clock, selection: Selection = EVERYTHING) -> Due:
     """What a run would send now, and what waits for later; nothing is written.
 
     Raises:
@@ -76,7 +77,10 @@ def plan_run(db: Database, clock: Clock, *, market: str | None = None, only: Seq
     """
 
     def look(session: Session) -> Due:
-        return Due(*payouts.totals_due(session, now=clock(), market_id=_market_id(session, market, only), only=only))
+        for payout_id in selection.only:
+            payouts.find_payout(session, payout_id)
+        market_id = markets.id_of(session, selection.market)
+        return Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=selection.only))
 
     return reconnect.read(db, look)
 
@@ -91,28 +95,8 @@ def state_of(db: Database, payout_id: str) -> str:
         return str(payouts.find_payout(session, payout_id).status)
 
 
-def send_due(
-    ctx: OperationContext,
-    gateway: Gateway,
-    policy: SendPolicy,
-    trust: Trust,
-    *,
-    market: str | None = None,
-    only: Sequence[str] = (),
-    bound: Bound | None = None,
-    limit: int | None = None,
-    max_seconds: float | None = None,
-    stay: bool = False,
-    should_stop: Callable[[], bool] = lambda: False,
-    tell: Callable[[Sent], None] = lambda _: None,
-    run_id: str | None = None,
-) -> Run:
-    """Send every payout that is due, each once. `stay` also waits for those that are due later.
-
-    With a `bound` it sends what that names and nothing else, as it was shown. `only` is a bound of what those
-    payouts are now. A run without either sends what is due, also what becomes due meanwhile.
-
-    `run_id` is the run's name in the list of runs, and on the attempts that it holds.
+def send_due(ctx: OperationContext, gateway: Gateway, order: SendOrder, hooks: Hooks[Sent] = NO_HOOKS) -> Run:
+    """Send every payout that is due and asked for, each once.
 
     Raises:
         NotFound: there is no such market or payout.
@@ -122,8 +106,7 @@ def send_due(
             database's role; nothing was changed.
         NotSent: M-Pesa cannot be reached; nothing was changed.
     """
-    db, clock, account = ctx.db, ctx.clock, gateway.daraja.account
-    run = Run()
+    db, clock, run = ctx.db, ctx.clock, Run()
 
     def begin(session: Session) -> int:
         check_may_pause(session)
@@ -131,52 +114,64 @@ def send_due(
 
     def look(session: Session) -> tuple[str | None, str]:
         _check_switches(session)
-        return markets.id_of(session, market), session.exec(select(Deployment)).one().deployment_id
+        deployment_id = session.exec(select(Deployment)).one().deployment_id
+        return markets.id_of(session, order.selection.market), deployment_id
 
     def still_due(session: Session) -> Due:
         return Due(*payouts.totals_due(session, now=clock(), market_id=market_id))
 
-    wait_for_server(db, lambda: apply_results.apply_waiting(db, clock, trust))
+    wait_for_server(db, lambda: apply_results.apply_waiting(db, clock, order.trust))
     run.reaped = reconnect.write(db, begin)
     market_id, deployment = reconnect.read(db, look)
-    payer.hold_to_account(ctx, account.payer)
-    if only and bound is None:
-        bound = show(
-            db,
-            clock(),
-            market=market,
-            only=only,
-            limit=limit,
-            later=stay,
-            smallest_first=policy.smallest_first,
-        )
-    due = reconnect.read(db, still_due) if bound is None else None
-    if (due.payouts or (stay and due.later)) if due is not None else bound is not None and bound.ids:
-        gateway.daraja.check_account()
-        account_id, key, name = payer.put_in_force(ctx, account.payer), account_key(account), run_id or gateway.new_id()
-        desk = Desk(db, gateway.daraja, clock, ctx.act, policy, trust, account_id, key, name, deployment, tell, run)
-        Crew(desk, gateway.links, bound, stay=stay).work(
-            market_id, limit if bound is None else None, max_seconds, should_stop
-        )
-    if bound is not None:
-        _end_of_bound(db, clock, run, bound, market_id, is_limited=limit is not None)
+    payer.hold_to_account(ctx, gateway.daraja.account.payer)
+    if order.selection.only and order.bound is None:
+        smallest_first = order.policy.smallest_first
+        bound = show(db, clock(), order.selection, later=order.stay, smallest_first=smallest_first)
+        order = replace(order, bound=bound)
+    if order.bound is None:
+        due = reconnect.read(db, still_due)
+        is_any = bool(due.payouts or (order.stay and due.later))
+    else:
+        is_any = bool(order.bound.ids)
+    if is_any:
+        context = _begin(ctx, gateway, order, deployment, run)
+        Dispatcher(context, order, gateway.links, hooks).work(market_id)
+    if order.bound is not None:
+        _end_of_bound(ctx, run, order.bound, market_id, is_limited=order.selection.limit is not None)
         return run
     due = reconnect.read(db, still_due)
     run.left, run.next_at = due.payouts + due.later, None if due.payouts else due.next_at
     return run
 
 
-def _end_of_bound(
-    db: Database, clock: Clock, run: Run, bound: Bound, market_id: str | None, *, is_limited: bool
-) -> None:
+def _begin(ctx: OperationContext, gateway: Gateway, order: SendOrder, deployment: str, run: Run) -> RunContext:
+    """Begin as the account that pays, which M-Pesa has to know."""
+    account = gateway.daraja.account
+    gateway.daraja.check_account()
+    return RunContext(
+        db=ctx.db,
+        daraja=gateway.daraja,
+        clock=ctx.clock,
+        act=ctx.act,
+        policy=order.policy,
+        trust=order.trust,
+        account_id=payer.put_in_force(ctx, account.payer),
+        account_key=account_key(account),
+        run_id=order.run_id or gateway.new_id(),
+        deployment=deployment,
+        run=run,
+    )
+
+
+def _end_of_bound(ctx: OperationContext, run: Run, bound: Bound, market_id: str | None, *, is_limited: bool) -> None:
     """What a bound run leaves: of its own, and what became due meanwhile."""
 
     def look(session: Session) -> tuple[Due, Due]:
-        now = clock()
+        now = ctx.clock()
         own = bound.look_again(session, now)
         return own, own if bound.named else Due(*payouts.totals_due(session, now=now, market_id=market_id))
 
-    own, due = reconnect.read(db, look)
+    own, due = reconnect.read(ctx.db, look)
     run.changed = bound.changed
     named = len(run.changed) if bound.named else 0
     run.left, run.next_at = due.payouts + due.later + named, None if due.payouts else due.next_at
@@ -204,12 +199,6 @@ def check_ready(ctx: OperationContext, daraja: DarajaClient) -> None:
     reconnect.read(ctx.db, _check_switches)
     payer.hold_to_account(ctx, daraja.account.payer)
     daraja.check_account()
-
-
-def _market_id(session: Session, market: str | None, only: Sequence[str]) -> str | None:
-    for payout_id in only:
-        payouts.find_payout(session, payout_id)
-    return markets.id_of(session, market)
 
 
 def _check_switches(session: Session) -> None:

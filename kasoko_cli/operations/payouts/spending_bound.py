@@ -21,7 +21,7 @@ from sqlmodel import Session
 
 from kasoko_cli.clock import is_over
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.payouts.run import Due
+from kasoko_cli.operations.payouts.run import EVERYTHING, Due, Selection
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -194,15 +194,13 @@ class Step:
 def show(
     db: Database,
     now: datetime,
+    selection: Selection = EVERYTHING,
     *,
-    market: str | None = None,
-    only: Sequence[str] = (),
-    limit: int | None = None,
     later: bool = False,
     smallest_first: bool = False,
     seal: Seal | None = None,
 ) -> Bound:
-    """What a run would send now, of one market, of all, or those that are named; nothing is claimed.
+    """What a run would send now; nothing is claimed.
 
     `later` has those too that are due only later, for a run that stays.
 
@@ -211,18 +209,16 @@ def show(
     """
 
     def look(session: Session) -> Bound:
-        for payout_id in payouts.missing_among(session, only):
+        for payout_id in payouts.missing_among(session, selection.only):
             payouts.find_payout(session, payout_id)
-        market_id = markets.id_of(session, market)
         shown = payouts.shown(
             session,
-            now=now,
-            market_id=market_id,
-            only=only,
-            limit=limit,
-            later=later,
+            due_at=None if later else now,
+            market_id=markets.id_of(session, selection.market),
+            only=selection.only,
+            limit=selection.limit,
             smallest_first=smallest_first,
         )
-        return Bound.of(shown, seal=seal, named=bool(only))
+        return Bound.of(shown, seal=seal, named=bool(selection.only))
 
     return reconnect.read(db, look)

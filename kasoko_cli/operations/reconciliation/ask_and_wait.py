@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.reconciliation.status_queries import (
-    Asked,
+    AskedStatus,
     AskPolicy,
     Contradiction,
+    Inquiry,
     Reconciled,
     StillOpen,
     count_failed,
@@ -20,6 +21,7 @@ from kasoko_cli.operations.reconciliation.status_queries import (
     unanswered,
 )
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
+from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.operations.shared.watching import Attended, stay
 from kasoko_cli.store.engine.database import Database
 
@@ -51,7 +53,7 @@ class RoundOutcome:
     failed: int
 
     @property
-    def not_asked(self) -> list[Asked]:
+    def not_asked(self) -> list[AskedStatus]:
         """The questions that M-Pesa did not take."""
         return [one for one in self.report.asked if not one.taken]
 
@@ -78,22 +80,17 @@ def ask_and_wait(
     work.doing = "asking"
     with watcher.part("Asking") as one_more:
 
-        def tell(asked: Asked) -> None:
+        def on_progress(asked: AskedStatus) -> None:
             how = "asked" if asked.taken else "not asked"
             watcher.happened("question", asked)
             one_more(how)
             work.count(how)
 
-        report = status_queries.ask_around(
-            ctx,
-            gateway,
-            policy,
-            trust,
-            market=request.market,
-            now_at_once=request.now_at_once,
-            should_stop=lambda: stopper.is_set() or (ends_at is not None and time.monotonic() >= ends_at),
-            tell=tell,
-        )
+        def should_stop() -> bool:
+            return stopper.is_set() or (ends_at is not None and time.monotonic() >= ends_at)
+
+        inquiry = Inquiry(policy, trust, request.market, at_once=request.now_at_once)
+        report = status_queries.ask_around(ctx, gateway, inquiry, Hooks(should_stop, on_progress))
     waiting = [one.query_id for one in report.asked if one.taken]
     if waiting and request.listen_seconds is not None:
         work.doing = "waiting for answers"

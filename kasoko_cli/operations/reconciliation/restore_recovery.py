@@ -16,7 +16,7 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.operations.account.payer import hold_to_account, wrong_account
 from kasoko_cli.operations.callbacks.verification import known_id
-from kasoko_cli.operations.reconciliation.status_queries import Asked, ask_about
+from kasoko_cli.operations.reconciliation.status_queries import AskedStatus, ask_about
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
@@ -54,7 +54,7 @@ class AfterRestore:
 
     ok: bool
     doubted: list[Doubted]
-    asked: list[Asked]
+    asked: list[AskedStatus]
     let_go: int
     found_paid: int
 
@@ -65,7 +65,7 @@ def look_after_restore(
     caution: Caution,
     *,
     besides: Collection[str] = (),
-) -> list[Asked]:
+) -> list[AskedStatus]:
     """Ask M-Pesa about every id under which a payout may have been sent since the copy was taken.
 
     Not about those whose answer can only be confirmed later, nor about `besides`, which were asked about just now.
@@ -123,7 +123,12 @@ def take_answers(ctx: OperationContext, caution: Caution) -> int:
 
 
 def proof(
-    db: Database, clock: Clock, asked: list[Asked], *, let_go_now: int = 0, caution: Caution = payment_guard.CAREFUL
+    db: Database,
+    clock: Clock,
+    asked: list[AskedStatus],
+    *,
+    let_go_now: int = 0,
+    caution: Caution = payment_guard.CAREFUL,
 ) -> AfterRestore:
     """What is not proven yet, after M-Pesa was asked."""
     with db.reading() as session:

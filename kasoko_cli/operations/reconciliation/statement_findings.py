@@ -30,7 +30,7 @@ DEAD = frozenset({AttemptStatus.FAILED, AttemptStatus.REJECTED})
 ENDED = frozenset({PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.CANCELED, PayoutStatus.RETURNED})
 
 
-class Verdict(StrEnum):
+class LineVerdict(StrEnum):
     """What a line, or its absence, says."""
 
     MATCHED = "matched"  #: the books say the same
@@ -61,37 +61,54 @@ class Verdict(StrEnum):
 
 
 #: Nothing differs.
-AGREED = frozenset({Verdict.MATCHED, Verdict.FAILED, Verdict.PENDING, Verdict.DEPOSIT, Verdict.STAKE, Verdict.CHARGE})
+AGREED = frozenset(
+    {
+        LineVerdict.MATCHED,
+        LineVerdict.FAILED,
+        LineVerdict.PENDING,
+        LineVerdict.DEPOSIT,
+        LineVerdict.STAKE,
+        LineVerdict.CHARGE,
+    }
+)
 #: What leaves no doubt which payment a line is, or is the charge of.
-CLEAR = frozenset({Verdict.MATCHED, Verdict.ENDED_PAID, Verdict.LATE_SUCCESS, Verdict.CHARGE, Verdict.CHARGE_DIFFERS})
+CLEAR = frozenset(
+    {
+        LineVerdict.MATCHED,
+        LineVerdict.ENDED_PAID,
+        LineVerdict.LATE_SUCCESS,
+        LineVerdict.CHARGE,
+        LineVerdict.CHARGE_DIFFERS,
+    }
+)
 #: A difference that the statement itself resolves.
 SETTLED_BY_IT = frozenset(
     {
-        Verdict.ENDED_PAID,
-        Verdict.LATE_SUCCESS,
-        Verdict.ENDED_NOT_PAID,
-        Verdict.RETURNED,
-        Verdict.PAID_BACK,
-        Verdict.CHARGE_DIFFERS,
+        LineVerdict.ENDED_PAID,
+        LineVerdict.LATE_SUCCESS,
+        LineVerdict.ENDED_NOT_PAID,
+        LineVerdict.RETURNED,
+        LineVerdict.PAID_BACK,
+        LineVerdict.CHARGE_DIFFERS,
     }
 )
 #: What a person has to see although no money is moved for it.
 CONTRADICTS = frozenset(
     {
-        Verdict.WRONG_AMOUNT,
-        Verdict.WRONG_RECEIVER,
-        Verdict.WRONG_TIME,
-        Verdict.OTHER_RECEIPT,
-        Verdict.TWICE,
-        Verdict.FAILED_HERE,
-        Verdict.NOT_ON_STATEMENT,
-        Verdict.WRONG_RETURN,
+        LineVerdict.WRONG_AMOUNT,
+        LineVerdict.WRONG_RECEIVER,
+        LineVerdict.WRONG_TIME,
+        LineVerdict.OTHER_RECEIPT,
+        LineVerdict.TWICE,
+        LineVerdict.FAILED_HERE,
+        LineVerdict.NOT_ON_STATEMENT,
+        LineVerdict.WRONG_RETURN,
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StatementFinding:
     """One line, or one payment that has no line, and what it says.
 
     `is_payment` says that it counts as a payment to a customer, whatever its words call it. The three amounts are
@@ -99,7 +116,7 @@ class Finding:
     what goes to suspense: in positive, out negative.
     """
 
-    verdict: Verdict
+    verdict: LineVerdict
     why: str
     command: str = ""
     line: Line | None = None
@@ -119,7 +136,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownBooks:
     """What this database knows about the time of a statement."""
 
     attempts: Sequence[KnownAttempt]
@@ -191,7 +208,7 @@ def decide_paid(payout_id: str, line: Line) -> str:
     return f"kasoko payout decide {payout_id} --paid --receipt {quote(line.receipt)} --evidence WHERE --reason WHY"
 
 
-def more_than_owed(finding: Finding, cents: int) -> Finding:
+def more_than_owed(finding: StatementFinding, cents: int) -> StatementFinding:
     """A finding that money of a second payment came back, where so much of it is more than its user owes by now."""
     if not cents:
         return replace(finding, suspense_cents=0)

@@ -26,9 +26,9 @@ from kasoko_cli.operations.reconciliation.statement_findings import (
     CLOSE,
     CONTRADICTS,
     LATEST,
-    Finding,
-    Known,
-    Verdict,
+    KnownBooks,
+    LineVerdict,
+    StatementFinding,
     is_restored,
     more_than_owed,
 )
@@ -77,7 +77,7 @@ class ThreeWay:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class StatementDifference:
     """One thing that the three do not say alike, why, and what resolves it; `open` where a person has to act."""
 
     line: int | None
@@ -122,19 +122,24 @@ class StatementReport:
     payouts: ThreeWay
     by_verdict: Mapping[str, Side]
     suspense_cents: int
-    differences: list[Difference]
+    differences: list[StatementDifference]
     open: int
 
 
 @dataclass(frozen=True, slots=True)
-class _How:
-    """How a statement is to be judged; each is what the two operations are given under the same name."""
+class StatementRules:
+    """How a statement is to be judged.
+
+    `shortcode` is that of the account that pays, `said_account` the one that an operator gave for the statement.
+    `customers_are_counted` says that its customers' payments are stakes which the platform has counted. A charge that
+    is another than `tariff` says is reported.
+    """
 
     shortcode: str | None
-    said_account: str | None
     customers_are_counted: bool
-    caution: Caution
-    tariff: Tariff | None
+    said_account: str | None = None
+    caution: Caution = payment_guard.CAREFUL
+    tariff: Tariff | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,31 +149,20 @@ class _Judged:
     account: Proven
     account_id: int | None
     span: Span
-    findings: list[Finding]
+    findings: list[StatementFinding]
     known: Mapping[str, statements.KnownLine]
 
 
-def plan_statement(
-    db: Database,
-    clock: Clock,
-    file: StatementFile,
-    *,
-    shortcode: str | None,
-    customers_are_counted: bool,
-    said_account: str | None = None,
-    caution: Caution = payment_guard.CAREFUL,
-    tariff: Tariff | None = None,
-) -> StatementReport:
+def plan_statement(db: Database, clock: Clock, file: StatementFile, rules: StatementRules) -> StatementReport:
     """Compare a statement and write nothing.
 
     Raises:
         NobodysStatement: nothing shows that it is of the account that pays.
         Refused: it is of another account, or in another currency.
     """
-    how = _How(shortcode, said_account, customers_are_counted, caution, tariff)
     now = clock()
     with db.reading() as session:
-        judged = _judge(session, file, how, now)
+        judged = _judge(session, file, rules, now)
         taken = statements.find_statement(session, file.digest)
         return _report(session, file, judged, taken, is_new=taken is None)
 
@@ -176,28 +170,22 @@ def plan_statement(
 def take_statement(
     ctx: OperationContext,
     file: StatementFile,
+    rules: StatementRules,
     *,
-    shortcode: str | None,
-    customers_are_counted: bool,
-    said_account: str | None = None,
-    caution: Caution = payment_guard.CAREFUL,
-    tariff: Tariff | None = None,
-    tell: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> StatementReport:
     """Compare a statement, end what it proves, book what it charges, and put what matches nothing into suspense.
 
-    `said_account` is the shortcode that an operator gave for it. `customers_are_counted` says that its customers'
-    payments are stakes which the platform has counted. A charge that is another than `tariff` says is told.
+    `on_progress` is called with how many findings are dealt with.
 
     Raises:
         NobodysStatement: nothing shows that it is of the account that pays.
         Refused: it is of another account, or in another currency.
     """
-    payment_guard.judge_first(ctx.db, ctx.clock, caution)
-    how = _How(shortcode, said_account, customers_are_counted, caution, tariff)
+    payment_guard.judge_first(ctx.db, ctx.clock, rules.caution)
     now = ctx.clock()
     with ctx.db.reading() as session:
-        judged = _judge(session, file, how, now)
+        judged = _judge(session, file, rules, now)
     with ctx.db.transaction() as session:
         take_turn(session, Turn.STATEMENT)
         taken = statements.find_statement(session, file.digest)
@@ -212,9 +200,9 @@ def take_statement(
         session.add(taken)
         session.flush()
         assert taken.id is not None
-        was_done, take = taken.done_at is not None, Take(taken.id, Take.mark_of(taken), ctx.act, caution)
+        was_done, take = taken.done_at is not None, Take(taken.id, Take.mark_of(taken), ctx.act, rules.caution)
     if not was_done:
-        _take_lines(ctx.db, ctx.clock, take, judged.findings, tell)
+        _take_lines(ctx.db, ctx.clock, take, judged.findings, on_progress)
         with ctx.db.transaction() as session:
             _note_done(session, ctx.act, file, judged.account, ctx.clock())
     with ctx.db.reading() as session:
@@ -279,11 +267,11 @@ def _new_statement(file: StatementFile, span: Span, act: Act, now: datetime) -> 
 def _judge(
     session: Session,
     file: StatementFile,
-    how: _How,
+    rules: StatementRules,
     now: datetime,
 ) -> _Judged:
     named = [name for line in file.lines for name in (line.receipt, line.linked) if name]
-    account_id = accounts.of_statement(session, how.shortcode)
+    account_id = accounts.of_statement(session, rules.shortcode)
     attempts = statements.attempts_around(
         session,
         named,
@@ -291,7 +279,7 @@ def _judge(
         since=file.lines[0].completed_at - LATEST - CLOCKS_APART,
         until=file.lines[-1].completed_at + CLOCKS_APART + timedelta(seconds=1),
     )
-    account = prove(file, attempts, shortcode=how.shortcode, said=how.said_account)
+    account = prove(file, attempts, shortcode=rules.shortcode, said=rules.said_account)
     span = file.span(now)
     receipts = [one.receipt for one in attempts if one.receipt]
     due = statements.posted_under(session, (f"attempt:{one.id}:charge" for one in attempts), Account.CHARGES_DUE)
@@ -302,7 +290,7 @@ def _judge(
     came_in = [line for line in file.lines if line.paid_in_cents]
     deposits = statements.posted_under(session, (f"deposit:{line.receipt}" for line in came_in), Account.UTILITY)
     names = (name for line in came_in for name in (line.receipt, line.account) if name)
-    known = Known(
+    known = KnownBooks(
         attempts=attempts,
         account=account,
         account_id=account_id,
@@ -314,22 +302,24 @@ def _judge(
         deposits={_middle(key): cents for key, cents in deposits.items()},
         stakes=statements.collected_stakes(session, names),
         answers=statements.answers_about(session, (one.id for one in attempts if one.receipt is None), now),
-        customers_are_counted=how.customers_are_counted,
-        tariff=how.tariff,
+        customers_are_counted=rules.customers_are_counted,
+        tariff=rules.tariff,
     )
     lines = statements.known_lines(session, (line.key for line in file.lines))
     found = _no_more_than_owed(session, match(file, known))
-    return _Judged(account, account_id, span, _past_the_guard(session, found, how.caution, now), lines)
+    return _Judged(account, account_id, span, _past_the_guard(session, found, rules.caution, now), lines)
 
 
-def _way_of(finding: Finding) -> Way | None:
+def _way_of(finding: StatementFinding) -> Way | None:
     """The way out to money that a finding asks for, if any: what it frees or gives back."""
-    if finding.verdict is Verdict.ENDED_NOT_PAID and finding.attempt is not None:
+    if finding.verdict is LineVerdict.ENDED_NOT_PAID and finding.attempt is not None:
         return Way.LET_GO if is_restored(finding.attempt) else Way.STATEMENT_NOT_PAID
-    return Way.STATEMENT_RETURNED if finding.verdict is Verdict.RETURNED else None
+    return Way.STATEMENT_RETURNED if finding.verdict is LineVerdict.RETURNED else None
 
 
-def _past_the_guard(session: Session, findings: Sequence[Finding], caution: Caution, now: datetime) -> list[Finding]:
+def _past_the_guard(
+    session: Session, findings: Sequence[StatementFinding], caution: Caution, now: datetime
+) -> list[StatementFinding]:
     """The same, where what the guard objects to stays open."""
     of_way: dict[Way, set[str]] = {}
     for one in findings:
@@ -344,7 +334,9 @@ def _past_the_guard(session: Session, findings: Sequence[Finding], caution: Caut
         way = _way_of(one)
         found = None if way is None or one.attempt is None else against[way].get(one.attempt.payout_id)
         why = one.why if found is None else f"{one.why}, but {found.why}"
-        kept.append(one if found is None else replace(one, verdict=Verdict.STILL_UNKNOWN, why=why, command=found.hint))
+        kept.append(
+            one if found is None else replace(one, verdict=LineVerdict.STILL_UNKNOWN, why=why, command=found.hint)
+        )
     return kept
 
 
@@ -360,8 +352,8 @@ def _take_lines(
     db: Database,
     clock: Clock,
     take: Take,
-    findings: Sequence[Finding],
-    tell: Callable[[int], None],
+    findings: Sequence[StatementFinding],
+    on_progress: Callable[[int], None],
 ) -> None:
     for start in range(0, len(findings), BATCH):
         part = findings[start : start + BATCH]
@@ -375,12 +367,14 @@ def _take_lines(
             clearer = [
                 one
                 for key, one in lines.items()
-                if key in known and known[key].verdict == Verdict.AMBIGUOUS != one.verdict
+                if key in known and known[key].verdict == LineVerdict.AMBIGUOUS != one.verdict
             ]
             silent = [one for one in part if one.line is None]
             entries: list[Entry] = []
-            paid_back = [one for one in fresh if one.verdict is Verdict.PAID_BACK]
-            fresh = _with_charges_booked_since(session, [one for one in fresh if one.verdict is not Verdict.PAID_BACK])
+            paid_back = [one for one in fresh if one.verdict is LineVerdict.PAID_BACK]
+            fresh = _with_charges_booked_since(
+                session, [one for one in fresh if one.verdict is not LineVerdict.PAID_BACK]
+            )
             bulk_rows.insert_rows(session, StatementLine, [_row(take.statement_id, one) for one in fresh])
             for one in clearer:
                 assert one.line is not None
@@ -394,10 +388,10 @@ def _take_lines(
             for one in paid_back:
                 entries += _apply(session, take, one, now)
             book.post(session, *posted_again(session, entries), at=now)
-        tell(min(start + BATCH, len(findings)))
+        on_progress(min(start + BATCH, len(findings)))
 
 
-def _with_charges_booked_since(session: Session, findings: Sequence[Finding]) -> list[Finding]:
+def _with_charges_booked_since(session: Session, findings: Sequence[StatementFinding]) -> list[StatementFinding]:
     """The same, where a charge may have come to be expected since the books were read."""
     new = {f"attempt:{one.attempt.id}:charge" for one in findings if one.attempt is not None and _is_new_charge(one)}
     booked = statements.posted_under(session, new, Account.CHARGES_DUE)
@@ -415,7 +409,7 @@ def posted_again(session: Session, entries: Sequence[Entry]) -> list[Entry]:
     return [replace(one, key=keys.get(one.key, one.key)) for one in entries]
 
 
-def _no_more_than_owed(session: Session, findings: Sequence[Finding]) -> list[Finding]:
+def _no_more_than_owed(session: Session, findings: Sequence[StatementFinding]) -> list[StatementFinding]:
     """The same, where money of a second payment came back of which its user owes less by now, or nothing.
 
     What was given up or recovered before is no debt any more: the rest goes to suspense, for a person to say whose
@@ -425,7 +419,11 @@ def _no_more_than_owed(session: Session, findings: Sequence[Finding]) -> list[Fi
     found = []
     for one in findings:
         known = one.attempt
-        if known is None or one.verdict is not Verdict.PAID_BACK or book.is_posted(session, f"recover:{known.receipt}"):
+        if (
+            known is None
+            or one.verdict is not LineVerdict.PAID_BACK
+            or book.is_posted(session, f"recover:{known.receipt}")
+        ):
             found.append(one)
             continue
         if known.user_id not in owed:
@@ -436,16 +434,16 @@ def _no_more_than_owed(session: Session, findings: Sequence[Finding]) -> list[Fi
     return found
 
 
-def _is_new_charge(finding: Finding) -> bool:
-    return finding.verdict in (Verdict.CHARGE, Verdict.CHARGE_DIFFERS) and not finding.due_is_booked
+def _is_new_charge(finding: StatementFinding) -> bool:
+    return finding.verdict in (LineVerdict.CHARGE, LineVerdict.CHARGE_DIFFERS) and not finding.due_is_booked
 
 
-def _payout_of(finding: Finding) -> str:
+def _payout_of(finding: StatementFinding) -> str:
     """Rows are locked in one order by everybody who locks several."""
     return "" if finding.attempt is None else finding.attempt.payout_id
 
 
-def _row(statement_id: int, finding: Finding) -> dict[str, object]:
+def _row(statement_id: int, finding: StatementFinding) -> dict[str, object]:
     line = finding.line
     assert line is not None
     return {
@@ -467,7 +465,7 @@ def _row(statement_id: int, finding: Finding) -> dict[str, object]:
     }
 
 
-def _apply(session: Session, take: Take, finding: Finding, now: datetime) -> tuple[Entry, ...]:
+def _apply(session: Session, take: Take, finding: StatementFinding, now: datetime) -> tuple[Entry, ...]:
     """Do what one finding asks for; the entries that follow from it."""
     if finding.verdict in CONTRADICTS:
         _raise(session, finding, now)
@@ -485,7 +483,7 @@ def _apply(session: Session, take: Take, finding: Finding, now: datetime) -> tup
     return entries + _EFFECTS[finding.verdict](session, take, finding, known, now)
 
 
-def _raise(session: Session, finding: Finding, now: datetime) -> None:
+def _raise(session: Session, finding: StatementFinding, now: datetime) -> None:
     where = "" if finding.line is None else f" (receipt {finding.line.receipt})"
     raise_incident(
         session,
@@ -498,12 +496,18 @@ def _raise(session: Session, finding: Finding, now: datetime) -> None:
     )
 
 
-def _incident_key(finding: Finding) -> str:
+def _incident_key(finding: StatementFinding) -> str:
     name = finding.line.key if finding.line is not None else finding.attempt.id if finding.attempt is not None else ""
     return f"statement:{finding.verdict}:{name}"
 
 
-def _paid(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
+def _paid(
+    session: Session,
+    take: Take,  # noqa: ARG001
+    finding: StatementFinding,
+    known: KnownAttempt,
+    now: datetime,
+) -> tuple[Entry, ...]:
     assert finding.line is not None
     attempt, payout = transitions.lock(session, known.id)
     if attempts.receipt_owner(session, finding.line.receipt) not in (None, attempt.id):
@@ -512,7 +516,9 @@ def _paid(session: Session, take: Take, finding: Finding, known: KnownAttempt, n
     return transitions.paid(session, [success], at=now)[0].entries
 
 
-def _not_paid(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
+def _not_paid(
+    session: Session, take: Take, finding: StatementFinding, known: KnownAttempt, now: datetime
+) -> tuple[Entry, ...]:
     """Nobody knows such a payment: under the same id where M-Pesa never took it, so that it refuses it if we err."""
     attempt, payout = transitions.lock(session, known.id)
     if attempt.status is not known.status or attempt.lease_token != known.lease_token:
@@ -535,7 +541,9 @@ def _not_paid(session: Session, take: Take, finding: Finding, known: KnownAttemp
     ).entries
 
 
-def _returned(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:
+def _returned(
+    session: Session, take: Take, finding: StatementFinding, known: KnownAttempt, now: datetime
+) -> tuple[Entry, ...]:
     assert finding.line is not None
     attempt, payout = transitions.lock(session, known.id)
     if payout.status is not PayoutStatus.COMPLETED:
@@ -553,7 +561,13 @@ def _returned(session: Session, take: Take, finding: Finding, known: KnownAttemp
     return transitions.returned(session, attempt, payout, at=now, why=why).entries
 
 
-def _paid_back(session: Session, take: Take, finding: Finding, known: KnownAttempt, now: datetime) -> tuple[Entry, ...]:  # noqa: ARG001
+def _paid_back(
+    session: Session,
+    take: Take,  # noqa: ARG001
+    finding: StatementFinding,
+    known: KnownAttempt,
+    now: datetime,  # noqa: ARG001
+) -> tuple[Entry, ...]:
     assert known.receipt is not None
     if book.is_posted(session, f"recover:{known.receipt}"):
         return ()  # a person wrote it down meanwhile
@@ -564,7 +578,7 @@ def _paid_back(session: Session, take: Take, finding: Finding, known: KnownAttem
 def _charge(
     session: Session,  # noqa: ARG001
     take: Take,  # noqa: ARG001
-    finding: Finding,
+    finding: StatementFinding,
     known: KnownAttempt,
     now: datetime,  # noqa: ARG001
 ) -> tuple[Entry, ...]:
@@ -573,14 +587,16 @@ def _charge(
     return (*expected, journal.charge_paid(known.id, finding.due_cents, finding.line.withdrawn_cents))
 
 
-_EFFECTS: Mapping[Verdict, Callable[[Session, Take, Finding, KnownAttempt, datetime], tuple[Entry, ...]]] = {
-    Verdict.ENDED_PAID: _paid,
-    Verdict.LATE_SUCCESS: _paid,
-    Verdict.ENDED_NOT_PAID: _not_paid,
-    Verdict.RETURNED: _returned,
-    Verdict.PAID_BACK: _paid_back,
-    Verdict.CHARGE: _charge,
-    Verdict.CHARGE_DIFFERS: _charge,
+_EFFECTS: Mapping[
+    LineVerdict, Callable[[Session, Take, StatementFinding, KnownAttempt, datetime], tuple[Entry, ...]]
+] = {
+    LineVerdict.ENDED_PAID: _paid,
+    LineVerdict.LATE_SUCCESS: _paid,
+    LineVerdict.ENDED_NOT_PAID: _not_paid,
+    LineVerdict.RETURNED: _returned,
+    LineVerdict.PAID_BACK: _paid_back,
+    LineVerdict.CHARGE: _charge,
+    LineVerdict.CHARGE_DIFFERS: _charge,
 }
 
 
@@ -633,21 +649,23 @@ def _report(
         taken_at=None if taken is None else taken.taken_at,
         is_new=is_new,
         payouts=_three_ways(findings),
-        by_verdict={str(verdict): by_verdict[verdict] for verdict in Verdict if verdict in by_verdict},
+        by_verdict={str(verdict): by_verdict[verdict] for verdict in LineVerdict if verdict in by_verdict},
         suspense_cents=-book.balance(session, Account.SUSPENSE),
         differences=differences,
         open=sum(one.open for one in differences),
     )
 
 
-def _difference(finding: Finding, resolved: set[str], incidents: Mapping[str, KnownIncident]) -> Difference:
+def _difference(
+    finding: StatementFinding, resolved: set[str], incidents: Mapping[str, KnownIncident]
+) -> StatementDifference:
     line, attempt = finding.line, finding.attempt
     raised = incidents.get(_incident_key(finding))
     if finding.suspense_cents:
         is_resolved = line is not None and line.key in resolved
     else:
         is_resolved = raised is not None and raised.is_closed
-    return Difference(
+    return StatementDifference(
         line=None if line is None else line.number,
         receipt=line.receipt if line is not None else attempt.receipt if attempt is not None else None,
         payout_id=None if attempt is None else attempt.payout_id,
@@ -662,13 +680,15 @@ def _difference(finding: Finding, resolved: set[str], incidents: Mapping[str, Kn
     )
 
 
-def _with_number(finding: Finding, raised: KnownIncident | None, incidents: Mapping[str, KnownIncident]) -> str:
+def _with_number(
+    finding: StatementFinding, raised: KnownIncident | None, incidents: Mapping[str, KnownIncident]
+) -> str:
     """The command of a finding with the number of its incident: its own, or that of the payment it explains."""
     if CLOSE not in finding.command:
         return finding.command
     number = None if raised is None or raised.is_closed else raised.number
     if raised is None and finding.attempt is not None:
-        kind = {Verdict.LATE_SUCCESS: "late_success", Verdict.PAID_BACK: "overpaid"}.get(finding.verdict)
+        kind = {LineVerdict.LATE_SUCCESS: "late_success", LineVerdict.PAID_BACK: "overpaid"}.get(finding.verdict)
         of_it = (one for one in incidents.values() if one.payout_id == finding.attempt.payout_id and one.kind == kind)
         number = next((one.number for one in of_it if not one.is_closed), None)
     return finding.command.replace(
@@ -676,13 +696,15 @@ def _with_number(finding: Finding, raised: KnownIncident | None, incidents: Mapp
     )
 
 
-def _three_ways(findings: Sequence[Finding]) -> ThreeWay:
+def _three_ways(findings: Sequence[StatementFinding]) -> ThreeWay:
     """The payouts as books, results and statement have them; what they differ by is what the findings say."""
     payments = [one for one in findings if one.is_payment]
     ledger = [one.ledger_cents for one in payments if one.ledger_cents]
     results = [one.results_cents for one in payments if one.results_cents]
     said = [one.statement_cents for one in payments if one.statement_cents]
-    explained = sum(one.statement_cents - one.ledger_cents for one in payments if one.verdict is not Verdict.MATCHED)
+    explained = sum(
+        one.statement_cents - one.ledger_cents for one in payments if one.verdict is not LineVerdict.MATCHED
+    )
     return ThreeWay(
         ledger=Side(len(ledger), sum(ledger)),
         results=Side(len(results), sum(results)),

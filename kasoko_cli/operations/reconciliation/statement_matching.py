@@ -28,9 +28,9 @@ from kasoko_cli.operations.reconciliation.statement_findings import (
     DEAD,
     ENDED,
     PAID,
-    Finding,
-    Known,
-    Verdict,
+    KnownBooks,
+    LineVerdict,
+    StatementFinding,
     could_move,
     decide,
     decide_paid,
@@ -54,7 +54,7 @@ NAMED = 5
 _OUR_ID = re.compile(r"ks-[0-9a-f]{32}|AG_[0-9]{8}_[0-9A-Za-z]+")
 
 
-def match(file: StatementFile, known: Known) -> list[Finding]:
+def match(file: StatementFile, known: KnownBooks) -> list[StatementFinding]:
     """What each line says, oldest first, and then what is missing from the statement."""
     matching = _Matching(file, known)
     matching.identify()
@@ -64,13 +64,13 @@ def match(file: StatementFile, known: Known) -> list[Finding]:
 
 
 class _Matching:
-    def __init__(self, file: StatementFile, known: Known) -> None:
+    def __init__(self, file: StatementFile, known: KnownBooks) -> None:
         self.file, self.known = file, known
         self.by_receipt = {one.receipt: one for one in known.attempts if one.receipt}
         self.by_id = {one.id: one for one in known.attempts}
         self.by_conversation = {one.conversation_id: one for one in known.attempts if one.conversation_id}
         self.taken: dict[str, Line] = {}  # attempts that a line of this statement is the payment of, by id
-        self.found: dict[int, Finding] = {}
+        self.found: dict[int, StatementFinding] = {}
         self.came_back: set[str] = set()  # attempts whose return this statement has shown, by id
         self.charged: set[str] = set()  # attempts whose charge this statement has shown, by id
         self.out: dict[str, list[Line]] = {}  # what went out, by receipt
@@ -94,7 +94,7 @@ class _Matching:
             if one.status in PAID:
                 self.paid_by_end.setdefault(end, []).append(one)
 
-    def found_in_order(self) -> list[Finding]:
+    def found_in_order(self) -> list[StatementFinding]:
         """What each line says, oldest first."""
         return [self.found[line.number] for line in self.file.lines]
 
@@ -121,9 +121,9 @@ class _Matching:
             if one.receipt is not None or one.id in self.taken:
                 receipt = one.receipt or self.taken[one.id].receipt
                 why = f"it is the payment {one.id}, for which the receipt {receipt} is known"
-                self._note(line, self._finding(line, Verdict.OTHER_RECEIPT, why, CLOSE, attempt=one, is_payment=True))
+                self._note(line, self._payment(line, LineVerdict.OTHER_RECEIPT, why, CLOSE, attempt=one))
             elif (wrong := self._unlike(line, one)) is not None:
-                self._note(line, self._finding(line, *wrong, attempt=one, is_payment=True))
+                self._note(line, self._payment(line, *wrong, attempt=one))
             else:
                 self._note(line, self._paid(line, one))
 
@@ -171,24 +171,24 @@ class _Matching:
         found = list(dict.fromkeys(found))
         return [one for one in found if is_open_ended(one)] or found
 
-    def _note(self, line: Line, finding: Finding) -> None:
+    def _note(self, line: Line, finding: StatementFinding) -> None:
         self.found[line.number] = finding
         if finding.attempt is not None and finding.is_payment and line.status is LineStatus.COMPLETED:
             self.taken.setdefault(finding.attempt.id, line)
             self.by_receipt.setdefault(line.receipt, finding.attempt)
 
-    def _compare(self, line: Line, attempt: KnownAttempt) -> Finding:
+    def _compare(self, line: Line, attempt: KnownAttempt) -> StatementFinding:
         self.taken[attempt.id] = line
         wrong = self._unlike(line, attempt)
         if wrong is None:
-            return self._finding(line, Verdict.MATCHED, "the books say the same", attempt=attempt, is_payment=True)
-        more = line.withdrawn_cents - attempt.wire_cents if wrong[0] is Verdict.WRONG_AMOUNT else 0
+            return self._payment(line, LineVerdict.MATCHED, "the books say the same", attempt=attempt)
+        more = line.withdrawn_cents - attempt.wire_cents if wrong[0] is LineVerdict.WRONG_AMOUNT else 0
         if more:
             whose = "receivable" if more > 0 else "wallet"
             wrong = (*wrong[:2], f"{resolve(line, whose, attempt.user_id)}; then: {CLOSE}")
-        return self._finding(line, *wrong, attempt=attempt, suspense_cents=-more, is_payment=True)
+        return self._payment(line, *wrong, attempt=attempt, suspense_cents=-more)
 
-    def _unlike(self, line: Line, attempt: KnownAttempt) -> tuple[Verdict, str, str] | None:
+    def _unlike(self, line: Line, attempt: KnownAttempt) -> tuple[LineVerdict, str, str] | None:
         """What speaks against a line being this attempt: the verdict, why, and what to do."""
         end = CLOSE
         if attempt.status in LIVE:
@@ -198,26 +198,26 @@ class _Matching:
                 f"{attempt.payout_id} was sent with KES {format_kes(attempt.wire_cents)}, and the statement has"
                 f" KES {format_kes(line.withdrawn_cents)}"
             )
-            return Verdict.WRONG_AMOUNT, why, end
+            return LineVerdict.WRONG_AMOUNT, why, end
         if not line.party.may_be(attempt.phone):
-            return Verdict.WRONG_RECEIVER, f"{attempt.payout_id} was sent to another number", end
+            return LineVerdict.WRONG_RECEIVER, f"{attempt.payout_id} was sent to another number", end
         if line.completed_at < attempt.created_at - CLOCKS_APART:
             why = f"{attempt.payout_id} was sent at {iso(attempt.created_at)}, after the time of this line"
-            return Verdict.WRONG_TIME, why, end
+            return LineVerdict.WRONG_TIME, why, end
         return None
 
-    def _paid(self, line: Line, attempt: KnownAttempt) -> Finding:
+    def _paid(self, line: Line, attempt: KnownAttempt) -> StatementFinding:
         self.taken[attempt.id] = line
         if is_open_ended(attempt):
             why = f"{attempt.payout_id} was unknown, and it was paid"
-            return self._finding(line, Verdict.ENDED_PAID, why, attempt=attempt, is_payment=True)
+            return self._payment(line, LineVerdict.ENDED_PAID, why, attempt=attempt)
         why = f"{attempt.payout_id} counted as {attempt.status.lower()}, and it was paid after all"
-        return self._finding(line, Verdict.LATE_SUCCESS, why, CLOSE, attempt=attempt, is_payment=True)
+        return self._payment(line, LineVerdict.LATE_SUCCESS, why, CLOSE, attempt=attempt)
 
-    def _ambiguous(self, line: Line, why: str, payouts: Sequence[str]) -> Finding:
+    def _ambiguous(self, line: Line, why: str, payouts: Sequence[str]) -> StatementFinding:
         which = payouts[0] if len(payouts) == 1 else "PAYOUT"
         command = f"{ASK}; what M-Pesa does not answer: {decide_paid(which, line)}"
-        return self._finding(line, Verdict.AMBIGUOUS, why, command, is_payment=True)
+        return self._payment(line, LineVerdict.AMBIGUOUS, why, command)
 
     # --- Last: what is left, by its words ---------------------------------------------------------------------------
 
@@ -227,11 +227,11 @@ class _Matching:
             if line.number not in self.found:
                 self._note(line, self._left(line))
 
-    def _left(self, line: Line) -> Finding:
+    def _left(self, line: Line) -> StatementFinding:
         if line.status is LineStatus.FAILED:
             return self._failed(line)
         if line.status is LineStatus.PENDING:
-            return self._finding(line, Verdict.PENDING, "M-Pesa has not decided it; take a later statement in")
+            return self._finding(line, LineVerdict.PENDING, "M-Pesa has not decided it; take a later statement in")
         if line.withdrawn_cents:
             return self._went_out(line)
         if (attempt := self.by_receipt.get(line.linked)) is not None and line.paid_in_cents == attempt.wire_cents:
@@ -241,7 +241,7 @@ class _Matching:
             return self._came_back(line, attempt)
         return self._came_in(line)
 
-    def _went_out(self, line: Line) -> Finding:
+    def _went_out(self, line: Line) -> StatementFinding:
         owner = self.by_receipt.get(line.receipt)
         costs = owner or self.by_receipt.get(line.linked) or self._named(line)
         if line.kind is LineKind.CHARGE and costs is not None and (costs.id in self.taken or costs.status in PAID):
@@ -249,14 +249,14 @@ class _Matching:
         if owner is not None and (line.kind is LineKind.PAYOUT or line.withdrawn_cents == owner.wire_cents):
             why = f"the receipt {line.receipt} stands on a second payment"
             end = f"{resolve(line)}; then: {CLOSE}"
-            return self._finding(line, Verdict.TWICE, why, end, suspense_cents=-line.withdrawn_cents, is_payment=True)
+            return self._payment(line, LineVerdict.TWICE, why, end, suspense_cents=-line.withdrawn_cents)
         if could_be := _payouts(self._could_be(line)):
             why = f"it may be {', '.join(could_be)}: amount and time fit, and nothing tells the receiver apart"
             return self._ambiguous(line, why, could_be)
         if line.kind is LineKind.CHARGE:
             why = "a charge for no payout here" if costs is None else f"a charge for {costs.payout_id} without it"
             end = resolve(line, "charges")
-            return self._finding(line, Verdict.CHARGE_UNMATCHED, why, end, suspense_cents=-line.withdrawn_cents)
+            return self._finding(line, LineVerdict.CHARGE_UNMATCHED, why, end, suspense_cents=-line.withdrawn_cents)
         return self._not_ours(line)
 
     def _could_be(self, line: Line) -> list[KnownAttempt]:
@@ -270,7 +270,7 @@ class _Matching:
         fits = (one for one in some if one.id not in self.taken and _may_go_to(line, one) and _in_time(line, one))
         return list(islice(fits, NAMED))
 
-    def _not_ours(self, line: Line) -> Finding:
+    def _not_ours(self, line: Line) -> StatementFinding:
         why = "money went out that is no payout here"
         twins = (one for end in line.party.ends for one in self.paid_by_end.get((line.withdrawn_cents, end), ()))
         twin = next((one for one in twins if line.party.is_surely(one.phone)), None)
@@ -280,29 +280,28 @@ class _Matching:
         if twin is not None:
             why += f"; the same receiver had the same amount by {twin.payout_id}, receipt {twin.receipt}"
             end = resolve(line, "receivable", twin.user_id)
-        is_payment = line.kind is LineKind.PAYOUT
-        cents = -line.withdrawn_cents
-        return self._finding(line, Verdict.UNMATCHED_OUT, why, end, suspense_cents=cents, is_payment=is_payment)
+        say = self._payment if line.kind is LineKind.PAYOUT else self._finding
+        return say(line, LineVerdict.UNMATCHED_OUT, why, end, suspense_cents=-line.withdrawn_cents)
 
-    def _failed(self, line: Line) -> Finding:
+    def _failed(self, line: Line) -> StatementFinding:
         """No money moved by this line. It ends nothing: what is unknown is M-Pesa's to say, not a failed line's."""
         attempt = self.by_receipt.get(line.receipt) or self._named(line)
         is_ours = attempt is not None and attempt.status in PAID and line.receipt == attempt.receipt
         if attempt is not None and is_ours and attempt.id not in self.taken:
             self.taken[attempt.id] = line
             why = f"{attempt.payout_id} counts as paid by {line.receipt}, and the statement says it failed"
-            return self._finding(line, Verdict.FAILED_HERE, why, CLOSE, attempt=attempt, is_payment=True)
-        return self._finding(line, Verdict.FAILED, "no money moved")
+            return self._payment(line, LineVerdict.FAILED_HERE, why, CLOSE, attempt=attempt)
+        return self._finding(line, LineVerdict.FAILED, "no money moved")
 
-    def _charge(self, line: Line, attempt: KnownAttempt) -> Finding:
+    def _charge(self, line: Line, attempt: KnownAttempt) -> StatementFinding:
         cents = line.withdrawn_cents
         in_books = self.known.charges_paid.get(attempt.id)
         if attempt.id in self.charged or in_books not in (None, cents):
             why, end = f"a second charge for {attempt.payout_id}", resolve(line, "charges")
-            return self._finding(line, Verdict.CHARGE_UNMATCHED, why, end, suspense_cents=-cents)
+            return self._finding(line, LineVerdict.CHARGE_UNMATCHED, why, end, suspense_cents=-cents)
         self.charged.add(attempt.id)
         if in_books is not None:
-            return self._finding(line, Verdict.MATCHED, "the books have this charge", attempt=attempt)
+            return self._finding(line, LineVerdict.MATCHED, "the books have this charge", attempt=attempt)
         due = self.known.charges_due.get(attempt.id)
         expected = due
         if due is None and self.known.tariff is not None:
@@ -311,56 +310,56 @@ class _Matching:
         why = f"what M-Pesa took for {attempt.payout_id}"
         if differs:
             why += f": KES {format_kes(cents)}, and KES {format_kes(expected or 0)} was expected"
-        verdict = Verdict.CHARGE_DIFFERS if differs else Verdict.CHARGE
+        verdict = LineVerdict.CHARGE_DIFFERS if differs else LineVerdict.CHARGE
         finding = self._finding(line, verdict, why, attempt=attempt)
         return replace(finding, due_cents=cents if due is None else due, due_is_booked=due is not None)
 
-    def _came_back(self, line: Line, attempt: KnownAttempt) -> Finding:
+    def _came_back(self, line: Line, attempt: KnownAttempt) -> StatementFinding:
         cents = line.paid_in_cents
         if (attempt.receipt or "") in self.known.came_back:
-            return self._finding(line, Verdict.MATCHED, "the books have its return", attempt=attempt)
+            return self._finding(line, LineVerdict.MATCHED, "the books have its return", attempt=attempt)
         if attempt.id in self.came_back:
             why = f"the money of {attempt.payout_id} came back a second time"
             end = f"{resolve(line)}; then: {CLOSE}"
-            return self._finding(line, Verdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
+            return self._finding(line, LineVerdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
         if cents != attempt.wire_cents:
             why = (
                 f"KES {format_kes(cents)} came back of {attempt.payout_id}, which was sent with"
                 f" KES {format_kes(attempt.wire_cents)}"
             )
             end = f"{resolve(line, 'wallet', attempt.user_id)}; then: {CLOSE}"
-            return self._finding(line, Verdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
+            return self._finding(line, LineVerdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
         if (attempt.receipt or "") in self.known.overpaid:
             self.came_back.add(attempt.id)
             why = f"the second payment of {attempt.payout_id} came back"
-            return self._finding(line, Verdict.PAID_BACK, why, CLOSE, attempt=attempt)
+            return self._finding(line, LineVerdict.PAID_BACK, why, CLOSE, attempt=attempt)
         if attempt.status is AttemptStatus.SUCCEEDED or attempt.id in self.taken:
             self.came_back.add(attempt.id)
             why = f"the money of {attempt.payout_id} came back; it stands in the wallet"
             end = f"kasoko payout again {attempt.payout_id} --reason WHY"
-            return self._finding(line, Verdict.RETURNED, why, end, attempt=attempt)
+            return self._finding(line, LineVerdict.RETURNED, why, end, attempt=attempt)
         why = f"money came back of {attempt.payout_id}, which is {attempt.payout_status}"
         end = f"{resolve(line)}; then: {CLOSE}"
-        return self._finding(line, Verdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
+        return self._finding(line, LineVerdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
 
-    def _came_in(self, line: Line) -> Finding:
+    def _came_in(self, line: Line) -> StatementFinding:
         cents = line.paid_in_cents
         if self.known.deposits.get(line.receipt) == cents:
-            return self._finding(line, Verdict.DEPOSIT, "a deposit that the books have")
+            return self._finding(line, LineVerdict.DEPOSIT, "a deposit that the books have")
         for name in (line.receipt, line.account):
             if self.known.stakes.get(name) == cents:
-                return self._finding(line, Verdict.STAKE, f"the stake of the bet {name}")
+                return self._finding(line, LineVerdict.STAKE, f"the stake of the bet {name}")
         if line.kind is LineKind.CUSTOMER and self.known.customers_are_counted:
-            return self._finding(line, Verdict.STAKE, "a customer's payment, which the platform has counted")
+            return self._finding(line, LineVerdict.STAKE, "a customer's payment, which the platform has counted")
         why = "money came in, and neither a deposit nor a stake here says so"
         if (booked := self.known.deposits.get(line.receipt)) is not None:
             why = f"the books have this deposit with KES {format_kes(booked)}"
             cents -= booked
-        return self._finding(line, Verdict.UNMATCHED_IN, why, resolve(line), suspense_cents=cents)
+        return self._finding(line, LineVerdict.UNMATCHED_IN, why, resolve(line), suspense_cents=cents)
 
     # --- What no line speaks of -------------------------------------------------------------------------------------
 
-    def missing(self) -> Iterator[Finding]:
+    def missing(self) -> Iterator[StatementFinding]:
         """Payments of ours that are on no line."""
         mentions = self._mentions()
         rivals = _Rivals(line for line in self.file.lines if self._is_in_question(line))
@@ -371,8 +370,8 @@ class _Matching:
             if one.status in PAID:
                 # It was paid between its request and our knowledge of that: the whole of it has to be covered.
                 if self.known.span.covers(first, max(one.status_at, one.sent_at)):
-                    yield Finding(
-                        Verdict.NOT_ON_STATEMENT,
+                    yield StatementFinding(
+                        LineVerdict.NOT_ON_STATEMENT,
                         f"{one.payout_id} counts as paid by {one.receipt}, and the statement does not have it"
                         + ("" if self.file.whole else "; but lines of the statement are missing"),
                         CLOSE,
@@ -404,7 +403,7 @@ class _Matching:
                     found.setdefault(one.id, []).append(line)
         return found
 
-    def _still_unknown(self, attempt: KnownAttempt, lines: Sequence[Line]) -> Finding:
+    def _still_unknown(self, attempt: KnownAttempt, lines: Sequence[Line]) -> StatementFinding:
         """An attempt that a line may be, which names it too from now on."""
         name = attempt.payout_id
         for line in lines[:NAMED]:
@@ -414,18 +413,18 @@ class _Matching:
                 self.found[line.number] = replace(finding, why=why)
         said = " or ".join(f"{line.receipt} (line {line.number})" for line in lines[:NAMED])
         why = f"no line is {name} for certain, and {said} may be it"
-        return Finding(Verdict.STILL_UNKNOWN, why, _ending(attempt), attempt=attempt, is_payment=True)
+        return StatementFinding(LineVerdict.STILL_UNKNOWN, why, _ending(attempt), attempt=attempt, is_payment=True)
 
-    def _silence(self, attempt: KnownAttempt, first: datetime, last: datetime) -> Finding:
+    def _silence(self, attempt: KnownAttempt, first: datetime, last: datetime) -> StatementFinding:
         """An attempt whose end nobody knows, and which no line may be."""
         name = attempt.payout_id
         why_not = self._not_paid_unless(attempt, first, last)
         if why_not is None:
             why = f"{name} was unknown; the statement and M-Pesa's answers know no such payment"
             end = f"kasoko payout retry {name}"
-            return Finding(Verdict.ENDED_NOT_PAID, why, end, attempt=attempt, is_payment=True)
+            return StatementFinding(LineVerdict.ENDED_NOT_PAID, why, end, attempt=attempt, is_payment=True)
         why = f"no line is {name}, and {why_not}"
-        return Finding(Verdict.STILL_UNKNOWN, why, _ending(attempt), attempt=attempt, is_payment=True)
+        return StatementFinding(LineVerdict.STILL_UNKNOWN, why, _ending(attempt), attempt=attempt, is_payment=True)
 
     def _not_paid_unless(self, attempt: KnownAttempt, first: datetime, last: datetime) -> str | None:
         """Why the silence of this statement is no proof that an attempt was not paid; None where it is one."""
@@ -457,27 +456,33 @@ class _Matching:
     def _finding(
         self,
         line: Line,
-        verdict: Verdict,
+        verdict: LineVerdict,
         why: str,
         command: str = "",
         *,
         attempt: KnownAttempt | None = None,
         suspense_cents: int = 0,
-        is_payment: bool = False,
-    ) -> Finding:
-        is_first = attempt is not None and is_payment and self.taken.get(attempt.id, line) is line
-        return Finding(
-            verdict,
-            why,
-            command,
-            line,
-            attempt,
-            ledger_cents=of_books(attempt) if attempt is not None and is_first else 0,
-            results_cents=of_results(attempt) if attempt is not None and is_first else 0,
-            statement_cents=-line.moved_cents,
-            suspense_cents=suspense_cents,
-            is_payment=is_payment,
+    ) -> StatementFinding:
+        cents = -line.moved_cents
+        return StatementFinding(
+            verdict, why, command, line, attempt, statement_cents=cents, suspense_cents=suspense_cents
         )
+
+    def _payment(
+        self,
+        line: Line,
+        verdict: LineVerdict,
+        why: str,
+        command: str = "",
+        *,
+        attempt: KnownAttempt | None = None,
+        suspense_cents: int = 0,
+    ) -> StatementFinding:
+        """A finding about a line that counts as a payment to a customer: the first one of an attempt is that."""
+        found = self._finding(line, verdict, why, command, attempt=attempt, suspense_cents=suspense_cents)
+        if attempt is None or self.taken.get(attempt.id, line) is not line:
+            return replace(found, is_payment=True)
+        return replace(found, is_payment=True, ledger_cents=of_books(attempt), results_cents=of_results(attempt))
 
 
 class _Rivals:

@@ -24,7 +24,7 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations.account.payer import NOT_SENT_SINCE
-from kasoko_cli.operations.reconciliation.statement_findings import CONTRADICTS, Verdict
+from kasoko_cli.operations.reconciliation.statement_findings import CONTRADICTS, LineVerdict
 from kasoko_cli.operations.reconciliation.statement_import import SILENCE, Take
 from kasoko_cli.operations.safeguards import restore_doubt
 from kasoko_cli.operations.shared import transitions
@@ -126,7 +126,7 @@ def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:
             )
         reversals = _reversals(session, lines)
         _check_users(session, statement_id, reversals)
-        entries = [entry for one in fates for entry in _doubt(session, ctx.act, row, *one, at=now)]
+        entries = [entry for one in fates for entry in _doubt(session, ctx.act, row, one, at=now)]
         closed = _withdraw_incidents(session, ctx.act, row, lines, at=now)
         statements.forget_lines(session, statement_id)
         row.undone_at = now
@@ -166,7 +166,7 @@ def _against(session: Session, row: Statement, lines: Sequence[StatementLine]) -
     assert row.id is not None
     for payout_id, receipt in statements.attempts_proven_by(session, row.id):
         yield f"{payout_id} was paid, and {receipt} of it is the proof"
-    came_back = [line for line in lines if line.verdict in (Verdict.RETURNED, Verdict.PAID_BACK)]
+    came_back = [line for line in lines if line.verdict in (LineVerdict.RETURNED, LineVerdict.PAID_BACK)]
     for line in came_back:
         yield f"money came back by {line.receipt}, and stands where it belongs"
     if lines:
@@ -223,7 +223,9 @@ def _reversals(session: Session, lines: Sequence[StatementLine]) -> list[Entry]:
     keys = [
         key for line in lines if line.suspense_cents for key in (f"suspense:{line.key}:resolve", f"suspense:{line.key}")
     ]
-    charged = [line for line in lines if line.attempt_id and line.verdict in (Verdict.CHARGE, Verdict.CHARGE_DIFFERS)]
+    charged = [
+        line for line in lines if line.attempt_id and line.verdict in (LineVerdict.CHARGE, LineVerdict.CHARGE_DIFFERS)
+    ]
     keys += [f"attempt:{line.attempt_id}:charge_paid" for line in charged]
     expected = [f"attempt:{line.attempt_id}:charge" for line in charged]
     standing = statements.standing_keys(session, [*keys, *expected])
@@ -239,13 +241,12 @@ def _doubt(
     session: Session,
     act: Act,
     row: Statement,
-    detail: dict[str, Any],
-    attempt: Attempt,
-    payout: Payout,
+    ended: tuple[dict[str, Any], Attempt, Payout],
     *,
     at: datetime,
 ) -> tuple[Entry, ...]:
     """What its silence ended is unknown again, or in doubt again since a copy was put back."""
+    detail, attempt, payout = ended
     why = f"statement {row.id}, which had nothing of it, was taken back"
     note_event(session, at=at, actor=act.actor, action="payout.unknown", subject=payout.id, reason=act.reason)
     if detail.get("restored") is not None:

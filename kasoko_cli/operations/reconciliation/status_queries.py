@@ -1,12 +1,12 @@
 """Find out what is unknown: ask M-Pesa how each such payout ended, and believe only a whole answer.
 
 Nothing is ever sent again here. Each question stands in the database before it is asked; its answer is
-posted to the listener like any other result, and weighed in `receive`.
+posted to the listener like any other result, and verified in `callbacks/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from sqlmodel import Session
 
 from kasoko_cli.clock import farthest
 from kasoko_cli.daraja.codes import Verdict
+from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.operations.account.payer import hold_to_account
 from kasoko_cli.operations.callbacks import apply_results
@@ -24,6 +25,7 @@ from kasoko_cli.operations.safeguards.failure_confirmation import ASKED_ENOUGH, 
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.call_log import keep_calls, were_kept
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
+from kasoko_cli.operations.shared.hooks import NO_HOOKS, Hooks
 from kasoko_cli.operations.shared.next_steps import STATUS_ROLE, question_refused
 from kasoko_cli.store import accounts, attempts, callbacks, markets, payouts, status_queries
 from kasoko_cli.store.engine import reconnect
@@ -57,7 +59,7 @@ class AskPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedStatus:
     """One question and what became of asking it."""
 
     payout_id: str
@@ -73,7 +75,7 @@ class Reconciled:
 
     applied: list[Judged] = field(default_factory=list)
     reaped: int = 0
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[AskedStatus] = field(default_factory=list)
     not_yet: int = 0
     left: int = 0
     next_at: datetime | None = None
@@ -95,21 +97,22 @@ class StillOpen:
     last_answer: str
 
 
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What a round asks about: of one market or of all, those whose turn it is, or `at_once` every one."""
+
+    policy: AskPolicy
+    trust: Trust
+    market: str | None = None
+    at_once: bool = False
+
+
 def ask_around(
-    ctx: OperationContext,
-    gateway: Gateway,
-    policy: AskPolicy,
-    trust: Trust,
-    *,
-    market: str | None = None,
-    now_at_once: bool = False,
-    should_stop: Callable[[], bool] = lambda: False,
-    tell: Callable[[Asked], None] = lambda _: None,
+    ctx: OperationContext, gateway: Gateway, inquiry: Inquiry, hooks: Hooks[AskedStatus] = NO_HOOKS
 ) -> Reconciled:
     """Apply what has arrived, mark dead leases, and ask about every payout whose turn it is.
 
-    `now_at_once` asks about all of them, whatever the ladder says. Once `should_stop` says so no further
-    question is begun; those that were not asked are counted, and keep their turn.
+    Once it shall stop, no further question is begun; those that were not asked are counted, and keep their turn.
 
     Raises:
         NotFound: there is no such market.
@@ -117,24 +120,16 @@ def ask_around(
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
-    db, clock, payer = ctx.db, ctx.clock, gateway.daraja.account.payer
+    db, clock, payer, trust = ctx.db, ctx.clock, gateway.daraja.account.payer, inquiry.trust
     report = Reconciled(applied=wait_for_server(db, lambda: apply_results.apply_waiting(db, clock, trust)))
     now = clock()
-
-    def look(session: Session) -> list[Attempt]:
-        report.not_yet, report.next_at, report.unaskable, report.elsewhere = 0, None, [], []
-        asker = accounts.find(session, payer)
-        return _whose_turn(
-            session, report, policy, markets.id_of(session, market), now, asker=asker, now_at_once=now_at_once
-        )
-
     report.reaped = reconnect.write(db, lambda session: transitions.reap(session, now=now))
     hold_to_account(ctx, payer)
-    turn = reconnect.read(db, look)
+    turn = reconnect.read(db, lambda session: _whose_turn(session, report, inquiry, payer, now))
     if turn:
         gateway.daraja.check_account()
     for number, attempt in enumerate(turn):
-        if should_stop():
+        if hooks.should_stop():
             report.left = len(turn) - number
             break
         asked = ask_about(ctx, gateway, attempt)
@@ -142,23 +137,22 @@ def ask_around(
         judge = partial(apply_results.apply_waiting, db, clock, trust, subjects=[asked.query_id])
         report.applied += wait_for_server(db, judge)
         report.asked.append(asked)
-        tell(asked)
-
-    def note(session: Session) -> None:
-        subject, detail = market or "all", {"asked": len(report.asked)}
-        note_event(
-            session,
-            at=clock(),
-            actor=ctx.act.actor,
-            action="reconcile",
-            subject=subject,
-            reason=ctx.act.reason,
-            detail=detail,
-        )
-
+        hooks.on_progress(asked)
     if report.asked:
-        reconnect.write(db, note)
+        reconnect.write(db, lambda session: _note_round(session, ctx, inquiry, len(report.asked)))
     return report
+
+
+def _note_round(session: Session, ctx: OperationContext, inquiry: Inquiry, asked: int) -> None:
+    note_event(
+        session,
+        at=ctx.clock(),
+        actor=ctx.act.actor,
+        action="reconcile",
+        subject=inquiry.market or "all",
+        reason=ctx.act.reason,
+        detail={"asked": asked},
+    )
 
 
 #: What stands as the last answer while there is none.
@@ -237,21 +231,14 @@ def next_step(still: Sequence[StillOpen], contradictions: Sequence[Contradiction
     return ""
 
 
-def _whose_turn(
-    session: Session,
-    report: Reconciled,
-    policy: AskPolicy,
-    market_id: str | None,
-    now: datetime,
-    *,
-    asker: int | None,
-    now_at_once: bool,
-) -> list[Attempt]:
-    turn = []
-    for question in _open_questions(session, policy, market_id, now):
+def _whose_turn(session: Session, report: Reconciled, inquiry: Inquiry, payer: Payer, now: datetime) -> list[Attempt]:
+    """The attempts that are asked about now; the report has those that are not, and why."""
+    report.not_yet, report.next_at, report.unaskable, report.elsewhere = 0, None, [], []
+    turn, policy, asker = list[Attempt](), inquiry.policy, accounts.find(session, payer)
+    for question in _open_questions(session, policy, markets.id_of(session, inquiry.market), now):
         attempt, from_at = question.attempt, question.from_at
         due_at = now if question.is_hinted else from_at or _due_at(question, policy, now)
-        if not (now_at_once or due_at <= now):
+        if not (inquiry.at_once or due_at <= now):
             report.not_yet += 1
             report.next_at = due_at if report.next_at is None else min(report.next_at, due_at)
         elif attempt.account_id != asker:
@@ -357,7 +344,7 @@ def _due_at(question: _Question, policy: AskPolicy, now: datetime) -> datetime:
     return attempt.sent_at + timedelta(seconds=seconds)
 
 
-def ask_about(ctx: OperationContext, gateway: Gateway, attempt: Attempt) -> Asked:
+def ask_about(ctx: OperationContext, gateway: Gateway, attempt: Attempt) -> AskedStatus:
     """Ask M-Pesa how one attempt ended; the question stands in the database before it is asked, and who asks it."""
     db, clock, daraja, links = ctx.db, ctx.clock, gateway.daraja, gateway.links
     query_id = f"kq-{gateway.new_id()}"
@@ -389,7 +376,7 @@ def ask_about(ctx: OperationContext, gateway: Gateway, attempt: Attempt) -> Aske
             keep_calls(session, (query_id, answer))
 
     wait_for_server(db, keep, again=lambda: keep(again=True))
-    return Asked(attempt.payout_id, attempt.id, query_id, taken, answer.meaning)
+    return AskedStatus(attempt.payout_id, attempt.id, query_id, taken, answer.meaning)
 
 
 def unanswered(db: Database, query_ids: Sequence[str]) -> int:

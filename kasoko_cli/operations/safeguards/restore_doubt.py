@@ -52,7 +52,7 @@ SPENT = frozenset({AttemptStatus.FAILED, AttemptStatus.RETURNED})
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldBack:
     """What was stopped in a restored copy: when it was last written to, and how many payouts."""
 
     copy_at: datetime
@@ -62,7 +62,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class LastWord:
     """What is known of an id in doubt: what was answered last, and whether M-Pesa took it and it paid nobody.
 
     `is_sure`: the answer is confirmed, as every negative is that opens a payment. `ask_from`: the time from which on
@@ -104,7 +104,7 @@ def last_written(session: Session) -> datetime | None:
 # --- What comes into doubt ----------------------------------------------------------------------------------------
 
 
-def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = None, now: datetime) -> Held:
+def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = None, now: datetime) -> HeldBack:
     """Stop everything in a restored copy that may have been sent since, and note the ids it would have had.
 
     What was under way in the copy keeps its state, and is marked: once it has ended unpaid the next id is in doubt.
@@ -158,7 +158,7 @@ def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = N
         reason=act.reason,
         detail={"copy_at": iso(copy_at), "held": held.rowcount, "doubted": len(found), "api": api},
     )
-    return Held(copy_at, held.rowcount, len(found), sum(one.wire_cents for one in found))
+    return HeldBack(copy_at, held.rowcount, len(found), sum(one.wire_cents for one in found))
 
 
 def hold_settled(session: Session, market_id: str, settlement_no: int) -> None:
@@ -283,11 +283,11 @@ def list_doubted(session: Session) -> list[Attempt]:
     return list(session.exec(query))
 
 
-def word_of(session: Session, attempt: Attempt, confirm: Confirm, now: datetime) -> Word:
+def word_of(session: Session, attempt: Attempt, confirm: Confirm, now: datetime) -> LastWord:
     """What is known of an attempt in doubt: by what this database has ended it with, or by M-Pesa's answers since."""
     if attempt.status is not AttemptStatus.REJECTED:
         lacks = missing(session, attempt, confirm, now)
-        return Word(str(attempt.status), True, lacks is None, None if lacks is None else lacks.from_at)
+        return LastWord(str(attempt.status), True, lacks is None, None if lacks is None else lacks.from_at)
     said = [
         one
         for one in status_queries.list_about(session, attempt.id)
@@ -299,12 +299,12 @@ def word_of(session: Session, attempt: Attempt, confirm: Confirm, now: datetime)
     negatives = list(takewhile(lambda one: one.answer in status_queries.NOT_COMPLETED, reversed(heard)))
     is_spent = any(one.answer == "NOT_PAID" for one in heard)
     if not negatives:
-        return Word(said[-1].answer if said else None, is_spent, False)
+        return LastWord(said[-1].answer if said else None, is_spent, False)
     first, last = negatives[-1], negatives[0]
     is_one_enough = not confirm.apart_seconds and attempt.wire_cents <= confirm.above_cents
     from_at = first.asked_at + timedelta(seconds=confirm.apart_seconds)
     is_sure = is_one_enough or (first.id != last.id and last.asked_at >= from_at)
-    return Word(last.answer, is_spent, is_sure, None if is_sure else from_at)
+    return LastWord(last.answer, is_spent, is_sure, None if is_sure else from_at)
 
 
 def go_on(session: Session, payout: Payout, act: Act, confirm: Confirm, *, why: str, at: datetime) -> bool:

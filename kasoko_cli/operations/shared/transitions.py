@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlmodel import Session
 
@@ -36,7 +37,7 @@ NOT_ON_STATEMENT = "STATEMENT"
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class TransitionResult:
     """What came of a piece of evidence: whether anything moved, the entries that follow, and why in words."""
 
     moved: bool
@@ -54,7 +55,7 @@ class Failure:
 
 
 #: The evidence said what was known already.
-REPEAT = Ruling(False, (), "known already")
+REPEAT = TransitionResult(False, (), "known already")
 
 
 def lock(session: Session, attempt_id: str) -> tuple[Attempt, Payout]:
@@ -78,7 +79,7 @@ def lock_many(session: Session, subjects: Collection[str]) -> dict[str, tuple[At
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledgement:
+class AcknowledgedSend:
     """M-Pesa's acknowledgement of one send of an attempt, and the lease under which its sender holds the attempt."""
 
     attempt_id: str
@@ -90,13 +91,13 @@ class Acknowledgement:
     gateway_id: str | None
 
 
-def taken(session: Session, acknowledgements: Sequence[Acknowledgement], *, at: datetime) -> None:
+def taken(session: Session, acknowledged: Sequence[AcknowledgedSend], *, at: datetime) -> None:
     """M-Pesa acknowledged requests: INTENT -> ACCEPTED, SENDING -> SENT, by one statement for each.
 
     The caller has locked the attempts, and each is the INTENT of this send under this lease. A payout that an earlier
     attempt turned out to have paid meanwhile is COMPLETED, and stays so.
     """
-    if not acknowledgements:
+    if not acknowledged:
         return
     rows = [
         {
@@ -107,17 +108,17 @@ def taken(session: Session, acknowledgements: Sequence[Acknowledgement], *, at: 
             "conversation_id": one.conversation_id,
             "gateway_id": one.gateway_id,
         }
-        for one in acknowledgements
+        for one in acknowledged
     ]
     moved = attempts.acknowledge(session, rows)
     assert moved == len(rows), "an attempt that is locked as INTENT may be acknowledged"
-    owed = [one.payout_id for one in acknowledgements]
+    owed = [one.payout_id for one in acknowledged]
     payouts.move_all(session, owed, PayoutStatus.SENT, at=at, only_from={PayoutStatus.SENDING})
 
 
 def not_taken(
     session: Session, attempt: Attempt, failure: Failure, *, at: datetime, again_at: datetime | None
-) -> Ruling:
+) -> TransitionResult:
     """M-Pesa certainly did not take it: INTENT -> REJECTED, and the money is back in the float.
 
     The payout is PENDING again from `again_at` on, or FAILED where that is None.
@@ -134,10 +135,12 @@ def not_taken(
         failure_code=failure.code,
         failure_reason=failure.reason,
     )
-    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
+    return TransitionResult(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
 
 
-def doubtful(session: Session, attempt: Attempt, *, why: str, at: datetime, code: str | None = None) -> Ruling:
+def doubtful(
+    session: Session, attempt: Attempt, *, why: str, at: datetime, code: str | None = None
+) -> TransitionResult:
     """Nobody here knows whether money moved: INTENT or ACCEPTED -> UNKNOWN. The money stays in flight."""
     from_here = {AttemptStatus.INTENT, AttemptStatus.ACCEPTED}
     moved = attempts.move(
@@ -147,10 +150,10 @@ def doubtful(session: Session, attempt: Attempt, *, why: str, at: datetime, code
         payouts.move(
             session, attempt.payout_id, PayoutStatus.UNKNOWN, at=at, only_from={PayoutStatus.SENDING, PayoutStatus.SENT}
         )
-    return Ruling(moved, (), why)
+    return TransitionResult(moved, (), why)
 
 
-def doubt_again(session: Session, attempt: Attempt, *, why: str, at: datetime) -> Ruling:
+def doubt_again(session: Session, attempt: Attempt, *, why: str, at: datetime) -> TransitionResult:
     """The evidence by which it ended as not paid was taken back: -> UNKNOWN, and its money is in flight again.
 
     It counts as one more send, though nothing is sent: each entry of an attempt is booked under its send's number.
@@ -178,23 +181,22 @@ def doubt_again(session: Session, attempt: Attempt, *, why: str, at: datetime) -
         failure_reason=None,
     )
     assert moved, "a payout that is FAILED and locked may be doubted again"
-    return Ruling(True, (journal.reserved(attempt.id, send, attempt.wire_cents),), why)
+    return TransitionResult(True, (journal.reserved(attempt.id, send, attempt.wire_cents),), why)
 
 
-def not_paid(session: Session, attempt: Attempt, failure: Failure, *, at: datetime) -> Ruling:
+def not_paid(session: Session, attempt: Attempt, failure: Failure, *, at: datetime) -> TransitionResult:
     """There is evidence that no money moved: -> FAILED, and the money is back in the float."""
     if attempt.status in (AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED):
-        _alarm(
+        raise_incident(
             session,
-            attempt,
             key=f"failure-after-success:{attempt.id}",
             kind="contradiction",
             what=f"The attempt {attempt.id} was paid (receipt {attempt.receipt}), and now a result says it failed:"
             f" {failure.code} {failure.reason}. Nothing was changed.",
             at=at,
-            evidence=failure.evidence,
+            **_about(attempt, failure.evidence),
         )
-        return Ruling(False, (), "a failure after a success: kept as evidence, nothing changed")
+        return TransitionResult(False, (), "a failure after a success: kept as evidence, nothing changed")
     moved = attempts.move(
         session,
         attempt.id,
@@ -215,10 +217,10 @@ def not_paid(session: Session, attempt: Attempt, failure: Failure, *, at: dateti
         failure_code=failure.code,
         failure_reason=failure.reason,
     )
-    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
+    return TransitionResult(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
 
 
-def never_taken(session: Session, attempt: Attempt, failure: Failure, *, at: datetime) -> Ruling:
+def never_taken(session: Session, attempt: Attempt, failure: Failure, *, at: datetime) -> TransitionResult:
     """There is evidence that M-Pesa never took an attempt that was unknown: UNKNOWN -> REJECTED, payout FAILED.
 
     Its id is not spent. If the payout is tried again it goes under the same one, so that M-Pesa refuses it if
@@ -237,7 +239,7 @@ def never_taken(session: Session, attempt: Attempt, failure: Failure, *, at: dat
         failure_code=failure.code,
         failure_reason=failure.reason,
     )
-    return Ruling(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
+    return TransitionResult(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,7 @@ class Success:
         return self.payout.status not in _SETTLED_WITHOUT_THIS
 
 
-def paid(session: Session, successes: Sequence[Success], *, at: datetime) -> list[Ruling]:
+def paid(session: Session, successes: Sequence[Success], *, at: datetime) -> list[TransitionResult]:
     """There is evidence that receivers got it: -> SUCCEEDED, the wallets credited, the deliveries booked.
 
     Each is of another payout. One statement moves the attempts, one the payouts. A success after a failure wins,
@@ -303,18 +305,18 @@ def _note_surprise(session: Session, success: Success, at: datetime) -> None:
     if attempt.lease_token.startswith(RESTORED):
         attempts.end_doubt(session, attempt)
     if success.was_released and not is_answer:
-        _alarm(
+        raise_incident(
             session,
-            attempt,
             key=f"late-success:{attempt.id}",
             kind="late_success",
             what=f"The attempt {attempt.id} was taken for {before.lower()}, and M-Pesa paid it after all:"
             f" receipt {success.receipt}, KES {format_kes(attempt.wire_cents)}.",
             at=at,
+            **_about(attempt),
         )
 
 
-def _what_follows(session: Session, success: Success, at: datetime) -> Ruling:
+def _what_follows(session: Session, success: Success, at: datetime) -> TransitionResult:
     """The entries of a payment that was not known before."""
     attempt, payout = success.attempt, success.payout
     if not success.is_owed:
@@ -325,10 +327,10 @@ def _what_follows(session: Session, success: Success, at: datetime) -> Ruling:
     else:
         entries.append(journal.credited(payout.id, payout.user_id, payout.amount_cents))
     entries.append(journal.delivered(payout.id, attempt.id, payout.user_id, attempt.wire_cents, payout.withheld_cents))
-    return Ruling(True, tuple(entries), f"paid, receipt {success.receipt}")
+    return TransitionResult(True, tuple(entries), f"paid, receipt {success.receipt}")
 
 
-def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime, why: str) -> Ruling:
+def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime, why: str) -> TransitionResult:
     """The money of a paid attempt came back: SUCCEEDED -> RETURNED, and it stands in the wallet again.
 
     Only for the attempt that completed its payout; a second payment that comes back is recovered instead.
@@ -340,7 +342,7 @@ def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime
     moved = payouts.move(session, payout.id, PayoutStatus.RETURNED, at=at, note=why)
     assert moved, f"a payout that is {payout.status} had its money delivered"
     entry = journal.returned(payout.id, attempt.receipt, payout.user_id, attempt.wire_cents, payout.withheld_cents)
-    return Ruling(True, (entry,), "the money came back")
+    return TransitionResult(True, (entry,), "the money came back")
 
 
 def _mark_of_older(session: Session, attempt: Attempt) -> str:
@@ -363,58 +365,47 @@ _SETTLED_WITHOUT_THIS = frozenset(
 )
 
 
-def _paid_before(session: Session, success: Success, at: datetime) -> Ruling:
+def _paid_before(session: Session, success: Success, at: datetime) -> TransitionResult:
     attempt, receipt = success.attempt, success.receipt
     if attempt.receipt == receipt:
         return REPEAT
-    _alarm(
+    raise_incident(
         session,
-        attempt,
         key=f"second-receipt:{attempt.id}",
-        evidence=receipt,
         kind="contradiction",
         what=f"The attempt {attempt.id} has the receipt {attempt.receipt}, and a result names another: {receipt}."
         " Nothing was changed.",
         at=at,
+        **_about(attempt, receipt),
     )
-    return Ruling(False, (), "a second receipt for one attempt: kept as evidence, nothing changed")
+    return TransitionResult(False, (), "a second receipt for one attempt: kept as evidence, nothing changed")
 
 
-def _overpaid(session: Session, success: Success, at: datetime) -> Ruling:
+def _overpaid(session: Session, success: Success, at: datetime) -> TransitionResult:
     attempt, payout, receipt = success.attempt, success.payout, success.receipt
-    _alarm(
+    raise_incident(
         session,
-        attempt,
         key=f"overpaid:{receipt}",
         kind="overpaid",
         what=f"The payout {payout.id} was {payout.status} already, and M-Pesa paid it again: receipt {receipt},"
         f" KES {format_kes(attempt.wire_cents)}. The user {payout.user_id} owes it back.",
         at=at,
+        **_about(attempt),
     )
     back = [] if success.was_released else [journal.released(attempt.id, attempt.sends, attempt.wire_cents)]
-    return Ruling(
+    return TransitionResult(
         True,
         (*back, journal.overpaid(receipt, payout.user_id, attempt.wire_cents)),
         f"paid a second time, receipt {receipt}",
     )
 
 
-def _alarm(
-    session: Session, attempt: Attempt, *, key: str, kind: str, what: str, at: datetime, evidence: str | None = None
-) -> None:
-    """Raise an incident about an attempt. `evidence` is `callback:N`, or whatever else says it in short."""
-    of_a_callback = evidence is not None and evidence.startswith("callback:")
-    raise_incident(
-        session,
-        key=key,
-        kind=kind,
-        what=what,
-        at=at,
-        payout_id=attempt.payout_id,
-        attempt_id=attempt.id,
-        callback_id=int((evidence or "").removeprefix("callback:")) if of_a_callback else None,
-        evidence=None if of_a_callback else evidence,
-    )
+def _about(attempt: Attempt, evidence: str | None = None) -> dict[str, Any]:
+    """What an incident is about. `evidence` is `callback:N`, or whatever else says it in short."""
+    about: dict[str, Any] = {"payout_id": attempt.payout_id, "attempt_id": attempt.id}
+    if evidence is not None and evidence.startswith("callback:"):
+        return about | {"callback_id": int(evidence.removeprefix("callback:"))}
+    return about | {"evidence": evidence}
 
 
 def reap(session: Session, *, now: datetime) -> int:
@@ -426,6 +417,6 @@ def reap(session: Session, *, now: datetime) -> int:
     for attempt_id in attempts.list_stale(session, now=now):
         attempt, _ = lock(session, attempt_id)
         if attempt.status is AttemptStatus.INTENT and not attempts.is_being_sent(attempt, now):
-            ruling = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)
-            count += ruling.moved
+            outcome = doubtful(session, attempt, why="its sender stopped before an answer was recorded", at=now)
+            count += outcome.moved
     return count

@@ -13,17 +13,18 @@ from kasoko_cli.daraja.messages import parse_result
 from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.account import balances
-from kasoko_cli.operations.account.balances import Asked, FloatReport
+from kasoko_cli.operations.account.balances import AskedBalance, FloatReport
 from kasoko_cli.operations.account.tariff_file import load_tariff
 from kasoko_cli.operations.payouts import float_check
 from kasoko_cli.operations.payouts.float_check import Gate, GatePolicy
+from kasoko_cli.operations.payouts.run import Selection
 from tests.operations.road import ANN, BEN, CYN, Road
 
 TARIFF = load_tariff()
 DAY = 86_400
 
 
-def ask(road: Road) -> Asked:
+def ask(road: Road) -> AskedBalance:
     return balances.ask(road.context, road.gateway)
 
 
@@ -31,8 +32,8 @@ def report(road: Road) -> FloatReport:
     return balances.report(road.db, road.clock, TARIFF)
 
 
-def look(road: Road, check: FloatCheck = FloatCheck.REFUSE, **more: Any) -> Gate:
-    return float_check.look(road.db, road.clock, GatePolicy(check, TARIFF, DAY), **more)
+def look(road: Road, check: FloatCheck = FloatCheck.REFUSE, **which: Any) -> Gate:
+    return float_check.look(road.db, road.clock, GatePolicy(check, TARIFF, DAY), Selection(**which))
 
 
 def say(road: Road, query_id: str, packed: str, *, code: str = "0", conversation: str | None = None) -> str:

@@ -75,7 +75,9 @@ def take(road: Road, shortcode: str) -> statement_import.StatementReport:
     for at in (sent - timedelta(days=1), sent, sent + timedelta(days=2)):
         paper.movement(at)
     road.clock.now = sent + timedelta(days=3)
-    return statement_import.take_statement(road.context, paper.read(), shortcode=shortcode, customers_are_counted=True)
+    return statement_import.take_statement(
+        road.context, paper.read(), statement_import.StatementRules(shortcode=shortcode, customers_are_counted=True)
+    )
 
 
 def test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it(lost: Road, elsewhere: Road) -> None:
@@ -284,7 +286,7 @@ def test_a_run_ends_when_somebody_pays_as_another_account(road: Road, elsewhere:
         road.deliver()
         accounts.put_in_force(road.context, elsewhere.daraja.account.payer)
 
-    run = road.send(tell=change)
+    run = road.send(on_progress=change)
     assert (run.stopped, len(road.ledger())) == (Stop.CHANGED, 1)
     assert sending.exit_code_of(run, sending.ends_of(road.db, run)) == 5
     elsewhere.send()

@@ -27,7 +27,7 @@ from kasoko_cli.operations.payouts.manual_decision import Decision
 from kasoko_cli.operations.reconciliation import restore_recovery, statement_import, statement_undo
 from kasoko_cli.operations.reconciliation.restore_recovery import AfterRestore
 from kasoko_cli.operations.reconciliation.statement_import import StatementReport
-from kasoko_cli.operations.reconciliation.status_queries import Asked
+from kasoko_cli.operations.reconciliation.status_queries import AskedStatus
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import approval
 from kasoko_cli.operations.shared.actor import Act
@@ -85,10 +85,10 @@ def put_back(road: Road, database_url: str, tmp_path: Path, request: pytest.Fixt
 
 def look(road: Road, daraja: DarajaClient | None = None, *, times: int = 2) -> AfterRestore:
     """Ask M-Pesa until no further id is in doubt, and all of it once more some time later; say what is proven."""
-    every, let_go, caution = list[Asked](), 0, Caution(trust=road.trust)
+    every, let_go, caution = list[AskedStatus](), 0, Caution(trust=road.trust)
     for time in range(times):
         road.clock.forward(301 if time else 0)
-        now = list[Asked]()
+        now = list[AskedStatus]()
         for _ in range(restore_recovery.ROUNDS):
             asked = restore_recovery.look_after_restore(
                 road.context,
@@ -531,7 +531,9 @@ def statement_of(road: Road, payment: Mapping[str, Any], at: datetime, phone: st
     paper.line(str(payment["receipt"]), at, withdrawn=10_000, phone=phone)
     paper.movement(at + timedelta(days=2))
     road.clock.forward(days=3)
-    return statement_import.take_statement(road.context, paper.read(), shortcode="600000", customers_are_counted=True)
+    return statement_import.take_statement(
+        road.context, paper.read(), statement_import.StatementRules(shortcode="600000", customers_are_counted=True)
+    )
 
 
 def test_a_statement_says_nothing_of_a_copy_while_a_line_of_the_amount_went_to_a_number_that_it_may_not_know(
@@ -592,7 +594,9 @@ def test_a_statement_that_is_taken_back_leaves_what_it_had_let_go_in_doubt_again
         paper.movement(at + timedelta(days=days))
     road.clock.forward(days=3)
     file = paper.read()
-    statement_import.take_statement(road.context, file, shortcode="600000", customers_are_counted=True)
+    statement_import.take_statement(
+        road.context, file, statement_import.StatementRules(shortcode="600000", customers_are_counted=True)
+    )
     assert road.statuses() == {"ben": "PENDING"}
     done = statement_undo.undo_statement(road.context, statement_id=1)
     assert done.unknown_again == [road.payout("ben").id]
@@ -603,7 +607,9 @@ def test_a_statement_that_is_taken_back_leaves_what_it_had_let_go_in_doubt_again
     paper.movement(paper.until)
     road.clock.forward(days=3)
     file = paper.read()
-    statement_import.take_statement(road.context, file, shortcode="600000", customers_are_counted=True)
+    statement_import.take_statement(
+        road.context, file, statement_import.StatementRules(shortcode="600000", customers_are_counted=True)
+    )
     switches.resume(road.context)
     road.send()
     with pytest.raises(Refused, match="not paid, which is SENT since"):

@@ -188,9 +188,9 @@ def test_a_poisonous_body_is_set_aside_with_an_incident_and_the_rest_goes_on(
         read = messages.parse_result
         monkeypatch.setattr(apply_results, "parse_result", lambda body: read(body) if body != poison else 1 // 0)
     else:
-        weigh = verification.weigh_result
+        weigh = verification.verify_result
         broken = lambda said, attempt, **more: weigh(said, attempt, **more) if attempt.id != ids[2] else 1 // 0  # noqa: E731
-        monkeypatch.setattr(apply_results, "weigh_result", broken)
+        monkeypatch.setattr(apply_results, "verify_result", broken)
     bodies = [(one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)]
     bodies[2] = (ids[2], poison)
     store_deliveries(town.db, town.clock, posted(town, *bodies))
@@ -217,7 +217,7 @@ def test_a_database_that_goes_away_sets_nothing_aside(town: Town, monkeypatch: p
         raise DatabaseUnavailable("gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr(apply_results, "weigh_result", gone)
+        broken.setattr(apply_results, "verify_result", gone)
         with pytest.raises(DatabaseUnavailable):
             apply_waiting(town.db, town.clock, Trust())
     assert [one.verdict for one in apply_waiting(town.db, town.clock, Trust())] == ["paid", "paid"]

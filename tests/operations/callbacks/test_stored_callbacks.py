@@ -85,7 +85,7 @@ def test_a_poisonous_body_is_applied_by_a_replay_once_the_judge_is_mended(
     [attempt] = sent(town, 1)
     store_deliveries(town.db, town.clock, posted(town, (attempt, result(attempt))))
     with monkeypatch.context() as broken:
-        broken.setattr(apply_results, "weigh_result", lambda *_, **__: 1 // 0)
+        broken.setattr(apply_results, "verify_result", lambda *_, **__: 1 // 0)
         assert [one.verdict for one in apply_waiting(town.db, town.clock, Trust())] == ["poisonous"]
         [one] = stored_callbacks.list_received(town.db, verdict="poisonous")
         [again] = stored_callbacks.replay(town.context, Trust(), [one.id])

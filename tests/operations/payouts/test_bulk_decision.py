@@ -14,7 +14,7 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.approvals.second_person import Terms
 from kasoko_cli.operations.payouts import bulk_decision
-from kasoko_cli.operations.payouts.bulk_decision import DecidedAll, Span, UnknownList
+from kasoko_cli.operations.payouts.bulk_decision import BulkDecision, DecidedAll, SentSpan, UnknownList
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import raise_incident
@@ -46,10 +46,10 @@ def outage(road: Road) -> Road:
     return road
 
 
-def span(road: Road) -> Span:
+def span(road: Road) -> SentSpan:
     """Everything but dan's."""
     now = road.clock()
-    return Span(now - timedelta(hours=2), now - timedelta(minutes=30))
+    return SentSpan(now - timedelta(hours=2), now - timedelta(minutes=30))
 
 
 def look(road: Road) -> UnknownList:
@@ -59,9 +59,7 @@ def look(road: Road) -> UnknownList:
 def say(road: Road, act: Act = BOSS, *, two_people: bool = False, shown: str = "") -> DecidedAll:
     return bulk_decision.decide_all(
         OperationContext(road.db, road.clock, act),
-        span=span(road),
-        list_hash=shown or look(road).list_hash,
-        evidence="statement of 23 November",
+        BulkDecision(span(road), shown or look(road).list_hash, "statement of 23 November"),
         two_people=two_people,
     )
 
@@ -144,8 +142,6 @@ def test_a_word_on_many_is_signed_too(outage: Road) -> None:
     with pytest.raises(Refused, match="A decision has to be signed"):
         bulk_decision.decide_all(
             OperationContext(outage.db, outage.clock, BOSS),
-            span=span(outage),
-            list_hash=look(outage).list_hash,
-            evidence="statement",
+            BulkDecision(span(outage), look(outage).list_hash, "statement"),
             terms=Terms(signed=True),
         )

@@ -95,7 +95,7 @@ def test_what_waits_for_its_turn_when_sending_is_paused_is_given_back_unsent(roa
     road.owe({"ann": ANN, "ben": BEN})
     run = road.send(
         SendPolicy(rate_per_second=4, concurrency=2),
-        tell=lambda _: switches.pause(OperationContext(road.db, road.clock, Act("amina", "stop"))),
+        on_progress=lambda _: switches.pause(OperationContext(road.db, road.clock, Act("amina", "stop"))),
     )
     assert ([sent.user_id for sent in run.sent], run.stopped) == (["ann"], Stop.PAUSED)
     assert road.states("ben") == ("PENDING", ["REJECTED"])

@@ -125,7 +125,7 @@ def _run(road: Road) -> None:
 
 
 def _due(road: Road) -> bool:
-    return bool(plan_run(road.db, road.clock, market=None, only=[]).payouts)
+    return bool(plan_run(road.db, road.clock).payouts)
 
 
 def _until_nothing_is_open(road: Road) -> dict[str, str]:

@@ -117,7 +117,7 @@ def test_a_run_that_holds_can_be_stopped(road: Road) -> None:
     road.interpose = Outage(after=0)
     policy = SendPolicy(rate_per_second=0, concurrency=1, probe_after_seconds=(600,))
     sent: list[object] = []
-    run = road.send(policy, stay=True, tell=sent.append, should_stop=lambda: len(sent) >= UNKNOWN_STOPS_AFTER)
+    run = road.send(policy, stay=True, on_progress=sent.append, should_stop=lambda: len(sent) >= UNKNOWN_STOPS_AFTER)
     assert (counted(run), run.stopped, run.left) == ({"UNKNOWN": 3}, Stop.INTERRUPTED, 6)
     run = road.send(policy, stay=True, max_seconds=1)
     assert (counted(run), run.stopped, run.left) == ({"UNKNOWN": 1}, Stop.TIME, 5)

@@ -14,6 +14,7 @@ from kasoko_cli.operations.payouts import manual_decision, switches
 from kasoko_cli.operations.payouts import plan as run_plan
 from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.payouts.plan import Parked, RunPlan
+from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement.preview import preview_resolution
 from kasoko_cli.operations.settlement.settle import plan_settlement, settle_market
@@ -25,8 +26,8 @@ from tests.operations.town import Town
 POLICY = GatePolicy(FloatCheck.REFUSE, load_tariff(), 86_400)
 
 
-def plan(road: Road, *, daily_cents: int = 50_000_000, **more: Any) -> RunPlan:
-    return run_plan.plan(road.db, road.clock, POLICY, daily_cents, **more)
+def plan(road: Road, *, daily_cents: int = 50_000_000, **which: Any) -> RunPlan:
+    return run_plan.plan(road.db, road.clock, POLICY, daily_cents, Selection(**which))
 
 
 def test_a_plan_names_who_gets_what_and_writes_nothing(road: Road) -> None:

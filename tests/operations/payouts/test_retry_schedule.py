@@ -124,7 +124,7 @@ def test_a_run_that_stays_keeps_the_schedule_by_itself_though_its_token_dies_mea
             clock.now = early if clock() < early else not_before
         return False
 
-    run = road.send(stay=True, should_stop=time_passes, tell=lambda sent: moments.append(clock()))
+    run = road.send(stay=True, should_stop=time_passes, on_progress=lambda sent: moments.append(clock()))
 
     assert [str(sent.became) for sent in run.sent] == ["PENDING"] * 5 + ["FAILED"]
     waits = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(moments)]

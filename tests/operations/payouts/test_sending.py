@@ -24,6 +24,7 @@ from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotFound, NotSent, Refused
 from kasoko_cli.operations.payouts import sending, switches
+from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.payouts.sending import (
     Run,
     SendPolicy,
@@ -396,7 +397,7 @@ def test_a_result_that_blames_the_account_stops_the_run_it_belongs_to(road: Road
     def tell(_: Sent) -> None:
         road.deliver()
 
-    run = road.send(tell=tell)
+    run = road.send(on_progress=tell)
     assert [str(sent.became) for sent in run.sent] == ["SENT"]
     assert (run.stopped, run.left) == (Stop.ACCOUNT, 5)
     assert run.why == (
@@ -433,7 +434,7 @@ def test_a_pause_holds_every_host_until_it_is_resumed(road: Road) -> None:
 
 def test_a_pause_during_a_run_stops_it_between_two_payouts(road: Road) -> None:
     road.owe(THREE)
-    run = road.send(tell=lambda _: switches.pause(OperationContext(road.db, road.clock, Act("amina", "stop"))))
+    run = road.send(on_progress=lambda _: switches.pause(OperationContext(road.db, road.clock, Act("amina", "stop"))))
     assert ([str(sent.became) for sent in run.sent], run.stopped, run.why) == (["SENT"], Stop.PAUSED, "stop")
     assert exit_code_of(run, ends_of(road.db, run)) == 5
     assert road.statuses() == {"ann": "SENT", "ben": "PENDING", "cyn": "PENDING"}
@@ -490,7 +491,7 @@ def test_a_plan_says_what_a_run_would_find_and_writes_nothing(road: Road) -> Non
     before = road.money()
     plan = plan_run(road.db, road.clock)
     assert (plan.payouts, plan.wire_cents, plan.later, plan.next_at) == (3, 42_600, 0, None)
-    assert plan_run(road.db, road.clock, only=["derby.1.1"]).wire_cents == 14_200
+    assert plan_run(road.db, road.clock, Selection(only=["derby.1.1"])).wire_cents == 14_200
     assert road.money() == before
     assert road.requests == []
 
@@ -835,7 +836,7 @@ def test_a_run_over_real_sockets_is_believed_and_booked_to_the_cent(
 def test_what_is_sent_is_told_and_written_down_with_who_did_it(road: Road) -> None:
     road.owe({"ann": ANN, "bad": "254799100001"})
     told: list[str] = []
-    run = road.send(tell=lambda sent: told.append(f"{sent.user_id} {sent.became}"))
+    run = road.send(on_progress=lambda sent: told.append(f"{sent.user_id} {sent.became}"))
     assert told == ["ann SENT", "bad FAILED"]
     sending.note_run(road.context, run, market=None)
     with road.db.reading() as session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from kasoko_cli.domain.payout import PayoutKind
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.payouts import manual_decision, sending
 from kasoko_cli.operations.payouts import spending_bound as bounds
+from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.payouts.sending import SendPolicy, Stop
 from kasoko_cli.operations.payouts.spending_bound import Bound, Step, show
+from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.store import payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.payouts import DuePayout, ShownPayout
@@ -21,19 +25,23 @@ from tests.operations.payouts.test_sending import ids_sent, on_payment, people, 
 from tests.operations.road import ANN, AT_ONCE, BEN, CYN, Road
 
 
-def shown(road: Road, **more: Any) -> Bound:
-    return show(road.db, road.clock(), **more)
+def shown(
+    road: Road, *, market: str | None = None, only: Sequence[str] = (), limit: int | None = None, **more: Any
+) -> Bound:
+    return show(road.db, road.clock(), Selection(market, only, limit), **more)
 
 
-def send(road: Road, bound: Bound, policy: SendPolicy = AT_ONCE, **more: Any) -> Any:
-    return sending.send_due(
-        road.context,
-        road.gateway,
-        policy,
-        road.trust,
-        bound=bound,
-        **more,
-    )
+def send(
+    road: Road,
+    bound: Bound,
+    policy: SendPolicy = AT_ONCE,
+    *,
+    limit: int | None = None,
+    stay: bool = False,
+    **hooks: Any,
+) -> Any:
+    order = SendOrder(policy, road.trust, Selection(limit=limit), bound, stay=stay)
+    return sending.send_due(road.context, road.gateway, order, Hooks(**hooks))
 
 
 def due(payout_id: str, wire_cents: int, user: str = "ann") -> DuePayout:

@@ -149,10 +149,10 @@ def test_an_acknowledgement_after_the_result_that_it_announced_is_no_incident(ro
             attempt, _ = transitions.lock(session, road.attempt("ann").id)
             attempt.conversation_id = reply.json()["ConversationID"]
             session.flush()
-            ruling = transitions.not_paid(
+            outcome = transitions.not_paid(
                 session, attempt, transitions.Failure("17", "x", "callback:1"), at=road.clock()
             )
-            book.post(session, *ruling.entries, at=road.clock())
+            book.post(session, *outcome.entries, at=road.clock())
         return reply
 
     road.interpose = decline

@@ -41,9 +41,7 @@ def take(
     report = statement_import.take_statement(
         road.context,
         paper.read(name),
-        shortcode=SHORTCODE,
-        customers_are_counted=counted,
-        said_account=said,
+        statement_import.StatementRules(shortcode=SHORTCODE, customers_are_counted=counted, said_account=said),
     )
     assert all(parses(line) for one in report.differences for line in commands_in(one.command))
     return report
@@ -180,7 +178,10 @@ def test_a_plan_names_the_same_and_writes_nothing(silent: Road) -> None:
     paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
     before = silent.money()
     planned = statement_import.plan_statement(
-        silent.db, silent.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False
+        silent.db,
+        silent.clock,
+        paper.read(),
+        statement_import.StatementRules(shortcode=SHORTCODE, customers_are_counted=False),
     )
     assert silent.money() == before
     assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
@@ -520,7 +521,10 @@ def test_what_comes_back_of_a_debt_that_was_given_up_goes_to_suspense(road: Road
     paper = Paper()
     paper.line("UKR0000001", road.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
     plan = statement_import.plan_statement(
-        road.db, road.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=False
+        road.db,
+        road.clock,
+        paper.read(),
+        statement_import.StatementRules(shortcode=SHORTCODE, customers_are_counted=False),
     )
     assert road.balance(Account.RECEIVABLE, "ann") == 14_200 - given_up
     report = take(road, paper)
@@ -614,7 +618,10 @@ def test_deposits_and_stakes_of_the_platform_are_known_by_their_receipt_and_acco
     assert take(road, paper).by_verdict.keys() == {"deposit", "stake"}
     paper.line("UKD0000003", now, paid_in=5_000, reason=PAYBILL, phone=ANN, account="whatever")
     assert statement_import.plan_statement(
-        road.db, road.clock, paper.read(), shortcode=SHORTCODE, customers_are_counted=True
+        road.db,
+        road.clock,
+        paper.read(),
+        statement_import.StatementRules(shortcode=SHORTCODE, customers_are_counted=True),
     ).by_verdict.keys() == {"deposit", "stake"}
     assert take(road, paper).open == 1
 

@@ -193,7 +193,9 @@ def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_n
     file = paper.read()
     assert (len(file.lines), file.whole) == (LINES, True)
     report = statement_import.take_statement(
-        OperationContext(town.db, clock, town.act), file, shortcode="600000", customers_are_counted=True
+        OperationContext(town.db, clock, town.act),
+        file,
+        statement_import.StatementRules(shortcode="600000", customers_are_counted=True),
     )
     found: dict[str, set[str]] = {}
     for one in report.differences:

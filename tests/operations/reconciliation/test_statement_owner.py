@@ -80,7 +80,9 @@ def test_nothing_is_booked_before_it_is_shown_or_said_whose_it_is(road: Road) ->
     def take(said: str | None = None, *, paper: Paper | None = None, lead: str = "Utility Account") -> StatementReport:
         file = written(lead, paper=paper)
         return statement_import.take_statement(
-            road.context, file, shortcode=OURS, customers_are_counted=False, said_account=said
+            road.context,
+            file,
+            statement_import.StatementRules(shortcode=OURS, customers_are_counted=False, said_account=said),
         )
 
     message, hint = refusal(take, NobodysStatement)

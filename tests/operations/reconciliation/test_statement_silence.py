@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
-from kasoko_cli.operations.reconciliation.statement_findings import Finding, Known, Verdict
+from kasoko_cli.operations.reconciliation.statement_findings import KnownBooks, LineVerdict, StatementFinding
 from kasoko_cli.operations.reconciliation.statement_matching import match
 from kasoko_cli.operations.reconciliation.statement_owner import Proof, Proven
 from kasoko_cli.operations.reconciliation.statement_parser import LINES_APPEAR_LATE, Span, StatementFile, read_statement
@@ -69,10 +69,10 @@ def sheet(*rows: dict[str, object], party: str | None = None) -> StatementFile:
     return file
 
 
-def judged(file: StatementFile, *attempts: KnownAttempt, now: datetime = NOW) -> dict[str, Finding]:
+def judged(file: StatementFile, *attempts: KnownAttempt, now: datetime = NOW) -> dict[str, StatementFinding]:
     """What is said of each payout that has no line, or has one."""
     hours = (SENT + timedelta(hours=1), SENT + timedelta(hours=3))
-    known = Known(
+    known = KnownBooks(
         attempts=attempts,
         account=Proven("600000", Proof.LEAD),
         span=file.span(now),
@@ -87,9 +87,9 @@ def judged(file: StatementFile, *attempts: KnownAttempt, now: datetime = NOW) ->
 
 def test_silence_ends_it_where_nothing_else_may_be_it() -> None:
     [finding] = judged(sheet(), attempt()).values()
-    assert finding.verdict is Verdict.ENDED_NOT_PAID
+    assert finding.verdict is LineVerdict.ENDED_NOT_PAID
     [finding] = judged(sheet({"phone": BEN}), attempt()).values()
-    assert finding.verdict is Verdict.ENDED_NOT_PAID, "a line that names somebody else is not it"
+    assert finding.verdict is LineVerdict.ENDED_NOT_PAID, "a line that names somebody else is not it"
 
 
 # --- Whatever may be it ---------------------------------------------------------------------------------------------
@@ -99,19 +99,19 @@ def test_silence_ends_it_where_nothing_else_may_be_it() -> None:
 @pytest.mark.parametrize("party", ["2547 ***** 111 - JANE", "JANE O'BRIEN - 2********111", "254712000111"])
 def test_a_line_that_names_the_receiver_is_the_payment_whatever_its_words(reason: str, party: str) -> None:
     [finding] = judged(sheet({"reason": reason}, party=party), attempt()).values()
-    assert (finding.verdict, finding.is_payment) == (Verdict.ENDED_PAID, True)
+    assert (finding.verdict, finding.is_payment) == (LineVerdict.ENDED_PAID, True)
 
 
 @pytest.mark.parametrize("reason", [B2C, CHARGE, TRANSFER, ""])
 @pytest.mark.parametrize("party", ["", "JANE DOE", "2547****11", "************", "600111 - KASOKO", "2.54712E+11"])
 def test_a_line_that_may_be_anybodys_leaves_the_payout_unknown_and_both_are_named(reason: str, party: str) -> None:
     file = sheet({"reason": reason}, party=party)
-    known = Known([attempt()], Proven("600000", Proof.LEAD), file.span(NOW), account_id=1, answers={})
+    known = KnownBooks([attempt()], Proven("600000", Proof.LEAD), file.span(NOW), account_id=1, answers={})
     found = {one.verdict: one for one in match(file, known)}
-    assert "UKX0000001 (line 6) may be it" in found[Verdict.STILL_UNKNOWN].why
-    assert "derby.1.1" in found[Verdict.AMBIGUOUS].why
-    assert found[Verdict.AMBIGUOUS].suspense_cents == 0, "its money may be in flight already"
-    assert Verdict.ENDED_NOT_PAID not in {one.verdict for one in judged(file, attempt()).values()}
+    assert "UKX0000001 (line 6) may be it" in found[LineVerdict.STILL_UNKNOWN].why
+    assert "derby.1.1" in found[LineVerdict.AMBIGUOUS].why
+    assert found[LineVerdict.AMBIGUOUS].suspense_cents == 0, "its money may be in flight already"
+    assert LineVerdict.ENDED_NOT_PAID not in {one.verdict for one in judged(file, attempt()).values()}
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_a_line_that_may_be_anybodys_leaves_the_payout_unknown_and_both_are_name
 )
 def test_a_payout_stays_unknown_while_a_line_may_be_it(rows: Sequence[dict[str, object]], why: str) -> None:
     found = judged(sheet(*rows), attempt())
-    assert found["derby.1.1"].verdict is not Verdict.ENDED_NOT_PAID, why
+    assert found["derby.1.1"].verdict is not LineVerdict.ENDED_NOT_PAID, why
 
 
 def test_one_line_that_two_payouts_may_be_ends_neither() -> None:
     found = judged(sheet({"phone": ANN}), attempt(), attempt(number=2))
-    assert {one.verdict for one in found.values()} == {Verdict.STILL_UNKNOWN}
+    assert {one.verdict for one in found.values()} == {LineVerdict.STILL_UNKNOWN}
 
 
 def test_a_line_whose_time_is_of_another_zone_may_be_it() -> None:
@@ -143,7 +143,7 @@ def test_a_line_whose_time_is_of_another_zone_may_be_it() -> None:
     paper.line("UKX0000001", SENT - timedelta(hours=3), withdrawn=CENTS, phone=ANN)
     paper.movement(SENT + timedelta(days=2))
     [finding] = judged(paper.read(), attempt()).values()
-    assert finding.verdict is Verdict.STILL_UNKNOWN
+    assert finding.verdict is LineVerdict.STILL_UNKNOWN
 
 
 def test_the_charge_of_another_payment_is_not_taken_for_a_payout() -> None:
@@ -154,7 +154,7 @@ def test_the_charge_of_another_payment_is_not_taken_for_a_payout() -> None:
     paper.line("UKP0000002", SENT, withdrawn=CENTS, phone=ANN, reason=CHARGE)
     paper.movement(SENT + timedelta(days=2))
     found = judged(paper.read(), attempt(), paid)
-    assert (found["derby.1.2"].verdict, found["derby.1.1"].verdict) == (Verdict.MATCHED, Verdict.ENDED_NOT_PAID)
+    assert (found["derby.1.2"].verdict, found["derby.1.1"].verdict) == (LineVerdict.MATCHED, LineVerdict.ENDED_NOT_PAID)
 
 
 def test_words_of_a_customer_decide_no_kind() -> None:
@@ -236,10 +236,10 @@ def test_however_a_payment_is_written_down_it_never_ends_as_not_paid(
     file = paper.read()
     found = judged(file, *unknown)
     paid_to_ann = [one for one in unknown if one.phone == ANN]
-    ended = [one for one in paid_to_ann if found[one.payout_id].verdict is Verdict.ENDED_NOT_PAID]
+    ended = [one for one in paid_to_ann if found[one.payout_id].verdict is LineVerdict.ENDED_NOT_PAID]
     assert len(ended) < len(paid_to_ann), "one of hers was paid, and one may be unpaid only beside a line that was hers"
-    if found["derby.1.1"].verdict is Verdict.ENDED_NOT_PAID:
-        assert any(found[one.payout_id].verdict is Verdict.ENDED_PAID for one in paid_to_ann)
+    if found["derby.1.1"].verdict is LineVerdict.ENDED_NOT_PAID:
+        assert any(found[one.payout_id].verdict is LineVerdict.ENDED_PAID for one in paid_to_ann)
 
 
 # --- How far it goes --------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_what_it_asks_for_from_the_start_is_no_proof_that_it_has_it() -> None:
     paper.movement(SENT + timedelta(minutes=1))
     paper.movement(SENT + timedelta(days=2))
     [finding] = judged(paper.read(), attempt()).values()
-    assert finding.verdict is Verdict.STILL_UNKNOWN
+    assert finding.verdict is LineVerdict.STILL_UNKNOWN
     assert "covers" in finding.why
 
 
@@ -296,7 +296,7 @@ def test_a_file_without_a_movement_after_the_time_ends_nothing(newest: timedelta
     paper.movement(SENT - timedelta(days=1))
     paper.movement(SENT + newest)
     [finding] = judged(paper.read(), attempt()).values()
-    assert finding.verdict is Verdict.STILL_UNKNOWN
+    assert finding.verdict is LineVerdict.STILL_UNKNOWN
 
 
 def test_a_file_of_failed_lines_covers_nothing() -> None:

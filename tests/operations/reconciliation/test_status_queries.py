@@ -14,7 +14,7 @@ from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH, STATUS_PATH
 from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.operations.reconciliation import status_queries
-from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
+from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt, Query
@@ -680,7 +680,6 @@ def test_the_first_question_comes_after_as_long_as_the_operator_says(road: Road)
     report = status_queries.ask_around(
         road.context,
         road.gateway,
-        AskPolicy(after_seconds=60),
-        road.trust,
+        Inquiry(AskPolicy(after_seconds=60), road.trust),
     )
     assert len(report.asked) == 1

@@ -196,7 +196,9 @@ def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_
     paper.line(attempt.receipt or "", paid.clock(), withdrawn=attempt.wire_cents, phone=PHONE)
     paper.line("UKX0000001", paid.clock(), withdrawn=7_00, phone=PHONE, reason=f"Business Payment to {PHONE}")
     statement_import.take_statement(
-        OperationContext(paid.db, paid.clock, told), paper.read(), shortcode="600000", customers_are_counted=False
+        OperationContext(paid.db, paid.clock, told),
+        paper.read(),
+        statement_import.StatementRules(shortcode="600000", customers_are_counted=False),
     )
     statement_import.resolve_suspense(
         OperationContext(paid.db, paid.clock, told), name="UKX0000001", resolution="write-off"

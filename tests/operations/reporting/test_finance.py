@@ -176,8 +176,8 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
             paper.line(attempt.receipt, at, withdrawn=charge, reason=CHARGE)
     paper.line("UKT0000009", road.clock(), withdrawn=300, reason="Monthly fee")
     tariff = Tariff(date(2023, 8, 1), ((200, 0), (250_000, 9)), "a form")
-    how = {"shortcode": "600000", "customers_are_counted": False}
-    report = statement_import.take_statement(road.context, paper.read(), tariff=tariff, **how)  # type: ignore[arg-type]
+    rules = statement_import.StatementRules("600000", customers_are_counted=False, tariff=tariff)
+    report = statement_import.take_statement(road.context, paper.read(), rules)
     whys = [one.why for one in report.differences if one.kind == "charge-differs"]
     assert [why.partition(": ")[2] for why in whys] == [
         "KES 5.00, and KES 0.00 was expected",

@@ -59,11 +59,23 @@ class Function:
     deeds: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     takes: set[str] = field(default_factory=set)
+    #: Whether how careful to be comes with other rules, in one object.
+    is_told_by_rules: bool = False
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it works on a database and is told how careful to be."""
+        return (self.is_told_by_rules or "caution" in self.takes) and bool(self.takes & {"db", "ctx"})
+
+
+#: The classes that have it and are handed to no operation as its rules, and why.
+NO_RULES: Mapping[str, str] = {"SendPolicy": "a claim asks the guard with it", "Take": "made by its operation"}
 
 
 def functions() -> dict[str, Function]:
     """Every function and method of the operations, by its module and name."""
     found: dict[str, Function] = {}
+    rules = set(_rules())
     for path in sorted(OPERATIONS.rglob("*.py")):
         module = ".".join(path.relative_to(OPERATIONS).with_suffix("").parts)
         tree = ast.parse(path.read_text("utf-8"))
@@ -71,7 +83,9 @@ def functions() -> dict[str, Function]:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 one = Function(f"{module}.{node.name}")
-                one.takes = {arg.arg for arg in [*node.args.args, *node.args.kwonlyargs]}
+                args = [*node.args.args, *node.args.kwonlyargs]
+                one.takes = {arg.arg for arg in args}
+                one.is_told_by_rules = any(arg.annotation and ast.unparse(arg.annotation) in rules for arg in args)
                 _read(node, module, imported, one)
                 found[one.name] = one
         # A table of functions is as good as a call of each.
@@ -83,6 +97,16 @@ def functions() -> dict[str, Function]:
                     _read(table.value, module, imported, one)
                     found.setdefault(one.name, one)
     return found
+
+
+def _rules() -> Iterator[str]:
+    """The classes by which an operation is told how careful to be."""
+    for path in OPERATIONS.rglob("*.py"):
+        for one in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(one, ast.ClassDef) and one.name not in NO_RULES:
+                fields = [part.target for part in one.body if isinstance(part, ast.AnnAssign)]
+                if "caution" in map(ast.unparse, fields):
+                    yield one.name
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -184,7 +208,7 @@ def test_what_is_not_asked_is_still_there() -> None:
 
 def test_whoever_is_told_how_careful_to_be_has_what_arrived_judged_first() -> None:
     """`plan_statement` writes nothing, and says what would be done now; so does `proof`."""
-    told = [one.name for one in ALL.values() if "caution" in one.takes and "db" in one.takes]
+    told = [one.name for one in ALL.values() if one.is_told]
     assert len(told) > 12
     blind = [
         name
@@ -196,7 +220,7 @@ def test_whoever_is_told_how_careful_to_be_has_what_arrived_judged_first() -> No
 
 def test_every_command_hands_on_how_careful_the_settings_are() -> None:
     """An operation that nobody tells is as careful as the settings are by themselves: a stricter one is lost."""
-    careful = {one.name for one in ALL.values() if "caution" in one.takes and "db" in one.takes}
+    careful = {one.name for one in ALL.values() if one.is_told}
     silent, heard = [], set[str]()
     for path in sorted((ROOT / "cli").rglob("*.py")):
         for function in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -208,8 +232,8 @@ def test_every_command_hands_on_how_careful_the_settings_are() -> None:
                 name = ".".join([imported.get(words[0], ""), *words[1:]])
                 if name in careful:
                     heard.add(name)
-                    in_a_dict = any(part.arg is None for part in called.keywords)
-                    told = [function] if in_a_dict else [*called.args, *called.keywords]
+                    is_elsewhere = ALL[name].is_told_by_rules or any(part.arg is None for part in called.keywords)
+                    told = [function] if is_elsewhere else [*called.args, *called.keywords]
                     if not any("caution" in ast.unparse(part) for part in told):
                         silent.append(f"{path.name}:{called.lineno} {name}")
     assert silent == []

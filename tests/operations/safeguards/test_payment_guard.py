@@ -720,8 +720,7 @@ def test_a_statement_ends_nothing_about_which_an_incident_stands(scenes: Iterato
         statement_import.take_statement,
         scene.town.context,
         paper.read(),
-        shortcode="600000",
-        customers_are_counted=True,
+        statement_import.StatementRules("600000", customers_are_counted=True),
     )
 
     [open_one] = [one for one in take().differences if one.payout_id == scene.payout_id]

@@ -251,8 +251,7 @@ def takes_it_back(town: Town) -> Deed:
         statement_import.take_statement,
         town.context,
         paper.read(),
-        shortcode="600000",
-        customers_are_counted=False,
+        statement_import.StatementRules("600000", customers_are_counted=False),
     )
 
 

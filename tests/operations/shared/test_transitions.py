@@ -350,11 +350,11 @@ def test_an_attempt_that_is_moved_by_one_process_is_not_moved_again_by_another_t
     attempt = sent.attempt("ann")
     for expected in (True, False):
         with sent.db.transaction() as session:
-            ruling = transitions.not_paid(
+            outcome = transitions.not_paid(
                 session, attempt, transitions.Failure("26", "busy", "callback:1"), at=sent.clock()
             )
-            assert ruling.moved is expected
-            book.post(session, *ruling.entries, at=sent.clock())
+            assert outcome.moved is expected
+            book.post(session, *outcome.entries, at=sent.clock())
     assert len(sent.entries("release")) == 1
     sent.assert_books()
 
@@ -416,14 +416,14 @@ def test_what_was_sent_again_while_the_reaper_waited_is_not_reaped(road: Road) -
         assert not reaped, "it waits"
         now, why = road.clock(), "nobody took it"
         assert transitions.doubtful(session, found, why=why, at=now).moved
-        ruling = transitions.never_taken(session, found, transitions.Failure(transitions.DECIDED, why, why), at=now)
+        outcome = transitions.never_taken(session, found, transitions.Failure(transitions.DECIDED, why, why), at=now)
         assert payouts.move(session, attempt.payout_id, PayoutStatus.PENDING, at=now)
         assert payouts.move(session, attempt.payout_id, PayoutStatus.SENDING, at=now)
         lease = now + timedelta(seconds=300)
         again = {"the_id": attempt.id, "sends": 2, "lease_until": lease, "lease_token": "another", "sent_at": now}
         again |= {"status_at": now, "phone": attempt.phone, "api": attempt.api}
         assert attempts.begin_again(session, [again]) == 1
-        book.post(session, *ruling.entries, journal.reserved(attempt.id, 2, attempt.wire_cents), at=now)
+        book.post(session, *outcome.entries, journal.reserved(attempt.id, 2, attempt.wire_cents), at=now)
     reaper.join(30)
     assert reaped == [0]
     assert road.states("ann") == ("SENDING", ["INTENT"])

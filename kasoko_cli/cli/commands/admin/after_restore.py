@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kasoko_cli.cli.container import Container
     from kasoko_cli.operations.reconciliation.restore_recovery import AfterRestore, Doubted
-    from kasoko_cli.operations.reconciliation.status_queries import Asked
+    from kasoko_cli.operations.reconciliation.status_queries import AskedStatus
 
 #: So often is asked at most, each time after what one answer does not prove can be confirmed.
 LOOKS = 3
@@ -42,7 +42,7 @@ def prove(call: CommandContext, *, offline: bool, listen: bool, listen_seconds: 
         stopper = stack.enter_context(stopping())
         if listen:
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the answers"))
-        asked: list[Asked] = []
+        asked: list[AskedStatus] = []
         let_go = 0
         for looks_left in reversed(range(LOOKS if listen and not offline else 1)):
             now_asked, now_let_go = _look(call, stopper, offline=offline, most_seconds=listen_seconds)
@@ -88,13 +88,13 @@ def _tell(call: CommandContext, found: AfterRestore) -> None:
     render.hint(call, _next_step(found.doubted))
 
 
-def _look(call: CommandContext, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[Asked], int]:
+def _look(call: CommandContext, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[AskedStatus], int]:
     """Ask about every id in doubt, until no answer brings another one into it; also how many payouts were let go."""
     from kasoko_cli.operations.reconciliation import restore_recovery
     from kasoko_cli.operations.shared.watching import stay
 
     container, let_go = call.container, 0
-    asked: list[Asked] = []
+    asked: list[AskedStatus] = []
     for _ in range(restore_recovery.ROUNDS):
         now_asked = restore_recovery.look_after_restore(
             call.context,

@@ -13,7 +13,7 @@ from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.command import CommandContext
-    from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, Span, UnknownList
+    from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, SentSpan, UnknownList
 
 
 def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:
@@ -31,9 +31,7 @@ def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_wit
         raise typer.Exit(1)
     done = operation.decide_all(
         call.signed(sign_with),
-        span=span,
-        list_hash=found.list_hash,
-        evidence=evidence,
+        operation.BulkDecision(span, found.list_hash, evidence),
         two_people=container.config.payout.decide_needs_two,
         terms=container.terms,
         caution=container.caution,
@@ -52,9 +50,9 @@ def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_wit
         raise typer.Exit(7)
 
 
-def _span(between: tuple[str, str]) -> Span:
+def _span(between: tuple[str, str]) -> SentSpan:
     from kasoko_cli.errors import KasokoError
-    from kasoko_cli.operations.payouts.bulk_decision import Span
+    from kasoko_cli.operations.payouts.bulk_decision import SentSpan
     from kasoko_cli.operations.shared.record_files import parse_time
 
     try:
@@ -63,7 +61,7 @@ def _span(between: tuple[str, str]) -> Span:
         raise WrongUsage(f"--all-unknown-between: {error.message}") from None
     if last < first:
         raise WrongUsage("--all-unknown-between takes the earlier time first.")
-    return Span(first, last)
+    return SentSpan(first, last)
 
 
 def _show(call: CommandContext, found: UnknownList) -> None:

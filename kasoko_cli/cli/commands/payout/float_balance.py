@@ -12,7 +12,7 @@ from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
     from kasoko_cli.domain.tariff import Tariff
-    from kasoko_cli.operations.account.balances import Asked, FloatReport
+    from kasoko_cli.operations.account.balances import AskedBalance, FloatReport
 
 commands = Commands()
 
@@ -81,7 +81,7 @@ def float_(
 _AGAIN = "Ask again, and let this command take the answer: kasoko float --listen"
 
 
-def _trouble(asked: Asked, said: str | None) -> str:
+def _trouble(asked: AskedBalance, said: str | None) -> str:
     """Why M-Pesa's balance is not known now; empty where it is."""
     if not asked.taken:
         return f"M-Pesa did not take the question: {asked.why}"
@@ -98,7 +98,7 @@ def _next(trouble: str) -> str:
     return f"{refused} Then ask again: kasoko float --listen" if refused else _AGAIN
 
 
-def _show(call: CommandContext, found: FloatReport, asked: Asked | None, trouble: str, code: int) -> None:
+def _show(call: CommandContext, found: FloatReport, asked: AskedBalance | None, trouble: str, code: int) -> None:
     from kasoko_cli.cli.parsing import age_of, amount_of, local
 
     reading = found.reading

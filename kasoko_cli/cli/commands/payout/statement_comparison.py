@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -49,17 +49,17 @@ def _take(
     from kasoko_cli.operations.reconciliation import statement_import as operation
 
     container = call.container
-    how: dict[str, Any] = {
-        "shortcode": container.config.daraja.shortcode,
-        "customers_are_counted": counted,
-        "said_account": account,
-        "caution": container.caution,
-        "tariff": container.tariff,
-    }
+    rules = operation.StatementRules(
+        shortcode=container.config.daraja.shortcode,
+        customers_are_counted=counted,
+        said_account=account,
+        caution=container.caution,
+        tariff=container.tariff,
+    )
     if plan:
-        return operation.plan_statement(container.db, container.clock, read, **how)
+        return operation.plan_statement(container.db, container.clock, read, rules)
     with progress(call, "Lines", len(read.lines)) as bar:
-        return operation.take_statement(call.context, read, **how, tell=bar)
+        return operation.take_statement(call.context, read, rules, on_progress=bar)
 
 
 def _tell(call: CommandContext, report: StatementReport, *, plan: bool) -> None:
