@@ -284,7 +284,7 @@ def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Judg
         return _judge_status(session, callback, result, trouble, at=at)
     if kind is Kind.BALANCE:
         balance = balances.judge_answer(session, callback, result, trouble, at=at)
-        return None if balance is None else Judgement(balance[0], TransitionResult(False, (), balance[1]))
+        return None if balance is None else Judgement(balance[0], transitions.unmoved(balance[1]))
     return _note_answer(session, callback, result, trouble, at=at)
 
 
@@ -296,16 +296,14 @@ def _unsigned(session: Session, callback: Waiting, result: Result | None, troubl
     """
     why = trouble or "posted without a signature: kept, never believed"
     if result is None or Kind(callback.route) not in (Kind.RESULT, Kind.TIMEOUT):
-        return Judgement("hint", TransitionResult(False, (), why))
+        return Judgement("hint", transitions.unmoved(why))
     attempt = attempts.named_as(session, result.originator_conversation_id)
     if attempt is None:
-        return Judgement("hint", TransitionResult(False, (), why))
+        return Judgement("hint", transitions.unmoved(why))
     stated = judge_result(result).fate if callback.route == Kind.RESULT else Fate.UNKNOWN
     if stated is Fate.PAID:
         _speaks_against(session, callback, attempt, stated, "a result was posted without a signature", at=at)
-    return Judgement(
-        "hint", TransitionResult(False, (), f"{why}; M-Pesa is asked"), attempt.payout_id, about=attempt.id
-    )
+    return Judgement("hint", transitions.unmoved(f"{why}; M-Pesa is asked"), attempt.payout_id, about=attempt.id)
 
 
 def _judge_result(
@@ -390,7 +388,7 @@ def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: s
         attempt_id=attempt.id,
         callback_id=callback.id,
     )
-    return Judgement("mismatch", TransitionResult(False, (), what), attempt.payout_id)
+    return Judgement("mismatch", transitions.unmoved(what), attempt.payout_id)
 
 
 def _unreadable(session: Session, callback: Waiting, attempt: Attempt, why: str, *, at: datetime) -> Judgement:
@@ -418,7 +416,7 @@ def _stray(session: Session, callback: Waiting, *, at: datetime) -> Judgement:
         at=at,
         callback_id=callback.id,
     )
-    return Judgement("stray", TransitionResult(False, (), "no such attempt here"))
+    return Judgement("stray", transitions.unmoved("no such attempt here"))
 
 
 def _judge_status(
@@ -427,20 +425,20 @@ def _judge_status(
     """What the answer to a status query is worth and what follows; None while its acknowledgement is to come."""
     query = status_queries.find_query(session, callback.subject)
     if query is None or query.attempt_id is None:
-        return Judgement("stray", TransitionResult(False, (), "no such query here"))
+        return Judgement("stray", transitions.unmoved("no such query here"))
     if status_queries.is_being_asked(query, at):
         return None
     attempt, payout = transitions.lock(session, query.attempt_id)
     if result is None:
         status_queries.note_answer(session, query.id, answer="UNREADABLE", detail=trouble, at=at)
-        return Judgement("unreadable", TransitionResult(False, (), trouble), payout.id)
+        return Judgement("unreadable", transitions.unmoved(trouble), payout.id)
     answer = read_status(result)
     if not _said_by_its_account(query, attempt, answer):
         why = "another account asked than the one that paid, so its answer says nothing of the payment"
         status_queries.note_answer(session, query.id, answer=status_queries.OTHER_ACCOUNT, detail=why, at=at)
         if answer.fate is StatusFate.COMPLETED:
             _speaks_against(session, callback, attempt, Fate.PAID, f"{why}; but this one says that it paid", at=at)
-        return Judgement("hint", TransitionResult(False, (), why), payout.id)
+        return Judgement("hint", transitions.unmoved(why), payout.id)
     if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):
         tied = verify_envelope(result, query)
         said = answer.fate.upper() if tied is BELIEVED else tied.level.upper()
@@ -448,7 +446,7 @@ def _judge_status(
         if said == "NOT_FOUND" and attempt.status is AttemptStatus.REJECTED:
             # So the books have it, too: it was never taken, and goes again under the same id only.
             answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
-        return Judgement(answer.fate.value, TransitionResult(False, (), tied.why or answer.meaning), payout.id)
+        return Judgement(answer.fate.value, transitions.unmoved(tied.why or answer.meaning), payout.id)
     return _judge_end(session, callback, query, (attempt, payout), result, at=at)
 
 
@@ -470,7 +468,7 @@ def _judge_end(
     if verified.level is TrustLevel.CONTRADICTED:
         return _contradicted(session, callback, attempt, f"The status of {attempt.id}: {verified.why}.", at=at)
     if verified.level is not TrustLevel.BELIEVED:
-        return Judgement("hint", TransitionResult(False, (), verified.why), payout.id)
+        return Judgement("hint", transitions.unmoved(verified.why), payout.id)
     evidence = f"status:{query.id}"
     if answer.fate is StatusFate.NOT_PAID:
         outcome = transitions.not_paid(
@@ -480,7 +478,7 @@ def _judge_end(
             answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
         return Judgement("failed", outcome, payout.id)
     if not answer.receipt:
-        return Judgement("hint", TransitionResult(False, (), "it says completed, and names no receipt"), payout.id)
+        return Judgement("hint", transitions.unmoved("it says completed, and names no receipt"), payout.id)
     [outcome] = transitions.paid(session, [Success(attempt, payout, answer.receipt, evidence)], at=at)
     if outcome.moved or answer.receipt == attempt.receipt:
         answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
@@ -505,4 +503,4 @@ def _note_answer(
         f"code {result.result_code}" if result is not None and result.result_code else "a timeout notice"
     )
     status_queries.note_answer(session, callback.subject, answer=Kind(callback.route).name, detail=said, at=at)
-    return Judgement("noted", TransitionResult(False, (), said))
+    return Judgement("noted", transitions.unmoved(said))

@@ -54,8 +54,13 @@ class Failure:
     evidence: str
 
 
+def unmoved(note: str) -> TransitionResult:
+    """Nothing was changed; why, in words."""
+    return TransitionResult(False, (), note)
+
+
 #: The evidence said what was known already.
-REPEAT = TransitionResult(False, (), "known already")
+REPEAT = unmoved("known already")
 
 
 def lock(session: Session, attempt_id: str) -> tuple[Attempt, Payout]:
@@ -196,7 +201,7 @@ def not_paid(session: Session, attempt: Attempt, failure: Failure, *, at: dateti
             at=at,
             **_about(attempt, failure.evidence),
         )
-        return TransitionResult(False, (), "a failure after a success: kept as evidence, nothing changed")
+        return unmoved("a failure after a success: kept as evidence, nothing changed")
     moved = attempts.move(
         session,
         attempt.id,
@@ -378,7 +383,7 @@ def _paid_before(session: Session, success: Success, at: datetime) -> Transition
         at=at,
         **_about(attempt, receipt),
     )
-    return TransitionResult(False, (), "a second receipt for one attempt: kept as evidence, nothing changed")
+    return unmoved("a second receipt for one attempt: kept as evidence, nothing changed")
 
 
 def _overpaid(session: Session, success: Success, at: datetime) -> TransitionResult:
