@@ -30,11 +30,12 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.safeguards.payment_guard import is_doubted
-from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE, list_doubted
+from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
+from kasoko_cli.store.restored import list_doubted
 from kasoko_cli.store.schema.tables import Payout
 from tests.proof.bench import ACT, AFTER_RESTORE, Bench, Call, with_listener
 from tests.proof.judge import ENDED

@@ -549,9 +549,9 @@ BUGS: Sequence[Bug] = (
     ),
     _bug(
         "what was under way in a restored copy and failed is credited",
-        "operations/safeguards/restore_doubt.py",
+        "store/restored.py",
         "        .where(col(Attempt.status).in_(LIVE))\n        .values(lease_token=mark)",
-        "        .where(col(Attempt.status).in_(LIVE), sa.false())\n        .values(lease_token=mark)",
+        "        .where(col(Attempt.status).in_(LIVE), col(Attempt.id).is_(None))\n        .values(lease_token=mark)",
         "operations/admin/test_backups.py::test_what_had_been_sent_before_the_copy_may_have_been_sent_again_since",
     ),
     _bug(

@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from datetime import timedelta
 
 from cryptography.fernet import Fernet, InvalidToken
-from sqlalchemy import update
-from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.client import Account
 from kasoko_cli.daraja.credentials import Token
-from kasoko_cli.store.access_tokens import ensure_row
+from kasoko_cli.store import access_tokens
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import AccessToken
-from kasoko_cli.store.schema.types import over
-
-#: A refresh that has not ended by then is taken over by somebody else.
-LONGEST_REFRESH = timedelta(seconds=60)
 
 
 def account_key(account: Account) -> str:
@@ -44,25 +37,15 @@ class DatabaseShelf:
     def current(self) -> Token | None:
         """The token that everybody uses now, fresh or not."""
         with self._db.reading() as session:
-            return self._open(self._row(session))
+            return self._open(access_tokens.find_token(session, self._account))
 
     def claim_refresh(self, stale: Token | None) -> bool:
         """Whether the caller shall fetch a new one: `stale` still lies there and nobody else is fetching."""
-        now = self._clock()
         with self._db.transaction() as session:
-            ensure_row(session, self._account)
-            if self._open(self._row(session)) != stale:
+            access_tokens.ensure_row(session, self._account)
+            if self._open(access_tokens.find_token(session, self._account)) != stale:
                 return False
-            claimed = session.exec(
-                update(AccessToken)
-                .where(
-                    col(AccessToken.account) == self._account,
-                    over(col(AccessToken.refresh_until), now, LONGEST_REFRESH),
-                )
-                .values(refresher=self._refresher, refresh_until=now + LONGEST_REFRESH)
-                .execution_options(synchronize_session=False)
-            )
-            return claimed.rowcount == 1
+            return access_tokens.claim_refresh(session, self._account, self._refresher, now=self._clock())
 
     def keep(self, token: Token) -> None:
         """Put a new token there and end the claim."""
@@ -75,17 +58,8 @@ class DatabaseShelf:
         self._end()
 
     def _end(self, **values: object) -> None:
-        """A claim that somebody else has taken over meanwhile is not ours to end."""
         with self._db.transaction() as session:
-            session.exec(
-                update(AccessToken)
-                .where(col(AccessToken.account) == self._account, col(AccessToken.refresher) == self._refresher)
-                .values(refresher=None, refresh_until=None, **values)
-                .execution_options(synchronize_session=False)
-            )
-
-    def _row(self, session: Session) -> AccessToken | None:
-        return session.exec(select(AccessToken).where(col(AccessToken.account) == self._account)).one_or_none()
+            access_tokens.end_refresh(session, self._account, self._refresher, **values)
 
     def _open(self, row: AccessToken | None) -> Token | None:
         if row is None or row.sealed is None or row.fetched_at is None or row.expires_at is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlmodel import Session, select
+from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, iso
 from kasoko_cli.daraja.client import DarajaClient
@@ -42,9 +42,9 @@ from kasoko_cli.operations.shared.hooks import NO_HOOKS, Hooks
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.engine.hash_chain import deployment_of
 from kasoko_cli.store.engine.reconnect import wait_for_server
 from kasoko_cli.store.log import check_may_pause, switch_on
-from kasoko_cli.store.schema.tables import Deployment
 
 __all__ = [
     "Counted",
@@ -114,8 +114,7 @@ def send_due(ctx: OperationContext, gateway: Gateway, order: SendOrder, hooks: H
 
     def look(session: Session) -> tuple[str | None, str]:
         _check_switches(session)
-        deployment_id = session.exec(select(Deployment)).one().deployment_id
-        return markets.id_of(session, order.selection.market), deployment_id
+        return markets.id_of(session, order.selection.market), deployment_of(session)
 
     def still_due(session: Session) -> Due:
         return Due(*payouts.totals_due(session, now=clock(), market_id=market_id))

@@ -9,18 +9,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.operations.account.payer import hold_to_account, wrong_account
 from kasoko_cli.operations.callbacks.verification import known_id
 from kasoko_cli.operations.reconciliation.status_queries import AskedStatus, ask_about
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
-from kasoko_cli.store import accounts, payouts
+from kasoko_cli.store import accounts, payouts, restored
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
@@ -81,14 +79,14 @@ def look_after_restore(
         return []
     db, clock, daraja = ctx.db, ctx.clock, gateway.daraja
     hold_to_account(ctx, daraja.account.payer)
-    reconnect.write(db, restore_doubt.take_numbers)
+    reconnect.write(db, restored.take_numbers)
     with db.reading() as session:
         asker = accounts.find(session, daraja.account.payer)
         if others := accounts.doubted_elsewhere(session, asker):
             raise wrong_account(others, daraja.account.payer)
         turn = [
             one
-            for one in restore_doubt.list_doubted(session)
+            for one in restored.list_doubted(session)
             if one.id not in besides and one.account_id == asker and _may_be_asked(session, one, caution, clock())
         ]
     if turn:
@@ -110,7 +108,7 @@ def take_answers(ctx: OperationContext, caution: Caution) -> int:
     """Let go what was not paid since the copy was taken, by what is known now; says how many payouts."""
     payment_guard.judge_first(ctx.db, ctx.clock, caution)
     with ctx.db.reading() as session:
-        doubted = list(dict.fromkeys(one.payout_id for one in restore_doubt.list_doubted(session)))
+        doubted = list(dict.fromkeys(one.payout_id for one in restored.list_doubted(session)))
     count, now = 0, ctx.clock()
     for payout_id in doubted:
         with ctx.db.transaction() as session:
@@ -132,16 +130,8 @@ def proof(
 ) -> AfterRestore:
     """What is not proven yet, after M-Pesa was asked."""
     with db.reading() as session:
-        doubted = [_doubted(session, one, caution, clock()) for one in restore_doubt.list_doubted(session)]
-        paid = (
-            select(func.count())
-            .select_from(Attempt)
-            .where(
-                col(Attempt.lease_token).like(f"{RESTORED}%"),
-                col(Attempt.status).in_([AttemptStatus.SUCCEEDED, AttemptStatus.RETURNED]),
-            )
-        )
-        return AfterRestore(not doubted, doubted, asked, let_go_now, session.exec(paid).one())
+        doubted = [_doubted(session, one, caution, clock()) for one in restored.list_doubted(session)]
+        return AfterRestore(not doubted, doubted, asked, let_go_now, restored.count_paid(session))
 
 
 def _doubted(session: Session, attempt: Attempt, caution: Caution, now: datetime) -> Doubted:

@@ -17,22 +17,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-import sqlalchemy as sa
-from sqlalchemy import func, update
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.payer import Payer
-from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, originator_id
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.operations.account.payer import NOT_SENT_SINCE
 from kasoko_cli.operations.safeguards.failure_confirmation import NO_ANSWERS, Confirm, missing
 from kasoko_cli.operations.safeguards.payment_guard import is_doubted
 from kasoko_cli.operations.shared.actor import Act
-from kasoko_cli.store import accounts, attempts, bets, payouts, status_queries, users
+from kasoko_cli.store import accounts, attempts, bets, payouts, restored, status_queries, users
 from kasoko_cli.store.engine import bulk_rows
+from kasoko_cli.store.engine.hash_chain import deployment_of
 from kasoko_cli.store.log import RESTORE, last_restore, note_event, pause_sending, raise_incident
 from kasoko_cli.store.platform import outbox
-from kasoko_cli.store.schema.tables import Attempt, Callback, Deployment, EntryRow, Event, Exchange, Payout, Query, User
+from kasoko_cli.store.schema.tables import Attempt, Payout
 from kasoko_cli.store.statements import FORGOTTEN, RESTORED, SPENT_SINCE
 
 #: How the reason of a payout begins that is held because of a restored copy.
@@ -47,8 +46,6 @@ UNSENT = frozenset(
         PayoutStatus.RETURNED,
     }
 )
-#: Attempts after which the next id may have been used, as far as a copy knows.
-SPENT = frozenset({AttemptStatus.FAILED, AttemptStatus.RETURNED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +83,6 @@ class _Doubt:
     account_id: int | None
 
 
-def last_written(session: Session) -> datetime | None:
-    """When this database was last written to, by its youngest row; None where it has none."""
-    columns = (
-        col(EntryRow.at),
-        col(Event.at),
-        col(Exchange.at),
-        col(Callback.received_at),
-        col(Attempt.status_at),
-        col(Payout.updated_at),
-        col(Query.asked_at),
-    )
-    times = [session.execute(sa.select(func.max(column))).scalar() for column in columns]
-    return max((at for at in times if at is not None), default=None)
-
-
 # --- What comes into doubt ----------------------------------------------------------------------------------------
 
 
@@ -111,7 +93,7 @@ def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = N
     The account that paid when the copy was taken has to be asked about them. Where `payer`, whose account the
     settings are of, is another one, that one may have paid since as well, and a person has to look at each.
     """
-    copy_at = last_written(session) or now
+    copy_at = restored.last_written(session) or now
     mark = f"{RESTORED}{iso(copy_at)}"
     found = [one for one in payouts.list_payouts(session, statuses=UNSENT) if one.wire_cents]
     last = attempts.last_attempts(session, [one.id for one in found])
@@ -126,26 +108,16 @@ def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = N
         before = last.get(payout.id)
         is_rejected = before is not None and before.status is AttemptStatus.REJECTED
         if before is not None and is_rejected and before.account_id == account_id:
-            _mark(session, before.id, mark, at=now)
-        elif before is None or is_rejected or before.status in SPENT:
+            restored.mark(session, before.id, mark, at=now)
+        elif before is None or is_rejected or before.status in restored.SPENT:
             fresh.append((payout, 1 if before is None else before.number + 1))
-            if before is not None and before.status in SPENT:
-                _mark(session, before.id, mark)
+            if before is not None and before.status in restored.SPENT:
+                restored.mark(session, before.id, mark)
         if current is not None and payer not in (None, current.payer):
             _raise_two_accounts(session, payout.id, current.payer, payer, at=now)
     _stand_for(session, fresh, doubt)
-    session.exec(
-        update(Attempt)
-        .where(col(Attempt.status).in_(LIVE))
-        .values(lease_token=mark)
-        .execution_options(synchronize_session=False)
-    )
-    held = session.exec(
-        update(Payout)
-        .where(col(Payout.status) == PayoutStatus.PENDING)
-        .values(status=PayoutStatus.HELD, note=f"{HELD_SINCE}{iso(copy_at)}", updated_at=now, not_before=None)
-        .execution_options(synchronize_session=False)
-    )
+    restored.mark_live(session, mark)
+    held = restored.hold_pending(session, note=f"{HELD_SINCE}{iso(copy_at)}", at=now)
     outbox.note_all(session, at=now)  # the platform may have been told since how things stood that are forgotten here
     why = f"{HELD_SINCE}{iso(copy_at)}: first kasoko doctor --after-restore"
     pause_sending(session, reason=why, actor=act.actor, at=now)
@@ -156,9 +128,9 @@ def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = N
         action=RESTORE,
         subject="database",
         reason=act.reason,
-        detail={"copy_at": iso(copy_at), "held": held.rowcount, "doubted": len(found), "api": api},
+        detail={"copy_at": iso(copy_at), "held": held, "doubted": len(found), "api": api},
     )
-    return HeldBack(copy_at, held.rowcount, len(found), sum(one.wire_cents for one in found))
+    return HeldBack(copy_at, held, len(found), sum(one.wire_cents for one in found))
 
 
 def hold_settled(session: Session, market_id: str, settlement_no: int) -> None:
@@ -175,16 +147,7 @@ def hold_settled(session: Session, market_id: str, settlement_no: int) -> None:
     owed = payouts.list_payouts(session, market_id=market_id, statuses=UNSENT)
     fresh = [(one, 1) for one in owed if one.settlement_no == settlement_no and one.wire_cents]
     _stand_for(session, fresh, doubt)
-    session.exec(
-        update(Payout)
-        .where(
-            col(Payout.market_id) == market_id,
-            col(Payout.settlement_no) == settlement_no,
-            col(Payout.status) == PayoutStatus.PENDING,
-        )
-        .values(status=PayoutStatus.HELD, note=f"{HELD_SINCE}{iso(since.copy_at)}")
-        .execution_options(synchronize_session=False)
-    )
+    restored.hold_settlement(session, market_id, settlement_no, note=f"{HELD_SINCE}{iso(since.copy_at)}")
 
 
 def _raise_two_accounts(session: Session, payout_id: str, then: Payer, now_is: Payer, *, at: datetime) -> None:
@@ -204,7 +167,7 @@ def _raise_two_accounts(session: Session, payout_id: str, then: Payer, now_is: P
 def _stand_for(session: Session, some: Sequence[tuple[Payout, int]], doubt: _Doubt) -> None:
     """An attempt for the request of each of these payouts that may be forgotten, under its id of this number."""
     people = users.known_users(session, {payout.user_id for payout, _ in some})
-    deployment = session.exec(select(col(Deployment.deployment_id))).one()
+    deployment = deployment_of(session)
     rows = [
         {
             "id": originator_id(
@@ -236,51 +199,7 @@ def _stand_for(session: Session, some: Sequence[tuple[Payout, int]], doubt: _Dou
     bulk_rows.insert_rows(session, Attempt, rows)
 
 
-def _mark(session: Session, attempt_id: str, mark: str, *, at: datetime | None = None) -> None:
-    """Note that an attempt may have been sent since the copy was taken, or that this is known now.
-
-    The mark stands in place of its sender's: a sender puts its own there. What its entries were booked with,
-    its evidence among it, stays as it is.
-    """
-    session.exec(
-        update(Attempt)
-        .where(col(Attempt.id) == attempt_id, col(Attempt.status).in_([AttemptStatus.REJECTED, *SPENT]))
-        .values(lease_token=mark, **({} if at is None else {"status_at": at}))
-        .execution_options(synchronize_session=False)
-    )
-
-
-def take_numbers(session: Session) -> None:
-    """What stands for a forgotten request goes to the number that the user has now."""
-    theirs = (
-        sa.select(col(User.phone))
-        .join(Payout, col(Payout.user_id) == col(User.id))
-        .where(col(Payout.id) == col(Attempt.payout_id))
-        .scalar_subquery()
-    )
-    session.exec(
-        update(Attempt)
-        .where(
-            col(Attempt.status) == AttemptStatus.REJECTED,
-            col(Attempt.lease_token).like(f"{RESTORED}%"),
-            col(Attempt.evidence) == FORGOTTEN,
-        )
-        .values(phone=theirs)
-        .execution_options(synchronize_session=False)
-    )
-
-
 # --- How it ends --------------------------------------------------------------------------------------------------
-
-
-def list_doubted(session: Session) -> list[Attempt]:
-    """Every attempt in doubt, by payout, first to last."""
-    query = (
-        select(Attempt)
-        .where(col(Attempt.status).in_([AttemptStatus.REJECTED, *SPENT]), col(Attempt.lease_token).like(f"{RESTORED}%"))
-        .order_by(col(Attempt.payout_id), col(Attempt.number))
-    )
-    return list(session.exec(query))
 
 
 def word_of(session: Session, attempt: Attempt, confirm: Confirm, now: datetime) -> LastWord:
@@ -314,7 +233,7 @@ def go_on(session: Session, payout: Payout, act: Act, confirm: Confirm, *, why: 
     payout is let go when every one of them is sure, or none is left in doubt. The caller holds the payout's lock,
     and has asked the guard.
     """
-    tries = _tries(session, payout.id)
+    tries = restored.list_tries(session, payout.id)
     words = {one.id: word_of(session, one, confirm, at) for one in tries if is_doubted(one)}
     if tries and tries[-1].id in words and words[tries[-1].id].is_spent:
         _doubt_next(session, payout, tries[-1], at=at)
@@ -330,9 +249,13 @@ def silent(session: Session, payout: Payout) -> list[str]:
 
     Says of which attempts. What this database itself knows to have failed is confirmed as ever.
     """
-    ended = [one.id for one in _tries(session, payout.id) if is_doubted(one) and one.status is AttemptStatus.REJECTED]
+    ended = [
+        one.id
+        for one in restored.list_tries(session, payout.id)
+        if is_doubted(one) and one.status is AttemptStatus.REJECTED
+    ]
     for one in ended:
-        _mark(session, one, NOT_SENT_SINCE)
+        restored.mark(session, one, NOT_SENT_SINCE)
     return ended
 
 
@@ -341,9 +264,9 @@ def let_go(session: Session, payout: Payout, act: Act, *, spent: Collection[str]
 
     `spent` are the ids that M-Pesa took: they are not used again.
     """
-    for attempt in _tries(session, payout.id):
+    for attempt in restored.list_tries(session, payout.id):
         if is_doubted(attempt):
-            _mark(session, attempt.id, SPENT_SINCE if attempt.id in spent else NOT_SENT_SINCE)
+            restored.mark(session, attempt.id, SPENT_SINCE if attempt.id in spent else NOT_SENT_SINCE)
     if payout.status is PayoutStatus.HELD and (payout.note or "").startswith(HELD_SINCE):
         moved = payouts.move(session, payout.id, PayoutStatus.PENDING, at=at, note=None, tries=0)
         assert moved, "a payout that we hold as HELD may be released"
@@ -355,18 +278,12 @@ def doubt_again(
 ) -> None:
     """What was let go by evidence that was taken back is in doubt again, as it was: with its mark, and held."""
     for one in attempt_ids:
-        _mark(session, one, mark)
+        restored.mark(session, one, mark)
     if note is not None and payout.status is PayoutStatus.PENDING:
         moved = payouts.move(
             session, payout.id, PayoutStatus.HELD, at=at, only_from={PayoutStatus.PENDING}, note=note, not_before=None
         )
         assert moved, "a payout that we hold as PENDING may be held"
-
-
-def _tries(session: Session, payout_id: str) -> Sequence[Attempt]:
-    """The payout's attempts as they stand now, first to last: marks are written past what the session has read."""
-    query = select(Attempt).where(col(Attempt.payout_id) == payout_id).order_by(col(Attempt.number))
-    return session.exec(query.execution_options(populate_existing=True)).all()
 
 
 def _doubt_next(session: Session, payout: Payout, spent: Attempt, *, at: datetime) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from kasoko_cli.daraja.client import Account
 from kasoko_cli.daraja.credentials import Token
-from kasoko_cli.operations.account.access_tokens import LONGEST_REFRESH, DatabaseShelf
+from kasoko_cli.operations.account.access_tokens import DatabaseShelf
+from kasoko_cli.store.access_tokens import LONGEST_REFRESH
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import FixedClock
 

@@ -43,8 +43,6 @@ UNASKED: Mapping[str, str] = {
     "payouts.record": "the answer to a request is evidence",
     "settlement.settle": "what did not exist before has no history",
     "reconciliation.statement_undo": "what a statement booked is negated, and what its silence ended is unknown again",
-    "safeguards.restore_doubt.hold_unsent": "it stops everything",
-    "safeguards.restore_doubt.hold_settled": "it stops what was just owed",
     "admin.demo": "a throwaway database",
     "reporting.status_views": "it reads",
     "audit.event_consistency": "it reads",
