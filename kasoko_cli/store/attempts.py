@@ -14,7 +14,7 @@ from kasoko_cli.clock import farthest, is_over
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.engine.bulk_rows import execute_many
-from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update
+from kasoko_cli.store.engine.locking import MANY, chunks, for_update
 from kasoko_cli.store.schema.tables import Attempt, Payout, Query
 from kasoko_cli.store.schema.types import over
 from kasoko_cli.store.statements import RESTORED, SPENT_SINCE
@@ -52,18 +52,18 @@ def list_attempts(session: Session, payout_id: str) -> Sequence[Attempt]:
 
 def of_payouts(session: Session, payout_ids: Iterable[str]) -> list[Attempt]:
     """Every attempt of these payouts, first to last."""
-    wanted, found = list(payout_ids), list[Attempt]()
-    for start in range(0, len(wanted), CHUNK):
-        query = select(Attempt).where(col(Attempt.payout_id).in_(wanted[start : start + CHUNK]))
+    found = list[Attempt]()
+    for chunk in chunks(payout_ids):
+        query = select(Attempt).where(col(Attempt.payout_id).in_(chunk))
         found += session.exec(query.order_by(col(Attempt.payout_id), col(Attempt.number)))
     return found
 
 
 def names_of(session: Session, payout_ids: Iterable[str]) -> list[str]:
     """The ids of these payouts' attempts, and of the questions about them: what a callback with our mark may name."""
-    wanted, found = list(payout_ids), list[str]()
-    for start in range(0, len(wanted), CHUNK):
-        theirs = columns(col(Attempt.id)).where(col(Attempt.payout_id).in_(wanted[start : start + CHUNK]))
+    found = list[str]()
+    for chunk in chunks(payout_ids):
+        theirs = columns(col(Attempt.id)).where(col(Attempt.payout_id).in_(chunk))
         found += session.execute(theirs).scalars()
         found += session.execute(columns(col(Query.id)).where(col(Query.attempt_id).in_(theirs))).scalars()
     return found
@@ -71,13 +71,9 @@ def names_of(session: Session, payout_ids: Iterable[str]) -> list[str]:
 
 def last_attempts(session: Session, payout_ids: Iterable[str]) -> dict[str, Attempt]:
     """The latest attempt of each payout that has one, by payout."""
-    wanted, latest = list(payout_ids), dict[str, Attempt]()
-    for start in range(0, len(wanted), CHUNK):
-        query = (
-            select(Attempt)
-            .where(col(Attempt.payout_id).in_(wanted[start : start + CHUNK]))
-            .order_by(col(Attempt.number))
-        )
+    latest = dict[str, Attempt]()
+    for chunk in chunks(payout_ids):
+        query = select(Attempt).where(col(Attempt.payout_id).in_(chunk)).order_by(col(Attempt.number))
         latest |= {attempt.payout_id: attempt for attempt in session.exec(query)}
     return latest
 
@@ -320,21 +316,17 @@ def receipts_owned(session: Session, receipts: Collection[str]) -> set[str]:
 def owners_of(session: Session, receipts: Sequence[str]) -> dict[str, str]:
     """The attempt that each of these receipts proves; only those that prove one."""
     found: dict[str, str] = {}
-    for start in range(0, len(receipts), CHUNK):
-        query = select(col(Attempt.receipt), col(Attempt.id)).where(
-            col(Attempt.receipt).in_(receipts[start : start + CHUNK])
-        )
+    for chunk in chunks(receipts):
+        query = select(col(Attempt.receipt), col(Attempt.id)).where(col(Attempt.receipt).in_(chunk))
         found |= {str(receipt): attempt_id for receipt, attempt_id in session.exec(query)}
     return found
 
 
 def paid_of(session: Session, attempt_ids: Iterable[str]) -> set[str]:
     """Those of the attempts that were paid, also where the money came back."""
-    wanted, found = list(attempt_ids), set[str]()
-    for start in range(0, len(wanted), CHUNK):
-        query = select(col(Attempt.id)).where(
-            col(Attempt.id).in_(wanted[start : start + CHUNK]), col(Attempt.receipt).is_not(None)
-        )
+    found = set[str]()
+    for chunk in chunks(attempt_ids):
+        query = select(col(Attempt.id)).where(col(Attempt.id).in_(chunk), col(Attempt.receipt).is_not(None))
         found.update(session.exec(query))
     return found
 
@@ -342,9 +334,9 @@ def paid_of(session: Session, attempt_ids: Iterable[str]) -> set[str]:
 def receipts_of(session: Session, payout_ids: Sequence[str]) -> dict[str, str]:
     """The receipt of each payout that was paid, by its latest attempt that was."""
     found: dict[str, str] = {}
-    for start in range(0, len(payout_ids), CHUNK):
+    for chunk in chunks(payout_ids):
         query = select(col(Attempt.payout_id), col(Attempt.receipt)).where(
-            col(Attempt.payout_id).in_(payout_ids[start : start + CHUNK]), col(Attempt.receipt).is_not(None)
+            col(Attempt.payout_id).in_(chunk), col(Attempt.receipt).is_not(None)
         )
         found |= {payout_id: str(receipt) for payout_id, receipt in session.exec(query.order_by(col(Attempt.number)))}
     return found

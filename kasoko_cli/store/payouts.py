@@ -15,7 +15,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, is_told, payout_sources_of
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update
+from kasoko_cli.store.engine.locking import CHUNK, MANY, chunks, for_update
 from kasoko_cli.store.platform import outbox
 from kasoko_cli.store.schema.tables import Attempt, Payout, User
 from kasoko_cli.store.schema.types import UtcTime, over
@@ -48,14 +48,7 @@ def list_payouts(
     limit: int | None = None,
 ) -> Sequence[Payout]:
     """Payouts in the order they were owed."""
-    query = select(Payout).order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number)).limit(limit)
-    if market_id is not None:
-        query = query.where(col(Payout.market_id) == market_id)
-    if statuses is not None:
-        query = query.where(col(Payout.status).in_(statuses))
-    if user_id is not None:
-        query = query.where(col(Payout.user_id) == user_id)
-    return session.exec(query).all()
+    return select_payouts(session, Wanted(market_id, statuses, user_id), limit=limit)
 
 
 #: The word itself, as in the index of what is due: SQLite does not use it for a value that is bound later.
@@ -104,11 +97,7 @@ def shown(
     if not only:
         rows: Iterable[Any] = session.execute(found.limit(limit).execution_options(yield_per=CHUNK))
     else:
-        several = [
-            row
-            for start in range(0, len(only), CHUNK)
-            for row in session.execute(found.where(col(Payout.id).in_(only[start : start + CHUNK])))
-        ]
+        several = [row for chunk in chunks(only) for row in session.execute(found.where(col(Payout.id).in_(chunk)))]
         # Each part came in order; together they have to be put in it.
         rows = sorted(several, key=lambda row: (row[1], *row[3:]) if smallest_first else tuple(row[3:]))[:limit]
     return (ShownPayout(*row[:3]) for row in rows)
@@ -117,8 +106,8 @@ def shown(
 def missing_among(session: Session, payout_ids: Sequence[str]) -> list[str]:
     """Those of the ids under which there is no payout."""
     known = set[str]()
-    for start in range(0, len(payout_ids), CHUNK):
-        known.update(session.exec(select(col(Payout.id)).where(col(Payout.id).in_(payout_ids[start : start + CHUNK]))))
+    for chunk in chunks(payout_ids):
+        known.update(session.exec(select(col(Payout.id)).where(col(Payout.id).in_(chunk))))
     return [payout_id for payout_id in payout_ids if payout_id not in known]
 
 
@@ -404,7 +393,7 @@ def count_try(session: Session, payout_id: str) -> int:
 def by_ids(session: Session, payout_ids: Sequence[str]) -> list[Payout]:
     """Those of the payouts that exist."""
     found: list[Payout] = []
-    for start in range(0, len(payout_ids), CHUNK):
-        query = select(Payout).where(col(Payout.id).in_(payout_ids[start : start + CHUNK]))
+    for chunk in chunks(payout_ids):
+        query = select(Payout).where(col(Payout.id).in_(chunk))
         found += session.exec(query)
     return found

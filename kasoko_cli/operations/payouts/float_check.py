@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, iso
 from kasoko_cli.domain.float_cover import Cover, FloatCheck, stops
@@ -84,11 +86,16 @@ def look(
             charges_cents = sum(map(policy.tariff.charge_cents, bound.wires_cents))
             run = balance_readings.Sum(len(bound.ids), bound.wire_cents, charges_cents)
         in_flight = balance_readings.under_way(session, policy.tariff)
-        reading = balances.last_known(session, now, policy.payer)
-        known = reading is not None and reading.age_seconds <= policy.max_age_seconds
-        available = balances.available_by(session, now, policy.tariff, policy.payer) if known else None
+        reading, available = _there_is(session, policy, now)
     cover = Cover(run.payments, run.wire_cents, run.charges_cents, in_flight.wire_cents, available)
     return _gate(cover, reading, policy)
+
+
+def _there_is(session: Session, policy: GatePolicy, now: datetime) -> tuple[Reading | None, int | None]:
+    """What M-Pesa said last, and the cents that can be counted on: None where that is too old, or was never said."""
+    reading = balances.last_known(session, now, policy.payer)
+    known = reading is not None and reading.age_seconds <= policy.max_age_seconds
+    return reading, balances.available_by(session, now, policy.tariff, policy.payer) if known else None
 
 
 def _gate(cover: Cover, reading: Reading | None, policy: GatePolicy) -> Gate:
@@ -113,9 +120,7 @@ def look_at_plan(db: Database, clock: Clock, policy: GatePolicy, wires_cents: Se
     with db.reading() as session:
         due = balance_readings.sum_of_run(session, policy.tariff, now=now, market_id=None)
         in_flight = balance_readings.under_way(session, policy.tariff)
-        reading = balances.last_known(session, now, policy.payer)
-        known = reading is not None and reading.age_seconds <= policy.max_age_seconds
-        available = balances.available_by(session, now, policy.tariff, policy.payer) if known else None
+        reading, available = _there_is(session, policy, now)
     charges = sum(policy.tariff.charge_cents(cents) for cents in wires_cents)
     left = None if available is None else available - due.wire_cents - due.charges_cents
     return _gate(Cover(len(wires_cents), sum(wires_cents), charges, in_flight.wire_cents, left), reading, policy)

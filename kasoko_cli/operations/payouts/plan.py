@@ -25,9 +25,6 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import incidents_of, switch_on
 from kasoko_cli.store.schema.tables import Payout
 
-#: How many payouts are looked up by one statement.
-CHUNK = 500
-
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -124,9 +121,7 @@ def _items(session: Session, due: Sequence[Payout], daily_cents: int, now: datet
     people = users.known_users(session, {payout.user_id for payout in due})
     slugs = markets.known_markets(session, {payout.market_id for payout in due})
     wired = attempts.wired_by_phone(session, nairobi_day(now))
-    doubted: set[str] = set()
-    for start in range(0, len(due), CHUNK):
-        doubted |= incidents_of(session, [payout.id for payout in due[start : start + CHUNK]]).keys()
+    doubted = incidents_of(session, [payout.id for payout in due])
     items, digest = [], hashlib.sha256()
     for payout in due:
         phone = people[payout.user_id].phone

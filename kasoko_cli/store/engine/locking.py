@@ -11,7 +11,7 @@ nobody waits in a ring: markets, payouts by id, attempts, users by id, and last 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum, unique
 from typing import Any, TypeVar
@@ -46,6 +46,14 @@ CHUNK = 10_000
 MANY: BindParameter[Any] = bindparam("many", expanding=True)
 
 Row = TypeVar("Row")
+Value = TypeVar("Value")
+
+
+def chunks(values: Iterable[Value]) -> Iterator[list[Value]]:
+    """The same values, in lists of which a statement may carry each."""
+    every = list(values)
+    for start in range(0, len(every), CHUNK):
+        yield every[start : start + CHUNK]
 
 
 def for_update(query: SelectOfScalar[Row], *, share: bool = False, skip_locked: bool = False) -> SelectOfScalar[Row]:

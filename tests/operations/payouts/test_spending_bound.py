@@ -19,6 +19,7 @@ from kasoko_cli.operations.payouts.sending import SendPolicy, Stop
 from kasoko_cli.operations.payouts.spending_bound import Bound, Step, show
 from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.store import payouts
+from kasoko_cli.store.engine import locking
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.payouts import DuePayout, ShownPayout
 from tests.operations.payouts.test_sending import ids_sent, on_payment, people, refused
@@ -132,6 +133,7 @@ def test_a_bound_keeps_the_order_in_which_a_run_sends(road: Road) -> None:
 
 def test_a_list_of_names_may_be_longer_than_one_statement_carries(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payouts, "CHUNK", 2)
+    monkeypatch.setattr(locking, "CHUNK", 2)
     monkeypatch.setattr(bounds, "CHUNK", 2)
     road.owe(people(5))
     names = [f"derby.1.{number}" for number in (5, 3, 1, 2, 4)]
