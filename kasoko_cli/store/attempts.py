@@ -244,12 +244,12 @@ _SUCCEED = (
 
 
 def begin_again(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
-    """REJECTED -> INTENT, each under its id; says how many. A row has `the_id` and what `_AGAIN` names."""
+    """REJECTED -> INTENT, each under its id; returns how many. A row has `the_id` and what `_AGAIN` names."""
     return execute_many(session, _BEGIN_AGAIN, rows)
 
 
 def acknowledge(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
-    """INTENT -> ACCEPTED for attempts that their sender still holds; says how many.
+    """INTENT -> ACCEPTED for attempts that their sender still holds; returns how many.
 
     A row has `the_id`, `the_send`, `the_lease`, `status_at`, `conversation_id` and `gateway_id`.
     """
@@ -374,7 +374,7 @@ def move(
     only_from: Collection[AttemptStatus] | None = None,
     **values: Any,
 ) -> bool:
-    """Move an attempt to `to` if it may go there, and say whether this call did it.
+    """Move an attempt to `to` if it may go there; returns whether this call did it.
 
     `only_from` narrows it to the states that the caller's reason speaks of.
     """
@@ -392,7 +392,7 @@ def move(
 
 
 def keep_conversation(session: Session, attempt_id: str, *, conversation_id: str, gateway_id: str | None) -> bool:
-    """Keep what a late acknowledgement named, unless something is kept already; says whether it was."""
+    """Keep what a late acknowledgement named, unless something is kept already; returns whether it was."""
     kept = session.exec(
         update(Attempt)
         .where(col(Attempt.id) == attempt_id, col(Attempt.conversation_id).is_(None))

@@ -369,7 +369,7 @@ _LOCK = for_update(select(Payout).where(col(Payout.id).in_(MANY)).order_by(col(P
 
 
 def postpone(session: Session, payout_ids: Sequence[str], *, until: datetime, note: str, at: datetime) -> int:
-    """Put pending payouts off until a time, with the reason; says how many. The caller has at most `CHUNK`."""
+    """Put pending payouts off until a time, with the reason; returns how many. The caller has at most `CHUNK`."""
     moved = session.exec(
         update(Payout)
         .where(col(Payout.id).in_(payout_ids), col(Payout.status) == PayoutStatus.PENDING)
@@ -380,7 +380,7 @@ def postpone(session: Session, payout_ids: Sequence[str], *, until: datetime, no
 
 
 def count_try(session: Session, payout_id: str) -> int:
-    """Count one more try that M-Pesa did not take; says how many there were, this one included."""
+    """Count one more try that M-Pesa did not take; returns how many there were, this one included."""
     session.exec(
         update(Payout)
         .where(col(Payout.id) == payout_id)

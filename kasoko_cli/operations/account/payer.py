@@ -51,7 +51,7 @@ def hold_to_account(ctx: OperationContext, payer: Payer) -> None:
 
 
 def check_account(session: Session, payer: Payer) -> Known | None:
-    """Hold that this account may pay and ask now; says which one pays until now.
+    """Hold that this account may pay and ask now; returns which one pays until now.
 
     Raises:
         Refused: this database is of the other environment, or another account has payments under way.

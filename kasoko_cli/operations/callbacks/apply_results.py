@@ -101,7 +101,7 @@ def store_deliveries(db: Database, clock: Clock, deliveries: Sequence[Delivery])
 def apply_waiting(
     db: Database, clock: Clock, trust: Trust, *, subjects: Sequence[str] | None = None, hints: bool = False
 ) -> list[Judged]:
-    """Judge every callback that was stored and not judged yet, of some subjects or of all; says what became of each.
+    """Judge every callback that was stored and not judged yet, of some subjects or of all; returns what became of each.
 
     With `hints` those without our mark too, since nobody knows yet what they are about. One that overtook its own
     acknowledgement waits until the sender has recorded that.

@@ -2,7 +2,7 @@
 
 Four factors make a result believed: the MAC in its address, our id, the conversation id of the
 acknowledgement, and the amount with a receipt that is new. The listener checks the first before it
-reads the body; the other three are weighed here.
+reads the body; the other three are verified here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TrustLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """A weight and the reason for it, in words that name no phone and no secret."""
+    """A level of trust and the reason for it, in words that name no phone and no secret."""
 
     level: TrustLevel
     why: str = ""
@@ -62,7 +62,7 @@ _EARLIER_SEND = Verification(
 
 
 def verify_result(result: Result, attempt: Attempt, *, receipt_owner: str | None) -> Verification:
-    """Weigh a result on an attempt's own address. `receipt_owner` is the attempt its receipt already proves."""
+    """Verify a result on an attempt's own address. `receipt_owner` is the attempt its receipt already proves."""
     stated = result.originator_conversation_id
     acknowledged = _acknowledged(attempt, stated)
     if stated is not None and (known := {known_id(attempt), attempt.gateway_id} - {None}) and stated not in known:
@@ -117,7 +117,7 @@ def verify_envelope(result: Result, query: Query) -> Verification:
 def verify_status(
     result: Result, answer: StatusAnswer, query: Query, attempt: Attempt, *, receipt_owner: str | None
 ) -> Verification:
-    """Weigh the answer to a status query: the envelope names the query, its parameters name the payment."""
+    """Verify the answer to a status query: the envelope names the query, its parameters name the payment."""
     if (tied := verify_envelope(result, query)) is not BELIEVED:
         return tied
     named, phone = known_id(attempt) or attempt.id, attempt.phone

@@ -160,7 +160,7 @@ class Claimer:
     def _put_off(
         self, session: Session, against: Mapping[str, Objection], condition: Condition, now: datetime
     ) -> list[str]:
-        """Put off, for a while, the payouts that wait for a judge or for M-Pesa's answer; says which.
+        """Put off, for a while, the payouts that wait for a judge or for M-Pesa's answer; returns which.
 
         They stay due: what a stranger can write holds back no longer than it takes to ask.
         """

@@ -172,7 +172,7 @@ def said_of(attempt: Attempt, decision: Decision) -> dict[str, object]:
 
 
 def hold(ctx: OperationContext, *, payout_id: str) -> str:
-    """Stop a payout before it is sent, with a reason; says its state.
+    """Stop a payout before it is sent, with a reason; returns its state.
 
     Raises:
         NotFound: there is no such payout.
@@ -189,7 +189,7 @@ def hold(ctx: OperationContext, *, payout_id: str) -> str:
 
 
 def release(ctx: OperationContext, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:
-    """Let a held payout go: it is due again, or waits again for the second person; says its state.
+    """Let a held payout go: it is due again, or waits again for the second person; returns its state.
 
     One that had failed is released only where it may be tried again, as `retry` has it.
 
@@ -212,7 +212,7 @@ def release(ctx: OperationContext, *, payout_id: str, caution: Caution = payment
 
 
 def to_wallet(ctx: OperationContext, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:
-    """Credit the wallet instead of the phone; says its state.
+    """Credit the wallet instead of the phone; returns its state.
 
     Raises:
         NotFound: there is no such payout.
@@ -307,7 +307,7 @@ def list_incidents(db: Database, which: Which) -> list[int]:
 
 
 def close_incidents(ctx: OperationContext, *, numbers: Sequence[int]) -> list[int]:
-    """Say that a person has dealt with incidents; says which of them this call closed, in one commit.
+    """Record that a person has dealt with incidents; returns which of them this call closed, in one commit.
 
     Raises:
         NotFound: one of them does not exist; none was closed.
@@ -334,7 +334,7 @@ def close_incidents(ctx: OperationContext, *, numbers: Sequence[int]) -> list[in
 
 
 def close_incident(ctx: OperationContext, *, incident_id: int) -> bool:
-    """Say that a person has dealt with an incident; says whether this call closed it.
+    """Record that a person has dealt with an incident; returns whether this call closed it.
 
     Raises:
         NotFound: there is no such incident.

@@ -31,7 +31,7 @@ FARTHEST_SECONDS = 60
 
 
 def take(session: Session, account: str, count: int, per_second: int, *, now: datetime) -> list[float]:
-    """Take the next `count` turns of an account; says how many seconds from now each one is.
+    """Take the next `count` turns of an account; returns how many seconds from now each one is.
 
     `per_second` is the full pace.
     """
@@ -60,7 +60,7 @@ def take(session: Session, account: str, count: int, per_second: int, *, now: da
 
 
 def slow_down(session: Session, account: str, per_second: int, *, now: datetime) -> bool:
-    """Halve the pace of an account, once for a burst; says whether this call did it."""
+    """Halve the pace of an account, once for a burst; returns whether this call did it."""
     kept = rate_limits.lock(session, account)
     pace = kept.per_1000_seconds or per_second * UNIT_SECONDS
     if kept.changed_at is not None and abs(now - kept.changed_at) < timedelta(seconds=BURST_SECONDS):

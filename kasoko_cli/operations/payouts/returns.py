@@ -22,7 +22,7 @@ from kasoko_cli.store.log import note_event
 
 
 def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: Caution = payment_guard.CAREFUL) -> bool:
-    """Say that the money of a completed payout came back; says whether this call did it.
+    """Record that the money of a completed payout came back; returns whether this call did it.
 
     `receipt` is M-Pesa's proof of the money that came back, for whoever reads the record.
 

@@ -115,7 +115,7 @@ class Bound:
         return [(one, f"{mark:016x}") for one, mark in zip(self.ids, self._marks, strict=True)]
 
     def look_again(self, session: Session, now: datetime) -> Due:
-        """Keep what may still be sent, now or later, and begin anew with it; says what there is."""
+        """Keep what may still be sent, now or later, and begin anew with it; returns what there is."""
         kept, due_cents, due, later = list[int](), 0, 0, list[datetime]()
         changed = set(self.changed)
         for start in range(0, len(self.ids), CHUNK):

@@ -24,7 +24,7 @@ def pause(ctx: OperationContext) -> None:
 
 
 def resume(ctx: OperationContext) -> list[str]:
-    """Let sending go on: ends a pause and resets the breaker. Says which of them were on."""
+    """Let sending go on: ends a pause and resets the breaker. Returns which of them were on."""
     now = ctx.clock()
     with ctx.db.transaction() as session:
         were_on = [switch.name for switch in switches_on(session)]

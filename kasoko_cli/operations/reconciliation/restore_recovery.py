@@ -105,7 +105,7 @@ def _may_be_asked(session: Session, attempt: Attempt, caution: Caution, now: dat
 
 
 def take_answers(ctx: OperationContext, caution: Caution) -> int:
-    """Let go what was not paid since the copy was taken, by what is known now; says how many payouts."""
+    """Let go what was not paid since the copy was taken, by what is known now; returns how many payouts."""
     payment_guard.judge_first(ctx.db, ctx.clock, caution)
     with ctx.db.reading() as session:
         doubted = list(dict.fromkeys(one.payout_id for one in restored.list_doubted(session)))

@@ -1,7 +1,7 @@
 """Take a statement of M-Pesa in: compare it with the books and the results, and book what it alone can say.
 
 Each line is taken in once, by a key that it has in every file; the same file again changes nothing. What it
-proves ends payouts (`fate`), what it charges is booked, and money that matches nothing goes to suspense,
+proves ends payouts (`transitions`), what it charges is booked, and money that matches nothing goes to suspense,
 where it stands until a person says what it was. Nothing is ever sent here.
 """
 

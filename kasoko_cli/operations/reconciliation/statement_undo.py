@@ -264,7 +264,7 @@ def _incident_of(line: StatementLine) -> str:
 def _withdraw_incidents(
     session: Session, act: Act, row: Statement, lines: Sequence[StatementLine], *, at: datetime
 ) -> list[int]:
-    """Close the incidents that it raised, and that nobody has closed; says which."""
+    """Close the incidents that it raised, and that nobody has closed; returns which."""
     why = f"{statements.WITHDRAWN}{row.id}: {act.reason}"
     standing = statements.incidents_of(session, row, [_incident_of(line) for line in lines])
     for number in standing:

@@ -227,7 +227,7 @@ def word_of(session: Session, attempt: Attempt, confirm: Confirm, now: datetime)
 
 
 def go_on(session: Session, payout: Payout, act: Act, confirm: Confirm, *, why: str, at: datetime) -> bool:
-    """Go on with the doubt of a payout as far as what is known allows; says whether it ended, and it was let go.
+    """Go on with the doubt of a payout as far as what is known allows; returns whether it ended, and it was let go.
 
     An id that is spent brings the next one into doubt at once, so that all of them are asked about together; the
     payout is let go when every one of them is sure, or none is left in doubt. The caller holds the payout's lock,
@@ -247,7 +247,7 @@ def go_on(session: Session, payout: Payout, act: Act, confirm: Confirm, *, why: 
 def silent(session: Session, payout: Payout) -> list[str]:
     """Take the silence of a statement, or a person's word, for it that no forgotten request of a payout was paid.
 
-    Says of which attempts. What this database itself knows to have failed is confirmed as ever.
+    Returns their ids. What this database itself knows to have failed is confirmed as ever.
     """
     ended = [
         one.id

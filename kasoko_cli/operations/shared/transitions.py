@@ -414,7 +414,7 @@ def _about(attempt: Attempt, evidence: str | None = None) -> dict[str, Any]:
 
 
 def reap(session: Session, *, now: datetime) -> int:
-    """Mark attempts whose sender is gone: a lease that ran out makes UNKNOWN, never PENDING. Says how many.
+    """Mark attempts whose sender is gone: a lease that ran out makes UNKNOWN, never PENDING. Returns how many.
 
     Nothing is sent again here: the request may have left before its sender died.
     """
