@@ -113,18 +113,7 @@ class Recorder:
         """What M-Pesa took, without anything strange about it: nearly all, so one statement is for all of them."""
         ours = (_acknowledgement(found[one.attempt_id], answer, one.send, self.context.run_id) for one, answer in plain)
         transitions.taken(session, list(ours), at=now)
-        return {
-            one.attempt_id: Sent(
-                one.payout_id,
-                one.attempt_id,
-                one.user_id,
-                one.wire_cents,
-                PayoutStatus.SENT,
-                answer.code,
-                answer.meaning,
-            )
-            for one, answer in plain
-        }
+        return {one.attempt_id: one.became(PayoutStatus.SENT, answer.code, answer.meaning) for one, answer in plain}
 
     def _apply(self, session: Session, one: Claimed, answer: Answer, now: datetime) -> tuple[Sent, tuple[Entry, ...]]:
         attempt, payout = transitions.lock(session, one.attempt_id)
@@ -156,16 +145,7 @@ class Recorder:
                 again_at=again_at,
             )
             became = PayoutStatus.FAILED if again_at is None else PayoutStatus.PENDING
-        return Sent(
-            one.payout_id,
-            one.attempt_id,
-            one.user_id,
-            one.wire_cents,
-            became,
-            answer.code,
-            meaning,
-            again_at,
-        ), outcome.entries
+        return one.became(became, answer.code, meaning, again_at), outcome.entries
 
     def _again_at(self, session: Session, payout: Payout, answer: Answer, now: datetime) -> tuple[datetime | None, str]:
         """When a payout that was certainly not taken is due again, and the code it carries until then."""
@@ -207,7 +187,7 @@ class Recorder:
                     session, attempt.id, conversation_id=said.conversation_id, gateway_id=said.gateway_id
                 )
         why = f"the answer came after the lease ran out: {answer.meaning}"
-        return Sent(one.payout_id, one.attempt_id, one.user_id, one.wire_cents, payout.status, answer.code, why), ()
+        return one.became(payout.status, answer.code, why), ()
 
 
 def _acknowledgement(attempt: HeldAttempt | Attempt, answer: Answer, send: int, lease_token: str) -> AcknowledgedSend:

@@ -83,6 +83,10 @@ class Claimed:
         """The same, with its turn."""
         return replace(self, send_at=moment)
 
+    def became(self, status: PayoutStatus, code: str, why: str, not_before: datetime | None = None) -> Sent:
+        """What came of sending it."""
+        return Sent(self.payout_id, self.attempt_id, self.user_id, self.wire_cents, status, code, why, not_before)
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
