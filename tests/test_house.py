@@ -9,7 +9,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,53 @@ def test_only_the_renderer_prints_and_nothing_below_the_shell_knows_the_shell() 
         text = file.read_text()
         assert place == "cli/output/render.py" or not re.search(r"(?<![\w.])print\(", text), place
         assert place.startswith(("cli/", "__main__")) or not re.search(shell, text, re.MULTILINE), place
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {
+    module_name(file): ast.parse(file.read_text())
+    for file in sorted((ROOT / "kasoko_cli").rglob("*.py"))
+    if "versions" not in file.parts
+}
+
+
+def imported_by(module: str, *, also_inside_functions: bool) -> set[str]:
+    """The modules of the package that a module imports, where it does more than name a type."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [*MODULES[module].body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports by place, not by name"
+            base = node.module or ""
+            found |= {f"{base}.{name.name}" if f"{base}.{name.name}" in MODULES else base for name in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif also_inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return (found & MODULES.keys()) - {module}
+
+
+@pytest.mark.parametrize("also_inside_functions", [False, True], ids=["at module level", "inside functions too"])
+def test_no_modules_import_each_other_in_a_circle(also_inside_functions: bool) -> None:
+    imports = {one: imported_by(one, also_inside_functions=also_inside_functions) for one in MODULES}
+    assert sum(map(len, imports.values())) > 500, "the walk sees imports"
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_folder_has_more_than_20_modules() -> None:
+    folders = Counter(file.parent for file in (ROOT / "kasoko_cli").rglob("*.py") if file.name != "__init__.py")
+    del folders[ROOT / "kasoko_cli/store/migrations/versions"]
+    assert len(folders) > 20
+    assert {str(folder): count for folder, count in folders.items() if count > 20} == {}
 
 
 # --- Errors --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from kasoko_cli.clock import farthest
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.bulk_rows import execute_many, insert_directly
-from kasoko_cli.store.engine.database import Direct
+from kasoko_cli.store.engine.driver import Direct
 from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update
 from kasoko_cli.store.schema.tables import Callback, new_salts
 

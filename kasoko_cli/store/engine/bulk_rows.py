@@ -21,7 +21,7 @@ from sqlmodel import Session, SQLModel, col
 
 from kasoko_cli.domain.market import MarketStatus
 from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH
-from kasoko_cli.store.engine.database import Direct, as_sqlalchemy_says
+from kasoko_cli.store.engine.driver import Direct, as_sqlalchemy_says
 from kasoko_cli.store.engine.locking import CHUNK
 from kasoko_cli.store.schema.tables import Attempt, Bet, EntryRow, Funding, Market, Outcome, Payout, PostingRow, User
 

@@ -13,11 +13,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, create_engine, event, make_url, text
+from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlmodel import Session
@@ -25,7 +24,8 @@ from sqlmodel import Session
 from kasoko_cli.domain.addresses import shown_address, without_passwords
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.kill_points import COMMIT_AFTER, COMMIT_BEFORE, point
-from kasoko_cli.store.engine import server
+from kasoko_cli.store.engine import hash_chain, server
+from kasoko_cli.store.engine.driver import Direct, as_sqlalchemy_says
 from kasoko_cli.store.migrations.version import head_version as head_version
 
 #: What PostgreSQL says when two transactions stand in each other's way: a deadlock, a serialization failure.
@@ -41,23 +41,6 @@ _BEGIN = {
     True: ("PRAGMA query_only=OFF", "BEGIN IMMEDIATE"),
     False: ("PRAGMA query_only=ON", "BEGIN DEFERRED"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Direct:
-    """A transaction that is open, in the words of the database's driver."""
-
-    cursor: Any
-    dialect: Dialect
-
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether this is the embedded database."""
-        return self.dialect.name == "sqlite"
-
-    def first(self, statement: str) -> Any:
-        """The first row that a statement without values finds, or None."""
-        return self.cursor.execute(statement).fetchone()
 
 
 class Database:
@@ -101,10 +84,7 @@ class Database:
         with self._its_turn() as take_turn, self._session(writes=True, take_turn=take_turn) as session:
             with session.begin():
                 yield session
-                if session.info:
-                    from kasoko_cli.store.engine import hash_chain
-
-                    hash_chain.seal(session)
+                hash_chain.seal(session)
                 point(COMMIT_BEFORE)
             point(COMMIT_AFTER)
 
@@ -219,19 +199,6 @@ class WithinTransaction(Database):
 
     def close(self) -> None:
         """Whoever opened the transaction has the connections."""
-
-
-@contextmanager
-def as_sqlalchemy_says(dialect: Dialect, statement: str | None = None) -> Iterator[set[Exception]]:
-    """Let the driver's errors be SQLAlchemy's; those that are put into the set say that the connection is gone."""
-    gone = set[Exception]()
-    driver_error = dialect.loaded_dbapi.Error
-    try:
-        yield gone
-    except driver_error as error:
-        raise DBAPIError.instance(
-            statement, None, error, driver_error, connection_invalidated=error in gone, dialect=dialect
-        ) from error
 
 
 def _shown(url: URL) -> str:

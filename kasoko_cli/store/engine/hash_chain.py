@@ -28,7 +28,7 @@ from sqlalchemy import insert, literal_column
 from sqlmodel import Session, SQLModel, col, func, select
 
 from kasoko_cli.store.engine.bulk_rows import insert_directly, insert_tuples
-from kasoko_cli.store.engine.database import Direct
+from kasoko_cli.store.engine.driver import Direct
 from kasoko_cli.store.engine.locking import Turn
 from kasoko_cli.store.schema.tables import Deployment, Event, Link
 
