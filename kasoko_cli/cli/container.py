@@ -142,7 +142,7 @@ class Container:
         Raises:
             ConfigurationError: settings that paying needs are missing.
         """
-        from kasoko_cli.daraja.client import DarajaClient
+        from kasoko_cli.daraja.client import DarajaClient, RequestLimits
         from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 
         account = self.daraja_account()
@@ -150,8 +150,7 @@ class Container:
             account,
             DatabaseShelf(self.db, self.clock, account, self.new_id()),
             self.clock,
-            timeout_seconds=self.config.daraja.timeout_seconds,
-            total_seconds=self.config.daraja.total_seconds,
+            limits=RequestLimits(self.config.daraja.timeout_seconds, self.config.daraja.total_seconds),
         )
 
     def daraja_account(self) -> Account:

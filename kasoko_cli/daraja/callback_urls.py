@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from kasoko_cli.daraja.messages import SUSPECT_URL_WORDS
+from kasoko_cli.daraja.messages import SUSPECT_URL_WORDS, ReplyUrls
 from kasoko_cli.errors import ConfigurationError
 
 #: Under which path all callbacks arrive.
@@ -85,29 +85,17 @@ class Links:
     def __repr__(self) -> str:
         return f"Links({self.base!r})"
 
-    def result_url(self, attempt_id: str) -> str:
+    def of_payment(self, attempt_id: str) -> ReplyUrls:
         """Where the result of a payment is posted."""
-        return self._url(Kind.RESULT, attempt_id)
+        return ReplyUrls(self._url(Kind.RESULT, attempt_id), self._url(Kind.TIMEOUT, attempt_id))
 
-    def timeout_url(self, attempt_id: str) -> str:
-        """Where it is posted that a payment waited too long."""
-        return self._url(Kind.TIMEOUT, attempt_id)
-
-    def status_url(self, query_id: str) -> str:
+    def of_status(self, query_id: str) -> ReplyUrls:
         """Where the answer to a status query is posted."""
-        return self._url(Kind.STATUS, query_id)
+        return ReplyUrls(self._url(Kind.STATUS, query_id), self._url(Kind.STATUS_TIMEOUT, query_id))
 
-    def status_timeout_url(self, query_id: str) -> str:
-        """Where it is posted that a status query waited too long."""
-        return self._url(Kind.STATUS_TIMEOUT, query_id)
-
-    def balance_url(self, query_id: str) -> str:
+    def of_balance(self, query_id: str) -> ReplyUrls:
         """Where the answer to a balance query is posted."""
-        return self._url(Kind.BALANCE, query_id)
-
-    def balance_timeout_url(self, query_id: str) -> str:
-        """Where it is posted that a balance query waited too long."""
-        return self._url(Kind.BALANCE_TIMEOUT, query_id)
+        return ReplyUrls(self._url(Kind.BALANCE, query_id), self._url(Kind.BALANCE_TIMEOUT, query_id))
 
     def seal(self, text: bytes) -> bytes:
         """A mark of any text that only who has our key can make: for what passes through other hands."""

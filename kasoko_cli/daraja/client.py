@@ -26,7 +26,7 @@ from kasoko_cli.clock import Clock, Lease
 from kasoko_cli.daraja import messages
 from kasoko_cli.daraja.codes import SortedAnswer, TokenAnswer, Verdict, is_spike_arrest, sort_answer, sort_token_answer
 from kasoko_cli.daraja.credentials import Token, TokenShelf, new_token
-from kasoko_cli.daraja.messages import Json
+from kasoko_cli.daraja.messages import Initiator, Json, Payment, ReplyUrls
 from kasoko_cli.daraja.wire import Broken, Deadline, Reply, Wire
 from kasoko_cli.domain.payer import Payer, api_base_of, is_loopback
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
@@ -96,6 +96,11 @@ class Account:
         return Payer(self.shortcode, self.environment, api_base_of(self.base_url))
 
     @property
+    def initiator(self) -> Initiator:
+        """Who asks, as every request says it."""
+        return Initiator(self.initiator_name, self.security_credential, self.shortcode)
+
+    @property
     def host(self) -> str:
         """Where it is, for messages: `https://api.safaricom.co.ke`."""
         return self.base_url.rstrip("/")
@@ -146,19 +151,30 @@ class Answer:
     held_back: bool = False
 
 
-class _Stay:
-    """Whether a request must stay here: its lease would end under way, or it is not ours any more."""
+class _Call:
+    """One request with all its tries: its bytes, what came of each, and whether it must stay here."""
 
-    def __init__(self, lease: Lease | None, is_ours: Callable[[], bool]) -> None:
-        self._lease, self._is_ours = lease, is_ours
-        #: Whether it did.
+    def __init__(
+        self,
+        kind: Literal["b2c", "status", "balance"],
+        path: str,
+        request: dict[str, Json],
+        lease: Lease | None = None,
+        is_ours: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.kind, self.path = kind, path
+        self.content = json.dumps(request).encode()
+        self.shown = f"POST {path} {json.dumps(messages.shown_request(request))}"
+        self.log: list[Exchange] = []
+        #: Whether it stayed: its lease would have ended under way, or it was not ours any more.
         self.held_back = False
+        self._lease, self._is_ours = lease, is_ours
 
     def outlives(self, seconds: float) -> bool:
         """Whether what takes so many seconds from now could still be under way when the lease ends."""
         return self._lease is not None and self._lease.remaining() < seconds
 
-    def why(self, deadline: Deadline) -> str:
+    def why_held_back(self, deadline: Deadline) -> str:
         """Why it must not leave, with what is left of its own time; nothing where it may."""
         # The lease last: it is what a pause between the two makes older.
         if not self._is_ours():
@@ -171,12 +187,20 @@ class _Stay:
         return why
 
 
-class DarajaClient:
-    """M-Pesa, for any number of threads: each has its own connection, all share one token.
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How long a request may take, and how often the same id goes when M-Pesa certainly did not take it.
 
-    `timeout_seconds` bounds each silence, `total_seconds` one whole try with its token, `sends` how
-    often the same id goes when M-Pesa certainly did not take it.
+    `timeout_seconds` bounds each silence, `total_seconds` one whole try with its token.
     """
+
+    timeout_seconds: float = 30.0
+    total_seconds: float = 45.0
+    sends: int = 3
+
+
+class DarajaClient:
+    """M-Pesa, for any number of threads: each has its own connection, all share one token."""
 
     def __init__(
         self,
@@ -184,18 +208,16 @@ class DarajaClient:
         shelf: TokenShelf,
         clock: Clock,
         *,
-        timeout_seconds: float = 30.0,
-        total_seconds: float = 45.0,
-        sends: int = 3,
+        limits: RequestLimits = RequestLimits(),
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        assert sends >= 1, "a request is sent at least once"
+        assert limits.sends >= 1, "a request is sent at least once"
         self.account = account
-        self.total_seconds = total_seconds
+        self.total_seconds = limits.total_seconds
         self._shelf = shelf
         self._clock = clock
-        self._sends = sends
+        self._limits = limits
         self._sleep = sleep
         self._refreshing = threading.Lock()
         #: Tokens that were used lately: M-Pesa repeats them in its error texts.
@@ -203,7 +225,7 @@ class DarajaClient:
         #: The shared token as it was looked up last, and when by the monotonic clock.
         self._looked_up: tuple[float, Token | None] = (0.0, None)
         self._secrets = self._known_secrets()
-        self._wire = Wire(account.base_url, timeout_seconds=timeout_seconds, transport=transport)
+        self._wire = Wire(account.base_url, timeout_seconds=limits.timeout_seconds, transport=transport)
 
     def close(self) -> None:
         """Close every connection."""
@@ -237,19 +259,14 @@ class DarajaClient:
 
     def pay(
         self,
+        payment: Payment,
+        urls: ReplyUrls,
         *,
-        attempt_id: str,
-        wire_cents: int,
-        phone: str,
-        result_url: str,
-        timeout_url: str,
-        remarks: str,
-        occasion: str = "",
         lease: Lease,
         may_go_again: Callable[[], bool] = lambda: True,
         is_ours: Callable[[], bool] = lambda: True,
     ) -> Answer:
-        """Ask M-Pesa to pay `wire_cents`, whole shillings, to `phone`.
+        """Ask M-Pesa to pay.
 
         Never raises for what the network or M-Pesa does. Nothing is sent that could still be under
         way at the end of the `lease`, or that is not `is_ours` any more: both are asked last directly
@@ -258,88 +275,42 @@ class DarajaClient:
         """
         account = self.account
         path = messages.B2C_V3_PATH if account.api == "v3" else messages.B2C_V1_PATH
-        request = messages.b2c_request(
-            originator_conversation_id=attempt_id if account.api == "v3" else None,
-            initiator_name=account.initiator_name,
-            security_credential=account.security_credential,
-            command_id=account.command_id,
-            wire_cents=wire_cents,
-            shortcode=account.shortcode,
-            phone=phone,
-            remarks=remarks,
-            timeout_url=timeout_url,
-            result_url=result_url,
-            occasion=occasion,
-        )
-        return self._ask("b2c", path, request, lease, may_go_again, is_ours)
+        request = messages.b2c_request(account.initiator, payment, urls, command_id=account.command_id, api=account.api)
+        return self._ask(_Call("b2c", path, request, lease, is_ours), may_go_again)
 
-    def ask_status(
-        self,
-        *,
-        query_id: str,
-        attempt_id: str = "",
-        receipt: str = "",
-        result_url: str,
-        timeout_url: str,
-    ) -> Answer:
-        """Ask how a payment ended, by our id for it, by its receipt, or by both; the answer is posted to `result_url`.
+    def ask_status(self, urls: ReplyUrls, *, query_id: str, attempt_id: str = "", receipt: str = "") -> Answer:
+        """Ask how a payment ended, by our id for it, by its receipt, or by both; the answer is posted to `urls`.
 
         `query_id` is our name for this question; it stands in the remarks, where the portal shows it.
         """
         request = messages.status_request(
-            initiator_name=self.account.initiator_name,
-            security_credential=self.account.security_credential,
-            shortcode=self.account.shortcode,
-            attempt_id=attempt_id,
-            receipt=receipt,
-            remarks=query_id,
-            timeout_url=timeout_url,
-            result_url=result_url,
+            self.account.initiator, urls, attempt_id=attempt_id, receipt=receipt, remarks=query_id
         )
-        return self._ask("status", messages.STATUS_PATH, request)
+        return self._ask(_Call("status", messages.STATUS_PATH, request))
 
-    def ask_balance(self, *, query_id: str, result_url: str, timeout_url: str) -> Answer:
-        """Ask what is in the organisation's accounts; the answer is posted to `result_url`."""
-        request = messages.balance_request(
-            initiator_name=self.account.initiator_name,
-            security_credential=self.account.security_credential,
-            shortcode=self.account.shortcode,
-            remarks=query_id,
-            timeout_url=timeout_url,
-            result_url=result_url,
-        )
-        return self._ask("balance", messages.BALANCE_PATH, request)
+    def ask_balance(self, urls: ReplyUrls, *, query_id: str) -> Answer:
+        """Ask what is in the organisation's accounts; the answer is posted to `urls`."""
+        request = messages.balance_request(self.account.initiator, urls, remarks=query_id)
+        return self._ask(_Call("balance", messages.BALANCE_PATH, request))
 
     # --- One request, its tries --------------------------------------------------------------------------------------
 
-    def _ask(
-        self,
-        kind: Literal["b2c", "status", "balance"],
-        path: str,
-        request: dict[str, Json],
-        lease: Lease | None = None,
-        may_go_again: Callable[[], bool] = lambda: True,
-        is_ours: Callable[[], bool] = lambda: True,
-    ) -> Answer:
+    def _ask(self, call: _Call, may_go_again: Callable[[], bool] = lambda: True) -> Answer:
         """Send a request until there is a verdict other than NOT_SENT, a few times, in the time there is."""
-        log: list[Exchange] = []
-        stay = _Stay(lease, is_ours)
-        content = json.dumps(request).encode()
-        shown = f"POST {path} {json.dumps(messages.shown_request(request))}"
         spikes = 0
 
         def enough(state: RetryCallState) -> bool:
-            if state.attempt_number >= self._sends or stay.held_back or not may_go_again():
+            if state.attempt_number >= self._limits.sends or call.held_back or not may_go_again():
                 return True
-            return stay.outlives(state.upcoming_sleep + self.total_seconds)
+            return call.outlives(state.upcoming_sleep + self.total_seconds)
 
         def send() -> SortedAnswer:
             nonlocal spikes
-            said = self._try(kind, path, content, shown, log, stay)
+            said = self._try(call)
             spikes += is_spike_arrest(said)
             return said
 
-        if stay.outlives(self.total_seconds):
+        if call.outlives(self.total_seconds):
             return Answer(Verdict.NOT_SENT, None, "", _TOO_LATE, _TOO_LATE, _NOTHING_SENT, held_back=True)
         answer = send()
         if _certainly_not_taken(answer):
@@ -348,16 +319,16 @@ class DarajaClient:
         taken = answer.verdict is Verdict.TAKEN
         return Answer(
             verdict=answer.verdict,
-            http_status=log[-1].http_status if log else None,
+            http_status=call.log[-1].http_status if call.log else None,
             code=self._clean(answer.code)[:CODE_CHARACTERS],
             text=self._clean(answer.text or answer.meaning),
             meaning=answer.meaning,
             advice=answer.advice,
             conversation_id=found.conversation_id if taken else None,
             originator_conversation_id=found.originator_conversation_id if taken else None,
-            exchanges=tuple(log),
+            exchanges=tuple(call.log),
             spikes=spikes,
-            held_back=stay.held_back,
+            held_back=call.held_back,
         )
 
     def _again(
@@ -377,24 +348,16 @@ class DarajaClient:
         answer: SortedAnswer = tries(lambda: answers.pop()() if answers else send())
         return answer
 
-    def _try(
-        self,
-        kind: Literal["b2c", "status", "balance"],
-        path: str,
-        content: bytes,
-        shown: str,
-        log: list[Exchange],
-        stay: _Stay,
-    ) -> SortedAnswer:
+    def _try(self, call: _Call) -> SortedAnswer:
         """Send it once; once more with a new token if only the token was refused."""
         deadline = Deadline(self.total_seconds)
         refused: Token | None = None
         while True:
-            token = self._token(refused, log, deadline)
+            token = self._token(refused, call.log, deadline)
             if not isinstance(token, Token):
                 meaning = f"no access token: {token.meaning}"
                 return SortedAnswer(token.verdict, token.code, token.text, meaning, token.advice)
-            answer = self._post(kind, path, content, shown, token, log, deadline, stay)
+            answer = self._post(call, token, deadline)
             if not answer.token_refused:
                 return answer
             if refused is not None:
@@ -408,22 +371,17 @@ class DarajaClient:
                 )
             refused = token
 
-    def _post(
-        self,
-        kind: Literal["b2c", "status", "balance"],
-        path: str,
-        content: bytes,
-        shown: str,
-        token: Token,
-        log: list[Exchange],
-        deadline: Deadline,
-        stay: _Stay,
-    ) -> SortedAnswer:
+    def _post(self, call: _Call, token: Token, deadline: Deadline) -> SortedAnswer:
         self._remember(token)
         at = self._clock()
         headers = {"Authorization": f"Bearer {token.value}", "Content-Type": "application/json"}
         came = self._wire.exchange(
-            "POST", path, headers=headers, deadline=deadline, content=content, hold_back=lambda: stay.why(deadline)
+            "POST",
+            call.path,
+            headers=headers,
+            deadline=deadline,
+            content=call.content,
+            hold_back=lambda: call.why_held_back(deadline),
         )
         if isinstance(came, Broken):
             if came.held_back:
@@ -434,7 +392,7 @@ class DarajaClient:
                 answer = SortedAnswer(Verdict.UNKNOWN, "", came.what, f"M-Pesa may have it: {came.what}", _ASK)
         else:
             answer = sort_answer(came.http_status, came.body)
-        self._note(log, kind, at, came, shown, f"{answer.verdict}: {answer.meaning}")
+        self._note(call.log, call.kind, at, came, call.shown, f"{answer.verdict}: {answer.meaning}")
         return answer
 
     # --- The token ---------------------------------------------------------------------------------------------------
@@ -496,11 +454,11 @@ class DarajaClient:
         kept = False
         try:
             at = self._clock()
+            path = f"{messages.OAUTH_PATH}?grant_type={messages.GRANT_TYPE}"
             pair = f"{self.account.consumer_key}:{self.account.consumer_secret}".encode()
             came = self._wire.exchange(
                 "GET",
-                messages.OAUTH_PATH,
-                params={"grant_type": messages.GRANT_TYPE},
+                path,
                 headers={"Authorization": "Basic " + base64.b64encode(pair).decode("ascii")},
                 deadline=deadline,
             )
@@ -508,13 +466,12 @@ class DarajaClient:
                 answer = _no_token(came.what)
             else:
                 answer = sort_token_answer(came.http_status, came.body)
-            request = f"GET {messages.OAUTH_PATH}?grant_type={messages.GRANT_TYPE}"
             if answer.verdict is not Verdict.TAKEN:
-                self._note(log, "oauth", at, came, request, f"{answer.verdict}: {answer.meaning}")
+                self._note(log, "oauth", at, came, f"GET {path}", f"{answer.verdict}: {answer.meaning}")
                 return answer
             token = new_token(answer.value, answer.expires_in, at)
             self._remember(token)
-            self._note(log, "oauth", at, came, request, "a token")
+            self._note(log, "oauth", at, came, f"GET {path}", "a token")
             # Where it cannot be kept, this process uses it all the same, and the claim on a new one ends by itself.
             with contextlib.suppress(KasokoError):
                 self._shelf.keep(token)

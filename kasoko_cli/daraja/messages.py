@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from kasoko_cli.clock import NAIROBI
 from kasoko_cli.domain.phone import mask, mask_in
@@ -118,53 +118,62 @@ def shillings(wire_cents: int) -> int:
     return wire_cents // 100
 
 
-def b2c_request(
-    *,
-    originator_conversation_id: str | None,
-    initiator_name: str,
-    security_credential: str,
-    command_id: str,
-    wire_cents: int,
-    shortcode: str,
-    phone: str,
-    remarks: str,
-    timeout_url: str,
-    result_url: str,
-    occasion: str = "",
-) -> dict[str, Json]:
-    """A B2C payment: v3 with an id of ours, v1 with None, where the gateway makes the id.
+@dataclass(frozen=True, slots=True)
+class Initiator:
+    """Who asks M-Pesa: the organisation by its shortcode, and its API user with the encrypted password."""
+
+    name: str
+    security_credential: str = field(repr=False)
+    shortcode: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyUrls:
+    """Where M-Pesa posts how a request ended, and that it waited too long."""
+
+    result: str
+    timeout: str
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What a B2C request says of one payment: our id for it, whole shillings in cents, and to whom.
 
     `phone` is `254` and nine digits. Remarks and occasion are cut to what is known to pass.
     """
+
+    attempt_id: str
+    wire_cents: int
+    phone: str = field(repr=False)
+    remarks: str
+    occasion: str = ""
+
+
+def b2c_request(
+    initiator: Initiator, payment: Payment, urls: ReplyUrls, *, command_id: str, api: Literal["v1", "v3"]
+) -> dict[str, Json]:
+    """A B2C payment: v3 with an id of ours, v1 without, where the gateway makes the id."""
     request: dict[str, Json] = {}
-    if originator_conversation_id is not None:
-        request["OriginatorConversationID"] = originator_conversation_id
+    if api == "v3":
+        request["OriginatorConversationID"] = payment.attempt_id
     request |= {
-        "InitiatorName": initiator_name,
-        "SecurityCredential": security_credential,
+        "InitiatorName": initiator.name,
+        "SecurityCredential": initiator.security_credential,
         "CommandID": command_id,
-        "Amount": shillings(wire_cents),
-        "PartyA": shortcode,
-        "PartyB": phone,
-        "Remarks": plain_text(remarks) or "payout",
-        "QueueTimeOutURL": timeout_url,
-        "ResultURL": result_url,
+        "Amount": shillings(payment.wire_cents),
+        "PartyA": initiator.shortcode,
+        "PartyB": payment.phone,
+        "Remarks": plain_text(payment.remarks) or "payout",
+        "QueueTimeOutURL": urls.timeout,
+        "ResultURL": urls.result,
     }
-    if plain := plain_text(occasion):
-        request["Occasion" if originator_conversation_id is None else "Occassion"] = plain
+    if plain := plain_text(payment.occasion):
+        request["Occasion" if api == "v1" else "Occassion"] = plain
     return request
 
 
 def status_request(
-    *,
-    initiator_name: str,
-    security_credential: str,
-    shortcode: str,
-    attempt_id: str,
-    receipt: str,
-    remarks: str,
-    timeout_url: str,
-    result_url: str,
+    initiator: Initiator, urls: ReplyUrls, *, attempt_id: str, receipt: str, remarks: str
 ) -> dict[str, Json]:
     """Ask how a payment ended, by our id for it, by its receipt, or by both.
 
@@ -172,39 +181,31 @@ def status_request(
     """
     assert attempt_id or receipt, "a status query names a payment"
     return {
-        "Initiator": initiator_name,
-        "SecurityCredential": security_credential,
+        "Initiator": initiator.name,
+        "SecurityCredential": initiator.security_credential,
         "CommandID": STATUS_COMMAND,
         "TransactionID": receipt,
         "OriginalConversationID": attempt_id,
-        "PartyA": shortcode,
+        "PartyA": initiator.shortcode,
         "IdentifierType": SHORTCODE_IDENTIFIER,
-        "ResultURL": result_url,
-        "QueueTimeOutURL": timeout_url,
+        "ResultURL": urls.result,
+        "QueueTimeOutURL": urls.timeout,
         "Remarks": plain_text(remarks) or "status",
         "Occasion": "",
     }
 
 
-def balance_request(
-    *,
-    initiator_name: str,
-    security_credential: str,
-    shortcode: str,
-    remarks: str,
-    timeout_url: str,
-    result_url: str,
-) -> dict[str, Json]:
+def balance_request(initiator: Initiator, urls: ReplyUrls, *, remarks: str) -> dict[str, Json]:
     """Ask what is in the organisation's accounts."""
     return {
-        "Initiator": initiator_name,
-        "SecurityCredential": security_credential,
+        "Initiator": initiator.name,
+        "SecurityCredential": initiator.security_credential,
         "CommandID": BALANCE_COMMAND,
-        "PartyA": shortcode,
+        "PartyA": initiator.shortcode,
         "IdentifierType": SHORTCODE_IDENTIFIER,
         "Remarks": plain_text(remarks) or "balance",
-        "QueueTimeOutURL": timeout_url,
-        "ResultURL": result_url,
+        "QueueTimeOutURL": urls.timeout,
+        "ResultURL": urls.result,
     }
 
 

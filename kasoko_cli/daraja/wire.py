@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlencode
 
 import httpcore
 import httpx
@@ -123,7 +122,6 @@ class Wire:
         *,
         headers: Mapping[str, str],
         deadline: Deadline,
-        params: Mapping[str, str] | None = None,
         content: bytes | None = None,
         hold_back: Callable[[], str] = _freely,
     ) -> Reply | Broken:
@@ -144,7 +142,7 @@ class Wire:
         line = self._line()
         point(REQUEST_BEFORE)
         try:
-            status, chunks, let_go = line.carry(method, path, params, headers, _Last(content, hold_back), deadline)
+            status, chunks, let_go = line.carry(method, path, headers, _Last(content, hold_back), deadline)
             try:
                 body = b""
                 for chunk in chunks:
@@ -314,7 +312,6 @@ class _Line:
         self,
         method: str,
         path: str,
-        params: Mapping[str, str] | None,
         headers: Mapping[str, str],
         last: _Last,
         deadline: Deadline,
@@ -327,7 +324,7 @@ class _Line:
         """
         last.check()
         self._current.until = deadline
-        target = self._front + path.encode("ascii") + (b"?" + urlencode(params).encode("ascii") if params else b"")
+        target = self._front + path.encode("ascii")
         lines = [(b"Host", self._host)]
         lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in {**_HEADERS, **headers}.items()]
         if last.content is not None:
@@ -373,7 +370,6 @@ class _Given:
         self,
         method: str,
         path: str,
-        params: Mapping[str, str] | None,
         headers: Mapping[str, str],
         last: _Last,
         deadline: Deadline,  # noqa: ARG002 - a transport has no sockets that we know
@@ -383,9 +379,7 @@ class _Given:
         Raises:
             _HeldBack: it must not leave, and did not.
         """
-        request = httpx.Request(
-            method, self._base_url + path, params=params, headers={**_HEADERS, **headers}, content=last.content
-        )
+        request = httpx.Request(method, self._base_url + path, headers={**_HEADERS, **headers}, content=last.content)
         last.check()
         response = self._transport.handle_request(request)
         assert isinstance(response.stream, httpx.SyncByteStream)

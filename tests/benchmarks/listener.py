@@ -54,7 +54,7 @@ def requests(sent: Sequence[tuple[str, int]]) -> list[bytes]:
     for number, (attempt, cents) in enumerate(sent, 1):
         body = result_body(attempt, cents, number)
         head = (
-            f"POST {urlsplit(LINKS.result_url(attempt)).path} HTTP/1.1\r\nHost: pay.example.org\r\n"
+            f"POST {urlsplit(LINKS.of_payment(attempt).result).path} HTTP/1.1\r\nHost: pay.example.org\r\n"
             f"Content-Type: application/json;charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         made.append(head.encode() + body)

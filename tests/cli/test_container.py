@@ -33,7 +33,7 @@ def test_mpesa_is_made_from_the_settings_and_shows_no_secret(tmp_path: Path) -> 
 
 def test_links_can_be_made_with_the_key_alone(tmp_path: Path) -> None:
     links = container(tmp_path, KASOKO_CALLBACK_KEY=KEY, MPESA_CALLBACK_URL="https://pay.example.org").links
-    assert links.result_url("ks-1").startswith("https://pay.example.org/api/payments/b2c-callback/ks-1/")
+    assert links.of_payment("ks-1").result.startswith("https://pay.example.org/api/payments/b2c-callback/ks-1/")
 
 
 def test_what_is_missing_is_told_before_anything_is_opened(tmp_path: Path) -> None:

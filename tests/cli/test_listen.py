@@ -89,7 +89,7 @@ def folder(tmp_path: Path, sqlite_template: Path) -> Path:
 
 
 def posted_to(key: str) -> str:
-    return urlsplit(Links("https://pay.example.org", bytes.fromhex(key)).result_url("ks-1")).path
+    return urlsplit(Links("https://pay.example.org", bytes.fromhex(key)).of_payment("ks-1").result).path
 
 
 def test_a_listener_with_a_certificate_of_its_own_renews_it_and_takes_what_an_old_key_signed(folder: Path) -> None:

@@ -29,7 +29,7 @@ from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.serve import Server, Tls
 
 LINKS = Links("https://pay.example.org", b"0123456789abcdef0123456789abcdef")
-PATH = urlsplit(LINKS.result_url("ks-" + "0af1" * 8)).path
+PATH = urlsplit(LINKS.of_payment("ks-" + "0af1" * 8).result).path
 BODY = b'{"Result":{"ResultCode":0}}'
 GENUINE = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (PATH.encode(), len(BODY), BODY)
 HEAD_SECONDS = 1.5

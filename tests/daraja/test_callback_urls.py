@@ -22,21 +22,21 @@ ID = "ks-" + "0af1" * 8
 
 def urls(links: Links, subject_id: str) -> dict[Kind, str]:
     return {
-        Kind.RESULT: links.result_url(subject_id),
-        Kind.TIMEOUT: links.timeout_url(subject_id),
-        Kind.STATUS: links.status_url(subject_id),
-        Kind.STATUS_TIMEOUT: links.status_timeout_url(subject_id),
-        Kind.BALANCE: links.balance_url(subject_id),
-        Kind.BALANCE_TIMEOUT: links.balance_timeout_url(subject_id),
+        Kind.RESULT: links.of_payment(subject_id).result,
+        Kind.TIMEOUT: links.of_payment(subject_id).timeout,
+        Kind.STATUS: links.of_status(subject_id).result,
+        Kind.STATUS_TIMEOUT: links.of_status(subject_id).timeout,
+        Kind.BALANCE: links.of_balance(subject_id).result,
+        Kind.BALANCE_TIMEOUT: links.of_balance(subject_id).timeout,
     }
 
 
 def test_a_result_url_is_base_path_id_and_mark() -> None:
     mark = hmac.new(KEY, f"kasoko callback 1\nb2c-callback\n{ID}".encode(), hashlib.sha256).hexdigest()[:32]
-    assert LINKS.result_url(ID) == f"https://pay.example.org/api/payments/b2c-callback/{ID}/{mark}"
-    assert LINKS.timeout_url(ID).startswith(f"https://pay.example.org/api/payments/b2c-timeout/{ID}/")
-    assert LINKS.status_url("q-1").startswith("https://pay.example.org/api/payments/status-callback/q-1/")
-    assert LINKS.balance_url("q-1").startswith("https://pay.example.org/api/payments/balance-callback/q-1/")
+    assert LINKS.of_payment(ID).result == f"https://pay.example.org/api/payments/b2c-callback/{ID}/{mark}"
+    assert LINKS.of_payment(ID).timeout.startswith(f"https://pay.example.org/api/payments/b2c-timeout/{ID}/")
+    assert LINKS.of_status("q-1").result.startswith("https://pay.example.org/api/payments/status-callback/q-1/")
+    assert LINKS.of_balance("q-1").result.startswith("https://pay.example.org/api/payments/balance-callback/q-1/")
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -57,7 +57,7 @@ def test_no_mark_opens_another_path_or_another_id() -> None:
 @pytest.mark.parametrize("change", [lambda m: m[:-1], lambda m: m + "0", str.upper, lambda m: "", lambda m: "é" + m])
 def test_a_changed_mark_is_wrong(change: object) -> None:
     assert callable(change)
-    front, mark = urlsplit(LINKS.result_url(ID)).path.rsplit("/", 1)
+    front, mark = urlsplit(LINKS.of_payment(ID).result).path.rsplit("/", 1)
     changed = change(mark)
     if changed == mark:  # a mark without letters has no upper case
         pytest.skip("the mark has no letters")
@@ -68,17 +68,17 @@ def test_a_changed_mark_is_wrong(change: object) -> None:
 
 def test_another_key_makes_another_mark() -> None:
     other = Links("https://pay.example.org", b"another key of sixteen bytes or more")
-    route = LINKS.parse(urlsplit(other.result_url(ID)).path)
+    route = LINKS.parse(urlsplit(other.of_payment(ID).result).path)
     assert route is not None
     assert not route.mac_ok
 
 
 def test_urls_of_an_old_key_still_open_but_are_made_no_more() -> None:
     new = Links("https://pay.example.org", b"a new key of more than 16 bytes", old_keys=[KEY])
-    old_path = urlsplit(LINKS.result_url(ID)).path
+    old_path = urlsplit(LINKS.of_payment(ID).result).path
     assert new.parse(old_path) == Route(Kind.RESULT, ID, mac_ok=True)
-    assert new.result_url(ID) != LINKS.result_url(ID)
-    assert new.parse(urlsplit(new.result_url(ID)).path) == Route(Kind.RESULT, ID, mac_ok=True)
+    assert new.of_payment(ID).result != LINKS.of_payment(ID).result
+    assert new.parse(urlsplit(new.of_payment(ID).result).path) == Route(Kind.RESULT, ID, mac_ok=True)
 
 
 @pytest.mark.parametrize("path", ["/api/payments/b2c-callback", "/api/payments/b2c-callback/"])
@@ -140,13 +140,13 @@ def test_no_url_of_ours_has_a_word_that_m_pesa_forbids(key: bytes, number: int) 
 )
 def test_older_settings_that_hold_the_whole_path_are_understood(setting: str, base: str) -> None:
     assert base_of(setting) == base
-    assert Links(setting, KEY).result_url(ID).startswith(base + "/api/payments/b2c-callback/")
+    assert Links(setting, KEY).of_payment(ID).result.startswith(base + "/api/payments/b2c-callback/")
 
 
 def test_a_path_in_front_is_taken_with_and_without() -> None:
     """A proxy may pass the path on whole, or strip its own part."""
     links = Links("https://pay.example.org/front", KEY)
-    path = urlsplit(links.result_url(ID)).path
+    path = urlsplit(links.of_payment(ID).result).path
     assert path.startswith("/front/api/")
     assert links.parse(path) == links.parse(path.removeprefix("/front")) == Route(Kind.RESULT, ID, mac_ok=True)
 
@@ -238,7 +238,7 @@ def test_a_key_is_not_in_the_repr() -> None:
 def test_whatever_is_asked_for_the_same_marks_are_made_and_compared(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a 404 took says nothing of how near it was: each key makes one mark, each is compared once."""
     made = Links("https://pay.example.org", b"k" * 32, [b"l" * 32, b"m" * 32])
-    path = urlsplit(made.result_url("ks-1")).path if path == "right" else path
+    path = urlsplit(made.of_payment("ks-1").result).path if path == "right" else path
     compared: list[tuple[bytes, bytes]] = []
     made_by: list[links._Marks] = []
     mark_of = links._Marks.of

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -18,9 +19,10 @@ import pytest
 
 from kasoko_cli.clock import Lease
 from kasoko_cli.daraja import client as client_module
-from kasoko_cli.daraja.client import Account, Answer, DarajaClient
+from kasoko_cli.daraja.client import Account, Answer, DarajaClient, RequestLimits
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.credentials import MemoryShelf, Token, new_token
+from kasoko_cli.daraja.messages import Payment, ReplyUrls
 from kasoko_cli.errors import ConfigurationError, NotSent
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -106,21 +108,18 @@ def daraja(
     clock = clock or ManualClock()
     transport = httpx.MockTransport(gateway)
     shelf = options.pop("shelf", None) or MemoryShelf()
-    return DarajaClient(account(api=api), shelf, clock, transport=transport, sleep=clock.sleep, **options)
+    return DarajaClient(
+        account(api=api), shelf, clock, transport=transport, sleep=clock.sleep, limits=RequestLimits(**options)
+    )
 
 
 def pay(client: DarajaClient, **changes: Any) -> Answer:
-    values: dict[str, Any] = {
-        "attempt_id": "ks-1",
-        "wire_cents": 125_000,
-        "phone": PHONE,
-        "result_url": f"https://pay.example.org/api/payments/b2c-callback/ks-1/{MARK}",
-        "timeout_url": f"https://pay.example.org/api/payments/b2c-timeout/ks-1/{MARK}",
-        "remarks": "Market 42",
-        "occasion": "m42",
-        "lease": Lease(lambda: NOW, 600),
-    }
-    return client.pay(**values | changes)
+    urls = ReplyUrls(
+        *(f"https://pay.example.org/api/payments/b2c-{kind}/ks-1/{MARK}" for kind in ("callback", "timeout"))
+    )
+    said = {name: changes.pop(name) for name in list(changes) if name in Payment.__dataclass_fields__}
+    payment = replace(Payment("ks-1", 125_000, PHONE, "Market 42", "m42"), **said)
+    return client.pay(payment, urls, **{"lease": Lease(lambda: NOW, 600)} | changes)
 
 
 # --- Paying ----------------------------------------------------------------------------------------------------------
@@ -311,10 +310,7 @@ def test_a_lease_that_ends_while_the_token_is_fetched_keeps_the_payment_here() -
 def test_a_status_query_asks_by_our_id() -> None:
     gateway = Gateway(httpx.Response(200, json=ACK | {"OriginatorConversationID": "1a2b-3c4d"}))
     answer = daraja(gateway).ask_status(
-        query_id="q-7",
-        attempt_id="ks-1",
-        result_url="https://pay.example.org/r",
-        timeout_url="https://pay.example.org/t",
+        ReplyUrls("https://pay.example.org/r", "https://pay.example.org/t"), query_id="q-7", attempt_id="ks-1"
     )
     assert answer.verdict is Verdict.TAKEN
     assert answer.originator_conversation_id == "1a2b-3c4d"
@@ -326,9 +322,7 @@ def test_a_status_query_asks_by_our_id() -> None:
 
 def test_a_balance_query_asks_for_the_shortcode() -> None:
     gateway = Gateway(taken())
-    answer = daraja(gateway).ask_balance(
-        query_id="q-8", result_url="https://x.example/r", timeout_url="https://x.example/t"
-    )
+    answer = daraja(gateway).ask_balance(ReplyUrls("https://x.example/r", "https://x.example/t"), query_id="q-8")
     assert answer.verdict is Verdict.TAKEN
     assert gateway.requests[0].url.path == "/mpesa/accountbalance/v1/query"
     assert gateway.bodies[0]["PartyA"] == "600999"
@@ -755,9 +749,9 @@ def _read_request(connection: socket.socket) -> bytes | None:
 def raw(misbehave: Callable[[socket.socket], None], **options: Any) -> Iterator[tuple[DarajaClient, RawGateway]]:
     gateway = RawGateway(misbehave)
     clock = ManualClock()
-    options = {"timeout_seconds": 1.0, "total_seconds": 2.0} | options
+    limits = RequestLimits(**{"timeout_seconds": 1.0, "total_seconds": 2.0} | options)
     client = DarajaClient(
-        account(f"http://127.0.0.1:{gateway.port}"), MemoryShelf(), clock, sleep=clock.sleep, **options
+        account(f"http://127.0.0.1:{gateway.port}"), MemoryShelf(), clock, sleep=clock.sleep, limits=limits
     )
     try:
         yield client, gateway
@@ -917,7 +911,7 @@ def test_a_port_that_closed_after_the_token_is_not_sent_and_goes_again() -> None
 
 def test_a_name_that_does_not_exist_is_not_sent() -> None:
     clock = ManualClock()
-    client = DarajaClient(account("https://daraja.invalid"), MemoryShelf(), clock, sends=1)
+    client = DarajaClient(account("https://daraja.invalid"), MemoryShelf(), clock, limits=RequestLimits(sends=1))
     assert pay(client).verdict is Verdict.NOT_SENT
     client.close()
 
@@ -932,8 +926,7 @@ def test_a_server_without_tls_under_https_is_not_sent() -> None:
         shelf,
         clock,
         sleep=clock.sleep,
-        timeout_seconds=0.2,
-        sends=1,
+        limits=RequestLimits(timeout_seconds=0.2, sends=1),
     )
     answer = pay(client)
     client.close()

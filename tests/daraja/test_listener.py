@@ -81,7 +81,7 @@ def path_of(url: str) -> str:
     return urlsplit(url).path
 
 
-RESULT_PATH = path_of(LINKS.result_url(ID))
+RESULT_PATH = path_of(LINKS.of_payment(ID).result)
 
 
 def test_a_signed_result_is_stored_and_then_accepted(http: httpx.Client, store: Store) -> None:
@@ -96,12 +96,12 @@ def test_a_signed_result_is_stored_and_then_accepted(http: httpx.Client, store: 
 @pytest.mark.parametrize(
     ("url", "kind"),
     [
-        (LINKS.result_url(ID), Kind.RESULT),
-        (LINKS.timeout_url(ID), Kind.TIMEOUT),
-        (LINKS.status_url(ID), Kind.STATUS),
-        (LINKS.status_timeout_url(ID), Kind.STATUS_TIMEOUT),
-        (LINKS.balance_url(ID), Kind.BALANCE),
-        (LINKS.balance_timeout_url(ID), Kind.BALANCE_TIMEOUT),
+        (LINKS.of_payment(ID).result, Kind.RESULT),
+        (LINKS.of_payment(ID).timeout, Kind.TIMEOUT),
+        (LINKS.of_status(ID).result, Kind.STATUS),
+        (LINKS.of_status(ID).timeout, Kind.STATUS_TIMEOUT),
+        (LINKS.of_balance(ID).result, Kind.BALANCE),
+        (LINKS.of_balance(ID).timeout, Kind.BALANCE_TIMEOUT),
     ],
 )
 def test_each_kind_of_callback_arrives_as_its_kind(http: httpx.Client, store: Store, url: str, kind: Kind) -> None:
@@ -208,7 +208,7 @@ def test_any_body_is_evidence_and_kept_byte_for_byte(http: httpx.Client, store: 
 def test_a_credential_is_gone_before_the_body_is_handed_on(http: httpx.Client, store: Store) -> None:
     """A queue timeout posts our own request back, credential and all."""
     echo = {"OriginatorConversationID": ID, "SecurityCredential": CREDENTIAL, "Amount": 10}
-    assert http.post(path_of(LINKS.timeout_url(ID)), json=echo).status_code == 200
+    assert http.post(path_of(LINKS.of_payment(ID).timeout), json=echo).status_code == 200
     assert json.loads(store.kept[0].body) == echo | {"SecurityCredential": "[removed]"}
     assert CREDENTIAL not in repr(store.kept[0])
 
@@ -275,7 +275,7 @@ def test_what_is_no_http_hurts_nobody(server: Server, store: Store, http: httpx.
 def test_many_results_at_once_are_all_stored(server: Server, store: Store) -> None:
     def post(number: int) -> None:
         with httpx.Client(trust_env=False) as client:
-            path = path_of(LINKS.result_url(f"ks-{number:032x}"))
+            path = path_of(LINKS.of_payment(f"ks-{number:032x}").result)
             assert client.post(server.url + path, content=str(number).encode()).status_code == 200
 
     threads = [threading.Thread(target=post, args=(number,)) for number in range(40)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from kasoko_cli.daraja import messages
 from kasoko_cli.daraja.codes import Fate, judge_result, read_status
 from kasoko_cli.daraja.messages import (
+    Initiator,
     MalformedBody,
+    Payment,
+    ReplyUrls,
     Result,
     exact_cents,
     parse_acknowledgement,
@@ -28,6 +32,8 @@ from kasoko_cli.daraja.messages import (
 
 #: A cryptogram as RSA-2048 makes it: 344 characters.
 CREDENTIAL = "aB3+/" * 68 + "dE=="
+INITIATOR = Initiator("opsapi", CREDENTIAL, "600999")
+ASKED = ReplyUrls("https://pay.example.org/r", "https://pay.example.org/t")
 
 
 def success(**changes: object) -> dict[str, Any]:
@@ -67,21 +73,10 @@ def with_parameters(parameters: object) -> Result:
 # --- Requests --------------------------------------------------------------------------------------------------------
 
 
-def b2c(**changes: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "originator_conversation_id": "ks-1",
-        "initiator_name": "opsapi",
-        "security_credential": CREDENTIAL,
-        "command_id": "BusinessPayment",
-        "wire_cents": 125_000,
-        "shortcode": "600999",
-        "phone": "254700000001",
-        "remarks": "Market 42 payout",
-        "timeout_url": "https://pay.example.org/timeout",
-        "result_url": "https://pay.example.org/result",
-        "occasion": "m42",
-    }
-    return messages.b2c_request(**values | changes)
+def b2c(api: Literal["v1", "v3"] = "v3", **changes: Any) -> dict[str, Any]:
+    said = Payment("ks-1", 125_000, "254700000001", "Market 42 payout", "m42")
+    urls = ReplyUrls("https://pay.example.org/result", "https://pay.example.org/timeout")
+    return messages.b2c_request(INITIATOR, replace(said, **changes), urls, command_id="BusinessPayment", api=api)
 
 
 def test_a_payment_has_the_fields_of_the_portal_spelt_its_way() -> None:
@@ -102,7 +97,7 @@ def test_a_payment_has_the_fields_of_the_portal_spelt_its_way() -> None:
 
 
 def test_a_payment_on_v1_has_no_id_of_ours() -> None:
-    request = b2c(originator_conversation_id=None)
+    request = b2c("v1")
     assert tuple(request) == messages.B2C_V1_FIELDS
     assert request["Occasion"] == "m42", "a strict gateway of v1 refuses the spelling of v3"
     assert messages.shown_request(request)["Occasion"] == "m42"
@@ -135,16 +130,7 @@ def test_remarks_are_never_empty() -> None:
 
 
 def test_a_status_query_names_the_payment_by_our_id_in_a_field_with_another_name() -> None:
-    request = messages.status_request(
-        initiator_name="opsapi",
-        security_credential=CREDENTIAL,
-        shortcode="600999",
-        attempt_id="ks-1",
-        receipt="",
-        remarks="q-1",
-        timeout_url="https://pay.example.org/t",
-        result_url="https://pay.example.org/r",
-    )
+    request = messages.status_request(INITIATOR, ASKED, attempt_id="ks-1", receipt="", remarks="q-1")
     assert tuple(request) == messages.STATUS_FIELDS
     assert request["OriginalConversationID"] == "ks-1"
     assert request["Initiator"] == "opsapi"
@@ -153,14 +139,7 @@ def test_a_status_query_names_the_payment_by_our_id_in_a_field_with_another_name
 
 
 def test_a_balance_query_has_the_fields_of_the_portal() -> None:
-    request = messages.balance_request(
-        initiator_name="opsapi",
-        security_credential=CREDENTIAL,
-        shortcode="600999",
-        remarks="q-1",
-        timeout_url="https://pay.example.org/t",
-        result_url="https://pay.example.org/r",
-    )
+    request = messages.balance_request(INITIATOR, ASKED, remarks="q-1")
     assert tuple(request) == messages.BALANCE_FIELDS
     assert request["CommandID"] == "AccountBalance"
 

@@ -98,12 +98,12 @@ def listener(examples: int) -> int:
     assert isinstance(LINKS, Links)
     known = "ks-" + "0" * 32
     paths = {
-        "result": path(LINKS.result_url(known)),
-        "timeout": path(LINKS.timeout_url(known)),
-        "status": path(LINKS.status_url("q-1")),
-        "balance": path(LINKS.balance_url("q-1")),
+        "result": path(LINKS.of_payment(known).result),
+        "timeout": path(LINKS.of_payment(known).timeout),
+        "status": path(LINKS.of_status("q-1").result),
+        "balance": path(LINKS.of_balance("q-1").result),
         "hint": "/api/payments/b2c-callback/",
-        "miss": path(LINKS.result_url(known))[:-1],
+        "miss": path(LINKS.of_payment(known).result)[:-1],
     }
     with tempfile.TemporaryDirectory() as folder:
         file, url = Path(folder) / "openapi.json", f"sqlite:///{Path(folder) / 'kasoko.db'}"

@@ -47,7 +47,7 @@ def test_the_same_result_posted_twice_completes_once_and_credits_the_wallet_once
     assert street.wallet("ann") == (14_250, 50)
 
     [(subject, body)] = street.rows("SELECT DISTINCT subject, body FROM callbacks")
-    url = street.links().result_url(subject)
+    url = street.links().of_payment(subject).result
     answer = httpx.post(url, content=bytes(body), trust_env=False)
     assert (answer.status_code, answer.json()) == (200, {"ResultCode": 0, "ResultDesc": "Accepted"})
     assert listener.wait().code == 0

@@ -21,10 +21,11 @@ from sqlmodel import select
 
 from kasoko_cli.clock import Lease
 from kasoko_cli.daraja.callback_urls import Kind
-from kasoko_cli.daraja.client import Account, Answer, DarajaClient
+from kasoko_cli.daraja.client import Account, Answer, DarajaClient, RequestLimits
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.credentials import MemoryShelf, Token
 from kasoko_cli.daraja.listener import Delivery, listener_app
+from kasoko_cli.daraja.messages import Payment, ReplyUrls
 from kasoko_cli.daraja.serve import Server
 from kasoko_cli.daraja.simulator.answers import Notice
 from kasoko_cli.daraja.simulator.app import Fault
@@ -155,18 +156,17 @@ def client_of(server: CutServer, *, fetches_token: bool = False, **options: floa
         assert shelf.claim_refresh(None)
         shelf.keep(Token(TOKEN, fetched_at=clock(), expires_at=clock() + timedelta(hours=1)))
     account = Account(server.url, "consumer-key", "consumer-secret", "600999", "testapi", "credential-of-the-initiator")
-    given = {"timeout_seconds": 5.0, "total_seconds": 10.0} | options
-    return DarajaClient(account, shelf, clock, sends=1, sleep=lambda _: None, **given)  # type: ignore[arg-type]
+    limits = RequestLimits(**{"timeout_seconds": 5.0, "total_seconds": 10.0} | options, sends=1)
+    return DarajaClient(account, shelf, clock, limits=limits, sleep=lambda _: None)
 
 
 def pay(client: DarajaClient) -> Answer:
     return client.pay(
-        attempt_id="ks-1",
-        wire_cents=10_000,
-        phone="254712000111",
-        result_url="https://pay.example.org/api/payments/b2c-callback/ks-1/0a",
-        timeout_url="https://pay.example.org/api/payments/b2c-timeout/ks-1/0a",
-        remarks="kasoko payout",
+        Payment("ks-1", 10_000, "254712000111", "kasoko payout"),
+        ReplyUrls(
+            "https://pay.example.org/api/payments/b2c-callback/ks-1/0a",
+            "https://pay.example.org/api/payments/b2c-timeout/ks-1/0a",
+        ),
         lease=Lease(FixedClock(), 300),
     )
 
@@ -251,10 +251,7 @@ def test_the_acknowledgement_of_a_question_cut_at_any_byte_is_none() -> None:
 
         def ask() -> Answer:
             return client.ask_status(
-                query_id="kq-1",
-                attempt_id="ks-1",
-                result_url="https://pay.example.org/1",
-                timeout_url="https://pay.example.org/2",
+                ReplyUrls("https://pay.example.org/1", "https://pay.example.org/2"), query_id="kq-1", attempt_id="ks-1"
             )
 
         for cut in range(len(answer)):

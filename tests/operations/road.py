@@ -22,7 +22,7 @@ import httpx
 from sqlmodel import col, select
 
 from kasoko_cli.daraja.callback_urls import Kind, Links
-from kasoko_cli.daraja.client import Account, DarajaClient
+from kasoko_cli.daraja.client import Account, DarajaClient, RequestLimits
 from kasoko_cli.daraja.credentials import MemoryShelf
 from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.serve import AsgiApp, Receive, Scope, Send, Server
@@ -126,9 +126,7 @@ class Road:
             replace(self.account(url, api), **other),
             MemoryShelf(),
             self.clock,
-            timeout_seconds=5,
-            total_seconds=10,
-            sends=sends,
+            limits=RequestLimits(5, 10, sends),
             transport=httpx.MockTransport(self._carry),
             sleep=lambda _: None,
         )
@@ -544,13 +542,11 @@ class LoudRoad(Road):
             behind.append(listener_app(self.inbox.take, self.links, clock=self.clock))
             # After the listener, so that it stops before: what is under way still finds somebody to take it.
             url = self._stack.enter_context(self.simulator.serving())
-            timeout_seconds, total_seconds = self._timeouts
             self.daraja = DarajaClient(
                 self.account(url),
                 MemoryShelf(),
                 self.clock,
-                timeout_seconds=timeout_seconds,
-                total_seconds=total_seconds,
+                limits=RequestLimits(*self._timeouts),
                 sleep=lambda _: None,
             )
             self._stack.callback(self.daraja.close)

@@ -42,7 +42,7 @@ from kasoko_cli.cli.app import app
 from kasoko_cli.cli.container import Container
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.config import load_config
-from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.daraja.client import DarajaClient, RequestLimits
 from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 from tests import compiled
 
@@ -73,8 +73,7 @@ class HurriedContainer(Container):
             account,
             DatabaseShelf(self.db, self.clock, account, self.new_id()),
             self.clock,
-            timeout_seconds=self.patience_seconds / 2,
-            total_seconds=self.patience_seconds,
+            limits=RequestLimits(self.patience_seconds / 2, self.patience_seconds),
             sleep=lambda seconds: time.sleep(seconds / 20),
         )
 

@@ -60,7 +60,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "the proof's stopped run sends past its lease",
         "daraja/client.py",
-        "hold_back=lambda: stay.why(deadline)",
+        "hold_back=lambda: call.why_held_back(deadline)",
         'hold_back=lambda: ""',
         "proof/test_acts.py::test_a_run_that_is_stopped_past_its_lease_sends_nothing_once_a_person_decided",
     ),
@@ -131,7 +131,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "the spelling of v3 on v1",
         "daraja/messages.py",
-        '"Occasion" if originator_conversation_id is None else "Occassion"',
+        '"Occasion" if api == "v1" else "Occassion"',
         '"Occassion"',
         "daraja/test_messages.py::test_a_payment_on_v1_has_no_id_of_ours",
     ),
@@ -230,7 +230,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a stopped sender does not look at its lease again",
         "daraja/client.py",
-        "hold_back=lambda: stay.why(deadline)",
+        "hold_back=lambda: call.why_held_back(deadline)",
         'hold_back=lambda: ""',
         "operations/payouts/test_stopped_senders.py::test_a_request_that_waits_past_its_lease_does_not_leave_once_somebody_decided",
     ),

@@ -76,7 +76,7 @@ def _replays(bench: Bench, draw: Random) -> Iterator[Body]:
     taken = _taken(bench.simulator)
     for one in draw.sample(taken, min(2, len(taken))):
         to = draw.choice([one, draw.choice(taken)])
-        yield Body(urlsplit(links.result_url(to)).path, _true(bench.simulator, one))
+        yield Body(urlsplit(links.of_payment(to).result).path, _true(bench.simulator, one))
 
 
 def _taken(simulator: Simulator) -> list[str]:

@@ -94,11 +94,7 @@ def ask(ctx: OperationContext, gateway: Gateway) -> AskedBalance:
         asker = accounts.ensure(session, daraja.account.payer, at=clock())
         session.add(Query(id=query_id, kind="BALANCE", attempt_id=None, asked_at=clock(), account_id=asker))
         note_event(session, at=clock(), actor=act.actor, action="float.ask", subject=query_id, reason=act.reason)
-    answer = daraja.ask_balance(
-        query_id=query_id,
-        result_url=links.balance_url(query_id),
-        timeout_url=links.balance_timeout_url(query_id),
-    )
+    answer = daraja.ask_balance(links.of_balance(query_id), query_id=query_id)
     taken = answer.verdict is Verdict.TAKEN
     with db.transaction() as session:
         if taken and answer.conversation_id:

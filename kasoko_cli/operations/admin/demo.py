@@ -21,7 +21,7 @@ import httpx
 
 from kasoko_cli.clock import random_id, system_clock
 from kasoko_cli.daraja.callback_urls import Links
-from kasoko_cli.daraja.client import Account, DarajaClient
+from kasoko_cli.daraja.client import Account, DarajaClient, RequestLimits
 from kasoko_cli.daraja.listener import listener_app
 from kasoko_cli.daraja.serve import AsgiApp, Receive, Scope, Send, Server
 from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
@@ -148,7 +148,7 @@ def _furnished(folder: Path) -> Iterator[_Set]:
                 simulator.security_credential(),
             )
             shelf = DatabaseShelf(db, system_clock, account, random_id())
-            daraja = DarajaClient(account, shelf, system_clock, timeout_seconds=3, total_seconds=5)
+            daraja = DarajaClient(account, shelf, system_clock, limits=RequestLimits(3, 5))
             try:
                 yield _Set(db, daraja, links, simulator, server.url)
             finally:
@@ -253,7 +253,7 @@ def _deliver_again(on: _Set) -> None:
     with on.db.reading() as session:
         stored = callbacks.list_all(session)
     for callback in stored:
-        httpx.post(on.links.result_url(callback.subject), content=callback.body, trust_env=False)
+        httpx.post(on.links.of_payment(callback.subject).result, content=callback.body, trust_env=False)
     _until(lambda: not _waiting(on))
 
 

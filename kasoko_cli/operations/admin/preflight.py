@@ -393,7 +393,7 @@ def callback(links: Links, clock: Clock, *, production: bool, has_allow_list: bo
             "Have the proxy pass /healthz and /api/payments/ on to kasoko listen.",
         )
         return
-    signed = probe.look(links.status_url("kq-doctor"))
+    signed = probe.look(links.of_status("kq-doctor").result)
     if isinstance(signed, Seen) and signed.http_status == 405:
         yield ok("callback", f"{links.base} leads to a listener that knows our key.")
     elif isinstance(signed, Seen) and signed.http_status == 404 and has_allow_list:

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.client import Answer
 from kasoko_cli.daraja.codes import Verdict
+from kasoko_cli.daraja.messages import Payment
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
 from kasoko_cli.operations.payouts.claim import Claimer
 from kasoko_cli.operations.payouts.order import SendOrder
@@ -296,13 +297,8 @@ class Dispatcher:
 
     def _send(self, one: Claimed) -> Answer:
         return self.context.daraja.pay(
-            attempt_id=one.attempt_id,
-            wire_cents=one.wire_cents,
-            phone=one.phone,
-            result_url=self.links.result_url(one.attempt_id),
-            timeout_url=self.links.timeout_url(one.attempt_id),
-            remarks=self.policy.remarks,
-            occasion=one.payout_id,
+            Payment(one.attempt_id, one.wire_cents, one.phone, self.policy.remarks, one.payout_id),
+            self.links.of_payment(one.attempt_id),
             lease=one.lease,
             may_go_again=lambda: not (self.ended.is_set() or self.outage.is_closed),
             is_ours=lambda: self._is_ours(one),

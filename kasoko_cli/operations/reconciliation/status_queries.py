@@ -355,12 +355,7 @@ def ask_about(ctx: OperationContext, gateway: Gateway, attempt: Attempt) -> Aske
             session.add(Query(id=query_id, kind="STATUS", attempt_id=attempt.id, asked_at=clock(), account_id=asker))
 
     reconnect.write(db, ask)
-    answer = daraja.ask_status(
-        query_id=query_id,
-        attempt_id=known_id(attempt) or "",
-        result_url=links.status_url(query_id),
-        timeout_url=links.status_timeout_url(query_id),
-    )
+    answer = daraja.ask_status(links.of_status(query_id), query_id=query_id, attempt_id=known_id(attempt) or "")
     taken = answer.verdict is Verdict.TAKEN
 
     def keep(*, again: bool = False) -> None:

@@ -463,8 +463,8 @@ def our_own_request(road: Road, attempt: Attempt) -> dict[str, Any]:
         "PartyA": "600999",
         "PartyB": attempt.phone,
         "Remarks": "kasoko payout",
-        "QueueTimeOutURL": road.links.timeout_url(attempt.id),
-        "ResultURL": road.links.result_url(attempt.id),
+        "QueueTimeOutURL": road.links.of_payment(attempt.id).timeout,
+        "ResultURL": road.links.of_payment(attempt.id).result,
     }
 
 

@@ -124,10 +124,12 @@ def test_a_genuine_result_is_answered_soon_whatever_else_is_posted(listener: Lis
     slow = {}
     for name, body in _hostile(hostile).items():
         for _ in range(3):  # another process of this machine may have had the processor
-            assert listener.post(LINKS.result_url(hostile), body).status_code == 200
+            assert listener.post(LINKS.of_payment(hostile).result, body).status_code == 200
             attempt = next(genuine)
             began = time.monotonic()
-            answer = listener.post(LINKS.result_url(attempt), result(attempt, receipt=f"SKG{attempt[-7:].upper()}"))
+            answer = listener.post(
+                LINKS.of_payment(attempt).result, result(attempt, receipt=f"SKG{attempt[-7:].upper()}")
+            )
             took = time.monotonic() - began
             assert answer.status_code == 200
             if took < 1:
@@ -154,7 +156,7 @@ def test_of_sixteen_ways_fifteen_leave_every_money_table_byte_identical(listener
         if not amount:  # another's receipt, too
             said["Result"]["ResultParameters"]["ResultParameter"][1]["Value"] = "SKN0000001"
             said["Result"]["TransactionID"] = "SKN0000001"
-        url = LINKS.result_url(attempt)
+        url = LINKS.of_payment(attempt).result
         before = money(town.db)
         answer = listener.post(url if mark else url[:-1] + ("0" if url[-1] != "0" else "1"), json.dumps(said).encode())
         assert answer.status_code == (200 if mark else 404)
@@ -172,7 +174,7 @@ def test_fifty_replays_in_parallel_of_a_genuine_body_post_one_entry(listener: Li
         before = int(session.execute(text("SELECT count(*) FROM entries")).scalar_one())
     body = result(attempt, code=code)
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda _: listener.post(LINKS.result_url(attempt), body).content, range(50)))
+        answers = list(pool.map(lambda _: listener.post(LINKS.of_payment(attempt).result, body).content, range(50)))
     assert answers == [ACCEPTED] * 50
     settled(listener, town)
     with town.db.reading() as session:
@@ -189,7 +191,7 @@ def test_a_result_for_one_payment_on_the_address_of_another_does_nothing(
 ) -> None:
     one, other = sent(town, 2)
     before = money(town.db)
-    assert listener.post(LINKS.result_url(other), result(one, code=code)).content == ACCEPTED
+    assert listener.post(LINKS.of_payment(other).result, result(one, code=code)).content == ACCEPTED
     settled(listener, town)
     assert money(town.db) == before
     assert {town.payout_of(user).status for user in ("winner-0", "winner-1")} == {PayoutStatus.SENT}
@@ -200,10 +202,10 @@ def test_a_forged_failure_leads_to_no_second_payment(listener: Listener, town: T
     attempts = sent(town, 3)
     forged = json.loads(result(attempts[0], code=26))
     forged["Result"]["ConversationID"] = "AG_20261123_guessed"
-    assert listener.post(LINKS.result_url(attempts[0]), json.dumps(forged).encode()).status_code == 200
+    assert listener.post(LINKS.of_payment(attempts[0]).result, json.dumps(forged).encode()).status_code == 200
     del forged["Result"]["ConversationID"]
     forged["Result"]["OriginatorConversationID"] = attempts[1]
-    assert listener.post(LINKS.result_url(attempts[1]), json.dumps(forged).encode()).status_code == 200
+    assert listener.post(LINKS.of_payment(attempts[1]).result, json.dumps(forged).encode()).status_code == 200
     assert listener.post("http://x/api/payments/b2c-callback/", result(attempts[2], code=26)).status_code == 200
     settled(listener, town)
     for number in range(3):
@@ -220,7 +222,7 @@ def test_a_result_that_overtakes_its_acknowledgement_is_applied_once(listener: L
     town.settle("derby", "Yes")
     attempt = town.intend("winner-0")
     for _ in range(3):
-        assert listener.post(LINKS.result_url(attempt), result(attempt)).content == ACCEPTED
+        assert listener.post(LINKS.of_payment(attempt).result, result(attempt)).content == ACCEPTED
     apply_waiting(town.db, town.clock, Trust())
     assert town.payout_of("winner-0").status is PayoutStatus.SENDING
     town.accepted(attempt)
@@ -239,7 +241,7 @@ def test_what_matches_nothing_is_kept_up_to_a_limit_and_what_is_signed_is_kept_b
         [attempt] = sent(town, 1)
         answers = [listener.post("http://x/api/payments/b2c-callback/", b"x").status_code for _ in range(5)]
         assert answers == [200, 200, 200, 429, 429]
-        assert listener.post(LINKS.result_url(attempt), result(attempt)).status_code == 200
+        assert listener.post(LINKS.of_payment(attempt).result, result(attempt)).status_code == 200
         town.clock.forward(hours=1)
         assert listener.post("http://x/api/payments/b2c-callback/", b"x " * 495).status_code == 200
         assert listener.post("http://x/api/payments/b2c-callback/", b"x " * 495).status_code == 429
@@ -258,13 +260,13 @@ def test_of_one_payment_no_flood_of_bodies_is_kept(
 ) -> None:
     monkeypatch.setattr(inbox, "MOST_ABOUT_ONE", 4)
     one, other = sent(town, 2)
-    answers = [listener.post(LINKS.result_url(one), b"%d" % number).status_code for number in range(6)]
+    answers = [listener.post(LINKS.of_payment(one).result, b"%d" % number).status_code for number in range(6)]
     assert answers == [200] * 4 + [429] * 2
-    assert listener.post(LINKS.result_url(other), result(other)).status_code == 200
+    assert listener.post(LINKS.of_payment(other).result, result(other)).status_code == 200
     settled(listener, town)
     assert town.payout_of("winner-1").status is PayoutStatus.COMPLETED
     town.clock.forward(hours=1)
-    assert listener.post(LINKS.result_url(one), result(one, receipt="SKN0000002")).status_code == 200
+    assert listener.post(LINKS.of_payment(one).result, result(one, receipt="SKN0000002")).status_code == 200
 
 
 # --- Killed under load --------------------------------------------------------------------------------------------
@@ -313,7 +315,7 @@ def _post_until_it_dies(port: int, name: str, seen: list[bytes]) -> None:
             while True:
                 number += 1
                 body = f"{name}-{number}".encode()
-                path = urlsplit(LINKS.result_url(f"ks-{number:032x}")).path
+                path = urlsplit(LINKS.of_payment(f"ks-{number:032x}").result).path
                 head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
                 connection.sendall(head.encode() + body)
                 answer = b""

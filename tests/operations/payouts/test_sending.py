@@ -127,8 +127,8 @@ def test_what_is_asked_of_m_pesa_is_the_wire_to_the_phone_with_addresses_that_be
     sent, attempt = json.loads(request.content), road.attempt("ann")
     assert (sent["Amount"], sent["PartyB"], sent["OriginatorConversationID"]) == (142, ANN, attempt.id)
     assert (sent["ResultURL"], sent["QueueTimeOutURL"]) == (
-        road.links.result_url(attempt.id),
-        road.links.timeout_url(attempt.id),
+        road.links.of_payment(attempt.id).result,
+        road.links.of_payment(attempt.id).timeout,
     )
     assert attempt.id.startswith("ks-")
     assert len(attempt.id) <= 36
@@ -855,7 +855,7 @@ def test_what_is_sent_is_told_and_written_down_with_who_did_it(road: Road) -> No
     }
     assert [outcome.partition(":")[0] for *_, outcome in calls] == ["taken", "refused"]
     whole = "\n".join(f"{request} {response}" for request, response, _ in calls)
-    for secret in (ANN, road.daraja.account.security_credential, road.links.result_url(road.attempt("ann").id)):
+    for secret in (ANN, road.daraja.account.security_credential, road.links.of_payment(road.attempt("ann").id).result):
         assert secret not in whole
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from kasoko_cli.daraja.client import DarajaClient
+from kasoko_cli.daraja.client import DarajaClient, RequestLimits
 from kasoko_cli.daraja.credentials import MemoryShelf
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.ledger import book
@@ -61,7 +61,7 @@ def send_through_spikes(road: Road, meanwhile: Callable[[], None]) -> Run:
         road.account("https://daraja.example.org"),
         MemoryShelf(),
         road.clock,
-        total_seconds=10,
+        limits=RequestLimits(total_seconds=10),
         transport=httpx.MockTransport(carry),
         sleep=lambda _: meanwhile(),
     )

@@ -144,7 +144,7 @@ def test_the_question_stands_in_the_database_before_it_is_asked(road: Road) -> N
     def look(request: httpx.Request) -> httpx.Response | None:
         if request.url.path == STATUS_PATH:
             [query] = road.queries()
-            assert road.links.status_url(query.id) in request.content.decode()
+            assert road.links.of_status(query.id).result in request.content.decode()
             seen.append(query.id)
         return None
 
