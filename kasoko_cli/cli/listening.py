@@ -34,13 +34,13 @@ def listening(
     """
     from kasoko_cli.daraja.access_control import AllowList
     from kasoko_cli.daraja.connection_limits import Limits
-    from kasoko_cli.daraja.listener import Counts, listener_app, metrics_app
-    from kasoko_cli.daraja.serve import Server
+    from kasoko_cli.daraja.listener import Counts, ListenerPolicy, listener_app, metrics_app
+    from kasoko_cli.daraja.serve import Server, bound
     from kasoko_cli.operations.callbacks.inbox import Inbox
 
     container, counts = call.container, Counts()
     settings = container.config.listener
-    allow, tls = AllowList(settings.allow_from), tls or container.tls()
+    tls = tls or container.tls()
     with contextlib.ExitStack() as stack:
         sockets = _sockets(call, host, port, otherwise)
         for listening_socket in sockets:
@@ -51,9 +51,7 @@ def listening(
             inbox.take,
             container.links,
             clock=container.clock,
-            allow=allow,
-            trusted_proxies=settings.trusted_proxies,
-            misses_per_minute=settings.misses_per_minute,
+            policy=ListenerPolicy(AllowList(settings.allow_from), settings.trusted_proxies, settings.misses_per_minute),
             counts=counts,
         )
         _more_descriptors(settings.max_connections)
@@ -61,7 +59,7 @@ def listening(
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
             figures = container.listener_figures(counts, inbox, server.doors)
-            beside = Server(metrics_app(figures), host=metrics_host.strip("[]"), port=int(metrics_port))
+            beside = Server(metrics_app(figures), sockets=[bound(metrics_host.strip("[]"), int(metrics_port))])
             stack.enter_context(beside)
             render.talk(call, f"Metrics for Prometheus at {beside.url}/metrics")
         stack.enter_context(server)

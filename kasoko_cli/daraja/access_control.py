@@ -66,7 +66,7 @@ class AllowList:
         return address is not None and any(address in network for network in self._networks)
 
 
-class Misses:
+class MissLimiter:
     """Counts wrong addresses by who asked for them, so that nobody may go on guessing for ever.
 
     Each source may be wrong `per_minute` times at once, and gets that many back in a minute. A genuine

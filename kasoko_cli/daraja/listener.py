@@ -17,8 +17,8 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from kasoko_cli.clock import Clock, system_clock
-from kasoko_cli.daraja.access_control import AllowList, Misses
-from kasoko_cli.daraja.callback_urls import Kind, Links
+from kasoko_cli.daraja.access_control import AllowList, MissLimiter
+from kasoko_cli.daraja.callback_urls import Kind, Links, Route
 from kasoko_cli.daraja.messages import CALLBACK_REPLY, MAX_CALLBACK_BYTES, strip_credentials
 from kasoko_cli.daraja.serve import WHOLE, AsgiApp, Receive, Scope, Send
 
@@ -86,16 +86,26 @@ class Counts:
     failed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ListenerPolicy:
+    """Who may post, how often a source may be wrong, and how much of a request is read.
+
+    `trusted_proxies` are addresses and networks whose X-Forwarded-For is believed.
+    """
+
+    allow: AllowList = field(default_factory=AllowList)
+    trusted_proxies: Sequence[str] = ()
+    misses_per_minute: int = MISSES_PER_MINUTE
+    max_body: int = MAX_CALLBACK_BYTES
+    body_seconds: float = BODY_SECONDS
+
+
 def listener_app(
     take: Take,
     links: Links,
     *,
     clock: Clock = system_clock,
-    max_body: int = MAX_CALLBACK_BYTES,
-    body_seconds: float = BODY_SECONDS,
-    allow: AllowList | None = None,
-    trusted_proxies: Sequence[str] = (),
-    misses_per_minute: int = MISSES_PER_MINUTE,
+    policy: ListenerPolicy | None = None,
     counts: Counts | None = None,
 ) -> AsgiApp:
     """The listener as an ASGI function, for `serve.Server` or any other server.
@@ -104,95 +114,119 @@ def listener_app(
     than POST; 400, 408, 413 or 431 a length that contradicts itself, a body that took too long or is too long,
     a head that is too long; 429 too many misses of one source, or more hints than are kept; 503 it could not be
     stored. Only a stored callback keeps its connection.
-
-    `trusted_proxies` are addresses and networks whose X-Forwarded-For is believed.
     """
-    allow, counts = allow or AllowList(), counts or Counts()
-    misses = Misses(misses_per_minute)
-    under_way = {True: 0, False: 0}
-    most = {True: MOST_SIGNED, False: MOST_HINTS}
+    policy = policy or ListenerPolicy()
+    app = _Listener(take, links, clock, policy, counts or Counts())
+    return behind(app, policy.trusted_proxies) if policy.trusted_proxies else app
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+
+class _Listener:
+    """What `listener_app` answers with."""
+
+    def __init__(self, take: Take, links: Links, clock: Clock, policy: ListenerPolicy, counts: Counts) -> None:
+        self._take, self._links, self._clock, self._policy, self._counts = take, links, clock, policy, counts
+        self._misses = MissLimiter(policy.misses_per_minute)
+        self._under_way = {True: 0, False: 0}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         if scope["path"] == HEALTH_PATH:
             await _health(scope, send)
             return
-        route = links.parse(scope["path"])
-        source = (scope.get("client") or ("",))[0]
-        is_allowed = allow.allows(source)
+        try:
+            route = self._admit(scope)
+            await self._store(route, scope, receive)
+        except _Refused as refused:
+            await _refuse(send, refused.status, refused.why, refused.headers)
+        except _Gone:
+            pass  # nobody is left to answer, and half a body is no evidence
+        else:
+            if route.mac_ok:
+                self._counts.stored += 1
+                await _send(send, _ACCEPTED, CALLBACK_REPLY)
+            else:
+                self._counts.hints += 1
+                await _send(send, _ACCEPTED_AND_CLOSED, CALLBACK_REPLY)
+
+    def _admit(self, scope: Scope) -> Route:
+        """Who asks for an address of ours, may do so, and is not one too many.
+
+        Raises:
+            _Refused: 404, 405, 429 or 503.
+        """
+        route, counts = self._links.parse(scope["path"]), self._counts
+        is_allowed = self._policy.allow.allows(_source(scope))
         if route is None or (route.id and not route.mac_ok) or not is_allowed:
             counts.missed += 1
             counts.not_allowed += not is_allowed
-            if misses.may_miss(source, time.monotonic()):
-                await _refuse(send, 404, b"not found")
-            else:
-                counts.limited += 1
-                await _refuse(send, 429, b"too many", [(b"retry-after", b"60")])
-            return
+            if self._misses.may_miss(_source(scope), time.monotonic()):
+                raise _Refused(404, b"not found")
+            counts.limited += 1
+            raise _Refused(429, b"too many", retry_after=b"60")
         if scope["method"] != "POST":
             counts.refused += 1
-            await _refuse(send, 405, b"method not allowed", [(b"allow", b"POST")])
-            return
-        signed = route.mac_ok
-        if under_way[signed] >= most[signed]:
+            raise _Refused(405, b"method not allowed", [(b"allow", b"POST")])
+        if self._under_way[route.mac_ok] >= (MOST_SIGNED if route.mac_ok else MOST_HINTS):
             counts.overflowed += 1
-            await _refuse(send, 503, b"busy, send it again", [(b"retry-after", b"5")])
-            return
-        under_way[signed] += 1
+            raise _Refused(503, b"busy, send it again", retry_after=b"5")
+        return route
+
+    async def _store(self, route: Route, scope: Scope, receive: Receive) -> None:
+        """Read a callback and have it stored.
+
+        Raises:
+            _Gone: half of it came.
+            _Refused: 400, 408, 413, 429, 431 or 503.
+        """
+        self._under_way[route.mac_ok] += 1
         try:
-            try:
-                _check_head(scope["headers"], max_body)
-                if WHOLE in scope:
-                    body = await _read(receive, max_body)
-                else:
-                    async with asyncio.timeout(body_seconds):
-                        body = await _read(receive, max_body)
-            except TimeoutError:
-                counts.refused += 1
-                await _refuse(send, 408, b"too slow")
-                return
-            except _Refused as refused:
-                counts.refused += 1
-                await _refuse(send, refused.status, refused.why)
-                return
-            except _Gone:
-                return  # nobody is left to answer, and half a body is no evidence
+            body = await self._body(scope, receive)
             delivery = Delivery(
                 kind=route.kind,
                 subject_id=route.id,
-                signed=signed,
-                source=source,
-                received_at=clock(),
+                signed=route.mac_ok,
+                source=_source(scope),
+                received_at=self._clock(),
                 body=strip_credentials(body),
             )
-            try:
-                await take(delivery)
-            except TooMany:
-                counts.overflowed += 1
-                await _refuse(send, 429, b"too many", [(b"retry-after", b"3600")])
-                return
-            except Exception as error:
-                counts.failed += 1
-                # No traceback: the error's own text may repeat the body. Its kind is enough to look further.
-                _log.error(
-                    "A callback (%s %s) could not be stored, and M-Pesa was told so: %s",
-                    delivery.kind,
-                    delivery.subject_id or "without an id",
-                    type(error).__name__,
-                )
-                await _refuse(send, 503, b"not stored, send it again", [(b"retry-after", b"5")])
-                return
+            await self._take(delivery)
+        except (_Refused, _Gone):
+            raise
+        except TooMany:
+            self._counts.overflowed += 1
+            raise _Refused(429, b"too many", retry_after=b"3600") from None
+        except Exception as error:
+            self._counts.failed += 1
+            # No traceback: the error's own text may repeat the body. Its kind is enough to look further.
+            _log.error(
+                "A callback (%s %s) could not be stored, and M-Pesa was told so: %s",
+                route.kind,
+                route.id or "without an id",
+                type(error).__name__,
+            )
+            raise _Refused(503, b"not stored, send it again", retry_after=b"5") from None
         finally:
-            under_way[signed] -= 1
-        if signed:
-            counts.stored += 1
-            await _send(send, _ACCEPTED, CALLBACK_REPLY)
-        else:
-            counts.hints += 1
-            await _send(send, _ACCEPTED_AND_CLOSED, CALLBACK_REPLY)
+            self._under_way[route.mac_ok] -= 1
 
-    return behind(app, trusted_proxies) if trusted_proxies else app
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        try:
+            _check_head(scope["headers"], self._policy.max_body)
+            if WHOLE in scope:
+                return await _read(receive, self._policy.max_body)
+            async with asyncio.timeout(self._policy.body_seconds):
+                return await _read(receive, self._policy.max_body)
+        except TimeoutError:
+            self._counts.refused += 1
+            raise _Refused(408, b"too slow") from None
+        except _Refused:
+            self._counts.refused += 1
+            raise
+
+
+def _source(scope: Scope) -> str:
+    """The address that asks, as the socket says, or a proxy that is trusted."""
+    return str((scope.get("client") or ("",))[0])
 
 
 def behind(app: AsgiApp, trusted_proxies: Sequence[str]) -> AsgiApp:
@@ -245,11 +279,14 @@ async def _health(scope: Scope, send: Send) -> None:
 
 
 class _Refused(Exception):
-    """A request whose head or body is not taken."""
+    """A request that is not taken, and how it is answered."""
 
-    def __init__(self, status: int, why: bytes) -> None:
+    def __init__(
+        self, status: int, why: bytes, headers: Sequence[tuple[bytes, bytes]] = (), *, retry_after: bytes = b""
+    ) -> None:
         super().__init__(why)
         self.status, self.why = status, why
+        self.headers = [*headers, (b"retry-after", retry_after)] if retry_after else headers
 
 
 class _Gone(Exception):

@@ -33,6 +33,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 WHOLE = "kasoko.whole"
 #: How many connections may wait to be accepted.
 BACKLOG = 2048
+#: How long what is in flight may take once no more is taken.
+DRAIN_SECONDS = 5
 #: The first descriptor that systemd hands on. Source: sd_listen_fds(3).
 FIRST_INHERITED = 3
 
@@ -158,28 +160,21 @@ def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
 class Server:
     """One uvicorn server on sockets that listen before it runs.
 
-    So "address in use" is an error of the command and not a line in a log. Port 0 takes any free port; `url`
-    says which. `sockets` stand instead of an address where they are given. `http` is the parser: httptools if
-    it is installed, else h11.
-
-    Raises:
-        ConfigurationError: the address cannot be bound.
+    So "address in use" is an error of the command and not a line in a log. Without `sockets` it takes a free port
+    of this machine; `url` says which. `http` is the parser: httptools if it is installed, else h11.
     """
 
     def __init__(
         self,
         app: AsgiApp,
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
         sockets: Sequence[socket.socket] = (),
         tls: Tls | None = None,
         limits: Limits | None = None,
-        drain_seconds: float = 5.0,
         http: Literal["auto", "h11", "httptools"] = "auto",
     ) -> None:
         limits = limits or Limits()
-        self._sockets = list(sockets) or [bound(host, port)]
+        self._sockets = list(sockets) or [bound("127.0.0.1", 0)]
         self._tls = tls
         address = self._sockets[0].getsockname()
         self.host = address[0] if isinstance(address, tuple) else str(address)
@@ -196,7 +191,7 @@ class Server:
             date_header=False,
             proxy_headers=False,
             h11_max_incomplete_event_size=limits.head_bytes,
-            timeout_graceful_shutdown=int(drain_seconds) or 1,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
         )
         # A request line holds the mark of a callback URL: whatever handlers there are, it is not logged. Nor is
         # what strangers send that is no HTTP, a line each time.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kasoko_cli.daraja.access_control import SAFARICOM, AllowList, Misses
+from kasoko_cli.daraja.access_control import SAFARICOM, AllowList, MissLimiter
 from kasoko_cli.errors import ConfigurationError
 
 
@@ -43,7 +43,7 @@ def test_a_word_that_is_no_source_is_refused_whole() -> None:
 
 
 def test_who_is_wrong_too_often_has_to_wait() -> None:
-    misses = Misses(3)
+    misses = MissLimiter(3)
     assert [misses.may_miss("192.0.2.7", 0.0) for _ in range(5)] == [True, True, True, False, False]
     assert not misses.may_miss("192.0.2.7", 19.0)
     assert misses.may_miss("192.0.2.7", 21.0), "one comes back in twenty seconds"
@@ -52,7 +52,7 @@ def test_who_is_wrong_too_often_has_to_wait() -> None:
 
 
 def test_sources_are_counted_apart_and_a_customer_of_ipv6_is_one() -> None:
-    misses = Misses(1)
+    misses = MissLimiter(1)
     assert misses.may_miss("192.0.2.7", 0.0)
     assert misses.may_miss("192.0.2.8", 0.0)
     assert misses.may_miss("2001:db8:0:1::1", 0.0)
@@ -62,7 +62,7 @@ def test_sources_are_counted_apart_and_a_customer_of_ipv6_is_one() -> None:
 
 
 def test_the_memory_of_misses_is_bounded_whoever_asks() -> None:
-    misses = Misses(10, most_sources=100)
+    misses = MissLimiter(10, most_sources=100)
     for number in range(10_000):
         misses.may_miss(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", float(number))
         misses.may_miss("x" * 10_000 + str(number), float(number))

@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.connection_limits import Limits
-from kasoko_cli.daraja.listener import Delivery, listener_app
+from kasoko_cli.daraja.listener import Delivery, ListenerPolicy, listener_app
 from kasoko_cli.daraja.serve import Server, Tls
 
 LINKS = Links("https://pay.example.org", b"0123456789abcdef0123456789abcdef")
@@ -68,7 +68,7 @@ class House:
 
     def __init__(self, http: str, tls: Tls | None, limits: Limits) -> None:
         self.kept: list[Delivery] = []
-        app = listener_app(self._take, LINKS, body_seconds=HEAD_SECONDS)
+        app = listener_app(self._take, LINKS, policy=ListenerPolicy(body_seconds=HEAD_SECONDS))
         self.server = Server(app, http=http, tls=tls, limits=limits)  # type: ignore[arg-type]
         self.tls = tls
 

@@ -21,8 +21,8 @@ import pytest
 from kasoko_cli.daraja import listener
 from kasoko_cli.daraja.access_control import AllowList
 from kasoko_cli.daraja.callback_urls import Kind, Links
-from kasoko_cli.daraja.listener import Counts, Delivery, TooMany, listener_app, metrics_app
-from kasoko_cli.daraja.serve import Server, bound_unix
+from kasoko_cli.daraja.listener import Counts, Delivery, ListenerPolicy, TooMany, listener_app, metrics_app
+from kasoko_cli.daraja.serve import Server, bound, bound_unix
 from kasoko_cli.errors import ConfigurationError
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -55,7 +55,12 @@ def house(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Store]]:
     if request.param == "httptools":
         pytest.importorskip("httptools")
     store = Store()
-    app = listener_app(store.take, LINKS, clock=lambda: NOW, max_body=1000, body_seconds=0.5, misses_per_minute=10_000)
+    app = listener_app(
+        store.take,
+        LINKS,
+        clock=lambda: NOW,
+        policy=ListenerPolicy(max_body=1000, body_seconds=0.5, misses_per_minute=10_000),
+    )
     with Server(app, http=request.param) as running:
         yield running, store
 
@@ -307,7 +312,7 @@ def test_a_port_that_is_taken_is_an_error_of_the_command() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError) as refused:
-            Server(listener_app(Store().take, LINKS), port=port)
+            bound("127.0.0.1", port)
     assert str(refused.value) == f"Cannot listen on 127.0.0.1:{port}: Address already in use."
     assert refused.value.hint == "Another process has this port: stop it, or choose another port."
 
@@ -344,7 +349,11 @@ def test_what_is_no_request_is_left_alone() -> None:
 def serve(**more: Any) -> tuple[Server, Store, Counts]:
     """A listener of its own, and what it counts."""
     store, counts = Store(), Counts()
-    return Server(listener_app(store.take, LINKS, clock=lambda: NOW, counts=counts, **more)), store, counts
+    return (
+        Server(listener_app(store.take, LINKS, clock=lambda: NOW, counts=counts, policy=ListenerPolicy(**more))),
+        store,
+        counts,
+    )
 
 
 def test_who_asks_for_wrong_addresses_too_often_is_told_to_wait_and_a_right_one_is_always_answered() -> None:
@@ -394,7 +403,7 @@ def test_a_proxy_that_is_not_trusted_says_nothing() -> None:
 def test_the_proxy_of_a_unix_socket_is_trusted_by_name(tmp_path: Path) -> None:
     for trusted, source in (["unix"], "196.201.214.200"), ([], ""):
         store = Store()
-        app = listener_app(store.take, LINKS, trusted_proxies=trusted)
+        app = listener_app(store.take, LINKS, policy=ListenerPolicy(trusted_proxies=trusted))
         path = tmp_path / "listen.sock"
         with (
             Server(app, sockets=[bound_unix(path)]),

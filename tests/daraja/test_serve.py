@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import socket
 import stat
@@ -11,8 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle as H11Cycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle as HttpToolsCycle
 
-from kasoko_cli.daraja.serve import Receive, Scope, Send, Server, Tls, bound_unix, inherited
+from kasoko_cli.daraja.serve import Receive, Scope, Send, Server, Tls, bound, bound_unix, inherited
 from kasoko_cli.errors import ConfigurationError
 from tests.daraja.test_attacks import certificate
 
@@ -26,7 +33,7 @@ def test_a_port_is_taken_from_the_moment_the_first_server_is_made() -> None:
     first = Server(nothing)
     try:
         with pytest.raises(ConfigurationError, match=rf"Cannot listen on 127\.0\.0\.1:{first.port}: "):
-            Server(nothing, port=first.port)
+            bound(first.host, first.port)
     finally:
         first.stop()
 
@@ -35,7 +42,7 @@ def test_a_port_is_free_again_once_its_server_has_stopped() -> None:
     first = Server(nothing)
     with first:
         pass
-    second = Server(nothing, port=first.port)
+    second = Server(nothing, sockets=[bound(first.host, first.port)])
     with second:
         assert second.port == first.port
 
@@ -44,6 +51,30 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     """An application that answers everybody the same."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
+
+
+def test_the_internals_of_uvicorn_that_are_overridden_are_those_of_its_bounded_version() -> None:
+    """What `serve.py` calls, replaces or reads of uvicorn beside its public `Config` and `Server.should_exit`."""
+    server = uvicorn.Server(uvicorn.Config(nothing))
+    for method in ("startup", "shutdown"):
+        assert list(inspect.signature(getattr(server, method)).parameters) == ["sockets"]
+    assert list(inspect.signature(server._serve).parameters) == ["sockets"]
+    assert callable(server.config.get_loop_factory)
+    assert not server.started
+    assert vars(server.server_state).keys() >= {"connections", "tasks"}
+    server.config.load()
+    for protocol in (H11Protocol, HttpToolsProtocol):
+        assert list(inspect.signature(protocol).parameters)[:3] == ["config", "server_state", "app_state"]
+        loop = asyncio.new_event_loop()
+        made = protocol(server.config, server.server_state, {}, loop)
+        loop.close()
+        assert vars(made).keys() >= {"cycle", "scope", "transport"}
+        for method in ("connection_made", "data_received", "connection_lost"):
+            assert callable(getattr(made, method))
+    for cycle in (H11Cycle, HttpToolsCycle):
+        source = inspect.getsource(cycle.__init__)
+        assert "self.more_body" in source
+        assert "self.response_complete" in source
 
 
 # --- A Unix socket ------------------------------------------------------------------------------------------------

@@ -44,6 +44,18 @@ class Instruction:
     charges_cents: int
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a request asks for: which payment, to whom and how much."""
+
+    originator_id: str
+    conversation_id: str
+    phone: str
+    amount_cents: int
+    reference: str
+    at: datetime
+
+
 class Account:
     """Working, utility and charges, in integer cents. Not thread-safe: its owner holds the lock."""
 
@@ -74,23 +86,12 @@ class Account:
         """The payment with this receipt."""
         return self._by_transaction_id.get(receipt)
 
-    def take(
-        self,
-        *,
-        originator_id: str,
-        conversation_id: str,
-        phone: str,
-        amount_cents: int,
-        reference: str,
-        at: datetime,
-        code: str,
-        paid_anyway: bool = False,
-        expired: bool = False,
-    ) -> Instruction:
+    def take(self, order: Order, *, code: str, paid_anyway: bool = False, expired: bool = False) -> Instruction:
         """Pay, or write down why not. `code` other than "0" is a refusal that was already found.
 
         With `paid_anyway` the money moves although the result says that code.
         """
+        originator_id, phone, amount_cents, at = order.originator_id, order.phone, order.amount_cents, order.at
         assert originator_id not in self._taken, "an id is taken once"
         if code == "0" and not expired:
             code = self._refusal(phone, amount_cents, at)
@@ -103,14 +104,14 @@ class Account:
             self._held[phone] += amount_cents
         instruction = Instruction(
             originator_id=originator_id,
-            conversation_id=conversation_id,
+            conversation_id=order.conversation_id,
             transaction_id=self.new_receipt(originator_id, at)
             if paid or code in REAL_LOOKING_FAILURES
             else placeholder(at),
             phone=phone,
             amount_cents=amount_cents,
             charge_cents=charge_cents,
-            reference=reference,
+            reference=order.reference,
             code=code,
             paid=paid,
             expired=expired,

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kasoko_cli.clock import Clock, system_clock
-from kasoko_cli.daraja.serve import AsgiApp, Message, Receive, Scope, Send, Server
+from kasoko_cli.daraja.serve import AsgiApp, Message, Receive, Scope, Send, Server, bound
 from kasoko_cli.daraja.simulator import credential
 from kasoko_cli.daraja.simulator.answers import JSON, Manner, Reply
 from kasoko_cli.daraja.simulator.checks import MAX_BODY_BYTES
@@ -83,7 +83,7 @@ class Simulator:
         Raises:
             ConfigurationError: the address cannot be bound.
         """
-        server = Server(self.app, host=host, port=port)
+        server = Server(self.app, sockets=[bound(host, port)])
         self._postman = self._new_postman()
         server.start()
         return Running(self, server)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from kasoko_cli.clock import NAIROBI, Clock
 from kasoko_cli.daraja.simulator import chance, results
-from kasoko_cli.daraja.simulator.account import Account, Instruction
+from kasoko_cli.daraja.simulator.account import Account, Instruction, Order
 from kasoko_cli.daraja.simulator.answers import JSON, Notice, Refusal, Reply, Wire, acknowledgement, spoil
 from kasoko_cli.daraja.simulator.checks import MAX_BODY_BYTES, Body, check_fields, read_body, shillings
 from kasoko_cli.daraja.simulator.credential import Operator
@@ -290,13 +290,16 @@ class Gateway:
 
     def _take(self, call: _Call, person: Person, originator_id: str, fault: Fault | None) -> Instruction:
         refusal = self._operator.refusal(call.body["InitiatorName"], call.body["SecurityCredential"])
-        return self._account.take(
+        order = Order(
             originator_id=originator_id,
             conversation_id=self._conversation_id(call.at, originator_id),
             phone=str(call.body["PartyB"]),
             amount_cents=shillings(call.body["Amount"]) * 100,
             reference=str(call.body.get("Occassion") or call.body.get("Occasion") or call.body["Remarks"]),
             at=call.at,
+        )
+        return self._account.take(
+            order,
             code=refusal or person.code,
             paid_anyway=refusal is None and person.paid and person.code != "0",
             expired=fault is Fault.TIMEOUT_UNPAID,
@@ -342,14 +345,10 @@ class Gateway:
         fault: Fault,
         true: tuple[Notice, ...],
     ) -> tuple[Notice, ...]:
-        """Results that are lost, doubled, early, late, contradicted or wrong."""
+        """Results that are lost, doubled, early or late, contradicted, or wrong."""
         key = instruction.originator_id
         second = replace(true[0], delay_seconds=true[0].delay_seconds + self.settings.contradiction_seconds)
-
-        def other(**changes: object) -> tuple[Notice, ...]:
-            given: dict[str, object] = {"originator_id": originator_id, **changes}
-            return self._posts(call, results.payment(instruction, **given), key, "result")  # type: ignore[arg-type]
-
+        failure = results.payment(instruction, originator_id=originator_id, code=_FALSE_FAILURE)
         match fault:
             case Fault.RESULT_LOST:
                 return ()
@@ -360,30 +359,48 @@ class Gateway:
             case Fault.RESULT_LATE:
                 return tuple(replace(notice, delay_seconds=self.settings.late_seconds) for notice in true)
             case Fault.FAILURE_THEN_SUCCESS if instruction.paid:
-                return (*other(code=_FALSE_FAILURE), second)
+                return (*self._posts(call, failure, key, "result"), second)
             case Fault.SUCCESS_THEN_FAILURE if instruction.paid:
-                (failure,) = other(code=_FALSE_FAILURE)
-                return (*true, replace(failure, delay_seconds=second.delay_seconds))
+                (late,) = self._posts(call, failure, key, "result")
+                return (*true, replace(late, delay_seconds=second.delay_seconds))
             case Fault.FORGED_FAILURE if instruction.paid:
-                return (*other(code=_FALSE_FAILURE, conversation_id=self._invented(call, key)), second)
+                forged = replace(failure, conversation_id=self._invented(call, key))
+                return (*self._posts(call, forged, key, "result"), second)
+            case _:
+                return self._wrong_result(call, instruction, originator_id, fault, true)
+
+    def _wrong_result(
+        self,
+        call: _Call,
+        instruction: Instruction,
+        originator_id: str | None,
+        fault: Fault,
+        true: tuple[Notice, ...],
+    ) -> tuple[Notice, ...]:
+        """One result with a part of it other than it is."""
+        key, truth = instruction.originator_id, results.payment(instruction, originator_id=originator_id)
+        match fault:
             case Fault.WRONG_AMOUNT:
-                return other(amount_cents=instruction.amount_cents + 100)
+                dearer = replace(instruction, amount_cents=instruction.amount_cents + 100)
+                wrong = results.payment(dearer, originator_id=originator_id)
             case Fault.WRONG_CONVERSATION_ID:
-                return other(conversation_id=self._invented(call, key))
+                wrong = replace(truth, conversation_id=self._invented(call, key))
             case Fault.WRONG_ORIGINATOR_ID:
-                return other(originator_id=f"other-{key}"[:64])
+                wrong = replace(truth, originator_id=f"other-{key}"[:64])
             case Fault.TWO_RECEIPTS if instruction.paid:
-                return other(transaction_id=self._account.new_receipt(f"other-{key}", call.at))
+                wrong = replace(truth, transaction_id=self._account.new_receipt(f"other-{key}", call.at))
             case Fault.NO_RESULT_CODE:
-                return other(has_code=False)
+                wrong = replace(truth, has_code=False)
             case Fault.RESULT_TYPE_ONE:
-                return (*other(result_type=1), second)
+                wrong = replace(truth, result_type=1)
+                second = replace(true[0], delay_seconds=true[0].delay_seconds + self.settings.contradiction_seconds)
+                return (*self._posts(call, wrong, key, "result"), second)
             case Fault.OTHER_SHAPE:
-                envelope = results.payment(instruction, originator_id=originator_id)
-                return self._posts(call, envelope, key, "result", varied=True)
+                return self._posts(call, truth, key, "result", varied=True)
             case _:
                 # A contradiction of a failure would be a success that is not true: the ledger never lies.
                 return true
+        return self._posts(call, wrong, key, "result")
 
     def _invented(self, call: _Call, key: str) -> str:
         return self._conversation_id(call.at, key, "invented")
@@ -447,6 +464,10 @@ class Gateway:
             word = _UNPAID_WORDS[fault]
         elif fault is Fault.STATUS_MISSING:
             word = None
+        if fault is Fault.STATUS_WRONG_AMOUNT:
+            found = replace(found, amount_cents=found.amount_cents + 100)
+        elif fault is Fault.STATUS_WRONG_PARTY:
+            found = replace(found, phone="254700999999")
         return results.status(
             found,
             shortcode=self.settings.shortcode,
@@ -454,8 +475,6 @@ class Gateway:
             conversation_id=conversation_id,
             at=call.at,
             word=word,
-            amount_cents=found.amount_cents + 100 if fault is Fault.STATUS_WRONG_AMOUNT else None,
-            phone="254700999999" if fault is Fault.STATUS_WRONG_PARTY else None,
         )
 
     def _balance(self, call: _Call, entry: dict[str, Wire]) -> Reply:

@@ -92,23 +92,13 @@ def _item(parameter: tuple[str, Wire] | tuple[str]) -> dict[str, Wire]:
     return {"Key": parameter[0], "Value": parameter[1]}
 
 
-def payment(
-    instruction: Instruction,
-    *,
-    originator_id: str | None,
-    code: str | None = None,
-    conversation_id: str | None = None,
-    amount_cents: int | None = None,
-    transaction_id: str | None = None,
-    result_type: int = 0,
-    has_code: bool = True,
-) -> Envelope:
-    """How a payment ended: the truth, except for what is given as something else."""
+def payment(instruction: Instruction, *, originator_id: str | None, code: str | None = None) -> Envelope:
+    """How a payment ended: the truth, or that it ended with another code."""
     code = instruction.code if code is None else code
     parameters: Parameters = []
     if code == "0":
         parameters = [
-            ("TransactionAmount", (instruction.amount_cents if amount_cents is None else amount_cents) // 100),
+            ("TransactionAmount", instruction.amount_cents // 100),
             ("TransactionReceipt", instruction.transaction_id),
             ("ReceiverPartyPublicName", f"{instruction.phone} - {name_of(instruction.phone)}"),
             ("TransactionCompletedDateTime", instruction.at.astimezone(NAIROBI).strftime("%d.%m.%Y %H:%M:%S")),
@@ -124,11 +114,9 @@ def payment(
     return Envelope(
         code=code,
         originator_id=originator_id,
-        conversation_id=instruction.conversation_id if conversation_id is None else conversation_id,
-        transaction_id=shown if transaction_id is None else transaction_id,
+        conversation_id=instruction.conversation_id,
+        transaction_id=shown,
         parameters=tuple(parameters),
-        result_type=result_type,
-        has_code=has_code,
     )
 
 
@@ -140,18 +128,15 @@ def status(
     conversation_id: str,
     at: datetime,
     word: str | None,
-    amount_cents: int | None = None,
-    phone: str | None = None,
 ) -> Envelope:
     """How a payment stands. The envelope's ids are the query's, the parameters' are the payment's.
 
     `word` is the TransactionStatus, or None to leave it out.
     """
-    receiver = instruction.phone if phone is None else phone
     charge = f"Fee For B2C Payment|KES|{kes(instruction.charge_cents)}"
     parameters: Parameters = [
         ("DebitPartyName", f"{shortcode} - Example Markets"),
-        ("CreditPartyName", f"{receiver} - {name_of(receiver).title()}"),
+        ("CreditPartyName", f"{instruction.phone} - {name_of(instruction.phone).title()}"),
         ("OriginatorConversationID", instruction.originator_id),
         ("InitiatedTime", int(_digits(instruction.at))),
         ("DebitAccountType", "Utility Account"),
@@ -163,7 +148,7 @@ def status(
         parameters.append(("TransactionStatus", word))
     parameters += [
         ("FinalisedTime", int(_digits(instruction.at))),
-        ("Amount", str(kes(instruction.amount_cents if amount_cents is None else amount_cents))),
+        ("Amount", str(kes(instruction.amount_cents))),
         ("ConversationID", instruction.conversation_id),
         ("ReceiptNo", instruction.transaction_id),
     ]

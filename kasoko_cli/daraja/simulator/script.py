@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from kasoko_cli.daraja.simulator import chance
 
@@ -312,6 +312,16 @@ class Rule:
         )
 
 
+class _Seen(NamedTuple):
+    """One request as the rules see it: `nth` is its number on the endpoint, `turn` the one about its subject."""
+
+    endpoint: Endpoint
+    nth: int
+    subject: str
+    phone: str | None
+    turn: int
+
+
 class Script:
     """The rules in force, and how often each was used. Not thread-safe: its owner holds the lock."""
 
@@ -341,24 +351,22 @@ class Script:
         self._seen[endpoint, subject] += 1
         if not self._rules and not also:
             return {}
-        turn = self._seen[endpoint, subject]
+        seen = _Seen(endpoint, nth, subject, phone, self._seen[endpoint, subject])
         chosen: dict[Stage, Fault] = {}
         for place, rule in enumerate((*self._rules, *also)):
             stage = STAGE_OF[rule.fault]
-            if stage not in chosen and self._fits(rule, place, endpoint, nth, subject, phone, turn):
+            if stage not in chosen and self._fits(rule, place, seen):
                 chosen[stage] = rule.fault
                 self._used[rule] += 1
         return {Stage.BEFORE: chosen[Stage.BEFORE]} if Stage.BEFORE in chosen else chosen
 
-    def _fits(
-        self, rule: Rule, place: int, endpoint: Endpoint, nth: int, subject: str, phone: str | None, turn: int
-    ) -> bool:
-        if rule.where is not endpoint or (rule.times is not None and self._used[rule] >= rule.times):
+    def _fits(self, rule: Rule, place: int, seen: _Seen) -> bool:
+        if rule.where is not seen.endpoint or (rule.times is not None and self._used[rule] >= rule.times):
             return False
-        if rule.nth not in (None, nth) or rule.phone not in (None, phone):
+        if rule.nth not in (None, seen.nth) or rule.phone not in (None, seen.phone):
             return False
-        if rule.originator_id not in (None, subject) or (rule.first is not None and turn > rule.first):
+        if rule.originator_id not in (None, seen.subject) or (rule.first is not None and seen.turn > rule.first):
             return False
         if rule.probability >= 1:
             return True
-        return chance.fraction(self._seed, "fault", place, rule.fault, subject, turn) < rule.probability
+        return chance.fraction(self._seed, "fault", place, rule.fault, seen.subject, seen.turn) < rule.probability
