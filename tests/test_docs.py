@@ -164,7 +164,7 @@ def every_entry() -> list[journal.Entry]:
         journal.bet_from_wallet("{bet}", user, market, 0, 1),
         journal.bet_collected("{bet}", market, 0, 1),
         journal.bet_cancelled("{bet}", user, market, 0, 1),
-        journal.settled(market, 1, pools={0: 9}, owed=[(user, 5)], fee_cents=4, breakage_cents=3, top_up_cents=3),
+        journal.settled(market, 1, pools={0: 9}, owed=[(user, 5)], earned=journal.Earnings(4, 3, 3)),
         journal.credited(payout, user, 1),
         journal.reserved(attempt, 1, 1),
         journal.released(attempt, 1, 1),
@@ -189,9 +189,7 @@ def every_entry() -> list[journal.Entry]:
             market,
             1,
             [journal.UserCorrection(user, -3, 3), journal.UserCorrection(user, 2, 0)],
-            fee_cents=3,
-            breakage_cents=0,
-            top_up_cents=2,
+            earned=journal.Earnings(3, 0, 2),
         ),
     ]
 

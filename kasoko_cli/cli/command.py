@@ -127,8 +127,7 @@ class CommandContext:
         """
         from kasoko_cli.operations.shared.run_registry import at_work
 
-        of = self.container
-        return at_work(of.db, of.clock, of.new_id, self.act, command=command, market=market, alone=alone)
+        return at_work(self.context, self.container.new_id, command=command, market=market, alone=alone)
 
     def ended_well(self, command: str) -> None:
         """Write down that this command, which is no run, did: the metrics say when it last has."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from kasoko_cli.domain.money import CENTS_PER_SHILLING, format_kes, whole_shillings_cents
 from kasoko_cli.domain.withholding import Duty
@@ -310,9 +310,31 @@ def _most_sent(cents: int, duty: Duty | None) -> int:
     return duty.most_sent(cents) if duty else whole_shillings_cents(cents)
 
 
-def originator_id(
-    *, deployment_id: str, market_id: str, settlement_no: int, user_id: str, kind: PayoutKind, leg: int, number: int
-) -> str:
+class Debt(Protocol):
+    """What one payout owes, and nothing else: a row of one, or the part of it that was read."""
+
+    @property
+    def market_id(self) -> str:
+        """Of which market."""
+
+    @property
+    def settlement_no(self) -> int:
+        """Of which of its settlements."""
+
+    @property
+    def user_id(self) -> str:
+        """To whom."""
+
+    @property
+    def kind(self) -> PayoutKind:
+        """Whether it is won or given back."""
+
+    @property
+    def leg(self) -> int:
+        """The part of it, where it is more than M-Pesa carries at once."""
+
+
+def originator_id(deployment_id: str, debt: Debt, number: int) -> str:
     """The id of one attempt, 35 characters, made from what is owed and not from chance.
 
     The same debt always gets the same id: a database restored from yesterday's backup makes it
@@ -323,7 +345,9 @@ def originator_id(
 
     Source: Daraja portal, B2C v3 page: `OriginatorConversationID` is the caller's and must be unique.
     """
-    owed = json.dumps([deployment_id, market_id, settlement_no, user_id, str(kind), leg, number])
+    owed = json.dumps(
+        [deployment_id, debt.market_id, debt.settlement_no, debt.user_id, str(debt.kind), debt.leg, number]
+    )
     return "ks-" + hashlib.sha256(owed.encode()).hexdigest()[:32]
 
 

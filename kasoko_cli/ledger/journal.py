@@ -83,15 +83,21 @@ def bet_cancelled(bet_id: str, user_id: str, market_id: str, outcome: int, cents
     return _move(f"bet:{bet_id}:cancel", "bet_cancel", debit=pool, credit=(Account.WALLET, user_id), cents=cents)
 
 
+class Earnings(NamedTuple):
+    """What the operator earns by a division, in cents: the fee and the breakage, and what the pool was topped up by."""
+
+    fee_cents: int
+    breakage_cents: int
+    top_up_cents: int
+
+
 def settled(
     market_id: str,
     number: int,
     *,
     pools: Mapping[int, int],
     owed: Iterable[tuple[str, int]],
-    fee_cents: int,
-    breakage_cents: int,
-    top_up_cents: int,
+    earned: Earnings,
     withheld: Mapping[str, int] = NOTHING,
 ) -> Entry:
     """A market divided: every pool emptied, the winners and refunds owed, fee and breakage earned.
@@ -104,11 +110,11 @@ def settled(
         "settle",
         [
             *(Posting(Account.POOL, pool_owner(market_id, outcome), cents) for outcome, cents in pools.items()),
-            Posting(Account.MINUS_POOL, "", top_up_cents),
+            Posting(Account.MINUS_POOL, "", earned.top_up_cents),
             *(Posting(Account.PAYABLE, user_id, -cents) for user_id, cents in owed),
             *(Posting(Account.TAX_WITHHELD, user_id, -cents) for user_id, cents in withheld.items()),
-            Posting(Account.FEE, "", -fee_cents),
-            Posting(Account.BREAKAGE, "", -breakage_cents),
+            Posting(Account.FEE, "", -earned.fee_cents),
+            Posting(Account.BREAKAGE, "", -earned.breakage_cents),
         ],
     )
 
@@ -342,16 +348,14 @@ def corrected(
     number: int,
     users: Iterable[UserCorrection],
     *,
-    fee_cents: int,
-    breakage_cents: int,
-    top_up_cents: int,
+    earned: Earnings,
     withheld: Mapping[str, int] = NOTHING,
 ) -> Entry:
-    """Another outcome after payouts were sent: the differences only. The amounts say by how much each rose."""
+    """Another outcome after payouts were sent: the differences only. `earned` says by how much each part rose."""
     lines = [
-        Posting(Account.FEE, "", -fee_cents),
-        Posting(Account.BREAKAGE, "", -breakage_cents),
-        Posting(Account.MINUS_POOL, "", top_up_cents),
+        Posting(Account.FEE, "", -earned.fee_cents),
+        Posting(Account.BREAKAGE, "", -earned.breakage_cents),
+        Posting(Account.MINUS_POOL, "", earned.top_up_cents),
         *(Posting(Account.TAX_WITHHELD, user_id, -cents) for user_id, cents in withheld.items()),
     ]
     for user in users:

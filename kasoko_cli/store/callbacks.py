@@ -41,7 +41,7 @@ def store(direct: Direct, rows: Sequence[Mapping[str, Any]]) -> int:
     for number, salt, row in zip(numbers, new_salts(len(rows)), rows, strict=True):
         at, route, subject, signed, source, body = _arrived(row)
         digest = hash_chain.body_digest(salt, body)
-        leaves.append(hash_chain.callback_leaf(number, at, route, subject, signed, source, digest))
+        leaves.append(hash_chain.callback_leaf(number, at, route, subject if signed else None, source, digest))
         written.append((number, at, route, subject, signed, source, body, salt, digest))
     insert_directly(direct, Callback, _STORED, written)
     hash_chain.append(direct, hash_chain.CALLBACKS, numbers, at, leaves)

@@ -37,6 +37,7 @@ from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.audit import run
 from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
@@ -55,12 +56,14 @@ def prepare(db: Database, count: int, *, with_people: bool = True) -> None:
     """As many users and bets, and the market they are on, closed and resolved; the users may be there already."""
     markets.add_market(
         OperationContext(db, lambda: OPENED, ACT),
-        market_id="derby",
-        slug="derby",
-        question="Who wins?",
-        outcomes=["Yes", "No"],
-        closes_at=OPENED + timedelta(days=1),
-        rules=Rules(fee_bps=500),
+        NewMarket(
+            market_id="derby",
+            slug="derby",
+            question="Who wins?",
+            outcomes=["Yes", "No"],
+            closes_at=OPENED + timedelta(days=1),
+            rules=Rules(fee_bps=500),
+        ),
     )
     with db.transaction() as session:
         people = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,9 +146,14 @@ OWED: dict[str, Any] = {
 }
 
 
+def id_of(owed: dict[str, Any]) -> str:
+    rest = {name: value for name, value in owed.items() if name not in ("deployment_id", "number")}
+    return originator_id(owed["deployment_id"], SimpleNamespace(**rest), owed["number"])
+
+
 def test_the_id_of_an_attempt_never_changes_from_one_version_to_the_next() -> None:
     """A database restored under a newer program must meet the ids that M-Pesa already knows."""
-    assert originator_id(**OWED) == "ks-7a81b36427069798df64faa37d61c6d3"
+    assert id_of(OWED) == "ks-7a81b36427069798df64faa37d61c6d3"
 
 
 def test_the_same_debt_has_the_same_id_and_every_field_counts() -> None:
@@ -165,7 +171,7 @@ def test_the_same_debt_has_the_same_id_and_every_field_counts() -> None:
             {"settlement_no": 11, "leg": 11},
         )
     ]
-    ids = {originator_id(**debt) for debt in [OWED, *others, OWED]}
+    ids = {id_of(debt) for debt in [OWED, *others, OWED]}
 
     assert len(ids) == 1 + len(others)
     assert all(re.fullmatch(r"ks-[0-9a-f]{32}", some) for some in ids)

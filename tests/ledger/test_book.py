@@ -95,9 +95,7 @@ def test_balances_are_debits_and_wallets_are_what_users_hold(db: Database) -> No
 
 def test_a_delivered_win_raises_the_balance_by_all_and_what_is_available_by_the_rest(db: Database) -> None:
     """142.50 won and 142 sent: the phone and a spendable wallet are never both paid."""
-    owed = journal.settled(
-        "derby", 1, pools={0: 15_000}, owed=[("ann", 14_250)], fee_cents=750, breakage_cents=0, top_up_cents=0
-    )
+    owed = journal.settled("derby", 1, pools={0: 15_000}, owed=[("ann", 14_250)], earned=journal.Earnings(750, 0, 0))
     with db.transaction() as session:
         book.post(session, journal.bet_collected("b1", "derby", 0, 15_000), owed, at=NOON)
         book.post(session, journal.reserved("ks-1", 1, 14_200), at=NOON)
@@ -160,9 +158,7 @@ def _settlements(draw: st.DrawFn) -> Entry:
         owed.append((person, share))
         left -= share
     fee = draw(st.integers(0, left))
-    return journal.settled(
-        draw(_IDS), 1, pools=pools, owed=owed, fee_cents=fee, breakage_cents=left - fee, top_up_cents=0
-    )
+    return journal.settled(draw(_IDS), 1, pools=pools, owed=owed, earned=journal.Earnings(fee, left - fee, 0))
 
 
 EVENTS = st.one_of(

@@ -43,9 +43,7 @@ EVENTS = [
             1,
             pools={0: 30_000, 1: 15_000},
             owed=[("ann", 14_250), ("ben", 28_500)],
-            fee_cents=2_250,
-            breakage_cents=0,
-            top_up_cents=0,
+            earned=journal.Earnings(2_250, 0, 0),
         ),
         "settle:derby:1",
         {
@@ -58,9 +56,7 @@ EVENTS = [
         id="a market divided: the operator's example",
     ),
     pytest.param(
-        journal.settled(
-            "derby", 2, pools={0: 10_000}, owed=[("ann", 10_499)], fee_cents=500, breakage_cents=1, top_up_cents=1_000
-        ),
+        journal.settled("derby", 2, pools={0: 10_000}, owed=[("ann", 10_499)], earned=journal.Earnings(500, 1, 1_000)),
         "settle:derby:2",
         {
             (A.POOL, "derby/0"): 10_000,
@@ -140,7 +136,7 @@ def test_an_entry_that_does_not_sum_to_zero_cannot_be_built() -> None:
 
 def test_a_division_that_forgets_a_cent_cannot_become_an_entry() -> None:
     with pytest.raises(LedgerUnbalanced, match=r"^The entry settle:derby:1 is off by 1 cents; nothing was written\.$"):
-        journal.settled("derby", 1, pools={0: 100}, owed=[("ann", 94)], fee_cents=5, breakage_cents=0, top_up_cents=0)
+        journal.settled("derby", 1, pools={0: 100}, owed=[("ann", 94)], earned=journal.Earnings(5, 0, 0))
 
 
 @pytest.mark.parametrize("account", list(Account))
@@ -155,7 +151,7 @@ def test_each_account_has_an_owner_exactly_where_it_belongs_to_somebody(account:
 
 
 def test_lines_that_move_nothing_are_left_out() -> None:
-    entry = journal.settled("empty", 1, pools={}, owed=[], fee_cents=0, breakage_cents=0, top_up_cents=0)
+    entry = journal.settled("empty", 1, pools={}, owed=[], earned=journal.Earnings(0, 0, 0))
     assert (entry.key, entry.postings) == ("settle:empty:1", ())
 
 

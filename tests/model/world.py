@@ -50,6 +50,8 @@ from kasoko_cli.operations.payouts.sending import SendPolicy
 from kasoko_cli.operations.reconciliation import statement_import, statement_undo, status_queries
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry
 from kasoko_cli.operations.records import bets, markets, users
+from kasoko_cli.operations.records.bets import NewBet
+from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import correction, settle
 from kasoko_cli.operations.shared.actor import Act
@@ -522,23 +524,27 @@ class World:
         if not known:
             markets.add_market(
                 OperationContext(self.db, self.clock, ACT),
-                market_id=market,
-                slug=market,
-                question=f"What of {market}?",
-                outcomes=["Yes", "No"],
-                closes_at=self.clock() + timedelta(days=1),
-                rules=Rules(fee_bps=0),
+                NewMarket(
+                    market_id=market,
+                    slug=market,
+                    question=f"What of {market}?",
+                    outcomes=["Yes", "No"],
+                    closes_at=self.clock() + timedelta(days=1),
+                    rules=Rules(fee_bps=0),
+                ),
             )
         for user_id, cents in MARKETS[number].items():
             if (bet_id := f"{market}-{user_id}") not in known_bets:
                 bets.place_bet(
                     OperationContext(self.db, self.clock, ACT),
-                    bet_id=bet_id,
-                    market=market,
-                    user_id=user_id,
-                    outcome="Yes",
-                    cents=cents,
-                    funding=Funding.COLLECTED,
+                    NewBet(
+                        bet_id=bet_id,
+                        market=market,
+                        user_id=user_id,
+                        outcome="Yes",
+                        cents=cents,
+                        funding=Funding.COLLECTED,
+                    ),
                 )
         markets.close_market(OperationContext(self.db, self.clock, ACT), market=market)
         markets.resolve_market(OperationContext(self.db, self.clock, ACT), market=market, winners=["Yes"])
@@ -794,11 +800,10 @@ class World:
     def _override(self, act: Act, market: str, outcome: Resolution, confirm: str | None) -> correction.Override:
         return correction.override(
             OperationContext(self.db, self.clock, act),
-            LIMITS,
+            correction.OverridePolicy(LIMITS, caution=self.caution),
             market=market,
             resolution=outcome,
             confirm=confirm,
-            caution=self.caution,
         )
 
     def _owed(self, market: str) -> int:
@@ -912,18 +917,7 @@ class World:
 
     def family(self, payout: Payout) -> dict[int, str]:
         """The ids that this payout can ever have, by number, as far as any run gets."""
-        return {
-            number: originator_id(
-                deployment_id=self.deployment,
-                market_id=payout.market_id,
-                settlement_no=payout.settlement_no,
-                user_id=payout.user_id,
-                kind=payout.kind,
-                leg=payout.leg,
-                number=number,
-            )
-            for number in range(1, 30)
-        }
+        return {number: originator_id(self.deployment, payout, number) for number in range(1, 30)}
 
     def _on_the_way(self) -> set[str]:
         """The ids of requests that may still arrive."""

@@ -45,6 +45,8 @@ from kasoko_cli.operations.payouts.sending import Run, SendPolicy, Sent
 from kasoko_cli.operations.reconciliation import status_queries as reconcile
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry, Reconciled
 from kasoko_cli.operations.records import bets, markets, users
+from kasoko_cli.operations.records.bets import NewBet
+from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
@@ -211,24 +213,28 @@ class Road:
         """The user stakes so much, which the platform has collected."""
         bets.place_bet(
             self.context,
-            bet_id=f"{market}-{user_id}",
-            market=market,
-            user_id=user_id,
-            outcome=outcome,
-            cents=cents,
-            funding=Funding.COLLECTED,
+            NewBet(
+                bet_id=f"{market}-{user_id}",
+                market=market,
+                user_id=user_id,
+                outcome=outcome,
+                cents=cents,
+                funding=Funding.COLLECTED,
+            ),
         )
 
     def open_market(self, market: str) -> None:
         """A market on Yes or No that takes bets for an hour, without a fee."""
         markets.add_market(
             self.context,
-            market_id=market,
-            slug=market,
-            question=f"What of {market}?",
-            outcomes=["Yes", "No"],
-            closes_at=self.clock() + timedelta(hours=1),
-            rules=Rules(fee_bps=0),
+            NewMarket(
+                market_id=market,
+                slug=market,
+                question=f"What of {market}?",
+                outcomes=["Yes", "No"],
+                closes_at=self.clock() + timedelta(hours=1),
+                rules=Rules(fee_bps=0),
+            ),
         )
 
     # --- What is done ---------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from kasoko_cli.errors import KasokoError
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.payouts import returns
 from kasoko_cli.operations.records import bets, markets, users, wallets
+from kasoko_cli.operations.records.bets import NewBet
+from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared import transitions
@@ -67,12 +69,14 @@ class Town:
         """A market with a fee of 5 % that closes in an hour, unless said otherwise."""
         markets.add_market(
             self.context,
-            market_id=market_id,
-            slug=market_id,
-            question=f"What of {market_id}?",
-            outcomes=outcomes,
-            closes_at=self.clock() + timedelta(hours=hours),
-            rules=rules or Rules(fee_bps=500),
+            NewMarket(
+                market_id=market_id,
+                slug=market_id,
+                question=f"What of {market_id}?",
+                outcomes=outcomes,
+                closes_at=self.clock() + timedelta(hours=hours),
+                rules=rules or Rules(fee_bps=500),
+            ),
         )
         return market_id
 
@@ -85,12 +89,14 @@ class Town:
         bet_id = f"bet-{self._bets:04d}"
         bets.place_bet(
             self.context,
-            bet_id=bet_id,
-            market=market,
-            user_id=user_id,
-            outcome=outcome,
-            cents=kes * 100 + cents,
-            funding=Funding.COLLECTED if collected else Funding.WALLET,
+            NewBet(
+                bet_id=bet_id,
+                market=market,
+                user_id=user_id,
+                outcome=outcome,
+                cents=kes * 100 + cents,
+                funding=Funding.COLLECTED if collected else Funding.WALLET,
+            ),
         )
         return bet_id
 

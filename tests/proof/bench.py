@@ -25,6 +25,8 @@ from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.records import bets, markets, users
+from kasoko_cli.operations.records.bets import NewBet
+from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
@@ -203,24 +205,28 @@ class Bench:
                 )
             markets.add_market(
                 OperationContext(db, self.clock, ACT),
-                market_id=market,
-                slug=market,
-                question=f"What of {market}?",
-                outcomes=["Yes", "No"],
-                closes_at=self.clock() + timedelta(hours=1),
-                rules=Rules(fee_bps=500),
+                NewMarket(
+                    market_id=market,
+                    slug=market,
+                    question=f"What of {market}?",
+                    outcomes=["Yes", "No"],
+                    closes_at=self.clock() + timedelta(hours=1),
+                    rules=Rules(fee_bps=500),
+                ),
             )
             stakes = [*((user_id, "Yes", cents) for user_id, (_, cents) in winners.items()), ("loser", "No", 33_300)]
             self.stakes[market] = stakes
             for user_id, outcome, cents in stakes:
                 bets.place_bet(
                     OperationContext(db, self.clock, ACT),
-                    bet_id=f"{market}-{user_id}",
-                    market=market,
-                    user_id=user_id,
-                    outcome=outcome,
-                    cents=cents,
-                    funding=Funding.COLLECTED,
+                    NewBet(
+                        bet_id=f"{market}-{user_id}",
+                        market=market,
+                        user_id=user_id,
+                        outcome=outcome,
+                        cents=cents,
+                        funding=Funding.COLLECTED,
+                    ),
                 )
             markets.close_market(OperationContext(db, self.clock, ACT), market=market)
             markets.resolve_market(OperationContext(db, self.clock, ACT), market=market, winners=["Yes"])

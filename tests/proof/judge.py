@@ -87,18 +87,7 @@ def _judge_one(
     if len(payments) > 1:
         found.doubles += 1
         found.wrong.append(f"{payout.id} was paid {len(payments)} times: {payments}")
-    family = {
-        originator_id(
-            deployment_id=deployment,
-            market_id=payout.market_id,
-            settlement_no=payout.settlement_no,
-            user_id=payout.user_id,
-            kind=payout.kind,
-            leg=payout.leg,
-            number=number,
-        )
-        for number in range(1, MOST_ATTEMPTS)
-    }
+    family = {originator_id(deployment, payout, number) for number in range(1, MOST_ATTEMPTS)}
     found.wrong += [
         f"{payout.id} was paid under another's id: {one}" for one in payments if one.attempt_id not in family
     ]

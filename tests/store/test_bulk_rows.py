@@ -11,6 +11,7 @@ from sqlmodel import col, select
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets
@@ -55,12 +56,14 @@ def test_bets_are_streamed_as_the_digest_has_them_and_parts_of_a_second_are_cut_
         bulk_rows.insert_tuples(session, User, PEOPLE, [("u", "A", "254712345678", NOON, NOON)])
     markets.add_market(
         OperationContext(db, lambda: NOON, act),
-        market_id="m",
-        slug="m",
-        question="?",
-        outcomes=["Yes", "No"],
-        closes_at=NOON + timedelta(days=1),
-        rules=Rules(fee_bps=500),
+        NewMarket(
+            market_id="m",
+            slug="m",
+            question="?",
+            outcomes=["Yes", "No"],
+            closes_at=NOON + timedelta(days=1),
+            rules=Rules(fee_bps=500),
+        ),
     )
     with db.transaction() as session:
         rows = [

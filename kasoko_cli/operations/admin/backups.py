@@ -111,20 +111,17 @@ def backup(db: Database, file: Path, *, with_audit: bool = True) -> Backup:
     return Backup(str(file), file.stat().st_size, _sha256(file), schema, checked, found)
 
 
-def restore(
-    url: str,
-    file: Path,
-    clock: Clock,
-    act: Act,
-    *,
-    api: str,
-    payer: Payer | None = None,
-    deployment: str | None = None,
-    replace: bool = False,
-) -> Restored:
-    """Put a copy in the place of the database, hold everything unsent, and keep the database that was there.
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the settings say a copy is of: which B2C it sends by, and where they say, whose account and database."""
 
-    `payer` and `deployment` are whose account and whose database the settings are of, where they say.
+    api: str
+    payer: Payer | None = None
+    deployment: str | None = None
+
+
+def restore(url: str, file: Path, clock: Clock, act: Act, expected: Expected, *, replace: bool = False) -> Restored:
+    """Put a copy in the place of the database, hold everything unsent, and keep the database that was there.
 
     Raises:
         NotFound: there is no such file.
@@ -137,9 +134,7 @@ def restore(
         raise NotFound(
             f"There is no file {file}; nothing was changed.", hint="Name a file that kasoko db backup wrote."
         )
-    made_ready = functools.partial(
-        _made_ready, file=file, clock=clock, act=act, api=api, payer=payer, deployment=deployment
-    )
+    made_ready = functools.partial(_made_ready, file=file, clock=clock, act=act, expected=expected)
     place = Database(url)
     try:
         if place.is_sqlite:
@@ -234,9 +229,7 @@ def _restore_file(
     return _restored(file, place, None if aside is None else str(aside), was, held)
 
 
-def _made_ready(
-    url: str, file: Path, clock: Clock, act: Act, *, api: str, payer: Payer | None, deployment: str | None
-) -> tuple[str | None, HeldBack]:
+def _made_ready(url: str, file: Path, clock: Clock, act: Act, expected: Expected) -> tuple[str | None, HeldBack]:
     """Look at a copy, bring its tables to this program's version, and hold what is unsent."""
     try:
         _, was, _ = _examined(url, with_audit=False)
@@ -244,12 +237,12 @@ def _made_ready(
     except (KasokoError, DatabaseError) as error:
         raise Refused(f"{file} was not put back: {error}. Nothing was changed.", hint="Take another copy.") from error
     if whose is not None:
-        hold_to_deployment(str(file), whose, deployment)
+        hold_to_deployment(str(file), whose, expected.deployment)
     upgrade(url)
     copy = open_database(url)
     try:
         with copy.transaction() as session:
-            held = hold_unsent(session, act, api=api, payer=payer, now=clock())
+            held = hold_unsent(session, act, api=expected.api, payer=expected.payer, now=clock())
     finally:
         copy.close()
     return was, held

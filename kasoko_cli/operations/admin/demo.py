@@ -39,6 +39,8 @@ from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.records import bets, markets, users, wallets
+from kasoko_cli.operations.records.bets import NewBet
+from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.safeguards.payment_guard import CAREFUL
 from kasoko_cli.operations.settlement import settle
@@ -204,23 +206,13 @@ def _open(
     closes_at = system_clock() + timedelta(hours=1)
     markets.add_market(
         on.context,
-        market_id=slug,
-        slug=slug,
-        question=question,
-        outcomes=outcomes,
-        closes_at=closes_at,
-        rules=FEE,
+        NewMarket(market_id=slug, slug=slug, question=question, outcomes=outcomes, closes_at=closes_at, rules=FEE),
     )
     for user_id, phone, outcome, cents in stakes:
         users.add_user(on.context, user_id=user_id, name=user_id.title(), phone=phone)
         wallets.deposit(on.context, user_id=user_id, cents=cents, reference=f"demo-{slug}-{user_id}")
         bets.place_bet(
-            on.context,
-            bet_id=f"{slug}-{user_id}",
-            market=slug,
-            user_id=user_id,
-            outcome=outcome,
-            cents=cents,
+            on.context, NewBet(bet_id=f"{slug}-{user_id}", market=slug, user_id=user_id, outcome=outcome, cents=cents)
         )
     markets.close_market(on.context, market=slug)
 

@@ -14,7 +14,7 @@ from sqlmodel import Session, select
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import signatures
-from kasoko_cli.operations.approvals.second_person import Terms, hear
+from kasoko_cli.operations.approvals.second_person import Terms, Word, hear
 from kasoko_cli.operations.approvals.signatures import ADD, REMOVE, REMOVED, REQUIRE, SUBJECT, Known
 from kasoko_cli.operations.shared.actor import needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
@@ -80,7 +80,7 @@ def add(ctx: OperationContext, terms: Terms, *, name: str, public_key: str) -> A
                 note_event(session, at=now, actor=act.actor, action=REQUIRE, subject=SUBJECT)
         detail: dict[str, object] = {"name": name, "public_key": public_key}
         if known.were_two and terms.signed:
-            heard = hear(session, act, terms, action=ADD, subject=SUBJECT, bound=detail, at=now)
+            heard = hear(session, act, terms, Word(ADD, SUBJECT, detail), at=now)
             if heard.first is None:
                 return ApproverAdded(name, public_key, heard.note, waits_for_second=True)
             detail |= {signatures.FIRST: heard.first}

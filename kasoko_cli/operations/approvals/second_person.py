@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -44,6 +44,16 @@ USUAL = Terms()
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """What one of two people says: `bound` is what both have to say, in plain JSON; `detail` only goes on record."""
+
+    action: str
+    subject: str
+    bound: Mapping[str, object]
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """What came of a word: who said the same before, or None where this is the first word now, and why."""
 
@@ -55,19 +65,15 @@ def hear(
     session: Session,
     act: Act,
     terms: Terms,
+    word: Word,
     *,
-    action: str,
-    subject: str,
-    bound: Mapping[str, object],
-    detail: Mapping[str, object] | None = None,
     at: datetime,
     confirms: bool = True,
 ) -> Heard:
     """Look for another person's word that says the same; where there is none, write this one down as the first.
 
-    The caller holds what the word is about, so that nothing of it changes before the act is done. `bound` is what
-    both have to say, in plain JSON; `detail` is what only goes on record. A word that `confirms` nothing is a
-    first word, whatever others said.
+    The caller holds what the word is about, so that nothing of it changes before the act is done. A word that
+    `confirms` nothing is a first word, whatever others said.
 
     Raises:
         Refused: the act names nobody.
@@ -77,30 +83,22 @@ def hear(
             "Two people are asked for here, and this word names nobody. Nothing was changed.",
             hint="Say who you are: --actor NAME",
         )
-    heard = _said_by_another(session, act, terms, action, subject, bound, at) if confirms else Heard(None)
+    heard = _said_by_another(session, act, terms, word, at) if confirms else Heard(None)
     if heard.first is None:
         until = at + timedelta(hours=terms.hours)
         note_act(
             session,
             act,
             at=at,
-            action=action + PROPOSED,
-            subject=subject,
-            detail={**bound, **(detail or {}), "expires_at": iso(until)},
+            action=word.action + PROPOSED,
+            subject=word.subject,
+            detail={**word.bound, **word.detail, "expires_at": iso(until)},
         )
     return heard
 
 
-def _said_by_another(
-    session: Session,
-    act: Act,
-    terms: Terms,
-    action: str,
-    subject: str,
-    bound: Mapping[str, object],
-    at: datetime,
-) -> Heard:
-    words = select(Event).where(col(Event.subject) == subject, col(Event.action) == action + PROPOSED)
+def _said_by_another(session: Session, act: Act, terms: Terms, wanted: Word, at: datetime) -> Heard:
+    words = select(Event).where(col(Event.subject) == wanted.subject, col(Event.action) == wanted.action + PROPOSED)
     note, known = WAITS, known_now(session) if terms.signed else None
     for word in session.exec(words.order_by(col(Event.id).desc())):
         if are_one(word.actor, act.actor):
@@ -108,7 +106,7 @@ def _said_by_another(
         said = json.loads(word.detail)
         # A word from before words expired is bound to too little, and counts for nothing.
         until = said.get("expires_at", "")
-        is_same = all(name in said and said[name] == value for name, value in bound.items())
+        is_same = all(name in said and said[name] == value for name, value in wanted.bound.items())
         counts = known is None or is_good(session, word, known)
         if is_same and counts and word.at <= farthest(at) and iso(at) < until:
             return Heard(word.actor)

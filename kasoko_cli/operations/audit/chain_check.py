@@ -92,7 +92,7 @@ def _broken_chain(session: Session, name: str, deployment: str) -> Iterator[Viol
         if link.number != expected:
             yield Violation(f"{name}:{expected}", f"is not there, and the next link is {name}:{link.number}")
         elif link.hash != chain.link_hash(
-            before, name, link.number, link.kind, link.first, link.last, link.at, link.digest
+            before, chain.LinkFacts(name, link.number, link.kind, link.first, link.last, link.at, link.digest)
         ):
             yield Violation(
                 f"{name}:{link.number}", f"does not follow from the link before it (written {iso(link.at)})"
@@ -181,7 +181,7 @@ def _chained(first: Any, rest: Iterable[Any]) -> Iterator[Any]:
 def _events(session: Session) -> Iterator[_Leaf]:
     columns = [getattr(Event, name) for name in chain.EVENT_FACTS]
     for *facts, digest in streamed(session, sa.select(*columns, col(Event.digest)).order_by(col(Event.id))):
-        leaf = chain.event_leaf(*facts)
+        leaf = chain.event_leaf(facts)
         yield _Leaf(facts[0], leaf, f"event:{facts[0]}", is_as_written=leaf == digest)
 
 
@@ -198,7 +198,7 @@ def _callbacks(session: Session) -> Iterator[_Leaf]:
         col(Callback.salt),
     ).order_by(col(Callback.id))
     for number, received_at, route, subject, signed, source, digest, body, salt in streamed(session, query):
-        leaf = chain.callback_leaf(number, received_at, route, subject, signed, source, digest or b"")
+        leaf = chain.callback_leaf(number, received_at, route, subject if signed else None, source, digest or b"")
         # A body that was dropped took its salt with it. SQLite keeps a text in a column of bytes, if it is told to.
         whole = salt is None or (isinstance(body, bytes) and chain.body_digest(salt, body) == digest)
         yield _Leaf(number, leaf, f"callback:{number}", is_as_written=whole)

@@ -7,9 +7,8 @@ a bet, a rule, a payout or a figure that was touched afterwards shows, whoever t
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -28,9 +27,10 @@ from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.records.markets import resolution_of, rules_of
 from kasoko_cli.operations.settlement.settle import (
+    Basis,
     Owed,
     SettlementFigures,
-    duties_of,
+    basis_of,
     figures_of,
     hash_plan,
     keys_of_settlement,
@@ -70,20 +70,17 @@ def changed_settlements(session: Session) -> Iterator[Violation]:
     for settlement, market in session.exec(query).all():
         name = f"{market.slug} (settlement {settlement.number})"
         try:
-            rules = Rules.from_dict(json.loads(settlement.rules))
-            resolution = Resolution.from_dict(json.loads(settlement.resolution))
-            duties = duties_of(settlement)
+            basis = basis_of(settlement)
         except (KasokoError, ValueError, TypeError, LookupError):
             yield Violation(name, "the rules or the resolution that it was written with cannot be read")
             continue
-        for what in _differences(session, settlement, market, rules, resolution, duties):
+        for what in _differences(session, settlement, market, basis):
             yield Violation(name, what)
 
 
-def _differences(
-    session: Session, settlement: Settlement, market: Market, rules: Rules, resolution: Resolution, duties: Duties
-) -> Iterator[str]:
+def _differences(session: Session, settlement: Settlement, market: Market, basis: Basis) -> Iterator[str]:
     """In words, whatever of one settlement does not follow from its bets."""
+    rules, resolution = basis.rules, basis.resolution
     if rules.digest() != market.rules_digest or rules != rules_of(market):
         yield "its rules are not those that stood when the market closed"
     if settlement.reversed_at is None and resolution != resolution_of(market):
@@ -93,7 +90,7 @@ def _differences(
         yield "the bets are not those that it was divided by"
     if pool.count != settlement.bets:
         yield f"the market has {pool.count} bets, and it was divided among {settlement.bets}"
-    again = _Again(session, market, rules, resolution, duties, pool)
+    again = _Again(session, market, rules, resolution, basis.duties, pool)
     yield from _people(session, settlement, again)
     now, then = asdict(again.figures), asdict(figures_of(settlement))
     for figure, cents in now.items():
@@ -102,7 +99,7 @@ def _differences(
     if settlement.reversed_at is not None and not _was_replaced(session, settlement):
         yield "it does not stand, and neither its reversal nor a correction is in the books"
     written = _written(session, settlement)
-    if hash_plan(market.id, pool.digest, settlement.number, rules, resolution, written, duties) != settlement.plan_hash:
+    if hash_plan(replace(basis, bets_digest=pool.digest), written) != settlement.plan_hash:
         yield "its payouts are not those of the plan that was settled"
     yield from _posted_otherwise(session, settlement)
 

@@ -22,7 +22,7 @@ from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.market import Rules, check_identifier, check_slug, clean_text
 from kasoko_cli.domain.phone import quoted
 from kasoko_cli.errors import Busy, Refused
-from kasoko_cli.operations.records.markets import new_market, rules_of
+from kasoko_cli.operations.records.markets import NewMarket, new_market, rules_of
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import (
     Columns,
@@ -319,13 +319,8 @@ class _Markets:
             line,
             "outcomes",
             lambda text: new_market(
-                market_id=cells["market_id"],
-                slug=cells["slug"],
-                question=cells["question"],
-                outcomes=text.split("|"),
-                closes_at=closes_at,
-                rules=rules,
-                now=self._now,
+                NewMarket(cells["market_id"], cells["slug"], cells["question"], text.split("|"), closes_at, rules),
+                self._now,
             ),
             cells["outcomes"],
         )

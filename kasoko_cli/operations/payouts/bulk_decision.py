@@ -20,7 +20,7 @@ from kasoko_cli.domain.proof import canonical
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.operations.approvals.second_person import USUAL, Terms, hear
+from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
 from kasoko_cli.operations.approvals.signatures import DECIDE, DECIDE_ALL, FIRST, hold_signed, note_act
 from kasoko_cli.operations.payouts.manual_decision import Decided, Decision, end, needs_evidence, said_of
 from kasoko_cli.operations.safeguards import payment_guard
@@ -133,9 +133,7 @@ def decide_all(
         detail: dict[str, object] = {"evidence": said.evidence, "cents": listed.wire_cents}
         done = DecidedAll(listed.list_hash, listed.wire_cents, "", [], listed.left)
         if two_people:
-            heard = hear(
-                session, ctx.act, terms, action=DECIDE_ALL, subject=SUBJECT, bound=bound, detail=detail, at=now
-            )
+            heard = hear(session, ctx.act, terms, Word(DECIDE_ALL, SUBJECT, bound, detail), at=now)
             if heard.first is None:
                 return replace(done, note=heard.note, waits_for_second=True)
             bound |= {FIRST: heard.first}

@@ -240,15 +240,7 @@ class Claimer:
             row |= {"the_id": attempt_id, "sends": last.sends + 1}
         else:
             number = 1 if last is None else last.number + 1
-            attempt_id = originator_id(
-                deployment_id=self.context.deployment,
-                market_id=payout.market_id,
-                settlement_no=payout.settlement_no,
-                user_id=payout.user_id,
-                kind=payout.kind,
-                leg=payout.leg,
-                number=number,
-            )
+            attempt_id = originator_id(self.context.deployment, payout, number)
             row |= {"id": attempt_id, "payout_id": payout.id, "number": number, "wire_cents": payout.wire_cents}
             row |= {"status": AttemptStatus.INTENT, "created_at": now, "account_id": self.context.account_id}
         one = Claimed(payout.id, attempt_id, row["sends"], payout.user_id, phone, payout.wire_cents, lease)

@@ -14,7 +14,7 @@ from sqlmodel import Session
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.approvals.second_person import USUAL, Terms, hear
+from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
 from kasoko_cli.operations.approvals.signatures import DECIDE, FIRST, hold_signed, note_act
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
@@ -93,7 +93,7 @@ def decide(
         detail = said_of(attempt, decision)
         seen = {"evidence": decision.evidence}
         if two_people:
-            heard = hear(session, ctx.act, terms, action=DECIDE, subject=payout_id, bound=detail, detail=seen, at=now)
+            heard = hear(session, ctx.act, terms, Word(DECIDE, payout_id, detail, seen), at=now)
             if heard.first is None:
                 return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
             detail |= {FIRST: heard.first}

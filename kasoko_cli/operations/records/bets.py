@@ -62,16 +62,19 @@ def find_outcome(market: Market, outcomes: list[Outcome], name: str) -> Outcome:
     )
 
 
-def place_bet(
-    ctx: OperationContext,
-    *,
-    bet_id: str,
-    market: str,
-    user_id: str,
-    outcome: str,
-    cents: int,
-    funding: Funding = Funding.WALLET,
-) -> Placed:
+@dataclass(frozen=True, slots=True)
+class NewBet:
+    """A bet as somebody places it: who stakes how many cents on which outcome of which market, paid how."""
+
+    bet_id: str
+    market: str
+    user_id: str
+    outcome: str
+    cents: int
+    funding: Funding = Funding.WALLET
+
+
+def place_bet(ctx: OperationContext, wanted: NewBet) -> Placed:
     """Take in one bet, now.
 
     A bet id is taken once: the same bet again changes nothing.
@@ -80,14 +83,14 @@ def place_bet(
         NotFound: there is no such market, user or outcome.
         Refused: the market takes no bets, the wallet does not hold the stake, or the id names another bet.
     """
-    bet_id = check_identifier(bet_id, what="bet id")
+    bet_id, cents, funding = check_identifier(wanted.bet_id, what="bet id"), wanted.cents, wanted.funding
     if cents <= 0:
         raise Refused(f"A stake of KES {format_kes(cents)} is no bet; nothing was changed.")
     with told_of_a_collision(f"the bet {bet_id}"), ctx.db.transaction() as session:
-        row = markets.find_market(session, market, share=True)
-        user = users.find_user(session, user_id, lock=True)
+        row = markets.find_market(session, wanted.market, share=True)
+        user = users.find_user(session, wanted.user_id, lock=True)
         now = ctx.clock()  # not before: whoever waits long for its turn is not in time
-        chosen = find_outcome(row, list(markets.list_outcomes(session, row.id)), outcome)
+        chosen = find_outcome(row, list(markets.list_outcomes(session, row.id)), wanted.outcome)
         known = bets.known_bets(session, [bet_id]).get(bet_id)
         if known is not None:
             same = (known.market_id, known.user_id, known.outcome, known.stake_cents, known.funding)

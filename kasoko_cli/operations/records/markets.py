@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, iso
+from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import (
     MarketStatus,
     Resolution,
@@ -105,23 +105,26 @@ def describe_resolution(resolution: Resolution | None, names: Sequence[str]) -> 
     return "|".join(names[number] for number in resolution.winners)
 
 
-def new_market(
-    *,
-    market_id: str,
-    slug: str,
-    question: str,
-    outcomes: Sequence[str],
-    closes_at: datetime,
-    rules: Rules,
-    now: datetime,
-) -> tuple[Market, list[Outcome]]:
+@dataclass(frozen=True, slots=True)
+class NewMarket:
+    """A market as somebody describes it, before any of it is checked."""
+
+    market_id: str
+    slug: str
+    question: str
+    outcomes: Sequence[str]
+    closes_at: datetime
+    rules: Rules
+
+
+def new_market(described: NewMarket, now: datetime) -> tuple[Market, list[Outcome]]:
     """Check a market's description and build its rows.
 
     Raises:
         Refused: the id, slug, question or outcomes are not usable.
     """
-    market_id = check_identifier(market_id, what="market id")
-    names = [clean_text(name, what="outcome", most=100) for name in outcomes]
+    market_id, slug, rules = check_identifier(described.market_id, what="market id"), described.slug, described.rules
+    names = [clean_text(name, what="outcome", most=100) for name in described.outcomes]
     if not 2 <= len(names) <= MOST_OUTCOMES:
         raise Refused(f"A market has 2 to {MOST_OUTCOMES} outcomes; {slug!r} has {len(names)}. Nothing was changed.")
     if len({name.casefold() for name in names}) != len(names):
@@ -131,8 +134,8 @@ def new_market(
     market = Market(
         id=market_id,
         slug=check_slug(slug),
-        question=clean_text(question, what="question", most=500),
-        closes_at=closes_at,
+        question=clean_text(described.question, what="question", most=500),
+        closes_at=described.closes_at,
         fee_bps=rules.fee_bps,
         rounding=rules.rounding,
         break_unit_cents=rules.break_unit_cents,
@@ -144,25 +147,14 @@ def new_market(
     return market, [Outcome(market_id=market_id, number=n, name=name) for n, name in enumerate(names)]
 
 
-def add_market(
-    ctx: OperationContext,
-    *,
-    market_id: str,
-    slug: str,
-    question: str,
-    outcomes: Sequence[str],
-    closes_at: datetime,
-    rules: Rules,
-) -> bool:
+def add_market(ctx: OperationContext, described: NewMarket) -> bool:
     """Open a market; says whether it is new.
 
     Raises:
         Refused: the description is not usable, or the id or slug names another market.
     """
     now = ctx.clock()
-    market, answers = new_market(
-        market_id=market_id, slug=slug, question=question, outcomes=outcomes, closes_at=closes_at, rules=rules, now=now
-    )
+    market, answers = new_market(described, now)
     with told_of_a_collision(f"the market {market.slug}"), ctx.db.transaction() as session:
         if known := markets.known_markets(session, [market.id]).get(market.id):
             if same_market(session, known, market, answers):
@@ -256,36 +248,32 @@ def resolve_market(
         Refused: it is still open, void, or resolved with another outcome.
     """
     with ctx.db.transaction() as session:
-        row, _ = resolve_in(
-            session, ctx.clock, ctx.act, market=market, winners=winners, weights=weights, withdrawn=withdrawn
-        )
+        row, _ = resolve_in(session, ctx, market=market, named=Named(winners, weights, withdrawn))
     return show_market(ctx.db, row.id)
 
 
-def _named(
-    market: Market,
-    outcomes: list[Outcome],
-    winners: Sequence[str],
-    weights: Sequence[tuple[str, Fraction]],
-    withdrawn: Sequence[str],
-) -> Resolution:
-    return Resolution(
-        winners=tuple(dict.fromkeys(find_outcome(market, outcomes, name).number for name in winners)),
-        weights=tuple((find_outcome(market, outcomes, name).number, weight) for name, weight in weights),
-        withdrawn=frozenset(find_outcome(market, outcomes, name).number for name in withdrawn),
-    )
+@dataclass(frozen=True, slots=True)
+class Named:
+    """How a market ended, in the names of its outcomes."""
+
+    winners: Sequence[str] = ()
+    weights: Sequence[tuple[str, Fraction]] = ()
+    withdrawn: Sequence[str] = ()
+
+    def numbered(self, market: Market, outcomes: list[Outcome]) -> Resolution:
+        """The same in the market's own numbers.
+
+        Raises:
+            NotFound: a name is not one of its outcomes.
+        """
+        return Resolution(
+            winners=tuple(dict.fromkeys(find_outcome(market, outcomes, name).number for name in self.winners)),
+            weights=tuple((find_outcome(market, outcomes, name).number, weight) for name, weight in self.weights),
+            withdrawn=frozenset(find_outcome(market, outcomes, name).number for name in self.withdrawn),
+        )
 
 
-def resolve_in(
-    session: Session,
-    clock: Clock,
-    act: Act,
-    *,
-    market: str,
-    winners: Sequence[str] = (),
-    weights: Sequence[tuple[str, Fraction]] = (),
-    withdrawn: Sequence[str] = (),
-) -> tuple[Market, bool]:
+def resolve_in(session: Session, ctx: OperationContext, *, market: str, named: Named) -> tuple[Market, bool]:
     """Name the winning outcome in the caller's transaction; the market, and whether that is new.
 
     Raises:
@@ -293,9 +281,9 @@ def resolve_in(
     """
     row = markets.find_market(session, market, lock=True)
     outcomes = list(markets.list_outcomes(session, row.id))
-    resolution = _named(row, outcomes, winners, weights, withdrawn)
+    resolution = named.numbered(row, outcomes)
     is_new = resolution_of(row) is None
-    _end(session, row, outcomes, resolution, act, clock())
+    _end(session, row, outcomes, resolution, ctx.act, ctx.clock())
     session.refresh(row)
     return row, is_new
 
@@ -319,7 +307,7 @@ def read_resolution(
         return Resolution(void=True)
     with db.reading() as session:
         row = markets.find_market(session, market)
-        return _named(row, list(markets.list_outcomes(session, row.id)), winners, weights, withdrawn)
+        return Named(winners, weights, withdrawn).numbered(row, list(markets.list_outcomes(session, row.id)))
 
 
 def void_market(ctx: OperationContext, *, market: str) -> MarketView:

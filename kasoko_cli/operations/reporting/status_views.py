@@ -176,33 +176,35 @@ def list_items(db: Database, *, market: str | None = None) -> list[Item]:
     Raises:
         NotFound: there is no such market.
     """
-    return list_page(db, market=market).items
+    return list_page(db, PayoutFilter(market)).items
 
 
-def list_page(
-    db: Database,
-    *,
-    market: str | None = None,
-    statuses: Collection[PayoutStatus] = (),
-    user: str | None = None,
-    code: str | None = None,
-    receipt: str | None = None,
-    after: str | None = None,
-    limit: int | None = None,
-) -> Page:
-    """Payouts in the order they were owed, those after the payout `after`; `limit` at most.
+@dataclass(frozen=True, slots=True)
+class PayoutFilter:
+    """Which payouts are asked for, in the words of people; `after` is the last payout of the page before."""
+
+    market: str | None = None
+    statuses: Collection[PayoutStatus] = ()
+    user: str | None = None
+    code: str | None = None
+    receipt: str | None = None
+    after: str | None = None
+
+
+def list_page(db: Database, only: PayoutFilter = PayoutFilter(), *, limit: int | None = None) -> Page:
+    """Payouts in the order they were owed; `limit` at most.
 
     Raises:
         NotFound: there is no such market, user or payout.
     """
     with db.reading() as session:
         wanted = payouts.Wanted(
-            market_id=markets.id_of(session, market),
-            statuses=frozenset(statuses) or None,
-            user_id=None if user is None else users.find_user(session, user).id,
-            failure_code=code,
-            receipt=receipt,
-            after=None if after is None else payouts.find_payout(session, after),
+            market_id=markets.id_of(session, only.market),
+            statuses=frozenset(only.statuses) or None,
+            user_id=None if only.user is None else users.find_user(session, only.user).id,
+            failure_code=only.code,
+            receipt=only.receipt,
+            after=None if only.after is None else payouts.find_payout(session, only.after),
         )
         found = payouts.select_payouts(session, wanted, limit=limit)
         short = limit is not None and len(found) == limit

@@ -170,15 +170,7 @@ def _stand_for(session: Session, some: Sequence[tuple[Payout, int]], doubt: _Dou
     deployment = deployment_of(session)
     rows = [
         {
-            "id": originator_id(
-                deployment_id=deployment,
-                market_id=payout.market_id,
-                settlement_no=payout.settlement_no,
-                user_id=payout.user_id,
-                kind=payout.kind,
-                leg=payout.leg,
-                number=number,
-            ),
+            "id": originator_id(deployment, payout, number),
             "payout_id": payout.id,
             "number": number,
             "status": AttemptStatus.REJECTED,

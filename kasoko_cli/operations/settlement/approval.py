@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +9,6 @@ from datetime import datetime
 from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import iso
-from kasoko_cli.domain.market import Resolution, Rules
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.domain.same_person import person_of
@@ -20,7 +18,7 @@ from kasoko_cli.operations.approvals.second_person import USUAL, Terms
 from kasoko_cli.operations.approvals.signatures import APPROVE, hold_signed, note_act
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.settlement.settle import Owed, SettlementFigures, duties_of, figures_of, hash_plan
+from kasoko_cli.operations.settlement.settle import Owed, SettlementFigures, basis_of, figures_of, hash_plan
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import approvals, markets, payouts, users
 from kasoko_cli.store.engine.database import Database
@@ -224,16 +222,7 @@ def _check_unchanged(market: Market, standing: Settlement, owed: Sequence[Payout
         Owed(one.number, one.user_id, one.kind, one.leg, one.amount_cents, one.wire_cents, one.withheld_cents)
         for one in owed
     )
-    found = hash_plan(
-        market.id,
-        standing.bets_digest,
-        standing.number,
-        Rules.from_dict(json.loads(standing.rules)),
-        Resolution.from_dict(json.loads(standing.resolution)),
-        lines,
-        duties_of(standing),
-    )
-    if found != standing.plan_hash:
+    if hash_plan(basis_of(standing), lines) != standing.plan_hash:
         raise CheckFailed(
             f"The payouts of {market.slug} are not those of its plan {standing.plan_hash[:16]}. Nothing was released.",
             hint="Somebody edited the database by hand: kasoko audit, then restore the rows.",

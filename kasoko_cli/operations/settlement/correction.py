@@ -19,12 +19,12 @@ from sqlmodel import Session
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.domain.market import MarketStatus, Resolution
 from kasoko_cli.domain.payout import AttemptStatus, PayoutKind, PayoutStatus, WireLimits, legs, payout_id
-from kasoko_cli.domain.withholding import NO_BOOK, Duties, DutyBook
+from kasoko_cli.domain.withholding import NO_BOOK, DutyBook
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.ledger.journal import Entry, UserCorrection
-from kasoko_cli.operations.approvals.second_person import USUAL, Terms, hear
+from kasoko_cli.ledger.journal import Earnings, Entry, UserCorrection
+from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
 from kasoko_cli.operations.approvals.signatures import FIRST, OVERRIDE, hold_signed, note_act
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.safeguards import payment_guard
@@ -39,6 +39,7 @@ from kasoko_cli.operations.settlement.settle import (
     keys_of_settlement,
     work_out,
     write_payouts,
+    write_settlement,
 )
 from kasoko_cli.operations.settlement.settle import Plan as Division
 from kasoko_cli.operations.shared.actor import Act, needs_reason
@@ -104,6 +105,16 @@ class Override:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class OverridePolicy:
+    """What the settings say of another outcome: how much M-Pesa carries, the duties, two people, what is guarded."""
+
+    limits: WireLimits
+    duties: DutyBook = NO_BOOK
+    terms: Terms = USUAL
+    caution: Caution = payment_guard.CAREFUL
+
+
 @dataclass(slots=True)
 class _Work:
     """An override worked out in full: what the answer shows, and what writing it needs."""
@@ -119,14 +130,7 @@ class _Work:
 
 
 def plan_override(
-    db: Database,
-    limits: WireLimits,
-    *,
-    market: str,
-    resolution: Resolution,
-    clock: Clock = system_clock,
-    duties: DutyBook = NO_BOOK,
-    caution: Caution = payment_guard.CAREFUL,
+    db: Database, policy: OverridePolicy, *, market: str, resolution: Resolution, clock: Clock = system_clock
 ) -> Override:
     """Work out what another outcome would do, and write nothing of it. What has arrived is judged first.
 
@@ -135,24 +139,21 @@ def plan_override(
         Refused: it has no outcome yet, or has this one; or the guard objects to what it would take back.
         CheckFailed: its bets are not those that stood at the close.
     """
-    payment_guard.judge_first(db, clock, caution)
+    payment_guard.judge_first(db, clock, policy.caution)
     with db.reading() as session:
         row, now = markets.find_market(session, market), clock()
-        work = _work_out(session, limits, row, resolution, duties_on(duties, now), caution, now)
+        work = _work_out(session, policy, row, resolution, now)
         assert work.shown is not None
         return work.shown
 
 
 def override(
     ctx: OperationContext,
-    limits: WireLimits,
+    policy: OverridePolicy,
     *,
     market: str,
     resolution: Resolution,
     confirm: str | None = None,
-    duties: DutyBook = NO_BOOK,
-    terms: Terms = USUAL,
-    caution: Caution = payment_guard.CAREFUL,
 ) -> Override:
     """Give a market another outcome. Once money has left, a second person has to confirm the first one's plan.
 
@@ -169,14 +170,14 @@ def override(
         CheckFailed: its bets are not those that stood at the close.
     """
     needs_reason(ctx.act, "Another outcome")
-    payment_guard.judge_first(ctx.db, ctx.clock, caution)
+    payment_guard.judge_first(ctx.db, ctx.clock, policy.caution)
     now = ctx.clock()
     with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
         # Nobody begins to send one of them while we hold them all, and nobody spends what they were credited with.
         held = payouts.lock_market(session, row.id)
         users.lock_wallets(session, {one.user_id for one in held})
-        work = _work_out(session, limits, row, resolution, duties_on(duties, now), caution, now)
+        work = _work_out(session, policy, row, resolution, now)
         shown, first = work.shown, None
         assert shown is not None
         if confirm is not None and (len(confirm) < HASH_DIGITS or not shown.plan_hash.startswith(confirm.lower())):
@@ -187,19 +188,10 @@ def override(
                 f" again: kasoko resolve {row.slug} ... --override --plan",
             )
         if shown.needs_second:
-            hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="Another outcome")
+            hold_signed(session, ctx.act, wanted=policy.terms.signed, at=now, what="Another outcome")
             bound = {"plan_hash": shown.plan_hash, "stands": work.stands}
-            heard = hear(
-                session,
-                ctx.act,
-                terms,
-                action=OVERRIDE,
-                subject=row.id,
-                bound=bound,
-                detail={"becomes": shown.becomes},
-                at=now,
-                confirms=confirm is not None,
-            )
+            word = Word(OVERRIDE, row.id, bound, {"becomes": shown.becomes})
+            heard = hear(session, ctx.act, policy.terms, word, at=now, confirms=confirm is not None)
             if heard.first is None:
                 return replace(shown, waits_for_second=True, proposed_by=ctx.act.actor, note=heard.note)
             first = heard.first
@@ -210,15 +202,7 @@ def override(
 # --- Working it out -------------------------------------------------------------------------------------------
 
 
-def _work_out(
-    session: Session,
-    limits: WireLimits,
-    market: Market,
-    resolution: Resolution,
-    today: Duties,
-    caution: Caution,
-    now: datetime,
-) -> _Work:
+def _work_out(session: Session, policy: OverridePolicy, market: Market, resolution: Resolution, now: datetime) -> _Work:
     was = resolution_of(market)
     if was is None:
         raise Refused(
@@ -233,21 +217,21 @@ def _work_out(
     owed = payouts.list_payouts(session, market_id=market.id) if standing is not None else []
     tries = _tries(session, [one.id for one in owed])
     _check_no_doubt(market, tries)
-    way = "resolution"
+    way, today = "resolution", duties_on(policy.duties, now)
     if standing is not None:
         is_whole = standing.corrects is None and _nothing_left(session, owed, tries, standing.number)
         way = "reversal" if is_whole else "correction"
         if not is_whole:
             today = replace(today, winnings=duties_of(standing).winnings)
-    division = work_out(session, market, limits, resolution=resolution, duties=today)
+    division = work_out(session, market, policy.limits, resolution=resolution, duties=today)
     work = _Work(market, standing, division, stands=_digest_of(market, owed, tries))
     changes: list[UserChange] = []
     if standing is not None and way == "reversal":
         work.cancel = [one for one in owed if one.settlement_no == standing.number]
         changes = _changed_by_settling_anew(work.cancel, division)
     elif standing is not None:
-        changes = _differences(session, work, owed, tries, limits)
-    payment_guard.check(session, Way.OVERRIDE, work.cancel, caution, now=now, subject=market.slug)
+        changes = _differences(session, work, owed, tries, policy.limits)
+    payment_guard.check(session, Way.OVERRIDE, work.cancel, policy.caution, now=now, subject=market.slug)
     work.shown = _show(work, way, said, becomes, changes)
     return work
 
@@ -471,41 +455,20 @@ def _correct(session: Session, work: _Work, shown: Override, now: datetime) -> E
     standing, division, before, after = work.standing, work.division, shown.before, shown.after
     assert standing is not None
     assert before is not None
-    plan_hash = hash_plan(
-        work.market.id,
-        division.bets_digest,
-        division.number,
-        division.rules,
-        division.resolution,
-        work.owed,
-        division.duties,
-    )
     booked = statements.posted_by_owner(session, keys_of_settlement(session, standing), Account.TAX_WITHHELD)
     people = dict.fromkeys([*booked, *division.kept])
     withheld = {user: division.kept.get(user, 0) + booked.get(user, 0) for user in people}
-    session.add(
-        Settlement(
-            market_id=work.market.id,
-            number=division.number,
-            **asdict(after),
-            bets=division.bets,
-            rules=json.dumps(division.rules.as_dict(), sort_keys=True),
-            resolution=json.dumps(division.resolution.as_dict(), sort_keys=True),
-            bets_digest=division.bets_digest,
-            plan_hash=plan_hash,
-            settled_at=now,
-            corrects=standing.number,
-            duties=json.dumps(division.duties.as_dict(), sort_keys=True) if division.duties else None,
-        )
-    )
-    session.flush()
+    plan_hash = hash_plan(division.basis, work.owed)
+    write_settlement(session, division, plan_hash=plan_hash, now=now, corrects=standing.number)
     write_payouts(session, work.market.id, division.number, work.owed, now)
     return journal.corrected(
         work.market.id,
         division.number,
         [UserCorrection(one.user_id, one.after_cents - one.before_cents, one.overpaid_cents) for one in shown.users],
-        fee_cents=after.fee_cents - before.fee_cents,
-        breakage_cents=after.breakage_cents - before.breakage_cents,
-        top_up_cents=after.top_up_cents - before.top_up_cents,
+        earned=Earnings(
+            after.fee_cents - before.fee_cents,
+            after.breakage_cents - before.breakage_cents,
+            after.top_up_cents - before.top_up_cents,
+        ),
         withheld=withheld,
     )

@@ -175,11 +175,27 @@ def explain_payout(db: Database, payout_id: str) -> Explained:
             if (one.settlement_no, one.kind) == (payout.settlement_no, payout.kind)
         ]
         tries = attempts.list_attempts(session, payout_id)
-        duties = duties_of(settlement)
-        share = _share(session, payout, division, settlement, rules, duties, legs)
-        return _explained(
-            payout, market, settlement, names, rules, resolution, division, own, sums, legs, tries, share, duties
+        case = _Case(
+            payout, market, settlement, names, rules, resolution, duties_of(settlement), own, sums, division, legs
         )
+        return _explained(case, _share(session, case), tries)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A payout with all that it follows from: `own` are the user's bets, `sums` the valid stakes on each outcome."""
+
+    payout: Payout
+    market: Market
+    settlement: Settlement
+    names: Sequence[str]
+    rules: Rules
+    resolution: Resolution
+    duties: Duties
+    own: Sequence[Stake]
+    sums: Mapping[int, int]
+    division: Division
+    legs: Sequence[Payout]
 
 
 def _as_two_people(own: Sequence[Stake], sums: Mapping[int, int]) -> list[Stake]:
@@ -201,23 +217,16 @@ class _Share:
     had_cents: int
 
 
-def _share(
-    session: Session,
-    payout: Payout,
-    division: Division,
-    settlement: Settlement,
-    rules: Rules,
-    duties: Duties,
-    legs: Sequence[Payout],
-) -> _Share:
+def _share(session: Session, case: _Case) -> _Share:
     """The user's share, if it is what is owed.
 
     Raises:
         CheckFailed: it is not.
     """
+    payout, division, settlement, duties = case.payout, case.division, case.settlement, case.duties
     found = (division.gross_cents, division.fee_cents, division.net_cents, division.winning_stake_cents)
     written = (settlement.gross_cents, settlement.fee_cents, settlement.net_cents, settlement.winning_stake_cents)
-    user, owed = payout.user_id, sum(leg.amount_cents for leg in legs)
+    user, owed = payout.user_id, sum(leg.amount_cents for leg in case.legs)
     won, back = division.payouts.get(user, 0), division.refunds.get(user, 0)
     is_correction = settlement.corrects is not None
     if is_correction:
@@ -226,7 +235,7 @@ def _share(
         won, back = (0, back) if payout.kind is PayoutKind.REFUND else (won, 0)
         given = owed
     # Alone against one other, the user may get a unit under LARGEST that somebody else gets in truth.
-    unit = rules.break_unit_cents if rules.rounding is Rounding.LARGEST and won else 0
+    unit = case.rules.break_unit_cents if case.rules.rounding is Rounding.LARGEST and won else 0
     for gross in dict.fromkeys((won, won + unit, max(won - unit, 0))):
         kept = duties.winnings.kept_of_win(gross, division.staked.get(user, 0)) if duties.winnings and gross else 0
         net = gross - kept + back
@@ -247,25 +256,15 @@ def _given(session: Session, payout: Payout) -> int:
     return standing - debts.get(payout.user_id, 0)
 
 
-def _explained(
-    payout: Payout,
-    market: Market,
-    settlement: Settlement,
-    names: Sequence[str],
-    rules: Rules,
-    resolution: Resolution,
-    division: Division,
-    own: Sequence[Stake],
-    sums: Mapping[int, int],
-    legs: Sequence[Payout],
-    tries: Sequence[Attempt],
-    share: _Share,
-    duties: Duties,
-) -> Explained:
+def _explained(case: _Case, share: _Share, tries: Sequence[Attempt]) -> Explained:
+    payout, market, settlement, rules, resolution = (
+        case.payout, case.market, case.settlement, case.rules, case.resolution
+    )  # fmt: skip
+    names, division, sums, legs = case.names, case.division, case.sums, case.legs
     assert market.closed_at is not None
     won = sorted(division.dividends)
     mine = dict.fromkeys(won, 0)
-    for stake in own:
+    for stake in case.own:
         if stake.outcome in mine and not stake.late and not stake.cancelled:
             mine[stake.outcome] += stake.cents
     entitlement = sum((mine[outcome] * division.dividends[outcome] for outcome in won), Fraction(0))
@@ -296,7 +295,7 @@ def _explained(
         winning_stake_cents=settlement.winning_stake_cents,
         number_of_winners=settlement.winners,
         profit_cents=settlement.net_cents - settlement.winning_stake_cents,
-        stakes=_stakes(own, names, division, resolution),
+        stakes=_stakes(case.own, names, division, resolution),
         dividends=[
             DividendFact(
                 names[outcome],
@@ -311,14 +310,14 @@ def _explained(
         floored_cents=floored if is_win else owed,
         extra_cents=share.won_cents - floored if is_win and settlement.corrects is None else 0,
         won_cents=share.won_cents,
-        tax=_tax_of(duties.winnings, share, division.staked.get(payout.user_id, 0)),
+        tax=_tax_of(case.duties.winnings, share, division.staked.get(payout.user_id, 0)),
         had_cents=share.had_cents,
         owed_cents=owed,
         legs=[LegFact(leg.id, leg.leg, leg.amount_cents, leg.wire_cents, str(leg.status)) for leg in legs],
         leg=payout.leg,
         amount_cents=payout.amount_cents,
         wire_cents=payout.wire_cents,
-        withheld=_withheld_of(duties, payout),
+        withheld=_withheld_of(case.duties, payout),
         stays_cents=payout.amount_cents - payout.wire_cents - payout.withheld_cents,
         sends=[_send(attempt) for attempt in tries],
         not_before=payout.not_before,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
 from typing import NoReturn
 
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.domain.withholding import NO_BOOK, DutyBook
 from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.records.markets import Named
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared.context import OperationContext
@@ -27,9 +26,7 @@ def preview_resolution(
     limits: WireLimits,
     *,
     market: str,
-    winners: Sequence[str] = (),
-    weights: Sequence[tuple[str, Fraction]] = (),
-    withdrawn: Sequence[str] = (),
+    named: Named,
     duties: DutyBook = NO_BOOK,
 ) -> Settled | None:
     """How the market would be settled if it were resolved so; None where it is resolved so already.
@@ -42,9 +39,7 @@ def preview_resolution(
     found: list[Settled | None] = []
     try:
         with ctx.db.transaction() as session:
-            row, is_new = markets.resolve_in(
-                session, ctx.clock, ctx.act, market=market, winners=winners, weights=weights, withdrawn=withdrawn
-            )
+            row, is_new = markets.resolve_in(session, ctx, market=market, named=named)
             found.append(
                 settle.plan_in(session, row, limits, settle.duties_on(duties, ctx.clock())) if is_new else None
             )

@@ -103,6 +103,18 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """What a settlement is worked out from, beside the amounts: which market and bets, by which rules and outcome."""
+
+    market_id: str
+    number: int
+    bets_digest: str
+    rules: Rules
+    resolution: Resolution
+    duties: Duties = NO_DUTIES
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A settlement worked out in full, before anything is written."""
 
@@ -119,6 +131,11 @@ class Plan:
     duties: Duties
     #: What a duty on winnings keeps back of each winner.
     kept: Mapping[str, int]
+
+    @property
+    def basis(self) -> Basis:
+        """What it is worked out from."""
+        return Basis(self.market.id, self.number, self.bets_digest, self.rules, self.resolution, self.duties)
 
     @property
     def figures(self) -> SettlementFigures:
@@ -281,7 +298,7 @@ def work_out(
     if not duties.winnings:
         division = replace(division, staked={})  # a tenth of the memory for a million winners; a duty alone asks for it
     owed = list(_owed(division, limits, duties, kept))
-    plan_hash = hash_plan(market.id, digest.hexdigest(), number, rules, resolution, owed, duties)
+    plan_hash = hash_plan(Basis(market.id, number, digest.hexdigest(), rules, resolution, duties), owed)
     return Plan(
         market, number, rules, resolution, division, pools, count, digest.hexdigest(), owed, plan_hash, duties, kept
     )
@@ -300,20 +317,29 @@ def _owed(division: Division, limits: WireLimits, duties: Duties, kept: Mapping[
                 yield Owed(number, user_id, kind, leg, *cut)
 
 
-def hash_plan(
-    market_id: str,
-    bets_digest: str,
-    number: int,
-    rules: Rules,
-    resolution: Resolution,
-    owed: Iterable[Owed],
-    duties: Duties = NO_DUTIES,
-) -> str:
+def basis_of(settlement: Settlement) -> Basis:
+    """What a settlement that was written says it was worked out from.
+
+    Raises:
+        KasokoError, ValueError, TypeError or LookupError: somebody edited it, and it cannot be read.
+    """
+    return Basis(
+        settlement.market_id,
+        settlement.number,
+        settlement.bets_digest,
+        Rules.from_dict(json.loads(settlement.rules)),
+        Resolution.from_dict(json.loads(settlement.resolution)),
+        duties_of(settlement),
+    )
+
+
+def hash_plan(basis: Basis, owed: Iterable[Owed]) -> str:
     """A digest of exactly this plan: who gets how much, by which rules and duties and from which bets."""
     digest = hashlib.sha256()
-    head: list[object] = [market_id, number, rules.digest(), bets_digest, resolution.as_dict()]
-    if duties:
-        head.append(duties.as_dict())
+    head: list[object] = [basis.market_id, basis.number, basis.rules.digest(), basis.bets_digest]
+    head.append(basis.resolution.as_dict())
+    if basis.duties:
+        head.append(basis.duties.as_dict())
     digest.update(json.dumps(head, sort_keys=True).encode())
     for line in owed:
         withheld = f"|{line.withheld_cents}" if line.withheld_cents else ""
@@ -323,6 +349,14 @@ def hash_plan(
 
 
 def _write(session: Session, plan: Plan, now: datetime, *, waits: bool, tell: Tell) -> None:
+    write_settlement(session, plan, plan_hash=plan.plan_hash, now=now)
+    write_payouts(session, plan.market.id, plan.number, _told(plan.owed, tell), now, waits=waits)
+
+
+def write_settlement(
+    session: Session, plan: Plan, *, plan_hash: str, now: datetime, corrects: int | None = None
+) -> None:
+    """The row of a settlement; `corrects` is the number of the one whose payouts it only adds to."""
     session.add(
         Settlement(
             market_id=plan.market.id,
@@ -332,13 +366,13 @@ def _write(session: Session, plan: Plan, now: datetime, *, waits: bool, tell: Te
             rules=json.dumps(plan.rules.as_dict(), sort_keys=True),
             resolution=json.dumps(plan.resolution.as_dict(), sort_keys=True),
             bets_digest=plan.bets_digest,
-            plan_hash=plan.plan_hash,
+            plan_hash=plan_hash,
             settled_at=now,
+            corrects=corrects,
             duties=json.dumps(plan.duties.as_dict(), sort_keys=True) if plan.duties else None,
         )
     )
     session.flush()
-    write_payouts(session, plan.market.id, plan.number, _told(plan.owed, tell), now, waits=waits)
 
 
 def _told(owed: Sequence[Owed], tell: Tell) -> Iterator[Owed]:
@@ -405,9 +439,7 @@ def _post(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
         plan.number,
         pools=plan.pools,
         owed=((line.user_id, line.amount_cents) for line in plan.owed),
-        fee_cents=division.fee_cents,
-        breakage_cents=division.breakage_cents,
-        top_up_cents=division.top_up_cents,
+        earned=journal.Earnings(division.fee_cents, division.breakage_cents, division.top_up_cents),
         withheld=plan.kept,
     )
     book.post(session, entry, at=now)

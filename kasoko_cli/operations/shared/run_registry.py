@@ -23,7 +23,6 @@ from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, NewId, iso
 from kasoko_cli.errors import Busy, KasokoError
-from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import DEAD_SECONDS as DEAD_SECONDS
 from kasoko_cli.operations.shared.overview import RunFacts
@@ -56,10 +55,8 @@ class AtWork:
 
 @contextlib.contextmanager
 def at_work(
-    db: Database,
-    clock: Clock,
+    ctx: OperationContext,
     new_id: NewId,
-    act: Act,
     *,
     command: str,
     market: str | None = None,
@@ -74,6 +71,7 @@ def at_work(
         Busy: a run that is alive has this work.
         NotFound: there is no such market.
     """
+    db, clock = ctx.db, ctx.clock
     mine = AtWork(new_id())
     host = host or host_name()
 
@@ -94,7 +92,7 @@ def at_work(
                     is_alone=alone,
                     host=host,
                     pid=os.getpid(),
-                    actor=act.actor,
+                    actor=ctx.act.actor,
                     started_at=clock(),
                     heartbeat_at=clock(),
                     doing=mine.doing,

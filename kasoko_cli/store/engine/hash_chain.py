@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import insert, literal_column
 from sqlmodel import Session, SQLModel, col, func, select
@@ -87,9 +87,10 @@ def entry_leaf(
     return digest.digest()
 
 
-def event_leaf(number: int, at: datetime, actor: str, action: str, subject: str, reason: str, detail: str) -> bytes:
-    """The digest of an event."""
-    return sealed("event", number, stamp(at), actor, action, subject, reason, detail)
+def event_leaf(facts: Iterable[Any]) -> bytes:
+    """The digest of an event, by the values of `EVENT_FACTS`."""
+    number, at, *rest = facts
+    return sealed("event", number, stamp(at), *rest)
 
 
 def body_digest(salt: bytes, body: bytes) -> bytes:
@@ -98,13 +99,14 @@ def body_digest(salt: bytes, body: bytes) -> bytes:
 
 
 def callback_leaf(
-    number: int, received_at: datetime, route: str, subject: str, signed: bool, source: str, body: bytes
+    number: int, received_at: datetime, route: str, subject: str | None, source: str, body: bytes
 ) -> bytes:
     """The digest of a callback; `body` is the salted digest of its body, which outlives the body itself.
 
-    Which attempt it is about is part of it where its signed address says so; otherwise that is found out later.
+    Which attempt it is about is part of it where its signed address says so; otherwise that is found out later, and
+    `subject` is None.
     """
-    about, mark = (_spelt(subject), "true") if signed else ("null", "false")
+    about, mark = ("null", "false") if subject is None else (_spelt(subject), "true")
     # As `canonical` spells it: its encoder is made anew each time, which takes as long as all the rest of a row.
     text = (
         f'["callback",{number},"{stamp(received_at)}",{_spelt(route)},{about},{mark},{_spelt(source)},"{body.hex()}"]'
@@ -117,9 +119,22 @@ def first_hash(chain: str, deployment_id: str) -> str:
     return sealed("kasoko chain 1", chain, deployment_id).hex()
 
 
-def link_hash(before: str, chain: str, number: int, kind: str, first: int, last: int, at: datetime, digest: str) -> str:
+class LinkFacts(NamedTuple):
+    """What a link says: its place in its chain, and which rows of one kind it is about, by their digest."""
+
+    chain: str
+    number: int
+    kind: str
+    first: int
+    last: int
+    at: datetime
+    digest: str
+
+
+def link_hash(before: str, link: LinkFacts) -> str:
     """The hash of a link, by the hash of the one before it."""
-    return sealed("link", before, chain, number, kind, first, last, stamp(at), digest).hex()
+    *which, at, digest = link
+    return sealed("link", before, *which, stamp(at), digest).hex()
 
 
 @dataclass(slots=True)
@@ -196,7 +211,7 @@ def seal(session: Session) -> None:
         first = next_number(session, col(Event.id))
         rows = [{"id": first + n, **event} for n, event in enumerate(pending.events)]
         for row in rows:
-            row["digest"] = event_leaf(*(row[name] for name in EVENT_FACTS))
+            row["digest"] = event_leaf(row[name] for name in EVENT_FACTS)
             _take_in(pending.runs, EVENTS, row["id"], row["at"], row["digest"])
         _insert(session, Event, rows)
     for chain in (BOOKS, INBOX):
@@ -233,15 +248,16 @@ def _link(where: Session | Direct, chain: str, runs: Sequence[_Run]) -> None:
 def _links(chain: str, number: int, before: str, runs: Sequence[_Run]) -> Iterator[tuple[Any, ...]]:
     """The links of these runs, after the one that has this number and this hash."""
     for run in runs:
-        number, digest = number + 1, run.digest.hexdigest()
-        before = link_hash(before, chain, number, run.kind, run.first, run.last, run.at, digest)
-        yield chain, number, run.kind, run.first, run.last, run.at, digest, before
+        number += 1
+        link = LinkFacts(chain, number, run.kind, run.first, run.last, run.at, run.digest.hexdigest())
+        before = link_hash(before, link)
+        yield *link, before
 
 
 #: SQL for what `deployment_of` says.
 _DEPLOYMENT = "SELECT deployment_id FROM deployment"
 #: The columns of a link in the order in which they are written.
-_LINK = ("chain", "number", "kind", "first", "last", "at", "digest", "hash")
+_LINK = (*LinkFacts._fields, "hash")
 
 
 def deployment_of(session: Session) -> str:

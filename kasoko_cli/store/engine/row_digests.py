@@ -133,13 +133,6 @@ def facts_of(session: Session, entries: Sequence[About], *, with_duties: bool = 
     return found
 
 
-def bet_facts(
-    bet_id: str, market_id: str, outcome: int, user_id: str, cents: int, funding: str, placed_at: datetime
-) -> bytes:
-    """The digest of a bet."""
-    return sealed("bet", bet_id, market_id, outcome, user_id, cents, funding, stamp(placed_at))
-
-
 def _of_bets(session: Session, placed: Sequence[str], cancelled: Sequence[str]) -> dict[str, Fact]:
     by_placed = {key[len("bet:") :]: key for key in placed}
     by_cancelled = {key[len("bet:") : -len(":cancel")]: key for key in cancelled}
@@ -155,8 +148,8 @@ def _of_bets(session: Session, placed: Sequence[str], cancelled: Sequence[str]) 
     )
     found: dict[str, Fact] = {}
     for row in _among(session, query.where(col(Bet.id).in_(MANY)), {*by_placed, *by_cancelled}):
-        bet_id, market_id, outcome, user_id, cents, funding, placed_at, cancelled_at = row
-        facts = bet_facts(bet_id, market_id, outcome, user_id, cents, funding, placed_at)
+        *what, placed_at, cancelled_at = row
+        bet_id, facts = what[0], sealed("bet", *what, stamp(placed_at))
         if key := by_placed.get(bet_id):
             found[key] = Fact(facts, True)
         if (key := by_cancelled.get(bet_id)) and cancelled_at is not None:

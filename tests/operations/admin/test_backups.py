@@ -20,7 +20,7 @@ from kasoko_cli.daraja.simulator.script import Fault, Rule
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Busy, ConfigurationError, NotFound, Refused
 from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations.admin.backups import Restored, backup, restore
+from kasoko_cli.operations.admin.backups import Expected, Restored, backup, restore
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.payouts import manual_decision, returns, switches
 from kasoko_cli.operations.payouts.manual_decision import Decision
@@ -68,7 +68,7 @@ def put_back(road: Road, database_url: str, tmp_path: Path, request: pytest.Fixt
         road.db.close()
         payer = road.daraja.account.payer
         copy = tmp_path / "copy"
-        done = restore(database_url, copy, road.clock, road.act, api="v3", payer=payer, replace=True)
+        done = restore(database_url, copy, road.clock, road.act, Expected("v3", payer), replace=True)
         road.db = open_database(database_url)
         aside.append(done.kept_aside or "")
         return done
@@ -635,7 +635,7 @@ def test_a_database_is_replaced_only_where_that_is_said_and_is_kept_beside(
     before = road.money()
 
     def again(*, replace: bool) -> Restored:
-        return restore(database_url, tmp_path / "copy", road.clock, road.act, api="v3", replace=replace)
+        return restore(database_url, tmp_path / "copy", road.clock, road.act, Expected("v3"), replace=replace)
 
     message, hint = refusal(lambda: again(replace=False), Refused)
     assert message.startswith("There is a database at ")
@@ -661,7 +661,9 @@ def test_what_is_no_copy_is_not_put_back(road: Road, database_url: str, tmp_path
     file.write_bytes(content)
     before = road.money()
     with pytest.raises((Refused, ConfigurationError)):
-        restore(database_url, file, road.clock, road.act, api="v3", replace=True)
+        restore(database_url, file, road.clock, road.act, Expected("v3"), replace=True)
     assert road.money() == before
-    message, _ = refusal(lambda: restore(database_url, tmp_path / "nothing", road.clock, road.act, api="v3"), NotFound)
+    message, _ = refusal(
+        lambda: restore(database_url, tmp_path / "nothing", road.clock, road.act, Expected("v3")), NotFound
+    )
     assert message.startswith("There is no file")

@@ -345,14 +345,16 @@ def _rewrite(session: Session) -> None:
         leaves = []
         if link.kind == "events":
             for event in session.exec(select(Event).where(col(Event.id).between(link.first, link.last))).all():
-                leaf = hash_chain.event_leaf(*(getattr(event, name) for name in hash_chain.EVENT_FACTS))
+                leaf = hash_chain.event_leaf(getattr(event, name) for name in hash_chain.EVENT_FACTS)
                 session.execute(text("UPDATE events SET digest = :d WHERE id = :id"), {"d": leaf, "id": event.id})
                 leaves.append(leaf)
         else:
             found = session.exec(select(EntryRow).where(col(EntryRow.id).between(link.first, link.last)))
             leaves = [entry.digest or b"" for entry in found]
         digest = hashlib.sha256(b"".join(leaves)).hexdigest()
-        before = hash_chain.link_hash(before, "books", link.number, link.kind, link.first, link.last, link.at, digest)
+        before = hash_chain.link_hash(
+            before, hash_chain.LinkFacts("books", link.number, link.kind, link.first, link.last, link.at, digest)
+        )
         session.execute(
             text("UPDATE links SET digest = :d, hash = :h WHERE chain = 'books' AND number = :n"),
             {"d": digest, "h": before, "n": link.number},

@@ -24,6 +24,7 @@ from kasoko_cli.operations.exchange.export import Kind, export, written_whole
 from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
 from kasoko_cli.operations.records import bets, markets, users, wallets
+from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile
@@ -555,11 +556,7 @@ def test_bets_that_are_placed_during_an_import_wait_or_go_before_it(town: Platfo
             for n in range(15):
                 bets.place_bet(
                     town.context,
-                    bet_id=f"q-{user_id}-{n}",
-                    market="m1",
-                    user_id=user_id,
-                    outcome="No",
-                    cents=100,
+                    NewBet(bet_id=f"q-{user_id}-{n}", market="m1", user_id=user_id, outcome="No", cents=100),
                 )
         except BaseException as error:
             failures.append(error)

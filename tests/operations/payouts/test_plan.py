@@ -16,6 +16,7 @@ from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.payouts.plan import Parked, RunPlan
 from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.records.markets import Named
 from kasoko_cli.operations.settlement.preview import preview_resolution
 from kasoko_cli.operations.settlement.settle import plan_settlement, settle_market
 from kasoko_cli.operations.shared.actor import Act
@@ -99,7 +100,7 @@ def closed(road: Road) -> Road:
 
 
 def preview(road: Road, *winners: str) -> Any:
-    return preview_resolution(road.context, WireLimits(), market="derby", winners=winners)
+    return preview_resolution(road.context, WireLimits(), market="derby", named=Named(winners))
 
 
 def test_a_preview_takes_the_same_road_and_leaves_nothing(closed: Road) -> None:

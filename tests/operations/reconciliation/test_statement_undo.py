@@ -15,6 +15,7 @@ from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.reconciliation.statement_undo import Undone, list_taken, undo_statement
 from kasoko_cli.operations.records import bets
+from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
@@ -190,12 +191,7 @@ def test_what_came_back_or_is_spent_refuses_the_whole(paid: Road) -> None:
     paid.open_market("final")
     bets.place_bet(
         paid.context,
-        bet_id="b1",
-        market="final",
-        user_id="ben",
-        outcome="Yes",
-        cents=40_000,
-        funding=Funding.WALLET,
+        NewBet(bet_id="b1", market="final", user_id="ben", outcome="Yes", cents=40_000, funding=Funding.WALLET),
     )
     message, hint = refusal(lambda: undo(paid, 2), Refused)
     assert "KES 500.00 of it was resolved as wallet of ben, who has spent it since" in message

@@ -13,7 +13,7 @@ from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.records import bets, markets
-from kasoko_cli.operations.records.bets import Placed
+from kasoko_cli.operations.records.bets import NewBet, Placed
 from kasoko_cli.store.schema.tables import Funding
 from tests.operations.town import Town, refusal
 
@@ -38,12 +38,7 @@ def _place(
 ) -> Placed:
     return bets.place_bet(
         town.context,
-        bet_id=bet_id,
-        market=market,
-        user_id=user_id,
-        outcome=outcome,
-        cents=cents,
-        funding=funding,
+        NewBet(bet_id=bet_id, market=market, user_id=user_id, outcome=outcome, cents=cents, funding=funding),
     )
 
 

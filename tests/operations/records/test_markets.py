@@ -12,7 +12,7 @@ from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import DeadHeat, Rules
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.records import markets
-from kasoko_cli.operations.records.markets import MarketView
+from kasoko_cli.operations.records.markets import MarketView, NewMarket
 from tests.operations.town import Town, refusal
 
 
@@ -24,7 +24,7 @@ def _add(town: Town, market_id: str = "m1", slug: str = "long-rains", **other: o
         "rules": Rules(fee_bps=500),
         **other,
     }
-    return markets.add_market(town.context, market_id=market_id, slug=slug, **described)  # type: ignore[arg-type]
+    return markets.add_market(town.context, NewMarket(market_id=market_id, slug=slug, **described))  # type: ignore[arg-type]
 
 
 def _resolve(town: Town, *winners: str) -> MarketView:

@@ -222,7 +222,7 @@ def test_an_override_pays_nobody_who_was_erased(road: Road) -> None:
     privacy.erase(OperationContext(road.db, road.clock, Act("tester", "a letter")), user_id="loser")
     correction.override(
         OperationContext(road.db, road.clock, Act("ann at the desk", "read wrongly")),
-        LIMITS,
+        correction.OverridePolicy(LIMITS),
         market="derby",
         resolution=Resolution(winners=(1,)),
     )

@@ -16,6 +16,7 @@ from kasoko_cli.errors import NotFound
 from kasoko_cli.operations.payouts import manual_decision, retry, switches
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.reporting import status_views
+from kasoko_cli.operations.reporting.status_views import PayoutFilter
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.road import ANN, BEN, CYN, RECEIPT, Road
@@ -227,7 +228,7 @@ def test_a_market_that_is_not_settled_has_no_settlement_and_a_void_one_no_outcom
 
 def test_payouts_are_found_by_what_is_known_of_them_and_page_by_page(busy: Road) -> None:
     def ids(**which: Any) -> list[str]:
-        return [item.id for item in status_views.list_page(busy.db, **which).items]
+        return [item.id for item in status_views.list_page(busy.db, PayoutFilter(**which)).items]
 
     everything = ids()
     assert len(everything) == 5
@@ -239,13 +240,13 @@ def test_payouts_are_found_by_what_is_known_of_them_and_page_by_page(busy: Road)
     first = status_views.list_page(busy.db, limit=2)
     assert (len(first.items), first.total) == (2, 5)
     pages = [item.id for item in first.items]
-    while (page := status_views.list_page(busy.db, after=pages[-1], limit=2)).items:
+    while (page := status_views.list_page(busy.db, PayoutFilter(after=pages[-1]), limit=2)).items:
         pages += [item.id for item in page.items]
     assert pages == everything
     with pytest.raises(NotFound):
-        status_views.list_page(busy.db, user="nobody")
+        status_views.list_page(busy.db, PayoutFilter(user="nobody"))
     with pytest.raises(NotFound):
-        status_views.list_page(busy.db, after="derby.1.99")
+        status_views.list_page(busy.db, PayoutFilter(after="derby.1.99"))
 
 
 # --- One payout's story --------------------------------------------------------------------------------------------

@@ -127,7 +127,10 @@ def test_before_anything_was_sent_a_reversal_takes_the_tax_back_exactly(town: To
     derby(town)
     no = Resolution(winners=(1,))
     done = correction.override(
-        OperationContext(town.db, town.clock, FIRST), LIMITS, market="derby", resolution=no, duties=BOTH
+        OperationContext(town.db, town.clock, FIRST),
+        correction.OverridePolicy(LIMITS, BOTH),
+        market="derby",
+        resolution=no,
     )
     assert done.way == "reversal"
     assert balance(town, Account.TAX_WITHHELD) == 0
@@ -146,11 +149,13 @@ def test_after_payouts_were_sent_a_correction_books_the_difference_of_the_tax(to
     pays(town, "ann")
     no = Resolution(winners=(1,))
     later = DutyBook((replace(WINNINGS, rate_bps=5_000),))
-    given: dict[str, Any] = {"market": "derby", "resolution": no, "duties": later}
-    proposed = correction.override(OperationContext(town.db, town.clock, FIRST), LIMITS, **given)
+    given: dict[str, Any] = {"market": "derby", "resolution": no}
+    proposed = correction.override(
+        OperationContext(town.db, town.clock, FIRST), correction.OverridePolicy(LIMITS, later), **given
+    )
     done = correction.override(
         OperationContext(town.db, town.clock, SECOND),
-        LIMITS,
+        correction.OverridePolicy(LIMITS, later),
         confirm=proposed.plan_hash,
         **given,
     )
@@ -173,12 +178,26 @@ def test_a_payout_of_a_difference_is_explained_as_the_rest(town: Town) -> None:
     pays(town, "cyn")
     half = Resolution(winners=(0, 1))
     given: dict[str, Any] = {"market": "derby", "resolution": half}
-    proposed = correction.override(OperationContext(town.db, town.clock, FIRST), LIMITS, **given)
-    correction.override(OperationContext(town.db, town.clock, SECOND), LIMITS, confirm=proposed.plan_hash, **given)
+    proposed = correction.override(
+        OperationContext(town.db, town.clock, FIRST), correction.OverridePolicy(LIMITS), **given
+    )
+    correction.override(
+        OperationContext(town.db, town.clock, SECOND),
+        correction.OverridePolicy(LIMITS),
+        confirm=proposed.plan_hash,
+        **given,
+    )
     back = Resolution(winners=(0,))
     given["resolution"] = back
-    proposed = correction.override(OperationContext(town.db, town.clock, FIRST), LIMITS, **given)
-    correction.override(OperationContext(town.db, town.clock, SECOND), LIMITS, confirm=proposed.plan_hash, **given)
+    proposed = correction.override(
+        OperationContext(town.db, town.clock, FIRST), correction.OverridePolicy(LIMITS), **given
+    )
+    correction.override(
+        OperationContext(town.db, town.clock, SECOND),
+        correction.OverridePolicy(LIMITS),
+        confirm=proposed.plan_hash,
+        **given,
+    )
     holds(town)
     with town.db.reading() as session:
         every = session.execute(text("SELECT id FROM payouts ORDER BY id")).scalars().all()

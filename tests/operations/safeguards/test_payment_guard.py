@@ -147,15 +147,7 @@ class Scene:
         with self.town.db.transaction() as session:
             deployment = session.execute(sa.select(col(Deployment.deployment_id))).scalar_one()
             values: dict[str, Any] = {
-                "id": originator_id(
-                    deployment_id=deployment,
-                    market_id=payout.market_id,
-                    settlement_no=payout.settlement_no,
-                    user_id=payout.user_id,
-                    kind=payout.kind,
-                    leg=payout.leg,
-                    number=number,
-                ),
+                "id": originator_id(deployment, payout, number),
                 "payout_id": payout.id,
                 "number": number,
                 "status": status,
@@ -412,22 +404,21 @@ def override_it(scene: Scene, caution: Caution) -> str | None:
     town = scene.town
     other = markets.read_resolution(town.db, market=scene.market, winners=["No"], weights=[], withdrawn=[])
     assert isinstance(other, Resolution)
+    policy = correction.OverridePolicy(LIMITS, caution=caution)
     planned = partial(
         correction.plan_override,
         town.db,
-        LIMITS,
+        policy,
         market=scene.market,
         resolution=other,
         clock=town.clock,
-        caution=caution,
     )
     act = partial(
         correction.override,
         town.context,
-        LIMITS,
+        policy,
         market=scene.market,
         resolution=other,
-        caution=caution,
     )
     if (hint := refused(planned)) is not None:
         assert refused(act) == hint

@@ -35,7 +35,11 @@ def overrides(
     town: Town, resolution: Resolution, *, act: Act = FIRST, confirm: str | None = None, market: str = "derby"
 ) -> Override:
     return correction.override(
-        OperationContext(town.db, town.clock, act), LIMITS, market=market, resolution=resolution, confirm=confirm
+        OperationContext(town.db, town.clock, act),
+        correction.OverridePolicy(LIMITS),
+        market=market,
+        resolution=resolution,
+        confirm=confirm,
     )
 
 
@@ -294,7 +298,7 @@ def test_an_override_needs_a_reason_another_outcome_and_a_market_that_has_one(pa
 
 
 def test_a_plan_writes_nothing_and_is_what_is_then_done(paid: Town) -> None:
-    planned = correction.plan_override(paid.db, LIMITS, market="derby", resolution=NO)
+    planned = correction.plan_override(paid.db, correction.OverridePolicy(LIMITS), market="derby", resolution=NO)
     assert markets.show_market(paid.db, "derby").resolved_outcome == "Yes"
     done = by_two(paid, NO)
     assert done.plan_hash == planned.plan_hash

@@ -17,6 +17,8 @@ from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.errors import CheckFailed, NotFound
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.records import bets, markets, users
+from kasoko_cli.operations.records.bets import NewBet
+from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.explanation import Explained, explain_payout
 from kasoko_cli.operations.shared import transitions
@@ -32,12 +34,14 @@ def settled(road: Road, rules: Rules, placed: Sequence[Placed], **how: Any) -> N
     road.clock.forward(-60)
     markets.add_market(
         road.context,
-        market_id="derby",
-        slug="derby",
-        question="Who wins the derby?",
-        outcomes=["X", "Y", "Z"],
-        closes_at=road.clock() + timedelta(hours=1),
-        rules=rules,
+        NewMarket(
+            market_id="derby",
+            slug="derby",
+            question="Who wins the derby?",
+            outcomes=["X", "Y", "Z"],
+            closes_at=road.clock() + timedelta(hours=1),
+            rules=rules,
+        ),
     )
     for number, user in enumerate(dict.fromkeys(user for user, *_ in placed)):
         phone = f"254712000{number:03d}"
@@ -47,12 +51,14 @@ def settled(road: Road, rules: Rules, placed: Sequence[Placed], **how: Any) -> N
         road.clock.now = start + timedelta(seconds=after)
         bets.place_bet(
             road.context,
-            bet_id=f"b{number}",
-            market="derby",
-            user_id=user,
-            outcome=outcome,
-            cents=cents,
-            funding=Funding.COLLECTED,
+            NewBet(
+                bet_id=f"b{number}",
+                market="derby",
+                user_id=user,
+                outcome=outcome,
+                cents=cents,
+                funding=Funding.COLLECTED,
+            ),
         )
     road.clock.now = start + timedelta(seconds=60)
     markets.close_market(road.context, market="derby")

@@ -18,7 +18,7 @@ from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 from kasoko_cli.operations.admin import preflight
-from kasoko_cli.operations.approvals.second_person import USUAL, hear
+from kasoko_cli.operations.approvals.second_person import USUAL, Word, hear
 from kasoko_cli.operations.monitoring.metrics_snapshot import Spans, read_figures
 from kasoko_cli.operations.payouts import rate_limit
 from kasoko_cli.operations.shared.actor import Act
@@ -276,7 +276,7 @@ def test_a_run_that_was_heard_of_by_a_clock_that_ran_ahead_is_dead(road: Road) -
     )
     with road.db.transaction() as session:
         session.add(row)
-    with at_work(road.db, road.clock, road.new_id, road.act, command="payout", host="alpha"):
+    with at_work(road.context, road.new_id, command="payout", host="alpha"):
         pass
     with road.db.reading() as session:
         assert session.exec(select(RunRow.doing).where(col(RunRow.id) == "old")).one() == "died"
@@ -298,7 +298,7 @@ def test_a_first_word_of_a_clock_that_ran_ahead_counts_for_nothing(road: Road) -
     def say(actor: str) -> str | None:
         now = road.clock()
         with road.db.transaction() as session:
-            return hear(session, Act(actor, "so"), USUAL, action="a", subject="s", bound={}, at=now).first
+            return hear(session, Act(actor, "so"), USUAL, Word("a", "s", {}), at=now).first
 
     with off(road.clock):
         assert say("ann") is None

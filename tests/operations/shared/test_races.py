@@ -137,7 +137,7 @@ def overrides(town: Town, resolution: Resolution = NO, act: Act = FIRST, confirm
     return partial(
         correction.override,
         OperationContext(town.db, town.clock, act),
-        LIMITS,
+        correction.OverridePolicy(LIMITS),
         market="derby",
         resolution=resolution,
         confirm=confirm,
@@ -148,11 +148,7 @@ def bets_400(town: Town, bet_id: str = "late") -> Deed:
     return partial(
         bets.place_bet,
         town.context,
-        bet_id=bet_id,
-        market="cup",
-        user_id="cyn",
-        outcome="Yes",
-        cents=400,
+        bets.NewBet(bet_id, "cup", "cyn", "Yes", 400),
     )
 
 
@@ -284,7 +280,9 @@ def test_a_debt_that_another_correction_drops_is_not_given_up_meanwhile(town: To
     overrides(town, NO, FIRST)()
     with pytest.raises(Refused):
         overrides(town, NO, SECOND, "0" * 16)()
-    plan = correction.plan_override(town.db, LIMITS, market="derby", resolution=NO, clock=town.clock)
+    plan = correction.plan_override(
+        town.db, correction.OverridePolicy(LIMITS), market="derby", resolution=NO, clock=town.clock
+    )
     overrides(town, NO, SECOND, plan.plan_hash)()
     owed = balance(town, Account.RECEIVABLE, "ann")
     assert owed == 14_250
@@ -392,7 +390,11 @@ def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
 
 def _override(road: Road) -> Deed:
     return partial(
-        correction.override, OperationContext(road.db, road.clock, FIRST), LIMITS, market="derby", resolution=NO
+        correction.override,
+        OperationContext(road.db, road.clock, FIRST),
+        correction.OverridePolicy(LIMITS),
+        market="derby",
+        resolution=NO,
     )
 
 
@@ -442,12 +444,7 @@ def _bet(town: Town, user_id: str) -> Deed:
     return partial(
         bets.place_bet,
         town.context,
-        bet_id="same",
-        market="cup",
-        user_id=user_id,
-        outcome="No",
-        cents=100,
-        funding=Funding.COLLECTED,
+        bets.NewBet("same", "cup", user_id, "No", 100, Funding.COLLECTED),
     )
 
 

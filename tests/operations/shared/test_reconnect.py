@@ -59,7 +59,7 @@ class Restarted(Database):
 def pays(road: Road) -> None:
     """What `payout` does with the database, from the first line to the last."""
     sending.plan_run(road.db, road.clock)
-    with at_work(road.db, road.clock, road.new_id, road.act, command="payout"):
+    with at_work(road.context, road.new_id, command="payout"):
         run = road.send()
         sending.note_run(road.context, run, market=None)
         sending.heed_breaker(road.db, run)

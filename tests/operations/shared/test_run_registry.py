@@ -16,6 +16,7 @@ from kasoko_cli.errors import Busy, NotFound
 from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.shared import run_registry
 from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.run_registry import AtWork, at_work
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
@@ -30,7 +31,7 @@ Begin = Callable[..., AbstractContextManager[AtWork]]
 @pytest.fixture
 def begin(db: Database, clock: FixedClock, new_id: CountedIds) -> Begin:
     """Begin a run of one command, `payout` unless another is named."""
-    return lambda command="payout", **more: at_work(db, clock, new_id, AMINA, command=command, **more)
+    return lambda command="payout", **more: at_work(OperationContext(db, clock, AMINA), new_id, command=command, **more)
 
 
 def dead_process() -> int:
@@ -126,7 +127,7 @@ def test_of_two_that_begin_at_one_moment_one_works(db: Database, clock: FixedClo
     def run() -> None:
         barrier.wait()
         try:
-            with at_work(db, clock, new_id, AMINA, command="payout", host="pay1"):
+            with at_work(OperationContext(db, clock, AMINA), new_id, command="payout", host="pay1"):
                 outcomes.append("worked")
                 over.wait(60)
         except Busy:

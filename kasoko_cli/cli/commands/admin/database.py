@@ -106,6 +106,7 @@ def restore(
     database is there or the copy is none, 9 somebody has the database open.
     """
     from kasoko_cli.cli.parsing import amount_of, count_of, local
+    from kasoko_cli.operations.admin.backups import Expected
     from kasoko_cli.operations.admin.backups import restore as operation
 
     container = call.container
@@ -118,9 +119,7 @@ def restore(
         file,
         container.clock,
         call.act,
-        api=container.config.daraja.api,
-        payer=container.payer,
-        deployment=container.config.database.deployment,
+        Expected(container.config.daraja.api, container.payer, container.config.database.deployment),
         replace=replace,
     )
     if call.json:

@@ -57,12 +57,14 @@ def add(
     )
     is_new = markets.add_market(
         call.context,
-        market_id=market_id or slug,
-        slug=slug,
-        question=question,
-        outcomes=outcome,
-        closes_at=parse_time(closes_at),
-        rules=rules,
+        markets.NewMarket(
+            market_id=market_id or slug,
+            slug=slug,
+            question=question,
+            outcomes=outcome,
+            closes_at=parse_time(closes_at),
+            rules=rules,
+        ),
     )
     _tell(call, market_id or slug, "opened" if is_new else "stands already, and was not changed", changed=is_new)
 

@@ -53,14 +53,9 @@ def override(call: CommandContext, given: Outcome) -> None:
         raise WrongUsage("--void names no outcome.")
     container = call.container
     resolution = read_resolution(container.db, market=given.market, **given.named(), void=given.void)
+    policy = operation.OverridePolicy(container.limits, container.duties, container.terms, container.caution)
     planned = operation.plan_override(
-        container.db,
-        container.limits,
-        market=given.market,
-        resolution=resolution,
-        clock=container.clock,
-        duties=container.duties,
-        caution=container.caution,
+        container.db, policy, market=given.market, resolution=resolution, clock=container.clock
     )
     if given.plan:
         _show(call, planned, document={"plan": planned})
@@ -73,13 +68,10 @@ def override(call: CommandContext, given: Outcome) -> None:
         raise typer.Exit(1)
     done = operation.override(
         call.signed(given.sign_with),
-        container.limits,
+        policy,
         market=given.market,
         resolution=resolution,
         confirm=given.confirm,
-        duties=container.duties,
-        terms=container.terms,
-        caution=container.caution,
     )
     if call.json:
         render.document(done)

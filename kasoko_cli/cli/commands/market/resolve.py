@@ -110,10 +110,11 @@ def _resolve(call: CommandContext, given: Outcome) -> None:
 
 def _may_resolve(call: CommandContext, market: str, named: dict[str, Any]) -> bool:
     """Show what the resolution would lead to, and ask; True at once where it is resolved so already."""
+    from kasoko_cli.operations.records.markets import Named
     from kasoko_cli.operations.settlement.preview import preview_resolution
 
     container = call.container
-    found = preview_resolution(call.context, container.limits, market=market, duties=container.duties, **named)
+    found = preview_resolution(call.context, container.limits, market=market, duties=container.duties, named=Named(**named))
     if found is None:
         return True
     if render.is_somebody_here():

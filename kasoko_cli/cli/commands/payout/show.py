@@ -65,12 +65,7 @@ def list_(
         limit = SCREENFUL
     page = status_views.list_page(
         call.container.db,
-        market=market,
-        statuses=[PayoutStatus(one) for one in wanted],
-        user=user,
-        code=code,
-        receipt=receipt,
-        after=after,
+        status_views.PayoutFilter(market, [PayoutStatus(one) for one in wanted], user, code, receipt, after),
         limit=limit,
     )
     show_items(call, "Payouts", page.items, total=page.total)

@@ -51,12 +51,7 @@ def place(
     container = call.container
     placed = bets.place_bet(
         call.context,
-        bet_id=bet_id or container.new_id(),
-        market=market,
-        user_id=user,
-        outcome=outcome,
-        cents=parse_stake(amount),
-        funding=Funding(funding),
+        bets.NewBet(bet_id or container.new_id(), market, user, outcome, parse_stake(amount), Funding(funding)),
     )
     if call.json:
         render.document(placed)

@@ -101,7 +101,7 @@ def _chain_callbacks(session: Session) -> None:
             salt = secrets.token_bytes(16)
             digest = hash_chain.body_digest(salt, row.body)
             leaf = hash_chain.callback_leaf(
-                row.id, row.received_at, row.route, row.subject, row.signed, row.source, digest
+                row.id, row.received_at, row.route, row.subject if row.signed else None, row.source, digest
             )
             hash_chain.take_in(session, hash_chain.CALLBACKS, row.id, row.received_at, leaf)
             rows.append({"salt": salt, "digest": digest, "key": row.id})
@@ -130,7 +130,7 @@ def _chain_events(session: Session) -> None:
     for found in _in_parts(session, table):
         rows = []
         for row in found:
-            leaf = hash_chain.event_leaf(*row)
+            leaf = hash_chain.event_leaf(row)
             hash_chain.take_in(session, hash_chain.EVENTS, row.id, row.at, leaf)
             rows.append({"digest": leaf, "number": row.id})
         session.execute(sa.text("UPDATE events SET digest = :digest WHERE id = :number"), rows)
