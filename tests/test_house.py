@@ -110,6 +110,19 @@ def test_no_folder_has_more_than_20_modules() -> None:
     assert {str(folder): count for folder, count in folders.items() if count > 20} == {}
 
 
+def statements_in(tree: ast.Module) -> int:
+    """How many SQL statements a module makes: select, insert, update, delete, text."""
+    calls = [ast.unparse(node.func).removeprefix("sa.") for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return sum(call in {"select", "insert", "update", "delete", "text"} for call in calls)
+
+
+def test_sql_stands_in_the_store_and_what_is_left_of_it_in_the_operations_does_not_grow() -> None:
+    """The audit's invariants stand with their queries. Whoever moves a statement into the store lowers the number."""
+    found = {name: statements_in(tree) for name, tree in MODULES.items() if name.startswith("kasoko_cli.operations.")}
+    audited = sum(count for name, count in found.items() if name.startswith("kasoko_cli.operations.audit."))
+    assert (sum(found.values()) - audited, audited) == (46, 85)
+
+
 # --- Errors --------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from sqlalchemy import BigInteger, cast, func
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from kasoko_cli.ledger.chart import Account
@@ -75,6 +76,21 @@ def wallet_balance(session: Session, user_id: str) -> int:
 def available(session: Session, user_id: str) -> int:
     """What the user can still spend or take out: the balance less what went to the phone, in cents."""
     return wallet_balance(session, user_id) - balance(session, Account.DELIVERED, user_id)
+
+
+def movements_of(session: Session, user_id: str, *, limit: int) -> list[tuple[datetime, str, str, str, int]]:
+    """What moved in a user's wallet, latest first: when, key, kind, account, and how many cents it rose by."""
+    query = (
+        columns(col(EntryRow.at), col(EntryRow.key), col(EntryRow.kind), col(PostingRow.account))
+        .add_columns(-col(PostingRow.amount_cents))
+        .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(
+            col(PostingRow.account).in_([str(Account.WALLET), str(Account.DELIVERED)]), col(PostingRow.owner) == user_id
+        )
+        .order_by(col(EntryRow.id).desc())
+        .limit(limit)
+    )
+    return [row._tuple() for row in session.execute(query)]
 
 
 def is_posted(session: Session, key: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import update
@@ -30,6 +31,12 @@ def find_approval(session: Session, market_id: str, number: int) -> Approval | N
     """What is known of the release of a settlement; None where it needs none."""
     query = select(Approval).where(col(Approval.market_id) == market_id, col(Approval.settlement_no) == number)
     return session.exec(query).one_or_none()
+
+
+def list_approved(session: Session) -> Sequence[Approval]:
+    """Every settlement that a second person has released, by market."""
+    query = select(Approval).where(col(Approval.approved_by).is_not(None))
+    return session.exec(query.order_by(col(Approval.market_id))).all()
 
 
 def is_outstanding(session: Session, market_id: str, number: int) -> bool:

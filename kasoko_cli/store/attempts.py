@@ -11,7 +11,7 @@ from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import farthest, is_over
-from kasoko_cli.domain.payout import LIVE, AttemptStatus, attempt_sources_of
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.engine.bulk_rows import execute_many
 from kasoko_cli.store.engine.locking import MANY, chunks, for_update
@@ -100,6 +100,14 @@ def list_live(session: Session, *, market_id: str | None = None) -> Sequence[Att
     if market_id is not None:
         query = query.join(Payout, col(Payout.id) == col(Attempt.payout_id)).where(col(Payout.market_id) == market_id)
     return session.exec(query).all()
+
+
+def oldest_unknown(session: Session) -> tuple[str, datetime] | None:
+    """The payout of which nobody has known for longest whether it was paid, and when it was sent."""
+    query = select(col(Attempt.payout_id), col(Attempt.sent_at)).join(Payout, col(Payout.id) == col(Attempt.payout_id))
+    return session.exec(
+        query.where(col(Payout.status) == PayoutStatus.UNKNOWN).order_by(col(Attempt.sent_at)).limit(1)
+    ).first()
 
 
 def list_unknown(session: Session, first: datetime, last: datetime) -> list[tuple[Attempt, Payout]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.store.engine import hash_chain
+from kasoko_cli.store.engine.bulk_rows import streamed
 from kasoko_cli.store.engine.locking import CHUNK
 from kasoko_cli.store.engine.row_digests import incident_facts
 from kasoko_cli.store.schema.tables import Callback, Event, Exchange, Incident, IncidentEvidence, Payout, Switch
@@ -55,6 +56,67 @@ def note_event(
             "detail": json.dumps(detail or {}, sort_keys=True, ensure_ascii=False),
         },
     )
+
+
+def list_events(
+    session: Session,
+    *,
+    subject: str | None = None,
+    actor: str | None = None,
+    since: datetime | None = None,
+    after: int | None = None,
+    limit: int,
+) -> Sequence[Event]:
+    """The last acts, latest first; or with `after` the next ones behind that number, earliest first."""
+    query = select(Event)
+    if subject is not None:
+        query = query.where(col(Event.subject) == subject)
+    if actor is not None:
+        query = query.where(col(Event.actor) == actor)
+    if since is not None:
+        query = query.where(col(Event.at) >= since)
+    if after is None:
+        query = query.order_by(col(Event.id).desc())
+    else:
+        query = query.where(col(Event.id) > after).order_by(col(Event.id))
+    return session.exec(query.limit(limit)).all()
+
+
+class EventFacts(NamedTuple):
+    """An act as it stands on record."""
+
+    number: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    reason: str
+    detail: dict[str, Any]
+
+
+def stream_events(session: Session, *where: sa.ColumnElement[bool]) -> Iterator[EventFacts]:
+    """The acts of which all this holds, earliest first."""
+    columns = (Event.id, Event.at, Event.actor, Event.action, Event.subject, Event.reason, Event.detail)
+    query = sa.select(*map(col, columns)).where(*where).order_by(col(Event.id))
+    for *plain, detail in streamed(session, query):
+        yield EventFacts._make((*plain, json.loads(detail)))
+
+
+def words_about(session: Session, subject: str, action: str) -> Sequence[Event]:
+    """What was said of one thing under one name, latest first."""
+    query = select(Event).where(col(Event.subject) == subject, col(Event.action) == action)
+    return session.exec(query.order_by(col(Event.id).desc())).all()
+
+
+def is_raised(session: Session, key: str) -> bool:
+    """Whether an incident with this key was ever raised."""
+    return session.exec(select(col(Incident.id)).where(col(Incident.key) == key)).first() is not None
+
+
+def was_called(session: Session, subject: str, at: datetime) -> bool:
+    """Whether a call about this, made at this time, stands in the log."""
+    query = select(col(Exchange.id)).where(col(Exchange.subject) == subject, col(Exchange.at) == at)
+    return session.exec(query).first() is not None
 
 
 class Restore(NamedTuple):

@@ -89,6 +89,12 @@ def standing_settlement(session: Session, market_id: str) -> Settlement | None:
     return session.exec(query).one_or_none()
 
 
+def find_settlement(session: Session, market_id: str, number: int) -> Settlement:
+    """One settlement of a market, which there is."""
+    query = select(Settlement).where(col(Settlement.market_id) == market_id, col(Settlement.number) == number)
+    return session.exec(query).one()
+
+
 def next_settlement_number(session: Session, market_id: str) -> int:
     """The number that the market's next settlement gets; the first is 1."""
     query = select(func.coalesce(func.max(col(Settlement.number)), 0)).where(col(Settlement.market_id) == market_id)

@@ -351,6 +351,12 @@ def move_all(
     return moved.rowcount
 
 
+def of_settlement(session: Session, market_id: str, number: int) -> Sequence[Payout]:
+    """Every payout of a settlement, in the order of its plan."""
+    query = select(Payout).where(col(Payout.market_id) == market_id, col(Payout.settlement_no) == number)
+    return session.exec(query.order_by(col(Payout.number))).all()
+
+
 def lock_payouts(session: Session, payout_ids: Collection[str]) -> dict[str, Payout]:
     """Those of the payouts that exist, by id, kept from other writers until the transaction ends."""
     found = session.exec(_LOCK, params={"many": list(payout_ids)}) if payout_ids else ()

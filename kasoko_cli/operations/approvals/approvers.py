@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlmodel import Session, select
+from sqlmodel import Session
 
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import NotFound, Refused
@@ -18,10 +18,9 @@ from kasoko_cli.operations.approvals.second_person import Terms, Word, hear
 from kasoko_cli.operations.approvals.signatures import ADD, REMOVE, REMOVED, REQUIRE, SUBJECT, Known
 from kasoko_cli.operations.shared.actor import needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.engine.locking import for_update
 from kasoko_cli.store.log import note_event, raise_incident
-from kasoko_cli.store.schema.tables import Deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,5 +144,5 @@ def remove(ctx: OperationContext, terms: Terms, *, name: str) -> ApproverLine:
 
 def _hold(session: Session) -> Known:
     """Whose signatures count, kept from others who would change it until the transaction ends."""
-    session.exec(for_update(select(Deployment))).one()
+    hash_chain.lock_deployment(session)
     return signatures.known_now(session)

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
 from kasoko_cli.clock import farthest, iso
 from kasoko_cli.domain.same_person import are_one, person_of
@@ -22,8 +21,9 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.operations.approvals.signatures import FIRST, PROPOSED, SIGNATURE, is_good, known_now, note_act
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.violation import Violation
-from kasoko_cli.store.engine.bulk_rows import streamed
-from kasoko_cli.store.schema.tables import Approval, Event
+from kasoko_cli.store import approvals
+from kasoko_cli.store.log import stream_events, words_about
+from kasoko_cli.store.schema.tables import Event
 
 #: What stands in a first word beside what it is bound to.
 _FREE = frozenset({"evidence", "becomes", "expires_at", SIGNATURE})
@@ -98,9 +98,8 @@ def hear(
 
 
 def _said_by_another(session: Session, act: Act, terms: Terms, wanted: Word, at: datetime) -> Heard:
-    words = select(Event).where(col(Event.subject) == wanted.subject, col(Event.action) == wanted.action + PROPOSED)
     note, known = WAITS, known_now(session) if terms.signed else None
-    for word in session.exec(words.order_by(col(Event.id).desc())):
+    for word in words_about(session, wanted.subject, wanted.action + PROPOSED):
         if are_one(word.actor, act.actor):
             continue
         said = json.loads(word.detail)
@@ -126,14 +125,13 @@ def _why_not(word: Event, expired_at: str | None, at: datetime) -> str:
 
 def agreements_of_one(session: Session) -> Iterator[Violation]:
     """Acts of two people that one did under two names, or that nobody had said before; for the audit."""
-    approvals = sa.select(col(Approval.market_id), col(Approval.settled_by), col(Approval.approved_by))
-    for market_id, settled_by, approved_by in session.execute(approvals.order_by(col(Approval.market_id))):
-        if approved_by is not None and are_one(settled_by, approved_by):
-            yield Violation(market_id, f"was settled by {settled_by} and released by {approved_by}, who is the same")
-    done = sa.select(col(Event.id), col(Event.at), col(Event.actor), col(Event.action), col(Event.subject))
-    done = done.add_columns(col(Event.detail)).where(col(Event.detail).contains(f'"{FIRST}": '))
-    for number, at, actor, action, subject, text in streamed(session, done.order_by(col(Event.id))):
-        detail = json.loads(text)
+    for one in approvals.list_approved(session):
+        if one.approved_by is not None and are_one(one.settled_by, one.approved_by):
+            what = f"was settled by {one.settled_by} and released by {one.approved_by}, who is the same"
+            yield Violation(one.market_id, what)
+    for number, at, actor, action, subject, _, detail in stream_events(
+        session, col(Event.detail).contains(f'"{FIRST}": ')
+    ):
         first = detail.get(FIRST)
         if first is None or action.endswith(PROPOSED):
             continue
@@ -148,14 +146,9 @@ def agreements_of_one(session: Session) -> Iterator[Violation]:
 
 
 def _words_of(session: Session, actor: str, action: str, subject: str, before: int) -> Iterator[dict[str, object]]:
-    words = sa.select(col(Event.detail)).where(
-        col(Event.subject) == subject,
-        col(Event.action) == action + PROPOSED,
-        col(Event.actor) == actor,
-        col(Event.id) < before,
-    )
-    for (detail,) in session.execute(words):
-        yield json.loads(detail)
+    for word in words_about(session, subject, action + PROPOSED):
+        if word.actor == actor and (word.id or 0) < before:
+            yield json.loads(word.detail)
 
 
 def _is_first_word(said: Mapping[str, object], done: Mapping[str, object], at: str) -> bool:

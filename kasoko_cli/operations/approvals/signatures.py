@@ -11,9 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
 
-import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from kasoko_cli.domain.keys import is_signed, public_key_of, sign
@@ -22,9 +20,8 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import hash_chain
-from kasoko_cli.store.engine.bulk_rows import streamed
-from kasoko_cli.store.log import note_event
-from kasoko_cli.store.schema.tables import Event, Incident
+from kasoko_cli.store.log import EventFacts, is_raised, note_event, stream_events
+from kasoko_cli.store.schema.tables import Event
 
 #: What the record of keys is about, and its acts; the last says that from here on everything has to be signed.
 SUBJECT, ADD, REMOVE, REQUIRE = "approvers", "approver.add", "approver.remove", "approver.require"
@@ -63,7 +60,7 @@ class Known:
     required: bool = False
     were_two: bool = False
 
-    def take_in(self, word: Word) -> None:
+    def take_in(self, word: EventFacts) -> None:
         """Go on by one event about the keys."""
         if word.action == REQUIRE:
             self.required = True
@@ -78,29 +75,10 @@ class Known:
                 self.required = self.were_two = False
 
 
-class Word(NamedTuple):
-    """An event, as far as its signature goes."""
-
-    number: int
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    reason: str
-    detail: dict[str, Any]
-
-
-def _words(session: Session, *where: sa.ColumnElement[bool]) -> Iterator[Word]:
-    columns = (Event.id, Event.at, Event.actor, Event.action, Event.subject, Event.reason, Event.detail)
-    query = sa.select(*map(col, columns)).where(*where).order_by(col(Event.id))
-    for *plain, detail in streamed(session, query):
-        yield Word._make((*plain, json.loads(detail)))
-
-
 def known_now(session: Session) -> Known:
     """Whose signatures count now."""
     known = Known()
-    for word in _words(session, col(Event.subject) == SUBJECT, col(Event.action).in_((ADD, REMOVE, REQUIRE))):
+    for word in stream_events(session, col(Event.subject) == SUBJECT, col(Event.action).in_((ADD, REMOVE, REQUIRE))):
         known.take_in(word)
     return known
 
@@ -114,13 +92,13 @@ def note_act(
     """Write down a person's act, signed if they sign."""
     told = dict(detail)
     if act.key is not None:
-        word = Word(0, at, act.actor, action, subject, act.reason, told)
+        word = EventFacts(0, at, act.actor, action, subject, act.reason, told)
         signature = sign(act.key, text_of(word, hash_chain.deployment_of(session)))
         told[SIGNATURE] = {"public_key": public_key_of(act.key), "value": signature}
     note_event(session, at=at, actor=act.actor, action=action, subject=subject, reason=act.reason, detail=told)
 
 
-def text_of(word: Word, deployment: str) -> bytes:
+def text_of(word: EventFacts, deployment: str) -> bytes:
     """What is signed of an act: all that stands on record of it, in one spelling."""
     plain = {name: value for name, value in word.detail.items() if name != SIGNATURE}
     parts = [
@@ -174,7 +152,7 @@ def _why_not(known: Known, actor: str, public_key: str) -> str | None:
     return None
 
 
-def trouble_with(word: Word, known: Known, deployment: str) -> str | None:
+def trouble_with(word: EventFacts, known: Known, deployment: str) -> str | None:
     """Why the signature of an act does not hold, by those who are known; None where it holds."""
     given = word.detail.get(SIGNATURE)
     if not isinstance(given, dict):
@@ -191,7 +169,7 @@ def trouble_with(word: Word, known: Known, deployment: str) -> str | None:
 
 def is_good(session: Session, event: Event, known: Known) -> bool:
     """Whether an event carries a signature that counts now."""
-    word = Word(0, event.at, event.actor, event.action, event.subject, event.reason, json.loads(event.detail))
+    word = EventFacts(0, event.at, event.actor, event.action, event.subject, event.reason, json.loads(event.detail))
     return trouble_with(word, known, hash_chain.deployment_of(session)) is None
 
 
@@ -203,7 +181,7 @@ def bad_signatures(session: Session) -> Iterator[Violation]:
     if not known_now(session).keys:
         return
     deployment, known, used = hash_chain.deployment_of(session), Known(), set[str]()
-    for word in _words(session, col(Event.action).in_((*_ACTS, REMOVE, REQUIRE))):
+    for word in stream_events(session, col(Event.action).in_((*_ACTS, REMOVE, REQUIRE))):
         trouble = trouble_with(word, known, deployment) if _has_to_hold(session, word, known) else None
         # A first word may be said twice; who did an act did it once.
         if SIGNATURE in word.detail and not word.action.endswith(PROPOSED):
@@ -217,7 +195,7 @@ def bad_signatures(session: Session) -> Iterator[Violation]:
             known.take_in(word)
 
 
-def _has_to_hold(session: Session, word: Word, known: Known) -> bool:
+def _has_to_hold(session: Session, word: EventFacts, known: Known) -> bool:
     """Whether an act has to be signed, or says that it is."""
     if SIGNATURE in word.detail:
         return True
@@ -227,6 +205,5 @@ def _has_to_hold(session: Session, word: Word, known: Known) -> bool:
         return bool(known.people)
     if word.action == REMOVE:
         # Without a signature it goes where the settings ask for none any more, and an incident says so.
-        told = sa.select(col(Incident.id)).where(col(Incident.key) == f"{REMOVED}{word.detail['public_key']}")
-        return session.execute(told).first() is None
+        return not is_raised(session, f"{REMOVED}{word.detail['public_key']}")
     return word.action != OVERRIDE or FIRST in word.detail

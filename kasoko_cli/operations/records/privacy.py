@@ -8,18 +8,15 @@ find the number from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.money import format_kes
-from kasoko_cli.domain.payout import LIVE, PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
@@ -27,30 +24,13 @@ from kasoko_cli.operations.records import wallets
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.store import payouts, users
+from kasoko_cli.store import erasure, payouts, users
 from kasoko_cli.store.engine import reconnect, row_digests
-from kasoko_cli.store.engine.locking import CHUNK
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.schema.tables import (
-    Attempt,
-    Bet,
-    Callback,
-    Event,
-    Exchange,
-    Market,
-    Payout,
-    Query,
-    Settlement,
-    StatementLine,
-    User,
-)
+from kasoko_cli.store.schema.tables import User
 
-#: Payouts that leave nothing to be done for their user.
-_DONE = (PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.CANCELED)
 #: What stands in place of the name and of the phone of somebody who was erased.
 ERASED_NAME, ERASED_PHONE = "erased", phones.ERASED
-#: What stands in place of what was said in a call that was emptied.
-EMPTIED = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +66,10 @@ def erase(ctx: OperationContext, *, user_id: str, caution: Caution = payment_gua
         payment_guard.check(
             session, Way.ERASE, payouts.list_payouts(session, user_id=user_id), caution, now=now, subject=user_id
         )
-        tried = session.exec(
-            select(Attempt).join(Payout, col(Payout.id) == col(Attempt.payout_id)).where(col(Payout.user_id) == user_id)
-        ).all()
+        tried = erasure.attempts_to(session, user_id)
         for attempt in tried:
             attempt.phone = row_digests.ERASED + row_digests.phone_seal(user.salt, attempt.phone)
-        subjects = [attempt.id for attempt in tried]
-        subjects += session.exec(select(col(Query.id)).where(col(Query.attempt_id).in_(subjects))).all()
-        bodies = _empty_bodies(session, col(Callback.subject).in_(subjects))
-        calls = _empty_calls(session, col(Exchange.subject).in_(subjects))
-        session.execute(
-            sa.update(StatementLine)
-            .where(col(StatementLine.attempt_id).in_(subjects), col(StatementLine.party) != "")
-            .values(party="****")
-            .execution_options(synchronize_session=False)
-        )
+        bodies, calls = erasure.empty_about(session, [attempt.id for attempt in tried])
         user.name, user.phone, user.salt, user.erased_at = ERASED_NAME, ERASED_PHONE, None, now
         session.flush()
         note_event(
@@ -119,57 +88,17 @@ def _refuse_if_owed(session: Session, user: User) -> None:
     def refuse(why: str, hint: str) -> None:
         raise Refused(f"{user.id} was not erased: {why}. Nothing was changed.", hint=hint)
 
-    owed = session.exec(
-        select(Payout).where(col(Payout.user_id) == user.id, col(Payout.status).not_in(_DONE)).limit(1)
-    ).first()
-    if owed is not None:
+    if (owed := erasure.open_payout(session, user.id)) is not None:
         refuse(f"the payout {owed.id} is {owed.status}", f"End it first: kasoko payout show {owed.id}")
-    live = session.exec(
-        select(col(Attempt.id))
-        .join(Payout, col(Payout.id) == col(Attempt.payout_id))
-        .where(col(Payout.user_id) == user.id, col(Attempt.status).in_(LIVE))
-    ).first()
-    if live is not None:
+    if (live := erasure.live_attempt(session, user.id)) is not None:
         refuse(f"money is in flight under {live}", "Find out how it ended: kasoko reconcile")
-    staked = session.exec(
-        select(col(Market.slug))
-        .join(Bet, col(Bet.market_id) == col(Market.id))
-        .outerjoin(
-            Settlement,
-            sa.and_(col(Settlement.market_id) == col(Market.id), col(Settlement.reversed_at).is_(None)),
-        )
-        .where(col(Bet.user_id) == user.id, col(Bet.cancelled_at).is_(None), col(Settlement.market_id).is_(None))
-        .limit(1)
-    ).first()
-    if staked is not None:
+    if (staked := erasure.unsettled_stake(session, user.id)) is not None:
         refuse(f"a bet stands on {staked}, which is not settled", "Settle that market, or cancel the bet, first")
     free, back = book.available(session, user.id), book.balance(session, Account.RECEIVABLE, user.id)
     if free >= 100 or free < 0:
         refuse(f"KES {format_kes(free)} stand in the wallet", f"See it: kasoko wallet show {user.id}")
     if back:
         refuse(f"KES {format_kes(back)} are to be paid back", f"See it: kasoko wallet show {user.id}")
-
-
-def _empty_bodies(session: Session, which: sa.ColumnElement[bool]) -> int:
-    """Drop the bodies of these callbacks; their digests stay."""
-    done = session.exec(
-        sa.update(Callback)
-        .where(which, col(Callback.salt).is_not(None), col(Callback.applied_at).is_not(None))
-        .values(body=b"", salt=None)
-        .execution_options(synchronize_session=False)
-    )
-    return int(done.rowcount)
-
-
-def _empty_calls(session: Session, which: sa.ColumnElement[bool]) -> int:
-    """Drop what was said in these calls; when, what and how it ended stay."""
-    done = session.exec(
-        sa.update(Exchange)
-        .where(which, sa.or_(col(Exchange.request) != EMPTIED, col(Exchange.response) != EMPTIED))
-        .values(request=EMPTIED, response=EMPTIED)
-        .execution_options(synchronize_session=False)
-    )
-    return int(done.rowcount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +117,8 @@ def expire(ctx: OperationContext, *, days: int) -> Expired:
     """
     now = ctx.clock()
     before = now - timedelta(days=days)
-    open_ones = select(col(Attempt.id)).where(col(Attempt.status).in_(LIVE))
     with ctx.db.transaction() as session:
-        bodies = _empty_bodies(
-            session, sa.and_(col(Callback.received_at) < before, col(Callback.subject).not_in(open_ones))
-        )
-        calls = _empty_calls(session, sa.and_(col(Exchange.at) < before, col(Exchange.subject).not_in(open_ones)))
+        bodies, calls = erasure.empty_older(session, before)
         if bodies or calls:
             note_event(
                 session,
@@ -217,25 +142,21 @@ def data_of(ctx: OperationContext, *, user_id: str) -> dict[str, Any]:
     now = ctx.clock()
     with ctx.db.transaction() as session:
         user = users.find_user(session, user_id)
-        owed = session.exec(select(Payout).where(col(Payout.user_id) == user_id).order_by(col(Payout.id))).all()
-        tried = _in(session, Attempt, col(Attempt.payout_id), [payout.id for payout in owed])
-        heard = _in(session, Callback, col(Callback.subject), [attempt.id for attempt in tried])
-        on_paper = _in(session, StatementLine, col(StatementLine.attempt_id), [attempt.id for attempt in tried])
-        placed = session.exec(select(Bet).where(col(Bet.user_id) == user_id).order_by(col(Bet.placed_at))).all()
-        subjects = [user_id, *(bet.id for bet in placed), *(payout.id for payout in owed)]
-        acts = _in(session, Event, col(Event.subject), subjects)
+        known = erasure.known_of(session, user_id)
         found = {
             "user": user.model_dump(include={"id", "name", "phone", "created_at", "phone_set_at", "erased_at"}),
             "wallet": wallet,
-            "bets": [bet.model_dump() for bet in placed],
-            "payouts": [payout.model_dump() for payout in owed],
-            "attempts": [attempt.model_dump(exclude={"lease_token", "lease_until"}) for attempt in tried],
+            "bets": [bet.model_dump() for bet in known.bets],
+            "payouts": [payout.model_dump() for payout in known.payouts],
+            "attempts": [attempt.model_dump(exclude={"lease_token", "lease_until"}) for attempt in known.attempts],
             "results": [
                 {"received_at": one.received_at, "about": one.subject, "body": one.body.decode("utf-8", "replace")}
-                for one in heard
+                for one in known.callbacks
             ],
-            "statement_lines": [line.model_dump(exclude={"statement_id", "resolved_by"}) for line in on_paper],
-            "acts": [one.model_dump(include={"at", "actor", "action", "subject", "reason"}) for one in acts],
+            "statement_lines": [
+                line.model_dump(exclude={"statement_id", "resolved_by"}) for line in known.statement_lines
+            ],
+            "acts": [one.model_dump(include={"at", "actor", "action", "subject", "reason"}) for one in known.events],
         }
         note_event(
             session,
@@ -246,11 +167,4 @@ def data_of(ctx: OperationContext, *, user_id: str) -> dict[str, Any]:
             reason=ctx.act.reason,
             detail={},
         )
-    return found
-
-
-def _in(session: Session, table: Any, column: Any, values: Sequence[str]) -> list[Any]:
-    found: list[Any] = []
-    for start in range(0, len(values), CHUNK):
-        found += session.exec(select(table).where(column.in_(values[start : start + CHUNK]))).all()
     return found

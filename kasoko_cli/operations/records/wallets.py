@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-import sqlalchemy as sa
-from sqlmodel import col, select
-
 from kasoko_cli.domain.market import check_identifier
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import Refused
@@ -22,7 +19,6 @@ from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
 from kasoko_cli.store.log import note_event
-from kasoko_cli.store.schema.tables import EntryRow, PostingRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +51,12 @@ def show_wallet(db: Database, user_id: str, *, limit: int = 50) -> Wallet:
     """
     with db.reading() as session:
         users.find_user(session, user_id)
-        query = (
-            sa.select(
-                col(EntryRow.at),
-                col(EntryRow.key),
-                col(EntryRow.kind),
-                col(PostingRow.account),
-                -col(PostingRow.amount_cents),
-            )
-            .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
-            .where(
-                col(PostingRow.account).in_([str(Account.WALLET), str(Account.DELIVERED)]),
-                col(PostingRow.owner) == user_id,
-            )
-            .order_by(col(EntryRow.id).desc())
-            .limit(limit)
-        )
         return Wallet(
             user=user_id,
             balance_cents=book.wallet_balance(session, user_id),
             available_cents=book.available(session, user_id),
             receivable_cents=book.balance(session, Account.RECEIVABLE, user_id),
-            lines=[WalletLine(*row) for row in session.execute(query)],
+            lines=[WalletLine(*row) for row in book.movements_of(session, user_id, limit=limit)],
         )
 
 
@@ -96,13 +76,8 @@ def deposit(ctx: OperationContext, *, user_id: str, cents: int, reference: str) 
     with told_of_a_collision(f"the reference {reference}"), ctx.db.transaction() as session:
         users.find_user(session, user_id, lock=True)
         entry = journal.deposited(reference, user_id, cents)
-        standing = session.exec(
-            select(col(PostingRow.owner), -col(PostingRow.amount_cents))
-            .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
-            .where(col(EntryRow.key) == entry.key, col(PostingRow.account) == str(Account.WALLET))
-        ).first()
-        if standing is not None:
-            if tuple(standing) == (user_id, cents):
+        if standing := book.lines_of(session, entry.key):
+            if journal.Posting(Account.WALLET, user_id, -cents) in standing:
                 return False
             raise Refused(
                 f"The reference {reference!r} was taken before, for another user or amount; nothing was changed.",

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlmodel import col, select
-
 from kasoko_cli.clock import Clock
-from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.account.balances import FloatReport, report
 from kasoko_cli.operations.reporting.status_views import overview
 from kasoko_cli.operations.shared.overview import Overview
+from kasoko_cli.store import attempts
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.schema.tables import Attempt, Payout
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +47,8 @@ def read_board(db: Database, clock: Clock, tariff: Tariff) -> Board:
 
 
 def _oldest_unknown(db: Database, now: datetime) -> Oldest | None:
-    query = (
-        select(col(Attempt.payout_id), col(Attempt.sent_at))
-        .join(Payout, col(Payout.id) == col(Attempt.payout_id))
-        .where(col(Payout.status) == PayoutStatus.UNKNOWN)
-        .order_by(col(Attempt.sent_at))
-        .limit(1)
-    )
     with db.reading() as session:
-        found = session.exec(query).first()
+        found = attempts.oldest_unknown(session)
     return None if found is None else Oldest(found[0], found[1], _seconds(now, found[1]))
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import col, select
-
+from kasoko_cli.store import log
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.schema.tables import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +34,8 @@ def list_events(
     limit: int = 50,
 ) -> list[EventLine]:
     """The last acts, oldest first; or with `after` the next ones behind that number."""
-    query = select(Event)
-    if subject is not None:
-        query = query.where(col(Event.subject) == subject)
-    if actor is not None:
-        query = query.where(col(Event.actor) == actor)
-    if since is not None:
-        query = query.where(col(Event.at) >= since)
-    if after is None:
-        query = query.order_by(col(Event.id).desc())
-    else:
-        query = query.where(col(Event.id) > after).order_by(col(Event.id))
     with db.reading() as session:
-        found = session.exec(query.limit(limit)).all()
+        found = log.list_events(session, subject=subject, actor=actor, since=since, after=after, limit=limit)
     lines = [
         EventLine(row.id or 0, row.at, row.actor, row.action, row.subject, row.reason, json.loads(row.detail))
         for row in found

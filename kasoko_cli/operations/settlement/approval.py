@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.payout import PayoutStatus
@@ -82,7 +82,7 @@ def look(db: Database, *, market: str) -> ApprovalPlan:
     """
     with db.reading() as session:
         row, standing, approval = _find(session, market)
-        owed = _payouts(session, standing)
+        owed = payouts.of_settlement(session, standing.market_id, standing.number)
         people = users.known_users(session, {payout.user_id for payout in owed})
         items = [
             ToRelease(
@@ -151,7 +151,7 @@ def approve(
         hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="A release")
         # Who lets one of them go meanwhile waits for us, and finds it released; who has done so is waited for.
         payouts.lock_market(session, row.id)
-        owed = _payouts(session, standing)
+        owed = payouts.of_settlement(session, standing.market_id, standing.number)
         _check_unchanged(row, standing, owed)
         parked = [one for one in owed if one.status is PayoutStatus.AWAITING_APPROVAL]
         payment_guard.check(session, Way.APPROVE, parked, caution, now=now, subject=row.slug)
@@ -205,16 +205,6 @@ def _find(session: Session, market: str, *, lock: bool = False) -> tuple[Market,
             hint="payout.approval_above_kes says which settlements do. Send this one: kasoko payout " + row.slug,
         )
     return row, standing, approval
-
-
-def _payouts(session: Session, standing: Settlement) -> Sequence[Payout]:
-    """Every payout of the settlement, in the order of the plan."""
-    query = (
-        select(Payout)
-        .where(col(Payout.market_id) == standing.market_id, col(Payout.settlement_no) == standing.number)
-        .order_by(col(Payout.number))
-    )
-    return session.exec(query).all()
 
 
 def _check_unchanged(market: Market, standing: Settlement, owed: Sequence[Payout]) -> None:

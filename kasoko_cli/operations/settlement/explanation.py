@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.daraja.codes import Who, lookup
 from kasoko_cli.domain.market import Resolution, Rounding, Rules
@@ -154,11 +154,7 @@ def explain_payout(db: Database, payout_id: str) -> Explained:
     with db.reading() as session:
         payout = payouts.find_payout(session, payout_id)
         market = markets.find_market(session, payout.market_id)
-        settlement = session.exec(
-            select(Settlement).where(
-                col(Settlement.market_id) == payout.market_id, col(Settlement.number) == payout.settlement_no
-            )
-        ).one()
+        settlement = markets.find_settlement(session, payout.market_id, payout.settlement_no)
         assert market.closed_at is not None, "a market that was settled was closed"
         names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
         rules = Rules.from_dict(json.loads(settlement.rules))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from kasoko_cli.daraja.client import Answer
+from kasoko_cli.store import log
 from kasoko_cli.store.engine.bulk_rows import insert_rows
 from kasoko_cli.store.schema.tables import Exchange
 
@@ -37,9 +38,5 @@ def were_kept(session: Session, *answers: tuple[str, Answer]) -> bool:
     """Whether these answers' calls stand in the log already; they are kept all together or not at all."""
     for subject, answer in answers:
         if answer.exchanges:
-            first = col(Exchange.at) == answer.exchanges[0].at
-            return (
-                session.exec(select(col(Exchange.id)).where(col(Exchange.subject) == subject, first)).first()
-                is not None
-            )
+            return log.was_called(session, subject, answer.exchanges[0].at)
     return False

@@ -29,7 +29,7 @@ from sqlmodel import Session, SQLModel, col, func, select
 
 from kasoko_cli.store.engine.bulk_rows import insert_directly, insert_tuples
 from kasoko_cli.store.engine.driver import Direct
-from kasoko_cli.store.engine.locking import Turn
+from kasoko_cli.store.engine.locking import Turn, for_update
 from kasoko_cli.store.schema.tables import Deployment, Event, Link
 
 #: The chain of entries and events, and that of callbacks; each with the turn of whoever writes at its end.
@@ -263,6 +263,11 @@ _LINK = (*LinkFacts._fields, "hash")
 def deployment_of(session: Session) -> str:
     """The id of this deployment."""
     return session.exec(select(col(Deployment.deployment_id))).one()
+
+
+def lock_deployment(session: Session) -> None:
+    """Hold what there is one of in a deployment, until the transaction ends."""
+    session.exec(for_update(select(Deployment))).one()
 
 
 def _insert(session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
