@@ -114,7 +114,9 @@ def _may_resolve(call: CommandContext, market: str, named: dict[str, Any]) -> bo
     from kasoko_cli.operations.settlement.preview import preview_resolution
 
     container = call.container
-    found = preview_resolution(call.context, container.limits, market=market, duties=container.duties, named=Named(**named))
+    found = preview_resolution(
+        call.context, container.limits, market=market, duties=container.duties, named=Named(**named)
+    )
     if found is None:
         return True
     if render.is_somebody_here():
