@@ -90,7 +90,7 @@ def movements_of(session: Session, user_id: str, *, limit: int) -> list[tuple[da
         .order_by(col(EntryRow.id).desc())
         .limit(limit)
     )
-    return [row._tuple() for row in session.execute(query)]
+    return [(at, key, kind, account, cents) for at, key, kind, account, cents in session.execute(query)]
 
 
 def is_posted(session: Session, key: str) -> bool:
