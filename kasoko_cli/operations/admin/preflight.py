@@ -35,10 +35,11 @@ from kasoko_cli.operations.monitoring.health import Limits, late_markets
 from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.shared import run_registry
 from kasoko_cli.operations.shared.overview import is_dead
-from kasoko_cli.store import attempts, balance_readings, callbacks, metrics, payouts
+from kasoko_cli.store import attempts, balance_readings, callbacks, payouts
 from kasoko_cli.store.engine.database import Database, head_version, schema_version
-from kasoko_cli.store.future_dates import dated_ahead
 from kasoko_cli.store.log import note_event, open_incidents, switches_on
+from kasoko_cli.store.monitoring import metrics
+from kasoko_cli.store.monitoring.future_dates import dated_ahead
 from kasoko_cli.store.schema.tables import Attempt, Event
 
 #: M-Pesa lets an initiator's password grow so old. Source: Daraja portal, transaction status page, questions.

@@ -19,8 +19,8 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.phone import mask_in
 from kasoko_cli.errors import ConfigurationError, NotSent
 from kasoko_cli.operations.monitoring.health import Finding, Limits, check_health, length
-from kasoko_cli.store import alerts
 from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.monitoring import alerts
 from kasoko_cli.store.schema.tables import Alert
 
 

@@ -16,7 +16,7 @@ from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.monitoring.metrics_snapshot import Figures, Spans, read_figures
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.metrics import WaitingMarket
+from kasoko_cli.store.monitoring.metrics import WaitingMarket
 
 #: How long a stored result may wait to be applied before that is worth a word.
 APPLY_SECONDS = 60

@@ -15,10 +15,10 @@ from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.shared.overview import Amount
 from kasoko_cli.store import balance_readings, callbacks, markets, payouts
-from kasoko_cli.store import metrics as store
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import switches_on
-from kasoko_cli.store.metrics import CallsRow, WaitingMarket
+from kasoko_cli.store.monitoring import metrics as store
+from kasoko_cli.store.monitoring.metrics import CallsRow, WaitingMarket
 
 
 @dataclass(frozen=True, slots=True)

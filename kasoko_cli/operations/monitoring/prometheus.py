@@ -26,7 +26,7 @@ from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.monitoring.health import Limits, State, check_health, float_known, float_wanted
 from kasoko_cli.operations.monitoring.metrics_snapshot import Figures, calls_ever
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.metrics import BUCKETS_MS, CallsRow
+from kasoko_cli.store.monitoring.metrics import BUCKETS_MS, CallsRow
 
 #: The name of the file that `metrics write` makes in the collector's folder.
 FILE_NAME = "kasoko.prom"

@@ -16,7 +16,7 @@ from kasoko_cli.operations.monitoring.health import Limits
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.store import alerts
+from kasoko_cli.store.monitoring import alerts
 from tests.operations.road import ANN, BEN, Road
 
 

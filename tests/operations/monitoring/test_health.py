@@ -25,7 +25,7 @@ from kasoko_cli.operations.records import markets, users
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.store.metrics import WaitingMarket
+from kasoko_cli.store.monitoring.metrics import WaitingMarket
 from tests.operations.account.test_balances import TARIFF, lock_in
 from tests.operations.monitoring.test_prometheus import samples
 from tests.operations.road import ANN, BEN, CYN, Road

@@ -23,8 +23,8 @@ from kasoko_cli.operations.monitoring.metrics_snapshot import Spans, read_figure
 from kasoko_cli.operations.payouts import rate_limit
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.run_registry import at_work
-from kasoko_cli.store import alerts
 from kasoko_cli.store.attempts import LONGEST_LEASE
+from kasoko_cli.store.monitoring import alerts
 from kasoko_cli.store.schema.tables import Attempt, Payout, Query, RunRow
 from tests.conftest import FixedClock
 from tests.operations.reconciliation.test_status_queries import status

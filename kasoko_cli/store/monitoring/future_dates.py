@@ -10,8 +10,8 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import farthest
-from kasoko_cli.store.alerts import LONGEST_CLAIM
 from kasoko_cli.store.attempts import LONGEST_LEASE
+from kasoko_cli.store.monitoring.alerts import LONGEST_CLAIM
 from kasoko_cli.store.payouts import LONGEST_WAIT
 from kasoko_cli.store.schema.tables import (
     AccessToken,
