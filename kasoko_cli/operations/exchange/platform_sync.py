@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +20,6 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from kasoko_cli.clock import Clock
 from kasoko_cli.domain.market import MarketStatus, clean_text
 from kasoko_cli.domain.money import plain_kes
 from kasoko_cli.domain.phone import quoted
@@ -28,7 +27,6 @@ from kasoko_cli.errors import Busy, NotFound, Refused
 from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
 from kasoko_cli.operations.records import bets as betting
-from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile, Problem, format_time, parse_time
 from kasoko_cli.store import bets
@@ -48,7 +46,7 @@ SHOWN = 20
 #: A market's, a user's or a bet's id column, by kind.
 _ID = {"users": "user_id", "markets": "market_id", "bets": "bet_id"}
 
-Take = Callable[..., Imported]
+Take = Callable[[OperationContext, InputFile], Imported]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +127,10 @@ def sync(ctx: OperationContext, platform: Database, *, plan: bool = False) -> Sy
         named = _unsettled(session)
     with tempfile.TemporaryDirectory() as folder:
         files, seen = _fetched(platform, Path(folder), named, known=_known_markets(ctx.db))
-        intake = _Intake(ctx.clock, ctx.act)
         with suppress(_Rehearsed), ctx.db.transaction() as session:
-            within = WithinTransaction(ctx.db, session)
+            intake = _Intake(replace(ctx, db=WithinTransaction(ctx.db, session)))
             for kind, take in (("users", import_users), ("markets", import_markets), ("bets", import_bets)):
-                intake.take(within, session, kind, files[kind], take)
+                intake.take(session, kind, files[kind], take)
             intake.differences += _gone(session, named, seen, at=ctx.clock())
             if plan:
                 raise _Rehearsed
@@ -276,24 +273,25 @@ def _shillings(cents: Decimal | None) -> str | None:
 class _Intake:
     """Takes in one file after the other, and remembers what was left out."""
 
-    def __init__(self, clock: Clock, act: Act) -> None:
+    def __init__(self, ctx: OperationContext) -> None:
         self.parts: list[Part] = []
         self.differences: list[Difference] = []
         self.stake_cents = 0
-        self._clock, self._act = clock, act
+        #: Within the one transaction of the whole intake.
+        self._ctx = ctx
 
-    def take(self, db: Database, session: Session, kind: str, file: Path, take: Take) -> None:
+    def take(self, session: Session, kind: str, file: Path, take: Take) -> None:
         """Take in one file; what stands here differently is left out of it."""
         taken_back = left_out = 0
         done: Imported | None = None
         while file.stat().st_size:
             try:
                 with file.open("rb") as stream:
-                    done = take(db, self._clock, self._act, InputFile(f"{PLATFORM} {kind}", stream, Format.JSONL))
+                    done = take(self._ctx, InputFile(f"{PLATFORM} {kind}", stream, Format.JSONL))
                 break
             except FileRefused as refused:
                 bad = _by_line(refused.problems, file)
-                mended = {line for line, (row, found) in bad.items() if self._take_back(db, row, found)}
+                mended = {line for line, (row, found) in bad.items() if self._take_back(row, found)}
                 others = {line: one for line, one in bad.items() if line not in mended}
                 self._told(session, kind, others)
                 taken_back, left_out = taken_back + len(mended), left_out + len(others)
@@ -301,14 +299,12 @@ class _Intake:
         self.parts.append(Part(kind, done.new if done else 0, done.known if done else 0, taken_back, left_out))
         self.stake_cents += done.stake_cents if done else 0
 
-    def _take_back(self, db: Database, row: dict[str, str], found: list[Problem]) -> bool:
+    def _take_back(self, row: dict[str, str], found: list[Problem]) -> bool:
         """Whether all that is different is that the platform took the bet back, and that could be done here too."""
         if [problem.column for problem in found] != ["cancelled_at"] or not row.get("cancelled_at"):
             return False
         try:
-            return betting.cancel_bet(
-                OperationContext(db, self._clock, self._act), bet_id=row["bet_id"], at=parse_time(row["cancelled_at"])
-            )
+            return betting.cancel_bet(self._ctx, bet_id=row["bet_id"], at=parse_time(row["cancelled_at"]))
         except NotFound:
             return False  # it is new, and its cell cannot be used
         except Refused as refused:
