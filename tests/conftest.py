@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,13 +13,12 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
-from sqlalchemy import create_engine, make_url, text
 
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine import database
 from kasoko_cli.store.engine.database import Database
 from tests import compiled
-from tests.proof.databases import postgres_running
+from tests.proof.databases import copied, named, on_server, postgres_running
 from tests.proof.processes import Forker
 
 # The same examples on every machine; a longer run asks for more with --hypothesis-profile=long.
@@ -26,6 +26,9 @@ settings.register_profile("ci", derandomize=True, deadline=None, suppress_health
 settings.register_profile("long", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
 compiled.share()
+# Whatever the shell says: what every worker and each process of a test imports is compiled once.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -87,8 +90,8 @@ def postgres_server() -> Iterator[str]:
 def postgres_template(postgres_server: str) -> str:
     """The name of a database with all tables, to be copied for each test."""
     name = f"kasoko_template_{uuid4().hex[:8]}"
-    _on_server(postgres_server, f"CREATE DATABASE {name}")
-    database.upgrade(_named(postgres_server, name))
+    on_server(postgres_server, f"CREATE DATABASE {name}")
+    database.upgrade(named(postgres_server, name))
     return name
 
 
@@ -107,7 +110,7 @@ def forker(
     """A fork server: processes of the program that need not import everything again, nor compile its statements."""
     path = tmp_path_factory.mktemp("forker") / "kasoko.db"
     path.write_bytes(sqlite_template.read_bytes())
-    with _copied(postgres_server, postgres_template) as address:
+    with copied(postgres_server, postgres_template) as address:
         made = Forker(f"sqlite:///{path}", address)
     with contextlib.closing(made):
         yield made
@@ -123,7 +126,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{path}"
         return
     server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
-    with _copied(server, template) as address:
+    with copied(server, template) as address:
         yield address
 
 
@@ -135,27 +138,3 @@ def db(database_url: str) -> Iterator[Database]:
         yield opened
     finally:
         opened.close()
-
-
-@contextlib.contextmanager
-def _copied(server: str, template: str) -> Iterator[str]:
-    """The address of a database that is a copy of another, while the block runs."""
-    name = f"kasoko_{uuid4().hex[:12]}"
-    _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    try:
-        yield _named(server, name)
-    finally:
-        _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _named(server: str, name: str) -> str:
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
-
-
-def _on_server(server: str, statement: str) -> None:
-    engine = create_engine(database.parse_url(server), isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-    finally:
-        engine.dispose()

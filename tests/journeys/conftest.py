@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
-from tests.conftest import _named, _on_server
 from tests.journeys.pages import Reader, move_in
 from tests.journeys.street import Street
+from tests.proof.databases import copied
 from tests.proof.processes import Forker
 
 #: What each has of `rain` is KES 320.62; kamau's payout is rain.1.7, and only zoe loses.
@@ -54,12 +53,8 @@ def module_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest
         yield f"sqlite:///{path}"
         return
     server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
-    name = f"kasoko_{uuid4().hex[:12]}"
-    _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    try:
-        yield _named(server, name)
-    finally:
-        _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with copied(server, template) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -35,12 +35,13 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.platform import source
 from kasoko_cli.store.platform.source import open_platform
-from tests.conftest import CountedIds, FixedClock, _named, _on_server
+from tests.conftest import CountedIds, FixedClock
 from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
 from tests.journeys.pages import Reader, read_page
 from tests.journeys.street import Street
 from tests.operations.road import Road
 from tests.operations.town import refusal
+from tests.proof.databases import named, on_server
 from tests.proof.processes import KILLED
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ class Django:
 
     def sql(self, statement: str) -> None:
         """By hand in the platform's database, as its owner."""
-        _on_server(self.url, statement)
+        on_server(self.url, statement)
 
     def own(self) -> list[Any]:
         """Every row of every table that is the platform's own."""
@@ -117,9 +118,9 @@ class Django:
 def filled(postgres_server: str) -> Iterator[str]:
     """The name of a database that Django migrated and filled, and that the printed SQL was run in."""
     name, role = f"platform_{uuid4().hex[:8]}", f"reader_{uuid4().hex[:8]}"
-    _on_server(postgres_server, f"CREATE DATABASE {name}")
-    _on_server(postgres_server, f"CREATE ROLE {role} LOGIN PASSWORD 'reading'")
-    url = _named(postgres_server, name)
+    on_server(postgres_server, f"CREATE DATABASE {name}")
+    on_server(postgres_server, f"CREATE ROLE {role} LOGIN PASSWORD 'reading'")
+    url = named(postgres_server, name)
     project = Django(url, url, role)
     project.manage("migrate", "--verbosity", "0")
     project.orm(FILL)
@@ -129,8 +130,8 @@ def filled(postgres_server: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
-        _on_server(postgres_server, f"DROP ROLE {role}")
+        on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+        on_server(postgres_server, f"DROP ROLE {role}")
 
 
 def _run_sql(url: str, script: str) -> None:
@@ -145,8 +146,8 @@ def _run_sql(url: str, script: str) -> None:
 def django(filled: str, postgres_server: str) -> Iterator[Django]:
     """That platform, in a copy of its own."""
     name = f"platform_{uuid4().hex[:12]}"
-    _on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE {filled}")
-    url = _named(postgres_server, name)
+    on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE {filled}")
+    url = named(postgres_server, name)
     engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
         role = connection.execute(
@@ -160,7 +161,7 @@ def django(filled: str, postgres_server: str) -> Iterator[Django]:
     try:
         yield Django(url, mine, role)
     finally:
-        _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+        on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -508,7 +509,7 @@ def test_a_platform_that_is_away_is_told_later(
     with pytest.raises(ConfigurationError, match="takes no results: relation") as refused:
         platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     assert refused.value.hint.endswith("kasoko connect django --print-sql --mirror")
-    away = open_platform(_named(django.role_url, "no_such_platform"))
+    away = open_platform(named(django.role_url, "no_such_platform"))
     with pytest.raises(DatabaseUnavailable, match="no_such_platform"):
         platform_mirror.mirror(OperationContext(db, clock, act), away)
     away.close()

@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from tests.conftest import _named, _on_server
 from tests.journeys.street import PATIENCE_SECONDS, Street
 from tests.journeys.test_processes import SLOWLY, assert_each_was_paid_once, owe, until
+from tests.proof.databases import copied, on_server
 from tests.proof.processes import Forker
 from tests.store.pooler import has_pgbouncer, pgbouncer, small_pooler
 from tests.store.test_server import standby_of
@@ -41,12 +40,8 @@ main()
 @pytest.fixture
 def server_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """An empty database of PostgreSQL with all tables."""
-    name = f"kasoko_{uuid4().hex[:12]}"
-    _on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
-    try:
-        yield _named(postgres_server, name)
-    finally:
-        _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    with copied(postgres_server, postgres_template) as address:
+        yield address
 
 
 @pytest.fixture(params=["ours", "PgBouncer"])
@@ -106,7 +101,7 @@ def test_a_host_that_stands_still_while_it_claims_holds_nobody_up_and_sends_noth
 def test_what_takes_no_writes_by_itself_pays_and_can_be_paused(server_url: str, tmp_path: Path, forker: Forker) -> None:
     """`default_transaction_read_only` of a database: each transaction says itself whether it writes."""
     name = server_url.rsplit("/", 1)[1].split("?")[0]
-    _on_server(server_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    on_server(server_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     street = Street(tmp_path, server_url, forker)
     try:
         street.furnish()

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import _named, _on_server
+from tests.proof.databases import named, on_server
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -18,8 +18,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path / 'new.db'}"
         return
     server, name = request.getfixturevalue("postgres_server"), f"kasoko_empty_{uuid4().hex[:10]}"
-    _on_server(server, f"CREATE DATABASE {name}")
+    on_server(server, f"CREATE DATABASE {name}")
     try:
-        yield _named(server, name)
+        yield named(server, name)
     finally:
-        _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+        on_server(server, f"DROP DATABASE {name} WITH (FORCE)")

@@ -17,7 +17,7 @@ from sqlmodel import SQLModel
 
 from kasoko_cli.errors import DatabaseUnavailable
 from kasoko_cli.store.engine.database import Database, head_version, schema_version, upgrade
-from tests.conftest import _named, _on_server
+from tests.proof.databases import named, on_server
 
 
 def _alembic() -> Config:
@@ -103,15 +103,15 @@ def test_what_the_migrations_make_is_what_the_tables_say(
         other = create_engine(f"sqlite:///{tmp_path / 'from-tables.db'}")
     else:
         server, name = request.getfixturevalue("postgres_server"), f"{db.url.database}_tables"
-        _on_server(server, f"CREATE DATABASE {name}")
-        other = create_engine(Database(_named(server, name)).url)
+        on_server(server, f"CREATE DATABASE {name}")
+        other = create_engine(Database(named(server, name)).url)
     try:
         SQLModel.metadata.create_all(other)
         assert _shape(db.engine) == _shape(other)
     finally:
         other.dispose()
         if not db.is_sqlite:
-            _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+            on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_the_newest_migration_is_the_version_that_this_program_asks_for() -> None:

@@ -31,7 +31,7 @@ from kasoko_cli.store.engine.reconnect import open_patiently
 from kasoko_cli.store.log import check_may_pause
 from kasoko_cli.store.schema.tables import User
 from tests.cli.conftest import environment
-from tests.conftest import _named, _on_server
+from tests.proof.databases import copied, named, on_server
 from tests.store.pooler import has_pgbouncer, pgbouncer, small_pooler
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -44,7 +44,7 @@ import os, signal, sys
 from datetime import UTC, datetime
 from sqlalchemy import make_url, text
 from kasoko_cli.errors import DatabaseUnavailable
-from kasoko_cli.store import server
+from kasoko_cli.store.engine import server
 from kasoko_cli.store.engine.database import Database
 server._LIMITS["write"] = (int(sys.argv[2]), 600)
 server.called("kasoko settle")
@@ -62,12 +62,8 @@ except DatabaseUnavailable as gone:
 @pytest.fixture
 def url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """An empty database of PostgreSQL with all tables."""
-    name = f"kasoko_{uuid4().hex[:12]}"
-    _on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
-    try:
-        yield _named(postgres_server, name)
-    finally:
-        _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    with copied(postgres_server, postgres_template) as address:
+        yield address
 
 
 @contextmanager
@@ -147,7 +143,7 @@ def test_what_a_role_or_a_database_sets_changes_nothing(url: str, postgres_serve
     name = url.rsplit("/", 1)[1].split("?")[0]
     for setting, value in SET_OTHERWISE.items():
         if "standard_conforming" not in setting:  # newer servers have done away with it
-            _on_server(postgres_server, f"ALTER DATABASE {name} SET {setting} = {value}")
+            on_server(postgres_server, f"ALTER DATABASE {name} SET {setting} = {value}")
     db = open_database(url)
     with db.transaction() as session:
         session.add(User(id="ann", name="Wanjikũ \\ ŋ", phone="254712345678", created_at=NOON, phone_set_at=NOON))
@@ -191,23 +187,23 @@ def test_a_role_that_could_not_pause_sending_is_refused_before_anything_is_sent(
     finally:
         db.close()
         name = url.rsplit("/", 1)[1].split("?")[0]
-        _on_server(_named(postgres_server, name), f"DROP OWNED BY {role}")
-        _on_server(postgres_server, f"DROP ROLE {role}")
+        on_server(named(postgres_server, name), f"DROP OWNED BY {role}")
+        on_server(postgres_server, f"DROP ROLE {role}")
 
 
 def test_a_server_that_cannot_write_every_name_is_refused(postgres_server: str) -> None:
     name = f"kasoko_{uuid4().hex[:12]}"
-    _on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
     try:
         with pytest.raises(
             ConfigurationError, match="its encoding is LATIN1, and names and notes need UTF8"
         ) as refused:
-            open_database(_named(postgres_server, name))
+            open_database(named(postgres_server, name))
         assert "CREATE DATABASE kasoko TEMPLATE template0 ENCODING 'UTF8'" in refused.value.hint
-        with pytest.raises(driver_reads.NotPlain), driver_reads.reading(_named(postgres_server, name)):
+        with pytest.raises(driver_reads.NotPlain), driver_reads.reading(named(postgres_server, name)):
             pass
     finally:
-        _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+        on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_the_server_lists_a_session_by_its_command_host_and_process(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +364,7 @@ def test_the_doctor_says_what_stands_before_the_server(url: str, postgres_server
         assert (found.state, ", behind a pooler: " in found.says) == ("ok", True)
         db.close()
     name = url.rsplit("/", 1)[1].split("?")[0]
-    _on_server(postgres_server, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    on_server(postgres_server, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     db = open_database(url)
     read_only, found = preflight.server(db)
     assert (read_only.state, found.state, "pooler" in found.says) == ("warn", "ok", False)

@@ -35,10 +35,10 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts
 from kasoko_cli.store.engine.database import Database, open_database
 from kasoko_cli.store.log import switch_on
-from tests.conftest import _on_server
 from tests.operations.paper import Paper
 from tests.operations.road import ANN, BEN, CYN, Interpose, Road
 from tests.operations.town import refusal
+from tests.proof.databases import on_server
 
 DAN = "254712000444"
 
@@ -80,7 +80,7 @@ def put_back(road: Road, database_url: str, tmp_path: Path, request: pytest.Fixt
     if not road.db.is_sqlite:
         server = request.getfixturevalue("postgres_server")
         for name in aside:
-            _on_server(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            on_server(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def look(road: Road, daraja: DarajaClient | None = None, *, times: int = 2) -> AfterRestore:
