@@ -22,7 +22,7 @@ from tests.store.test_server import standby_of
 STANDS_STILL = """
 import os, signal
 from kasoko_cli.operations.payouts.claim import Claimer
-from kasoko_cli.store import database, server
+from kasoko_cli.store.engine import database, server
 server._LIMITS["write"] = (2, 600)
 intend, stopped = Claimer._intend, []
 def _intend(*arguments):
