@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.callbacks.inbox import Caps, Inbox
     from kasoko_cli.operations.monitoring.health import Limits
     from kasoko_cli.operations.payouts.float_check import GatePolicy
-    from kasoko_cli.operations.payouts.sending import SendPolicy
+    from kasoko_cli.operations.payouts.run import SendPolicy
     from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
     from kasoko_cli.operations.safeguards.payment_guard import Caution
     from kasoko_cli.operations.shared.context import Gateway
@@ -216,7 +216,7 @@ class Container:
     @property
     def send_policy(self) -> SendPolicy:
         """The limits of a run of payouts."""
-        from kasoko_cli.operations.payouts.sending import SendPolicy
+        from kasoko_cli.operations.payouts.run import SendPolicy
 
         payout = self.config.payout
         return SendPolicy(

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from kasoko_cli.cli.output import cron_mail
-from kasoko_cli.operations.payouts.sending import End, Run, Stop, exit_code_of
+from kasoko_cli.operations.payouts.run import Run, Stop
+from kasoko_cli.operations.payouts.run_report import End, exit_code_of
 
 STATES = ("COMPLETED", "FAILED", "UNKNOWN")
 ENDS = [(), *itertools.product(STATES, repeat=1), *itertools.product(STATES, repeat=2)]

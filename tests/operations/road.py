@@ -40,8 +40,7 @@ from kasoko_cli.operations.callbacks.inbox import Inbox
 from kasoko_cli.operations.payouts import retry, sending
 from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.retry import Retried
-from kasoko_cli.operations.payouts.run import Selection
-from kasoko_cli.operations.payouts.sending import Run, SendPolicy, Sent
+from kasoko_cli.operations.payouts.run import Run, Selection, SendPolicy, Sent
 from kasoko_cli.operations.reconciliation import status_queries as reconcile
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry, Reconciled
 from kasoko_cli.operations.records import bets, markets, users

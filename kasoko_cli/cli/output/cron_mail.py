@@ -13,7 +13,8 @@ from kasoko_cli.cli.parsing import amount_of, count_of
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.audit.run import AuditReport
-    from kasoko_cli.operations.payouts.sending import End, Run
+    from kasoko_cli.operations.payouts.run import Run
+    from kasoko_cli.operations.payouts.run_report import End
     from kasoko_cli.operations.reconciliation.status_queries import Contradiction, Reconciled, StillOpen
 
 #: So many payouts are named; the rest is counted.

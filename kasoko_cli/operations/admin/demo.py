@@ -36,7 +36,7 @@ from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.callbacks.inbox import Inbox
 from kasoko_cli.operations.payouts import retry, sending
 from kasoko_cli.operations.payouts.order import SendOrder
-from kasoko_cli.operations.payouts.run import Selection
+from kasoko_cli.operations.payouts.run import Selection, SendPolicy
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.records import bets, markets, users, wallets
 from kasoko_cli.operations.records.bets import NewBet
@@ -290,7 +290,7 @@ def _the_troubles(on: _Set, stage: Stage) -> None:
 def _send(on: _Set, *, market: str | None = None, only: Sequence[str] = ()) -> None:
     """A run that stays until nothing is due: so much trouble at once looks like an outage, and is waited out."""
     order = SendOrder(
-        sending.SendPolicy(rate_per_second=0, concurrency=8, schedule=(1,) * 5, probe_after_seconds=(0.1,)),
+        SendPolicy(rate_per_second=0, concurrency=8, schedule=(1,) * 5, probe_after_seconds=(0.1,)),
         Trust(),
         Selection(market, only),
         stay=True,

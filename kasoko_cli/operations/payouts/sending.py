@@ -24,17 +24,6 @@ from kasoko_cli.operations.payouts.dispatcher import Dispatcher
 from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.outage import last_in_a_row
 from kasoko_cli.operations.payouts.run import EVERYTHING, Due, Run, RunContext, Selection, SendPolicy, Sent, Stop
-from kasoko_cli.operations.payouts.run_report import (
-    Counted,
-    End,
-    count_ends,
-    ends_of,
-    exit_code_of,
-    heed_breaker,
-    note_run,
-    still_running,
-    unknown_between,
-)
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
@@ -45,28 +34,6 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.hash_chain import deployment_of
 from kasoko_cli.store.engine.reconnect import wait_for_server
 from kasoko_cli.store.log import check_may_pause, switch_on
-
-__all__ = [
-    "Counted",
-    "Due",
-    "End",
-    "Run",
-    "SendPolicy",
-    "Sent",
-    "Stop",
-    "check_ready",
-    "count_ends",
-    "ends_of",
-    "exit_code_of",
-    "heed_breaker",
-    "is_outage",
-    "note_run",
-    "plan_run",
-    "send_due",
-    "state_of",
-    "still_running",
-    "unknown_between",
-]
 
 
 def plan_run(db: Database, clock: Clock, selection: Selection = EVERYTHING) -> Due:

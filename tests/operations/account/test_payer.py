@@ -21,7 +21,7 @@ from kasoko_cli.operations.account import payer as accounts
 from kasoko_cli.operations.account.tariff_file import load_tariff
 from kasoko_cli.operations.admin.preflight import State, examine
 from kasoko_cli.operations.admin.preflight import account as look_at_account
-from kasoko_cli.operations.payouts import float_check, manual_decision, sending, switches
+from kasoko_cli.operations.payouts import float_check, manual_decision, run_report, sending, switches
 from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.payouts.run import Sent, Stop
 from kasoko_cli.operations.reconciliation import restore_recovery, statement_import, status_queries
@@ -288,7 +288,7 @@ def test_a_run_ends_when_somebody_pays_as_another_account(road: Road, elsewhere:
 
     run = road.send(on_progress=change)
     assert (run.stopped, len(road.ledger())) == (Stop.CHANGED, 1)
-    assert sending.exit_code_of(run, sending.ends_of(road.db, run)) == 5
+    assert run_report.exit_code_of(run, run_report.ends_of(road.db, run)) == 5
     elsewhere.send()
     elsewhere.deliver()
     assert set(road.statuses().values()) == {"COMPLETED"}

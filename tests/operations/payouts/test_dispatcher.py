@@ -13,7 +13,7 @@ from sqlmodel import Session
 from kasoko_cli.daraja.client import Answer
 from kasoko_cli.errors import DatabaseUnavailable
 from kasoko_cli.operations.payouts import switches
-from kasoko_cli.operations.payouts.sending import SendPolicy, Stop
+from kasoko_cli.operations.payouts.run import SendPolicy, Stop
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import reconnect

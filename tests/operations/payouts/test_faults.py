@@ -13,7 +13,7 @@ from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.errors import AccountRefused
 from kasoko_cli.operations.payouts import outage, switches
-from kasoko_cli.operations.payouts.sending import SendPolicy
+from kasoko_cli.operations.payouts.run import SendPolicy
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import callbacks

@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from kasoko_cli.operations.payouts import sending
 from kasoko_cli.operations.payouts.outage import UNKNOWN_STOPS_AFTER
-from kasoko_cli.operations.payouts.sending import Run, SendPolicy, Stop, ends_of, exit_code_of
+from kasoko_cli.operations.payouts.run import Run, SendPolicy, Stop
+from kasoko_cli.operations.payouts.run_report import ends_of, exit_code_of
 from tests.operations.payouts.test_sending import PAYS, ids_sent, people, refused
 from tests.operations.road import Road
 

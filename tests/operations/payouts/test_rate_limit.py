@@ -9,7 +9,7 @@ import pytest
 
 from kasoko_cli.operations.account.access_tokens import account_key
 from kasoko_cli.operations.payouts import rate_limit
-from kasoko_cli.operations.payouts.sending import SendPolicy
+from kasoko_cli.operations.payouts.run import SendPolicy
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import FixedClock
 from tests.operations.road import Road

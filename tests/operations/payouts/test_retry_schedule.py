@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kasoko_cli.errors import NotSent
-from kasoko_cli.operations.payouts.sending import Run
+from kasoko_cli.operations.payouts.run import Run
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock

@@ -23,18 +23,10 @@ from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH
 from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotFound, NotSent, Refused
-from kasoko_cli.operations.payouts import sending, switches
-from kasoko_cli.operations.payouts.run import Selection
-from kasoko_cli.operations.payouts.sending import (
-    Run,
-    SendPolicy,
-    Sent,
-    Stop,
-    count_ends,
-    ends_of,
-    exit_code_of,
-    plan_run,
-)
+from kasoko_cli.operations.payouts import run_report, switches
+from kasoko_cli.operations.payouts.run import Run, Selection, SendPolicy, Sent, Stop
+from kasoko_cli.operations.payouts.run_report import count_ends, ends_of, exit_code_of
+from kasoko_cli.operations.payouts.sending import plan_run
 from kasoko_cli.operations.records import users
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act
@@ -556,7 +548,7 @@ def test_exit_codes_name_the_gravest_first(road: Road) -> None:
         "COMPLETED": (2, 20_000),
         "FAILED": (1, 10_000),
     }
-    assert sending.still_running(road.db, run) == 0
+    assert run_report.still_running(road.db, run) == 0
 
 
 # --- Leases --------------------------------------------------------------------------------------------------------
@@ -838,7 +830,7 @@ def test_what_is_sent_is_told_and_written_down_with_who_did_it(road: Road) -> No
     told: list[str] = []
     run = road.send(on_progress=lambda sent: told.append(f"{sent.user_id} {sent.became}"))
     assert told == ["ann SENT", "bad FAILED"]
-    sending.note_run(road.context, run, market=None)
+    run_report.note_run(road.context, run, market=None)
     with road.db.reading() as session:
         [(actor, subject, detail)] = session.execute(
             text("SELECT actor, subject, detail FROM events WHERE action = 'payout.send'")

@@ -14,8 +14,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.operations.payouts import manual_decision, sending
 from kasoko_cli.operations.payouts import spending_bound as bounds
 from kasoko_cli.operations.payouts.order import SendOrder
-from kasoko_cli.operations.payouts.run import Selection
-from kasoko_cli.operations.payouts.sending import SendPolicy, Stop
+from kasoko_cli.operations.payouts.run import Selection, SendPolicy, Stop
 from kasoko_cli.operations.payouts.spending_bound import Bound, Step, show
 from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.store import payouts

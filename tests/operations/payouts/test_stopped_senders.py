@@ -13,7 +13,7 @@ from kasoko_cli.daraja.credentials import MemoryShelf
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.ledger import book
 from kasoko_cli.operations.payouts.manual_decision import Decision, decide
-from kasoko_cli.operations.payouts.sending import Run, SendPolicy
+from kasoko_cli.operations.payouts.run import Run, SendPolicy
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from kasoko_cli.errors import Busy, DatabaseUnavailable
-from kasoko_cli.operations.payouts import sending
+from kasoko_cli.operations.payouts import run_report, sending
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.shared.run_registry import at_work
 from kasoko_cli.store.engine import reconnect
@@ -61,9 +61,9 @@ def pays(road: Road) -> None:
     sending.plan_run(road.db, road.clock)
     with at_work(road.context, road.new_id, command="payout"):
         run = road.send()
-        sending.note_run(road.context, run, market=None)
-        sending.heed_breaker(road.db, run)
-    assert [one.status for one in sending.ends_of(road.db, run)] == ["SENT", "SENT"]
+        run_report.note_run(road.context, run, market=None)
+        run_report.heed_breaker(road.db, run)
+    assert [one.status for one in run_report.ends_of(road.db, run)] == ["SENT", "SENT"]
 
 
 def asks(road: Road) -> None:

@@ -16,7 +16,7 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.payouts import manual_decision
-from kasoko_cli.operations.payouts.sending import exit_code_of
+from kasoko_cli.operations.payouts.run_report import exit_code_of
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.log import open_incidents, set_switch, switches_on
