@@ -99,11 +99,6 @@ def count_ends(ends: Sequence[End]) -> dict[str, Counted]:
     return counted
 
 
-def still_running(db: Database, run: Run) -> int:
-    """How many payouts of the run M-Pesa has taken and not yet answered."""
-    return sum(end.status in (PayoutStatus.SENT, PayoutStatus.SENDING) for end in ends_of(db, run))
-
-
 def unknown_between(db: Database, run: Run) -> tuple[datetime, datetime] | None:
     """When the first and the last of those were sent that the run left unknown, to whole seconds around them."""
     ids = [sent.payout_id for sent in run.sent if sent.became is PayoutStatus.UNKNOWN]

@@ -23,7 +23,7 @@ from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.operations.payouts.dispatcher import Dispatcher
 from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.outage import last_in_a_row
-from kasoko_cli.operations.payouts.run import EVERYTHING, Due, Run, RunContext, Selection, SendPolicy, Sent, Stop
+from kasoko_cli.operations.payouts.run import Due, Run, RunContext, SendPolicy, Sent, Stop
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
@@ -34,22 +34,6 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.hash_chain import deployment_of
 from kasoko_cli.store.engine.reconnect import wait_for_server
 from kasoko_cli.store.log import check_may_pause, switch_on
-
-
-def plan_run(db: Database, clock: Clock, selection: Selection = EVERYTHING) -> Due:
-    """What a run would send now, and what waits for later; nothing is written.
-
-    Raises:
-        NotFound: there is no such market or payout.
-    """
-
-    def look(session: Session) -> Due:
-        for payout_id in selection.only:
-            payouts.find_payout(session, payout_id)
-        market_id = markets.id_of(session, selection.market)
-        return Due(*payouts.totals_due(session, now=clock(), market_id=market_id, only=selection.only))
-
-    return reconnect.read(db, look)
 
 
 def state_of(db: Database, payout_id: str) -> str:

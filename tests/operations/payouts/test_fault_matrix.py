@@ -19,7 +19,7 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.operations.payouts import manual_decision, switches
 from kasoko_cli.operations.payouts.manual_decision import Decision
-from kasoko_cli.operations.payouts.sending import plan_run
+from kasoko_cli.operations.payouts.spending_bound import show
 from kasoko_cli.operations.reconciliation import status_queries
 from tests.operations.road import Road
 
@@ -125,7 +125,7 @@ def _run(road: Road) -> None:
 
 
 def _due(road: Road) -> bool:
-    return bool(plan_run(road.db, road.clock).payouts)
+    return bool(show(road.db, road.clock()).ids)
 
 
 def _until_nothing_is_open(road: Road) -> dict[str, str]:

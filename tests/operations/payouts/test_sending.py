@@ -24,9 +24,8 @@ from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotFound, NotSent, Refused
 from kasoko_cli.operations.payouts import run_report, switches
-from kasoko_cli.operations.payouts.run import Run, Selection, SendPolicy, Sent, Stop
+from kasoko_cli.operations.payouts.run import Run, SendPolicy, Sent, Stop
 from kasoko_cli.operations.payouts.run_report import count_ends, ends_of, exit_code_of
-from kasoko_cli.operations.payouts.sending import plan_run
 from kasoko_cli.operations.records import users
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Act
@@ -478,16 +477,6 @@ def test_what_is_not_there_is_not_found_and_nothing_is_sent(road: Road, which: d
     assert road.requests == []
 
 
-def test_a_plan_says_what_a_run_would_find_and_writes_nothing(road: Road) -> None:
-    road.owe(THREE, cents=14_250)
-    before = road.money()
-    plan = plan_run(road.db, road.clock)
-    assert (plan.payouts, plan.wire_cents, plan.later, plan.next_at) == (3, 42_600, 0, None)
-    assert plan_run(road.db, road.clock, Selection(only=["derby.1.1"])).wire_cents == 14_200
-    assert road.money() == before
-    assert road.requests == []
-
-
 def test_a_run_ends_when_its_time_is_over_or_when_it_is_interrupted(road: Road) -> None:
     road.owe(THREE)
     run = road.send(max_seconds=0)
@@ -548,7 +537,6 @@ def test_exit_codes_name_the_gravest_first(road: Road) -> None:
         "COMPLETED": (2, 20_000),
         "FAILED": (1, 10_000),
     }
-    assert run_report.still_running(road.db, run) == 0
 
 
 # --- Leases --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from kasoko_cli.errors import Busy, DatabaseUnavailable
-from kasoko_cli.operations.payouts import run_report, sending
+from kasoko_cli.operations.payouts import run_report, spending_bound
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.shared.run_registry import at_work
 from kasoko_cli.store.engine import reconnect
@@ -58,7 +58,7 @@ class Restarted(Database):
 
 def pays(road: Road) -> None:
     """What `payout` does with the database, from the first line to the last."""
-    sending.plan_run(road.db, road.clock)
+    spending_bound.show(road.db, road.clock())
     with at_work(road.context, road.new_id, command="payout"):
         run = road.send()
         run_report.note_run(road.context, run, market=None)
