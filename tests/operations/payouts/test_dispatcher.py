@@ -113,10 +113,10 @@ def test_a_sender_that_breaks_down_leaves_its_payout_unknown(road: Road, monkeyp
     road.owe({"ann": ANN, "ben": BEN})
     broken = iter([True])
 
-    def pay(**request: Any) -> Answer:
+    def pay(*request: Any, **how: Any) -> Answer:
         if next(broken, False):
             raise RuntimeError("a bug")
-        return real(**request)
+        return real(*request, **how)
 
     real = road.daraja.pay
     monkeypatch.setattr(road.daraja, "pay", pay)
