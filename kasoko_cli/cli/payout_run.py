@@ -33,19 +33,20 @@ def send_payouts(
     from kasoko_cli.cli.listening import listening
     from kasoko_cli.cli.output.progress import Events, OnScreen
     from kasoko_cli.cli.output.run_tables import tell_run
-    from kasoko_cli.operations.payouts.send_and_wait import RunRequest, outcome_of, send_and_wait
+    from kasoko_cli.operations.payouts.order import SendOrder
+    from kasoko_cli.operations.payouts.run import Selection
+    from kasoko_cli.operations.payouts.send_and_wait import outcome_of, send_and_wait
     from kasoko_cli.operations.shared.watching import Attended
 
     container = call.container
     looked = look_and_ask(call, options)
-    request = RunRequest(
-        market=options.market,
+    order = SendOrder(
+        container.send_policy,
+        container.trust,
+        Selection(options.market, limit=options.limit),
         bound=looked.bound,
-        limit=options.limit,
         max_seconds=options.max_seconds,
         stay=options.wait,
-        listen_seconds=options.listen_seconds if options.listen else None,
-        expected=looked.gate.payments,
     )
     events = Events(container.clock, on=options.events)
     with contextlib.ExitStack() as stack:
@@ -55,7 +56,14 @@ def send_payouts(
         if options.listen:
             stack.enter_context(listening(call, otherwise="leave out --listen, for it takes the results"))
         attended = Attended(work, stopper, OnScreen(call, events))
-        run = send_and_wait(call.context, container.gateway, container.send_policy, container.trust, request, attended)
+        run = send_and_wait(
+            call.context,
+            container.gateway,
+            order,
+            attended,
+            listen_seconds=options.listen_seconds if options.listen else None,
+            expected=looked.gate.payments,
+        )
     tell_run(call, outcome_of(container.db, run), retried, events)
 
 

@@ -28,9 +28,10 @@ from kasoko_cli.cli.container import Container
 from kasoko_cli.config import Config
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 from kasoko_cli.operations.payouts import sending
+from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.retry import retry
 from kasoko_cli.operations.payouts.run import Selection
-from kasoko_cli.operations.payouts.send_and_wait import RunRequest, send_and_wait
+from kasoko_cli.operations.payouts.send_and_wait import send_and_wait
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.settlement.settle import settle_market as settle
 from kasoko_cli.operations.shared.actor import Act
@@ -197,9 +198,7 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
         run = send_and_wait(
             OperationContext(container.db, container.clock, act),
             container.gateway,
-            container.send_policy,
-            container.trust,
-            RunRequest(only=[payout_id], bound=bound),
+            SendOrder(container.send_policy, container.trust, Selection(only=[payout_id]), bound),
             Attended(AtWork(container.new_id())),
         )
         answer = {"payout": payout_id, "sent": bool(run.sent), "status": sending.state_of(container.db, payout_id)}

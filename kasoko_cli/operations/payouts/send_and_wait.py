@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.payouts import sending
 from kasoko_cli.operations.payouts.order import SendOrder
-from kasoko_cli.operations.payouts.run import Run, Selection, SendPolicy, Sent, Stop
+from kasoko_cli.operations.payouts.run import Run, Sent, Stop
 from kasoko_cli.operations.payouts.run_report import (
     End,
     ends_of,
@@ -20,29 +19,10 @@ from kasoko_cli.operations.payouts.run_report import (
     note_run,
     unknown_between,
 )
-from kasoko_cli.operations.payouts.spending_bound import Bound
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.operations.shared.watching import Attended
 from kasoko_cli.store.engine.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """Which payouts are sent, and how long that may take."""
-
-    market: str | None = None
-    only: Sequence[str] = ()
-    bound: Bound | None = None
-    limit: int | None = None
-    #: Nothing new is begun after this.
-    max_seconds: float | None = None
-    #: Stay for those that are due later.
-    stay: bool = False
-    #: How long results are waited for; None where nobody takes them in here.
-    listen_seconds: int | None = None
-    #: How many are expected, for whoever watches.
-    expected: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +44,32 @@ class RunOutcome:
 def send_and_wait(
     ctx: OperationContext,
     gateway: Gateway,
-    policy: SendPolicy,
-    trust: Trust,
-    request: RunRequest,
+    order: SendOrder,
     attended: Attended,
+    *,
+    listen_seconds: int | None = None,
+    expected: int | None = None,
 ) -> Run:
-    """Send what is due, note who did, and wait for the results if that is wanted.
+    """Send what is due, note who did, and wait so long for the results where somebody takes them in here.
 
-    Raises what `sending.send_due` raises.
+    `expected` is how many payouts it will be, for whoever watches. Raises what `sending.send_due` raises.
     """
     work, watcher = attended.work, attended.watcher
     work.doing = "sending"
-    with watcher.part("Sending", request.expected) as one_more:
+    with watcher.part("Sending", expected) as one_more:
 
         def on_progress(sent: Sent) -> None:
             watcher.happened("payout", sent)
             one_more(str(sent.became))
             work.count(str(sent.became))
 
-        selection = Selection(request.market, request.only, request.limit)
-        order = SendOrder(policy, trust, selection, request.bound, request.max_seconds, request.stay, work.id)
+        order = replace(order, run_id=work.id)
         run = sending.send_due(ctx, gateway, order, Hooks(attended.stopper.is_set, on_progress))
     if run.sent:
-        note_run(ctx, run, market=request.market or ", ".join(request.only) or None)
-    if request.listen_seconds is not None and run.sent:
+        note_run(ctx, run, market=order.selection.market or ", ".join(order.selection.only) or None)
+    if listen_seconds is not None and run.sent:
         work.doing = "waiting for results"
-        _await_results(ctx.db, run, request.listen_seconds, attended)
+        _await_results(ctx.db, run, listen_seconds, attended)
         heed_breaker(ctx.db, run)
     return run
 

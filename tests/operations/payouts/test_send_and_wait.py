@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-from kasoko_cli.operations.payouts.run import Run
-from kasoko_cli.operations.payouts.send_and_wait import RunOutcome, RunRequest, outcome_of, send_and_wait
+from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.run import Run, Selection
+from kasoko_cli.operations.payouts.send_and_wait import RunOutcome, outcome_of, send_and_wait
 from kasoko_cli.operations.reconciliation.ask_and_wait import AskRequest, ask_and_wait
 from kasoko_cli.operations.reconciliation.ask_and_wait import outcome_of as outcome_of_round
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
@@ -36,17 +37,21 @@ class Audience:
         self.told.append(f"event {event}")
 
 
-def run(road: Road, request: RunRequest, attended: Attended | None = None) -> tuple[Run, RunOutcome]:
-    done = send_and_wait(
-        road.context, road.gateway, AT_ONCE, road.trust, request, attended or Attended(AtWork("run-1"))
-    )
+def order(road: Road, *only: str) -> SendOrder:
+    return SendOrder(AT_ONCE, road.trust, Selection(only=only))
+
+
+def run(road: Road, *only: str) -> tuple[Run, RunOutcome]:
+    done = send_and_wait(road.context, road.gateway, order(road, *only), Attended(AtWork("run-1")))
     return done, outcome_of(road.db, done)
 
 
 def test_a_run_is_followed_to_its_results(road: Road) -> None:
     road.owe(PEOPLE)
     work, audience = AtWork("run-1"), Audience(road)
-    done, found = run(road, RunRequest(expected=2, listen_seconds=30), Attended(work, watcher=audience))
+    attended = Attended(work, watcher=audience)
+    done = send_and_wait(road.context, road.gateway, order(road), attended, listen_seconds=30, expected=2)
+    found = outcome_of(road.db, done)
     assert [end.status for end in found.ends] == ["COMPLETED", "COMPLETED"]
     assert (len(done.sent), found.exit_code, found.after_doubt, found.states) == (2, 0, None, {"COMPLETED"})
     assert audience.told == [
@@ -60,7 +65,7 @@ def test_a_run_is_followed_to_its_results(road: Road) -> None:
 
 def test_a_run_that_takes_no_results_waits_for_none(road: Road) -> None:
     road.owe(PEOPLE)
-    _, found = run(road, RunRequest(only=[road.payout("ann").id]))
+    _, found = run(road, road.payout("ann").id)
     assert [end.status for end in found.ends] == ["SENT"]
     assert road.statuses() == {"ann": "SENT", "ben": "PENDING"}
 
@@ -68,7 +73,7 @@ def test_a_run_that_takes_no_results_waits_for_none(road: Road) -> None:
 def test_what_is_unknown_is_asked_about_before_anything_else(road: Road) -> None:
     road.owe(PEOPLE)
     road.interpose = lambda request: httpx.Response(500) if "paymentrequest" in request.url.path else None
-    _, found = run(road, RunRequest())
+    _, found = run(road)
     assert (found.exit_code, found.states) == (7, {"UNKNOWN"})
     assert found.after_doubt == "Unknown is not failed. Ask M-Pesa how they ended: kasoko reconcile --now"
 
