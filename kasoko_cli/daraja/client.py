@@ -13,7 +13,7 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
@@ -31,11 +31,6 @@ from kasoko_cli.daraja.wire import Broken, Deadline, Reply, Wire
 from kasoko_cli.domain.payer import Payer, api_base_of, is_loopback
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 
-#: Safaricom's addresses by environment. Source: Daraja portal, "Going live".
-BASE_URLS: Final[Mapping[str, str]] = {
-    "sandbox": "https://sandbox.safaricom.co.ke",
-    "production": "https://api.safaricom.co.ke",
-}
 #: How much of a body is kept with an exchange.
 KEPT_CHARACTERS: Final = 4_000
 #: How much of M-Pesa's text an answer carries.

@@ -94,8 +94,6 @@ BALANCE_FIELDS: Final = (
     "QueueTimeOutURL",
     "ResultURL",
 )
-#: Fields that a request may leave out.
-OPTIONAL_FIELDS: Final = frozenset({"Occassion", "Occasion", "TransactionID", "OriginalConversationID"})
 
 #: What a listener answers to every callback that it has written down.
 CALLBACK_REPLY: Final = b'{"ResultCode":0,"ResultDesc":"Accepted"}'

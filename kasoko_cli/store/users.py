@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import func
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
@@ -50,11 +49,6 @@ def lock_wallets(session: Session, user_ids: Collection[str]) -> set[str]:
 def list_users(session: Session, *, limit: int | None = None) -> Sequence[User]:
     """Users by id."""
     return session.exec(select(User).order_by(col(User.id)).limit(limit)).all()
-
-
-def count_users(session: Session) -> int:
-    """How many users there are."""
-    return int(session.exec(select(func.count()).select_from(User)).one())
 
 
 def known_users(session: Session, user_ids: Iterable[str]) -> dict[str, User]:

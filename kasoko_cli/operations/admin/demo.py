@@ -108,10 +108,12 @@ class _Set:
 
     @property
     def context(self) -> OperationContext:
+        """What its operations work on."""
         return OperationContext(self.db, system_clock, ACT)
 
     @property
     def gateway(self) -> Gateway:
+        """The way to its simulator."""
         return Gateway(self.daraja, self.links, random_id)
 
 

@@ -26,7 +26,7 @@ from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.probe import Seen, Unseen
 from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.domain.money import format_kes
-from kasoko_cli.domain.payer import Payer, is_loopback
+from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.operations.account import balances
@@ -560,10 +560,3 @@ def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
 def is_safaricoms(base_url: str) -> bool:
     """Whether an address is Safaricom's own, and no simulator's."""
     return base_url.endswith(".safaricom.co.ke")
-
-
-def is_this_machine(url: str) -> bool:
-    """Whether an address is of this machine only."""
-    from urllib.parse import urlsplit
-
-    return is_loopback(urlsplit(url).hostname or "")

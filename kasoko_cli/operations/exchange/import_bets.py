@@ -79,6 +79,7 @@ class _Bets:
         self._returned: dict[str, int] = {}
 
     def take(self, rows: Sequence[Row]) -> None:
+        """Take in bets that nobody knows yet; one that stands otherwise is a problem of its line."""
         standing = bulk_rows.known_bets(self._session, (row.values[0] for row in rows))
         self._users |= bulk_rows.existing_users(self._session, {row.values[2] for row in rows} - self._users)
         self._open_wallets({row.values[2] for row in rows if (row.values[7] or self._funding) == Funding.WALLET})

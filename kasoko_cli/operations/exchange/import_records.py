@@ -180,6 +180,7 @@ class _Users:
         self._session, self._problems, self._now, self._batch = session, problems, now, new_batch()
 
     def take(self, rows: Sequence[Row]) -> None:
+        """Take in users that nobody knows yet; one that stands otherwise is a problem of its line."""
         standing = bulk_rows.known_users(self._session, (row.values[0] for row in rows))
         fresh: list[dict[str, object]] = []
         for line, (user_id, name, phone) in rows:
@@ -255,6 +256,7 @@ class _Markets:
         self._facts: dict[str, str] = {}
 
     def take(self, rows: Sequence[Row]) -> None:
+        """Take in markets that nobody knows yet; one that stands otherwise is a problem of its line."""
         markets: list[Market] = []
         outcomes: list[Outcome] = []
         for line, values in rows:

@@ -30,8 +30,6 @@ from kasoko_cli.store.monitoring.metrics import BUCKETS_MS, CallsRow
 
 #: The name of the file that `metrics write` makes in the collector's folder.
 FILE_NAME = "kasoko.prom"
-#: What the text is, for whoever serves it.
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _STATES = {State.OK: 0, State.WARNING: 1, State.CRITICAL: 2}
 

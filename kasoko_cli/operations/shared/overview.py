@@ -144,6 +144,8 @@ def read_overview(rows: Rows) -> Overview:
 
 
 def groups_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> Groups:
+    """The same totals (how many, and cents) in the groups that people are shown."""
+
     def add_up(name: str) -> Amount:
         found = [totals.get(status, (0, 0)) for status in GROUPS[name]]
         return Amount(sum(count for count, _ in found), sum(cents for _, cents in found))
@@ -152,6 +154,7 @@ def groups_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> Groups:
 
 
 def by_status_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> dict[str, Amount]:
+    """The same totals by the name of the state, in the order of the states."""
     return {str(status): Amount(*totals[status]) for status in PayoutStatus if status in totals}
 
 

@@ -148,6 +148,7 @@ class _Run:
     digest: Any = field(default_factory=hashlib.sha256)
 
     def add(self, number: int, at: datetime, leaf: bytes) -> None:
+        """Take in the next row, by the digest of it."""
         self.last, self.at = number, at
         self.digest.update(leaf)
 
