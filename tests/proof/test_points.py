@@ -174,13 +174,13 @@ def test_asking_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind
 @both_databases
 def test_taking_a_result_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
     """The result comes late enough that the listener is there, and only once."""
-    bench = make_bench(kind, quick(result_delay_seconds=(0.8, 0.8)))
+    bench = make_bench(kind, quick(result_delay_seconds=(2.0, 2.0)))
     ids = payouts_of(bench, ANN, 16)
 
     killed = kill_at_each(
         bench,
         forker,
-        ([("listen", "--for", "10s", "--count", "1"), ("payout", "--yes", "--only", payout)] for payout in ids),
+        ([("listen", "--for", "60s", "--count", "1"), ("payout", "--yes", "--only", payout)] for payout in ids),
     )
 
     assert killed[COMMIT_BEFORE] >= 2, "the result is stored, and it is applied"
