@@ -27,7 +27,7 @@ PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 #: The languages of blocks whose lines are typed, or started by cron.
 TYPED = frozenset({"sh", "bash", "shell", "console", "cron"})
 #: Why a block cannot be run, in one of these kinds; what follows the kind is for whoever reads the page's source.
-KINDS = ("installs packages", "needs root", "needs another host", "needs Safaricom")
+KINDS = ("installs packages", "takes minutes", "needs root", "needs another host", "needs Safaricom")
 
 _BLOCK = re.compile(r"^(?:<!-- not run: (?P<excuse>.*?) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
 _HOURS = re.compile(r"^(?:[\d*/,-]+\s+){5}")

@@ -201,8 +201,8 @@ def alert_address(reader: Reader) -> None:
 
 
 PREPARED: dict[tuple[str, int], Prepare] = {
-    ("README.md", 3): empty,
-    ("README.md", 4): by_hand,
+    ("README.md", 4): empty,
+    ("README.md", 5): by_hand,
     ("docs/alerts.md", 1): alert_address,
     ("docs/backup.md", 2): restored,
     ("docs/before-a-run.md", 2): resolved,
@@ -239,7 +239,7 @@ def everybody_was_paid_once(reader: Reader) -> None:
 
 #: What has to be so once the lines were typed.
 AFTERWARDS: dict[tuple[str, int], Callable[[Reader], None]] = {
-    ("README.md", 4): wanjiku_alone_was_paid,
+    ("README.md", 5): wanjiku_alone_was_paid,
     ("docs/backup.md", 2): everybody_was_paid_once,
     ("docs/listener.md", 2): everybody_was_paid_once,
 }
