@@ -146,10 +146,8 @@ def test_every_statement_that_changes_a_payouts_state_is_known_here() -> None:
                 if re.search(r"update\(Payout\)[^#]*?\.values\([^)]*status=", function, re.DOTALL):
                     found.add((file.name, function.split("(")[0].strip()))
     assert found == {
-        ("payouts.py", "def move"),
-        ("payouts.py", "def complete"),
         ("payouts.py", "def move_all"),
         ("approvals.py", "def release_all"),  # from AWAITING_APPROVAL to PENDING: both have not ended
-        ("restore_doubt.py", "def hold_unsent"),  # notes everything
-        ("restore_doubt.py", "def hold_settled"),  # from PENDING to HELD, in what is just being written
+        ("restored.py", "def hold_pending"),  # who calls it notes everything
+        ("restored.py", "def hold_settlement"),  # from PENDING to HELD, in what is just being written
     }
