@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,10 @@ from kasoko_cli.store.engine.database import Database
 from tests import compiled
 from tests.proof.databases import copied, named, on_server, postgres_running
 from tests.proof.processes import Forker
+
+# Under `nohup` every process that a test starts would ignore SIGHUP, and tests of it would wait for nothing.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples on every machine; a longer run asks for more with --hypothesis-profile=long.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

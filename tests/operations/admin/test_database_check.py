@@ -32,6 +32,7 @@ def test_a_row_that_points_to_nothing_is_found_on_sqlite(road: Road) -> None:
     road.books_hold_at_the_end = False
     raw = road.db.engine.raw_connection()
     try:
+        raw.execute("PRAGMA query_only=OFF")  # whoever had the connection last may only have read
         raw.execute("PRAGMA foreign_keys=OFF")
         raw.execute("UPDATE payouts SET user_id = 'nobody'")
         raw.commit()
