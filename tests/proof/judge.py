@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import text
 from sqlmodel import Session, select
 
-from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.schema.tables import Attempt, Deployment, Payout
@@ -61,9 +61,10 @@ def judge(bench: Bench, *, final: bool = True, put_back: bool = False) -> Judgem
             found.wrong.append(f"{answered} results were accepted, and {stored} are stored")
         if final:
             _judge_people(bench, found, books, owed)
+        theirs = {payout_id: moved.pop(payout_id.replace(".", " "), []) for payout_id in owed}
         for payout in owed.values():
-            theirs = moved.pop(payout.id.replace(".", " "), [])
-            _judge_one(found, deployment, payout, tries[payout.id], theirs, final=final)
+            _judge_one(found, deployment, payout, tries[payout.id], theirs[payout.id], final=final)
+        found.wrong += wrong_receipts(tries, theirs)
         for reference, strays in moved.items():
             found.cents += sum(stray.amount_cents for stray in strays)
             found.wrong.append(f"{reference!r} was paid, and nobody is owed that")
@@ -99,10 +100,32 @@ def _judge_one(
         found.wrong.append(f"{payout.id} is {payout.status}: {believed} cents are believed, {really} cents moved")
     if (payout.status is PayoutStatus.COMPLETED) != bool(payments):
         found.wrong.append(f"{payout.id} is {payout.status}, and was paid {len(payments)} times")
-    if {attempt.receipt for attempt in succeeded} != {payment.receipt for payment in payments}:
-        found.wrong.append(f"{payout.id} is proven by {[one.receipt for one in succeeded]}, and paid by {payments}")
     if final and payout.status not in ENDED:
         found.wrong.append(f"{payout.id} is still {payout.status}")
+
+
+def wrong_receipts(tries: Mapping[str, list[Attempt]], moved: Mapping[str, list[Payment]]) -> list[str]:
+    """What is proven by the receipt of another payment, by payout; what nobody knows the end of is left out.
+
+    A statement names no payout: of equal payments to one number in one second nothing tells which is which. Those it
+    proves together, by as many receipts as were paid.
+    """
+    proven: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    paid: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for payout_id, attempts_of in tries.items():
+        succeeded = [one for one in attempts_of if one.status is AttemptStatus.SUCCEEDED]
+        if not succeeded and any(one.status in LIVE for one in attempts_of):
+            continue
+        group: tuple[str, ...] = (payout_id,)
+        if succeeded and all((one.evidence or "").startswith("statement:") for one in succeeded):
+            group = (succeeded[0].phone, f"{succeeded[0].wire_cents} cents")
+        proven[group] += [str(one.receipt) for one in succeeded]
+        paid[group] += [one.receipt for one in moved[payout_id]]
+    return [
+        f"{' '.join(group)} is proven by {sorted(proven[group])}, and paid by {sorted(paid[group])}"
+        for group in proven
+        if sorted(proven[group]) != sorted(paid[group])
+    ]
 
 
 def _books(session: Session) -> Mapping[tuple[str, str], int]:
