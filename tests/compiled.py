@@ -50,20 +50,20 @@ def _engine(url: URL) -> Engine:
 def warm(url: str) -> None:
     """Send payouts the usual ways in an empty database that nobody needs, so that the statements are compiled."""
     from tests.conftest import CountedIds, FixedClock
-    from tests.operations.road import ANN, BEN, Road
+    from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
     db, clock = database.open_database(url), FixedClock()
-    road = Road(db, clock, CountedIds(), Act("nobody", "to compile"))
+    harness = PayoutHarness(db, clock, CountedIds(), Act("nobody", "to compile"))
     try:
-        road.owe({"ann": ANN, "ben": UNREGISTERED, "cyn": NO_ANSWER})
-        road.send()
-        road.deliver()
+        harness.owe({"ann": ANN, "ben": UNREGISTERED, "cyn": NO_ANSWER})
+        harness.send()
+        harness.deliver()
         clock.forward(3_600)
-        road.reconcile()
-        road.set_phone("ben", BEN)
-        road.retry()
-        road.send()
-        road.deliver()
-        road.assert_books()
+        harness.reconcile()
+        harness.set_phone("ben", BEN)
+        harness.retry()
+        harness.send()
+        harness.deliver()
+        harness.assert_books()
     finally:
         db.close()

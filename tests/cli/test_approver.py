@@ -16,7 +16,7 @@ from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import open_database
 from tests.conftest import FixedClock
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 Desk = Callable[..., Result]
 
@@ -31,10 +31,10 @@ def settled(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copy(sqlite_template, tmp_path / "kasoko.db")
     Path("kasoko.toml").write_text("[approval]\nsigned = true\n")
     db = open_database(f"sqlite:///{tmp_path / 'kasoko.db'}")
-    town = Town(db, FixedClock(), Act("cron", "by itself"))
-    town.market("rain")
-    town.bets("rain", {"ann": ("Yes", 100), "ben": ("No", 150)})
-    done = town.settle("rain", "Yes", approval_above_cents=0)
+    builder = DataBuilder(db, FixedClock(), Act("cron", "by itself"))
+    builder.market("rain")
+    builder.bets("rain", {"ann": ("Yes", 100), "ben": ("No", 150)})
+    done = builder.settle("rain", "Yes", approval_above_cents=0)
     db.close()
     return done
 

@@ -16,50 +16,50 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import attempts
 from kasoko_cli.store.engine.database import open_database
 from tests.conftest import FixedClock
+from tests.operations.data_builder import DataBuilder
 from tests.operations.paper import Paper
-from tests.operations.town import Town
 
 DOCS = Path(__file__).parents[2] / "docs"
 Desk = Callable[..., Result]
 
 
 @pytest.fixture
-def town(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Town:
+def builder(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataBuilder:
     """Yes has won derby: ann's payout arrived, ben's is due, cyn lost. Rain is closed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("KASOKO_DATABASE_URL", raising=False)
     shutil.copy(sqlite_template, tmp_path / "kasoko.db")
     db = open_database(f"sqlite:///{tmp_path / 'kasoko.db'}")
-    town = Town(db, FixedClock(), Act("somebody", "a test"))
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("Yes", 200), "cyn": ("No", 150)})
-    town.settle("derby", "Yes")
-    town.accepted(attempt := town.intend("ann"))
-    town.paid(attempt)
-    return town
+    builder = DataBuilder(db, FixedClock(), Act("somebody", "a test"))
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("Yes", 200), "cyn": ("No", 150)})
+    builder.settle("derby", "Yes")
+    builder.accepted(attempt := builder.intend("ann"))
+    builder.paid(attempt)
+    return builder
 
 
 @pytest.fixture
-def desk(town: Town) -> Desk:
+def desk(builder: DataBuilder) -> Desk:
     """Run a command on that database as somebody."""
 
     def run(*words: str, actor: str = "ann at the desk") -> Result:
         write = ["--actor", actor] if words[:2] not in (("report", "taxes"), ("tax", "show")) else []
         write = [] if words[0] == "explain" or words[:2] == ("suspense", "list") else write
-        return CliRunner().invoke(app, [*words, "--database", town.db.url.render_as_string(), *write])
+        return CliRunner().invoke(app, [*words, "--database", builder.db.url.render_as_string(), *write])
 
     return run
 
 
-def paper_of(town: Town) -> Paper:
+def paper_of(builder: DataBuilder) -> Paper:
     """The statement of that day: ann's payment, and money that nobody here knows."""
-    with town.db.reading() as session:
-        [attempt] = attempts.list_attempts(session, town.payout_of("ann").id)
+    with builder.db.reading() as session:
+        [attempt] = attempts.list_attempts(session, builder.payout_of("ann").id)
         receipt, cents, phone = attempt.receipt or "", attempt.wire_cents, attempt.phone
-    paper = Paper().covering([town.clock()])
-    paper.line(receipt, town.clock(), withdrawn=cents, phone=phone)
-    paper.line("UKX0000001", town.clock(), withdrawn=7_00, phone="254722000999")
+    paper = Paper().covering([builder.clock()])
+    paper.line(receipt, builder.clock(), withdrawn=cents, phone=phone)
+    paper.line("UKX0000001", builder.clock(), withdrawn=7_00, phone="254722000999")
     return paper
 
 
@@ -68,10 +68,10 @@ def paper_of(town: Town) -> Paper:
 
 @pytest.mark.parametrize("ending", ["csv", "xlsx"])
 def test_a_statement_is_compared_named_taken_in_once_and_resolved(
-    town: Town, desk: Desk, tmp_path: Path, ending: str
+    builder: DataBuilder, desk: Desk, tmp_path: Path, ending: str
 ) -> None:
     file = tmp_path / f"statement.{ending}"
-    file.write_bytes(getattr(paper_of(town), ending)())
+    file.write_bytes(getattr(paper_of(builder), ending)())
     planned = desk("reconcile", "--statement", str(file), "--plan")
     assert planned.exit_code == 8, planned.output
     assert "Nothing was written." in planned.output
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_statement_is_refused_in_words(desk: Desk, tmp_path: P
 # --- Another outcome --------------------------------------------------------------------------------------------------
 
 
-def test_another_outcome_after_a_payment_takes_a_plan_and_two_people(town: Town, desk: Desk) -> None:
+def test_another_outcome_after_a_payment_takes_a_plan_and_two_people(builder: DataBuilder, desk: Desk) -> None:
     plan = desk("resolve", "derby", "No", "--override", "--plan", "--reason", "read wrongly")
     assert plan.exit_code == 0, plan.output
     assert "only the differences are booked" in plan.output
@@ -130,10 +130,10 @@ def test_another_outcome_after_a_payment_takes_a_plan_and_two_people(town: Town,
     done = desk(*words, actor="ben at the desk")
     assert done.exit_code == 0, done.output
     assert "derby has the outcome No, and not Yes." in done.stdout
-    told = desk("explain", town.payout_of("cyn").id)
+    told = desk("explain", builder.payout_of("cyn").id)
     assert told.exit_code == 0, told.output
     assert "So you are owed KES 427.50." in told.stdout
-    assert desk("explain", town.payout_of("ann").id).exit_code == 0, "the old payout is explained as it was owed"
+    assert desk("explain", builder.payout_of("ann").id).exit_code == 0, "the old payout is explained as it was owed"
 
 
 def test_another_outcome_without_a_reason_or_by_a_wrong_word_changes_nothing(desk: Desk) -> None:
@@ -147,15 +147,15 @@ def test_another_outcome_without_a_reason_or_by_a_wrong_word_changes_nothing(des
 # --- Tax --------------------------------------------------------------------------------------------------------------
 
 
-def test_tax_goes_from_the_operators_file_to_the_authority(town: Town, desk: Desk, tmp_path: Path) -> None:
+def test_tax_goes_from_the_operators_file_to_the_authority(builder: DataBuilder, desk: Desk, tmp_path: Path) -> None:
     assert "No file of duties is named" in desk("tax", "show").output
     shutil.copy(DOCS / "duties.example.toml", tmp_path / "duties.toml")
     (tmp_path / "kasoko.toml").write_text('[payout]\nduties_file = "duties.toml"\n')
     text = (tmp_path / "duties.toml").read_text().replace("valid_until = 2026-12-31\n", "")
     (tmp_path / "duties.toml").write_text(text)
-    town.market("rain")
-    town.bets("rain", {"dan": ("Yes", 100), "eve": ("No", 50)})
-    town.clock.forward(days=2)
+    builder.market("rain")
+    builder.bets("rain", {"dan": ("Yes", 100), "eve": ("No", 50)})
+    builder.clock.forward(days=2)
     assert desk("resolve", "rain", "Yes", "--yes").exit_code == 0
     plan = desk("settle", "rain", "--plan")
     assert plan.exit_code == 0, plan.output
@@ -192,11 +192,11 @@ def test_a_file_of_duties_that_is_wrong_stops_settling_and_says_what_to_do(desk:
 # --- One word on many -------------------------------------------------------------------------------------------------
 
 
-def test_all_that_an_outage_left_unknown_is_shown_and_ended_by_one_word(town: Town, desk: Desk) -> None:
-    attempt_id = town.intend("ben")
-    with town.db.transaction() as session:
+def test_all_that_an_outage_left_unknown_is_shown_and_ended_by_one_word(builder: DataBuilder, desk: Desk) -> None:
+    attempt_id = builder.intend("ben")
+    with builder.db.transaction() as session:
         attempt, _ = transitions.lock(session, attempt_id)
-        transitions.doubtful(session, attempt, why="no answer", at=town.clock())
+        transitions.doubtful(session, attempt, why="no answer", at=builder.clock())
     words = ("payout", "decide", "--all-unknown-between", "2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z", "--not-paid")
     given = ("--evidence", "statement", "--reason", "outage")
     alone = desk(*words, *given)

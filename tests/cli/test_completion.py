@@ -18,7 +18,7 @@ from kasoko_cli.store.engine.database import Database, open_database
 from tests.cli.conftest import environment
 from tests.cli.test_start import HEAVY, loaded_by
 from tests.conftest import FixedClock
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def settled(database_url: str, clock: FixedClock, act: Act) -> str:
     """Three markets, one of them settled with two payouts and one that failed; says where."""
     db = open_database(database_url)
     try:
-        town = Town(db, clock, act)
+        builder = DataBuilder(db, clock, act)
         for user in ("ann", "ben", "cyn"):
-            town.user(user)
-        town.market("rain", ("Yes", "No"))
-        town.market("rail", ("Yes", "No"))
-        town.market("cup", ("Home", "Draw", "Away"))
+            builder.user(user)
+        builder.market("rain", ("Yes", "No"))
+        builder.market("rail", ("Yes", "No"))
+        builder.market("cup", ("Home", "Draw", "Away"))
         for user in ("ann", "ben"):
-            town.bet("rain", user, "Yes", kes=100, collected=True)
+            builder.bet("rain", user, "Yes", kes=100, collected=True)
         _settle(db, clock, act)
     finally:
         db.close()

@@ -21,7 +21,7 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import open_database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.account.test_balances import lock_in
-from tests.operations.road import ANN, BEN, Road
+from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 from tests.operations.settlement.test_approval import owe
 
 SECRETS = {
@@ -39,16 +39,16 @@ SECRETS = {
 class Desk:
     """The commands, on a database and a simulator in this process."""
 
-    def __init__(self, road: Road, folder: Path) -> None:
-        self.road, self.folder = road, folder
+    def __init__(self, harness: PayoutHarness, folder: Path) -> None:
+        self.harness, self.folder = harness, folder
         self.toml = ""
 
     def run(self, *words: str, code: int = 0, typed: str = "") -> Any:
         """Run `kasoko WORDS...`, and hold its exit code."""
         (self.folder / "kasoko.toml").write_text(self.toml)
         config = load_config(environ=SECRETS, folder=self.folder)
-        container = Container(config, clock=self.road.clock, new_id=self.road.new_id)
-        container.__dict__.update(db=self.road.db, daraja=self.road.daraja, links=self.road.links)
+        container = Container(config, clock=self.harness.clock, new_id=self.harness.new_id)
+        container.__dict__.update(db=self.harness.db, daraja=self.harness.daraja, links=self.harness.links)
         found = CliRunner().invoke(app, list(words), obj=container, input=typed, prog_name="kasoko")
         assert found.exit_code == code, found.output
         return found
@@ -59,9 +59,9 @@ def desk(sqlite_template: Path, tmp_path: Path, clock: FixedClock, new_id: Count
     file = tmp_path / "kasoko.db"
     file.write_bytes(sqlite_template.read_bytes())
     db = open_database(f"sqlite:///{file}")
-    road = Road(db, clock, new_id, act)
-    yield Desk(road, tmp_path)
-    road.assert_books()
+    harness = PayoutHarness(db, clock, new_id, act)
+    yield Desk(harness, tmp_path)
+    harness.assert_books()
     db.close()
 
 
@@ -75,8 +75,8 @@ def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_float_is_refused_to_the_cent_and_nothing_is_sent(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN}, cents=20_000)
-    lock_in(desk.road, "300.50")
+    desk.harness.owe({"ann": ANN, "ben": BEN}, cents=20_000)
+    lock_in(desk.harness, "300.50")
     found = desk.run("payout", "derby", "--yes", code=5)
     assert found.stderr == (
         "Error: The float is short by KES 109.50: the run needs KES 410.00 (KES 400.00 to phones, KES 10.00 charges)."
@@ -84,19 +84,19 @@ def test_a_short_float_is_refused_to_the_cent_and_nothing_is_sent(desk: Desk) ->
         "Hint: Put KES 109.50 into the utility account, let kasoko see it: kasoko float --listen, then: kasoko payout."
         " Or send less: kasoko payout --limit N\n"
     )
-    assert desk.road.ledger() == []
+    assert desk.harness.ledger() == []
     assert desk.run("payout", "derby", "--yes", "--limit", "1", code=10).stderr.startswith("Stopped: as many as")
 
 
 def test_a_float_that_is_not_known_is_said_and_the_run_goes_on(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN})
+    desk.harness.owe({"ann": ANN})
     found = desk.run("payout", "derby", "--yes")
     assert found.stderr.startswith("Warning: The float is not known: no balance of M-Pesa was ever read.\n")
-    assert len(desk.road.ledger()) == 1
+    assert len(desk.harness.ledger()) == 1
 
 
 def test_where_it_is_required_a_float_that_is_not_known_stops_the_run(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN})
+    desk.harness.owe({"ann": ANN})
     desk.toml = '[payout]\nfloat_check = "require"\n'
     assert desk.run("payout", "--yes", code=5).stderr == (
         'Error: The float is not known: no balance of M-Pesa was ever read. payout.float_check = "require" wants to'
@@ -106,7 +106,7 @@ def test_where_it_is_required_a_float_that_is_not_known_stops_the_run(desk: Desk
 
 
 def test_a_tariff_that_cannot_be_read_stops_the_run_before_it_begins(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN})
+    desk.harness.owe({"ann": ANN})
     desk.toml = '[payout]\ntariff_file = "ours.toml"\n'
     assert desk.run("payout", "--yes", code=3).stderr == (
         f"Error: Cannot read the tariff {desk.folder}/ours.toml: No such file or directory. Nothing was sent.\n"
@@ -116,8 +116,8 @@ def test_a_tariff_that_cannot_be_read_stops_the_run_before_it_begins(desk: Desk)
 
 def test_the_last_float_is_shown_with_its_age_and_its_place_in_the_books(desk: Desk) -> None:
     assert desk.run("float", "--last").stderr == ("The float is not known: no balance of M-Pesa was ever read.\n")
-    lock_in(desk.road, "5000.00")
-    desk.road.clock.forward(7_300)
+    lock_in(desk.harness, "5000.00")
+    desk.harness.clock.forward(7_300)
     found = desk.run("float", "--last")
     assert found.stdout == (
         "utility account\tKES 5,000.00\n"
@@ -140,7 +140,7 @@ def test_a_question_that_is_not_answered_in_time_says_so(desk: Desk) -> None:
         "Warning: M-Pesa took the question and has not answered yet; it may take minutes, and needs a listener.\n"
         "Hint: Ask again, and let this command take the answer: kasoko float --listen\n"
     )
-    desk.road.deliver()
+    desk.harness.deliver()
     assert json.loads(desk.run("float", "--last", "--json").stdout)["float"]["reading"]["said_by"] == "balance query"
 
 
@@ -185,18 +185,18 @@ def test_the_tariff_is_shown_with_its_date_and_source(desk: Desk) -> None:
 def test_a_run_that_is_not_the_one_that_was_meant_is_refused(
     desk: Desk, words: tuple[str, ...], code: int, told: str
 ) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.harness.owe({"ann": ANN, "ben": BEN})
     plan = json.loads(desk.run("payout", "--plan", "--json").stdout)["plan_hash"][:16]
     assert desk.run("payout", "--yes", *words, code=code).stderr == told.format(plan=plan)
-    assert desk.road.ledger() == []
+    assert desk.harness.ledger() == []
 
 
 def test_a_run_is_bound_to_the_plan_that_was_shown(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.harness.owe({"ann": ANN, "ben": BEN})
     shown = desk.run("payout", "derby", "--plan").stdout
     plan = dict(line.split("\t", 1) for line in shown.splitlines() if line.count("\t") == 1)["plan"]
     desk.run("payout", "derby", "--yes", "--plan-hash", plan)
-    assert len(desk.road.ledger()) == 2
+    assert len(desk.harness.ledger()) == 2
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ LARGE = '[daraja]\nproduction = true\nbase_url = "https://daraja.example.org"\n[
 
 
 def test_a_large_sum_of_real_money_needs_more_than_a_yes(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.harness.owe({"ann": ANN, "ben": BEN})
     desk.toml = LARGE
     for words in (("--yes",), ()):
         assert desk.run("payout", *words, "--quiet", code=5).stderr == (
@@ -228,9 +228,9 @@ def test_a_large_sum_of_real_money_needs_more_than_a_yes(desk: Desk) -> None:
             "Hint: Look: kasoko payout --plan. Then say the sum: --yes --expect-total 200.00, or a bound: --yes"
             " --max-total KES\n"
         )
-    assert desk.road.ledger() == []
+    assert desk.harness.ledger() == []
     desk.run("payout", "--yes", "--max-total", "200")
-    assert len(desk.road.ledger()) == 2
+    assert len(desk.harness.ledger()) == 2
 
 
 def printed_payout(desk: Desk, *words: str) -> list[str]:
@@ -241,7 +241,7 @@ def printed_payout(desk: Desk, *words: str) -> list[str]:
 
 
 def test_the_printed_job_sends_up_to_its_bound_and_leaves_more_to_a_person(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.harness.owe({"ann": ANN, "ben": BEN})
     desk.toml = LARGE
     job = printed_payout(desk)
     assert job[-2:] == ["--max-total", "150"], "what a person would have to confirm"
@@ -249,13 +249,13 @@ def test_the_printed_job_sends_up_to_its_bound_and_leaves_more_to_a_person(desk:
         "Error: KES 200.00 is due, more than the KES 150 that --max-total allows; nothing was sent.\n"
         "Hint: See what is due: kasoko payout --plan. Then send it by hand, or raise the bound.\n"
     )
-    assert desk.road.ledger() == []
+    assert desk.harness.ledger() == []
     desk.run(*printed_payout(desk, "--max-total", "200"))
-    assert len(desk.road.ledger()) == 2
+    assert len(desk.harness.ledger()) == 2
 
 
 def test_in_the_sandbox_and_up_to_the_sum_a_yes_is_enough(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.harness.owe({"ann": ANN, "ben": BEN})
     desk.toml = LARGE.replace("150", "200")
     desk.run("payout", "--yes", "--limit", "1", code=10)
     desk.toml = LARGE.replace("true", "false").replace("150", "0")
@@ -268,13 +268,13 @@ def test_in_the_sandbox_and_up_to_the_sum_a_yes_is_enough(desk: Desk) -> None:
     [("derby", "derby", 2), ("derby", "y", 0), (None, "all", 2), (None, "derby", 0)],
 )
 def test_a_large_sum_is_typed_for(desk: Desk, market: str | None, typed: str, sent: int) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.harness.owe({"ann": ANN, "ben": BEN})
     desk.toml = LARGE
     words = ["payout", *([market] if market else [])]
     found = desk.run(*words, typed=f"{typed}\n", code=0 if sent else 1)
     asked = f"Send 2 payouts, KES 200.00, real money, to phones by M-Pesa? Type {market or 'all'} to go on: "
     assert asked in found.stderr
-    assert len(desk.road.ledger()) == sent
+    assert len(desk.harness.ledger()) == sent
     look = f"kasoko payout {market} --plan" if market else "kasoko payout --plan"
     again = f"That is not {market or 'all'}; nothing was sent. Run it again and type {market or 'all'}, or look first: "
     assert (f"{again}{look}\n" in found.stderr) == (not sent)
@@ -288,7 +288,7 @@ def test_who_asks_for_a_code_in_swahili_is_told_that_it_is_in_english_only(desk:
 
 
 def test_a_plan_cuts_long_lists_with_a_count(desk: Desk) -> None:
-    desk.road.owe({f"u{number:02}": f"2547120010{number:02}" for number in range(23)})
+    desk.harness.owe({f"u{number:02}": f"2547120010{number:02}" for number in range(23)})
     found = desk.run("payout", "derby", "--plan")
     assert found.stdout.count("\tsend\n") == 20
     assert "... and 3 more. All of them: kasoko payout --plan --json\n" in found.stderr
@@ -302,8 +302,8 @@ OLDER = "derby.1.1"
 
 def owe_one_and_hold_another(desk: Desk) -> None:
     """KES 160 are due, and an older payout of KES 51,497 is held."""
-    desk.road.owe({"ann": ANN}, cents=5_149_700)
-    desk.road.owe({"ben": BEN}, market="rain", cents=16_000)
+    desk.harness.owe({"ann": ANN}, cents=5_149_700)
+    desk.harness.owe({"ben": BEN}, market="rain", cents=16_000)
     desk.run("payout", "hold", OLDER, "--reason", "disputed")
 
 
@@ -311,10 +311,10 @@ def release_meanwhile(desk: Desk) -> None:
     """It is released when the run, after its look, asks for a token: before it claims anything."""
 
     def release(request: httpx.Request) -> None:
-        if request.url.path.startswith("/oauth/") and desk.road.payout("ann").status == "HELD":
+        if request.url.path.startswith("/oauth/") and desk.harness.payout("ann").status == "HELD":
             desk.run("payout", "release", OLDER, "--reason", "it stands")
 
-    desk.road.interpose = release
+    desk.harness.interpose = release
 
 
 @pytest.mark.usefixtures("somebody")
@@ -336,12 +336,12 @@ def test_an_older_and_larger_payout_that_is_released_meanwhile_is_not_sent(desk:
     plan = json.loads(desk.run("payout", "--plan", "--json").stdout)["plan_hash"][:16]
     release_meanwhile(desk)
     found = desk.run(*words.format(plan=plan).split(), typed=f"{typed}\n", code=10)
-    assert [one["amount_cents"] for one in desk.road.ledger()] == [16_000]
-    assert desk.road.statuses() == {"ann": "PENDING", "ben": "SENT"}
+    assert [one["amount_cents"] for one in desk.harness.ledger()] == [16_000]
+    assert desk.harness.statuses() == {"ann": "PENDING", "ben": "SENT"}
     assert "1 more became due meanwhile, and were not shown: kasoko payout --plan\n" in found.stderr
     again = desk.run("payout", "--yes")
     assert "more became due" not in again.stderr
-    assert len(desk.road.ledger()) == 2
+    assert len(desk.harness.ledger()) == 2
 
 
 @pytest.mark.usefixtures("somebody")
@@ -350,43 +350,43 @@ def test_what_was_typed_for_is_what_is_sent(desk: Desk) -> None:
     desk.toml = LARGE
     release_meanwhile(desk)
     desk.run("payout", typed="all\n", code=10)
-    assert [one["amount_cents"] for one in desk.road.ledger()] == [16_000]
+    assert [one["amount_cents"] for one in desk.harness.ledger()] == [16_000]
 
 
 def test_a_market_that_is_settled_and_paid_pays_what_it_owed_then(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN}, cents=16_000)
+    desk.harness.owe({"ann": ANN, "ben": BEN}, cents=16_000)
     desk.run("payout", "hold", OLDER, "--reason", "disputed")
     release_meanwhile(desk)
     desk.run("settle", "derby", "--pay", "--yes", code=10)
-    assert desk.road.statuses() == {"ann": "PENDING", "ben": "SENT"}
+    assert desk.harness.statuses() == {"ann": "PENDING", "ben": "SENT"}
 
 
 def test_a_run_that_nobody_bound_sends_what_is_due_as_ever(desk: Desk) -> None:
     owe_one_and_hold_another(desk)
     release_meanwhile(desk)
     desk.run("payout", "--yes")
-    assert len(desk.road.ledger()) == 2
+    assert len(desk.harness.ledger()) == 2
 
 
 def test_a_payout_whose_phone_changed_meanwhile_is_left_and_named(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.harness.owe({"ann": ANN, "ben": BEN})
 
     def change(request: httpx.Request) -> None:
         if request.url.path.startswith("/oauth/"):
-            desk.road.set_phone("ann", "254712000999")
+            desk.harness.set_phone("ann", "254712000999")
 
-    desk.road.interpose = change
+    desk.harness.interpose = change
     found = desk.run("payout", "--yes", "--max-total", "200", "--json", code=10)
     run = json.loads(found.stdout)["run"]
     assert (run["changed"], run["more"], run["left"], run["stopped"]) == (["derby.1.1"], 0, 1, "bound")
-    assert desk.road.statuses() == {"ann": "PENDING", "ben": "SENT"}
+    assert desk.harness.statuses() == {"ann": "PENDING", "ben": "SENT"}
     found = desk.run("payout", "--yes", "--max-total", "200")
-    assert len(desk.road.ledger()) == 2
+    assert len(desk.harness.ledger()) == 2
 
 
 def test_an_outage_is_told_with_what_to_do_about_it(desk: Desk) -> None:
-    desk.road.owe({f"u{number}": f"25471200100{number}" for number in range(6)})
-    desk.road.interpose = lambda request: (
+    desk.harness.owe({f"u{number}": f"25471200100{number}" for number in range(6)})
+    desk.harness.interpose = lambda request: (
         None if request.url.path.startswith("/oauth/") else httpx.Response(504, text="<html>Gateway Timeout</html>")
     )
     found = desk.run("payout", "--yes", code=7)
@@ -398,21 +398,21 @@ def test_an_outage_is_told_with_what_to_do_about_it(desk: Desk) -> None:
         " its statement shows it never had is decided at once: kasoko payout decide --all-unknown-between"
         " 2026-11-23T09:00:00Z 2026-11-23T09:00:01Z --not-paid\n"
     )
-    unknown = desk.road.statuses()
+    unknown = desk.harness.statuses()
     why = ("--evidence", "the statement", "--reason", "an outage")
     desk.run(*found.stderr.split("at once: kasoko ")[1].split(), "--yes", *why)
-    assert {desk.road.statuses()[user] for user, status in unknown.items() if status == "UNKNOWN"} == {"FAILED"}
+    assert {desk.harness.statuses()[user] for user, status in unknown.items() if status == "UNKNOWN"} == {"FAILED"}
 
 
 def test_it_is_told_which_payout_changed(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
-    desk.road.interpose = lambda request: (
-        desk.road.set_phone("ann", "254712000999") if request.url.path.startswith("/oauth/") else None
+    desk.harness.owe({"ann": ANN, "ben": BEN})
+    desk.harness.interpose = lambda request: (
+        desk.harness.set_phone("ann", "254712000999") if request.url.path.startswith("/oauth/") else None
     )
     assert desk.run("payout", "--yes", "--only", "derby.1.1", code=10).stderr.endswith(
         "derby.1.1 was left: its amount or phone is another one now than was shown.\n1 payout left: kasoko payout\n"
     )
-    assert desk.road.ledger() == []
+    assert desk.harness.ledger() == []
 
 
 # --- Naming the winner, and a plan of the pool -----------------------------------------------------
@@ -420,12 +420,12 @@ def test_it_is_told_which_payout_changed(desk: Desk) -> None:
 
 def one_sided(desk: Desk) -> None:
     """Nearly everybody is on Yes, and the market takes 5 %."""
-    from tests.operations.town import Town
+    from tests.operations.data_builder import DataBuilder
 
-    town = Town(desk.road.db, desk.road.clock, desk.road.act)
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 900), "ben": ("No", 10)})
-    desk.road.clock.forward(1)
+    builder = DataBuilder(desk.harness.db, desk.harness.clock, desk.harness.act)
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 900), "ben": ("No", 10)})
+    desk.harness.clock.forward(1)
     desk.run("market", "close", "derby", "--yes")
 
 
@@ -460,15 +460,15 @@ def test_what_would_follow_is_shown_before_a_winner_is_named(desk: Desk, typed: 
 def test_a_plan_of_a_one_sided_pool_says_so_in_red_and_writes_nothing(desk: Desk) -> None:
     one_sided(desk)
     desk.run("resolve", "derby", "Yes", "--yes")
-    lock_in(desk.road, "100.00")
-    before = desk.road.money()
+    lock_in(desk.harness, "100.00")
+    before = desk.harness.money()
     found = desk.run("settle", "derby", "--plan", "--quiet")
     assert found.stderr == RED + (
         "Danger: The float is short by KES 769.00: the run needs KES 869.00 (KES 864.00 to phones, KES 5.00 charges)."
         " M-Pesa's utility account had KES 100.00 at 2026-11-23T09:00:03Z.\n"
     )
     assert "ann\tPAYOUT\t1\t864.50\t864.00\t0.50\n" in found.stdout
-    assert desk.road.money() == before
+    assert desk.harness.money() == before
 
 
 # --- A second person -----------------------------------------------------------------------------
@@ -510,23 +510,23 @@ def test_a_settlement_says_that_a_second_person_has_to_release_it(desk: Desk) ->
 @pytest.mark.usefixtures("somebody")
 @pytest.mark.parametrize(("typed", "code"), [("n", 1), ("y", 0)])
 def test_the_second_person_sees_the_plan_and_is_asked(desk: Desk, typed: str, code: int) -> None:
-    settled = owe(desk.road)
+    settled = owe(desk.harness)
     found = desk.run("approve", "derby", "--actor", "joyce", typed=f"{typed}\n", code=code)
     assert f"plan\t{settled.plan_hash[:16]}\n" in found.stdout
     assert "derby.1.1\tann\t2547****0111\tPAYOUT\t142.50\t142.00\tAWAITING_APPROVAL\n" in found.stdout
     assert "Release derby: 2 payouts, KES 142.00 to phones, settled by ann? [y/N] " in found.stderr
-    assert desk.road.statuses()["ann"] == ("PENDING" if typed == "y" else "AWAITING_APPROVAL")
+    assert desk.harness.statuses()["ann"] == ("PENDING" if typed == "y" else "AWAITING_APPROVAL")
 
 
 def test_a_plan_that_waits_can_be_read_by_a_program(desk: Desk) -> None:
-    settled = owe(desk.road)
+    settled = owe(desk.harness)
     found = json.loads(desk.run("approve", "derby", "--plan", "--json").stdout)
     assert (found["plan_hash"], found["settled_by"], found["approved_by"]) == (settled.plan_hash, "ann", None)
     assert [one["status"] for one in found["items"]] == ["AWAITING_APPROVAL"] * 2
 
 
 def test_a_whole_market_is_held_and_let_go(desk: Desk) -> None:
-    desk.road.owe({"ann": ANN, "ben": BEN})
+    desk.harness.owe({"ann": ANN, "ben": BEN})
     assert desk.run("payout", "hold", "derby", code=5).stderr == (
         "Error: To hold or release a whole market needs a reason, for whoever reads the record. Nothing was changed.\n"
         "Hint: Add --reason 'why'\n"

@@ -33,11 +33,11 @@ from kasoko_cli.store.schema.tables import Exchange
 from tests.conftest import FixedClock
 from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
 from tests.operations.audit.test_audit import WAYS, lively
+from tests.operations.data_builder import DataBuilder
 from tests.operations.paper import Paper
-from tests.operations.town import Town
 
 WHO = "ann at the desk"
-#: Words of a command to the words that call it; `{...}` are names of the town.
+#: Words of a command to the words that call it; `{...}` are names of the deployment.
 WRITES: Mapping[str, str] = {
     "resolve": "resolve closed Yes",
     "settle": "settle ready",
@@ -122,25 +122,25 @@ def prepared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     file = folder / "kasoko.db"
     file.write_bytes(sqlite_template.read_bytes())
     db, clock, act = open_database(f"sqlite:///{file}"), FixedClock(), Act("somebody else", "a test")
-    town = lively(Town(db, clock, act))
-    town.user("lonely")
-    town.market("ready")
-    town.bets("ready", {"rae": ("Yes", 10), "rob": ("No", 10)})
+    builder = lively(DataBuilder(db, clock, act))
+    builder.user("lonely")
+    builder.market("ready")
+    builder.bets("ready", {"rae": ("Yes", 10), "rob": ("No", 10)})
     clock.forward(1)
     markets.close_market(OperationContext(db, clock, act), market="ready")
     markets.resolve_market(OperationContext(db, clock, act), market="ready", winners=["Yes"])
-    town.market("waits")
-    town.bets("waits", {"wes": ("Yes", 10), "wil": ("No", 10)})
-    waits = town.settle("waits", "Yes", approval_above_cents=0)
-    town.market("stopped")
-    town.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
-    town.settle("stopped", "Yes")
-    manual_decision.hold(OperationContext(db, clock, act), payout_id=(held := town.payout_of("held-winner").id))
-    town.market("taxed")
-    town.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
-    town.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
-    town.market("long", hours=24 * 365 * 50)
-    names = {"open_bet": town.bet("long", "ann", "Yes", kes=5)}
+    builder.market("waits")
+    builder.bets("waits", {"wes": ("Yes", 10), "wil": ("No", 10)})
+    waits = builder.settle("waits", "Yes", approval_above_cents=0)
+    builder.market("stopped")
+    builder.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
+    builder.settle("stopped", "Yes")
+    manual_decision.hold(OperationContext(db, clock, act), payout_id=(held := builder.payout_of("held-winner").id))
+    builder.market("taxed")
+    builder.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
+    builder.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
+    builder.market("long", hours=24 * 365 * 50)
+    names = {"open_bet": builder.bet("long", "ann", "Yes", kes=5)}
     approvers.add(OperationContext(db, clock, act), USUAL, name="otieno", public_key=public_key_of(bytes(32)))
     switches.pause(OperationContext(db, clock, act))
     paper = Paper().covering([clock()])
@@ -154,7 +154,7 @@ def prepared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with db.transaction() as session:
         raise_incident(session, key="test:open", kind="test", what="Something.", at=clock())
         for way in WAYS:
-            payout = town.payout_of(f"{way}-winner")
+            payout = builder.payout_of(f"{way}-winner")
             names[way] = payout.id
             for tried in attempts.list_attempts(session, payout.id):
                 body = f'{{"PartyB": "{tried.phone}"}}'

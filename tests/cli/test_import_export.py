@@ -41,7 +41,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def town(kasoko: Kasoko, tmp_path: Path, prepared: Path) -> Kasoko:
+def builder(kasoko: Kasoko, tmp_path: Path, prepared: Path) -> Kasoko:
     """The program in a copy of that folder."""
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     return kasoko
@@ -65,27 +65,27 @@ def test_the_operators_files_import_twice_and_say_what_is_new(kasoko: Kasoko) ->
     assert kasoko("audit").returncode == 0
 
 
-def test_a_copy_that_is_put_back_says_that_who_was_erased_since_is_in_it_again(town: Kasoko) -> None:
-    assert town("db", "backup", "copy.db", "--no-audit").returncode == 0
-    done = town("db", "restore", "copy.db", "--replace", "--yes", "--reason", "the disk died")
+def test_a_copy_that_is_put_back_says_that_who_was_erased_since_is_in_it_again(builder: Kasoko) -> None:
+    assert builder("db", "backup", "copy.db", "--no-audit").returncode == 0
+    done = builder("db", "restore", "copy.db", "--replace", "--yes", "--reason", "the disk died")
     assert done.returncode == 0
     assert "Whoever was erased since the copy is here again. Erase them anew: kasoko user erase USER" in done.stderr
 
 
-def test_json_tells_programs_the_same(town: Kasoko, tmp_path: Path) -> None:
-    done = town("import", "bets", "bets.csv", "--json")
+def test_json_tells_programs_the_same(builder: Kasoko, tmp_path: Path) -> None:
+    done = builder("import", "bets", "bets.csv", "--json")
     answer = json.loads(done.stdout)
     assert len(answer.pop("sha256")) == 64
     assert answer == {"kind": "bets", "file": "bets.csv", "new": 2, "known": 0, "stake_cents": 14850, "cancelled": 1}
     assert done.stderr == ""
-    written = town("export", "bets", "--output", "out.jsonl", "--json")
+    written = builder("export", "bets", "--output", "out.jsonl", "--json")
     assert json.loads(written.stdout) == {"kind": "bets", "rows": 2, "file": "out.jsonl"}
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_bad_file_is_refused_with_every_bad_line(town: Kasoko, tmp_path: Path) -> None:
+def test_a_bad_file_is_refused_with_every_bad_line(builder: Kasoko, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text(BETS + "b3,m1,ann,Maybe,0,2026-11-20T09:00:00Z,\nb4,m1,cyn,No,1,today,\n")
-    refused = town("import", "bets", "bad.csv")
+    refused = builder("import", "bets", "bad.csv")
     assert refused.returncode == 5
     assert refused.stdout == ""
     assert refused.stderr == (
@@ -96,13 +96,13 @@ def test_a_bad_file_is_refused_with_every_bad_line(town: Kasoko, tmp_path: Path)
         "  line 5, placed_at: 'today' is not a time. Write it like 2026-11-20T15:00:00Z or 2026-11-20T18:00:00+03:00.\n"
         "Hint: Mend the file and import the whole of it again: what stands already is not taken twice.\n"
     )
-    assert town("export", "bets").stdout == HEADER
+    assert builder("export", "bets").stdout == HEADER
 
 
-def test_json_names_every_problem_and_people_see_the_first(town: Kasoko, tmp_path: Path) -> None:
+def test_json_names_every_problem_and_people_see_the_first(builder: Kasoko, tmp_path: Path) -> None:
     rows = "".join(f"b{n},m1,ann,Yes,-5,2026-11-20T09:00:00Z,\n" for n in range(30))
     (tmp_path / "bad.csv").write_text(HEADER + rows)
-    refused = town("import", "bets", "bad.csv", "--json")
+    refused = builder("import", "bets", "bad.csv", "--json")
     assert refused.returncode == 5
     problems = json.loads(refused.stdout)["problems"]
     assert len(problems) == 30
@@ -114,7 +114,7 @@ def test_json_names_every_problem_and_people_see_the_first(town: Kasoko, tmp_pat
     }
     error = json.loads(refused.stderr)["error"]
     assert (error["kind"], error["exit_code"]) == ("file_refused", 5)
-    shown = town("import", "bets", "bad.csv").stderr.splitlines()
+    shown = builder("import", "bets", "bad.csv").stderr.splitlines()
     assert len(shown) == 23
     assert shown[-2] == "  and 10 more."
     assert shown[-1].endswith(" See every problem: --json")
@@ -133,36 +133,36 @@ def test_json_names_every_problem_and_people_see_the_first(town: Kasoko, tmp_pat
     ],
     ids=["empty", "a missing column", "not UTF-8", "ragged"],
 )
-def test_a_file_of_another_kind_is_refused(town: Kasoko, tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_of_another_kind_is_refused(builder: Kasoko, tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "bad.csv").write_bytes(content)
-    refused = town("import", "bets", "bad.csv")
+    refused = builder("import", "bets", "bad.csv")
     assert refused.returncode == 5
     assert told in refused.stderr
 
 
-def test_a_file_that_is_not_there_is_not_found(town: Kasoko) -> None:
-    missing = town("import", "users", "none.csv")
+def test_a_file_that_is_not_there_is_not_found(builder: Kasoko) -> None:
+    missing = builder("import", "users", "none.csv")
     assert missing.returncode == 4
     assert missing.stderr == (
         "Error: There is no file none.csv; nothing was changed.\nHint: Check the name; `-` reads from a pipe.\n"
     )
 
 
-def test_a_name_without_an_ending_needs_a_format(town: Kasoko, tmp_path: Path) -> None:
+def test_a_name_without_an_ending_needs_a_format(builder: Kasoko, tmp_path: Path) -> None:
     (tmp_path / "users.txt").write_text(USERS)
     for words in (["users.txt"], ["-"]):
-        wrong = town("import", "users", *words, stdin=USERS)
+        wrong = builder("import", "users", *words, stdin=USERS)
         assert wrong.returncode == 2
         assert "does not end in .csv, .jsonl or .ndjson. Say what it is: --format csv or jsonl." in wrong.stderr
-    assert town("import", "users", "users.txt", "--format", "csv").stdout == "2 users: 0 new, 2 known\n"
-    assert town("import", "users", "-", "--format", "csv", stdin=USERS).stdout == "2 users: 0 new, 2 known\n"
+    assert builder("import", "users", "users.txt", "--format", "csv").stdout == "2 users: 0 new, 2 known\n"
+    assert builder("import", "users", "-", "--format", "csv", stdin=USERS).stdout == "2 users: 0 new, 2 known\n"
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no file names that are not UTF-8")
-def test_a_file_whose_name_is_not_utf8_is_taken_in(town: Kasoko, tmp_path: Path) -> None:
+def test_a_file_whose_name_is_not_utf8_is_taken_in(builder: Kasoko, tmp_path: Path) -> None:
     name = os.fsdecode(b"zo\xeb.csv")
     (tmp_path / name).write_text("user_id,name,phone\nzoe,Zoe,0733000111\n")
-    assert json.loads(town("import", "users", name, "--json").stdout)["file"] == "zo\\udceb.csv"
+    assert json.loads(builder("import", "users", name, "--json").stdout)["file"] == "zo\\udceb.csv"
 
 
 def test_where_there_is_no_database_no_file_is_begun(kasoko: Kasoko, tmp_path: Path) -> None:
@@ -170,17 +170,19 @@ def test_where_there_is_no_database_no_file_is_begun(kasoko: Kasoko, tmp_path: P
     assert list(tmp_path.glob("*users*")) == []
 
 
-def test_a_pipe_from_one_kasoko_to_another_changes_nothing(town: Kasoko) -> None:
-    exported = town("export", "users", "--show-phone")
+def test_a_pipe_from_one_kasoko_to_another_changes_nothing(builder: Kasoko) -> None:
+    exported = builder("export", "users", "--show-phone")
     assert exported.stdout == ("user_id,name,phone\nann,Ann Auma,254712345678\nben,Ben Müller,254722000111\n")
     assert exported.stderr == "2 users\n"
-    assert town("import", "users", "-", "--format", "csv", stdin=exported.stdout).stdout == "2 users: 0 new, 2 known\n"
+    assert (
+        builder("import", "users", "-", "--format", "csv", stdin=exported.stdout).stdout == "2 users: 0 new, 2 known\n"
+    )
 
 
-def test_a_masked_export_is_refused_and_says_why(town: Kasoko, tmp_path: Path) -> None:
-    assert town("export", "users", "-o", "masked.csv").stdout == "2 users written to masked.csv\n"
+def test_a_masked_export_is_refused_and_says_why(builder: Kasoko, tmp_path: Path) -> None:
+    assert builder("export", "users", "-o", "masked.csv").stdout == "2 users written to masked.csv\n"
     assert "2547****5678" in (tmp_path / "masked.csv").read_text()
-    refused = town("import", "users", "masked.csv")
+    refused = builder("import", "users", "masked.csv")
     assert refused.returncode == 5
     assert (
         "line 2, phone: The phone is masked, and a masked phone cannot be paid. Export the users with --show-phone."
@@ -188,33 +190,33 @@ def test_a_masked_export_is_refused_and_says_why(town: Kasoko, tmp_path: Path) -
     )
 
 
-def test_only_a_file_with_whole_phones_is_kept_from_others(town: Kasoko, tmp_path: Path) -> None:
+def test_only_a_file_with_whole_phones_is_kept_from_others(builder: Kasoko, tmp_path: Path) -> None:
     mask = os.umask(0o022)
     os.umask(mask)
-    town("export", "users", "--output", "masked.csv")
-    town("export", "users", "--output", "whole.csv", "--show-phone")
+    builder("export", "users", "--output", "masked.csv")
+    builder("export", "users", "--output", "whole.csv", "--show-phone")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("masked.csv", "whole.csv")]
     assert modes == [0o666 & ~mask, 0o600]
 
 
-def test_json_and_records_do_not_share_stdout(town: Kasoko) -> None:
-    wrong = town("export", "users", "--json")
+def test_json_and_records_do_not_share_stdout(builder: Kasoko) -> None:
+    wrong = builder("export", "users", "--json")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "Add --output, or use --format jsonl." in wrong.stderr
 
 
-def test_stakes_come_from_wallets_if_they_are_told_to(town: Kasoko) -> None:
-    refused = town("import", "bets", "bets.csv", "--funding", "wallet")
+def test_stakes_come_from_wallets_if_they_are_told_to(builder: Kasoko) -> None:
+    refused = builder("import", "bets", "bets.csv", "--funding", "wallet")
     assert refused.returncode == 5
     assert "line 2, stake_kes: The wallet of ann has KES 0.00 left, and the stake is KES 100.00." in refused.stderr
     for user in ("ann", "ben"):
-        assert town("wallet", "deposit", user, "100", "--reference", f"R{user}").returncode == 0
-    assert town("import", "bets", "bets.csv", "--funding", "wallet").returncode == 0
-    assert town("audit").returncode == 0
+        assert builder("wallet", "deposit", user, "100", "--reference", f"R{user}").returncode == 0
+    assert builder("import", "bets", "bets.csv", "--funding", "wallet").returncode == 0
+    assert builder("audit").returncode == 0
 
 
 def test_a_terminal_is_shown_no_direction_characters(
-    town: Kasoko, kasoko_on_a_terminal: Callable[..., tuple[int, str]], tmp_path: Path
+    builder: Kasoko, kasoko_on_a_terminal: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     """No import lets one in; somebody wrote it into the database by other means."""
     with contextlib.closing(sqlite3.connect(tmp_path / "kasoko.db")) as connection, connection:
@@ -222,11 +224,11 @@ def test_a_terminal_is_shown_no_direction_characters(
     code, shown = kasoko_on_a_terminal("export", "users")
     assert code == 0
     assert "ann,Ann\\u202eAuma\\x1b[31m,2547****5678" in shown
-    assert "ann,Ann\u202eAuma\u001b[31m,2547****5678" in town("export", "users").stdout
+    assert "ann,Ann\u202eAuma\u001b[31m,2547****5678" in builder("export", "users").stdout
 
 
-def test_whoever_stops_reading_an_export_sees_no_error(town: Kasoko, tmp_path: Path) -> None:
-    town("import", "users", str(DATA / "users.csv"))
+def test_whoever_stops_reading_an_export_sees_no_error(builder: Kasoko, tmp_path: Path) -> None:
+    builder("import", "users", str(DATA / "users.csv"))
     shell = f"{sys.executable} -m kasoko_cli export users | head -1"
     done = subprocess.run(
         ["/bin/sh", "-c", shell],

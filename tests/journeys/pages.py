@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kasoko_cli.cli.commands.admin.simulate import needed_by_clients, write_env
 from kasoko_cli.daraja.simulator.app import Running, Simulator
-from tests.journeys.street import Done, Street
+from tests.journeys.deployment_harness import DeploymentHarness, Done
 from tests.test_docs import ROOT, find_command, page_id
 
 #: Every page with commands on it.
@@ -79,9 +79,9 @@ def other_blocks(page: Path) -> Iterator[tuple[str, str]]:
 class Reader:
     """Somebody who types the lines of a page; `here` says what its examples are called here."""
 
-    street: Street
-    #: Where the town stands that this is a copy of, at every hour that a page may ask for.
-    town: Path
+    deployed: DeploymentHarness
+    #: Where the deployment stands that this is a copy of, at every hour that a page may ask for.
+    builder: Path
     here: dict[str, str] = field(default_factory=dict)
     #: Lines that end with another code than 0, by how they begin; 2 is where a question has nobody to answer it.
     codes: dict[str, int] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Reader:
             self._types_ours([*words, *more], code)
         elif shutil.which(program):
             done = subprocess.run(
-                ["sh", "-c", line], cwd=self.street.folder, capture_output=True, text=True, timeout=120, check=False
+                ["sh", "-c", line], cwd=self.deployed.folder, capture_output=True, text=True, timeout=120, check=False
             )
             assert done.returncode == code, f"{line}\n{done.stdout}{done.stderr}"
 
@@ -134,17 +134,17 @@ class Reader:
         begins = " ".join(words)
         for name, says in GOES_ON.items():
             if begins.startswith(name):
-                running = self.street.start(*words, **self.environ)
+                running = self.deployed.start(*words, **self.environ)
                 running.wait_for(lambda running, says=says: says in running.said)  # type: ignore[misc]
                 running.stop()
                 return
         if code != 2 and not {"--yes", "-y", "--plan"} & set(words) and _can_be_asked(words):
             words = [*words, "--yes"]
-        stdin = (self.street.folder / reads).read_text() if reads else self.stdin
-        done: Done = self.street.run(*words, code=code, stdin=stdin, **self.environ)
+        stdin = (self.deployed.folder / reads).read_text() if reads else self.stdin
+        done: Done = self.deployed.run(*words, code=code, stdin=stdin, **self.environ)
         self.hears(done.out + done.err)
         if writes:
-            self.street.write(writes, done.out)
+            self.deployed.write(writes, done.out)
 
 
 def _redirected(words: list[str]) -> tuple[list[str], str | None, str | None]:
@@ -171,7 +171,7 @@ def read_page(page: str, reader: Reader) -> None:
         reader.reads(block)
 
 
-def move_in(street: Street, simulator: Simulator, url: str) -> None:
-    """Put what the simulator's clients need into the street's .env."""
-    street.daraja_url = url
-    write_env(street.folder / ".env", needed_by_clients(simulator, url))
+def move_in(deployed: DeploymentHarness, simulator: Simulator, url: str) -> None:
+    """Put what the simulator's clients need into the deployment's .env."""
+    deployed.daraja_url = url
+    write_env(deployed.folder / ".env", needed_by_clients(simulator, url))

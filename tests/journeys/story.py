@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.journeys.street import Done, Street
+from tests.journeys.deployment_harness import DeploymentHarness, Done
 from tests.proof.processes import forking
 
 #: The columns of a page.
@@ -52,7 +52,7 @@ PATIENCE = ("--listen-seconds", "120")
 class Operator:
     """Types, reads, and writes down both."""
 
-    street: Street
+    deployed: DeploymentHarness
     last: str = ""
     scenes: dict[str, list[str]] = field(default_factory=dict)
     _now: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Operator:
 
     def types(self, *words: str, code: int = 0, silently: tuple[str, ...] = (), stdin: str = "") -> Done:
         """Type a command, which has to end with this code. `silently` are options that the page need not show."""
-        done = self.street.see(*words, *silently, code=code, stdin=stdin)
+        done = self.deployed.see(*words, *silently, code=code, stdin=stdin)
         self.last = done.out
         typed = " ".join(f"'{word}'" if re.search(r"[\s?;]", word) else word for word in words)
         self._now += [f"$ kasoko {typed}", *self._equal(done.out), *([f"(exit {code})"] if code else []), ""]
@@ -91,7 +91,7 @@ class Operator:
 
     def _equal(self, said: str) -> list[str]:
         for pattern, always in (
-            (re.escape(self.street.callback_url), "http://127.0.0.1:8321"),
+            (re.escape(self.deployed.callback_url), "http://127.0.0.1:8321"),
             (r"\d{4}-\d\d-\d\d \d\d:\d\d EAT", "2026-11-24 18:05 EAT"),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "2026-11-24T15:05:00Z"),
             (r"\b\d+ stored results applied", "0 stored results applied"),
@@ -125,17 +125,19 @@ def _folded(line: str) -> list[str]:
     return textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
 
 
-def act_out(street: Street) -> dict[str, str]:
+def act_out(deployed: DeploymentHarness) -> dict[str, str]:
     """Bring a market from its files to paid phones, through four troubles; each scene as it stands on the page."""
-    street.furnish("[payout]\nrate_per_second = 1000\nconcurrency = 1\n")
-    street.start_simulator("--float", "400")
-    certificate = street.write("simulator.pem", httpx.get(f"{street.daraja_url}/_certificate", trust_env=False).text)
+    deployed.furnish("[payout]\nrate_per_second = 1000\nconcurrency = 1\n")
+    deployed.start_simulator("--float", "400")
+    certificate = deployed.write(
+        "simulator.pem", httpx.get(f"{deployed.daraja_url}/_certificate", trust_env=False).text
+    )
     encrypt = ("--certificate", certificate.name)
     for name, text in (("users.csv", USERS), ("markets.csv", MARKETS), ("bets.csv", BETS)):
-        street.write(name, text)
-    _set_credential(street, street.run("credential", "encrypt", *encrypt, stdin=f"{OLD_PASSWORD}\n").out)
+        deployed.write(name, text)
+    _set_credential(deployed, deployed.run("credential", "encrypt", *encrypt, stdin=f"{OLD_PASSWORD}\n").out)
 
-    one = Operator(street)
+    one = Operator(deployed)
     one.scene("story market")
     for kind in ("users", "markets", "bets"):
         one.types("import", kind, f"{kind}.csv", "--yes")
@@ -146,7 +148,7 @@ def act_out(street: Street) -> dict[str, str]:
     one.follows("payout rain", "--limit", "1", "--yes", "--listen", code=6, silently=PATIENCE)
     stopped = one.last
     made = one.follows("credential encrypt", *encrypt, stdin=PASSWORD)
-    _set_credential(street, made.out.splitlines()[0])
+    _set_credential(deployed, made.out.splitlines()[0])
     one.keeps(stopped)
     one.follows("resume")
     one.keeps(stopped)
@@ -154,7 +156,7 @@ def act_out(street: Street) -> dict[str, str]:
     one.scene("story float")
     one.follows("retry-failed", "--yes", "--listen", code=6, silently=PATIENCE)
     stopped = one.last
-    _top_up(street, 200)
+    _top_up(deployed, 200)
     one.keeps(stopped)
     one.follows("resume")
     one.keeps(stopped)
@@ -162,7 +164,7 @@ def act_out(street: Street) -> dict[str, str]:
     one.keeps(stopped)
     one.follows("payout", "--yes", "--listen", code=5, silently=PATIENCE)
     short = one.last
-    _top_up(street, 500)
+    _top_up(deployed, 500)
     one.follows("float", silently=PATIENCE)
     one.keeps(short)
 
@@ -179,40 +181,40 @@ def act_out(street: Street) -> dict[str, str]:
 
     one.scene("story end")
     one.types("status", "rain", "--payouts")
-    assert street.ask("audit")["ok"]
-    _assert_each_was_paid_once(street)
+    assert deployed.ask("audit")["ok"]
+    _assert_each_was_paid_once(deployed)
     return {name: "\n".join(["```text", *lines[:-1], "```"]) for name, lines in one.scenes.items()}
 
 
-def _set_credential(street: Street, credential: str) -> None:
+def _set_credential(deployed: DeploymentHarness, credential: str) -> None:
     """Put it into .env, as the command says; the one answer that has to hold it is not held against the program."""
-    street.said = [said for said in street.said if credential.strip() not in said]
-    env = street.folder / ".env"
+    deployed.said = [said for said in deployed.said if credential.strip() not in said]
+    env = deployed.folder / ".env"
     name = "MPESA_SECURITY_CREDENTIAL_ENCRYPTED"
     env.write_text(re.sub(rf"(?m)^{name}=.*$", f"{name}={credential.strip()}", env.read_text()))
 
 
-def _top_up(street: Street, kes: int) -> None:
+def _top_up(deployed: DeploymentHarness, kes: int) -> None:
     """Money into the utility account, as the operator does on M-Pesa's portal."""
-    url = f"{street.daraja_url}/_top_up"
+    url = f"{deployed.daraja_url}/_top_up"
     httpx.post(url, json={"amount_cents": kes * 100}, trust_env=False).raise_for_status()
 
 
-def _assert_each_was_paid_once(street: Street) -> None:
+def _assert_each_was_paid_once(deployed: DeploymentHarness) -> None:
     """The simulator's own ledger: what really moved."""
-    assert sorted((one["phone"], one["amount_cents"]) for one in street.payments()) == [
+    assert sorted((one["phone"], one["amount_cents"]) for one in deployed.payments()) == [
         ("254712000001", 47_500),
         ("254733000003", 31_600),
         ("254799200016", 15_800),
     ]
-    assert {item["status"] for item in street.items("rain").values()} == {"COMPLETED"}
+    assert {item["status"] for item in deployed.items("rain").values()} == {"COMPLETED"}
 
 
 def act_out_by_itself() -> dict[str, str]:
     """The same in a folder of its own, for whoever writes the page anew."""
     with tempfile.TemporaryDirectory() as folder, forking() as forker:
-        street = Street(Path(folder), f"sqlite:///{folder}/kasoko.db", forker)
+        deployed = DeploymentHarness(Path(folder), f"sqlite:///{folder}/kasoko.db", forker)
         try:
-            return act_out(street)
+            return act_out(deployed)
         finally:
-            street.close()
+            deployed.close()

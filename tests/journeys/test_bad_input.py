@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from kasoko_cli.store.engine.database import head_version, parse_url
-from tests.journeys.street import Street, free_port
+from tests.journeys.deployment_harness import DeploymentHarness, free_port
 from tests.proof.processes import Forker
 
 BET_COLUMNS = "bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at"
@@ -19,33 +19,35 @@ USUAL_PHONES = "Write it as 0712 345 678 or +254 712 345 678."
 
 
 @pytest.fixture(scope="module")
-def town(module_database_url: str, tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Iterator[Street]:
-    """One street for all: whatever is wrong here changes nothing, so the next finds it as it was.
+def builder(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory, forker: Forker
+) -> Iterator[DeploymentHarness]:
+    """One deployment for all: whatever is wrong here changes nothing, so the next finds it as it was.
 
     The market `rain` is settled and owes Ann a payout, `derby` has no result, `sun` takes bets for years.
     """
-    street = Street(tmp_path_factory.mktemp("town"), module_database_url, forker)
+    deployed = DeploymentHarness(tmp_path_factory.mktemp("town"), module_database_url, forker)
     try:
-        street.furnish()
-        street.start_simulator()
+        deployed.furnish()
+        deployed.start_simulator()
         stakes = [("ann", "0712000001", "Yes", "100"), ("ben", "0712000002", "No", "50")]
-        street.open_market("rain", "Yes", "No", "Perhaps", stakes=stakes)
-        street.settle("rain", "Yes")
+        deployed.open_market("rain", "Yes", "No", "Perhaps", stakes=stakes)
+        deployed.settle("rain", "Yes")
         stakes = [("cyn", "0712000003", "Draw", "100")]
-        street.open_market("derby", "Gor Mahia", "AFC Leopards", "Draw", stakes=stakes)
-        street.run("market", "close", "derby", "--yes")
+        deployed.open_market("derby", "Gor Mahia", "AFC Leopards", "Draw", stakes=stakes)
+        deployed.run("market", "close", "derby", "--yes")
         sun = ("market", "add", "sun", "--question", "Q?", "--outcome", "Yes", "--outcome", "No", "--yes")
-        street.run(*sun, "--closes-at", "2036-12-01T15:00:00Z")
-        street.run("wallet", "deposit", "ann", "99.99", "--reference", "UKN0000001", "--yes")
-        yield street
+        deployed.run(*sun, "--closes-at", "2036-12-01T15:00:00Z")
+        deployed.run("wallet", "deposit", "ann", "99.99", "--reference", "UKN0000001", "--yes")
+        yield deployed
     finally:
-        street.close()
-    street.assert_discreet()
+        deployed.close()
+    deployed.assert_discreet()
 
 
 @dataclass(frozen=True)
 class Case:
-    """One wrong command and what it is told. `{resolved_at}` stands for what only the town knows."""
+    """One wrong command and what it is told. `{resolved_at}` stands for what only the deployment knows."""
 
     words: tuple[str, ...]
     code: int
@@ -202,74 +204,74 @@ CASES = {
 
 
 @pytest.mark.parametrize("what", CASES)
-def test_a_wrong_command_says_what_to_do_and_changes_nothing(town: Street, what: str) -> None:
+def test_a_wrong_command_says_what_to_do_and_changes_nothing(builder: DeploymentHarness, what: str) -> None:
     """The whole message, for people and for programs."""
     case = CASES[what]
     for name, text in case.files.items():
-        town.write(name, text)
-    resolved_at = town.ask("status", "rain")["market"]["resolved_at"] if "{" in case.message else ""
+        builder.write(name, text)
+    resolved_at = builder.ask("status", "rain")["market"]["resolved_at"] if "{" in case.message else ""
     message = case.message.replace("{resolved_at}", resolved_at)
-    before = town.everything()
+    before = builder.everything()
 
-    if town.database_url.startswith("sqlite"):  # how it is written does not depend on the database
-        plain = town.run(*case.words, code=case.code)
+    if builder.database_url.startswith("sqlite"):  # how it is written does not depend on the database
+        plain = builder.run(*case.words, code=case.code)
         assert (plain.out, plain.err) == ("", f"Error: {message}\nHint: {case.hint}\n")
-    told = town.run(*case.words[:2], "--json", *case.words[2:], code=case.code).error
+    told = builder.run(*case.words[:2], "--json", *case.words[2:], code=case.code).error
     assert told == {"kind": case.kind, "message": message, "hint": case.hint, "exit_code": case.code}
-    assert town.everything() == before
+    assert builder.everything() == before
 
 
 #: What is said of the float before the first balance was read.
 NOT_KNOWN = "Warning: The float is not known: no balance of M-Pesa was ever read.\n"
 
 
-def test_a_wrong_consumer_key_stops_the_run_and_nothing_is_sent(town: Street) -> None:
+def test_a_wrong_consumer_key_stops_the_run_and_nothing_is_sent(builder: DeploymentHarness) -> None:
     case = Case(
         ("payout", "rain", "--yes"),
         3,
         "configuration_error",
-        f"M-Pesa at {town.daraja_url} gives no access token: the consumer key or secret is refused (400.008.01)."
+        f"M-Pesa at {builder.daraja_url} gives no access token: the consumer key or secret is refused (400.008.01)."
         ' It said: "Invalid Authentication passed".',
         "Nothing was sent. Check MPESA_CONSUMER_KEY and MPESA_CONSUMER_SECRET, and that they belong to this"
         " environment: kasoko config show --origin. Then run it again: kasoko payout rain --yes",
     )
-    before = town.everything()
+    before = builder.everything()
     wrong = {"MPESA_CONSUMER_KEY": "wrong-key-4711"}
-    plain = town.run(*case.words, code=case.code, **wrong)
+    plain = builder.run(*case.words, code=case.code, **wrong)
     assert plain.err == f"{NOT_KNOWN}Error: {case.message}\nHint: {case.hint}\n"
-    told = town.run(*case.words, "--json", code=case.code, **wrong)
+    told = builder.run(*case.words, "--json", code=case.code, **wrong)
     hint = f"{case.hint} --json"
     assert told.error == {"kind": case.kind, "message": case.message, "hint": hint, "exit_code": case.code}
     assert "wrong-key-4711" not in plain.err + told.err
-    assert town.everything() == before
-    assert town.payments() == []
+    assert builder.everything() == before
+    assert builder.payments() == []
 
 
-def test_when_daraja_is_unreachable_nothing_is_sent_and_the_payout_stays_due(town: Street) -> None:
+def test_when_daraja_is_unreachable_nothing_is_sent_and_the_payout_stays_due(builder: DeploymentHarness) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     message = f"M-Pesa at {url} gives no access token: cannot connect (Connection refused). Nothing was sent."
     hint = "No money moved. Check the network and MPESA_BASE_URL, then run it again: kasoko payout rain --yes"
-    before = town.everything()
+    before = builder.everything()
 
-    plain = town.run("payout", "rain", "--yes", code=6, MPESA_BASE_URL=url)
+    plain = builder.run("payout", "rain", "--yes", code=6, MPESA_BASE_URL=url)
     assert (plain.out, plain.err) == ("", f"{NOT_KNOWN}Error: {message}\nHint: {hint}\n")
-    told = town.run("payout", "rain", "--yes", "--json", code=6, MPESA_BASE_URL=url).error
+    told = builder.run("payout", "rain", "--yes", "--json", code=6, MPESA_BASE_URL=url).error
     assert told == {"kind": "not_sent", "message": message, "hint": f"{hint} --json", "exit_code": 6}
-    assert town.everything() == before
-    assert town.items("rain")["ann"]["status"] == "PENDING"
-    assert town.payments() == []
+    assert builder.everything() == before
+    assert builder.items("rain")["ann"]["status"] == "PENDING"
+    assert builder.payments() == []
 
 
 # --- The database itself -------------------------------------------------------------------------
 
 
 def _refuses_the_database(
-    street: Street, url: str, message: str, hint: str, kind: str = "database_unavailable"
+    deployed: DeploymentHarness, url: str, message: str, hint: str, kind: str = "database_unavailable"
 ) -> None:
     for words in (("payout", "--yes"), ("status",)):
-        done = street.run(*words, code=3, KASOKO_DATABASE_URL=url)
+        done = deployed.run(*words, code=3, KASOKO_DATABASE_URL=url)
         assert (done.out, done.err) == ("", f"Error: {message}\nHint: {hint}\n")
-    told = street.run("settle", "rain", "--yes", "--json", code=3, KASOKO_DATABASE_URL=url).error
+    told = deployed.run("settle", "rain", "--yes", "--json", code=3, KASOKO_DATABASE_URL=url).error
     assert told == {"kind": kind, "message": message, "hint": hint, "exit_code": 3}
 
 
@@ -281,14 +283,14 @@ CHECK_ADDRESS = "Check the address (kasoko config show --origin) and that the se
 STANDS = "What was committed before stands, and nothing else was changed."
 
 
-def test_a_missing_database_is_named_and_not_made(bare: Street) -> None:
+def test_a_missing_database_is_named_and_not_made(bare: DeploymentHarness) -> None:
     file = bare.folder / "none.db"
     hint = WHERE_IS_IT
     _refuses_the_database(bare, f"sqlite:///{file}", f"There is no database at {file}.", hint)
     assert not file.exists()
 
 
-def test_a_file_that_is_no_database_is_left_alone(bare: Street) -> None:
+def test_a_file_that_is_no_database_is_left_alone(bare: DeploymentHarness) -> None:
     file = bare.write("accounts.db", "Not a database, and long enough that somebody looks at its head. " * 20)
     before = file.read_bytes()
     message = f"The database sqlite:///{file} cannot be used: file is not a database. {STANDS}"
@@ -296,7 +298,7 @@ def test_a_file_that_is_no_database_is_left_alone(bare: Street) -> None:
     assert file.read_bytes() == before
 
 
-def test_a_server_that_is_down_is_named_without_its_password(bare: Street) -> None:
+def test_a_server_that_is_down_is_named_without_its_password(bare: DeploymentHarness) -> None:
     port = free_port()
     shown = f"postgresql://kasoko:***@127.0.0.1:{port}/kasoko"
     reason = f'connection failed: connection to server at "127.0.0.1", port {port} failed: Connection refused'
@@ -306,7 +308,7 @@ def test_a_server_that_is_down_is_named_without_its_password(bare: Street) -> No
     assert not any("Sekret-4711" in text for text in bare.said)
 
 
-def test_a_database_that_the_server_does_not_have_is_named(bare: Street, postgres_server: str) -> None:
+def test_a_database_that_the_server_does_not_have_is_named(bare: DeploymentHarness, postgres_server: str) -> None:
     url = sa.make_url(postgres_server).set(database="nowhere").render_as_string(hide_password=False)
     done = bare.run("status", "--json", code=3, KASOKO_DATABASE_URL=url).error
     assert done["kind"] == "database_unavailable"
@@ -322,27 +324,29 @@ def test_a_database_that_the_server_does_not_have_is_named(bare: Street, postgre
         pytest.param("9999", "This kasoko is older than the database: install the newer one.", id="newer"),
     ],
 )
-def test_a_schema_that_is_not_at_head_is_refused_by_every_command(street: Street, version: str, hint: str) -> None:
-    engine = sa.create_engine(parse_url(street.database_url))
+def test_a_schema_that_is_not_at_head_is_refused_by_every_command(
+    deployed: DeploymentHarness, version: str, hint: str
+) -> None:
+    engine = sa.create_engine(parse_url(deployed.database_url))
     with engine.begin() as connection:
         connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{version}'"))
     engine.dispose()
-    shown = sa.make_url(street.database_url).render_as_string(hide_password=True)
-    before = street.everything()
+    shown = sa.make_url(deployed.database_url).render_as_string(hide_password=True)
+    before = deployed.everything()
 
     message = (
         f"The database {shown} has tables of version {version}; this program needs {head_version()}."
         " Nothing was changed."
     )
-    _refuses_the_database(street, street.database_url, message, hint, kind="schema_out_of_date")
-    assert street.everything() == before
-    if street.database_url.startswith("sqlite") and version == "0000":
+    _refuses_the_database(deployed, deployed.database_url, message, hint, kind="schema_out_of_date")
+    assert deployed.everything() == before
+    if deployed.database_url.startswith("sqlite") and version == "0000":
         # What the hint says can be done.
-        street.run("db", "backup", "copy.db")
-        assert (street.folder / "copy.db").stat().st_size > 100_000
+        deployed.run("db", "backup", "copy.db")
+        assert (deployed.folder / "copy.db").stat().st_size > 100_000
 
 
-def test_a_database_without_tables_is_made_by_init_alone(bare: Street) -> None:
+def test_a_database_without_tables_is_made_by_init_alone(bare: DeploymentHarness) -> None:
     file = bare.write("empty.db", "")
     message = f"The database sqlite:///{file} has no kasoko tables."
     hint = WHERE_IS_IT

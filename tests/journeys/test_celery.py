@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.journeys.deployment_harness import DeploymentHarness, Running, free_port
 from tests.journeys.pages import Reader, read_page
-from tests.journeys.street import Running, Street, free_port
 from tests.journeys.test_processes import SLOWLY, assert_each_was_paid_once, owe, until
 
 TASKS = "kasoko_cli.cli.tasks"
@@ -51,74 +51,76 @@ def broker(tmp_path: Path) -> Iterator[str]:
             process.kill()
 
 
-def start_worker(street: Street, broker: str) -> Running:
-    return street.start("worker", "--yes", "--concurrency", "2", "--actor", "fleet", CELERY_BROKER_URL=broker)
+def start_worker(deployed: DeploymentHarness, broker: str) -> Running:
+    return deployed.start("worker", "--yes", "--concurrency", "2", "--actor", "fleet", CELERY_BROKER_URL=broker)
 
 
-def test_workers_that_are_killed_and_tasks_that_come_twice_pay_each_winner_once(street: Street, broker: str) -> None:
-    street.furnish(SLOWLY)
-    street.start_simulator()
-    phones = owe(street, 20)
-    street.start_listener()
-    told = street.run("payout", "rain", "--yes", "--engine", "celery", "--json", CELERY_BROKER_URL=broker).json
-    again = street.run("payout", "rain", "--yes", "--engine", "celery", "--json", CELERY_BROKER_URL=broker).json
+def test_workers_that_are_killed_and_tasks_that_come_twice_pay_each_winner_once(
+    deployed: DeploymentHarness, broker: str
+) -> None:
+    deployed.furnish(SLOWLY)
+    deployed.start_simulator()
+    phones = owe(deployed, 20)
+    deployed.start_listener()
+    told = deployed.run("payout", "rain", "--yes", "--engine", "celery", "--json", CELERY_BROKER_URL=broker).json
+    again = deployed.run("payout", "rain", "--yes", "--engine", "celery", "--json", CELERY_BROKER_URL=broker).json
     assert len(told["enqueued"]) == 20
     assert again == told, "what is on the queue is still due: the database decides"
-    assert street.payments() == [], "to enqueue sends nothing"
+    assert deployed.payments() == [], "to enqueue sends nothing"
 
-    doomed = start_worker(street, broker)
-    until(lambda: len(street.payments()) >= 4)
+    doomed = start_worker(deployed, broker)
+    until(lambda: len(deployed.payments()) >= 4)
     # The parent and its children, as a host that loses its power.
     children = Path(f"/proc/{doomed.process.pid}/task/{doomed.process.pid}/children").read_text().split()
     doomed.kill()
     for child in children:
         subprocess.run(["kill", "-9", child], check=False, capture_output=True)
-    paid_before = len(street.payments())
+    paid_before = len(deployed.payments())
     assert paid_before < 20, "it was killed in the middle"
 
-    start_worker(street, broker)
-    until(lambda: street.ask("status", "rain")["by_status"].get("PENDING", {}).get("count", 0) == 0)
+    start_worker(deployed, broker)
+    until(lambda: deployed.ask("status", "rain")["by_status"].get("PENDING", {}).get("count", 0) == 0)
     # What the dead worker held belongs to reconcile: its lease of 10 s runs out, and M-Pesa is asked.
     lost: list[str] = []
 
     def known() -> bool:
-        street.run("reconcile", "--now", "--no-listen", code=None)
+        deployed.run("reconcile", "--now", "--no-listen", code=None)
         time.sleep(2)  # the answer is posted to the listener, and the next look asks nothing
-        found = street.run("reconcile", "--no-listen", "--json", code=None).json
+        found = deployed.run("reconcile", "--no-listen", "--json", code=None).json
         lost[:] = [one["payout_id"] for one in found["open"]]
         return all(one["status"] == "UNKNOWN" and one["last_answer"].startswith("NOT_FOUND") for one in found["open"])
 
     until(known)
     for payout_id in lost:
         why = ("--evidence", "the portal, a day later", "--reason", "the power went")
-        street.run("payout", "decide", payout_id, "--not-paid", "--yes", *why)
+        deployed.run("payout", "decide", payout_id, "--not-paid", "--yes", *why)
     assert len(lost) <= 2, "no more than it had in its hands"
     if lost:
-        street.run("payout", "retry", *lost, "--yes")
-    street.until_final("rain")
-    assert street.ledger()["duplicates_refused"] == 0
-    assert_each_was_paid_once(street, phones)
+        deployed.run("payout", "retry", *lost, "--yes")
+    deployed.until_final("rain")
+    assert deployed.ledger()["duplicates_refused"] == 0
+    assert_each_was_paid_once(deployed, phones)
 
 
-def test_a_task_is_bound_to_what_was_enqueued(street: Street, broker: str) -> None:
+def test_a_task_is_bound_to_what_was_enqueued(deployed: DeploymentHarness, broker: str) -> None:
     """A phone that changes on the way: that payout is left, until it is enqueued as it is now."""
-    street.furnish()
-    street.start_simulator()
-    phones = owe(street, 3)
-    street.start_listener()
+    deployed.furnish()
+    deployed.start_simulator()
+    phones = owe(deployed, 3)
+    deployed.start_listener()
     enqueue = ("payout", "--yes", "--engine", "celery", "--max-total", "291", "--json")
-    assert len(street.run(*enqueue, CELERY_BROKER_URL=broker).json["enqueued"]) == 3
-    street.run("user", "set-phone", "w001", "0712999999", "--yes", "--reason", "a new line")
-    worker = start_worker(street, broker)
-    until(lambda: len(street.payments()) == 2)
+    assert len(deployed.run(*enqueue, CELERY_BROKER_URL=broker).json["enqueued"]) == 3
+    deployed.run("user", "set-phone", "w001", "0712999999", "--yes", "--reason", "a new line")
+    worker = start_worker(deployed, broker)
+    until(lambda: len(deployed.payments()) == 2)
     # A last task that has been served shows that the one in between was, too.
     until(lambda: queue_is_empty(broker))
-    assert {one["phone"] for one in street.payments()} == {phones["w000"], phones["w002"]}
-    assert street.items("rain")["w001"]["status"] == "PENDING"
-    street.run(*enqueue, CELERY_BROKER_URL=broker)
-    until(lambda: len(street.payments()) == 3)
-    assert street.payments()[-1]["phone"] == "254712999999"
-    street.until_final("rain")
+    assert {one["phone"] for one in deployed.payments()} == {phones["w000"], phones["w002"]}
+    assert deployed.items("rain")["w001"]["status"] == "PENDING"
+    deployed.run(*enqueue, CELERY_BROKER_URL=broker)
+    until(lambda: len(deployed.payments()) == 3)
+    assert deployed.payments()[-1]["phone"] == "254712999999"
+    deployed.until_final("rain")
     worker.signal(signal.SIGTERM)
     worker.wait()
 
@@ -136,18 +138,20 @@ def queue_is_empty(broker: str) -> bool:
     return bool(known.llen("kasoko") == 0 and known.hlen("unacked") == 0)
 
 
-def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(street: Street, broker: str) -> None:
+def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(
+    deployed: DeploymentHarness, broker: str
+) -> None:
     """Called as that platform calls them: by name, with JSON, through the broker."""
     import celery
 
-    street.furnish()
-    street.start_simulator()
-    street.open_market(
+    deployed.furnish()
+    deployed.start_simulator()
+    deployed.open_market(
         "rain", "Yes", "No", stakes=[("ann", "0712000001", "Yes", "100"), ("ben", "0712000002", "No", "50")]
     )
-    street.run("resolve", "rain", "Yes", "--yes")
-    street.start_listener()
-    worker = street.start("worker", "--yes", CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=broker)
+    deployed.run("resolve", "rain", "Yes", "--yes")
+    deployed.start_listener()
+    worker = deployed.start("worker", "--yes", CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=broker)
     platform = celery.Celery(broker=broker, backend=broker, set_as_current=False)
     platform.conf.task_default_queue = "kasoko"
 
@@ -191,29 +195,31 @@ def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(street:
     answers = [kept.get(key).decode() for key in kept.keys("celery-task-meta-*")]
     assert len(answers) == 10
     assert not [one for one in answers if ".py" in one or "0712000001" in one]
-    street.until_final("rain")
-    assert [one["amount_cents"] for one in street.payments()] == [14_200]
+    deployed.until_final("rain")
+    assert [one["amount_cents"] for one in deployed.payments()] == [14_200]
     worker.signal(signal.SIGTERM)
     assert worker.wait().code == 0
     platform.close()
 
 
-def test_a_broker_that_does_not_answer_is_told_and_nothing_is_sent(street: Street) -> None:
-    street.furnish()
-    street.start_simulator()
-    owe(street, 2)
+def test_a_broker_that_does_not_answer_is_told_and_nothing_is_sent(deployed: DeploymentHarness) -> None:
+    deployed.furnish()
+    deployed.start_simulator()
+    owe(deployed, 2)
     nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    told = street.run("payout", "rain", "--yes", "--engine", "celery", "--json", code=6, CELERY_BROKER_URL=nowhere)
+    told = deployed.run("payout", "rain", "--yes", "--engine", "celery", "--json", code=6, CELERY_BROKER_URL=nowhere)
     assert told.error["message"] == "The broker of Celery does not answer; nothing was enqueued or sent."
-    assert street.run("worker", "--yes", "--json", code=6, CELERY_BROKER_URL=nowhere).error == told.error
-    assert street.payments() == []
+    assert deployed.run("worker", "--yes", "--json", code=6, CELERY_BROKER_URL=nowhere).error == told.error
+    assert deployed.payments() == []
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_an_address_that_celery_cannot_use_is_told_without_its_password(street: Street, broker: str) -> None:
-    street.furnish()
-    street.start_simulator()
-    owe(street, 2)
+def test_an_address_that_celery_cannot_use_is_told_without_its_password(
+    deployed: DeploymentHarness, broker: str
+) -> None:
+    deployed.furnish()
+    deployed.start_simulator()
+    owe(deployed, 2)
     for setting, address, why in (
         ("CELERY_BROKER_URL", "nonsense://me:pw5926@host", "KeyError"),
         ("CELERY_BROKER_URL", "redis://:pw5926@host:port/0", "ValueError"),
@@ -223,26 +229,28 @@ def test_an_address_that_celery_cannot_use_is_told_without_its_password(street: 
     ):
         addresses = {"CELERY_BROKER_URL": broker, setting: address}
         for command in (("payout", "--yes", "--engine", "celery"), ("worker", "--yes")):
-            told = street.run(*command, code=3, **addresses)
+            told = deployed.run(*command, code=3, **addresses)
             assert f"Celery cannot use the address in {setting} ({why}); nothing was enqueued or sent." in told.err
             assert "kasoko config show --origin" in told.err
             assert "pw5926" not in told.err + told.out
     assert queue_is_empty(broker)
-    assert street.payments() == []
+    assert deployed.payments() == []
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_answers_that_cannot_be_kept_are_told_and_the_queue_is_as_it_was(street: Street, broker: str) -> None:
-    street.furnish()
-    street.start_simulator()
-    owe(street, 2)
+def test_answers_that_cannot_be_kept_are_told_and_the_queue_is_as_it_was(
+    deployed: DeploymentHarness, broker: str
+) -> None:
+    deployed.furnish()
+    deployed.start_simulator()
+    owe(deployed, 2)
     nowhere = {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": f"redis://127.0.0.1:{free_port()}/0"}
-    told = street.run("payout", "--yes", "--engine", "celery", "--json", code=6, **nowhere)
+    told = deployed.run("payout", "--yes", "--engine", "celery", "--json", code=6, **nowhere)
     assert told.error["message"] == (
         "Celery's broker, or the store of its answers, does not answer: 0 of 2 payouts were enqueued."
     )
     assert queue_is_empty(broker)
-    assert street.payments() == []
+    assert deployed.payments() == []
 
 
 def test_the_lines_of_the_page_run_as_they_stand_there(reader: Reader, broker: str) -> None:

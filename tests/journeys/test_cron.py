@@ -11,7 +11,7 @@ import shlex
 import pytest
 
 from kasoko_cli.cli.help.topics import CRON
-from tests.journeys.street import PAY_FAST, Done, Street
+from tests.journeys.deployment_harness import PAY_FAST, DeploymentHarness, Done
 from tests.test_docs import CALLED, ROOT
 
 #: Of the simulator's table: M-Pesa refuses the number at once, and a connection that closes with the request taken.
@@ -33,14 +33,14 @@ def mail(done: Done) -> str:
 
 
 @pytest.fixture
-def office(bare: Street) -> Street:
+def office(bare: DeploymentHarness) -> DeploymentHarness:
     """A deployment with a simulator and nothing to do, in which results are kept for a year."""
     bare.furnish(f"{PAY_FAST}\n[privacy]\nkeep_days = 365")
     bare.start_simulator()
     return bare
 
 
-def test_a_day_on_which_all_goes_well_sends_no_mail(office: Street) -> None:
+def test_a_day_on_which_all_goes_well_sends_no_mail(office: DeploymentHarness) -> None:
     office.start_listener()
     assert [mail(office.run(*job)) for job in crontab()] == [""] * 6
     office.open_market("rain", "Yes", "No", stakes=[("ann", FINE, "Yes", "100"), ("ben", "0712000222", "No", "50")])
@@ -51,7 +51,7 @@ def test_a_day_on_which_all_goes_well_sends_no_mail(office: Street) -> None:
     assert [mail(office.run(*job)) for job in crontab()] == [""] * 6
 
 
-def test_a_run_that_needs_somebody_says_who_how_much_and_what_to_type(office: Street) -> None:
+def test_a_run_that_needs_somebody_says_who_how_much_and_what_to_type(office: DeploymentHarness) -> None:
     office.open_market(
         "rain",
         "Yes",
@@ -85,7 +85,7 @@ def test_a_run_that_needs_somebody_says_who_how_much_and_what_to_type(office: St
     assert mail(office.run("reconcile", "-q", "--no-listen", code=7)) == ""
 
 
-def test_a_pause_and_a_lock_are_nobodys_to_act_on(office: Street) -> None:
+def test_a_pause_and_a_lock_are_nobodys_to_act_on(office: DeploymentHarness) -> None:
     office.run("pause", "--reason", "lunch", "--yes")
     office.open_market("rain", "Yes", "No", stakes=[("ann", FINE, "Yes", "100"), ("ben", "0712000222", "No", "50")])
     office.settle("rain", "Yes")
@@ -94,7 +94,7 @@ def test_a_pause_and_a_lock_are_nobodys_to_act_on(office: Street) -> None:
     assert "Sending is paused" in office.run("status", "--check", "-q", code=8).out
 
 
-def test_time_that_is_over_is_no_mail_and_the_next_run_goes_on(office: Street) -> None:
+def test_time_that_is_over_is_no_mail_and_the_next_run_goes_on(office: DeploymentHarness) -> None:
     settings = (office.folder / "kasoko.toml").read_text()
     slowly = settings.replace("rate_per_second = 1000", "rate_per_second = 1").replace(
         "concurrency = 8", "concurrency = 1"
@@ -106,14 +106,14 @@ def test_time_that_is_over_is_no_mail_and_the_next_run_goes_on(office: Street) -
     assert mail(office.run("payout", "-y", "-q", "--max-seconds", "1", code=10)) == ""
 
 
-def test_what_was_not_taken_and_goes_again_by_itself_is_no_mail(office: Street) -> None:
+def test_what_was_not_taken_and_goes_again_by_itself_is_no_mail(office: DeploymentHarness) -> None:
     office.open_market("rain", "Yes", "No", stakes=[("ann", BUSY_THERE, "Yes", "100"), ("ben", FINE, "No", "50")])
     office.settle("rain", "Yes")
     assert mail(office.run("payout", "-y", "-q", code=6)) == ""
     assert office.items("rain")["ann"]["status"] == "PENDING"
 
 
-def test_that_mpesa_cannot_be_reached_is_a_mail(office: Street) -> None:
+def test_that_mpesa_cannot_be_reached_is_a_mail(office: DeploymentHarness) -> None:
     office.open_market("rain", "Yes", "No", stakes=[("ann", FINE, "Yes", "100"), ("ben", "0712000222", "No", "50")])
     office.settle("rain", "Yes")
     away = re.sub("MPESA_BASE_URL=.*", "MPESA_BASE_URL=http://127.0.0.1:9", (office.folder / ".env").read_text())
@@ -128,13 +128,13 @@ def test_the_page_and_the_topic_tell_the_same_codes_that_send_no_mail() -> None:
     assert sorted(on_the_page) == sorted(in_the_topic) == ["10", "5", "6", "7", "9"]
 
 
-def test_a_setting_that_is_missing_is_a_mail(bare: Street) -> None:
+def test_a_setting_that_is_missing_is_a_mail(bare: DeploymentHarness) -> None:
     bare.furnish()
     done = bare.run("payout", "-y", "-q", code=3)
     assert "Paying by M-Pesa needs" in done.err
 
 
-def test_the_audit_is_silent_while_all_holds_and_short_when_not(office: Street) -> None:
+def test_the_audit_is_silent_while_all_holds_and_short_when_not(office: DeploymentHarness) -> None:
     office.open_market("rain", "Yes", "No", stakes=[("ann", FINE, "Yes", "100"), ("ben", "0712000222", "No", "50")])
     office.settle("rain", "Yes")
     assert mail(office.run("audit", "--quiet")) == ""

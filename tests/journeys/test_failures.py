@@ -68,7 +68,7 @@ def number(phone: str) -> Callable[[Reader], None]:
     """Kamau has this number."""
 
     def set_phone(reader: Reader) -> None:
-        reader.street.run("user", "set-phone", "kamau", phone, "--yes")
+        reader.deployed.run("user", "set-phone", "kamau", phone, "--yes")
 
     return set_phone
 
@@ -84,47 +84,47 @@ def right_key(reader: Reader) -> None:
 def asked_often(reader: Reader) -> None:
     """The connection broke, and M-Pesa has said three times that it knows of nothing."""
     number(NEVER_TAKEN)(reader)
-    reader.street.run(*PAY, code=7)
+    reader.deployed.run(*PAY, code=7)
     for _ in range(2):
-        reader.street.run("reconcile", "--now", code=7)
+        reader.deployed.run("reconcile", "--now", code=7)
 
 
 def nobody_there(reader: Reader) -> None:
     """There is an access token, and then nobody answers any more."""
-    reader.street.run("float", "--listen")
+    reader.deployed.run("float", "--listen")
     assert reader.running is not None
     reader.running.stop()
 
 
 def there_again(reader: Reader) -> None:
     assert reader.simulator is not None
-    reader.running = reader.simulator.start(port=int(reader.street.daraja_url.rpartition(":")[2]))
+    reader.running = reader.simulator.start(port=int(reader.deployed.daraja_url.rpartition(":")[2]))
 
 
 def paused(reader: Reader) -> None:
-    reader.street.run("pause", "--reason", "the float is being moved", "--yes")
+    reader.deployed.run("pause", "--reason", "the float is being moved", "--yes")
 
 
 def stopped(reader: Reader) -> None:
     number(LOCKED)(reader)
-    reader.street.run(*PAY, "--listen", code=6)
+    reader.deployed.run(*PAY, "--listen", code=6)
 
 
 def no_database(reader: Reader) -> None:
-    file = reader.street.folder / "kasoko.db"
+    file = reader.deployed.folder / "kasoko.db"
     file.rename(file.with_name("away.db"))
     file.write_text("this is no database, and longer than a header of one " * 20)
 
 
 def database_again(reader: Reader) -> None:
-    folder = reader.street.folder
+    folder = reader.deployed.folder
     (folder / "away.db").replace(folder / "kasoko.db")
 
 
 def contradicted(reader: Reader) -> None:
     """The result came with another amount than was sent."""
     number(OTHER_AMOUNT)(reader)
-    reader.street.run(*PAY, "--listen", "--listen-seconds", "5", code=None)
+    reader.deployed.run(*PAY, "--listen", "--listen-seconds", "5", code=None)
 
 
 LISTENING = {"kasoko retry-failed": ("--listen",), "kasoko payout --only": ("--listen",)}
@@ -158,12 +158,12 @@ def test_what_the_handbook_says_to_type_leads_on(words: str, reader: Reader) -> 
     scene = SCENES[words]
     reader.more, reader.codes = {**LISTENING, **scene.more}, dict(scene.codes)
     scene.before(reader)
-    done = reader.street.run(*scene.types, code=scene.code, **reader.environ)
+    done = reader.deployed.run(*scene.types, code=scene.code, **reader.environ)
     assert words in " ".join(f"{done.out} {done.err}".split())
     scene.mend(reader)
     for command in failures()[words]:
         reader.types(command.replace("PAYOUT", KAMAU))
     if scene.then:
         reader.types(scene.then)
-    status = reader.street.ask("payout", "show", KAMAU)["payout"]["status"]
+    status = reader.deployed.ask("payout", "show", KAMAU)["payout"]["status"]
     assert status == scene.ends

@@ -1,6 +1,6 @@
 """Every command line that README and the pages show is run, as it stands there.
 
-A new block is run in a town with a settled market `rain` without anybody saying so; what it needs besides is a
+A new block is run in a deployment with a settled market `rain` without anybody saying so; what it needs besides is a
 function of `PREPARED`, under its page and its number on it. A line that cannot be run says why above its block.
 """
 
@@ -31,7 +31,7 @@ Prepare = Callable[[Reader], None]
 
 def empty(reader: Reader) -> None:
     """An empty folder; the port of the page may be taken on this machine."""
-    for file in reader.street.folder.iterdir():
+    for file in reader.deployed.folder.iterdir():
         file.unlink()
     reader.more = {"kasoko simulator": ("--port", "0")}
 
@@ -39,43 +39,43 @@ def empty(reader: Reader) -> None:
 def by_hand(reader: Reader) -> None:
     """The other terminal: the first one has just made the settings, and runs the simulator."""
     empty(reader)
-    reader.street.furnish()
+    reader.deployed.furnish()
     assert reader.simulator is not None
-    move_in(reader.street, reader.simulator, reader.street.daraja_url)
+    move_in(reader.deployed, reader.simulator, reader.deployed.daraja_url)
 
 
 def paid(reader: Reader) -> None:
     """Every winner has the money."""
-    reader.street.run("payout", "rain", "--yes", "--listen")
+    reader.deployed.run("payout", "rain", "--yes", "--listen")
 
 
 def resolved(reader: Reader) -> None:
     """The pool is not divided yet."""
-    for file in reader.street.folder.glob("kasoko.db*"):
+    for file in reader.deployed.folder.glob("kasoko.db*"):
         file.unlink()
-    shutil.copy(reader.town / "resolved" / "kasoko.db", reader.street.folder)
+    shutil.copy(reader.builder / "resolved" / "kasoko.db", reader.deployed.folder)
 
 
 def to_be_approved(reader: Reader) -> None:
     """Ann divided the pool, and somebody else has to look at it."""
     resolved(reader)
     set_in(reader, "payout", "approval_above_kes = 0")
-    reader.hears(reader.street.run("settle", "rain", "--yes", "--actor", "ann").out)
+    reader.hears(reader.deployed.run("settle", "rain", "--yes", "--actor", "ann").out)
     # The first line asks whoever has read the plan, and here nobody is there to answer.
     reader.codes |= {"kasoko approve rain --yes": 0, "kasoko approve rain": 2}
 
 
 def restored(reader: Reader) -> None:
     """Three were paid since the copy was taken; M-Pesa is asked once more soon."""
-    settings = reader.street.folder / "kasoko.toml"
+    settings = reader.deployed.folder / "kasoko.toml"
     settings.write_text(f"{settings.read_text()}\n[reconcile]\nconfirm_negative_seconds = 1\n")
-    reader.street.run("db", "backup", "kasoko-2026-11-23.db")
-    reader.street.run("payout", "rain", "--limit", "3", "--yes", "--listen", code=10)
+    reader.deployed.run("db", "backup", "kasoko-2026-11-23.db")
+    reader.deployed.run("payout", "rain", "--limit", "3", "--yes", "--listen", code=10)
 
 
 def keeping_a_year(reader: Reader) -> None:
     """A setting says how long results are kept."""
-    settings = reader.street.folder / "kasoko.toml"
+    settings = reader.deployed.folder / "kasoko.toml"
     settings.write_text(f"{settings.read_text()}\n[privacy]\nkeep_days = 365\n")
 
 
@@ -83,18 +83,18 @@ def to_be_corrected(reader: Reader) -> None:
     """Money has left, and ann has said that the outcome is another."""
     paid(reader)
     words = ("resolve", "rain", "No", "--override", "--reason", "the gauge was read wrongly")
-    reader.hears(reader.street.run(*words, "--yes", "--actor", "ann", code=5).out)
+    reader.hears(reader.deployed.run(*words, "--yes", "--actor", "ann", code=5).out)
 
 
 def owed_back(reader: Reader) -> None:
     """A second person has agreed, and kamau has money of his own in the wallet."""
     to_be_corrected(reader)
     reader.types("kasoko resolve rain No --override --confirm 3f0c9a1d5b7e2244 --actor ben --reason 'checked it'")
-    reader.street.run("wallet", "deposit", "kamau", "200", "--reference", "D1", "--yes")
+    reader.deployed.run("wallet", "deposit", "kamau", "200", "--reference", "D1", "--yes")
 
 
 def bets_in_lines(reader: Reader) -> None:
-    reader.street.run("export", "bets", "--output", "bets.ndjson")
+    reader.deployed.run("export", "bets", "--output", "bets.ndjson")
 
 
 def with_password(reader: Reader) -> None:
@@ -116,8 +116,8 @@ def posted(reader: Reader) -> None:
 
 def with_codes(reader: Reader) -> None:
     """Wanjiku has her code: it follows from the key, so it is the same in every proof of the settlement."""
-    reader.street.run("report", "proof", "rain", "--output", "first.json", "--codes", "first.csv")
-    [code] = re.findall(r"\bwanjiku:[A-Z2-7]{16}\b", (reader.street.folder / "first.csv").read_text())
+    reader.deployed.run("report", "proof", "rain", "--output", "first.json", "--codes", "first.csv")
+    [code] = re.findall(r"\bwanjiku:[A-Z2-7]{16}\b", (reader.deployed.folder / "first.csv").read_text())
     reader.here["wanjiku:ABCDEFGHIJKLMNOP"] = code
 
 
@@ -128,13 +128,13 @@ def to_be_forgotten(reader: Reader) -> None:
 
 def sent(reader: Reader) -> None:
     """Everything was sent, and nobody was there to hear how it ended."""
-    reader.street.run("payout", "rain", "--yes")
+    reader.deployed.run("payout", "rain", "--yes")
 
 
 def swallowed(reader: Reader) -> None:
     """The network swallowed a request; the times of the page are around now."""
-    reader.street.run("user", "set-phone", "wanjiku", "254799100015", "--yes")
-    reader.street.run("payout", "rain", "--yes", code=7)
+    reader.deployed.run("user", "set-phone", "wanjiku", "254799100015", "--yes")
+    reader.deployed.run("payout", "rain", "--yes", code=7)
     reader.here |= {
         "2026-11-23T09:00:00+03:00": "2020-01-01T00:00:00+03:00",
         "2026-11-23T09:10:00+03:00": "2099-01-01T00:00:00+03:00",
@@ -143,9 +143,9 @@ def swallowed(reader: Reader) -> None:
 
 def with_statement(reader: Reader) -> None:
     """M-Pesa's statement has a top-up and a payment that nothing here explains."""
-    settings = (reader.street.folder / ".env").read_text()
+    settings = (reader.deployed.folder / ".env").read_text()
     [shortcode] = re.findall(r"^MPESA_PAYBILL=(\d+)", settings, re.MULTILINE)
-    reader.street.write(
+    reader.deployed.write(
         "utility-2026-11-23.csv",
         f"Short Code:,{shortcode}\n"
         "Receipt No.,Completion Time,Initiation Time,Details,Transaction Status,Paid In,Withdrawn,Balance,"
@@ -160,15 +160,15 @@ def with_statement(reader: Reader) -> None:
 
 def in_suspense(reader: Reader) -> None:
     with_statement(reader)
-    reader.street.run("reconcile", "--statement", "utility-2026-11-23.csv", "--yes", code=8)
+    reader.deployed.run("reconcile", "--statement", "utility-2026-11-23.csv", "--yes", code=8)
 
 
 def taxed(reader: Reader) -> None:
     """The settlement kept back a tenth of each winner's profit, by the made-up rules of the example."""
     resolved(reader)
-    shutil.copy(ROOT / "docs" / "duties.example.toml", reader.street.folder / "duties.toml")
+    shutil.copy(ROOT / "docs" / "duties.example.toml", reader.deployed.folder / "duties.toml")
     set_in(reader, "payout", 'duties_file = "duties.toml"')
-    reader.street.run("settle", "rain", "--yes")
+    reader.deployed.run("settle", "rain", "--yes")
 
 
 def of_this_machine(reader: Reader) -> None:
@@ -178,7 +178,7 @@ def of_this_machine(reader: Reader) -> None:
 
 def set_in(reader: Reader, table: str, line: str) -> None:
     """One more setting."""
-    settings = reader.street.folder / "kasoko.toml"
+    settings = reader.deployed.folder / "kasoko.toml"
     settings.write_text(settings.read_text().replace(f"[{table}]\n", f"[{table}]\n{line}\n"))
 
 
@@ -229,12 +229,12 @@ PREPARED: dict[tuple[str, int], Prepare] = {
 
 
 def wanjiku_alone_was_paid(reader: Reader) -> None:
-    [payment] = reader.street.payments()
+    [payment] = reader.deployed.payments()
     assert payment["phone"] == "254712345678"
 
 
 def everybody_was_paid_once(reader: Reader) -> None:
-    assert len({payment["phone"] for payment in reader.street.payments()}) == len(reader.street.payments()) == 8
+    assert len({payment["phone"] for payment in reader.deployed.payments()}) == len(reader.deployed.payments()) == 8
 
 
 #: What has to be so once the lines were typed.
@@ -244,7 +244,7 @@ AFTERWARDS: dict[tuple[str, int], Callable[[Reader], None]] = {
     ("docs/listener.md", 2): everybody_was_paid_once,
 }
 
-#: Blocks whose lines are one or the other, each in a town of its own.
+#: Blocks whose lines are one or the other, each in a deployment of its own.
 APART = {("docs/results.md", 1)}
 
 

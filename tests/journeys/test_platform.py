@@ -37,10 +37,10 @@ from kasoko_cli.store.platform import source
 from kasoko_cli.store.platform.source import open_platform
 from tests.conftest import CountedIds, FixedClock
 from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
+from tests.journeys.deployment_harness import DeploymentHarness
 from tests.journeys.pages import Reader, read_page
-from tests.journeys.street import Street
-from tests.operations.road import Road
-from tests.operations.town import refusal
+from tests.operations.data_builder import refusal
+from tests.operations.payout_harness import PayoutHarness
 from tests.proof.databases import named, on_server
 from tests.proof.processes import KILLED
 
@@ -380,7 +380,7 @@ def test_no_name_can_become_a_statement() -> None:
     assert "(725::numeric) AS fee_bps" in sql
 
 
-def test_the_lines_of_the_page_run_as_they_stand_there(bare: Street, django: Django, tmp_path: Path) -> None:
+def test_the_lines_of_the_page_run_as_they_stand_there(bare: DeploymentHarness, django: Django, tmp_path: Path) -> None:
     bare.furnish("[platform]\nmirror = true")
     reader = Reader(bare, tmp_path, environ={"KASOKO_PLATFORM_URL": django.role_url})
     read_page("docs/django.md", reader)
@@ -401,8 +401,8 @@ REFUSED = next(phone for phone, one in PEOPLE.items() if one.code == "2040")
 
 
 @pytest.fixture
-def road(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Iterator[Road]:
-    made = Road(db, clock, new_id, act)
+def harness(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Iterator[PayoutHarness]:
+    made = PayoutHarness(db, clock, new_id, act)
     yield made
     made.assert_books()
 
@@ -421,7 +421,7 @@ def settled(
 
 @pytest.mark.usefixtures("settled")
 def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
-    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, road: Road
+    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, harness: PayoutHarness
 ) -> None:
     before = django.own()
     assert platform_mirror.look(db) == platform_mirror.Mirrored(False, False, 0, 0, 0, 0), "off until it is asked for"
@@ -430,9 +430,9 @@ def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
     )
     ann, cyn = 202_23, 67_40
     assert django.states() == {"market:1": "RESOLVED", "payout:1.1.1": "PENDING", "payout:1.1.2": "PENDING"}
-    road.send()
+    harness.send()
     assert platform_mirror.look(db).waiting_payouts == 0, "that it is on its way is nobody else's business"
-    road.deliver()
+    harness.deliver()
     assert platform_mirror.mirror(OperationContext(db, clock, act), theirs) == platform_mirror.Mirrored(
         True, False, 0, 2, 0, 0
     )
@@ -452,7 +452,12 @@ def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
 
 
 def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
-    db: Database, clock: FixedClock, act: Act, theirs: Database, road: Road, sync: Callable[..., platform_sync.Synced]
+    db: Database,
+    clock: FixedClock,
+    act: Act,
+    theirs: Database,
+    harness: PayoutHarness,
+    sync: Callable[..., platform_sync.Synced],
 ) -> None:
     sync()
     clock.forward(hours=4)
@@ -460,8 +465,8 @@ def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
     settle.settle_market(
         OperationContext(db, clock, act), WireLimits(), market="rain", duties=DutyBook((WINNINGS, WITHDRAWALS))
     )
-    road.send()
-    road.deliver()
+    harness.send()
+    harness.deliver()
     platform_mirror.mirror(OperationContext(db, clock, act), theirs)
     with theirs.reading() as session, db.reading() as books:
         market, *owed = [source.Result(*row) for row in session.execute(sa.text(ALL)).all()]
@@ -480,7 +485,7 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
     act: Act,
     django: Django,
     theirs: Database,
-    road: Road,
+    harness: PayoutHarness,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It has read, and before it writes the payout ends and another mirror tells that."""
@@ -488,8 +493,8 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
 
     def overtaken(to: Database, results: Sequence[source.Result]) -> None:
         monkeypatch.setattr(source, "tell", tell)
-        road.send()
-        road.deliver()
+        harness.send()
+        harness.deliver()
         assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).waiting_payouts == 0
         tell(to, results)
 
@@ -500,11 +505,11 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
 
 @pytest.mark.usefixtures("settled")
 def test_a_platform_that_is_away_is_told_later(
-    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, road: Road
+    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, harness: PayoutHarness
 ) -> None:
     platform_mirror.mirror(OperationContext(db, clock, act), theirs)
-    road.send()
-    road.deliver()
+    harness.send()
+    harness.deliver()
     django.sql("ALTER TABLE kasoko.results RENAME TO gone")
     with pytest.raises(ConfigurationError, match="takes no results: relation") as refused:
         platform_mirror.mirror(OperationContext(db, clock, act), theirs)
@@ -562,40 +567,42 @@ def test_again_names_what_is_newer_there_than_all_that_is_known_here(
 # --- The commands ---------------------------------------------------------------------------------
 
 
-def test_sync_and_mirror_as_an_operator_calls_them(street: Street, django: Django) -> None:
+def test_sync_and_mirror_as_an_operator_calls_them(deployed: DeploymentHarness, django: Django) -> None:
     """From an empty database to a result on the platform. A mirror killed anywhere is made good by the next."""
-    street.furnish()
-    with (street.folder / ".env").open("a") as secrets:
+    deployed.furnish()
+    with (deployed.folder / ".env").open("a") as secrets:
         secrets.write(f"KASOKO_PLATFORM_URL={django.role_url}\n")
     django.sql("UPDATE markets_market SET closes_at = now() - interval '1 minute' WHERE slug = 'rain'")
-    planned = street.run("sync", "--plan")
+    planned = deployed.run("sync", "--plan")
     assert planned.out.splitlines() == ["users: 3 new, 0 known", "markets: 1 new, 0 known", "bets: 3 new, 0 known"]
     assert planned.err == "This was a plan; nothing was kept. To take it in: kasoko sync\n"
-    assert street.ask("sync")["stake_cents"] == 283_83
-    assert street.run("sync", "--quiet").out == ""
-    street.run("resolve", "rain", "Yes", "--yes")
-    street.run("settle", "rain")
-    assert street.run("sync", "--check").out == "1 closed markets, 3 bets: the platform has them as they stand here.\n"
+    assert deployed.ask("sync")["stake_cents"] == 283_83
+    assert deployed.run("sync", "--quiet").out == ""
+    deployed.run("resolve", "rain", "Yes", "--yes")
+    deployed.run("settle", "rain")
+    assert (
+        deployed.run("sync", "--check").out == "1 closed markets, 3 bets: the platform has them as they stand here.\n"
+    )
     django.sql("UPDATE markets_bet SET stake = 1000 WHERE stake = 150.5")
-    checked = street.run("sync", "--check", code=8)
+    checked = deployed.run("sync", "--check", code=8)
     assert "1 difference.\nbet 2, stake_kes: It is '150.50' here, and '1000.00' there.\n" in checked.out
 
-    nothing = street.run("mirror", "--plan").out
+    nothing = deployed.run("mirror", "--plan").out
     assert nothing == "Nothing is noted for the platform yet. The first kasoko mirror notes all that stands.\n"
-    off = street.run("mirror", code=3)
+    off = deployed.run("mirror", code=3)
     assert "Writing results back is off (platform.mirror). Nothing was written." in off.err
-    with (street.folder / "kasoko.toml").open("a") as settings:
+    with (deployed.folder / "kasoko.toml").open("a") as settings:
         settings.write("[platform]\nmirror = true\n")
     for point in ("commit.before:1", "commit.after:1", "commit.before:2", "commit.after:2", "commit.before:3"):
-        street.run("mirror", code=KILLED, KASOKO_TEST_POINTS=f"kill:{point}")
-    assert street.run("mirror", "--plan").out == "Waiting to be told: 1 market, 2 payouts.\n"
-    assert street.run("mirror").out == "Told: 1 market, 2 payouts.\n"
-    assert street.run("mirror").out == "Told: 0 markets, 0 payouts.\n"
+        deployed.run("mirror", code=KILLED, KASOKO_TEST_POINTS=f"kill:{point}")
+    assert deployed.run("mirror", "--plan").out == "Waiting to be told: 1 market, 2 payouts.\n"
+    assert deployed.run("mirror").out == "Told: 1 market, 2 payouts.\n"
+    assert deployed.run("mirror").out == "Told: 0 markets, 0 payouts.\n"
     assert django.states() == {"market:1": "RESOLVED", "payout:1.1.1": "PENDING", "payout:1.1.2": "PENDING"}
     django.sql("UPDATE kasoko.results SET version = version + 86400000000 WHERE id = 'payout:1.1.2'")
-    newer = street.run("mirror", "--again", code=8)
+    newer = deployed.run("mirror", "--again", code=8)
     assert "1 newer there than all that is known here, and left as it was: payout:1.1.2\n" in newer.out
     assert "kasoko doctor --after-restore" in newer.err
-    assert street.ask("mirror", "--stop") == {"stopped": True}
-    assert street.run("mirror", "--stop").out == "The platform was told nothing before.\n"
-    street.run("audit", "--deep", "--chain")
+    assert deployed.ask("mirror", "--stop") == {"stopped": True}
+    assert deployed.run("mirror", "--stop").out == "The platform was told nothing before.\n"
+    deployed.run("audit", "--deep", "--chain")

@@ -103,7 +103,7 @@ def test_every_command_that_acts_is_silent_when_it_went_well(reader: Reader) -> 
         reader.types(f"kasoko {line}")
         said[line] = reader.last
     assert {line: text for line, text in said.items() if text} == {}
-    noted = reader.street.rows("SELECT command FROM runs WHERE ended_at IS NOT NULL AND doing = 'done'")
+    noted = reader.deployed.rows("SELECT command FROM runs WHERE ended_at IS NOT NULL AND doing = 'done'")
     assert {command for (command,) in noted} == {
         *("payout", "payout retry", "retry-failed", "reconcile"),
         *("settle", "import", "float", "audit", "metrics write", "db backup"),

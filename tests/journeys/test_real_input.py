@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.street import Json, Street
+from tests.journeys.deployment_harness import DeploymentHarness, Json
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -59,19 +59,19 @@ def wires_of(text: str) -> list[int]:
 ALL_WIRES = [(PHONES[user], wire) for (_, user, _), (_, wires) in EXPECTED.items() for wire in wires_of(wires)]
 
 
-def imported(street: Street) -> None:
+def imported(deployed: DeploymentHarness) -> None:
     """Take in the operator's three files."""
     counted = {}
     for kind in ("users", "markets", "bets"):
-        answer = street.ask("import", kind, str(DATA / f"{kind}.csv"), "--yes")
+        answer = deployed.ask("import", kind, str(DATA / f"{kind}.csv"), "--yes")
         counted[kind] = answer["new"], answer["known"]
     assert counted == {"users": (1_200, 0), "markets": (7, 0), "bets": (4_030, 0)}
 
 
-def settled(street: Street, market_id: str) -> dict[str, Any]:
+def settled(deployed: DeploymentHarness, market_id: str) -> dict[str, Any]:
     """Resolve a market as the operator did, settle it, and compare the figures."""
     totals = TOTALS[market_id]
-    answer = street.settle(market_id, *totals["winning_outcomes"].split("|"))
+    answer = deployed.settle(market_id, *totals["winning_outcomes"].split("|"))
     figures: dict[str, Any] = answer["settlement"]
     assert answer["is_new"]
     assert {name: figures[name] for name in totals if name.endswith("_cents")} == {
@@ -80,9 +80,9 @@ def settled(street: Street, market_id: str) -> dict[str, Any]:
     return figures
 
 
-def balances(street: Street) -> dict[str, tuple[int, int]]:
+def balances(deployed: DeploymentHarness) -> dict[str, tuple[int, int]]:
     """Balance and available of everybody who ever had any, added up from the exported books."""
-    books = csv.DictReader(io.StringIO(street.run("export", "entries").out))
+    books = csv.DictReader(io.StringIO(deployed.run("export", "entries").out))
     wallet: Counter[str] = Counter()
     delivered: Counter[str] = Counter()
     for line in books:
@@ -104,8 +104,8 @@ def expected_balances() -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.timeout(600)  # on a busy machine; on an idle one it takes a tenth of that
-def test_the_operators_files_are_settled_and_paid_to_the_cent(street: Street) -> None:
-    street.furnish(
+def test_the_operators_files_are_settled_and_paid_to_the_cent(deployed: DeploymentHarness) -> None:
+    deployed.furnish(
         """
         [payout]
         rate_per_second = 1000
@@ -113,33 +113,33 @@ def test_the_operators_files_are_settled_and_paid_to_the_cent(street: Street) ->
         daily_kes = 10000000
         """
     )
-    street.start_simulator("--float", str(FLOAT_KES), "--daily", "10000000")
-    imported(street)
+    deployed.start_simulator("--float", str(FLOAT_KES), "--daily", "10000000")
+    imported(deployed)
     for market_id in MARKETS:
-        settled(street, market_id)
+        settled(deployed, market_id)
 
     # One market is paid by a command that takes the results itself, the others beside a listener.
-    by_itself = street.ask("payout", "one-sided", "--yes", "--listen")
+    by_itself = deployed.ask("payout", "one-sided", "--yes", "--listen")
     assert {one["status"] for one in by_itself["payouts"]} == {"COMPLETED"}
     assert by_itself["exit_code"] == 0
-    listener = street.start_listener()
-    sent = street.ask("payout", "--yes")
+    listener = deployed.start_listener()
+    sent = deployed.ask("payout", "--yes")
     assert (sent["run"]["stopped"], sent["run"]["left"], sent["run"]["postponed"]) == ("done", 0, 0)
-    street.until_final()
+    deployed.until_final()
     assert listener.stop().code == 0
 
-    found = {market_id: street.ask("status", market_id, "--payouts") for market_id in MARKETS}
+    found = {market_id: deployed.ask("status", market_id, "--payouts") for market_id in MARKETS}
     _each_payout_refund_and_leg_is_as_expected(found)
-    _each_leg_was_paid_once_to_the_right_phone(street.ledger(), found)
-    assert balances(street) == expected_balances()
+    _each_leg_was_paid_once_to_the_right_phone(deployed.ledger(), found)
+    assert balances(deployed) == expected_balances()
     for user in ("u00647", "u00001", next(iter(CANCELLED))):
-        assert street.wallet(user) == expected_balances()[user]
-    assert street.ask("audit")["ok"]
+        assert deployed.wallet(user) == expected_balances()[user]
+    assert deployed.ask("audit")["ok"]
 
     # Whatever is asked for a second time is there already.
-    assert not street.ask("settle", "m1", "--yes")["is_new"]
-    assert street.ask("payout", "--yes")["run"]["sent"] == []
-    assert street.ask("import", "bets", str(DATA / "bets.csv"), "--yes")["known"] == 4_030
+    assert not deployed.ask("settle", "m1", "--yes")["is_new"]
+    assert deployed.ask("payout", "--yes")["run"]["sent"] == []
+    assert deployed.ask("import", "bets", str(DATA / "bets.csv"), "--yes")["known"] == 4_030
 
 
 def _each_payout_refund_and_leg_is_as_expected(statuses: Mapping[str, Json]) -> None:
@@ -183,21 +183,21 @@ def _each_leg_was_paid_once_to_the_right_phone(ledger: Json, statuses: Mapping[s
     }
 
 
-def test_what_is_above_the_days_limit_waits_for_the_next_day_in_nairobi(street: Street) -> None:
+def test_what_is_above_the_days_limit_waits_for_the_next_day_in_nairobi(deployed: DeploymentHarness) -> None:
     """The winner of 536,176.69 gets two legs of 250,000 today; the third, of 36,176, tomorrow."""
-    street.furnish()
-    street.start_simulator("--float", str(FLOAT_KES))
-    imported(street)
-    settled(street, "m5")
+    deployed.furnish()
+    deployed.start_simulator("--float", str(FLOAT_KES))
+    imported(deployed)
+    settled(deployed, "m5")
     legs = sorted(
-        (item for item in street.ask("status", "m5", "--payouts")["items"] if item["user"] == "u00647"),
+        (item for item in deployed.ask("status", "m5", "--payouts")["items"] if item["user"] == "u00647"),
         key=lambda item: item["leg"],
     )
     assert [leg["wire_cents"] for leg in legs] == [25_000_000, 25_000_000, 3_617_600]
     only = [word for leg in legs for word in ("--only", leg["id"])]
 
     before = datetime.now(UTC)
-    done = street.run("payout", "--yes", "--listen", *only, code=6)
+    done = deployed.run("payout", "--yes", "--listen", *only, code=6)
     after = datetime.now(UTC)
 
     nairobi = timezone(timedelta(hours=3))
@@ -213,18 +213,18 @@ def test_what_is_above_the_days_limit_waits_for_the_next_day_in_nairobi(street: 
         for midnight in midnights
     ), done.err
 
-    found = street.ask("payout", "list", "m5")["items"]
+    found = deployed.ask("payout", "list", "m5")["items"]
     by_leg = {item["leg"]: item for item in found if item["user"] == "u00647"}
     assert [by_leg[leg]["status"] for leg in (1, 2, 3)] == ["COMPLETED", "COMPLETED", "PENDING"]
     waits_until = datetime.fromisoformat(by_leg[3]["not_before"]).astimezone(nairobi)
     assert waits_until.strftime("%Y-%m-%d %H:%M EAT") in midnights
-    story = street.ask("status", legs[2]["id"])
+    story = deployed.ask("status", legs[2]["id"])
     assert story["note"] == "the receiver has had the day's KES 500,000.00"
-    assert [(one["phone"], one["amount_cents"]) for one in street.payments()] == [(PHONES["u00647"], 25_000_000)] * 2
+    assert [(one["phone"], one["amount_cents"]) for one in deployed.payments()] == [(PHONES["u00647"], 25_000_000)] * 2
 
     # It is not due, so nothing more is sent today, however often it is asked for.
-    again = street.run("payout", "--yes", *only)
+    again = deployed.run("payout", "--yes", *only)
     assert "Nothing is due." in again.err
-    assert len(street.payments()) == 2
-    assert street.wallet("u00647")[0] == 50_000_000 + CANCELLED.get("u00647", 0)
-    assert street.ask("audit")["ok"]
+    assert len(deployed.payments()) == 2
+    assert deployed.wallet("u00647")[0] == 50_000_000 + CANCELLED.get("u00647", 0)
+    assert deployed.ask("audit")["ok"]

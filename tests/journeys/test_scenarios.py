@@ -6,7 +6,7 @@ from datetime import datetime
 
 import httpx
 
-from tests.journeys.street import Street, assert_hides
+from tests.journeys.deployment_harness import DeploymentHarness, assert_hides
 
 #: Phones of the simulator's table.
 ANN, BEN, CYN = "0712000001", "0712000002", "0712000003"
@@ -15,63 +15,65 @@ IMPOSSIBLE = "0799100001"
 NOT_REGISTERED = "0799002040"
 
 
-def test_two_users_on_different_outcomes_are_settled_and_the_winner_alone_is_paid(street: Street) -> None:
-    street.furnish()
-    street.start_simulator()
-    street.open_market("rain", "Yes", "No", stakes=[("ann", ANN, "Yes", "100"), ("ben", BEN, "No", "150.50")])
-    before = street.wallet("ann"), street.wallet("ben")
+def test_two_users_on_different_outcomes_are_settled_and_the_winner_alone_is_paid(deployed: DeploymentHarness) -> None:
+    deployed.furnish()
+    deployed.start_simulator()
+    deployed.open_market("rain", "Yes", "No", stakes=[("ann", ANN, "Yes", "100"), ("ben", BEN, "No", "150.50")])
+    before = deployed.wallet("ann"), deployed.wallet("ben")
 
-    street.settle("rain", "Yes")
-    assert (street.wallet("ann"), street.wallet("ben")) == before, "settling pays nobody yet"
-    listener = street.start_listener("--until-settled", "rain")
-    street.run("payout", "rain", "--yes")
+    deployed.settle("rain", "Yes")
+    assert (deployed.wallet("ann"), deployed.wallet("ben")) == before, "settling pays nobody yet"
+    listener = deployed.start_listener("--until-settled", "rain")
+    deployed.run("payout", "rain", "--yes")
     assert listener.wait().code == 0
 
     # Of 250.50 the fee is 12.525, rounded down; M-Pesa carries whole shillings.
     assert before == ((0, 0), (0, 0))
-    assert street.wallet("ann") == (23_798, 98)
-    assert street.wallet("ben") == (0, 0)
-    assert [(one["phone"], one["amount_cents"]) for one in street.payments()] == [("254712000001", 23_700)]
-    assert street.ask("audit")["ok"]
+    assert deployed.wallet("ann") == (23_798, 98)
+    assert deployed.wallet("ben") == (0, 0)
+    assert [(one["phone"], one["amount_cents"]) for one in deployed.payments()] == [("254712000001", 23_700)]
+    assert deployed.ask("audit")["ok"]
 
 
-def test_the_same_result_posted_twice_completes_once_and_credits_the_wallet_once(street: Street) -> None:
+def test_the_same_result_posted_twice_completes_once_and_credits_the_wallet_once(deployed: DeploymentHarness) -> None:
     """M-Pesa posts it twice by itself, and then somebody posts the stored body again."""
-    street.furnish()
-    street.start_simulator()
-    street.open_market("rain", "Yes", "No", stakes=[("ann", RESULT_TWICE, "Yes", "100"), ("ben", BEN, "No", "50")])
-    street.settle("rain", "Yes")
-    listener = street.start_listener("--count", "3")
-    street.run("payout", "rain", "--yes")
-    street.until_final("rain")
-    assert street.wallet("ann") == (14_250, 50)
+    deployed.furnish()
+    deployed.start_simulator()
+    deployed.open_market("rain", "Yes", "No", stakes=[("ann", RESULT_TWICE, "Yes", "100"), ("ben", BEN, "No", "50")])
+    deployed.settle("rain", "Yes")
+    listener = deployed.start_listener("--count", "3")
+    deployed.run("payout", "rain", "--yes")
+    deployed.until_final("rain")
+    assert deployed.wallet("ann") == (14_250, 50)
 
-    [(subject, body)] = street.rows("SELECT DISTINCT subject, body FROM callbacks")
-    url = street.links().of_payment(subject).result
+    [(subject, body)] = deployed.rows("SELECT DISTINCT subject, body FROM callbacks")
+    url = deployed.links().of_payment(subject).result
     answer = httpx.post(url, content=bytes(body), trust_env=False)
     assert (answer.status_code, answer.json()) == (200, {"ResultCode": 0, "ResultDesc": "Accepted"})
     assert listener.wait().code == 0
 
-    verdicts = street.rows("SELECT verdict, detail FROM callbacks ORDER BY id")
+    verdicts = deployed.rows("SELECT verdict, detail FROM callbacks ORDER BY id")
     assert len(verdicts) == 3
     assert verdicts[1:] == [("paid", "known already")] * 2
-    item = street.items("rain")["ann"]
+    item = deployed.items("rain")["ann"]
     assert (item["status"], item["attempts"]) == ("COMPLETED", 1)
-    assert street.wallet("ann") == (14_250, 50)
-    assert len(street.payments()) == 1
-    assert street.ask("audit")["ok"]
+    assert deployed.wallet("ann") == (14_250, 50)
+    assert len(deployed.payments()) == 1
+    assert deployed.ask("audit")["ok"]
 
 
-def test_an_impossible_phone_fails_and_says_why_and_once_corrected_a_retry_succeeds(street: Street) -> None:
+def test_an_impossible_phone_fails_and_says_why_and_once_corrected_a_retry_succeeds(
+    deployed: DeploymentHarness,
+) -> None:
     """One number that M-Pesa refuses at once, and one that it finds out about later."""
-    street.furnish()
-    street.start_simulator()
+    deployed.furnish()
+    deployed.start_simulator()
     stakes = [("ann", IMPOSSIBLE, "Yes", "100"), ("cyn", NOT_REGISTERED, "Yes", "100"), ("ben", BEN, "No", "50")]
-    street.open_market("rain", "Yes", "No", stakes=stakes)
-    street.settle("rain", "Yes")
+    deployed.open_market("rain", "Yes", "No", stakes=stakes)
+    deployed.settle("rain", "Yes")
 
-    sent = street.run("payout", "rain", "--yes", "--listen", code=6)
-    failed = street.items("rain")
+    sent = deployed.run("payout", "rain", "--yes", "--listen", code=6)
+    failed = deployed.items("rain")
     assert {user: item["status"] for user, item in failed.items()} == {"ann": "FAILED", "cyn": "FAILED"}
     assert failed["ann"]["failure_code"] == "400.002.02"
     assert failed["ann"]["failure_reason"] == "Bad Request - Invalid PartyB"
@@ -79,81 +81,83 @@ def test_an_impossible_phone_fails_and_says_why_and_once_corrected_a_retry_succe
     for item in failed.values():
         assert f"{item['id']}\t118.00\tFAILED\t{item['failure_reason']}\t-\n" in sent.out
         assert item["receipt"] is None
-    assert street.payments() == []
-    assert street.wallet("ann") == street.wallet("cyn") == (0, 0)
+    assert deployed.payments() == []
+    assert deployed.wallet("ann") == deployed.wallet("cyn") == (0, 0)
 
     # To the same number it cannot succeed, so it is not sent again, and the hint says what to do.
-    left = street.run("payout", "retry", failed["cyn"]["id"], "--yes", "--json", code=5).error
+    left = deployed.run("payout", "retry", failed["cyn"]["id"], "--yes", "--json", code=5).error
     assert left["message"].startswith(f"{failed['cyn']['id']} was not sent again: it cannot succeed to the same number")
     assert left["hint"] == (
         "Correct the number: kasoko user set-phone cyn PHONE, then: kasoko payout retry " + failed["cyn"]["id"]
     )
 
-    street.run("user", "set-phone", "ann", ANN, "--yes")
-    street.run("user", "set-phone", "cyn", CYN, "--yes")
-    street.run("payout", "retry", failed["ann"]["id"], failed["cyn"]["id"], "--yes", "--listen")
-    paid = street.items("rain")
+    deployed.run("user", "set-phone", "ann", ANN, "--yes")
+    deployed.run("user", "set-phone", "cyn", CYN, "--yes")
+    deployed.run("payout", "retry", failed["ann"]["id"], failed["cyn"]["id"], "--yes", "--listen")
+    paid = deployed.items("rain")
     assert {user: item["status"] for user, item in paid.items()} == {"ann": "COMPLETED", "cyn": "COMPLETED"}
     # What was refused at once was never taken, so its id is not spent; the other needs a new one.
     assert (paid["ann"]["attempts"], paid["cyn"]["attempts"]) == (1, 2)
-    assert sorted((one["phone"], one["amount_cents"]) for one in street.payments()) == [
+    assert sorted((one["phone"], one["amount_cents"]) for one in deployed.payments()) == [
         ("254712000001", 11_800),
         ("254712000003", 11_800),
     ]
-    assert street.wallet("ann") == street.wallet("cyn") == (11_875, 75)
-    assert street.ask("audit")["ok"]
+    assert deployed.wallet("ann") == deployed.wallet("cyn") == (11_875, 75)
+    assert deployed.ask("audit")["ok"]
 
 
-def test_in_an_outage_the_schedule_is_kept_then_it_fails_and_a_retry_by_hand_succeeds(street: Street) -> None:
+def test_in_an_outage_the_schedule_is_kept_then_it_fails_and_a_retry_by_hand_succeeds(
+    deployed: DeploymentHarness,
+) -> None:
     """The schedule is of five waits, here of a second each; the true ones are in test_schedule.py."""
-    street.furnish("[payout]\nretry_schedule_seconds = [1, 1, 1, 1, 1]\n")
-    simulator = street.start_simulator()
-    port = int(street.daraja_url.rpartition(":")[2])
-    street.open_market("rain", "Yes", "No", stakes=[("ann", ANN, "Yes", "100"), ("ben", BEN, "No", "50")])
-    street.open_market("sun", "Yes", "No", stakes=[("cyn", CYN, "Yes", "100"), ("dan", "0712000004", "No", "50")])
-    street.settle("rain", "Yes")
-    street.settle("sun", "Yes")
-    street.run("payout", "sun", "--yes", "--listen")  # M-Pesa is there, and its token is good for an hour
+    deployed.furnish("[payout]\nretry_schedule_seconds = [1, 1, 1, 1, 1]\n")
+    simulator = deployed.start_simulator()
+    port = int(deployed.daraja_url.rpartition(":")[2])
+    deployed.open_market("rain", "Yes", "No", stakes=[("ann", ANN, "Yes", "100"), ("ben", BEN, "No", "50")])
+    deployed.open_market("sun", "Yes", "No", stakes=[("cyn", CYN, "Yes", "100"), ("dan", "0712000004", "No", "50")])
+    deployed.settle("rain", "Yes")
+    deployed.settle("sun", "Yes")
+    deployed.run("payout", "sun", "--yes", "--listen")  # M-Pesa is there, and its token is good for an hour
     assert simulator.stop().code == 0
 
-    waited = street.run("payout", "rain", "--yes", "--wait", code=6)
-    item = street.items("rain")["ann"]
+    waited = deployed.run("payout", "rain", "--yes", "--wait", code=6)
+    item = deployed.items("rain")["ann"]
     assert (item["status"], item["failure_code"], item["not_before"]) == ("FAILED", "NOT_SENT", None)
     assert f"{item['id']}\t142.00\tFAILED\t{item['failure_reason']}\t-\n" in waited.out
-    [(tries,)] = street.rows(f"SELECT tries FROM payouts WHERE id = '{item['id']}'")
-    [(sends,)] = street.rows(f"SELECT sends FROM attempts WHERE payout_id = '{item['id']}'")
+    [(tries,)] = deployed.rows(f"SELECT tries FROM payouts WHERE id = '{item['id']}'")
+    [(sends,)] = deployed.rows(f"SELECT sends FROM attempts WHERE payout_id = '{item['id']}'")
     assert (tries, sends) == (6, 6), "the first try and five more, all under one id"
-    calls = street.rows("SELECT at FROM exchanges WHERE kind = 'b2c' AND http_status IS NULL ORDER BY at, id")
+    calls = deployed.rows("SELECT at FROM exchanges WHERE kind = 'b2c' AND http_status IS NULL ORDER BY at, id")
     times = [datetime.fromisoformat(str(at)) for (at,) in calls]
     assert len(times) == 6 * 3, "each try is three quick ones of the same id"
     for last, first in zip(times[2:-1:3], times[3::3], strict=True):
         assert (first - last).total_seconds() >= 1, "no try comes before the schedule says so"
-    assert street.wallet("ann") == (0, 0)
-    assert street.ask("audit")["ok"], "what was reserved is back in the float, each time"
+    assert deployed.wallet("ann") == (0, 0)
+    assert deployed.ask("audit")["ok"], "what was reserved is back in the float, each time"
 
-    street.start_simulator(port=port)
-    street.run("payout", "retry", item["id"], "--yes", "--listen")
-    paid = street.items("rain")["ann"]
+    deployed.start_simulator(port=port)
+    deployed.run("payout", "retry", item["id"], "--yes", "--listen")
+    paid = deployed.items("rain")["ann"]
     assert (paid["status"], paid["originator_conversation_id"]) == ("COMPLETED", item["originator_conversation_id"])
-    assert [(one["phone"], one["amount_cents"]) for one in street.payments()] == [("254712000001", 14_200)]
-    assert street.wallet("ann") == (14_250, 50)
-    assert street.ask("audit")["ok"]
+    assert [(one["phone"], one["amount_cents"]) for one in deployed.payments()] == [("254712000001", 14_200)]
+    assert deployed.wallet("ann") == (14_250, 50)
+    assert deployed.ask("audit")["ok"]
 
 
-def test_every_bet_on_losing_outcomes_refunds_everyone_in_full_and_takes_no_fee(street: Street) -> None:
-    street.furnish()
-    street.start_simulator()
+def test_every_bet_on_losing_outcomes_refunds_everyone_in_full_and_takes_no_fee(deployed: DeploymentHarness) -> None:
+    deployed.furnish()
+    deployed.start_simulator()
     stakes = [("ann", ANN, "A", "100.75"), ("ben", BEN, "B", "9.99"), ("cyn", CYN, "A", "2000")]
-    street.open_market("party", "A", "B", "C", stakes=stakes)
-    settled = street.settle("party", "C")
+    deployed.open_market("party", "A", "B", "C", stakes=stakes)
+    settled = deployed.settle("party", "C")
 
     assert {name: settled["settlement"][name] for name in ("fee_cents", "payouts_cents", "refunds_cents")} == {
         "fee_cents": 0,
         "payouts_cents": 0,
         "refunds_cents": 211_074,
     }
-    street.run("payout", "party", "--yes", "--listen")
-    found = street.items("party")
+    deployed.run("payout", "party", "--yes", "--listen")
+    found = deployed.items("party")
     assert {
         user: (item["kind"], item["amount_cents"], item["wire_cents"], item["status"]) for user, item in found.items()
     } == {
@@ -161,37 +165,37 @@ def test_every_bet_on_losing_outcomes_refunds_everyone_in_full_and_takes_no_fee(
         "ben": ("REFUND", 999, 0, "WALLET"),  # M-Pesa carries nothing under ten shillings: it stays Ben's
         "cyn": ("REFUND", 200_000, 200_000, "COMPLETED"),
     }
-    assert [street.wallet(user) for user in ("ann", "ben", "cyn")] == [(10_075, 75), (999, 999), (200_000, 0)]
-    assert sorted((one["phone"], one["amount_cents"]) for one in street.payments()) == [
+    assert [deployed.wallet(user) for user in ("ann", "ben", "cyn")] == [(10_075, 75), (999, 999), (200_000, 0)]
+    assert sorted((one["phone"], one["amount_cents"]) for one in deployed.payments()) == [
         ("254712000001", 10_000),
         ("254712000003", 200_000),
     ]
-    assert street.ask("audit")["ok"]
+    assert deployed.ask("audit")["ok"]
 
 
-def test_the_operators_example_reads_exactly(street: Street) -> None:
+def test_the_operators_example_reads_exactly(deployed: DeploymentHarness) -> None:
     """Stakes of 100 and 200 on Yes and 150 on No, from wallets, at five percent; each result comes twice."""
-    street.furnish()
-    street.start_simulator()
+    deployed.furnish()
+    deployed.start_simulator()
     people = [("u1", ANN, "Yes", 100), ("u2", RESULT_TWICE, "Yes", 200), ("u3", CYN, "No", 150)]
     market = ("market", "add", "rain", "--question", "Will it rain?", "--outcome", "Yes", "--outcome", "No")
-    street.run(*market, "--closes-at", "2036-12-01T15:00:00+03:00", "--fee-pct", "5.00", "--yes")
+    deployed.run(*market, "--closes-at", "2036-12-01T15:00:00+03:00", "--fee-pct", "5.00", "--yes")
     for number, (user, phone, outcome, stake) in enumerate(people):
-        street.run("user", "add", user, user.upper(), phone, "--yes")
-        street.run("wallet", "deposit", user, str(stake), "--reference", f"UKN000000{number}", "--yes")
-        street.run("bet", "place", "rain", user, outcome, str(stake), "--yes")
-    street.run("market", "close", "rain", "--yes")
-    before = {user: street.wallet(user) for user, _, _, _ in people}
+        deployed.run("user", "add", user, user.upper(), phone, "--yes")
+        deployed.run("wallet", "deposit", user, str(stake), "--reference", f"UKN000000{number}", "--yes")
+        deployed.run("bet", "place", "rain", user, outcome, str(stake), "--yes")
+    deployed.run("market", "close", "rain", "--yes")
+    before = {user: deployed.wallet(user) for user, _, _, _ in people}
     assert before == {"u1": (0, 0), "u2": (0, 0), "u3": (0, 0)}
 
-    settled = street.settle("rain", "Yes")["settlement"]
+    settled = deployed.settle("rain", "Yes")["settlement"]
     assert (settled["gross_cents"], settled["fee_cents"], settled["net_cents"]) == (45_000, 2_250, 42_750)
     assert (settled["winners"], settled["payouts_cents"], settled["breakage_cents"]) == (2, 42_750, 0)
-    listener = street.start_listener("--count", "3")
-    street.run("payout", "rain", "--yes")
+    listener = deployed.start_listener("--count", "3")
+    deployed.run("payout", "rain", "--yes")
     assert listener.wait().code == 0
 
-    shown = street.run("status", "rain", "--payouts").out
+    shown = deployed.run("status", "rain", "--payouts").out
     assert "fee\tKES 22.50" in shown
     assert "winners\t2 share KES 427.50" in shown
     lines = [line.split("\t") for line in shown.splitlines() if line.startswith("rain.1.")]
@@ -199,18 +203,18 @@ def test_the_operators_example_reads_exactly(street: Street) -> None:
         ["rain.1.1", "u1", "2547****0001", "PAYOUT", "142.50", "142.00", "COMPLETED"],
         ["rain.1.2", "u2", "2547****0002", "PAYOUT", "285.00", "285.00", "COMPLETED"],
     ]
-    assert {user: street.wallet(user) for user in before} == {"u1": (14_250, 50), "u2": (28_500, 0), "u3": (0, 0)}
-    assert sorted((one["phone"], one["amount_cents"]) for one in street.payments()) == [
+    assert {user: deployed.wallet(user) for user in before} == {"u1": (14_250, 50), "u2": (28_500, 0), "u3": (0, 0)}
+    assert sorted((one["phone"], one["amount_cents"]) for one in deployed.payments()) == [
         ("254712000001", 14_200),
         ("254799300002", 28_500),
     ]
-    assert street.ask("audit")["ok"]
+    assert deployed.ask("audit")["ok"]
 
     # What is kept of each call to M-Pesa, and of each act, is for anybody to read.
-    kept = street.rows("SELECT kind, subject, request, response, outcome FROM exchanges")
+    kept = deployed.rows("SELECT kind, subject, request, response, outcome FROM exchanges")
     assert {"b2c"} <= {row[0] for row in kept} <= {"b2c", "oauth"}
-    assert {row[1] for row in kept} >= {item["originator_conversation_id"] for item in street.items("rain").values()}
-    acts = street.rows("SELECT action, actor, detail FROM events")
+    assert {row[1] for row in kept} >= {item["originator_conversation_id"] for item in deployed.items("rain").values()}
+    acts = deployed.rows("SELECT action, actor, detail FROM events")
     assert {"user.add", "market.resolve", "market.settle", "payout.send"} <= {row[0] for row in acts}
     for row in (*kept, *acts):
-        assert_hides(" ".join(map(str, row)), street.secrets())
+        assert_hides(" ".join(map(str, row)), deployed.secrets())

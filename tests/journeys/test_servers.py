@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.street import PATIENCE_SECONDS, Street
+from tests.journeys.deployment_harness import PATIENCE_SECONDS, DeploymentHarness
 from tests.journeys.test_processes import SLOWLY, assert_each_was_paid_once, owe, until
 from tests.proof.databases import copied, on_server
 from tests.proof.processes import Forker
@@ -45,12 +45,14 @@ def server_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
 
 
 @pytest.fixture(params=["ours", "PgBouncer"])
-def pooled(request: pytest.FixtureRequest, server_url: str, tmp_path: Path, forker: Forker) -> Iterator[Street]:
-    """A street whose database stands behind a pooler in transaction mode."""
+def pooled(
+    request: pytest.FixtureRequest, server_url: str, tmp_path: Path, forker: Forker
+) -> Iterator[DeploymentHarness]:
+    """A deployment whose database stands behind a pooler in transaction mode."""
     if request.param == "PgBouncer" and not has_pgbouncer():
         pytest.skip("PgBouncer is not installed")
     with small_pooler(server_url) if request.param == "ours" else pgbouncer(server_url, tmp_path) as address:
-        built = Street(tmp_path, address, forker)
+        built = DeploymentHarness(tmp_path, address, forker)
         try:
             yield built
         finally:
@@ -58,7 +60,7 @@ def pooled(request: pytest.FixtureRequest, server_url: str, tmp_path: Path, fork
         built.assert_discreet()
 
 
-def test_two_hosts_and_a_listener_behind_a_pooler_pay_each_winner_once(pooled: Street) -> None:
+def test_two_hosts_and_a_listener_behind_a_pooler_pay_each_winner_once(pooled: DeploymentHarness) -> None:
     pooled.furnish(SLOWLY)
     pooled.start_simulator()
     phones = owe(pooled, 24)
@@ -75,65 +77,66 @@ def test_a_host_that_stands_still_while_it_claims_holds_nobody_up_and_sends_noth
     server_url: str, tmp_path: Path, forker: Forker
 ) -> None:
     """The server ends its transaction, another host sends, and when it goes on it has claimed nothing."""
-    street = Street(tmp_path, server_url, forker)
+    deployed = DeploymentHarness(tmp_path, server_url, forker)
     try:
-        street.furnish(SLOWLY)
-        street.start_simulator()
-        phones = owe(street, 6)
-        street.start_listener()
+        deployed.furnish(SLOWLY)
+        deployed.start_simulator()
+        phones = owe(deployed, 6)
+        deployed.start_listener()
         words = [sys.executable, "-c", STANDS_STILL, "payout", "rain", "--yes", "--json"]
-        environ = {**street.environ, "KASOKO_HOST": "pay1"}
-        with subprocess.Popen(words, cwd=street.folder, env=environ, stdout=subprocess.PIPE, text=True) as still:
+        environ = {**deployed.environ, "KASOKO_HOST": "pay1"}
+        with subprocess.Popen(words, cwd=deployed.folder, env=environ, stdout=subprocess.PIPE, text=True) as still:
             try:
                 until(lambda: "State:\tT" in Path(f"/proc/{still.pid}/status").read_text())
-                assert len(street.ask("payout", "rain", "--yes")["run"]["sent"]) == 6
+                assert len(deployed.ask("payout", "rain", "--yes")["run"]["sent"]) == 6
                 still.send_signal(signal.SIGCONT)
                 out, _ = still.communicate(timeout=PATIENCE_SECONDS)
             finally:
                 still.kill()
         assert (still.returncode, '"sent": []' in out) == (0, True), out
-        street.until_final("rain")
-        assert_each_was_paid_once(street, phones)
+        deployed.until_final("rain")
+        assert_each_was_paid_once(deployed, phones)
     finally:
-        street.close()
+        deployed.close()
 
 
 def test_what_takes_no_writes_by_itself_pays_and_can_be_paused(server_url: str, tmp_path: Path, forker: Forker) -> None:
     """`default_transaction_read_only` of a database: each transaction says itself whether it writes."""
     name = server_url.rsplit("/", 1)[1].split("?")[0]
     on_server(server_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    street = Street(tmp_path, server_url, forker)
+    deployed = DeploymentHarness(tmp_path, server_url, forker)
     try:
-        street.furnish()
-        street.start_simulator()
-        phones = owe(street, 3)
-        street.start_listener()
-        street.run("pause", "--yes", "--reason", "lunch")
-        assert "Sending is paused" in street.run("payout", "rain", "--yes", code=5).err
-        street.run("resume", "--yes", "--reason", "lunch is over")
-        street.run("payout", "rain", "--yes")
-        street.until_final("rain")
-        assert_each_was_paid_once(street, phones)
+        deployed.furnish()
+        deployed.start_simulator()
+        phones = owe(deployed, 3)
+        deployed.start_listener()
+        deployed.run("pause", "--yes", "--reason", "lunch")
+        assert "Sending is paused" in deployed.run("payout", "rain", "--yes", code=5).err
+        deployed.run("resume", "--yes", "--reason", "lunch is over")
+        deployed.run("payout", "rain", "--yes")
+        deployed.until_final("rain")
+        assert_each_was_paid_once(deployed, phones)
     finally:
-        street.close()
+        deployed.close()
 
 
 @pytest.mark.skipif("KASOKO_TEST_DATABASE_URL" in os.environ, reason="a server of somebody's has no standby of ours")
 def test_on_a_replica_nothing_is_sent_and_much_can_be_read(server_url: str, tmp_path: Path, forker: Forker) -> None:
     """What would stop `pause` stops `payout` first; on the primary both go on."""
-    street = Street(tmp_path, server_url, forker)
+    deployed = DeploymentHarness(tmp_path, server_url, forker)
     try:
-        street.furnish()
-        street.start_simulator()
-        owe(street, 2)
+        deployed.furnish()
+        deployed.start_simulator()
+        owe(deployed, 2)
         with standby_of(server_url) as replica:
             for words in (("pause", "--yes", "--reason", "lunch"), ("payout", "rain", "--yes"), ("reconcile", "--now")):
-                told = street.run(*words, "--database", replica, code=3)
+                told = deployed.run(*words, "--database", replica, code=3)
                 assert "takes no writes" in told.err, told.err
             assert (
-                street.run("status", "rain", "--database", replica, "--json").json["by_status"]["PENDING"]["count"] == 2
+                deployed.run("status", "rain", "--database", replica, "--json").json["by_status"]["PENDING"]["count"]
+                == 2
             )
-            street.run("audit", "--database", replica)
-        assert street.payments() == []
+            deployed.run("audit", "--database", replica)
+        assert deployed.payments() == []
     finally:
-        street.close()
+        deployed.close()

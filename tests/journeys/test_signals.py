@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import environment
 from tests.daraja.test_attacks import certificate
-from tests.journeys.street import PATIENCE_SECONDS, Street
+from tests.journeys.deployment_harness import PATIENCE_SECONDS, DeploymentHarness
 from tests.journeys.test_processes import NO_ANSWER, NO_RESULT, SLOWLY, assert_each_was_paid_once, owe, until
 
 #: Sends signals by their numbers, one a millisecond, until the process is gone.
@@ -72,7 +72,9 @@ def test_thousands_of_signals_do_not_hang_a_loop_of_short_waits() -> None:
             waiting.kill()
 
 
-def test_a_listener_goes_on_under_thousands_of_requests_for_a_new_certificate(bare: Street, tmp_path: Path) -> None:
+def test_a_listener_goes_on_under_thousands_of_requests_for_a_new_certificate(
+    bare: DeploymentHarness, tmp_path: Path
+) -> None:
     bare.furnish()
     cert_file, key_file = certificate(tmp_path)
     settings = (bare.folder / "kasoko.toml").read_text()
@@ -87,7 +89,7 @@ def test_a_listener_goes_on_under_thousands_of_requests_for_a_new_certificate(ba
 
 
 @pytest.mark.parametrize("words", [("listen", "--for", "30m"), ("simulator", "--port", "0", "--json")])
-def test_what_waits_ends_under_thousands_of_stops(bare: Street, words: tuple[str, ...]) -> None:
+def test_what_waits_ends_under_thousands_of_stops(bare: DeploymentHarness, words: tuple[str, ...]) -> None:
     bare.furnish()
     running = bare.start(*words)
     running.wait_for(lambda one: bool(one.err if words[0] == "listen" else one.out))
@@ -96,7 +98,7 @@ def test_what_waits_ends_under_thousands_of_stops(bare: Street, words: tuple[str
         assert running.wait().code in {0, 130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP}
 
 
-def test_a_run_ends_under_thousands_of_stops_and_the_next_one_pays_each_once(bare: Street) -> None:
+def test_a_run_ends_under_thousands_of_stops_and_the_next_one_pays_each_once(bare: DeploymentHarness) -> None:
     bare.furnish(SLOWLY)
     bare.start_simulator()
     phones = owe(bare, 12)
@@ -115,7 +117,7 @@ def test_a_run_ends_under_thousands_of_stops_and_the_next_one_pays_each_once(bar
     assert_each_was_paid_once(bare, phones)
 
 
-def test_reconcile_ends_under_thousands_of_stops(bare: Street) -> None:
+def test_reconcile_ends_under_thousands_of_stops(bare: DeploymentHarness) -> None:
     bare.furnish(SLOWLY)
     bare.start_simulator()
     stakes = [("ann", NO_RESULT, "Yes", "100"), ("ben", "0712000001", "No", "9")]
@@ -128,7 +130,7 @@ def test_reconcile_ends_under_thousands_of_stops(bare: Street) -> None:
         assert asking.wait().code in {0, 7, 130, -signal.SIGINT, -signal.SIGTERM}
 
 
-def test_a_terminal_that_goes_away_stops_a_run_between_payouts_as_sigterm_does(bare: Street) -> None:
+def test_a_terminal_that_goes_away_stops_a_run_between_payouts_as_sigterm_does(bare: DeploymentHarness) -> None:
     """And the shell passes it on once more: that is the same word."""
     bare.furnish(SLOWLY)
     bare.start_simulator()
@@ -144,7 +146,7 @@ def test_a_terminal_that_goes_away_stops_a_run_between_payouts_as_sigterm_does(b
     assert 2 <= len(bare.payments()) < 12
 
 
-def test_a_third_word_ends_the_process_where_it_stands(bare: Street) -> None:
+def test_a_third_word_ends_the_process_where_it_stands(bare: DeploymentHarness) -> None:
     """Whatever the unwinding waits for: here for a sender whose answer never comes, and for the listener."""
     bare.furnish(SLOWLY)
     bare.start_simulator()

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 
-from tests.journeys.street import PATIENCE_SECONDS, Street
+from tests.journeys.deployment_harness import PATIENCE_SECONDS, DeploymentHarness
 from tests.journeys.test_processes import SLOWLY, assert_each_was_paid_once, owe, until
 
 #: What a shell writes behind a command so that it cannot tell anything; `{gone}` is a pipe that nobody reads.
@@ -26,7 +26,7 @@ AFTERWARDS = (
 )
 
 
-def run(street: Street, how: str, *words: str) -> tuple[int, str]:
+def run(deployed: DeploymentHarness, how: str, *words: str) -> tuple[int, str]:
     """Run the real program so; its exit code, and what it could tell."""
     reading, gone = os.pipe()
     os.close(reading)
@@ -34,8 +34,8 @@ def run(street: Street, how: str, *words: str) -> tuple[int, str]:
     try:
         done = subprocess.run(
             ["bash", "-c", f"exec {command} {BROKEN[how].format(gone=gone)}"],
-            cwd=street.folder,
-            env=street.environ,
+            cwd=deployed.folder,
+            env=deployed.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -45,11 +45,11 @@ def run(street: Street, how: str, *words: str) -> tuple[int, str]:
         )
     finally:
         os.close(gone)
-    street.said += [done.stdout, done.stderr]
+    deployed.said += [done.stdout, done.stderr]
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_line_of_cron_does_its_work_whatever_has_become_of_its_streams(bare: Street) -> None:
+def test_a_line_of_cron_does_its_work_whatever_has_become_of_its_streams(bare: DeploymentHarness) -> None:
     bare.furnish()
     bare.start_simulator()
     bare.start_listener()
@@ -67,7 +67,9 @@ def test_a_line_of_cron_does_its_work_whatever_has_become_of_its_streams(bare: S
     assert bare.ask("audit", "--deep", "--chain")["ok"]
 
 
-def test_a_run_whose_terminal_is_torn_away_ends_between_payouts_and_leaves_nothing_open(bare: Street) -> None:
+def test_a_run_whose_terminal_is_torn_away_ends_between_payouts_and_leaves_nothing_open(
+    bare: DeploymentHarness,
+) -> None:
     bare.furnish(SLOWLY)
     bare.start_simulator()
     bare.start_listener()

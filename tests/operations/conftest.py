@@ -1,4 +1,4 @@
-"""A town that bets, and a road from a settled market to M-Pesa and back, on each kind of database."""
+"""A deployment that bets, and a way from a settled market to M-Pesa and back, on each kind of database."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
-from tests.operations.road import Road
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
+from tests.operations.payout_harness import PayoutHarness
 
 
 @pytest.fixture
-def road(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Iterator[Road]:
+def harness(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Iterator[PayoutHarness]:
     """Nobody is owed anything yet; M-Pesa is healthy, its results wait to be delivered; in the end the books hold."""
-    made = Road(db, clock, new_id, act)
+    made = PayoutHarness(db, clock, new_id, act)
     yield made
     if made.books_hold_at_the_end:
         made.assert_books_if_any_moved()
 
 
 @pytest.fixture
-def town(db: Database, clock: FixedClock, act: Act) -> Town:
+def builder(db: Database, clock: FixedClock, act: Act) -> DataBuilder:
     """Nobody lives here yet."""
-    return Town(db, clock, act)
+    return DataBuilder(db, clock, act)

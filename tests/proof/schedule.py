@@ -195,11 +195,11 @@ class _Play:
         if not self.is_cautious:
             settings["status_lag_seconds"] = draw.choice([0.0, 0.0, 100.0])
         #: Whether the road after a restore is gone, or the copy just goes on where it stands.
-        self.by_road = chosen.random() < 0.5 if acts is None else "restore" in acts
+        self.by_harness = chosen.random() < 0.5 if acts is None else "restore" in acts
         self.is_restored = self.is_restored if acts is None else "restore" in acts
         may = chosen.sample([*ACTS, *OTHERS], MOST_ACTS) if acts is None else list(acts)
         if self.is_restored:
-            left_out = NOT_RESTORED if self.by_road else NOT_RESTORED | NOT_WITHOUT_ROAD
+            left_out = NOT_RESTORED if self.by_harness else NOT_RESTORED | NOT_WITHOUT_ROAD
             may = [name for name in may if name not in left_out]
         if "declined" in may and not self.is_cautious:
             lie = Rule(Fault.STATUS_LIES, first=1, probability=chosen.choice([0.5, 1.0]))
@@ -340,7 +340,7 @@ class _Play:
             self.say(
                 f"the database is put back to its copy{''.join(map(', settled again: {}'.format, self.since_copied))}"
             )
-            if self.by_road:
+            if self.by_harness:
                 self.acts.restored()
             for market, winners in self.since_copied.items():
                 self.bench.owe(winners, market=market)  # from the platform, which has forgotten nothing

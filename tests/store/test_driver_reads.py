@@ -18,26 +18,32 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import read_overview
 from kasoko_cli.store.engine import driver_reads
 from kasoko_cli.store.engine.database import Database
-from tests.operations.conftest import road  # noqa: F401 - a fixture
-from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.conftest import harness  # noqa: F401 - a fixture
+from tests.operations.payout_harness import ANN, BEN, CYN, PayoutHarness
 
 
-def test_both_ways_of_reading_give_the_same_overview(road: Road, database_url: str, act: Act) -> None:  # noqa: F811
-    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
-    road.send()
-    road.posts.clear()
+def test_both_ways_of_reading_give_the_same_overview(harness: PayoutHarness, database_url: str, act: Act) -> None:  # noqa: F811
+    harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
     for user, code in (("ann", 0), ("ben", 2040)):
-        attempt = road.attempt(user)
-        road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, receiver=attempt.phone, desc="said so"))
-    road.post(Kind.RESULT, road.attempt("ben").id, road.result(road.attempt("ben"), code=0, receiver=BEN, desc="paid"))
-    switches.pause(OperationContext(road.db, road.clock, act))
-    heavy = status_views.overview(road.db)
+        attempt = harness.attempt(user)
+        harness.post(
+            Kind.RESULT, attempt.id, harness.result(attempt, code=code, receiver=attempt.phone, desc="said so")
+        )
+    harness.post(
+        Kind.RESULT,
+        harness.attempt("ben").id,
+        harness.result(harness.attempt("ben"), code=0, receiver=BEN, desc="paid"),
+    )
+    switches.pause(OperationContext(harness.db, harness.clock, act))
+    heavy = status_views.overview(harness.db)
     with driver_reads.reading(database_url) as rows:
         light = read_overview(rows)
     assert light == heavy
     assert heavy.incidents
     assert heavy.switches
-    assert heavy.callback_heard_at == road.clock()
+    assert heavy.callback_heard_at == harness.clock()
 
 
 def test_it_cannot_write(db: Database, database_url: str) -> None:
@@ -45,10 +51,10 @@ def test_it_cannot_write(db: Database, database_url: str) -> None:
         rows("DELETE FROM markets")
 
 
-def test_it_reads_one_unchanging_picture(db: Database, database_url: str, act: Act, road: Road) -> None:  # noqa: F811
+def test_it_reads_one_unchanging_picture(db: Database, database_url: str, act: Act, harness: PayoutHarness) -> None:  # noqa: F811
     with driver_reads.reading(database_url) as rows:
         before = read_overview(rows)
-        switches.pause(OperationContext(road.db, road.clock, act))
+        switches.pause(OperationContext(harness.db, harness.clock, act))
         assert read_overview(rows) == before
 
 

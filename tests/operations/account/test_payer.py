@@ -31,56 +31,58 @@ from kasoko_cli.operations.shared import transitions
 from kasoko_cli.store import accounts as stored
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt, Deployment, Event, Query
+from tests.operations.data_builder import refusal
 from tests.operations.paper import Paper
-from tests.operations.road import ANN, BEN, CYN, SHORTCODE, Road
-from tests.operations.town import refusal
+from tests.operations.payout_harness import ANN, BEN, CYN, SHORTCODE, PayoutHarness
 
 OTHER = "600777"
 CAUTION = Caution()
 
 
 @pytest.fixture
-def elsewhere(road: Road) -> Road:
+def elsewhere(harness: PayoutHarness) -> PayoutHarness:
     """The same database with the settings of another shortcode, whose M-Pesa knows nothing of what ours did."""
-    return Road(road.db, road.clock, road.new_id, road.act, SimulatorSettings(shortcode=OTHER))
+    return PayoutHarness(harness.db, harness.clock, harness.new_id, harness.act, SimulatorSettings(shortcode=OTHER))
 
 
 @pytest.fixture
-def lost(road: Road) -> Road:
+def lost(harness: PayoutHarness) -> PayoutHarness:
     """Ann was paid, and neither the answer nor the result came."""
-    road.owe({"ann": ANN})
+    harness.owe({"ann": ANN})
 
     def break_it(request: httpx.Request) -> httpx.Response:
-        road.ask_simulator(request)
+        harness.ask_simulator(request)
         raise httpx.ReadTimeout("nothing came", request=request)
 
-    road.interpose = lambda request: break_it(request) if "b2c" in request.url.path else None
-    road.send()
-    road.interpose = lambda _: None
-    road.posts.clear()
-    assert (road.statuses(), road.paid_to(ANN)) == ({"ann": "UNKNOWN"}, 10_000)
-    return road
+    harness.interpose = lambda request: break_it(request) if "b2c" in request.url.path else None
+    harness.send()
+    harness.interpose = lambda _: None
+    harness.posts.clear()
+    assert (harness.statuses(), harness.paid_to(ANN)) == ({"ann": "UNKNOWN"}, 10_000)
+    return harness
 
 
-def ask(road: Road, who: Road, user_id: str = "ann") -> None:
+def ask(harness: PayoutHarness, who: PayoutHarness, user_id: str = "ann") -> None:
     """Somebody asks M-Pesa about a payout as an account that perhaps did not make it, and hears the answer."""
-    status_queries.ask_about(road.context, who.gateway, road.attempt(user_id))
+    status_queries.ask_about(harness.context, who.gateway, harness.attempt(user_id))
     who.deliver()
 
 
-def take(road: Road, shortcode: str) -> statement_import.StatementReport:
+def take(harness: PayoutHarness, shortcode: str) -> statement_import.StatementReport:
     """A whole statement of this shortcode, with nothing of ours on it, taken in three days after it was sent."""
-    sent = road.attempt("ann").sent_at
+    sent = harness.attempt("ann").sent_at
     paper = Paper(shortcode=shortcode).covering([sent])
     for at in (sent - timedelta(days=1), sent, sent + timedelta(days=2)):
         paper.movement(at)
-    road.clock.now = sent + timedelta(days=3)
+    harness.clock.now = sent + timedelta(days=3)
     return statement_import.take_statement(
-        road.context, paper.read(), statement_import.StatementRules(shortcode=shortcode, customers_are_counted=True)
+        harness.context, paper.read(), statement_import.StatementRules(shortcode=shortcode, customers_are_counted=True)
     )
 
 
-def test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it(lost: Road, elsewhere: Road) -> None:
+def test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it(
+    lost: PayoutHarness, elsewhere: PayoutHarness
+) -> None:
     """The story: paid by 600000, answer lost; as 600777 three answers say not found, and its statement is silent."""
     message = ""
     for doing in (
@@ -111,7 +113,7 @@ def test_what_another_account_says_ends_nothing_and_nothing_is_sent_as_it(lost: 
 
 
 def test_what_was_asked_as_another_account_before_that_was_looked_at_counts_for_nothing(
-    lost: Road, elsewhere: Road
+    lost: PayoutHarness, elsewhere: PayoutHarness
 ) -> None:
     """Older rows: the answers stand as NOT_FOUND, and were asked as 600777; a retry of such an end is refused too."""
     attempt = lost.attempt("ann")
@@ -136,7 +138,7 @@ def test_what_was_asked_as_another_account_before_that_was_looked_at_counts_for_
 
 
 def test_a_payment_that_another_account_finds_all_the_same_is_told_and_believed_by_nobody(
-    lost: Road, elsewhere: Road
+    lost: PayoutHarness, elsewhere: PayoutHarness
 ) -> None:
     ask(lost, elsewhere)
     [query] = lost.queries()
@@ -152,12 +154,12 @@ def test_a_payment_that_another_account_finds_all_the_same_is_told_and_believed_
     assert lost.statuses() == {"ann": "UNKNOWN"}
 
 
-def test_the_sandbox_and_production_never_share_a_database(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send(limit=1)
-    road.deliver()
-    real = road.client(environment="production")
-    message, hint = refusal(lambda: road.send(daraja=real), Refused)
+def test_the_sandbox_and_production_never_share_a_database(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send(limit=1)
+    harness.deliver()
+    real = harness.client(environment="production")
+    message, hint = refusal(lambda: harness.send(daraja=real), Refused)
     assert message == (
         "This database is for the sandbox: it pays as 600000 (sandbox at https://daraja.example.org). The settings"
         " are for real money: 600000 (production at https://daraja.example.org). Nothing was sent, and nobody was"
@@ -165,55 +167,63 @@ def test_the_sandbox_and_production_never_share_a_database(road: Road) -> None:
     )
     assert "Name the one for real money (database.url" in hint
     assert "or set daraja.production (MPESA_PRODUCTION) = false again" in hint
-    assert sorted(road.statuses().values()) == ["COMPLETED", "PENDING"]
+    assert sorted(harness.statuses().values()) == ["COMPLETED", "PENDING"]
 
 
-def test_an_account_changes_once_nothing_is_open_and_a_failure_goes_under_a_new_id(road: Road, elsewhere: Road) -> None:
-    road.owe({"ann": "254799002040", "ben": BEN})
-    road.send()
-    road.deliver()
-    assert road.statuses() == {"ann": "FAILED", "ben": "COMPLETED"}
-    road.set_phone("ann", ANN)
+def test_an_account_changes_once_nothing_is_open_and_a_failure_goes_under_a_new_id(
+    harness: PayoutHarness, elsewhere: PayoutHarness
+) -> None:
+    harness.owe({"ann": "254799002040", "ben": BEN})
+    harness.send()
+    harness.deliver()
+    assert harness.statuses() == {"ann": "FAILED", "ben": "COMPLETED"}
+    harness.set_phone("ann", ANN)
     assert elsewhere.retry(only=["derby.1.1"]).retried == ["derby.1.1"]
     elsewhere.send()
     elsewhere.deliver()
     assert elsewhere.statuses() == {"ann": "COMPLETED", "ben": "COMPLETED"}
-    with road.db.reading() as session:
+    with harness.db.reading() as session:
         noted = session.exec(select(Event).where(col(Event.action) == "account.use").order_by(col(Event.id))).all()
         assert [one.detail.count("600000") for one in noted] == [1, 1]
-    first, second = road.attempts("ann")
+    first, second = harness.attempts("ann")
     assert first.account_id != second.account_id
 
 
-def test_a_large_failure_is_confirmed_by_the_account_that_sent_it(road: Road, elsewhere: Road) -> None:
-    road.owe({"ann": "254799002040"}, cents=2_000_000)
-    road.send()
-    road.deliver()
+def test_a_large_failure_is_confirmed_by_the_account_that_sent_it(
+    harness: PayoutHarness, elsewhere: PayoutHarness
+) -> None:
+    harness.owe({"ann": "254799002040"}, cents=2_000_000)
+    harness.send()
+    harness.deliver()
     report = elsewhere.reconcile()
     assert (report.asked, report.elsewhere, elsewhere.requests) == ([], ["derby.1.1"], [])
-    ask(road, elsewhere)
-    road.set_phone("ann", ANN)
-    told = road.retry(only=["derby.1.1"]).left[0].hint
+    ask(harness, elsewhere)
+    harness.set_phone("ann", ANN)
+    told = harness.retry(only=["derby.1.1"]).left[0].hint
     assert told == "Ask M-Pesa, from 2026-11-23T09:05:00Z on: kasoko reconcile --now"
-    road.clock.forward(301)
-    road.reconcile()
-    assert road.retry(only=["derby.1.1"]).retried == ["derby.1.1"]
+    harness.clock.forward(301)
+    harness.reconcile()
+    assert harness.retry(only=["derby.1.1"]).retried == ["derby.1.1"]
 
 
-def test_what_was_refused_goes_as_another_account_under_an_id_of_its_own(road: Road, elsewhere: Road) -> None:
-    road.owe({"ann": ANN})
+def test_what_was_refused_goes_as_another_account_under_an_id_of_its_own(
+    harness: PayoutHarness, elsewhere: PayoutHarness
+) -> None:
+    harness.owe({"ann": ANN})
     spike = httpx.Response(500, json={"errorCode": "500.003.02", "errorMessage": "Spike arrest"})
-    road.interpose = lambda request: spike if "b2c" in request.url.path else None
-    road.send()
-    assert road.states("ann") == ("PENDING", ["REJECTED"])
-    road.clock.forward(hours=1)
+    harness.interpose = lambda request: spike if "b2c" in request.url.path else None
+    harness.send()
+    assert harness.states("ann") == ("PENDING", ["REJECTED"])
+    harness.clock.forward(hours=1)
     elsewhere.send()
     elsewhere.deliver()
-    assert road.states("ann") == ("COMPLETED", ["REJECTED", "SUCCEEDED"])
+    assert harness.states("ann") == ("COMPLETED", ["REJECTED", "SUCCEEDED"])
     assert elsewhere.paid_to(ANN) == 10_000
 
 
-def test_what_only_silence_says_was_not_taken_never_goes_as_another_account(lost: Road, elsewhere: Road) -> None:
+def test_what_only_silence_says_was_not_taken_never_goes_as_another_account(
+    lost: PayoutHarness, elsewhere: PayoutHarness
+) -> None:
     """It was paid. Ours would refuse its id as a duplicate; whether the other one would, nobody has published."""
     attempt = lost.attempt("ann")
     for hours in (1, 3):
@@ -236,13 +246,13 @@ def test_what_only_silence_says_was_not_taken_never_goes_as_another_account(lost
     lost.assert_agreed()
 
 
-def test_a_new_key_secret_or_initiator_is_the_same_account(road: Road) -> None:
+def test_a_new_key_secret_or_initiator_is_the_same_account(harness: PayoutHarness) -> None:
     settings = SimulatorSettings(shortcode=SHORTCODE, consumer_key="another-key", initiator_name="another")
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send(limit=1)  # under way
-    again = Road(road.db, road.clock, road.new_id, road.act, settings)
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send(limit=1)  # under way
+    again = PayoutHarness(harness.db, harness.clock, harness.new_id, harness.act, settings)
     again.send()
-    assert set(road.statuses().values()) == {"SENT"}
+    assert set(harness.statuses().values()) == {"SENT"}
 
 
 @pytest.mark.parametrize(
@@ -262,36 +272,36 @@ def test_a_simulator_that_starts_again_is_the_same_and_another_host_is_not(one: 
     assert (api_base_of(one) == api_base_of(other)) is is_same
 
 
-def test_the_balance_of_another_account_covers_no_run(road: Road, elsewhere: Road) -> None:
-    road.owe({"ann": ANN})
-    balances.ask(road.context, elsewhere.gateway)
+def test_the_balance_of_another_account_covers_no_run(harness: PayoutHarness, elsewhere: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    balances.ask(harness.context, elsewhere.gateway)
     answer, elsewhere.posts = elsewhere.posts, []  # which does not come yet
-    balances.ask(road.context, road.gateway)
-    road.deliver()
+    balances.ask(harness.context, harness.gateway)
+    harness.deliver()
 
-    def known_to(who: Road) -> int | None:
+    def known_to(who: PayoutHarness) -> int | None:
         policy = GatePolicy(FloatCheck.REQUIRE, load_tariff(), 86_400, who.daraja.account.payer)
-        return float_check.look(road.db, road.clock, policy).float_cents
+        return float_check.look(harness.db, harness.clock, policy).float_cents
 
-    assert (known_to(road) is None, known_to(elsewhere)) == (False, None)
+    assert (known_to(harness) is None, known_to(elsewhere)) == (False, None)
     elsewhere.deliver(answer)
     assert known_to(elsewhere) == elsewhere.simulator.settings.utility_cents
 
 
-def test_a_run_ends_when_somebody_pays_as_another_account(road: Road, elsewhere: Road) -> None:
+def test_a_run_ends_when_somebody_pays_as_another_account(harness: PayoutHarness, elsewhere: PayoutHarness) -> None:
     """Two hosts with two settings: the one that was first finds out at its next claim, in the same transaction."""
-    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
+    harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
 
     def change(_: Sent) -> None:
-        road.deliver()
-        accounts.put_in_force(road.context, elsewhere.daraja.account.payer)
+        harness.deliver()
+        accounts.put_in_force(harness.context, elsewhere.daraja.account.payer)
 
-    run = road.send(on_progress=change)
-    assert (run.stopped, len(road.ledger())) == (Stop.CHANGED, 1)
-    assert run_report.exit_code_of(run, run_report.ends_of(road.db, run)) == 5
+    run = harness.send(on_progress=change)
+    assert (run.stopped, len(harness.ledger())) == (Stop.CHANGED, 1)
+    assert run_report.exit_code_of(run, run_report.ends_of(harness.db, run)) == 5
     elsewhere.send()
     elsewhere.deliver()
-    assert set(road.statuses().values()) == {"COMPLETED"}
+    assert set(harness.statuses().values()) == {"COMPLETED"}
     assert len(elsewhere.ledger()) == 2
 
 
@@ -306,7 +316,7 @@ def forget_accounts(db: Database) -> None:
 
 
 def test_what_is_older_belongs_to_the_account_that_its_own_kept_request_names(
-    lost: Road, elsewhere: Road, caplog: pytest.LogCaptureFixture
+    lost: PayoutHarness, elsewhere: PayoutHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask(lost, elsewhere)  # as the older version asked, with the setting changed
     with lost.db.transaction() as session:
@@ -323,7 +333,9 @@ def test_what_is_older_belongs_to_the_account_that_its_own_kept_request_names(
     assert lost.statuses() == {"ann": "COMPLETED"}
 
 
-def test_what_is_older_and_named_by_nothing_belongs_to_who_pays_if_nothing_speaks_against_it(lost: Road) -> None:
+def test_what_is_older_and_named_by_nothing_belongs_to_who_pays_if_nothing_speaks_against_it(
+    lost: PayoutHarness,
+) -> None:
     """Its sender died before its request was written down, and the others that were name our shortcode."""
     forget_accounts(lost.db)
     with lost.db.transaction() as session:
@@ -335,62 +347,66 @@ def test_what_is_older_and_named_by_nothing_belongs_to_who_pays_if_nothing_speak
 # --- A copy that was put back ---------------------------------------------------------------------------------------
 
 
-def restored(road: Road, payer: Payer | None) -> None:
+def restored(harness: PayoutHarness, payer: Payer | None) -> None:
     """The database is a copy now, which somebody with these settings put back."""
-    with road.db.transaction() as session:
-        hold_unsent(session, road.act, api="v3", payer=payer, now=road.clock())
+    with harness.db.transaction() as session:
+        hold_unsent(session, harness.act, api="v3", payer=payer, now=harness.clock())
 
 
-def prove(road: Road, who: Road) -> restore_recovery.AfterRestore:
+def prove(harness: PayoutHarness, who: PayoutHarness) -> restore_recovery.AfterRestore:
     """Ask, and ask once more some time later."""
     asked = []
     for _ in range(2):
-        asked += restore_recovery.look_after_restore(road.context, who.gateway, CAUTION)
+        asked += restore_recovery.look_after_restore(harness.context, who.gateway, CAUTION)
         who.deliver()
-        restore_recovery.take_answers(road.context, CAUTION)
-        road.clock.forward(301)
-    return restore_recovery.proof(road.db, road.clock, asked)
+        restore_recovery.take_answers(harness.context, CAUTION)
+        harness.clock.forward(301)
+    return restore_recovery.proof(harness.db, harness.clock, asked)
 
 
-def test_after_a_restore_the_account_of_the_copy_is_asked_and_no_other(road: Road, elsewhere: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send(only=["derby.1.1"])
-    road.deliver()
-    restored(road, road.daraja.account.payer)
-    message, _ = refusal(lambda: prove(road, elsewhere), Refused)
+def test_after_a_restore_the_account_of_the_copy_is_asked_and_no_other(
+    harness: PayoutHarness, elsewhere: PayoutHarness
+) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send(only=["derby.1.1"])
+    harness.deliver()
+    restored(harness, harness.daraja.account.payer)
+    message, _ = refusal(lambda: prove(harness, elsewhere), Refused)
     assert "600000" in message
-    ask(road, elsewhere, "ben")
-    restore_recovery.take_answers(road.context, CAUTION)
-    assert road.statuses()["ben"] == "HELD"
-    assert prove(road, road).ok
-    assert road.statuses()["ben"] == "PENDING"
+    ask(harness, elsewhere, "ben")
+    restore_recovery.take_answers(harness.context, CAUTION)
+    assert harness.statuses()["ben"] == "HELD"
+    assert prove(harness, harness).ok
+    assert harness.statuses()["ben"] == "PENDING"
 
 
-def test_a_copy_put_back_with_the_settings_of_another_account_waits_for_a_person(road: Road, elsewhere: Road) -> None:
+def test_a_copy_put_back_with_the_settings_of_another_account_waits_for_a_person(
+    harness: PayoutHarness, elsewhere: PayoutHarness
+) -> None:
     """Since the copy the one may have paid, or the other, and each can be asked about its own only."""
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send(only=["derby.1.1"])
-    road.deliver()
-    restored(road, elsewhere.daraja.account.payer)
-    prove(road, road)
-    assert road.incidents() == ["restored_two_accounts"]
-    switches.resume(road.context)
-    road.send()
-    assert (road.statuses()["ben"], road.paid_to(BEN)) == ("HELD", 0)
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send(only=["derby.1.1"])
+    harness.deliver()
+    restored(harness, elsewhere.daraja.account.payer)
+    prove(harness, harness)
+    assert harness.incidents() == ["restored_two_accounts"]
+    switches.resume(harness.context)
+    harness.send()
+    assert (harness.statuses()["ben"], harness.paid_to(BEN)) == ("HELD", 0)
 
 
 # --- The doctor -----------------------------------------------------------------------------------------------------
 
 
-def test_the_doctor_says_whose_settings_these_are(road: Road, elsewhere: Road) -> None:
-    def states(who: Road) -> list[State]:
-        with road.db.reading() as session:
+def test_the_doctor_says_whose_settings_these_are(harness: PayoutHarness, elsewhere: PayoutHarness) -> None:
+    def states(who: PayoutHarness) -> list[State]:
+        with harness.db.reading() as session:
             return [one.state for one in examine("account", lambda: look_at_account(session, who.daraja.account.payer))]
 
-    assert (states(road), states(elsewhere)) == ([State.OK], [State.OK])
-    road.owe({"ann": ANN})
-    road.send()
-    assert (states(road), states(elsewhere)) == ([State.OK], [State.FAIL])
-    road.deliver()
-    assert (states(road), states(elsewhere)) == ([State.OK], [State.WARN])
-    assert road.attempt("ann").status is AttemptStatus.SUCCEEDED
+    assert (states(harness), states(elsewhere)) == ([State.OK], [State.OK])
+    harness.owe({"ann": ANN})
+    harness.send()
+    assert (states(harness), states(elsewhere)) == ([State.OK], [State.FAIL])
+    harness.deliver()
+    assert (states(harness), states(elsewhere)) == ([State.OK], [State.WARN])
+    assert harness.attempt("ann").status is AttemptStatus.SUCCEEDED

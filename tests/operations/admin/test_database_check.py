@@ -10,27 +10,27 @@ from sqlalchemy import text
 from kasoko_cli.operations.admin import database_check
 from kasoko_cli.operations.admin.backups import backup
 from kasoko_cli.store.engine.database import Database, open_database
-from tests.operations.road import ANN, Road
+from tests.operations.payout_harness import ANN, PayoutHarness
 
 
-def test_a_healthy_database_has_nothing_wrong(road: Road) -> None:
-    road.owe({"ann": ANN})
-    assert database_check.check(road.db) == []
+def test_a_healthy_database_has_nothing_wrong(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    assert database_check.check(harness.db) == []
 
 
-def test_tables_of_another_version_are_named(road: Road) -> None:
-    with road.db.transaction() as session:
+def test_tables_of_another_version_are_named(harness: PayoutHarness) -> None:
+    with harness.db.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
-    [found] = database_check.check(road.db)
+    [found] = database_check.check(harness.db)
     assert found.startswith("The tables are of version 0000, and this program needs ")
 
 
-def test_a_row_that_points_to_nothing_is_found_on_sqlite(road: Road) -> None:
-    if not road.db.is_sqlite:
+def test_a_row_that_points_to_nothing_is_found_on_sqlite(harness: PayoutHarness) -> None:
+    if not harness.db.is_sqlite:
         pytest.skip("PostgreSQL does not let anybody write such a row")
-    road.owe({"ann": ANN})
-    road.books_hold_at_the_end = False
-    raw = road.db.engine.raw_connection()
+    harness.owe({"ann": ANN})
+    harness.books_hold_at_the_end = False
+    raw = harness.db.engine.raw_connection()
     try:
         raw.execute("PRAGMA query_only=OFF")  # whoever had the connection last may only have read
         raw.execute("PRAGMA foreign_keys=OFF")
@@ -39,16 +39,16 @@ def test_a_row_that_points_to_nothing_is_found_on_sqlite(road: Road) -> None:
         raw.execute("PRAGMA foreign_keys=ON")
     finally:
         raw.close()
-    assert database_check.check(road.db) == ["A row of payouts points to a row of users that is not there."]
+    assert database_check.check(harness.db) == ["A row of payouts points to a row of users that is not there."]
 
 
-def test_a_damaged_file_is_found(road: Road, tmp_path: Path) -> None:
-    if not road.db.is_sqlite:
+def test_a_damaged_file_is_found(harness: PayoutHarness, tmp_path: Path) -> None:
+    if not harness.db.is_sqlite:
         pytest.skip("a server guards its own files")
-    road.owe({"ann": ANN})
+    harness.owe({"ann": ANN})
     file = tmp_path / "copy.db"
-    backup(road.db, file, with_audit=False)
-    with road.db.reading() as session:
+    backup(harness.db, file, with_audit=False)
+    with harness.db.reading() as session:
         page = session.execute(text("SELECT rootpage FROM sqlite_master WHERE name = 'ix_payouts_user'")).scalar_one()
         size = session.execute(text("PRAGMA page_size")).scalar_one()
     content = bytearray(file.read_bytes())

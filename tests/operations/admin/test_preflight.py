@@ -39,7 +39,7 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import RunRow
 from tests.conftest import FixedClock
 from tests.operations.account.test_balances import lock_in
-from tests.operations.road import ANN, KEY, Road
+from tests.operations.payout_harness import ANN, KEY, PayoutHarness
 from tests.operations.settlement.test_approval import owe
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -165,10 +165,10 @@ def test_what_is_no_encrypted_password_is_told_without_showing_it(sealed: str, w
 
 
 @pytest.mark.parametrize(("days", "state"), [(0, "ok"), (75, "ok"), (76, "warn"), (89, "warn"), (90, "FAIL")])
-def test_a_password_grows_ninety_days_old(road: Road, days: int, state: str) -> None:
-    preflight.note_encrypted(road.db, road.clock, actor="ann", reason="", sealed="sealed", environment="sandbox")
-    now = road.clock() + timedelta(days=days)
-    with road.db.reading() as session:
+def test_a_password_grows_ninety_days_old(harness: PayoutHarness, days: int, state: str) -> None:
+    preflight.note_encrypted(harness.db, harness.clock, actor="ann", reason="", sealed="sealed", environment="sandbox")
+    now = harness.clock() + timedelta(days=days)
+    with harness.db.reading() as session:
         [found] = preflight.credential_age(session, now, "sealed", None)
         assert (found.state, found.says) == (
             state,
@@ -178,16 +178,16 @@ def test_a_password_grows_ninety_days_old(road: Road, days: int, state: str) -> 
         assert (by_setting.state, by_setting.says.split(" ")[4]) == (state, "set")
 
 
-def test_the_age_of_another_password_says_nothing_of_this_one(road: Road) -> None:
-    preflight.note_encrypted(road.db, road.clock, actor="ann", reason="", sealed="other", environment="sandbox")
-    with road.db.reading() as session:
-        [found] = preflight.credential_age(session, road.clock(), "sealed", None)
+def test_the_age_of_another_password_says_nothing_of_this_one(harness: PayoutHarness) -> None:
+    preflight.note_encrypted(harness.db, harness.clock, actor="ann", reason="", sealed="other", environment="sandbox")
+    with harness.db.reading() as session:
+        [found] = preflight.credential_age(session, harness.clock(), "sealed", None)
     assert found == preflight.warn(
         "password age",
         "Nobody wrote down when the password was set; M-Pesa ends it after 90 days.",
         "Set daraja.security_credential_set_on in kasoko.toml, or make it anew: kasoko credential encrypt",
     )
-    [without] = preflight.credential_age(None, road.clock(), "sealed", None)
+    [without] = preflight.credential_age(None, harness.clock(), "sealed", None)
     assert without.state == "warn"
 
 
@@ -374,9 +374,9 @@ def test_a_certificate_file_is_read(tmp_path: Path) -> None:
 # --- How things stand ----------------------------------------------------------------------------
 
 
-def inside(road: Road, look: Callable[..., Iterable[Finding]], *more: object) -> list[Finding]:
-    with road.db.reading() as session:
-        return list(look(session, road.clock(), *more))
+def inside(harness: PayoutHarness, look: Callable[..., Iterable[Finding]], *more: object) -> list[Finding]:
+    with harness.db.reading() as session:
+        return list(look(session, harness.clock(), *more))
 
 
 @pytest.mark.parametrize(
@@ -388,45 +388,45 @@ def inside(road: Road, look: Callable[..., Iterable[Finding]], *more: object) ->
     ],
 )
 def test_a_float_that_is_not_known_is_as_grave_as_the_setting_makes_it(
-    road: Road, check: FloatCheck, never: str, fresh: str, old: str
+    harness: PayoutHarness, check: FloatCheck, never: str, fresh: str, old: str
 ) -> None:
     policy = GatePolicy(check, load_tariff(), 3_600)
-    found = [inside(road, preflight.float_known, policy)[0].state]
-    lock_in(road, "12.00")
-    found.append(inside(road, preflight.float_known, policy)[0].state)
-    road.clock.forward(3_601)
-    found.append(inside(road, preflight.float_known, policy)[0].state)
+    found = [inside(harness, preflight.float_known, policy)[0].state]
+    lock_in(harness, "12.00")
+    found.append(inside(harness, preflight.float_known, policy)[0].state)
+    harness.clock.forward(3_601)
+    found.append(inside(harness, preflight.float_known, policy)[0].state)
     assert found == [never, fresh, old]
 
 
-def test_silence_after_payments_speaks_against_the_listener(road: Road) -> None:
-    assert states(inside(road, preflight.heard)) == [("listener", "skip")]
-    road.owe({"ann": ANN})
-    road.send()
-    road.clock.forward(preflight.SILENCE_SECONDS)
-    assert states(inside(road, preflight.heard)) == [("listener", "skip")]
-    road.clock.forward(1)
-    [found] = inside(road, preflight.heard)
+def test_silence_after_payments_speaks_against_the_listener(harness: PayoutHarness) -> None:
+    assert states(inside(harness, preflight.heard)) == [("listener", "skip")]
+    harness.owe({"ann": ANN})
+    harness.send()
+    harness.clock.forward(preflight.SILENCE_SECONDS)
+    assert states(inside(harness, preflight.heard)) == [("listener", "skip")]
+    harness.clock.forward(1)
+    [found] = inside(harness, preflight.heard)
     assert (found.state, found.says) == (
         "FAIL",
         "M-Pesa took 1 payments, the first at 2026-11-23T09:00:00Z, and was last heard from never.",
     )
-    road.deliver()
-    assert states(inside(road, preflight.heard)) == [("listener", "ok")]
+    harness.deliver()
+    assert states(inside(harness, preflight.heard)) == [("listener", "ok")]
 
 
-def test_what_stands_open_is_named_with_what_to_type(road: Road) -> None:
-    assert states(inside(road, preflight.in_the_open)) == [("open matters", "ok")]
-    owe(road)
-    switches.pause(OperationContext(road.db, road.clock, Act("boss", "the float is being moved")))
-    assert [(one.check, one.remedy) for one in inside(road, preflight.in_the_open)] == [
+def test_what_stands_open_is_named_with_what_to_type(harness: PayoutHarness) -> None:
+    assert states(inside(harness, preflight.in_the_open)) == [("open matters", "ok")]
+    owe(harness)
+    switches.pause(OperationContext(harness.db, harness.clock, Act("boss", "the float is being moved")))
+    assert [(one.check, one.remedy) for one in inside(harness, preflight.in_the_open)] == [
         ("switches", "kasoko resume"),
         ("approval", "kasoko approve MARKET"),
     ]
 
 
-def test_a_run_that_was_not_heard_of_is_named(road: Road) -> None:
-    with road.db.transaction() as session:
+def test_a_run_that_was_not_heard_of_is_named(harness: PayoutHarness) -> None:
+    with harness.db.transaction() as session:
         session.add(
             RunRow(
                 id="r1",
@@ -435,25 +435,25 @@ def test_a_run_that_was_not_heard_of_is_named(road: Road) -> None:
                 host="box",
                 pid=1,
                 actor="ann",
-                started_at=road.clock(),
-                heartbeat_at=road.clock(),
+                started_at=harness.clock(),
+                heartbeat_at=harness.clock(),
                 doing="sending",
             )
         )
-    road.clock.forward(60)
-    assert states(inside(road, preflight.in_the_open)) == [("open matters", "ok")]
-    road.clock.forward(1)
-    [found] = inside(road, preflight.in_the_open)
+    harness.clock.forward(60)
+    assert states(inside(harness, preflight.in_the_open)) == [("open matters", "ok")]
+    harness.clock.forward(1)
+    [found] = inside(harness, preflight.in_the_open)
     assert found.check == "dead runs"
     assert found.says.startswith("1 were not heard of for 60 seconds, the first: kasoko payout of ann on box")
 
 
-def test_unknown_payouts_and_lost_senders_are_counted(road: Road) -> None:
-    road.owe({"ann": ANN})
-    road.interpose = lambda request: _lost() if "paymentrequest" in request.url.path else None
-    road.send()
-    assert road.statuses()["ann"] == "UNKNOWN"
-    assert ("unknown payouts", "warn") in states(inside(road, preflight.in_the_open))
+def test_unknown_payouts_and_lost_senders_are_counted(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    harness.interpose = lambda request: _lost() if "paymentrequest" in request.url.path else None
+    harness.send()
+    assert harness.statuses()["ann"] == "UNKNOWN"
+    assert ("unknown payouts", "warn") in states(inside(harness, preflight.in_the_open))
 
 
 def _lost() -> None:

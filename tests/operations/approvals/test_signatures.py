@@ -22,7 +22,7 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Event
-from tests.operations.road import ANN, RECEIPT, Road
+from tests.operations.payout_harness import ANN, RECEIPT, PayoutHarness
 
 KEYS = {name: bytes([number]) * 32 for number, name in enumerate(("wanjiku", "otieno", "amina", "mallory"), start=1)}
 SIGNED, UNSIGNED = Terms(signed=True), Terms()
@@ -34,19 +34,21 @@ def by(name: str, *, key: str | None = "") -> Act:
     return Act(name, "I have read it", None if key is None else KEYS[key or name])
 
 
-def add(road: Road, name: str, act: Act, terms: Terms = SIGNED, *, key: str = "") -> ApproverAdded:
+def add(harness: PayoutHarness, name: str, act: Act, terms: Terms = SIGNED, *, key: str = "") -> ApproverAdded:
     return approvers.add(
-        OperationContext(road.db, road.clock, act), terms, name=name, public_key=public_key_of(KEYS[key or name])
+        OperationContext(harness.db, harness.clock, act), terms, name=name, public_key=public_key_of(KEYS[key or name])
     )
 
 
-def remove(road: Road, name: str, act: Act, terms: Terms = SIGNED) -> ApproverLine:
-    return approvers.remove(OperationContext(road.db, road.clock, act), terms, name=name)
+def remove(harness: PayoutHarness, name: str, act: Act, terms: Terms = SIGNED) -> ApproverLine:
+    return approvers.remove(OperationContext(harness.db, harness.clock, act), terms, name=name)
 
 
-def say(road: Road, act: Act, decision: Decision = PAID, terms: Terms = SIGNED, *, two_people: bool = True) -> Decided:
+def say(
+    harness: PayoutHarness, act: Act, decision: Decision = PAID, terms: Terms = SIGNED, *, two_people: bool = True
+) -> Decided:
     return manual_decision.decide(
-        OperationContext(road.db, road.clock, act),
+        OperationContext(harness.db, harness.clock, act),
         payout_id="derby.1.1",
         decision=decision,
         two_people=two_people,
@@ -60,25 +62,25 @@ def refused(call: Callable[[], object]) -> str:
     return caught.value.message
 
 
-def found(road: Road) -> list[str]:
+def found(harness: PayoutHarness) -> list[str]:
     """What an audit says of signatures."""
-    [check] = [check for check in audit(road.db).checks if check.name == "acts-are-signed"]
+    [check] = [check for check in audit(harness.db).checks if check.name == "acts-are-signed"]
     return [one.what for one in check.violations]
 
 
 @pytest.fixture
-def two(road: Road) -> Road:
+def two(harness: PayoutHarness) -> PayoutHarness:
     """Wanjiku and Otieno sign; Ann's payout was taken, and is unknown."""
-    add(road, "wanjiku", by("root", key=None))
-    add(road, "otieno", by("wanjiku"))
-    road.owe({"ann": ANN}, cents=14_250)
-    road.send()
-    road.posts.clear()
-    road.post(Kind.TIMEOUT, road.attempt("ann").id, b"{}")
-    return road
+    add(harness, "wanjiku", by("root", key=None))
+    add(harness, "otieno", by("wanjiku"))
+    harness.owe({"ann": ANN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
+    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
+    return harness
 
 
-def test_two_people_who_sign_decide(two: Road) -> None:
+def test_two_people_who_sign_decide(two: PayoutHarness) -> None:
     assert say(two, by("wanjiku")).waits_for_second
     assert say(two, by("Otieno ", key="otieno")).status == "COMPLETED"
     assert found(two) == []
@@ -98,13 +100,13 @@ def test_two_people_who_sign_decide(two: Road) -> None:
         ),
     ],
 )
-def test_a_word_without_the_right_signature_is_refused(two: Road, act: Act, message: str) -> None:
+def test_a_word_without_the_right_signature_is_refused(two: PayoutHarness, act: Act, message: str) -> None:
     for two_people in (True, False):
         assert refused(lambda is_two=two_people: say(two, act, two_people=is_two)) == message  # type: ignore[misc]
     assert two.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
 
-def test_one_person_is_not_two_with_one_key(two: Road) -> None:
+def test_one_person_is_not_two_with_one_key(two: PayoutHarness) -> None:
     """Not under another spelling, not under another's name, and not by a key that is added for a name of one's own."""
     say(two, by("wanjiku"))
     assert say(two, by("WANJIKU", key="wanjiku")).waits_for_second
@@ -118,7 +120,7 @@ def test_one_person_is_not_two_with_one_key(two: Road) -> None:
     assert found(two) == []
 
 
-def test_settings_that_ask_for_less_are_no_way_round(two: Road) -> None:
+def test_settings_that_ask_for_less_are_no_way_round(two: PayoutHarness) -> None:
     say(two, by("wanjiku"))
     for act in (by("otieno"), by("otieno", key=None)):
         message = refused(lambda act=act: say(two, act, terms=UNSIGNED))  # type: ignore[misc]
@@ -126,21 +128,21 @@ def test_settings_that_ask_for_less_are_no_way_round(two: Road) -> None:
     assert "these settings do not ask for it" in refused(lambda: add(two, "amina", by("root", key=None), UNSIGNED))
 
 
-def test_a_first_word_of_somebody_who_was_removed_since_counts_for_nothing(two: Road) -> None:
+def test_a_first_word_of_somebody_who_was_removed_since_counts_for_nothing(two: PayoutHarness) -> None:
     say(two, by("wanjiku"))
     remove(two, "wanjiku", by("otieno"))
     assert say(two, by("otieno")).waits_for_second
     assert found(two) == []
 
 
-def test_who_is_left_alone_does_not_make_a_second_of_themselves(two: Road) -> None:
+def test_who_is_left_alone_does_not_make_a_second_of_themselves(two: PayoutHarness) -> None:
     remove(two, "otieno", by("wanjiku"))
     assert add(two, "mallory", by("wanjiku")).waits_for_second
     assert "is the last approver, and stays" in refused(lambda: remove(two, "wanjiku", by("wanjiku")))
     assert "is no approver" in refused(lambda: add(two, "mallory", by("otieno")))
 
 
-def test_to_begin_anew_is_possible_and_never_silent(two: Road) -> None:
+def test_to_begin_anew_is_possible_and_never_silent(two: PayoutHarness) -> None:
     for name in ("wanjiku", "otieno"):
         remove(two, name, by("root", key=None), UNSIGNED)
     assert [incident.kind for incident in two.all_incidents()] == ["approver_removed"] * 2
@@ -157,7 +159,7 @@ def test_to_begin_anew_is_possible_and_never_silent(two: Road) -> None:
     assert found(two) == []
 
 
-def test_a_removed_approver_signs_no_more_and_what_they_signed_still_holds(two: Road) -> None:
+def test_a_removed_approver_signs_no_more_and_what_they_signed_still_holds(two: PayoutHarness) -> None:
     say(two, by("wanjiku"))
     say(two, by("otieno"))
     remove(two, "otieno", by("wanjiku"))
@@ -167,7 +169,7 @@ def test_a_removed_approver_signs_no_more_and_what_they_signed_still_holds(two: 
         remove(two, "otieno", by("wanjiku"))
 
 
-def test_signing_is_a_choice_until_the_settings_ask_for_it(two: Road) -> None:
+def test_signing_is_a_choice_until_the_settings_ask_for_it(two: PayoutHarness) -> None:
     for name in ("wanjiku", "otieno"):
         remove(two, name, by("root", key=None), UNSIGNED)
     add(two, "amina", by("root", key=None), UNSIGNED)
@@ -176,7 +178,7 @@ def test_signing_is_a_choice_until_the_settings_ask_for_it(two: Road) -> None:
     assert found(two) == []
 
 
-def test_an_audit_finds_what_was_written_by_hand(two: Road) -> None:
+def test_an_audit_finds_what_was_written_by_hand(two: PayoutHarness) -> None:
     """A missing signature, one that was changed, one that is another's, and one that was used before."""
     say(two, by("wanjiku"), two_people=False)
     two.books_hold_at_the_end = False
@@ -236,7 +238,7 @@ def test_an_audit_finds_what_was_written_by_hand(two: Road) -> None:
 @pytest.mark.parametrize(
     ("name", "message"), [(" ", "An approver needs a name"), ("Wanjiku ", "wanjiku signs already")]
 )
-def test_a_name_has_one_key(two: Road, name: str, message: str) -> None:
+def test_a_name_has_one_key(two: PayoutHarness, name: str, message: str) -> None:
     assert message in refused(
         lambda: approvers.add(
             OperationContext(two.db, two.clock, by("wanjiku")),

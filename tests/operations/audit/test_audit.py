@@ -15,7 +15,7 @@ from kasoko_cli.operations.records import bets, markets
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import APPEND_ONLY
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 #: One winner for each way that a payout can go; each staked KES 100 on the winner and is owed KES 142.39.
 WAYS = (
@@ -36,71 +36,71 @@ WAYS = (
 
 
 @pytest.fixture
-def town(town: Town) -> Town:
-    """A town in which everything that can happen has happened."""
-    return lively(town)
+def builder(builder: DataBuilder) -> DataBuilder:
+    """A deployment in which everything that can happen has happened."""
+    return lively(builder)
 
 
-def lively(town: Town) -> Town:
+def lively(builder: DataBuilder) -> DataBuilder:
     """Markets in every state, and in one of them a payout in every state with the attempts that led there."""
-    _settled_in_every_way(town)
-    _markets_of_every_state(town)
-    with town.db.transaction() as session:  # a deposit that was taken back
-        book.post(session, journal.deposited("MISTAKE", town.user("gus"), 5_000), at=town.clock())
+    _settled_in_every_way(builder)
+    _markets_of_every_state(builder)
+    with builder.db.transaction() as session:  # a deposit that was taken back
+        book.post(session, journal.deposited("MISTAKE", builder.user("gus"), 5_000), at=builder.clock())
         back = journal.deposited("MISTAKE", "gus", -5_000)
-        book.post(session, journal.Entry(f"reverse:{back.key}", "reverse", back.postings), at=town.clock())
-    return town
+        book.post(session, journal.Entry(f"reverse:{back.key}", "reverse", back.postings), at=builder.clock())
+    return builder
 
 
-def _settled_in_every_way(town: Town) -> None:
-    town.market("derby")
-    town.bets("derby", {f"{way}-winner": ("Yes", 100) for way in WAYS})
-    town.bets("derby", {"small": ("Yes", 3), "loser": ("No", 50 * len(WAYS))})
-    town.settle("derby", "Yes")
-    tries = {way: town.intend(f"{way}-winner") for way in WAYS if way != "waiting"}
+def _settled_in_every_way(builder: DataBuilder) -> None:
+    builder.market("derby")
+    builder.bets("derby", {f"{way}-winner": ("Yes", 100) for way in WAYS})
+    builder.bets("derby", {"small": ("Yes", 3), "loser": ("No", 50 * len(WAYS))})
+    builder.settle("derby", "Yes")
+    tries = {way: builder.intend(f"{way}-winner") for way in WAYS if way != "waiting"}
     for way in ("accepted", "unknown", "paid", "failed", "retried", "overtaken", "twice", "returned", "returned-paid"):
-        town.accepted(tries[way])
-    town.doubted(tries["unknown"])
-    town.paid(tries["paid"])
-    town.failed(tries["failed"])
-    town.rejected(tries["refused"], for_good=True)
-    town.rejected(tries["resent"])
-    town.again(tries["resent"])
-    town.paid(tries["resent"])
+        builder.accepted(tries[way])
+    builder.doubted(tries["unknown"])
+    builder.paid(tries["paid"])
+    builder.failed(tries["failed"])
+    builder.rejected(tries["refused"], for_good=True)
+    builder.rejected(tries["resent"])
+    builder.again(tries["resent"])
+    builder.paid(tries["resent"])
     for way in ("retried", "overtaken", "twice"):
-        town.failed(tries[way])
-        town.due_again(f"{way}-winner")
-        town.accepted(later := town.intend(f"{way}-winner"))
+        builder.failed(tries[way])
+        builder.due_again(f"{way}-winner")
+        builder.accepted(later := builder.intend(f"{way}-winner"))
         if way == "twice":
-            town.paid(later)
+            builder.paid(later)
         if way != "retried":
-            town.paid(tries[way])  # the first one was paid after all
+            builder.paid(tries[way])  # the first one was paid after all
     for way in ("returned", "returned-paid"):
-        town.paid(tries[way])
-        town.came_back(tries[way])
-    town.due_again("returned-paid-winner")
-    town.paid(town.intend("returned-paid-winner"))
+        builder.paid(tries[way])
+        builder.came_back(tries[way])
+    builder.due_again("returned-paid-winner")
+    builder.paid(builder.intend("returned-paid-winner"))
 
 
-def _markets_of_every_state(town: Town) -> None:
-    town.user("ann", deposit_kes=1_000)
+def _markets_of_every_state(builder: DataBuilder) -> None:
+    builder.user("ann", deposit_kes=1_000)
     for market in ("open", "closed", "void", "nobody"):
-        town.market(market)
-        town.bet(market, "ann", "Yes", kes=100)
-        town.bet(market, "ann", "No", kes=20, collected=True)
+        builder.market(market)
+        builder.bet(market, "ann", "Yes", kes=100)
+        builder.bet(market, "ann", "No", kes=20, collected=True)
         for collected in (True, False):
-            cancelled = town.bet(market, "ann", "No", kes=7, collected=collected)
-            bets.cancel_bet(town.context, bet_id=cancelled)
-    town.clock.forward(hours=1)
-    town.settle("void")
-    town.market("empty")
-    town.settle("empty", "Yes")
-    town.settle("nobody", "Yes")
-    markets.close_market(town.context, market="closed")
+            cancelled = builder.bet(market, "ann", "No", kes=7, collected=collected)
+            bets.cancel_bet(builder.context, bet_id=cancelled)
+    builder.clock.forward(hours=1)
+    builder.settle("void")
+    builder.market("empty")
+    builder.settle("empty", "Yes")
+    builder.settle("nobody", "Yes")
+    markets.close_market(builder.context, market="closed")
 
 
-def test_a_lively_database_passes_every_check(town: Town) -> None:
-    report = audit(town.db, deep=True)
+def test_a_lively_database_passes_every_check(builder: DataBuilder) -> None:
+    report = audit(builder.db, deep=True)
     assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
     assert report.ok
     assert [check.name for check in report.checks] == [rule.name for rule in (*RULES, *DEEP_RULES)]
@@ -110,8 +110,8 @@ def test_an_empty_database_passes_every_check(db: Database) -> None:
     assert audit(db, deep=True).ok
 
 
-def test_the_lively_database_has_attempts_and_payouts_in_every_state_that_a_run_can_make(town: Town) -> None:
-    with town.db.reading() as session:
+def test_the_lively_database_has_attempts_and_payouts_in_every_state_that_a_run_can_make(builder: DataBuilder) -> None:
+    with builder.db.reading() as session:
         tried = {row[0] for row in session.execute(text("SELECT DISTINCT status FROM attempts"))}
         owed = {row[0] for row in session.execute(text("SELECT DISTINCT status FROM payouts"))}
     assert tried == set(AttemptStatus)
@@ -474,10 +474,10 @@ def test_every_check_has_a_row_that_breaks_it() -> None:
     assert {tampering.check for tampering in TAMPERINGS} == {rule.name for rule in (*RULES, *DEEP_RULES)}
 
 
-def test_each_touched_row_fails_its_check_in_words_and_with_what_to_do(town: Town) -> None:
+def test_each_touched_row_fails_its_check_in_words_and_with_what_to_do(builder: DataBuilder) -> None:
     """One lively database; each tampering is undone before the next."""
-    names = _names(town)
-    with town.db.engine.connect() as connection:
+    names = _names(builder)
+    with builder.db.engine.connect() as connection:
         _unlock(connection)
         for tampering in TAMPERINGS:
             savepoint = connection.begin_nested()
@@ -494,21 +494,21 @@ def test_each_touched_row_fails_its_check_in_words_and_with_what_to_do(town: Tow
             assert check.hint
 
 
-def test_no_more_violations_are_shown_than_asked_for_and_all_are_counted(town: Town) -> None:
-    with town.db.engine.connect() as connection:
+def test_no_more_violations_are_shown_than_asked_for_and_all_are_counted(builder: DataBuilder) -> None:
+    with builder.db.engine.connect() as connection:
         _unlock(connection)
         connection.exec_driver_sql("UPDATE attempts SET wire_cents = wire_cents + 100")
         connection.commit()
-    report = audit(town.db, limit_per_check=2)
+    report = audit(builder.db, limit_per_check=2)
     [check] = [check for check in report.checks if check.name == "wire-within-payout"]
     assert not report.ok
     assert (check.ok, check.count, len(check.violations)) == (False, 16, 2)
 
 
-def _names(town: Town) -> dict[str, str]:
+def _names(builder: DataBuilder) -> dict[str, str]:
     """The ids that the tamperings speak of: `paid` is a payout, `paid_attempt` its first attempt."""
     names = {}
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         names["bet"] = session.execute(
             text("SELECT id FROM bets WHERE market_id = 'open' AND cancelled_at IS NULL AND funding = 'wallet'")
         ).scalar_one()

@@ -25,7 +25,7 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import note_event
 from tests.conftest import FixedClock
 from tests.operations.audit.test_audit import _unlock, lively
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 
 def _wrong(report: AuditReport, name: str = "chain-holds") -> list[tuple[str, str]]:
@@ -44,9 +44,9 @@ def _by_hand(db: Database, *statements: str) -> None:
         connection.commit()
 
 
-def test_the_chain_of_a_lively_database_holds(town: Town) -> None:
-    lively(town)
-    report = audit(town.db, town.clock, deep=True, chain=True)
+def test_the_chain_of_a_lively_database_holds(builder: DataBuilder) -> None:
+    lively(builder)
+    report = audit(builder.db, builder.clock, deep=True, chain=True)
     assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
     assert report.heads is not None
     assert {head.chain for head in report.heads.heads} == {"books", "inbox"}
@@ -59,22 +59,22 @@ def test_an_empty_database_has_a_chain_of_no_links(db: Database, clock: FixedClo
     assert report.heads.heads == []
 
 
-def test_what_one_transaction_writes_of_a_kind_is_one_link(town: Town) -> None:
-    town.user("ann", deposit_kes=10)
-    with town.db.reading() as session:
+def test_what_one_transaction_writes_of_a_kind_is_one_link(builder: DataBuilder) -> None:
+    builder.user("ann", deposit_kes=10)
+    with builder.db.reading() as session:
         links = session.execute(text("SELECT number, kind, first, last FROM links WHERE chain = 'books'")).all()
     assert [tuple(link) for link in links] == [(1, "events", 1, 1), (2, "entries", 1, 1), (3, "events", 2, 2)]
 
 
-def test_a_transaction_that_fails_leaves_no_link_and_no_event(town: Town) -> None:
+def test_a_transaction_that_fails_leaves_no_link_and_no_event(builder: DataBuilder) -> None:
     def fail() -> None:
-        with town.db.transaction() as session:
-            note_event(session, at=town.clock(), actor="ann", action="test", subject="nothing")
+        with builder.db.transaction() as session:
+            note_event(session, at=builder.clock(), actor="ann", action="test", subject="nothing")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         assert session.execute(text("SELECT count(*) FROM events")).scalar_one() == 0
         assert session.execute(text("SELECT count(*) FROM links")).scalar_one() == 0
 
@@ -130,31 +130,33 @@ TOUCHED = [
 
 
 @pytest.mark.parametrize(("sql", "told"), TOUCHED)
-def test_the_chain_tells_of_a_touched_row(town: Town, sql: str, told: tuple[str, str]) -> None:
-    town.user("ben")
-    town.user("ann", deposit_kes=10)
-    _by_hand(town.db, sql)
-    report = audit(town.db, town.clock, chain=True)
+def test_the_chain_tells_of_a_touched_row(builder: DataBuilder, sql: str, told: tuple[str, str]) -> None:
+    builder.user("ben")
+    builder.user("ann", deposit_kes=10)
+    _by_hand(builder.db, sql)
+    report = audit(builder.db, builder.clock, chain=True)
     assert _wrong(report)[0] == told
 
 
-def test_a_body_that_was_changed_or_taken_away_is_told(town: Town) -> None:
-    lively(town)
-    _by_hand(town.db, "UPDATE callbacks SET body = 'other' WHERE id = 3", "DELETE FROM callbacks WHERE id = 5")
-    subjects = {subject for subject, _ in _wrong(audit(town.db, town.clock, chain=True))}
+def test_a_body_that_was_changed_or_taken_away_is_told(builder: DataBuilder) -> None:
+    lively(builder)
+    _by_hand(builder.db, "UPDATE callbacks SET body = 'other' WHERE id = 3", "DELETE FROM callbacks WHERE id = 5")
+    subjects = {subject for subject, _ in _wrong(audit(builder.db, builder.clock, chain=True))}
     assert subjects == {"callback:3", "inbox:5"}
 
 
-def test_a_chain_written_anew_is_whole_in_itself_and_unlike_the_head_that_was_kept(town: Town, tmp_path: Path) -> None:
-    town.user("ann", deposit_kes=10)
-    report = audit(town.db, town.clock, chain=True)
+def test_a_chain_written_anew_is_whole_in_itself_and_unlike_the_head_that_was_kept(
+    builder: DataBuilder, tmp_path: Path
+) -> None:
+    builder.user("ann", deposit_kes=10)
+    report = audit(builder.db, builder.clock, chain=True)
     assert report.heads is not None
     chain_check.export_heads(report.heads, tmp_path / "heads.json")
-    _by_hand(town.db, "DELETE FROM events", "DELETE FROM links", "DELETE FROM postings", "DELETE FROM entries")
-    town.deposit("ann", 2_000_00)
-    town.deposit("ann", 1_00)
+    _by_hand(builder.db, "DELETE FROM events", "DELETE FROM links", "DELETE FROM postings", "DELETE FROM entries")
+    builder.deposit("ann", 2_000_00)
+    builder.deposit("ann", 1_00)
     kept = chain_check.read_heads(tmp_path / "heads.json")
-    report = audit(town.db, town.clock, chain=True, head=kept)
+    report = audit(builder.db, builder.clock, chain=True, head=kept)
     assert _wrong(report) == []
     told = (
         "has another hash than the one exported at 2026-11-23T09:00:00Z: the chain was written anew from there or"
@@ -163,20 +165,20 @@ def test_a_chain_written_anew_is_whole_in_itself_and_unlike_the_head_that_was_ke
     assert set(_wrong(report, HEAD)) == {("books:3", told)}
 
 
-def test_an_older_copy_is_recognised_by_a_newer_head(town: Town, tmp_path: Path) -> None:
-    town.user("ann")
-    before = audit(town.db, town.clock, chain=True).heads
-    town.deposit("ann", 10_00)
-    after = audit(town.db, town.clock, chain=True).heads
+def test_an_older_copy_is_recognised_by_a_newer_head(builder: DataBuilder, tmp_path: Path) -> None:
+    builder.user("ann")
+    before = audit(builder.db, builder.clock, chain=True).heads
+    builder.deposit("ann", 10_00)
+    after = audit(builder.db, builder.clock, chain=True).heads
     assert before is not None
     assert after is not None
     chain_check.export_heads(after, tmp_path / "after.json")
     newer = chain_check.read_heads(tmp_path / "after.json")
-    assert audit(town.db, town.clock, chain=True, head=newer).ok
+    assert audit(builder.db, builder.clock, chain=True, head=newer).ok
     chain_check.export_heads(before, tmp_path / "before.json")
-    assert audit(town.db, town.clock, chain=True, head=chain_check.read_heads(tmp_path / "before.json")).ok
+    assert audit(builder.db, builder.clock, chain=True, head=chain_check.read_heads(tmp_path / "before.json")).ok
     _by_hand(
-        town.db,
+        builder.db,
         "DELETE FROM events WHERE id = 2",
         "DELETE FROM links WHERE number > 1",
         "DELETE FROM postings",
@@ -186,15 +188,15 @@ def test_an_older_copy_is_recognised_by_a_newer_head(town: Town, tmp_path: Path)
         "this database is older than the head, which was exported at 2026-11-23T09:00:00Z: its chain ends at"
         " books:1. It is an older copy, or its end was cut off"
     )
-    assert _wrong(audit(town.db, town.clock, chain=True, head=newer), HEAD) == [("books:3", told)]
+    assert _wrong(audit(builder.db, builder.clock, chain=True, head=newer), HEAD) == [("books:3", told)]
 
 
-def test_heads_of_another_deployment_say_so(town: Town, tmp_path: Path) -> None:
-    report = audit(town.db, town.clock, chain=True)
+def test_heads_of_another_deployment_say_so(builder: DataBuilder, tmp_path: Path) -> None:
+    report = audit(builder.db, builder.clock, chain=True)
     assert report.heads is not None
     chain_check.export_heads(report.heads, tmp_path / "heads.json")
     kept = json.loads((tmp_path / "heads.json").read_text()) | {"deployment": "other"}
-    [(subject, what)] = _wrong(audit(town.db, town.clock, chain=True, head=kept), HEAD)
+    [(subject, what)] = _wrong(audit(builder.db, builder.clock, chain=True, head=kept), HEAD)
     assert (subject, what) == (report.heads.deployment, "is not the deployment of the exported heads, other")
 
 
@@ -207,9 +209,9 @@ def test_a_file_that_holds_no_heads_is_refused(tmp_path: Path, content: str) -> 
         chain_check.read_heads(tmp_path / "other.json")
 
 
-def test_writers_at_once_make_one_chain(town: Town) -> None:
+def test_writers_at_once_make_one_chain(builder: DataBuilder) -> None:
     """Threads that deposit and note at the same moment: every link follows from the one before."""
-    users = [town.user(f"user-{n}") for n in range(6)]
+    users = [builder.user(f"user-{n}") for n in range(6)]
     start = Barrier(len(users))
 
     def act(user: str) -> None:
@@ -217,7 +219,7 @@ def test_writers_at_once_make_one_chain(town: Town) -> None:
         for n in range(5):
             reference = f"{user}-{n}"
             wallets.deposit(
-                OperationContext(town.db, town.clock, Act(user)), user_id=user, cents=100, reference=reference
+                OperationContext(builder.db, builder.clock, Act(user)), user_id=user, cents=100, reference=reference
             )
 
     threads = [Thread(target=act, args=(user,)) for user in users]
@@ -225,15 +227,15 @@ def test_writers_at_once_make_one_chain(town: Town) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    report = audit(town.db, town.clock, deep=True, chain=True)
+    report = audit(builder.db, builder.clock, deep=True, chain=True)
     assert _wrong(report) == []
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         assert session.execute(text("SELECT count(*) FROM links")).scalar_one() == 6 + 2 * 30
 
 
-def test_a_database_from_before_is_chained_as_it_stands(database_url: str, town: Town) -> None:
+def test_a_database_from_before_is_chained_as_it_stands(database_url: str, builder: DataBuilder) -> None:
     """The migration gives every row its digest, and from then on the chain goes on."""
-    db, clock = lively(town).db, town.clock
+    db, clock = lively(builder).db, builder.clock
     migrate(database_url, "0003", down=True)
     migrate(database_url, "head")
     report = audit(db, clock, deep=True, chain=True)
@@ -244,7 +246,7 @@ def test_a_database_from_before_is_chained_as_it_stands(database_url: str, town:
         assert set(map(tuple, kinds)) == {("books", "entries"), ("books", "events"), ("inbox", "callbacks")}
         facts_of_kinds = session.execute(text("SELECT DISTINCT kind FROM entries WHERE facts IS NOT NULL")).scalars()
         assert set(facts_of_kinds) == set(row_digests.KINDS) - {"correct"}, "corrections came after this migration"
-    town.user("late", deposit_kes=10)
+    builder.user("late", deposit_kes=10)
     assert audit(db, clock, deep=True, chain=True).ok
 
 

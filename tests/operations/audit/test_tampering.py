@@ -34,12 +34,12 @@ from kasoko_cli.store.schema.tables import APPEND_ONLY, EntryRow, Event, Link
 from tests.conftest import FixedClock
 from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
 from tests.operations.audit.test_audit import WAYS, lively
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 
 @dataclass(frozen=True)
 class Tampering:
-    """What was done by hand, the check that must tell of it, and about what; `{...}` are names of the town."""
+    """What was done by hand, the check that must tell of it, and about what; `{...}` are names of the deployment."""
 
     what: str
     sql: str
@@ -180,7 +180,7 @@ TAMPERINGS = [
 class Prepared:
     """A database with everything in it, open on one connection with nothing in the way."""
 
-    town: Town
+    builder: DataBuilder
     names: Mapping[str, str]
     heads: Mapping[str, Any]
     connection: Connection
@@ -193,17 +193,17 @@ class Prepared:
         return {check.name: check for check in checks}
 
 
-def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
-    """A town in which everything has happened, and the names that the tamperings speak of."""
+def prepare(db: Database, clock: FixedClock) -> tuple[DataBuilder, dict[str, str]]:
+    """A deployment in which everything has happened, and the names that the tamperings speak of."""
     act = Act("tester", "a test")
-    town = lively(Town(db, clock, act))
-    town.user("moved")
+    builder = lively(DataBuilder(db, clock, act))
+    builder.user("moved")
     users.set_phone(OperationContext(db, clock, act), user_id="moved", phone="0799000001")
-    town.market("spare")
-    town.market("stopped")
-    town.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
-    town.settle("stopped", "Yes")
-    manual_decision.hold(OperationContext(db, clock, act), payout_id=(held := town.payout_of("held-winner").id))
+    builder.market("spare")
+    builder.market("stopped")
+    builder.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
+    builder.settle("stopped", "Yes")
+    manual_decision.hold(OperationContext(db, clock, act), payout_id=(held := builder.payout_of("held-winner").id))
     switches.pause(OperationContext(db, clock, act))
     with db.transaction() as session:
         set_switch(session, "breaker", is_on=True, reason="a test", actor="tester", at=clock())
@@ -212,17 +212,17 @@ def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
     with db.reading() as session:
         numbers = {key: number for number, key in session.execute(text("SELECT id, key FROM incidents")).all()}
     manual_decision.close_incident(OperationContext(db, clock, act), incident_id=numbers["test:closed"])
-    retried = retry.retry(OperationContext(db, clock, act), only=[town.payout_of("refused-winner").id])
+    retried = retry.retry(OperationContext(db, clock, act), only=[builder.payout_of("refused-winner").id])
     assert retried.retried
     markets.close_market(OperationContext(db, clock, act), market="spare")
-    town.market("taxed")
-    town.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
-    town.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
-    town.accepted(sent := town.intend("taxed-winner"))
-    town.paid(sent)
+    builder.market("taxed")
+    builder.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
+    builder.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
+    builder.accepted(sent := builder.intend("taxed-winner"))
+    builder.paid(sent)
     taxes.remit(OperationContext(db, clock, act), on=On.WINNINGS, cents=100, source="bank", reference="PRN1")
     names = {
-        "taxed": town.payout_of("taxed-winner").id,
+        "taxed": builder.payout_of("taxed-winner").id,
         "taxed_attempt": sent,
         "held": held,
         "open_incident": f"incident:{numbers['test:open']}",
@@ -249,12 +249,12 @@ def prepare(db: Database, clock: FixedClock) -> tuple[Town, dict[str, str]]:
                     names[f"{way}_evidence"] = str(attempt.evidence)
         names["callback"] = names["paid_evidence"].removeprefix("callback:")
         names["other_callback"] = names["failed_evidence"].removeprefix("callback:")
-    return town, names
+    return builder, names
 
 
 @pytest.fixture
 def prepared(db: Database, clock: FixedClock) -> Iterator[Prepared]:
-    town, names = prepare(db, clock)
+    builder, names = prepare(db, clock)
     with db.reading() as session:
         heads = chain_check.heads_of(session, clock())
     ends = [{"chain": head.chain, "number": head.number, "hash": head.hash} for head in heads.heads]
@@ -269,7 +269,7 @@ def prepared(db: Database, clock: FixedClock) -> Iterator[Prepared]:
         else:
             connection.exec_driver_sql("SET session_replication_role = replica")
             connection.commit()
-        yield Prepared(town, names, kept, connection)
+        yield Prepared(builder, names, kept, connection)
 
 
 def _drop_triggers(connection: Connection) -> None:
@@ -293,7 +293,7 @@ def test_the_prepared_database_is_whole(prepared: Prepared) -> None:
 
 def test_each_of_the_tamperings_is_found_and_named(prepared: Prepared) -> None:
     """On PostgreSQL every fourth, since each takes a whole audit."""
-    chosen = TAMPERINGS if prepared.town.db.is_sqlite else TAMPERINGS[::4]
+    chosen = TAMPERINGS if prepared.builder.db.is_sqlite else TAMPERINGS[::4]
     missed = []
     _drop_triggers(prepared.connection)
     for tampering in chosen:

@@ -22,7 +22,7 @@ from kasoko_cli.operations.callbacks.apply_results import Trust, apply_waiting, 
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import Database, open_database
 from tests.conftest import FixedClock
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 #: Everything that judging writes, without the numbers that only say in which order it was written.
 ROWS = (
@@ -55,26 +55,28 @@ def result(attempt: str, *, kes: int = 142, receipt: str = "SKN0000001", code: i
     return json.dumps({"Result": said}).encode()
 
 
-def sent(town: Town, count: int) -> list[str]:
+def sent(builder: DataBuilder, count: int) -> list[str]:
     """So many winners of KES 142.50 to whom M-Pesa is paying KES 142."""
-    town.market("derby")
-    town.bets("derby", {f"winner-{n}": ("Yes", 100) for n in range(count)} | {"loser": ("No", 50 * count)})
-    town.settle("derby", "Yes")
-    attempts = [town.intend(f"winner-{n}") for n in range(count)]
+    builder.market("derby")
+    builder.bets("derby", {f"winner-{n}": ("Yes", 100) for n in range(count)} | {"loser": ("No", 50 * count)})
+    builder.settle("derby", "Yes")
+    attempts = [builder.intend(f"winner-{n}") for n in range(count)]
     for attempt in attempts:
-        town.accepted(attempt)
+        builder.accepted(attempt)
     return attempts
 
 
-def posted(town: Town, *bodies: tuple[str, bytes], kind: Kind = Kind.RESULT, signed: bool = True) -> list[Delivery]:
-    return [Delivery(kind, subject, signed, "127.0.0.1", town.clock(), body) for subject, body in bodies]
+def posted(
+    builder: DataBuilder, *bodies: tuple[str, bytes], kind: Kind = Kind.RESULT, signed: bool = True
+) -> list[Delivery]:
+    return [Delivery(kind, subject, signed, "127.0.0.1", builder.clock(), body) for subject, body in bodies]
 
 
-def assorted(town: Town, ids: Sequence[str]) -> list[Delivery]:
+def assorted(builder: DataBuilder, ids: Sequence[str]) -> list[Delivery]:
     """Plain, doubled, contradicting, failed, of strangers, two in one receipt's name, unclear then paid, unsigned."""
     return [
         *posted(
-            town,
+            builder,
             (ids[0], result(ids[0], receipt="SKN0000001")),
             (ids[1], result(ids[1], receipt="SKN0000002")),
             (ids[1], result(ids[1], receipt="SKN0000002")),
@@ -89,9 +91,9 @@ def assorted(town: Town, ids: Sequence[str]) -> list[Delivery]:
             (ids[8], result(ids[8], receipt="SKN0000005")),
             (ids[9], result(ids[9], receipt="SKN0000001")),
         ),
-        *posted(town, (ids[10], b"{}"), kind=Kind.TIMEOUT),
-        *posted(town, ("", result(ids[0])), signed=False),
-        *posted(town, *((attempt, result(attempt, receipt=f"SKP{n:07d}")) for n, attempt in enumerate(ids[11:], 1))),
+        *posted(builder, (ids[10], b"{}"), kind=Kind.TIMEOUT),
+        *posted(builder, ("", result(ids[0])), signed=False),
+        *posted(builder, *((attempt, result(attempt, receipt=f"SKP{n:07d}")) for n, attempt in enumerate(ids[11:], 1))),
     ]
 
 
@@ -107,9 +109,9 @@ def test_judging_together_leaves_what_judging_one_by_one_leaves(
     first = Path(shutil.copy(sqlite_template, tmp_path / "first.db"))
     clock = FixedClock()
     db = open_database(f"sqlite:///{first}")
-    town = Town(db, clock, Act("tester", "a test"))
-    ids = sent(town, 16)
-    store_deliveries(db, clock, assorted(town, ids))
+    builder = DataBuilder(db, clock, Act("tester", "a test"))
+    ids = sent(builder, 16)
+    store_deliveries(db, clock, assorted(builder, ids))
     db.close()
     found = []
     for size in (1, 3, 100):
@@ -127,48 +129,52 @@ def test_judging_together_leaves_what_judging_one_by_one_leaves(
     assert "each alone" not in caplog.text
 
 
-def test_plain_successes_are_moved_together_on_both_databases(town: Town, caplog: pytest.LogCaptureFixture) -> None:
-    ids = sent(town, 8)
+def test_plain_successes_are_moved_together_on_both_databases(
+    builder: DataBuilder, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = sent(builder, 8)
     store_deliveries(
-        town.db, town.clock, posted(town, *((one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)))
+        builder.db,
+        builder.clock,
+        posted(builder, *((one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1))),
     )
     statements: list[object] = []
-    event.listen(town.db.engine, "before_cursor_execute", lambda *seen: statements.append(seen))
-    judged = apply_waiting(town.db, town.clock, Trust())
+    event.listen(builder.db.engine, "before_cursor_execute", lambda *seen: statements.append(seen))
+    judged = apply_waiting(builder.db, builder.clock, Trust())
     assert [one.verdict for one in judged] == ["paid"] * 8
     assert len(statements) < 8 * 4, "eight at once take hardly more statements than one"
     assert caplog.text == ""
-    assert {town.payout_of(f"winner-{n}").status for n in range(8)} == {PayoutStatus.COMPLETED}
-    assert {town.balances(f"winner-{n}") for n in range(8)} == {(14_250, 50)}
-    assert run.audit(town.db, deep=True).ok
+    assert {builder.payout_of(f"winner-{n}").status for n in range(8)} == {PayoutStatus.COMPLETED}
+    assert {builder.balances(f"winner-{n}") for n in range(8)} == {(14_250, 50)}
+    assert run.audit(builder.db, deep=True).ok
 
 
-def test_results_that_come_again_are_judged_together_and_change_nothing(town: Town) -> None:
+def test_results_that_come_again_are_judged_together_and_change_nothing(builder: DataBuilder) -> None:
     """When M-Pesa posts everything once more. Who says anything else than before is still judged for itself."""
-    ids = sent(town, 8)
+    ids = sent(builder, 8)
     again = [(one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)]
-    store_deliveries(town.db, town.clock, posted(town, *again))
-    apply_waiting(town.db, town.clock, Trust())
-    before = _all_but_callbacks(town.db)
-    store_deliveries(town.db, town.clock, posted(town, *again, *again, *again))
+    store_deliveries(builder.db, builder.clock, posted(builder, *again))
+    apply_waiting(builder.db, builder.clock, Trust())
+    before = _all_but_callbacks(builder.db)
+    store_deliveries(builder.db, builder.clock, posted(builder, *again, *again, *again))
     statements: list[object] = []
-    event.listen(town.db.engine, "before_cursor_execute", lambda *seen: statements.append(seen))
-    judged = apply_waiting(town.db, town.clock, Trust())
+    event.listen(builder.db.engine, "before_cursor_execute", lambda *seen: statements.append(seen))
+    judged = apply_waiting(builder.db, builder.clock, Trust())
     assert [(one.verdict, one.detail) for one in judged] == [("paid", "known already")] * 24
     assert len(statements) < 24, "many at once take hardly more statements than one"
-    assert _all_but_callbacks(town.db) == before
+    assert _all_but_callbacks(builder.db) == before
 
     others = [(ids[0], result(ids[0], receipt="SKP7777777")), (ids[1], result(ids[1], receipt="SKP0000002", kes=143))]
-    store_deliveries(town.db, town.clock, posted(town, again[0], *others, again[1]))
-    judged = apply_waiting(town.db, town.clock, Trust())
+    store_deliveries(builder.db, builder.clock, posted(builder, again[0], *others, again[1]))
+    judged = apply_waiting(builder.db, builder.clock, Trust())
     assert [one.verdict for one in judged] == ["paid", "paid", "mismatch", "paid"]
     assert judged[1].detail == "a second receipt for one attempt: kept as evidence, nothing changed"
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         assert session.execute(text("SELECT kind FROM incidents ORDER BY kind")).scalars().all() == [
             *("contradiction", "mismatch")
         ]
-    assert {town.balances(f"winner-{n}") for n in range(8)} == {(14_250, 50)}
-    assert run.audit(town.db, deep=True).ok
+    assert {builder.balances(f"winner-{n}") for n in range(8)} == {(14_250, 50)}
+    assert run.audit(builder.db, deep=True).ok
 
 
 def _all_but_callbacks(db: Database) -> list[list[tuple[Any, ...]]]:
@@ -180,9 +186,9 @@ def _all_but_callbacks(db: Database) -> list[list[tuple[Any, ...]]]:
 
 @pytest.mark.parametrize("where", ["reading it", "weighing it"])
 def test_a_poisonous_body_is_set_aside_with_an_incident_and_the_rest_goes_on(
-    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+    builder: DataBuilder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
-    ids = sent(town, 5)
+    ids = sent(builder, 5)
     poison = result(ids[2], receipt="SKP6666666")
     if where == "reading it":
         read = messages.parse_result
@@ -193,24 +199,26 @@ def test_a_poisonous_body_is_set_aside_with_an_incident_and_the_rest_goes_on(
         monkeypatch.setattr(apply_results, "verify_result", broken)
     bodies = [(one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)]
     bodies[2] = (ids[2], poison)
-    store_deliveries(town.db, town.clock, posted(town, *bodies))
-    judged = apply_waiting(town.db, town.clock, Trust())
+    store_deliveries(builder.db, builder.clock, posted(builder, *bodies))
+    judged = apply_waiting(builder.db, builder.clock, Trust())
     assert [one.verdict for one in judged] == ["paid", "paid", "poisonous", "paid", "paid"]
-    assert town.payout_of("winner-2").status is PayoutStatus.SENT
+    assert builder.payout_of("winner-2").status is PayoutStatus.SENT
     assert "5 callbacks cannot be applied together (ZeroDivisionError): each alone." in caplog.text
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         [(kind, what, number)] = session.execute(text("SELECT kind, what, callback_id FROM incidents")).all()
     assert (kind, number) == ("poisonous", judged[2].callback_id)
     assert f"kasoko callback show {number}" in what
     assert "254712345678" not in what
-    assert apply_waiting(town.db, town.clock, Trust()) == []
-    assert run.audit(town.db, deep=True).ok
+    assert apply_waiting(builder.db, builder.clock, Trust()) == []
+    assert run.audit(builder.db, deep=True).ok
 
 
-def test_a_database_that_goes_away_sets_nothing_aside(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = sent(town, 2)
+def test_a_database_that_goes_away_sets_nothing_aside(builder: DataBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = sent(builder, 2)
     store_deliveries(
-        town.db, town.clock, posted(town, *((one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1)))
+        builder.db,
+        builder.clock,
+        posted(builder, *((one, result(one, receipt=f"SKP{n:07d}")) for n, one in enumerate(ids, 1))),
     )
 
     def gone(*_: object, **__: object) -> None:
@@ -219,5 +227,5 @@ def test_a_database_that_goes_away_sets_nothing_aside(town: Town, monkeypatch: p
     with monkeypatch.context() as broken:
         broken.setattr(apply_results, "verify_result", gone)
         with pytest.raises(DatabaseUnavailable):
-            apply_waiting(town.db, town.clock, Trust())
-    assert [one.verdict for one in apply_waiting(town.db, town.clock, Trust())] == ["paid", "paid"]
+            apply_waiting(builder.db, builder.clock, Trust())
+    assert [one.verdict for one in apply_waiting(builder.db, builder.clock, Trust())] == ["paid", "paid"]

@@ -7,20 +7,20 @@ import pytest
 
 from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import PayoutStatus
+from tests.operations.payout_harness import ANN, PayoutHarness
 from tests.operations.reconciliation.test_status_queries import answering, status
-from tests.operations.road import ANN, Road
 
 
 @pytest.fixture
-def sent(road: Road) -> Road:
+def sent(harness: PayoutHarness) -> PayoutHarness:
     """Ann is owed and M-Pesa has taken it; its own result is lost."""
-    road.owe({"ann": ANN}, cents=14_250)
-    road.send()
-    road.posts.clear()
-    return road
+    harness.owe({"ann": ANN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
+    return harness
 
 
-def test_a_hint_moves_nothing_and_is_asked_about_at_once_and_once(sent: Road) -> None:
+def test_a_hint_moves_nothing_and_is_asked_about_at_once_and_once(sent: PayoutHarness) -> None:
     """As M-Pesa posts to the operator's old address: there is no mark in it, and none of ours in the path."""
     attempt, before = sent.attempt("ann"), sent.money()
     assert sent.reconcile(at_once=False).asked == [], "its turn is in five minutes"
@@ -39,7 +39,7 @@ def test_a_hint_moves_nothing_and_is_asked_about_at_once_and_once(sent: Road) ->
 
 
 @pytest.mark.parametrize("kind", [Kind.RESULT, Kind.TIMEOUT])
-def test_a_hint_of_failure_or_of_a_full_queue_is_asked_about_and_fails_nothing(sent: Road, kind: Kind) -> None:
+def test_a_hint_of_failure_or_of_a_full_queue_is_asked_about_and_fails_nothing(sent: PayoutHarness, kind: Kind) -> None:
     attempt = sent.attempt("ann")
     assert sent.post(kind, "", sent.result(attempt, code=2040), signed=False) == "hint"
     assert sent.states("ann") == ("SENT", ["ACCEPTED"])
@@ -49,13 +49,13 @@ def test_a_hint_of_failure_or_of_a_full_queue_is_asked_about_and_fails_nothing(s
 
 
 @pytest.mark.parametrize("originator", ["ks-0000000000000000", None, "' OR 1=1 --"])
-def test_a_hint_that_names_nothing_of_ours_asks_nothing(sent: Road, originator: str | None) -> None:
+def test_a_hint_that_names_nothing_of_ours_asks_nothing(sent: PayoutHarness, originator: str | None) -> None:
     attempt = sent.attempt("ann")
     assert sent.post(Kind.RESULT, "", sent.result(attempt, originator=originator), signed=False) == "hint"
     assert sent.reconcile(at_once=False).asked == []
 
 
-def test_a_hint_is_asked_about_again_where_m_pesa_did_not_take_the_question(sent: Road) -> None:
+def test_a_hint_is_asked_about_again_where_m_pesa_did_not_take_the_question(sent: PayoutHarness) -> None:
     sent.post(Kind.RESULT, "", sent.result(sent.attempt("ann")), signed=False)
     sent.interpose = _question_refused
     assert [one.taken for one in sent.reconcile(at_once=False).asked] == [False]
@@ -70,7 +70,9 @@ def _question_refused(request: httpx.Request) -> httpx.Response | None:
     return httpx.Response(400, json={"errorCode": "400.003.02", "errorMessage": "Bad Request"})
 
 
-def test_a_hint_that_what_failed_was_paid_puts_another_payment_off_until_m_pesa_has_answered(sent: Road) -> None:
+def test_a_hint_that_what_failed_was_paid_puts_another_payment_off_until_m_pesa_has_answered(
+    sent: PayoutHarness,
+) -> None:
     """M-Pesa had said that it failed, by every factor; the truth comes without a mark, when it is due again."""
     attempt = sent.attempt("ann")
     sent.post(Kind.RESULT, attempt.id, sent.result(attempt, code=26, receipt=None))
@@ -91,7 +93,7 @@ def test_a_hint_that_what_failed_was_paid_puts_another_payment_off_until_m_pesa_
     sent.assert_agreed()
 
 
-def test_a_hint_that_m_pesa_denies_holds_the_payout_back_no_longer(sent: Road) -> None:
+def test_a_hint_that_m_pesa_denies_holds_the_payout_back_no_longer(sent: PayoutHarness) -> None:
     """A stranger who knows an id of ours posts that it was paid: a question answers it, and the payout goes on."""
     attempt = sent.attempt("ann")
     sent.post(Kind.RESULT, attempt.id, sent.result(attempt, code=26, receipt=None))

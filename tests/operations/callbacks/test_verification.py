@@ -22,20 +22,20 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
 from tests.conftest import CountedIds, FixedClock
-from tests.operations.road import ANN, BEN, RECEIPT, Road
+from tests.operations.payout_harness import ANN, BEN, RECEIPT, PayoutHarness
 
 PAY_PATHS = (B2C_V1_PATH, B2C_V3_PATH)
 CONVERSATION = "AG_20261123_0100104k2m9x7c1v5b8n"
 
 
 @pytest.fixture
-def sent(road: Road) -> Road:
+def sent(harness: PayoutHarness) -> PayoutHarness:
     """Ann's payout was taken by M-Pesa; the result that it owes is thrown away."""
-    road.owe({"ann": ANN})
-    road.send()
-    assert road.states("ann") == ("SENT", ["ACCEPTED"])
-    road.posts.clear()
-    return road
+    harness.owe({"ann": ANN})
+    harness.send()
+    assert harness.states("ann") == ("SENT", ["ACCEPTED"])
+    harness.posts.clear()
+    return harness
 
 
 def acknowledged(**changes: object) -> Callable[[httpx.Request], httpx.Response | None]:
@@ -67,57 +67,57 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-def winners(road: Road, ways: Iterable[Any]) -> list[tuple[Any, str, Attempt]]:
+def winners(harness: PayoutHarness, ways: Iterable[Any]) -> list[tuple[Any, str, Attempt]]:
     """A winner for each way, all acknowledged: the way, the user, the attempt."""
     named = [(way, f"user{n}") for n, way in enumerate(ways)]
-    road.owe({user: f"2547120{n:05d}" for n, (_, user) in enumerate(named)})
-    road.send()
-    return [(way, user, road.attempt(user)) for way, user in named]
+    harness.owe({user: f"2547120{n:05d}" for n, (_, user) in enumerate(named)})
+    harness.send()
+    return [(way, user, harness.attempt(user)) for way, user in named]
 
 
-def test_of_sixteen_ways_for_a_success_only_the_one_with_every_factor_moves_money(road: Road) -> None:
+def test_of_sixteen_ways_for_a_success_only_the_one_with_every_factor_moves_money(harness: PayoutHarness) -> None:
     paid = []
-    for way, user, attempt in winners(road, itertools.product((True, False), repeat=4)):
+    for way, user, attempt in winners(harness, itertools.product((True, False), repeat=4)):
         mac, *factors = way
         changes: dict[str, Any] = {}
         for name, is_right in zip(WRONG, factors, strict=True):
             changes |= {} if is_right else WRONG[name]
-        before = road.money()
-        road.post(
-            Kind.RESULT, attempt.id, road.result(attempt, receipt=f"UKN7A1B2{user[4:]:0>2}", **changes), signed=mac
+        before = harness.money()
+        harness.post(
+            Kind.RESULT, attempt.id, harness.result(attempt, receipt=f"UKN7A1B2{user[4:]:0>2}", **changes), signed=mac
         )
-        if road.payout(user).status == "COMPLETED":
+        if harness.payout(user).status == "COMPLETED":
             paid.append(way)
-            assert road.wallet(user) == (10_000, 0)
+            assert harness.wallet(user) == (10_000, 0)
         else:
-            assert road.money() == before, way
-            assert road.states(user) in [("SENT", ["ACCEPTED"]), ("UNKNOWN", ["UNKNOWN"])], way
-            assert road.wallet(user) == (0, 0)
+            assert harness.money() == before, way
+            assert harness.states(user) in [("SENT", ["ACCEPTED"]), ("UNKNOWN", ["UNKNOWN"])], way
+            assert harness.wallet(user) == (0, 0)
     assert paid == [(True, True, True, True)]
-    road.assert_books()
+    harness.assert_books()
 
 
 def test_of_eight_ways_for_a_failure_only_the_one_with_every_factor_frees_the_money_for_another_try(
-    road: Road,
+    harness: PayoutHarness,
 ) -> None:
     """A forged failure is worse than a forged success: it invites a second payment."""
     failed = []
-    for way, user, attempt in winners(road, itertools.product((True, False), repeat=3)):
+    for way, user, attempt in winners(harness, itertools.product((True, False), repeat=3)):
         mac, *factors = way
         changes: dict[str, Any] = {}
         for name, is_right in zip(("our id", "conversation id"), factors, strict=True):
             changes |= {} if is_right else WRONG[name]
-        before = road.money()
-        said = road.result(attempt, code=26, receipt=None, **changes)
-        road.post(Kind.RESULT, attempt.id, said, signed=mac)
-        if road.payout(user).status == "FAILED":
-            failed.append((way, road.payout(user).id))
+        before = harness.money()
+        said = harness.result(attempt, code=26, receipt=None, **changes)
+        harness.post(Kind.RESULT, attempt.id, said, signed=mac)
+        if harness.payout(user).status == "FAILED":
+            failed.append((way, harness.payout(user).id))
         else:
-            assert road.money() == before, way
-            assert road.states(user) in [("SENT", ["ACCEPTED"]), ("UNKNOWN", ["UNKNOWN"])], way
+            assert harness.money() == before, way
+            assert harness.states(user) in [("SENT", ["ACCEPTED"]), ("UNKNOWN", ["UNKNOWN"])], way
     assert [way for way, _ in failed] == [(True, True, True)]
-    assert road.retry().retried == [failed[0][1]]
-    road.assert_books()
+    assert harness.retry().retried == [failed[0][1]]
+    harness.assert_books()
 
 
 #: A right success without one thing, or with one thing that says nothing; and the verdict on it.
@@ -139,16 +139,16 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_a_success_that_lacks_something_makes_unknown_and_moves_no_money(road: Road) -> None:
-    for what, user, attempt in winners(road, LACKING):
+def test_a_success_that_lacks_something_makes_unknown_and_moves_no_money(harness: PayoutHarness) -> None:
+    for what, user, attempt in winners(harness, LACKING):
         changes, verdict = LACKING[what]
-        before = road.money()
-        assert road.post(Kind.RESULT, attempt.id, road.result(attempt, **changes)) == verdict, what
-        assert road.money() == before, what
-        assert road.states(user) == ("UNKNOWN", ["UNKNOWN"]), what
-        assert road.retry(only=[road.payout(user).id]).left[0].hint == "kasoko reconcile"
-    assert road.incidents() == []
-    road.assert_books()
+        before = harness.money()
+        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, **changes)) == verdict, what
+        assert harness.money() == before, what
+        assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), what
+        assert harness.retry(only=[harness.payout(user).id]).left[0].hint == "kasoko reconcile"
+    assert harness.incidents() == []
+    harness.assert_books()
 
 
 #: A success that says something else than what was sent.
@@ -164,17 +164,17 @@ LIES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_a_success_that_says_something_else_changes_nothing_and_calls_a_person(road: Road) -> None:
-    for lie, user, attempt in winners(road, LIES):
-        before = road.money()
-        assert road.post(Kind.RESULT, attempt.id, road.result(attempt, **LIES[lie])) == "mismatch", lie
-        assert road.money() == before, lie
-        assert road.states(user) == ("SENT", ["ACCEPTED"]), lie
-    assert road.incidents() == ["mismatch"] * len(LIES)
-    road.assert_books()
+def test_a_success_that_says_something_else_changes_nothing_and_calls_a_person(harness: PayoutHarness) -> None:
+    for lie, user, attempt in winners(harness, LIES):
+        before = harness.money()
+        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, **LIES[lie])) == "mismatch", lie
+        assert harness.money() == before, lie
+        assert harness.states(user) == ("SENT", ["ACCEPTED"]), lie
+    assert harness.incidents() == ["mismatch"] * len(LIES)
+    harness.assert_books()
 
 
-def test_a_success_in_another_spelling_is_a_success(road: Road) -> None:
+def test_a_success_in_another_spelling_is_a_success(harness: PayoutHarness) -> None:
     spellings: list[dict[str, Any]] = [
         {"code": "0"},
         {"amount": "100.00"},
@@ -183,13 +183,13 @@ def test_a_success_in_another_spelling_is_a_success(road: Road) -> None:
         {"receiver": "0712000005"},
         {"receiver": "2547****0111"},
     ]
-    for n, (said, user, attempt) in enumerate(winners(road, spellings)):
-        body = road.result(attempt, receipt=f"UKN7A1B2C{n}", **said)
+    for n, (said, user, attempt) in enumerate(winners(harness, spellings)):
+        body = harness.result(attempt, receipt=f"UKN7A1B2C{n}", **said)
         if said.get("receiver") == "0712000005":
-            body = road.result(attempt, receipt=f"UKN7A1B2C{n}", receiver=f"0{attempt.phone[3:]}")
-        assert road.post(Kind.RESULT, attempt.id, body) == "paid", said
-        assert road.states(user) == ("COMPLETED", ["SUCCEEDED"])
-    road.assert_books()
+            body = harness.result(attempt, receipt=f"UKN7A1B2C{n}", receiver=f"0{attempt.phone[3:]}")
+        assert harness.post(Kind.RESULT, attempt.id, body) == "paid", said
+        assert harness.states(user) == ("COMPLETED", ["SUCCEEDED"])
+    harness.assert_books()
 
 
 UNREADABLE = {
@@ -206,47 +206,49 @@ UNREADABLE = {
 }
 
 
-def test_a_body_that_cannot_be_read_is_kept_makes_unknown_and_is_in_nobodys_way(road: Road) -> None:
-    for n, (what, user, attempt) in enumerate(winners(road, UNREADABLE)):
-        before = road.money()
-        assert road.post(Kind.RESULT, attempt.id, UNREADABLE[what]) == "unreadable", what
-        assert road.money() == before, what
-        assert road.states(user) == ("UNKNOWN", ["UNKNOWN"]), what
-        true = road.result(attempt, receipt=f"UKN7A1B2C{n}")
-        assert road.post(Kind.RESULT, attempt.id, true) == "paid", what
-    assert road.incidents() == ["unreadable"] * len(UNREADABLE)
-    road.assert_books()
+def test_a_body_that_cannot_be_read_is_kept_makes_unknown_and_is_in_nobodys_way(harness: PayoutHarness) -> None:
+    for n, (what, user, attempt) in enumerate(winners(harness, UNREADABLE)):
+        before = harness.money()
+        assert harness.post(Kind.RESULT, attempt.id, UNREADABLE[what]) == "unreadable", what
+        assert harness.money() == before, what
+        assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), what
+        true = harness.result(attempt, receipt=f"UKN7A1B2C{n}")
+        assert harness.post(Kind.RESULT, attempt.id, true) == "paid", what
+    assert harness.incidents() == ["unreadable"] * len(UNREADABLE)
+    harness.assert_books()
 
 
 # --- Receipts and addresses ---------------------------------------------------------------------------------------
 
 
-def test_a_receipt_that_proves_another_attempt_proves_nothing_more(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send()
-    ann, ben = road.attempt("ann"), road.attempt("ben")
-    assert road.post(Kind.RESULT, ann.id, road.result(ann)) == "paid"
-    before = road.money()
-    assert road.post(Kind.RESULT, ben.id, road.result(ben, receipt=RECEIPT)) == "mismatch"
-    assert road.money() == before
-    assert road.statuses() == {"ann": "COMPLETED", "ben": "SENT"}
-    road.assert_books()
+def test_a_receipt_that_proves_another_attempt_proves_nothing_more(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send()
+    ann, ben = harness.attempt("ann"), harness.attempt("ben")
+    assert harness.post(Kind.RESULT, ann.id, harness.result(ann)) == "paid"
+    before = harness.money()
+    assert harness.post(Kind.RESULT, ben.id, harness.result(ben, receipt=RECEIPT)) == "mismatch"
+    assert harness.money() == before
+    assert harness.statuses() == {"ann": "COMPLETED", "ben": "SENT"}
+    harness.assert_books()
 
 
 @pytest.mark.parametrize("code", [0, 2040])
-def test_a_result_of_one_payment_posted_to_the_address_of_another_changes_neither(road: Road, code: int) -> None:
+def test_a_result_of_one_payment_posted_to_the_address_of_another_changes_neither(
+    harness: PayoutHarness, code: int
+) -> None:
     """Both payouts are equal: amount and phone alone could not tell them apart."""
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send()
-    ann, ben = road.attempt("ann"), road.attempt("ben")
-    before = road.money()
-    assert road.post(Kind.RESULT, ben.id, road.result(ann, code=code)) == "mismatch"
-    assert road.money() == before
-    assert road.statuses() == {"ann": "SENT", "ben": "SENT"}
-    road.assert_books()
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send()
+    ann, ben = harness.attempt("ann"), harness.attempt("ben")
+    before = harness.money()
+    assert harness.post(Kind.RESULT, ben.id, harness.result(ann, code=code)) == "mismatch"
+    assert harness.money() == before
+    assert harness.statuses() == {"ann": "SENT", "ben": "SENT"}
+    harness.assert_books()
 
 
-def test_a_result_for_an_attempt_that_is_not_here_is_kept_and_a_person_is_called(sent: Road) -> None:
+def test_a_result_for_an_attempt_that_is_not_here_is_kept_and_a_person_is_called(sent: PayoutHarness) -> None:
     """Our own mark on an id that we do not know: the database was restored from an older copy."""
     before = sent.money()
     stranger = sent.attempt("ann")
@@ -258,7 +260,7 @@ def test_a_result_for_an_attempt_that_is_not_here_is_kept_and_a_person_is_called
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_no_body_without_our_mark_does_anything_whatever_its_address(sent: Road, kind: Kind) -> None:
+def test_no_body_without_our_mark_does_anything_whatever_its_address(sent: PayoutHarness, kind: Kind) -> None:
     attempt, before = sent.attempt("ann"), sent.money()
     for code in (0, 2040, 1):
         assert sent.post(kind, attempt.id, sent.result(attempt, code=code), signed=False) == "hint"
@@ -270,7 +272,7 @@ def test_no_body_without_our_mark_does_anything_whatever_its_address(sent: Road,
 
 
 @pytest.mark.parametrize("kind", [Kind.STATUS, Kind.STATUS_TIMEOUT, Kind.BALANCE, Kind.BALANCE_TIMEOUT])
-def test_the_result_of_a_payment_on_the_address_of_a_query_moves_nothing(sent: Road, kind: Kind) -> None:
+def test_the_result_of_a_payment_on_the_address_of_a_query_moves_nothing(sent: PayoutHarness, kind: Kind) -> None:
     attempt, before = sent.attempt("ann"), sent.money()
     assert sent.post(kind, attempt.id, sent.result(attempt)) in ("stray", "noted")
     assert sent.money() == before
@@ -282,74 +284,82 @@ def test_the_result_of_a_payment_on_the_address_of_a_query_moves_nothing(sent: R
 
 
 @pytest.mark.parametrize("code", [0, 2040])
-def test_a_result_whose_acknowledgement_was_lost_is_a_reason_to_ask_and_no_more(road: Road, code: int) -> None:
-    road.owe({"ann": ANN})
-    road.interpose = broken
-    road.send()
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    attempt, before = road.attempt("ann"), road.money()
-    assert road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, conversation=CONVERSATION)) == "hint"
-    assert road.money() == before
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    assert road.retry(only=["derby.1.1"]).retried == []
-    road.assert_books()
+def test_a_result_whose_acknowledgement_was_lost_is_a_reason_to_ask_and_no_more(
+    harness: PayoutHarness, code: int
+) -> None:
+    harness.owe({"ann": ANN})
+    harness.interpose = broken
+    harness.send()
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    attempt, before = harness.attempt("ann"), harness.money()
+    assert (
+        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, conversation=CONVERSATION)) == "hint"
+    )
+    assert harness.money() == before
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    assert harness.retry(only=["derby.1.1"]).retried == []
+    harness.assert_books()
 
 
-def test_a_success_whose_acknowledgement_was_lost_is_believed_where_the_operator_says_so(road: Road) -> None:
-    road.owe({"ann": ANN})
-    road.interpose, road.trust = broken, Trust(success_without_ack=True)
-    road.send()
-    attempt = road.attempt("ann")
-    failure = road.result(attempt, code=2040, conversation=CONVERSATION)
-    assert road.post(Kind.RESULT, attempt.id, failure) == "hint"
-    assert road.post(Kind.RESULT, attempt.id, road.result(attempt, conversation=CONVERSATION)) == "paid"
-    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
-    road.assert_books()
+def test_a_success_whose_acknowledgement_was_lost_is_believed_where_the_operator_says_so(
+    harness: PayoutHarness,
+) -> None:
+    harness.owe({"ann": ANN})
+    harness.interpose, harness.trust = broken, Trust(success_without_ack=True)
+    harness.send()
+    attempt = harness.attempt("ann")
+    failure = harness.result(attempt, code=2040, conversation=CONVERSATION)
+    assert harness.post(Kind.RESULT, attempt.id, failure) == "hint"
+    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, conversation=CONVERSATION)) == "paid"
+    assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    harness.assert_books()
 
 
 @pytest.mark.parametrize("code", [0, 2040])
-def test_a_result_that_overtakes_its_acknowledgement_waits_for_it(road: Road, code: int) -> None:
+def test_a_result_that_overtakes_its_acknowledgement_waits_for_it(harness: PayoutHarness, code: int) -> None:
     """It is judged once the acknowledgement is recorded, in the same run."""
-    road.owe({"ann": ANN})
+    harness.owe({"ann": ANN})
     verdicts = []
 
     def overtaken(request: httpx.Request) -> httpx.Response | None:
         if request.url.path not in PAY_PATHS:
             return None
-        answer = road.ask_simulator(request)
-        attempt = road.attempt("ann")
+        answer = harness.ask_simulator(request)
+        attempt = harness.attempt("ann")
         conversation = answer.json()["ConversationID"]
-        verdicts.append(road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, conversation=conversation)))
-        assert road.states("ann") == ("SENDING", ["INTENT"])
+        verdicts.append(
+            harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, conversation=conversation))
+        )
+        assert harness.states("ann") == ("SENDING", ["INTENT"])
         return answer
 
-    road.interpose = overtaken
-    road.send()
+    harness.interpose = overtaken
+    harness.send()
     assert verdicts == ["waits"]
-    assert road.states("ann") == (("COMPLETED", ["SUCCEEDED"]) if code == 0 else ("FAILED", ["FAILED"]))
-    road.assert_books()
+    assert harness.states("ann") == (("COMPLETED", ["SUCCEEDED"]) if code == 0 else ("FAILED", ["FAILED"]))
+    harness.assert_books()
 
 
 def test_a_result_that_overtook_an_acknowledgement_which_never_came_is_a_hint_once_the_lease_is_over(
-    road: Road,
+    harness: PayoutHarness,
 ) -> None:
-    road.owe({"ann": ANN})
+    harness.owe({"ann": ANN})
 
     def killed(request: httpx.Request) -> httpx.Response | None:
         if request.url.path not in PAY_PATHS:
             return None
-        attempt = road.attempt("ann")
-        assert road.post(Kind.RESULT, attempt.id, road.result(attempt, conversation=CONVERSATION)) == "waits"
+        attempt = harness.attempt("ann")
+        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, conversation=CONVERSATION)) == "waits"
         raise KeyboardInterrupt
 
-    road.interpose = killed
+    harness.interpose = killed
     with pytest.raises(KeyboardInterrupt):
-        road.send()
-    assert road.deliver([]) == []
-    road.clock.forward(301)
-    assert [judged.verdict for judged in road.deliver([])] == ["hint"]
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    road.assert_books()
+        harness.send()
+    assert harness.deliver([]) == []
+    harness.clock.forward(301)
+    assert [judged.verdict for judged in harness.deliver([])] == ["hint"]
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    harness.assert_books()
 
 
 @pytest.mark.parametrize(
@@ -360,36 +370,36 @@ def test_a_result_that_overtook_an_acknowledgement_which_never_came_is_a_hint_on
     ],
 )
 def test_a_gateway_that_calls_our_payment_by_an_id_of_its_own_can_still_say_how_it_ended(
-    road: Road, ids: dict[str, Any], incidents: list[str]
+    harness: PayoutHarness, ids: dict[str, Any], incidents: list[str]
 ) -> None:
     """Other people's simulators do not echo our id, and put their own into the result."""
-    road.owe({"ann": ANN})
-    road.interpose = acknowledged(**ids)
-    road.send()
-    assert road.incidents() == incidents
-    attempt = road.attempt("ann")
+    harness.owe({"ann": ANN})
+    harness.interpose = acknowledged(**ids)
+    harness.send()
+    assert harness.incidents() == incidents
+    attempt = harness.attempt("ann")
     assert attempt.conversation_id == CONVERSATION
     named = ids["OriginatorConversationID"] or attempt.id
-    assert road.post(Kind.RESULT, attempt.id, road.result(attempt, originator=named)) == "paid"
-    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
-    road.assert_books()
+    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, originator=named)) == "paid"
+    assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    harness.assert_books()
 
 
 @pytest.mark.parametrize("code", [0, 2040])
 def test_an_acknowledgement_that_was_mixed_up_with_anothers_makes_unknown_and_the_true_result_a_hint(
-    road: Road, code: int
+    harness: PayoutHarness, code: int
 ) -> None:
     """What it named belongs to another payment, so the true result cannot fit it, and is no lie either."""
-    road.owe({"ann": ANN})
-    road.interpose = acknowledged(OriginatorConversationID="ks-anothers", ConversationID="AG_anothers")
-    road.send()
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    attempt, before = road.attempt("ann"), road.money()
-    true = road.result(attempt, code=code, conversation=CONVERSATION)
-    assert road.post(Kind.RESULT, attempt.id, true) == "hint"
-    assert road.money() == before
-    assert road.incidents() == ["strange_acknowledgement"]
-    road.assert_books()
+    harness.owe({"ann": ANN})
+    harness.interpose = acknowledged(OriginatorConversationID="ks-anothers", ConversationID="AG_anothers")
+    harness.send()
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    attempt, before = harness.attempt("ann"), harness.money()
+    true = harness.result(attempt, code=code, conversation=CONVERSATION)
+    assert harness.post(Kind.RESULT, attempt.id, true) == "hint"
+    assert harness.money() == before
+    assert harness.incidents() == ["strange_acknowledgement"]
+    harness.assert_books()
 
 
 @pytest.mark.parametrize(
@@ -399,25 +409,27 @@ def test_an_acknowledgement_that_was_mixed_up_with_anothers_makes_unknown_and_th
         pytest.param({"ConversationID": ""}, id="with an empty conversation id"),
     ],
 )
-def test_an_acknowledgement_without_a_conversation_id_leaves_unknown(road: Road, ids: dict[str, Any]) -> None:
-    road.owe({"ann": ANN})
-    road.interpose = acknowledged(**ids)
-    run = road.send()
+def test_an_acknowledgement_without_a_conversation_id_leaves_unknown(
+    harness: PayoutHarness, ids: dict[str, Any]
+) -> None:
+    harness.owe({"ann": ANN})
+    harness.interpose = acknowledged(**ids)
+    run = harness.send()
     assert [str(sent.became) for sent in run.sent] == ["UNKNOWN"]
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    road.assert_books()
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    harness.assert_books()
 
 
 # --- v1: the gateway makes the id ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def v1(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Road:
+def v1(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> PayoutHarness:
     """The older API: M-Pesa never hears our id."""
-    return Road(db, clock, new_id, act, api="v1")
+    return PayoutHarness(db, clock, new_id, act, api="v1")
 
 
-def test_on_v1_the_result_names_the_gateways_id_and_is_believed(v1: Road) -> None:
+def test_on_v1_the_result_names_the_gateways_id_and_is_believed(v1: PayoutHarness) -> None:
     v1.owe({"ann": ANN})
     v1.send()
     attempt = v1.attempt("ann")
@@ -427,7 +439,7 @@ def test_on_v1_the_result_names_the_gateways_id_and_is_believed(v1: Road) -> Non
     v1.assert_books()
 
 
-def test_on_v1_a_result_under_another_gateway_id_changes_nothing(v1: Road) -> None:
+def test_on_v1_a_result_under_another_gateway_id_changes_nothing(v1: PayoutHarness) -> None:
     v1.owe({"ann": ANN})
     v1.send()
     attempt, before = v1.attempt("ann"), v1.money()
@@ -437,7 +449,7 @@ def test_on_v1_a_result_under_another_gateway_id_changes_nothing(v1: Road) -> No
 
 
 @pytest.mark.parametrize("code", [0, 2040])
-def test_on_v1_no_result_is_believed_without_its_acknowledgement(v1: Road, code: int) -> None:
+def test_on_v1_no_result_is_believed_without_its_acknowledgement(v1: PayoutHarness, code: int) -> None:
     v1.owe({"ann": ANN})
     v1.interpose = broken
     v1.send()
@@ -452,7 +464,7 @@ def test_on_v1_no_result_is_believed_without_its_acknowledgement(v1: Road, code:
 # --- Notices of the queue ------------------------------------------------------------------------------------------
 
 
-def our_own_request(road: Road, attempt: Attempt) -> dict[str, Any]:
+def our_own_request(harness: PayoutHarness, attempt: Attempt) -> dict[str, Any]:
     """What a queue timeout posts back, credential and all."""
     return {
         "OriginatorConversationID": attempt.id,
@@ -463,43 +475,43 @@ def our_own_request(road: Road, attempt: Attempt) -> dict[str, Any]:
         "PartyA": "600999",
         "PartyB": attempt.phone,
         "Remarks": "kasoko payout",
-        "QueueTimeOutURL": road.links.of_payment(attempt.id).timeout,
-        "ResultURL": road.links.of_payment(attempt.id).result,
+        "QueueTimeOutURL": harness.links.of_payment(attempt.id).timeout,
+        "ResultURL": harness.links.of_payment(attempt.id).result,
     }
 
 
-SHAPES: dict[str, Callable[[Road, Attempt], dict[str, Any] | bytes]] = {
-    "an envelope that says 0": lambda road, attempt: road.result(attempt, code=0),
-    "an envelope that says 0, of type 1": lambda road, attempt: road.result(attempt, code=0, result_type=1),
-    "an envelope that says 1": lambda road, attempt: road.result(attempt, code=1, result_type=1, receipt=""),
-    "an envelope that says 2040": lambda road, attempt: road.result(attempt, code=2040),
+SHAPES: dict[str, Callable[[PayoutHarness, Attempt], dict[str, Any] | bytes]] = {
+    "an envelope that says 0": lambda harness, attempt: harness.result(attempt, code=0),
+    "an envelope that says 0, of type 1": lambda harness, attempt: harness.result(attempt, code=0, result_type=1),
+    "an envelope that says 1": lambda harness, attempt: harness.result(attempt, code=1, result_type=1, receipt=""),
+    "an envelope that says 2040": lambda harness, attempt: harness.result(attempt, code=2040),
     "our own request": our_own_request,
-    "nothing that can be read": lambda road, attempt: b"\x00",
+    "nothing that can be read": lambda harness, attempt: b"\x00",
 }
 
 
-def test_a_timeout_notice_is_neither_paid_nor_failed_whatever_it_says(road: Road) -> None:
-    for n, (shape, user, attempt) in enumerate(winners(road, SHAPES)):
-        before = road.money()
-        assert road.post(Kind.TIMEOUT, attempt.id, SHAPES[shape](road, attempt)) == "timeout", shape
-        assert road.money() == before, shape
-        assert road.states(user) == ("UNKNOWN", ["UNKNOWN"]), shape
-        assert road.retry(only=[road.payout(user).id]).retried == []
-        assert road.post(Kind.RESULT, attempt.id, road.result(attempt, receipt=f"UKN7A1B2C{n}")) == "paid", shape
-    road.assert_books()
+def test_a_timeout_notice_is_neither_paid_nor_failed_whatever_it_says(harness: PayoutHarness) -> None:
+    for n, (shape, user, attempt) in enumerate(winners(harness, SHAPES)):
+        before = harness.money()
+        assert harness.post(Kind.TIMEOUT, attempt.id, SHAPES[shape](harness, attempt)) == "timeout", shape
+        assert harness.money() == before, shape
+        assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), shape
+        assert harness.retry(only=[harness.payout(user).id]).retried == []
+        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, receipt=f"UKN7A1B2C{n}")) == "paid", shape
+    harness.assert_books()
 
 
-def test_a_timeout_notice_after_the_end_changes_nothing(road: Road) -> None:
-    for n, (way, user, attempt) in enumerate(winners(road, itertools.product(SHAPES, (0, 2040)))):
+def test_a_timeout_notice_after_the_end_changes_nothing(harness: PayoutHarness) -> None:
+    for n, (way, user, attempt) in enumerate(winners(harness, itertools.product(SHAPES, (0, 2040)))):
         shape, code = way
-        road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, receipt=f"UKN7A1B2{n:0>2}"))
-        before, states = road.money(), road.states(user)
-        assert road.post(Kind.TIMEOUT, attempt.id, SHAPES[shape](road, attempt)) == "timeout"
-        assert (road.money(), road.states(user)) == (before, states), way
-    road.assert_books()
+        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, receipt=f"UKN7A1B2{n:0>2}"))
+        before, states = harness.money(), harness.states(user)
+        assert harness.post(Kind.TIMEOUT, attempt.id, SHAPES[shape](harness, attempt)) == "timeout"
+        assert (harness.money(), harness.states(user)) == (before, states), way
+    harness.assert_books()
 
 
-def test_our_own_request_on_the_address_of_results_is_no_result(sent: Road) -> None:
+def test_our_own_request_on_the_address_of_results_is_no_result(sent: PayoutHarness) -> None:
     attempt, before = sent.attempt("ann"), sent.money()
     assert sent.post(Kind.RESULT, attempt.id, our_own_request(sent, attempt)) == "hint"
     assert sent.money() == before
@@ -510,38 +522,38 @@ def test_our_own_request_on_the_address_of_results_is_no_result(sent: Road) -> N
 # --- Every code ----------------------------------------------------------------------------------------------------
 
 
-def test_each_code_of_a_definite_failure_fails_the_payout_and_frees_its_money(road: Road) -> None:
+def test_each_code_of_a_definite_failure_fails_the_payout_and_frees_its_money(harness: PayoutHarness) -> None:
     codes = [code for code, rule in RESULT_RULES.items() if rule.fate is Fate.FAILED]
     assert len(codes) > 30
-    for code, user, attempt in winners(road, codes):
-        said = road.result(attempt, code=code, receipt="UKN7D4E5F6")
-        assert road.post(Kind.RESULT, attempt.id, said) == "failed", code
-        payout = road.payout(user)
-        assert road.states(user) == ("FAILED", ["FAILED"]), code
+    for code, user, attempt in winners(harness, codes):
+        said = harness.result(attempt, code=code, receipt="UKN7D4E5F6")
+        assert harness.post(Kind.RESULT, attempt.id, said) == "failed", code
+        payout = harness.payout(user)
+        assert harness.states(user) == ("FAILED", ["FAILED"]), code
         assert (payout.failure_code, payout.failure_reason) == (code, "as the code says")
-        assert road.attempt(user).receipt is None
-        assert road.wallet(user) == (0, 0)
-    assert len(road.entries("release")) == len(codes)
-    road.assert_books()
+        assert harness.attempt(user).receipt is None
+        assert harness.wallet(user) == (0, 0)
+    assert len(harness.entries("release")) == len(codes)
+    harness.assert_books()
 
 
-def test_each_code_that_leaves_it_open_makes_unknown(road: Road) -> None:
+def test_each_code_that_leaves_it_open_makes_unknown(harness: PayoutHarness) -> None:
     codes = [code for code, rule in RESULT_RULES.items() if rule.fate is Fate.UNKNOWN]
     codes += ["99999", "SFC_IC9999", "00", "-1", "Success"]
-    ways = winners(road, codes)
-    before = road.money()
+    ways = winners(harness, codes)
+    before = harness.money()
     for code, user, attempt in ways:
-        assert road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code)) == "unclear", code
-        assert road.states(user) == ("UNKNOWN", ["UNKNOWN"]), code
-    assert road.money() == before
-    road.assert_books()
+        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code)) == "unclear", code
+        assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), code
+    assert harness.money() == before
+    harness.assert_books()
 
 
 # --- The same again ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", [0, 2040])
-def test_one_body_fifty_times_in_ten_threads_posts_one_entry(sent: Road, code: int) -> None:
+def test_one_body_fifty_times_in_ten_threads_posts_one_entry(sent: PayoutHarness, code: int) -> None:
     attempt = sent.attempt("ann")
     notice = sent.result(attempt, code=code)
     trouble: list[BaseException] = []
@@ -569,7 +581,7 @@ def test_one_body_fifty_times_in_ten_threads_posts_one_entry(sent: Road, code: i
     sent.assert_books()
 
 
-def test_one_poisoned_body_does_not_keep_the_others_from_being_applied(sent: Road) -> None:
+def test_one_poisoned_body_does_not_keep_the_others_from_being_applied(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     bodies = [b"[" * 60_000, b'{"Result": 7}', b"\x00" * 100]
     deliveries = [Delivery(Kind.RESULT, attempt.id, True, "", sent.clock(), body=body) for body in bodies]
@@ -579,7 +591,7 @@ def test_one_poisoned_body_does_not_keep_the_others_from_being_applied(sent: Roa
     sent.assert_books()
 
 
-def test_a_success_that_names_its_receiver_in_latin_1_is_paid(sent: Road) -> None:
+def test_a_success_that_names_its_receiver_in_latin_1_is_paid(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     body = json.dumps(sent.result(attempt, receiver=attempt.phone)).encode().replace(b"JANE DOE", b"JOS\xc9 DOE")
     assert sent.post(Kind.RESULT, attempt.id, body) == "paid"
@@ -591,9 +603,9 @@ def test_a_success_that_names_its_receiver_in_latin_1_is_paid(sent: Road) -> Non
 def test_results_in_every_shape_that_was_seen_live_are_read_the_same(
     db: Database, clock: FixedClock, new_id: CountedIds, act: Act
 ) -> None:
-    road = Road(db, clock, new_id, act, SimulatorSettings(vary_shapes=True))
-    road.owe({f"user{n}": f"2547120{n:05d}" for n in range(24)})
-    road.send()
-    assert {judged.verdict for judged in road.deliver()} == {"paid"}
-    assert set(road.statuses().values()) == {"COMPLETED"}
-    road.assert_agreed()
+    harness = PayoutHarness(db, clock, new_id, act, SimulatorSettings(vary_shapes=True))
+    harness.owe({f"user{n}": f"2547120{n:05d}" for n in range(24)})
+    harness.send()
+    assert {judged.verdict for judged in harness.deliver()} == {"paid"}
+    assert set(harness.statuses().values()) == {"COMPLETED"}
+    harness.assert_agreed()

@@ -14,7 +14,7 @@ from kasoko_cli.operations.shared.record_files import Format
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Payout
 from tests.conftest import FixedClock
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 
 def rows(db: Database, kind: Kind, *, market: str | None = None, show_phone: bool = False) -> list[dict[str, str]]:
@@ -26,22 +26,22 @@ def rows(db: Database, kind: Kind, *, market: str | None = None, show_phone: boo
 
 
 @pytest.fixture
-def town(db: Database, clock: FixedClock, act: Act) -> Town:
+def builder(db: Database, clock: FixedClock, act: Act) -> DataBuilder:
     """Two markets that are settled; of the first one payout failed and was paid under a second id."""
-    town = Town(db, clock, act)
+    builder = DataBuilder(db, clock, act)
     for market, users in (("rain", ("ann", "ben")), ("rain2", ("cyn", "dan"))):
-        town.market(market)
-        town.bets(market, {users[0]: ("Yes", 100), users[1]: ("No", 150)})
-        town.settle(market, "Yes")
-    town.failed(town.intend("ann"))
-    town.due_again("ann")
-    return town
+        builder.market(market)
+        builder.bets(market, {users[0]: ("Yes", 100), users[1]: ("No", 150)})
+        builder.settle(market, "Yes")
+    builder.failed(builder.intend("ann"))
+    builder.due_again("ann")
+    return builder
 
 
-def test_a_payout_has_one_row_with_its_latest_attempt(town: Town) -> None:
-    attempt_id = town.intend("ann")
-    receipt = town.paid(attempt_id)
-    found = rows(town.db, Kind.PAYOUTS)
+def test_a_payout_has_one_row_with_its_latest_attempt(builder: DataBuilder) -> None:
+    attempt_id = builder.intend("ann")
+    receipt = builder.paid(attempt_id)
+    found = rows(builder.db, Kind.PAYOUTS)
     assert list(found[0]) == list(PAYOUT_COLUMNS.names)
     assert [(row["user_id"], row["amount_cents"], row["wire_cents"], row["status"]) for row in found] == [
         ("ann", "23750", "23700", "COMPLETED"),
@@ -49,37 +49,37 @@ def test_a_payout_has_one_row_with_its_latest_attempt(town: Town) -> None:
     ]
     assert (found[0]["originator_conversation_id"], found[0]["receipt"]) == (attempt_id, receipt)
     assert (found[1]["originator_conversation_id"], found[1]["receipt"]) == ("", "")
-    assert [row["phone"] for row in rows(town.db, Kind.PAYOUTS, market="rain2")] == ["2547****0003"]
-    assert [row["phone"] for row in rows(town.db, Kind.PAYOUTS, market="rain2", show_phone=True)] == ["254700000003"]
+    assert [row["phone"] for row in rows(builder.db, Kind.PAYOUTS, market="rain2")] == ["2547****0003"]
+    assert [row["phone"] for row in rows(builder.db, Kind.PAYOUTS, market="rain2", show_phone=True)] == ["254700000003"]
 
 
-def test_what_mpesa_or_a_person_wrote_is_no_formula_and_shows_no_phone(town: Town) -> None:
-    with town.db.transaction() as session:
+def test_what_mpesa_or_a_person_wrote_is_no_formula_and_shows_no_phone(builder: DataBuilder) -> None:
+    with builder.db.transaction() as session:
         session.exec(
             update(Payout)
             .where(col(Payout.user_id) == "cyn")
             .values(note="=cmd|' /C calc'!A0", failure_reason="@254712345678 is not registered")
         )
-    [row] = rows(town.db, Kind.PAYOUTS, market="rain2")
+    [row] = rows(builder.db, Kind.PAYOUTS, market="rain2")
     assert row["note"] == "'=cmd|' /C calc'!A0"
     assert row["failure_reason"] == "'@2547****5678 is not registered"
 
 
-def test_the_entries_of_a_market_are_all_that_its_money_did(town: Town) -> None:
+def test_the_entries_of_a_market_are_all_that_its_money_did(builder: DataBuilder) -> None:
     """Those of a market whose id begins alike are not among them."""
-    town.paid(town.intend("ann"))
-    found = rows(town.db, Kind.ENTRIES, market="rain")
+    builder.paid(builder.intend("ann"))
+    found = rows(builder.db, Kind.ENTRIES, market="rain")
     expected = {"bet", "settle", "reserve", "release", "credit", "deliver"}
     assert {row["kind"] for row in found} == expected
     assert sum(int(row["amount_cents"]) for row in found) == 0
-    others = rows(town.db, Kind.ENTRIES, market="rain2")
+    others = rows(builder.db, Kind.ENTRIES, market="rain2")
     assert {row["key"] for row in found} & {row["key"] for row in others} == set()
-    every = {row["key"] for row in rows(town.db, Kind.ENTRIES)}
+    every = {row["key"] for row in rows(builder.db, Kind.ENTRIES)}
     left = every - {row["key"] for row in found} - {row["key"] for row in others}
     assert {key.split(":")[0] for key in left} == {"deposit"}
 
 
-def test_negative_cents_stay_numbers(town: Town) -> None:
-    cents = {row["amount_cents"] for row in rows(town.db, Kind.ENTRIES)}
+def test_negative_cents_stay_numbers(builder: DataBuilder) -> None:
+    cents = {row["amount_cents"] for row in rows(builder.db, Kind.ENTRIES)}
     assert "-10000" in cents
     assert not any(cell.startswith("'") for cell in cents)

@@ -105,7 +105,7 @@ def platform(db: Database, clock: FixedClock, act: Act) -> Platform:
 
 
 @pytest.fixture
-def town(platform: Platform) -> Platform:
+def builder(platform: Platform) -> Platform:
     """Two users and two markets, which are both still open."""
     platform.users(USERS)
     platform.markets(MARKETS)
@@ -140,10 +140,10 @@ def other_db(request: pytest.FixtureRequest, db: Database, tmp_path: Path) -> It
 # --- In ------------------------------------------------------------------------------------------
 
 
-def test_a_bet_from_a_file_is_in_the_books(town: Platform) -> None:
-    done = town.bets(BETS)
+def test_a_bet_from_a_file_is_in_the_books(builder: Platform) -> None:
+    done = builder.bets(BETS)
     assert (done.kind, done.new, done.known, done.stake_cents, done.cancelled) == ("bets", 3, 0, 14851, 1)
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         assert book.balance(session, Account.UTILITY) == 14851
         assert book.balance(session, Account.POOL, pool_owner("m1", 0)) == -10000
         assert book.balance(session, Account.POOL, pool_owner("m1", 1)) == 0
@@ -151,69 +151,69 @@ def test_a_bet_from_a_file_is_in_the_books(town: Platform) -> None:
         assert book.available(session, "ben") == 4850, "a cancelled stake is back in the wallet"
         keys = session.exec(select(col(EntryRow.key)).order_by(col(EntryRow.id))).all()
         assert list(keys) == ["bet:b1", "bet:b2", "bet:b2:cancel", "bet:b3"]
-    assert audit(town.db, deep=True).ok
+    assert audit(builder.db, deep=True).ok
 
 
-def test_a_late_bet_is_taken_in(town: Platform) -> None:
+def test_a_late_bet_is_taken_in(builder: Platform) -> None:
     """Settling gives it back: what the platform collected is owed to whoever paid it."""
-    town.bets(BETS)
-    assert [bet.id for bet in bets.list_bets(town.db, "sun")] == ["b3"]
+    builder.bets(BETS)
+    assert [bet.id for bet in bets.list_bets(builder.db, "sun")] == ["b3"]
 
 
-def test_json_lines_say_the_same_as_csv(platform: Platform, town: Platform) -> None:
+def test_json_lines_say_the_same_as_csv(platform: Platform, builder: Platform) -> None:
     rows = list(csv.DictReader(io.StringIO(BETS)))
     lines = "".join(json.dumps({**row, "cancelled_at": row["cancelled_at"] or None}) + "\n" for row in rows)
-    assert town.bets(BETS).new == 3
-    assert (town.bets(lines, Format.JSONL).new, town.bets(lines, Format.JSONL).known) == (0, 3)
+    assert builder.bets(BETS).new == 3
+    assert (builder.bets(lines, Format.JSONL).new, builder.bets(lines, Format.JSONL).known) == (0, 3)
 
 
 @pytest.mark.parametrize("kind", ["users", "markets", "bets"])
-def test_the_same_file_twice_changes_nothing_and_says_so(town: Platform, kind: str) -> None:
-    town.bets(BETS)
-    before = everything(town.db)
-    done = {"users": town.users, "markets": town.markets, "bets": town.bets}[kind](
+def test_the_same_file_twice_changes_nothing_and_says_so(builder: Platform, kind: str) -> None:
+    builder.bets(BETS)
+    before = everything(builder.db)
+    done = {"users": builder.users, "markets": builder.markets, "bets": builder.bets}[kind](
         {"users": USERS, "markets": MARKETS, "bets": BETS}[kind]
     )
     assert (done.new, done.known) == (0, 3 if kind == "bets" else 2)
-    assert everything(town.db) == before
+    assert everything(builder.db) == before
 
 
-def test_another_spelling_of_the_same_content_is_known(town: Platform) -> None:
-    town.bets(BETS)
-    assert town.users("user_id,name,phone\nann,  Ann\u00a0Auma ,254712345678\n").known == 1
-    assert town.bets(BETS_HEADER + "b1,m1,ann,Yes,100.00,2026-11-20T12:00:00+03:00,\n").known == 1
+def test_another_spelling_of_the_same_content_is_known(builder: Platform) -> None:
+    builder.bets(BETS)
+    assert builder.users("user_id,name,phone\nann,  Ann\u00a0Auma ,254712345678\n").known == 1
+    assert builder.bets(BETS_HEADER + "b1,m1,ann,Yes,100.00,2026-11-20T12:00:00+03:00,\n").known == 1
 
 
-def test_a_line_that_stands_twice_is_taken_once(town: Platform) -> None:
-    done = town.bets(BETS + "b1,m1,ann,Yes,100,2026-11-20T09:00:00Z,\n")
+def test_a_line_that_stands_twice_is_taken_once(builder: Platform) -> None:
+    done = builder.bets(BETS + "b1,m1,ann,Yes,100,2026-11-20T09:00:00Z,\n")
     assert (done.new, done.known, done.stake_cents) == (3, 1, 14851)
 
 
-def test_lines_far_apart_in_a_file_know_each_other(town: Platform) -> None:
+def test_lines_far_apart_in_a_file_know_each_other(builder: Platform) -> None:
     """Further apart than the rows that are looked up at a time."""
     lines = [f"c{n},m1,ann,Yes,1,2026-11-20T09:00:00Z,\n" for n in range(10_001)]
-    done = town.bets(BETS_HEADER + "".join(lines) + lines[0])
+    done = builder.bets(BETS_HEADER + "".join(lines) + lines[0])
     assert (done.new, done.known) == (10_001, 1)
-    [problem] = town.bet_refusals(
+    [problem] = builder.bet_refusals(
         *(line.strip().replace("c", "d") for line in lines), "d0,m1,ann,No,1,2026-11-20T09:00:00Z,"
     )
     assert problem.startswith("line 10003, outcome: The bet 'd0' is known with 'Yes', and here with 'No'.")
 
 
-def test_the_act_is_written_down_once_for_a_file(town: Platform) -> None:
-    town.bets(BETS)
-    town.bets(BETS)
-    with town.db.reading() as session:
+def test_the_act_is_written_down_once_for_a_file(builder: Platform) -> None:
+    builder.bets(BETS)
+    builder.bets(BETS)
+    with builder.db.reading() as session:
         [event] = session.exec(select(Event).where(col(Event.action) == "import.bets")).all()
     assert (event.actor, event.reason, event.subject) == ("tester", "a test", "bets.csv")
     digest = hashlib.sha256(BETS.encode()).hexdigest()
     assert json.loads(event.detail) == {"new": 3, "known": 0, "sha256": digest}
 
 
-def test_an_outcome_that_was_composed_when_its_market_came_is_found(town: Platform) -> None:
+def test_an_outcome_that_was_composed_when_its_market_came_is_found(builder: Platform) -> None:
     header, _, _ = MARKETS.splitlines()
-    town.markets(f"{header}\nm3,cafe,Where?,Cafe\u0301|Bar,2026-12-01T15:00:00Z,0\n")
-    assert town.bets(BETS_HEADER + "b9,m3,ann,Cafe\u0301,1,2026-11-20T09:00:00Z,\n").new == 1
+    builder.markets(f"{header}\nm3,cafe,Where?,Cafe\u0301|Bar,2026-12-01T15:00:00Z,0\n")
+    assert builder.bets(BETS_HEADER + "b9,m3,ann,Cafe\u0301,1,2026-11-20T09:00:00Z,\n").new == 1
 
 
 def test_every_rule_of_a_market_can_be_said(platform: Platform) -> None:
@@ -248,32 +248,32 @@ def test_every_rule_of_a_market_can_be_said(platform: Platform) -> None:
 
 @pytest.mark.parametrize("stake", ["0", "-5", "1e9999", "NaN", "10.001", "", "1,000", " 5", "Infinity", "0x10", "٥"])
 @pytest.mark.parametrize("form", list(Format))
-def test_a_stake_that_is_no_amount_is_refused(town: Platform, stake: str, form: Format) -> None:
+def test_a_stake_that_is_no_amount_is_refused(builder: Platform, stake: str, form: Format) -> None:
     row = dict(
         zip(BETS_HEADER.strip().split(","), ["b9", "m1", "ann", "Yes", stake, "2026-11-20T09:00:00Z", ""], strict=True)
     )
-    before = everything(town.db)
+    before = everything(builder.db)
     out = io.StringIO()
     writer = csv.DictWriter(out, row)
     writer.writeheader()
     writer.writerow(row)
     with pytest.raises(FileRefused) as refused:
-        town.bets(out.getvalue() if form is Format.CSV else json.dumps(row), form)
+        builder.bets(out.getvalue() if form is Format.CSV else json.dumps(row), form)
     [problem] = refused.value.problems
     assert (problem.line, problem.column) == (2 if form is Format.CSV else 1, "stake_kes")
     assert problem.what.startswith("The stake ")
-    assert everything(town.db) == before
+    assert everything(builder.db) == before
 
 
 @pytest.mark.parametrize("number", ["0", "-5", "1e9999", "10.001", "1E2"])
-def test_a_stake_that_is_a_bad_number_in_json_is_refused(town: Platform, number: str) -> None:
+def test_a_stake_that_is_a_bad_number_in_json_is_refused(builder: Platform, number: str) -> None:
     line = (
         '{"bet_id":"b9","market_id":"m1","user_id":"ann","outcome":"Yes","stake_kes":%s,'
         '"placed_at":"2026-11-20T09:00:00Z","cancelled_at":null}'
     )
     with pytest.raises(FileRefused, match=f"line 1, stake_kes: The stake '{number}' is"):
-        town.bets(line % number, Format.JSONL)
-    assert town.bets(line % "10.10", Format.JSONL).stake_cents == 1010
+        builder.bets(line % number, Format.JSONL)
+    assert builder.bets(line % "10.10", Format.JSONL).stake_cents == 1010
 
 
 @pytest.mark.parametrize(
@@ -330,12 +330,12 @@ def test_a_stake_that_is_a_bad_number_in_json_is_refused(town: Platform, number:
         ),
     ],
 )
-def test_each_wrong_cell_of_a_bet_is_named(town: Platform, row: str, problem: str) -> None:
-    assert town.bet_refusals(row) == [problem]
+def test_each_wrong_cell_of_a_bet_is_named(builder: Platform, row: str, problem: str) -> None:
+    assert builder.bet_refusals(row) == [problem]
 
 
-def test_one_bad_line_refuses_the_whole_file_and_every_bad_line_is_named(town: Platform) -> None:
-    problems = town.bet_refusals(
+def test_one_bad_line_refuses_the_whole_file_and_every_bad_line_is_named(builder: Platform) -> None:
+    problems = builder.bet_refusals(
         "c1,m1,ann,Yes,1,2026-11-20T09:00:00Z,",
         "c2,m1,ann,Yes,0,2026-11-20T09:00:00Z,",
         "c3,m1,ann",
@@ -352,9 +352,9 @@ def test_one_bad_line_refuses_the_whole_file_and_every_bad_line_is_named(town: P
     ]
 
 
-def test_an_id_with_other_content_is_refused_by_line(town: Platform) -> None:
-    town.bets(BETS)
-    assert town.bet_refusals(
+def test_an_id_with_other_content_is_refused_by_line(builder: Platform) -> None:
+    builder.bets(BETS)
+    assert builder.bet_refusals(
         "b1,m1,ann,Yes,101,2026-11-20T09:00:00Z,",
         "b2,m1,ben,No,48.50,2026-11-20T12:00:00+03:00,2026-11-21T09:00:00Z",
         "b3,m2,ben,Oui,0.01,2026-11-20T15:00:00Z,2026-11-20T16:00:00Z",
@@ -370,16 +370,18 @@ def test_an_id_with_other_content_is_refused_by_line(town: Platform) -> None:
     ]
 
 
-def test_two_contents_of_one_id_in_a_file_are_refused(town: Platform) -> None:
-    [problem] = town.bet_refusals("c1,m1,ann,Yes,1,2026-11-20T09:00:00Z,", "c1,m1,ben,Yes,1,2026-11-20T09:00:00Z,")
+def test_two_contents_of_one_id_in_a_file_are_refused(builder: Platform) -> None:
+    [problem] = builder.bet_refusals("c1,m1,ann,Yes,1,2026-11-20T09:00:00Z,", "c1,m1,ben,Yes,1,2026-11-20T09:00:00Z,")
     assert problem.startswith("line 3, user_id: The bet 'c1' is known with 'ann', and here with 'ben'.")
 
 
-def test_a_market_that_is_not_open_takes_only_bets_that_it_has(town: Platform) -> None:
-    town.bets(BETS)
-    markets.close_market(town.context, market="sun")
-    assert (town.bets(BETS).new, town.bets(BETS).known) == (0, 3)
-    assert town.bet_refusals("b3,m2,ben,Oui,0.01,2026-11-20T15:00:00Z,", "b4,m2,ben,Oui,1,2026-11-20T09:00:00Z,") == [
+def test_a_market_that_is_not_open_takes_only_bets_that_it_has(builder: Platform) -> None:
+    builder.bets(BETS)
+    markets.close_market(builder.context, market="sun")
+    assert (builder.bets(BETS).new, builder.bets(BETS).known) == (0, 3)
+    assert builder.bet_refusals(
+        "b3,m2,ben,Oui,0.01,2026-11-20T15:00:00Z,", "b4,m2,ben,Oui,1,2026-11-20T09:00:00Z,"
+    ) == [
         "line 3, market_id: sun takes no more bets: it is CLOSED, and the bet 'b4' is not one of its own. Leave it out."
     ]
 
@@ -458,13 +460,13 @@ def test_each_wrong_cell_of_a_market_is_named(platform: Platform) -> None:
 # --- From the wallet -----------------------------------------------------------------------------
 
 
-def deposit(town: Platform, user_id: str, kes: int) -> None:
-    wallets.deposit(town.context, user_id=user_id, cents=kes * 100, reference=f"R{user_id}{kes}")
+def deposit(builder: Platform, user_id: str, kes: int) -> None:
+    wallets.deposit(builder.context, user_id=user_id, cents=kes * 100, reference=f"R{user_id}{kes}")
 
 
-def test_a_wallet_pays_until_it_is_empty(town: Platform) -> None:
-    deposit(town, "ann", 150)
-    assert town.bet_refusals(
+def test_a_wallet_pays_until_it_is_empty(builder: Platform) -> None:
+    deposit(builder, "ann", 150)
+    assert builder.bet_refusals(
         "w1,m1,ann,Yes,100,2026-11-20T09:00:00Z,",
         "w2,m1,ann,No,50.01,2026-11-20T09:00:00Z,",
         "w3,m1,ben,No,1,2026-11-20T09:00:00Z,",
@@ -481,59 +483,59 @@ def test_a_wallet_pays_until_it_is_empty(town: Platform) -> None:
     ]
 
 
-def test_a_stake_from_the_wallet_leaves_it_and_a_cancelled_one_comes_back(town: Platform) -> None:
-    deposit(town, "ann", 150)
-    done = town.bets(
+def test_a_stake_from_the_wallet_leaves_it_and_a_cancelled_one_comes_back(builder: Platform) -> None:
+    deposit(builder, "ann", 150)
+    done = builder.bets(
         BETS_HEADER + "w1,m1,ann,Yes,150,2026-11-20T09:00:00Z,2026-11-20T10:00:00Z\n"
         "w2,m1,ann,No,100,2026-11-20T11:00:00Z,\n",
         funding=Funding.WALLET,
     )
     assert (done.new, done.cancelled) == (2, 1)
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         assert book.available(session, "ann") == 5000
         assert book.balance(session, Account.UTILITY) == 15000
-    assert audit(town.db, deep=True).ok
+    assert audit(builder.db, deep=True).ok
 
 
-def test_what_was_staked_further_up_in_the_file_is_gone(town: Platform) -> None:
+def test_what_was_staked_further_up_in_the_file_is_gone(builder: Platform) -> None:
     """Further up than the rows that are looked up at a time."""
-    deposit(town, "ann", 10_001)
+    deposit(builder, "ann", 10_001)
     rows = [f"w{n},m1,ann,Yes,1,2026-11-20T09:00:00Z," for n in range(10_002)]
-    [problem] = town.bet_refusals(*rows, funding=Funding.WALLET)
+    [problem] = builder.bet_refusals(*rows, funding=Funding.WALLET)
     assert problem.startswith("line 10003, stake_kes: The wallet of ann has KES 0.00 left")
-    assert town.bets(BETS_HEADER + "\n".join(rows[:-1]), funding=Funding.WALLET).new == 10_001
-    assert audit(town.db, deep=True).ok
+    assert builder.bets(BETS_HEADER + "\n".join(rows[:-1]), funding=Funding.WALLET).new == 10_001
+    assert audit(builder.db, deep=True).ok
 
 
-def test_a_bet_may_say_itself_where_its_stake_comes_from(town: Platform) -> None:
+def test_a_bet_may_say_itself_where_its_stake_comes_from(builder: Platform) -> None:
     header = BETS_HEADER.strip() + ",funding\n"
-    done = town.bets(
+    done = builder.bets(
         header + "w1,m1,ben,No,70,2026-11-20T09:00:00Z,2026-11-20T10:00:00Z,collected\n"
         "w2,m1,ben,No,70,2026-11-20T11:00:00Z,,wallet\nw3,m1,ben,No,1,2026-11-20T11:00:00Z,,\n"
     )
     assert done.new == 3
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         assert book.available(session, "ben") == 0
     with pytest.raises(FileRefused, match="line 2, funding: The funding 'walet' is neither collected nor wallet"):
-        town.bets(header + "w4,m1,ben,No,70,2026-11-20T09:00:00Z,,walet\n")
+        builder.bets(header + "w4,m1,ben,No,70,2026-11-20T09:00:00Z,,walet\n")
 
 
-def test_the_same_bet_with_another_funding_is_other_content(town: Platform) -> None:
-    town.bets(BETS)
-    deposit(town, "ann", 500)
-    [problem] = town.bet_refusals("b1,m1,ann,Yes,100,2026-11-20T09:00:00Z,", funding=Funding.WALLET)
+def test_the_same_bet_with_another_funding_is_other_content(builder: Platform) -> None:
+    builder.bets(BETS)
+    deposit(builder, "ann", 500)
+    [problem] = builder.bet_refusals("b1,m1,ann,Yes,100,2026-11-20T09:00:00Z,", funding=Funding.WALLET)
     assert problem.startswith("line 2, funding: The bet 'b1' is known with 'collected', and here with 'wallet'.")
 
 
 # --- At once -------------------------------------------------------------------------------------
 
 
-def test_two_imports_of_one_file_at_once_take_it_in_once(town: Platform) -> None:
+def test_two_imports_of_one_file_at_once_take_it_in_once(builder: Platform) -> None:
     lines = "".join(f"p{n},m1,{'ann' if n % 2 else 'ben'},Yes,1,2026-11-20T09:00:00Z,\n" for n in range(3_000))
     done: list[Imported] = []
 
     def take_in() -> None:
-        done.append(town.bets(BETS_HEADER + lines))
+        done.append(builder.bets(BETS_HEADER + lines))
 
     threads = [threading.Thread(target=take_in) for _ in range(3)]
     for thread in threads:
@@ -541,13 +543,13 @@ def test_two_imports_of_one_file_at_once_take_it_in_once(town: Platform) -> None
     for thread in threads:
         thread.join(60)
     assert sorted(one.new for one in done) == [0, 0, 3_000]
-    assert audit(town.db).ok
+    assert audit(builder.db).ok
 
 
-def test_bets_that_are_placed_during_an_import_wait_or_go_before_it(town: Platform) -> None:
+def test_bets_that_are_placed_during_an_import_wait_or_go_before_it(builder: Platform) -> None:
     """On PostgreSQL they lock the same users and books in turn; none of them is told of a deadlock."""
-    deposit(town, "ann", 1_000)
-    deposit(town, "ben", 1_000)
+    deposit(builder, "ann", 1_000)
+    deposit(builder, "ben", 1_000)
     rows = [f"p{n},m1,{'ann' if n % 2 else 'ben'},Yes,0.01,2026-11-20T09:00:00Z,\n" for n in range(12_000)]
     failures: list[BaseException] = []
 
@@ -555,7 +557,7 @@ def test_bets_that_are_placed_during_an_import_wait_or_go_before_it(town: Platfo
         try:
             for n in range(15):
                 bets.place_bet(
-                    town.context,
+                    builder.context,
                     NewBet(bet_id=f"q-{user_id}-{n}", market="m1", user_id=user_id, outcome="No", cents=100),
                 )
         except BaseException as error:
@@ -564,13 +566,13 @@ def test_bets_that_are_placed_during_an_import_wait_or_go_before_it(town: Platfo
     threads = [threading.Thread(target=place, args=(user_id,)) for user_id in ("ann", "ben")]
     for thread in threads:
         thread.start()
-    assert town.bets(BETS_HEADER + "".join(rows), funding=Funding.WALLET).new == 12_000
+    assert builder.bets(BETS_HEADER + "".join(rows), funding=Funding.WALLET).new == 12_000
     for thread in threads:
         thread.join(60)
     assert failures == []
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         assert book.available(session, "ann") == book.available(session, "ben") == 100_000 - 6_000 - 1_500
-    assert audit(town.db).ok
+    assert audit(builder.db).ok
 
 
 # --- Out, and in again ---------------------------------------------------------------------------
@@ -578,64 +580,64 @@ def test_bets_that_are_placed_during_an_import_wait_or_go_before_it(town: Platfo
 
 @pytest.mark.parametrize("form", list(Format))
 def test_an_export_imports_into_the_other_database_and_is_exported_the_same(
-    town: Platform, other_db: Database, clock: FixedClock, act: Act, form: Format
+    builder: Platform, other_db: Database, clock: FixedClock, act: Act, form: Format
 ) -> None:
     header = MARKETS.splitlines()[0] + ",dead_heat\n"
-    town.markets(header + "M1,heat,=Who?,+1|-1|'=x,2026-12-01T15:00:00.250Z,0,pool\n")
-    town.users('user_id,name,phone\nZoe,"=HYPERLINK(""http://x""), \'q\'",0733000111\n_,@home,0733000112\n')
-    town.bets(BETS)
-    town.bets(BETS_HEADER + "b-1,M1,Zoe,+1,1,2026-11-20T09:00:00.000001Z,\nB1,M1,_,''=x,2,2026-11-20T09:00:00Z,\n")
+    builder.markets(header + "M1,heat,=Who?,+1|-1|'=x,2026-12-01T15:00:00.250Z,0,pool\n")
+    builder.users('user_id,name,phone\nZoe,"=HYPERLINK(""http://x""), \'q\'",0733000111\n_,@home,0733000112\n')
+    builder.bets(BETS)
+    builder.bets(BETS_HEADER + "b-1,M1,Zoe,+1,1,2026-11-20T09:00:00.000001Z,\nB1,M1,_,''=x,2,2026-11-20T09:00:00Z,\n")
     elsewhere = Platform(other_db, clock, act)
 
-    first = {kind: exported(town.db, kind, form, show_phone=True) for kind in (Kind.USERS, Kind.MARKETS, Kind.BETS)}
+    first = {kind: exported(builder.db, kind, form, show_phone=True) for kind in (Kind.USERS, Kind.MARKETS, Kind.BETS)}
     assert elsewhere.users(first[Kind.USERS], form).new == 4
     assert elsewhere.markets(first[Kind.MARKETS], form).new == 3
     assert elsewhere.bets(first[Kind.BETS], form).new == 5
 
     for kind, written in first.items():
         assert exported(other_db, kind, form, show_phone=True) == written
-    assert town.users(first[Kind.USERS], form).new == town.markets(first[Kind.MARKETS], form).new == 0
-    assert town.bets(first[Kind.BETS], form).known == 5
+    assert builder.users(first[Kind.USERS], form).new == builder.markets(first[Kind.MARKETS], form).new == 0
+    assert builder.bets(first[Kind.BETS], form).known == 5
     names = {user.id: user.name for user in users.list_users(other_db)}
     assert names["Zoe"] == "=HYPERLINK(\"http://x\"), 'q'"
     assert [line.name for line in markets.show_market(other_db, "heat").outcomes] == ["+1", "-1", "'=x"]
 
 
-def test_no_cell_of_words_in_a_csv_begins_like_a_formula(town: Platform) -> None:
-    town.users("user_id,name,phone\nx1,=1+1,0733000111\nx2,@x,0733000112\nx3,-x,0733000113\nx4,+x,0733000114\n")
-    names = [row["name"] for row in csv.DictReader(io.StringIO(exported(town.db, Kind.USERS)))]
+def test_no_cell_of_words_in_a_csv_begins_like_a_formula(builder: Platform) -> None:
+    builder.users("user_id,name,phone\nx1,=1+1,0733000111\nx2,@x,0733000112\nx3,-x,0733000113\nx4,+x,0733000114\n")
+    names = [row["name"] for row in csv.DictReader(io.StringIO(exported(builder.db, Kind.USERS)))]
     assert names == ["Ann Auma", "Ben Müller", "'=1+1", "'@x", "'-x", "'+x"]
 
 
-def test_phones_are_masked_unless_they_are_asked_for(town: Platform) -> None:
-    masked = exported(town.db, Kind.USERS)
+def test_phones_are_masked_unless_they_are_asked_for(builder: Platform) -> None:
+    masked = exported(builder.db, Kind.USERS)
     assert masked == "user_id,name,phone\nann,Ann Auma,2547****5678\nben,Ben Müller,2547****0111\n"
-    assert "254712345678" in exported(town.db, Kind.USERS, show_phone=True)
+    assert "254712345678" in exported(builder.db, Kind.USERS, show_phone=True)
 
 
-def test_where_a_stake_came_from_has_a_column_only_if_it_was_a_wallet(town: Platform) -> None:
-    town.bets(BETS)
-    assert exported(town.db, Kind.BETS).startswith(BETS_HEADER)
-    deposit(town, "ann", 1)
-    town.bets(BETS_HEADER + "w1,m1,ann,Yes,1,2026-11-20T09:00:00Z,\n", funding=Funding.WALLET)
-    written = exported(town.db, Kind.BETS)
+def test_where_a_stake_came_from_has_a_column_only_if_it_was_a_wallet(builder: Platform) -> None:
+    builder.bets(BETS)
+    assert exported(builder.db, Kind.BETS).startswith(BETS_HEADER)
+    deposit(builder, "ann", 1)
+    builder.bets(BETS_HEADER + "w1,m1,ann,Yes,1,2026-11-20T09:00:00Z,\n", funding=Funding.WALLET)
+    written = exported(builder.db, Kind.BETS)
     assert written.splitlines()[0] == BETS_HEADER.strip() + ",funding"
     assert "w1,m1,ann,Yes,1.00,2026-11-20T09:00:00Z,,wallet\n" in written
-    assert town.bets(written).known == 4
-    assert exported(town.db, Kind.BETS, market="sun").splitlines() == [
+    assert builder.bets(written).known == 4
+    assert exported(builder.db, Kind.BETS, market="sun").splitlines() == [
         BETS_HEADER.strip(),
         "b3,m2,ben,Oui,0.01,2026-11-20T15:00:00Z,",
     ]
 
 
-def test_the_entries_of_a_market_are_those_of_its_bets(town: Platform) -> None:
-    town.bets(BETS)
-    of_m2 = list(csv.DictReader(io.StringIO(exported(town.db, Kind.ENTRIES, market="sun"))))
+def test_the_entries_of_a_market_are_those_of_its_bets(builder: Platform) -> None:
+    builder.bets(BETS)
+    of_m2 = list(csv.DictReader(io.StringIO(exported(builder.db, Kind.ENTRIES, market="sun"))))
     assert [(row["key"], row["account"], row["owner"], row["amount_cents"]) for row in of_m2] == [
         ("bet:b3", "utility", "", "1"),
         ("bet:b3", "pool", "m2/0", "-1"),
     ]
-    every = [json.loads(line) for line in exported(town.db, Kind.ENTRIES, Format.JSONL).splitlines()]
+    every = [json.loads(line) for line in exported(builder.db, Kind.ENTRIES, Format.JSONL).splitlines()]
     assert len(every) == 8
     assert sum(line["amount_cents"] for line in every) == 0
 
@@ -646,11 +648,11 @@ def test_an_export_of_nothing_is_an_import_of_nothing(platform: Platform) -> Non
         assert (done.new, done.known) == (0, 0)
 
 
-def test_an_export_of_no_such_market_is_refused(town: Platform) -> None:
+def test_an_export_of_no_such_market_is_refused(builder: Platform) -> None:
     with pytest.raises(NotFound, match="There is no market 'rian'"):
-        exported(town.db, Kind.BETS, market="rian")
+        exported(builder.db, Kind.BETS, market="rian")
     with pytest.raises(Refused, match="Users belong to no market"):
-        exported(town.db, Kind.USERS, market="rain")
+        exported(builder.db, Kind.USERS, market="rain")
 
 
 # --- Files ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.monitoring import alerts
-from tests.operations.road import ANN, BEN, Road
+from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
 
 class Pigeon:
@@ -32,123 +32,123 @@ class Pigeon:
         return self.reaches, self.misses
 
 
-def tell(road: Road, pigeon: Pigeon) -> Notified:
-    return notify(road.db, road.clock, Limits(), pigeon)
+def tell(harness: PayoutHarness, pigeon: Pigeon) -> Notified:
+    return notify(harness.db, harness.clock, Limits(), pigeon)
 
 
-def fail(road: Road, user: str, phone: str, market: str) -> None:
+def fail(harness: PayoutHarness, user: str, phone: str, market: str) -> None:
     """One more payout fails."""
-    road.owe({user: phone}, cents=14_250, market=market)
-    road.send(market=market)
-    road.posts.clear()
-    attempt = road.attempt(user, market)
-    road.post(Kind.RESULT, attempt.id, road.result(attempt, code=2040, receiver=attempt.phone, desc="no"))
+    harness.owe({user: phone}, cents=14_250, market=market)
+    harness.send(market=market)
+    harness.posts.clear()
+    attempt = harness.attempt(user, market)
+    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=2040, receiver=attempt.phone, desc="no"))
 
 
-def test_nothing_is_told_where_all_is_well(road: Road) -> None:
+def test_nothing_is_told_where_all_is_well(harness: PayoutHarness) -> None:
     pigeon = Pigeon()
-    assert tell(road, pigeon) == Notified([], [])
+    assert tell(harness, pigeon) == Notified([], [])
     assert pigeon.brought == []
 
 
-def test_a_failure_is_told_once_with_what_to_type(road: Road) -> None:
-    fail(road, "ann", ANN, "rain")
+def test_a_failure_is_told_once_with_what_to_type(harness: PayoutHarness) -> None:
+    fail(harness, "ann", ANN, "rain")
     pigeon = Pigeon()
-    assert "failed" in tell(road, pigeon).told
-    assert tell(road, pigeon) == Notified([], [])
+    assert "failed" in tell(harness, pigeon).told
+    assert tell(harness, pigeon) == Notified([], [])
     [(title, body)] = pigeon.brought
     assert title == "kasoko CRITICAL: 2 things to look at"
     assert "CRITICAL: 1 payout failed in the last 60 min.\nSee why: kasoko payout list --status FAILED" in body
 
 
-def test_a_second_failure_is_told_again(road: Road) -> None:
+def test_a_second_failure_is_told_again(harness: PayoutHarness) -> None:
     pigeon = Pigeon()
-    fail(road, "ann", ANN, "rain")
-    tell(road, pigeon)
-    road.clock.forward(60)
-    fail(road, "ben", BEN, "cup")
-    assert tell(road, pigeon).told == ["failed"]
+    fail(harness, "ann", ANN, "rain")
+    tell(harness, pigeon)
+    harness.clock.forward(60)
+    fail(harness, "ben", BEN, "cup")
+    assert tell(harness, pigeon).told == ["failed"]
     assert "2 payouts failed" in pigeon.brought[-1][0]
 
 
-def test_when_it_is_over_that_is_told_once_too(road: Road, act: Act) -> None:
+def test_when_it_is_over_that_is_told_once_too(harness: PayoutHarness, act: Act) -> None:
     pigeon = Pigeon()
-    switches.pause(OperationContext(road.db, road.clock, act))
-    assert tell(road, pigeon).told == ["paused"]
-    road.clock.forward(7_200)
-    switches.resume(OperationContext(road.db, road.clock, act))
-    assert tell(road, pigeon) == Notified([], ["paused"])
-    assert tell(road, pigeon) == Notified([], [])
+    switches.pause(OperationContext(harness.db, harness.clock, act))
+    assert tell(harness, pigeon).told == ["paused"]
+    harness.clock.forward(7_200)
+    switches.resume(OperationContext(harness.db, harness.clock, act))
+    assert tell(harness, pigeon) == Notified([], ["paused"])
+    assert tell(harness, pigeon) == Notified([], [])
     assert pigeon.brought[-1][0].startswith("kasoko OK: over: Sending is paused")
     assert pigeon.brought[-1][1].startswith("Over after 2 h:")
 
 
-def test_what_reached_nobody_is_told_by_the_next_run(road: Road, act: Act) -> None:
-    switches.pause(OperationContext(road.db, road.clock, act))
+def test_what_reached_nobody_is_told_by_the_next_run(harness: PayoutHarness, act: Act) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, act))
     with pytest.raises(NotSent, match=r"did not arrive at address 1"):
-        tell(road, Pigeon(reaches=0, misses=("address 1 (json)",)))
+        tell(harness, Pigeon(reaches=0, misses=("address 1 (json)",)))
     pigeon = Pigeon()
-    assert tell(road, pigeon).told == ["paused"]
+    assert tell(harness, pigeon).told == ["paused"]
 
 
-def test_one_address_that_is_down_does_not_have_the_others_told_again(road: Road, act: Act) -> None:
-    switches.pause(OperationContext(road.db, road.clock, act))
+def test_one_address_that_is_down_does_not_have_the_others_told_again(harness: PayoutHarness, act: Act) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, act))
     with pytest.raises(NotSent, match=r"address 2 \(slack\)"):
-        tell(road, Pigeon(reaches=1, misses=("address 2 (slack)",)))
-    assert tell(road, Pigeon()) == Notified([], [])
+        tell(harness, Pigeon(reaches=1, misses=("address 2 (slack)",)))
+    assert tell(harness, Pigeon()) == Notified([], [])
 
 
-def test_what_was_told_to_nobody_and_is_over_is_forgotten(road: Road, act: Act) -> None:
-    switches.pause(OperationContext(road.db, road.clock, act))
+def test_what_was_told_to_nobody_and_is_over_is_forgotten(harness: PayoutHarness, act: Act) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, act))
     with pytest.raises(NotSent):
-        tell(road, Pigeon(reaches=0, misses=("address 1",)))
-    switches.resume(OperationContext(road.db, road.clock, act))
+        tell(harness, Pigeon(reaches=0, misses=("address 1",)))
+    switches.resume(OperationContext(harness.db, harness.clock, act))
     pigeon = Pigeon()
-    assert tell(road, pigeon) == Notified([], [])
+    assert tell(harness, pigeon) == Notified([], [])
     assert pigeon.brought == []
 
 
-def test_of_two_that_look_at_the_same_time_one_tells(road: Road, act: Act) -> None:
-    switches.pause(OperationContext(road.db, road.clock, act))
+def test_of_two_that_look_at_the_same_time_one_tells(harness: PayoutHarness, act: Act) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, act))
 
     class Slow(Pigeon):
         def bring(self, title: str, body: str) -> tuple[int, list[str]]:
-            assert tell(road, second) == Notified([], []), "the other one is telling it"
+            assert tell(harness, second) == Notified([], []), "the other one is telling it"
             return super().bring(title, body)
 
     first, second = Slow(), Pigeon()
-    tell(road, first)
+    tell(harness, first)
     assert (len(first.brought), second.brought) == (1, [])
 
 
-def test_who_dies_while_telling_is_taken_over(road: Road, act: Act) -> None:
-    switches.pause(OperationContext(road.db, road.clock, act))
+def test_who_dies_while_telling_is_taken_over(harness: PayoutHarness, act: Act) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, act))
 
     class Dies(Pigeon):
         def bring(self, title: str, body: str) -> tuple[int, list[str]]:
             raise SystemError("the power went")
 
     with pytest.raises(SystemError):
-        tell(road, Dies())
-    assert tell(road, Pigeon()) == Notified([], [])
-    road.clock.forward(alerts.LONGEST_CLAIM.total_seconds() + 1)
-    assert tell(road, Pigeon()).told == ["paused"]
+        tell(harness, Dies())
+    assert tell(harness, Pigeon()) == Notified([], [])
+    harness.clock.forward(alerts.LONGEST_CLAIM.total_seconds() + 1)
+    assert tell(harness, Pigeon()).told == ["paused"]
 
 
-def test_a_phone_that_somebody_typed_leaves_masked(road: Road) -> None:
-    switches.pause(OperationContext(road.db, road.clock, Act("ann", "254712345678 complains")))
+def test_a_phone_that_somebody_typed_leaves_masked(harness: PayoutHarness) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, Act("ann", "254712345678 complains")))
     pigeon = Pigeon()
-    tell(road, pigeon)
+    tell(harness, pigeon)
     assert "254712345678" not in str(pigeon.brought)
     assert "2547****5678" in str(pigeon.brought)
 
 
-def test_the_rows_say_what_people_know(road: Road, act: Act) -> None:
-    switches.pause(OperationContext(road.db, road.clock, act))
-    tell(road, Pigeon())
-    with road.db.reading() as session:
+def test_the_rows_say_what_people_know(harness: PayoutHarness, act: Act) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, act))
+    tell(harness, Pigeon())
+    with harness.db.reading() as session:
         [one] = alerts.list_alerts(session)
-    assert (one.key, one.told_at, one.claimed_until) == ("paused", road.clock(), None)
+    assert (one.key, one.told_at, one.claimed_until) == ("paused", harness.clock(), None)
 
 
 # --- The real thing ------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.monitoring.metrics import WaitingMarket
 from tests.operations.account.test_balances import TARIFF, lock_in
 from tests.operations.monitoring.test_prometheus import samples
-from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.payout_harness import ANN, BEN, CYN, PayoutHarness
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
@@ -182,22 +182,22 @@ def test_a_float_that_is_short_or_not_known_is_a_warning(figures: Figures, floor
     assert found(figures) == [], "where nobody watches it, nothing is said"
 
 
-def test_what_is_owed_is_counted_with_its_charges_and_what_is_under_way_is_not_there(road: Road) -> None:
-    lock_in(road, "500.00")
-    road.clock.forward(60)
-    road.owe({"ann": ANN, "ben": BEN}, cents=20_000)
-    road.send(limit=1)
-    now = read_figures(road.db, road.clock, Spans(), TARIFF)
+def test_what_is_owed_is_counted_with_its_charges_and_what_is_under_way_is_not_there(harness: PayoutHarness) -> None:
+    lock_in(harness, "500.00")
+    harness.clock.forward(60)
+    harness.owe({"ann": ANN, "ben": BEN}, cents=20_000)
+    harness.send(limit=1)
+    now = read_figures(harness.db, harness.clock, Spans(), TARIFF)
     assert (now.float_cents, now.float_available_cents, now.float_needed_cents) == (50_000, 29_500, 20_500)
-    found_in = samples(prometheus.exposition(road.db, road.clock, Limits(float_watch=WATCH)))
+    found_in = samples(prometheus.exposition(harness.db, harness.clock, Limits(float_watch=WATCH)))
     assert found_in["kasoko_float_available_cents", ()] == 29_500
     assert found_in["kasoko_float_wanted_cents", ()] == 20_500
 
 
-def test_metrics_leave_out_a_float_that_is_too_old_to_be_known(road: Road) -> None:
-    lock_in(road, "500.00")
-    road.clock.forward(86_401)
-    names = {name for name, _ in samples(prometheus.exposition(road.db, road.clock, Limits(float_watch=WATCH)))}
+def test_metrics_leave_out_a_float_that_is_too_old_to_be_known(harness: PayoutHarness) -> None:
+    lock_in(harness, "500.00")
+    harness.clock.forward(86_401)
+    names = {name for name, _ in samples(prometheus.exposition(harness.db, harness.clock, Limits(float_watch=WATCH)))}
     assert "kasoko_float_wanted_cents" in names
     assert "kasoko_float_available_cents" not in names
 
@@ -251,19 +251,19 @@ def test_every_finding_says_what_to_type_or_to_look_at() -> None:
 
 
 @pytest.fixture
-def busy(road: Road) -> Road:
+def busy(harness: PayoutHarness) -> PayoutHarness:
     """Ann was paid, Ben failed, nobody knows about Cyn."""
-    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
-    road.send()
-    road.posts.clear()
+    harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
     for user, code in (("ann", 0), ("ben", 2040), ("cyn", 17)):
-        attempt = road.attempt(user)
-        body = road.result(attempt, code=code, receiver=attempt.phone, desc="said so")
-        road.post(Kind.RESULT, attempt.id, body)
-    return road
+        attempt = harness.attempt(user)
+        body = harness.result(attempt, code=code, receiver=attempt.phone, desc="said so")
+        harness.post(Kind.RESULT, attempt.id, body)
+    return harness
 
 
-def test_the_figures_are_what_the_rows_say(busy: Road) -> None:
+def test_the_figures_are_what_the_rows_say(busy: PayoutHarness) -> None:
     busy.clock.forward(60)
     now = read_figures(busy.db, busy.clock, Spans())
     assert {state: (one.count, one.amount_cents) for state, one in now.by_status.items()} == {
@@ -283,45 +283,45 @@ def test_the_figures_are_what_the_rows_say(busy: Road) -> None:
     assert now.due_since is None
 
 
-def test_a_market_is_through_when_its_last_payout_is_final(road: Road) -> None:
-    road.owe({"ann": ANN}, cents=14_250)
-    road.send()
-    road.clock.forward(90)
-    road.deliver()
-    now = read_figures(road.db, road.clock, Spans())
+def test_a_market_is_through_when_its_last_payout_is_final(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN}, cents=14_250)
+    harness.send()
+    harness.clock.forward(90)
+    harness.deliver()
+    now = read_figures(harness.db, harness.clock, Spans())
     assert now.unsettled == []
     assert [one.seconds for one in now.settled] == [90]
 
 
-def test_a_market_that_nobody_resolves_or_settles_is_told_everywhere(road: Road) -> None:
+def test_a_market_that_nobody_resolves_or_settles_is_told_everywhere(harness: PayoutHarness) -> None:
     def told() -> list[str]:
-        health = check_health(road.db, road.clock, Limits())
-        with road.db.reading() as session:
-            named = list(preflight.waiting_markets(session, road.clock(), Limits()))
+        health = check_health(harness.db, harness.clock, Limits())
+        with harness.db.reading() as session:
+            named = list(preflight.waiting_markets(session, harness.clock(), Limits()))
         said = [f"{one.what}. {one.do}" for one in health.findings if one.key in ("unresolved", "unsettled")]
         assert [f"{one.says} Type: {one.remedy}" for one in named if one.state == "warn"] == said
         return said
 
     for market, user in (("rain", "ann"), ("cup", None)):
-        road.open_market(market)
+        harness.open_market(market)
         if user is not None:
-            users.add_user(road.context, user_id=user, name=user, phone=ANN)
-            road.bet(market, user, "Yes", 5_000)
-    road.clock.forward(3_600 + 86_400)
+            users.add_user(harness.context, user_id=user, name=user, phone=ANN)
+            harness.bet(market, user, "Yes", 5_000)
+    harness.clock.forward(3_600 + 86_400)
     assert told() == []
-    road.clock.forward(3_600)
+    harness.clock.forward(3_600)
     said = "rain closed 25 h ago and nobody has resolved it; KES 50.00 are staked."
     assert told() == [f"{said} Type: kasoko resolve rain OUTCOME"], "and nobody has bet on the other one"
-    markets.resolve_market(road.context, market="rain", winners=["Yes"])
+    markets.resolve_market(harness.context, market="rain", winners=["Yes"])
     assert told() == []
-    road.clock.forward(301)
+    harness.clock.forward(301)
     said = "rain ended 5 min ago and was never settled; KES 50.00 are staked."
     assert told() == [f"{said} Type: kasoko settle rain"]
-    settle.settle_market(road.context, WireLimits(), market="rain")
+    settle.settle_market(harness.context, WireLimits(), market="rain")
     assert told() == []
 
 
-def test_a_failure_is_told_for_an_hour(busy: Road) -> None:
+def test_a_failure_is_told_for_an_hour(busy: PayoutHarness) -> None:
     def keys() -> set[str]:
         return {one.key for one in check_health(busy.db, busy.clock, Limits()).findings}
 
@@ -331,7 +331,7 @@ def test_a_failure_is_told_for_an_hour(busy: Road) -> None:
     assert "success" in keys(), "the day's rate remembers it"
 
 
-def test_the_worst_stands_first(busy: Road, act: Act) -> None:
+def test_the_worst_stands_first(busy: PayoutHarness, act: Act) -> None:
     switches.pause(OperationContext(busy.db, busy.clock, act))
     health = check_health(busy.db, busy.clock, Limits())
     assert health.state is State.CRITICAL

@@ -22,7 +22,7 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.schema.tables import RunRow
 from tests.operations.account.test_balances import lock_in
-from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.payout_harness import ANN, BEN, CYN, PayoutHarness
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -40,18 +40,20 @@ def of(found: Samples, name: str, **labels: str) -> float | None:
 
 
 @pytest.fixture
-def busy(road: Road) -> Road:
+def busy(harness: PayoutHarness) -> PayoutHarness:
     """Ann was paid, Ben failed, nobody knows about Cyn."""
-    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
-    road.send()
-    road.posts.clear()
+    harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
     for user, code in (("ann", 0), ("ben", 2040), ("cyn", 17)):
-        attempt = road.attempt(user)
-        road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, receiver=attempt.phone, desc="said so"))
-    return road
+        attempt = harness.attempt(user)
+        harness.post(
+            Kind.RESULT, attempt.id, harness.result(attempt, code=code, receiver=attempt.phone, desc="said so")
+        )
+    return harness
 
 
-def test_the_metrics_are_what_the_rows_say(busy: Road) -> None:
+def test_the_metrics_are_what_the_rows_say(busy: PayoutHarness) -> None:
     busy.clock.forward(120)
     found = samples(prometheus.exposition(busy.db, busy.clock, Limits()))
     assert of(found, "kasoko_payouts", state="COMPLETED") == 1
@@ -70,25 +72,25 @@ def test_the_metrics_are_what_the_rows_say(busy: Road) -> None:
     assert of(found, "kasoko_collected_timestamp_seconds") == busy.clock().timestamp()
 
 
-def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(road: Road, act: Act) -> None:
+def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(harness: PayoutHarness, act: Act) -> None:
     for _ in range(2):
-        road.clock.forward(60)
-        run_registry.note_success(OperationContext(road.db, road.clock, act), "db backup")
-    found = samples(prometheus.exposition(road.db, road.clock, Limits()))
+        harness.clock.forward(60)
+        run_registry.note_success(OperationContext(harness.db, harness.clock, act), "db backup")
+    found = samples(prometheus.exposition(harness.db, harness.clock, Limits()))
     at = of(found, "kasoko_last_success_timestamp_seconds", command="db backup")
-    assert at == road.clock().timestamp()
-    with road.db.reading() as session:
+    assert at == harness.clock().timestamp()
+    with harness.db.reading() as session:
         assert len(session.exec(select(RunRow)).all()) == 1, "one row, however often it ends well"
 
 
-def test_what_was_never_read_is_left_out_and_not_zero(road: Road) -> None:
-    names = {name for name, _ in samples(prometheus.exposition(road.db, road.clock, Limits()))}
+def test_what_was_never_read_is_left_out_and_not_zero(harness: PayoutHarness) -> None:
+    names = {name for name, _ in samples(prometheus.exposition(harness.db, harness.clock, Limits()))}
     assert "kasoko_payouts" in names
     for never in ("success_ratio", "heard_timestamp", "p95", "settlement_seconds", "float"):
         assert not any(never in name for name in names), never
 
 
-def test_the_buckets_of_the_histogram_grow_and_end_with_all(busy: Road) -> None:
+def test_the_buckets_of_the_histogram_grow_and_end_with_all(busy: PayoutHarness) -> None:
     found = samples(prometheus.exposition(busy.db, busy.clock, Limits()))
     buckets = {
         float(dict(labels)["le"]): value
@@ -101,7 +103,7 @@ def test_the_buckets_of_the_histogram_grow_and_end_with_all(busy: Road) -> None:
     assert values[-1] == 3
 
 
-def test_no_phone_no_id_and_no_name_is_in_the_metrics(busy: Road) -> None:
+def test_no_phone_no_id_and_no_name_is_in_the_metrics(busy: PayoutHarness) -> None:
     text = prometheus.exposition(busy.db, busy.clock, Limits()).decode()
     for private in ("2547", "ann", "derby", busy.attempt("ann").id):
         assert private not in text
@@ -110,11 +112,11 @@ def test_no_phone_no_id_and_no_name_is_in_the_metrics(busy: Road) -> None:
 # --- The file ------------------------------------------------------------------------------------
 
 
-def test_the_file_is_replaced_whole_and_readable_by_the_collector(road: Road, tmp_path: Path) -> None:
+def test_the_file_is_replaced_whole_and_readable_by_the_collector(harness: PayoutHarness, tmp_path: Path) -> None:
     before = tmp_path / prometheus.FILE_NAME
     before.write_text("old")
     opened = before.open()
-    written = prometheus.write_metrics(road.db, road.clock, Limits(), tmp_path)
+    written = prometheus.write_metrics(harness.db, harness.clock, Limits(), tmp_path)
     with opened:
         assert opened.read() == "old", "who has the old one open still reads the old one, whole"
     assert [one.name for one in tmp_path.iterdir() if one.name.endswith((".prom", ".tmp"))] == ["kasoko.prom"]
@@ -123,13 +125,13 @@ def test_the_file_is_replaced_whole_and_readable_by_the_collector(road: Road, tm
     assert samples(written.file.read_bytes())
 
 
-def test_a_folder_that_is_not_there_is_a_sentence(road: Road, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_a_sentence(harness: PayoutHarness, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be written: No such file or directory"):
-        prometheus.write_metrics(road.db, road.clock, Limits(), tmp_path / "nowhere")
+        prometheus.write_metrics(harness.db, harness.clock, Limits(), tmp_path / "nowhere")
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file_and_no_rest(
-    road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: PayoutHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / prometheus.FILE_NAME).write_text("old")
 
@@ -138,7 +140,7 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_no_rest(
 
     monkeypatch.setattr(Path, "replace", no_room)
     with pytest.raises(ConfigurationError, match="No space left"):
-        prometheus.write_metrics(road.db, road.clock, Limits(), tmp_path)
+        prometheus.write_metrics(harness.db, harness.clock, Limits(), tmp_path)
     rest = [one.name for one in tmp_path.iterdir() if one.name.endswith((".prom", ".tmp"))]
     assert rest == ["kasoko.prom"]
     assert (tmp_path / prometheus.FILE_NAME).read_text() == "old"
@@ -147,7 +149,7 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_no_rest(
 # --- The rules that alert ------------------------------------------------------------------------
 
 
-def test_every_alert_speaks_of_metrics_that_there_are(busy: Road) -> None:
+def test_every_alert_speaks_of_metrics_that_there_are(busy: PayoutHarness) -> None:
     lock_in(busy, "500.00")
     busy.owe({"dan": "254712000444"}, market="late")
     busy.clock.forward(60)
@@ -171,11 +173,11 @@ def test_there_is_an_alert_for_each_rule_of_health() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_prometheus_itself_reads_the_rules_and_the_metrics(road: Road, tmp_path: Path) -> None:
+def test_prometheus_itself_reads_the_rules_and_the_metrics(harness: PayoutHarness, tmp_path: Path) -> None:
     rules = tmp_path / "kasoko.rules.yml"
     rules.write_text(alert_rules(Limits()))
     done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    text = prometheus.exposition(road.db, road.clock, Limits())
+    text = prometheus.exposition(harness.db, harness.clock, Limits())
     read = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
     assert read.returncode in (0, 3), read.stderr  # 3: advice on names

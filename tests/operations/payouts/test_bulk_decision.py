@@ -19,52 +19,52 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import raise_incident
 from kasoko_cli.store.schema.tables import Event
-from tests.operations.road import ANN, BEN, Road
+from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
 CYN, DAN = "254712000003", "254712000004"
 BOSS, OTHER = Act("boss", "the network was down"), Act("other", "I saw it too")
 
 
 @pytest.fixture
-def outage(road: Road) -> Road:
+def outage(harness: PayoutHarness) -> PayoutHarness:
     """M-Pesa took ann's and never answers for her; ben's and cyn's were swallowed; dan's was an hour later."""
-    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN, "dan": DAN}, cents=14_250)
-    road.send(limit=1)
-    road.posts.clear()
-    road.post(Kind.TIMEOUT, road.attempt("ann").id, b"{}")
+    harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN, "dan": DAN}, cents=14_250)
+    harness.send(limit=1)
+    harness.posts.clear()
+    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
 
     def lost(request: httpx.Request) -> None:
         if "paymentrequest" in request.url.path:
             raise httpx.ReadTimeout("no answer, and it was never taken")
 
-    road.interpose = lost
-    road.send(limit=2)
-    road.clock.forward(3_600)
-    road.send()
-    road.interpose = lambda _request: None
-    assert set(road.statuses().values()) == {"UNKNOWN"}
-    return road
+    harness.interpose = lost
+    harness.send(limit=2)
+    harness.clock.forward(3_600)
+    harness.send()
+    harness.interpose = lambda _request: None
+    assert set(harness.statuses().values()) == {"UNKNOWN"}
+    return harness
 
 
-def span(road: Road) -> SentSpan:
+def span(harness: PayoutHarness) -> SentSpan:
     """Everything but dan's."""
-    now = road.clock()
+    now = harness.clock()
     return SentSpan(now - timedelta(hours=2), now - timedelta(minutes=30))
 
 
-def look(road: Road) -> UnknownList:
-    return bulk_decision.look(road.db, road.clock, span(road))
+def look(harness: PayoutHarness) -> UnknownList:
+    return bulk_decision.look(harness.db, harness.clock, span(harness))
 
 
-def say(road: Road, act: Act = BOSS, *, two_people: bool = False, shown: str = "") -> DecidedAll:
+def say(harness: PayoutHarness, act: Act = BOSS, *, two_people: bool = False, shown: str = "") -> DecidedAll:
     return bulk_decision.decide_all(
-        OperationContext(road.db, road.clock, act),
-        BulkDecision(span(road), shown or look(road).list_hash, "statement of 23 November"),
+        OperationContext(harness.db, harness.clock, act),
+        BulkDecision(span(harness), shown or look(harness).list_hash, "statement of 23 November"),
         two_people=two_people,
     )
 
 
-def test_all_of_the_span_end_as_a_single_one_does(outage: Road) -> None:
+def test_all_of_the_span_end_as_a_single_one_does(outage: PayoutHarness) -> None:
     shown = look(outage)
     assert [(one.payout_id, one.is_acknowledged) for one in shown.items] == [
         ("derby.1.1", True),
@@ -96,7 +96,7 @@ def test_all_of_the_span_end_as_a_single_one_does(outage: Road) -> None:
     assert acts == [(f"derby.1.{n}", shown.list_hash) for n in (1, 2, 3)]
 
 
-def test_what_the_guard_objects_to_is_named_and_left(outage: Road) -> None:
+def test_what_the_guard_objects_to_is_named_and_left(outage: PayoutHarness) -> None:
     with outage.db.transaction() as session:
         raise_incident(session, key="x", kind="test", what="Odd.", at=outage.clock(), payout_id="derby.1.2")
     done = say(outage)
@@ -107,7 +107,7 @@ def test_what_the_guard_objects_to_is_named_and_left(outage: Road) -> None:
     assert outage.payout("ben").status is PayoutStatus.UNKNOWN
 
 
-def test_two_people_say_it_of_the_same_list(outage: Road) -> None:
+def test_two_people_say_it_of_the_same_list(outage: PayoutHarness) -> None:
     first = say(outage, two_people=True)
     assert (first.waits_for_second, first.decided) == (True, [])
     assert say(outage, Act("BOSS ", "me again"), two_people=True).waits_for_second
@@ -115,7 +115,7 @@ def test_two_people_say_it_of_the_same_list(outage: Road) -> None:
     assert (done.waits_for_second, len(done.decided)) == (False, 3)
 
 
-def test_a_list_that_has_changed_since_the_first_word_is_another(outage: Road) -> None:
+def test_a_list_that_has_changed_since_the_first_word_is_another(outage: PayoutHarness) -> None:
     say(outage, two_people=True)
     attempt = outage.attempt("ann")
     outage.post(Kind.RESULT, attempt.id, outage.result(attempt))
@@ -124,7 +124,7 @@ def test_a_list_that_has_changed_since_the_first_word_is_another(outage: Road) -
     assert "is about how it stood then" in told.note
 
 
-def test_what_was_shown_is_what_is_decided(outage: Road) -> None:
+def test_what_was_shown_is_what_is_decided(outage: PayoutHarness) -> None:
     shown = look(outage)
     attempt = outage.attempt("ann")
     outage.post(Kind.RESULT, attempt.id, outage.result(attempt))
@@ -133,12 +133,12 @@ def test_what_was_shown_is_what_is_decided(outage: Road) -> None:
     assert outage.states("ben") == ("UNKNOWN", ["UNKNOWN"])
 
 
-def test_nothing_on_the_list_is_said_so(road: Road) -> None:
+def test_nothing_on_the_list_is_said_so(harness: PayoutHarness) -> None:
     with pytest.raises(Refused, match="No payout that was sent then is unknown"):
-        say(road)
+        say(harness)
 
 
-def test_a_word_on_many_is_signed_too(outage: Road) -> None:
+def test_a_word_on_many_is_signed_too(outage: PayoutHarness) -> None:
     with pytest.raises(Refused, match="A decision has to be signed"):
         bulk_decision.decide_all(
             OperationContext(outage.db, outage.clock, BOSS),

@@ -18,7 +18,7 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
-from tests.operations.road import ANN, AT_ONCE, BEN, Road
+from tests.operations.payout_harness import ANN, AT_ONCE, BEN, PayoutHarness
 
 
 class Losing(Database):
@@ -44,73 +44,75 @@ class Losing(Database):
 @pytest.mark.parametrize("when", ["before it begins", "when it has committed"])
 @pytest.mark.parametrize("at", [pytest.param(3, id="claim"), pytest.param(4, id="record"), pytest.param(6, id="later")])
 def test_a_database_that_is_lost_at_a_commit_loses_and_doubles_nothing(
-    road: Road, database_url: str, at: int, when: str
+    harness: PayoutHarness, database_url: str, at: int, when: str
 ) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    sound, losing = road.db, Losing(database_url, at, when)
-    road.db = losing
+    harness.owe({"ann": ANN, "ben": BEN})
+    sound, losing = harness.db, Losing(database_url, at, when)
+    harness.db = losing
     try:
-        run = road.send()
+        run = harness.send()
     finally:
-        road.db = sound
+        harness.db = sound
         losing.close()
     assert losing.begun > at
     assert [str(sent.became) for sent in run.sent] == ["SENT", "SENT"]
-    with road.db.reading() as session:
+    with harness.db.reading() as session:
         calls = session.execute(text("SELECT subject, count(*) FROM exchanges WHERE kind = 'b2c' GROUP BY subject"))
         assert sorted(count for _, count in calls) == [1, 1], "each call is kept once"
         assert session.execute(text("SELECT max(sends) FROM attempts")).scalar() == 1
-    assert len(road.entries("reserve")) == 2
-    road.deliver()
-    assert set(road.statuses().values()) == {"COMPLETED"}
-    road.assert_agreed()
+    assert len(harness.entries("reserve")) == 2
+    harness.deliver()
+    assert set(harness.statuses().values()) == {"COMPLETED"}
+    harness.assert_agreed()
 
 
 def test_a_database_that_does_not_come_back_leaves_a_question_and_says_so(
-    road: Road, database_url: str, monkeypatch: pytest.MonkeyPatch
+    harness: PayoutHarness, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    road.owe({"ann": ANN})
+    harness.owe({"ann": ANN})
     monkeypatch.setattr(reconnect, "SERVER_SECONDS", 0)
     monkeypatch.setattr(reconnect, "FILE_SECONDS", 0)
 
-    sound, gone = road.db, Losing(database_url, 4, "from then on")
-    road.db = gone
+    sound, gone = harness.db, Losing(database_url, 4, "from then on")
+    harness.db = gone
     try:
         with pytest.raises(DatabaseUnavailable) as lost:
-            road.send(SendPolicy(rate_per_second=0, concurrency=1))
+            harness.send(SendPolicy(rate_per_second=0, concurrency=1))
     finally:
-        road.db = sound
+        harness.db = sound
         gone.close()
     assert "1 payouts of this run were under way" in lost.value.message
     assert "kasoko reconcile" in lost.value.hint
-    assert road.states("ann") == ("SENDING", ["INTENT"])
-    road.clock.forward(301)
-    assert road.send(AT_ONCE).reaped == 1
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    road.reconcile()
-    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert harness.states("ann") == ("SENDING", ["INTENT"])
+    harness.clock.forward(301)
+    assert harness.send(AT_ONCE).reaped == 1
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    harness.reconcile()
+    assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
 
 
-def test_what_waits_for_its_turn_when_sending_is_paused_is_given_back_unsent(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    run = road.send(
+def test_what_waits_for_its_turn_when_sending_is_paused_is_given_back_unsent(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    run = harness.send(
         SendPolicy(rate_per_second=4, concurrency=2),
-        on_progress=lambda _: switches.pause(OperationContext(road.db, road.clock, Act("amina", "stop"))),
+        on_progress=lambda _: switches.pause(OperationContext(harness.db, harness.clock, Act("amina", "stop"))),
     )
     assert ([sent.user_id for sent in run.sent], run.stopped) == (["ann"], Stop.PAUSED)
-    assert road.states("ben") == ("PENDING", ["REJECTED"])
-    with road.db.reading() as session:
+    assert harness.states("ben") == ("PENDING", ["REJECTED"])
+    with harness.db.reading() as session:
         assert session.execute(text("SELECT tries FROM payouts ORDER BY number")).all() == [(0,), (0,)]
-    switches.resume(road.context)
-    before = road.attempt("ben").id
-    assert [str(sent.became) for sent in road.send().sent] == ["SENT"]
-    assert road.attempt("ben").id == before, "its id was never used"
-    road.deliver()
-    road.assert_agreed()
+    switches.resume(harness.context)
+    before = harness.attempt("ben").id
+    assert [str(sent.became) for sent in harness.send().sent] == ["SENT"]
+    assert harness.attempt("ben").id == before, "its id was never used"
+    harness.deliver()
+    harness.assert_agreed()
 
 
-def test_a_sender_that_breaks_down_leaves_its_payout_unknown(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
+def test_a_sender_that_breaks_down_leaves_its_payout_unknown(
+    harness: PayoutHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
     broken = iter([True])
 
     def pay(*request: Any, **how: Any) -> Answer:
@@ -118,11 +120,11 @@ def test_a_sender_that_breaks_down_leaves_its_payout_unknown(road: Road, monkeyp
             raise RuntimeError("a bug")
         return real(*request, **how)
 
-    real = road.daraja.pay
-    monkeypatch.setattr(road.daraja, "pay", pay)
-    run = road.send()
+    real = harness.daraja.pay
+    monkeypatch.setattr(harness.daraja, "pay", pay)
+    run = harness.send()
     assert [(str(sent.became), sent.why) for sent in run.sent] == [
         ("UNKNOWN", "the sender broke down: RuntimeError"),
         ("SENT", "M-Pesa has taken the request"),
     ]
-    road.assert_books()
+    harness.assert_books()

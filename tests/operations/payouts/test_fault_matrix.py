@@ -21,7 +21,7 @@ from kasoko_cli.operations.payouts import manual_decision, switches
 from kasoko_cli.operations.payouts.manual_decision import Decision
 from kasoko_cli.operations.payouts.spending_bound import show
 from kasoko_cli.operations.reconciliation import status_queries
-from tests.operations.road import Road
+from tests.operations.payout_harness import PayoutHarness
 
 #: Everybody whose first payment fails for certain has this number then.
 UNREGISTERED = "254799002040"
@@ -86,84 +86,84 @@ def cases_of(command: str) -> list[Case]:
 
 
 @pytest.mark.parametrize("command", ["payout", "retry-failed", "reconcile"])
-def test_every_fault_at_every_step_ends_in_one_payment_and_we_know_it(road: Road, command: str) -> None:
+def test_every_fault_at_every_step_ends_in_one_payment_and_we_know_it(harness: PayoutHarness, command: str) -> None:
     # PostgreSQL takes longer, and the rules are the same: every fourth of them there.
-    cases = cases_of(command)[:: 1 if road.db.is_sqlite else 4]
+    cases = cases_of(command)[:: 1 if harness.db.is_sqlite else 4]
     assert len(cases) > 12
-    road.owe({case.user: UNREGISTERED if case.fails_first else case.phone for case in cases})
-    road.simulator.gateway.add_faults(tuple(rule for case in cases for rule in case.rules), replace_all=True)
+    harness.owe({case.user: UNREGISTERED if case.fails_first else case.phone for case in cases})
+    harness.simulator.gateway.add_faults(tuple(rule for case in cases for rule in case.rules), replace_all=True)
     if command == "retry-failed":
-        _run(road)
-        assert set(road.statuses().values()) == {"FAILED"}
+        _run(harness)
+        assert set(harness.statuses().values()) == {"FAILED"}
         for case in cases:
-            road.set_phone(case.user, case.phone)
+            harness.set_phone(case.user, case.phone)
 
-    by_person = _until_nothing_is_open(road)
+    by_person = _until_nothing_is_open(harness)
 
-    unpaid = {case.name: road.payout(case.user) for case in cases if road.payout(case.user).status != "COMPLETED"}
+    unpaid = {case.name: harness.payout(case.user) for case in cases if harness.payout(case.user).status != "COMPLETED"}
     assert {name: (str(one.status), one.failure_code, one.note) for name, one in unpaid.items()} == {}
-    paid = [payment["phone"] for payment in road.ledger()]
+    paid = [payment["phone"] for payment in harness.ledger()]
     phones = {case.phone: CORRECTED if case.name == Fault.INVALID_PARTY_B else case.phone for case in cases}
     assert sorted(paid) == sorted(phones.values()), "each once"
-    names = {road.payout(case.user).id: case.name for case in cases}
+    names = {harness.payout(case.user).id: case.name for case in cases}
     assert {names[payout_id] for payout_id, said in by_person.items() if not said.startswith("NOT_FOUND")} == set()
-    road.assert_agreed()
+    harness.assert_agreed()
 
 
-def _run(road: Road) -> None:
+def _run(harness: PayoutHarness) -> None:
     """Runs, each resumed where an account-level answer has stopped it, until nothing more is due now."""
     for _ in range(40):
         try:
-            left = road.send().left
+            left = harness.send().left
         except KasokoError:
             left = 1
-        switches.resume(road.context)
-        road.deliver()
-        if not left or not _due(road):
+        switches.resume(harness.context)
+        harness.deliver()
+        if not left or not _due(harness):
             return
     raise AssertionError("forty runs did not send everything")
 
 
-def _due(road: Road) -> bool:
-    return bool(show(road.db, road.clock()).ids)
+def _due(harness: PayoutHarness) -> bool:
+    return bool(show(harness.db, harness.clock()).ids)
 
 
-def _until_nothing_is_open(road: Road) -> dict[str, str]:
+def _until_nothing_is_open(harness: PayoutHarness) -> dict[str, str]:
     """Rounds of every command; what a person had to say, with M-Pesa's last word about it."""
     by_person: dict[str, str] = {}
     for _ in range(MOST_ROUNDS):
-        _run(road)
-        if set(road.statuses().values()) == {"COMPLETED"}:
+        _run(harness)
+        if set(harness.statuses().values()) == {"COMPLETED"}:
             return by_person
-        road.clock.forward(hours=1)
-        road.reconcile()
-        for one in status_queries.list_open(road.db):
+        harness.clock.forward(hours=1)
+        harness.reconcile()
+        for one in status_queries.list_open(harness.db):
             if one.questions >= ASKED_FIRST and one.status == "UNKNOWN" and not one.last_answer.startswith("no answer"):
                 by_person[one.payout_id] = one.last_answer
-                _decide(road, one)
-        for incident in road.all_incidents():
-            manual_decision.close_incident(road.context, incident_id=incident.id or 0)
-        for payout in _held(road):
-            manual_decision.release(road.context, payout_id=payout)
-        for user, status in road.statuses().items():
-            if status == "FAILED" and road.payout(user).failure_code == "400.002.02":
-                road.set_phone(user, CORRECTED)
-        road.retry()
-        road.clock.forward(hours=1)
+                _decide(harness, one)
+        for incident in harness.all_incidents():
+            manual_decision.close_incident(harness.context, incident_id=incident.id or 0)
+        for payout in _held(harness):
+            manual_decision.release(harness.context, payout_id=payout)
+        for user, status in harness.statuses().items():
+            if status == "FAILED" and harness.payout(user).failure_code == "400.002.02":
+                harness.set_phone(user, CORRECTED)
+        harness.retry()
+        harness.clock.forward(hours=1)
     return by_person
 
 
-def _decide(road: Road, one: status_queries.StillOpen) -> None:
+def _decide(harness: PayoutHarness, one: status_queries.StillOpen) -> None:
     """A person says what the portal shows."""
-    receipts = {payment["originator_conversation_id"]: payment["receipt"] for payment in road.ledger()}
+    receipts = {payment["originator_conversation_id"]: payment["receipt"] for payment in harness.ledger()}
     said = Decision(receipts.get(one.attempt_id), "the portal")
-    manual_decision.decide(road.context, payout_id=one.payout_id, decision=said)
+    manual_decision.decide(harness.context, payout_id=one.payout_id, decision=said)
 
 
-def _held(road: Road) -> Iterator[str]:
-    for user, status in road.statuses().items():
+def _held(harness: PayoutHarness) -> Iterator[str]:
+    for user, status in harness.statuses().items():
         if status == PayoutStatus.HELD:
-            yield road.payout(user).id
+            yield harness.payout(user).id
 
 
 # --- The token ----------------------------------------------------------------------------------------------------
@@ -171,44 +171,44 @@ def _held(road: Road) -> Iterator[str]:
 
 @pytest.mark.parametrize("command", ["payout", "retry-failed", "reconcile"])
 def test_whatever_goes_wrong_while_a_token_is_fetched_changes_nothing_and_the_next_run_pays_once(
-    road: Road, command: str
+    harness: PayoutHarness, command: str
 ) -> None:
     """Each command is a process of its own, so each has to fetch one; the fault strikes once."""
     faults = [fault for fault in Fault if STAGE_OF[fault] in (Stage.BEFORE, Stage.AFTER)]
-    faults = faults[:: 1 if road.db.is_sqlite else 4]
+    faults = faults[:: 1 if harness.db.is_sqlite else 4]
     users = {f"u{number}": f"254711{number:06d}" for number in range(len(faults))}
-    road.owe(dict.fromkeys(users, UNREGISTERED) if command == "retry-failed" else users)
+    harness.owe(dict.fromkeys(users, UNREGISTERED) if command == "retry-failed" else users)
     if command == "retry-failed":
-        _run(road)
+        _run(harness)
         for user, phone in users.items():
-            road.set_phone(user, phone)
+            harness.set_phone(user, phone)
     elif command == "reconcile":
-        road.simulator.gateway.add_faults((Rule(Fault.RESULT_LOST),), replace_all=True)
-        _run(road)
-        road.simulator.gateway.add_faults((), replace_all=True)
+        harness.simulator.gateway.add_faults((Rule(Fault.RESULT_LOST),), replace_all=True)
+        _run(harness)
+        harness.simulator.gateway.add_faults((), replace_all=True)
 
     for user, fault in zip(users, faults, strict=True):
-        road.daraja.close()
-        road.daraja = road.client()
-        road.simulator.gateway.add_faults((Rule(fault, endpoint=Endpoint.TOKEN, times=1),), replace_all=True)
+        harness.daraja.close()
+        harness.daraja = harness.client()
+        harness.simulator.gateway.add_faults((Rule(fault, endpoint=Endpoint.TOKEN, times=1),), replace_all=True)
         for _ in range(3):
-            _one_command(road, command, road.payout(user).id)
-        assert road.payout(user).status is PayoutStatus.COMPLETED, fault
+            _one_command(harness, command, harness.payout(user).id)
+        assert harness.payout(user).status is PayoutStatus.COMPLETED, fault
 
-    assert sorted(payment["phone"] for payment in road.ledger()) == sorted(users.values())
-    road.assert_agreed()
+    assert sorted(payment["phone"] for payment in harness.ledger()) == sorted(users.values())
+    harness.assert_agreed()
 
 
-def _one_command(road: Road, command: str, payout_id: str) -> None:
+def _one_command(harness: PayoutHarness, command: str, payout_id: str) -> None:
     try:
         if command == "reconcile":
-            road.reconcile()
+            harness.reconcile()
             return
         if command == "retry-failed":
-            road.retry(only=[payout_id])
-        road.send(only=[payout_id])
+            harness.retry(only=[payout_id])
+        harness.send(only=[payout_id])
     except (KasokoError, httpx.HTTPError):
         pass
-    switches.resume(road.context)
-    road.deliver()
-    road.clock.forward(hours=1)
+    switches.resume(harness.context)
+    harness.deliver()
+    harness.clock.forward(hours=1)

@@ -19,7 +19,7 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
-from tests.operations.road import ANN, LoudRoad
+from tests.operations.payout_harness import ANN, LoudHarness
 
 POLICY = SendPolicy(rate_per_second=0, concurrency=8)
 NEVER_TAKEN = "M-Pesa never took it and did not say so: it only ever answers that it does not know the id"
@@ -66,18 +66,18 @@ def test_every_trouble_of_the_table_ends_in_one_payment_or_none_and_we_know_whic
         contradiction_seconds=0.2,
     )
     users = {f"user{phone[6:]}": phone for phone in PEOPLE}
-    with LoudRoad(db, clock, new_id, act, settings, timeout_seconds=1.5, total_seconds=3.0) as road:
-        road.owe(users)
+    with LoudHarness(db, clock, new_id, act, settings, timeout_seconds=1.5, total_seconds=3.0) as harness:
+        harness.owe(users)
         for round_ in range(7):
             # Twice an operator tries again all that may be tried again; the rest is the schedule's.
             if round_ in (1, 2):
-                road.retry(only=_worth_another_try(road))
-            _send_all(road)
-            _listen(road)
-            _ask(road)
+                harness.retry(only=_worth_another_try(harness))
+            _send_all(harness)
+            _listen(harness)
+            _ask(harness)
             clock.forward(hours=1)
-        statuses = {user[4:]: status for user, status in road.statuses().items()}
-        paid = {phone[6:]: road.paid_to(phone) for phone in PEOPLE}
+        statuses = {user[4:]: status for user, status in harness.statuses().items()}
+        paid = {phone[6:]: harness.paid_to(phone) for phone in PEOPLE}
 
         still_open = {who for who, status in statuses.items() if status in ("UNKNOWN", "SENT")}
         assert still_open == set(OPEN)
@@ -94,7 +94,7 @@ def test_every_trouble_of_the_table_ends_in_one_payment_or_none_and_we_know_whic
         assert [who for who, why in OPEN.items() if why is NEVER_TAKEN and paid[who]] == []
         expected = {phone[6:] for phone, person in PEOPLE.items() if person.paid}
         assert {who for who, cents in paid.items() if cents} | {LIES_TO_US} == expected - _never_sent_again()
-        _assert_books_and_believed(road)
+        _assert_books_and_believed(harness)
 
 
 def _never_sent_again() -> set[str]:
@@ -102,62 +102,62 @@ def _never_sent_again() -> set[str]:
     return {who for who, why in OPEN.items() if why is NEVER_TAKEN}
 
 
-def _send_all(road: LoudRoad) -> None:
+def _send_all(harness: LoudHarness) -> None:
     """Runs, each resumed where an account-level answer had stopped it, until nothing else is due."""
     for _ in range(40):
         try:
-            run = road.send(POLICY)
+            run = harness.send(POLICY)
         except AccountRefused:
             run = None
-        switches.resume(road.context)
-        if run is not None and (run.left == 0 or not _due_now(road, but=f"user{REFUSES_THE_ACCOUNT}")):
+        switches.resume(harness.context)
+        if run is not None and (run.left == 0 or not _due_now(harness, but=f"user{REFUSES_THE_ACCOUNT}")):
             return
-    raise AssertionError(f"forty runs did not send everything: {road.statuses()}")
+    raise AssertionError(f"forty runs did not send everything: {harness.statuses()}")
 
 
-def _due_now(road: LoudRoad, *, but: str) -> list[str]:
+def _due_now(harness: LoudHarness, *, but: str) -> list[str]:
     """Whose payout may be sent now."""
     found = []
-    for user, status in road.statuses().items():
+    for user, status in harness.statuses().items():
         if status == "PENDING" and user != but:
-            payout = road.payout(user)
-            if payout.not_before is None or payout.not_before <= road.clock():
+            payout = harness.payout(user)
+            if payout.not_before is None or payout.not_before <= harness.clock():
                 found.append(user)
     return found
 
 
-def _listen(road: LoudRoad) -> None:
+def _listen(harness: LoudHarness) -> None:
     """Wait until every result that M-Pesa owes was posted and applied."""
-    road.until(lambda: road.simulator.ledger()["results_owed"] == 0)
-    road.until(lambda: not road.waiting())
+    harness.until(lambda: harness.simulator.ledger()["results_owed"] == 0)
+    harness.until(lambda: not harness.waiting())
 
 
-def _ask(road: LoudRoad) -> None:
-    road.reconcile(deliver=False)
-    _listen(road)
+def _ask(harness: LoudHarness) -> None:
+    harness.reconcile(deliver=False)
+    _listen(harness)
 
 
-def _worth_another_try(road: LoudRoad) -> list[str]:
+def _worth_another_try(harness: LoudHarness) -> list[str]:
     """Failed payouts, but for the one about which M-Pesa lied to our face."""
     return [
-        road.payout(user).id
-        for user, status in road.statuses().items()
+        harness.payout(user).id
+        for user, status in harness.statuses().items()
         if status == "FAILED" and user != f"user{LIES_TO_US}"
     ]
 
 
-def _assert_books_and_believed(road: LoudRoad) -> None:
+def _assert_books_and_believed(harness: LoudHarness) -> None:
     """The books hold, and each attempt's receipt is the ledger's own."""
-    road.assert_books()
-    receipts = {payment["originator_conversation_id"]: payment["receipt"] for payment in road.ledger()}
-    for user, status in road.statuses().items():
-        for attempt in road.attempts(user):
+    harness.assert_books()
+    receipts = {payment["originator_conversation_id"]: payment["receipt"] for payment in harness.ledger()}
+    for user, status in harness.statuses().items():
+        for attempt in harness.attempts(user):
             if attempt.receipt is not None:
                 assert receipts[attempt.id] == attempt.receipt, user
             elif user != f"user{LIES_TO_US}" and attempt.status in ("FAILED", "REJECTED"):
                 assert attempt.id not in receipts, (user, status)
-    open_now = {one.payout_id for one in status_queries.list_open(road.db)}
-    assert open_now == {road.payout(f"user{who}").id for who in OPEN}
+    open_now = {one.payout_id for one in status_queries.list_open(harness.db)}
+    assert open_now == {harness.payout(f"user{who}").id for who in OPEN}
 
 
 def test_the_table_of_the_matrix_names_only_numbers_of_the_simulator() -> None:
@@ -171,9 +171,9 @@ def test_a_result_from_another_address_is_believed_and_its_address_is_kept(
     """M-Pesa posts from many addresses: which one it was is evidence, and no factor of belief."""
     address = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # only Linux has all of 127.0.0.0/8
     settings = SimulatorSettings(post_from=address, result_delay_seconds=(0.0, 0.01))
-    with LoudRoad(db, clock, new_id, act, settings) as road:
-        road.owe({"ann": ANN})
-        road.send()
-        road.until(lambda: road.statuses() == {"ann": "COMPLETED"})
+    with LoudHarness(db, clock, new_id, act, settings) as harness:
+        harness.owe({"ann": ANN})
+        harness.send()
+        harness.until(lambda: harness.statuses() == {"ann": "COMPLETED"})
         with db.reading() as session:
             assert [callback.source for callback in callbacks.list_all(session)] == [address]

@@ -9,53 +9,53 @@ from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Which
 from kasoko_cli.store.log import incidents_of, open_incidents, raise_incident
 from kasoko_cli.store.schema.tables import Attempt
+from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 from tests.operations.reconciliation.test_status_queries import answering, status
-from tests.operations.road import ANN, BEN, Road
 
 PAYOUT = "derby.1.1"
 
 
 @pytest.fixture
-def failed(road: Road) -> Road:
+def failed(harness: PayoutHarness) -> PayoutHarness:
     """Ann's payout was taken by M-Pesa, and failed by a result whose every factor holds."""
-    road.owe({"ann": ANN})
-    road.send()
-    road.posts.clear()
-    attempt = road.attempt("ann")
-    assert road.post(Kind.RESULT, attempt.id, road.result(attempt, code=26, receipt=None)) == "failed"
-    road.clock.forward(1)
-    return road
+    harness.owe({"ann": ANN})
+    harness.send()
+    harness.posts.clear()
+    attempt = harness.attempt("ann")
+    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None)) == "failed"
+    harness.clock.forward(1)
+    return harness
 
 
-def forge(road: Road, *, amount: int = 1, conversation: str = "acknowledged") -> str:
+def forge(harness: PayoutHarness, *, amount: int = 1, conversation: str = "acknowledged") -> str:
     """A stranger who knows the address posts a success of another amount; a second later it is the next moment."""
-    attempt = road.attempt("ann")
-    verdict = road.post(Kind.RESULT, attempt.id, road.result(attempt, amount=amount, conversation=conversation))
-    road.clock.forward(1)
+    attempt = harness.attempt("ann")
+    verdict = harness.post(Kind.RESULT, attempt.id, harness.result(attempt, amount=amount, conversation=conversation))
+    harness.clock.forward(1)
     return verdict
 
 
-def answered(road: Road, attempt: Attempt, **changes: object) -> str:
+def answered(harness: PayoutHarness, attempt: Attempt, **changes: object) -> str:
     """M-Pesa is asked about it in the next round, whatever its turn, and says this; the verdict on that."""
-    answering(road)
-    assert [one.attempt_id for one in road.reconcile(at_once=False).asked] == [attempt.id]
-    road.clock.forward(1)
-    verdict = road.post(Kind.STATUS, road.queries()[-1].id, status(attempt, **changes))
-    road.clock.forward(1)
+    answering(harness)
+    assert [one.attempt_id for one in harness.reconcile(at_once=False).asked] == [attempt.id]
+    harness.clock.forward(1)
+    verdict = harness.post(Kind.STATUS, harness.queries()[-1].id, status(attempt, **changes))
+    harness.clock.forward(1)
     return verdict
 
 
-def close(road: Road) -> None:
+def close(harness: PayoutHarness) -> None:
     """A person has dealt with the one that stands."""
-    numbers = manual_decision.list_incidents(road.db, Which())
-    assert manual_decision.close_incidents(road.context, numbers=numbers) == numbers != []
-    road.clock.forward(1)
+    numbers = manual_decision.list_incidents(harness.db, Which())
+    assert manual_decision.close_incidents(harness.context, numbers=numbers) == numbers != []
+    harness.clock.forward(1)
 
 
 # --- One for each thing and kind ----------------------------------------------------------------------------------
 
 
-def test_a_flood_of_forged_bodies_is_one_incident_that_counts_them(failed: Road) -> None:
+def test_a_flood_of_forged_bodies_is_one_incident_that_counts_them(failed: PayoutHarness) -> None:
     begun = failed.clock()
     for n in range(20):
         assert forge(failed, amount=n + 1) == "mismatch"
@@ -71,7 +71,7 @@ def test_a_flood_of_forged_bodies_is_one_incident_that_counts_them(failed: Road)
     failed.assert_books()
 
 
-def test_a_callback_that_is_judged_anew_is_not_counted_anew(failed: Road) -> None:
+def test_a_callback_that_is_judged_anew_is_not_counted_anew(failed: PayoutHarness) -> None:
     forge(failed)
     [one] = failed.all_incidents()
     with failed.db.transaction() as session:
@@ -85,7 +85,7 @@ def test_a_callback_that_is_judged_anew_is_not_counted_anew(failed: Road) -> Non
 # --- What is new after closing ------------------------------------------------------------------------------------
 
 
-def test_what_is_new_after_closing_raises_anew_and_what_was_dealt_with_does_not(failed: Road) -> None:
+def test_what_is_new_after_closing_raises_anew_and_what_was_dealt_with_does_not(failed: PayoutHarness) -> None:
     forge(failed, amount=1)
     forge(failed, amount=2)
     close(failed)
@@ -97,28 +97,28 @@ def test_what_is_new_after_closing_raises_anew_and_what_was_dealt_with_does_not(
     failed.assert_books()
 
 
-def test_a_second_contradiction_after_the_first_was_closed_is_not_swallowed(road: Road) -> None:
+def test_a_second_contradiction_after_the_first_was_closed_is_not_swallowed(harness: PayoutHarness) -> None:
     """What M-Pesa paid, it says failed; a person closes that; then it says so again in other words."""
-    road.owe({"ann": ANN})
-    road.send()
-    road.deliver()
-    attempt = road.attempt("ann")
+    harness.owe({"ann": ANN})
+    harness.send()
+    harness.deliver()
+    attempt = harness.attempt("ann")
     for code in (26, 2040):
-        body = road.result(attempt, code=code, receipt=None)
-        assert road.post(Kind.RESULT, attempt.id, body) == "failed"
-        assert road.incidents() == ["contradiction"], code
-        road.clock.forward(1)
-        close(road)
-        assert road.post(Kind.RESULT, attempt.id, body) == "failed"
-        assert road.incidents() == [], "this very body is known"
+        body = harness.result(attempt, code=code, receipt=None)
+        assert harness.post(Kind.RESULT, attempt.id, body) == "failed"
+        assert harness.incidents() == ["contradiction"], code
+        harness.clock.forward(1)
+        close(harness)
+        assert harness.post(Kind.RESULT, attempt.id, body) == "failed"
+        assert harness.incidents() == [], "this very body is known"
     for n, receipt in enumerate(("UKN0000AAA", "UKN0000BBB")):
-        assert road.post(Kind.RESULT, attempt.id, road.result(attempt, receipt=receipt)) == "paid"
-        assert road.incidents() == ["contradiction"], n
-        close(road)
-    road.assert_books()
+        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, receipt=receipt)) == "paid"
+        assert harness.incidents() == ["contradiction"], n
+        close(harness)
+    harness.assert_books()
 
 
-def test_a_fact_that_is_its_own_evidence_is_raised_once_for_all(failed: Road) -> None:
+def test_a_fact_that_is_its_own_evidence_is_raised_once_for_all(failed: PayoutHarness) -> None:
     """A line of a statement is the same line in every file that has it."""
 
     def take_in() -> bool:
@@ -138,7 +138,9 @@ def test_a_fact_that_is_its_own_evidence_is_raised_once_for_all(failed: Road) ->
 # --- What a stranger can write ------------------------------------------------------------------------------------
 
 
-def test_a_strangers_word_holds_a_failed_payout_back_until_m_pesa_has_answered_and_no_longer(failed: Road) -> None:
+def test_a_strangers_word_holds_a_failed_payout_back_until_m_pesa_has_answered_and_no_longer(
+    failed: PayoutHarness,
+) -> None:
     attempt = failed.attempt("ann")
     forge(failed)
     assert failed.retry().retried == []
@@ -155,7 +157,7 @@ def test_a_strangers_word_holds_a_failed_payout_back_until_m_pesa_has_answered_a
     failed.assert_books()
 
 
-def test_an_answer_that_says_something_else_settles_nothing(failed: Road) -> None:
+def test_an_answer_that_says_something_else_settles_nothing(failed: PayoutHarness) -> None:
     attempt = failed.attempt("ann")
     forge(failed)
     assert answered(failed, attempt, code=2033) == "not_found"
@@ -169,7 +171,7 @@ def test_an_answer_that_says_something_else_settles_nothing(failed: Road) -> Non
     failed.assert_books()
 
 
-def test_a_question_that_is_older_than_the_evidence_settles_nothing(failed: Road) -> None:
+def test_a_question_that_is_older_than_the_evidence_settles_nothing(failed: PayoutHarness) -> None:
     attempt = failed.attempt("ann")
     forge(failed)
     answering(failed)
@@ -182,7 +184,7 @@ def test_a_question_that_is_older_than_the_evidence_settles_nothing(failed: Road
     failed.assert_books()
 
 
-def test_what_no_stranger_can_write_holds_a_payout_back_until_a_person_closes_it(failed: Road) -> None:
+def test_what_no_stranger_can_write_holds_a_payout_back_until_a_person_closes_it(failed: PayoutHarness) -> None:
     attempt = failed.attempt("ann")
     with failed.db.transaction() as session:
         raise_incident(
@@ -202,7 +204,7 @@ def test_what_no_stranger_can_write_holds_a_payout_back_until_a_person_closes_it
         assert [one.is_asked for one in incidents_of(session, [PAYOUT])[PAYOUT]] == [False]
 
 
-def test_an_answer_that_nobody_gave_is_told_by_the_audit(failed: Road) -> None:
+def test_an_answer_that_nobody_gave_is_told_by_the_audit(failed: PayoutHarness) -> None:
     forge(failed)
     failed.books_hold_at_the_end = False
     attempt = failed.attempt("ann")
@@ -218,7 +220,9 @@ def test_an_answer_that_nobody_gave_is_told_by_the_audit(failed: Road) -> None:
     failed.assert_books()
 
 
-def test_m_pesas_own_answer_that_says_otherwise_is_asked_again_in_its_turn_and_not_at_once(failed: Road) -> None:
+def test_m_pesas_own_answer_that_says_otherwise_is_asked_again_in_its_turn_and_not_at_once(
+    failed: PayoutHarness,
+) -> None:
     attempt = failed.attempt("ann")
     forge(failed)
     assert answered(failed, attempt, Amount="1.00", TransactionStatus="Declined") == "mismatch"
@@ -232,28 +236,28 @@ def test_m_pesas_own_answer_that_says_otherwise_is_asked_again_in_its_turn_and_n
 # --- Closing by what they are -------------------------------------------------------------------------------------
 
 
-def test_incidents_are_closed_by_kind_payout_and_time(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send()
-    road.posts.clear()
+def test_incidents_are_closed_by_kind_payout_and_time(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send()
+    harness.posts.clear()
     came_at = {}
     for user in ("ann", "ben"):
-        attempt, came_at[user] = road.attempt(user), road.clock()
-        road.post(Kind.RESULT, attempt.id, road.result(attempt, amount=1))
-        road.post(Kind.RESULT, attempt.id, b"no json")
-        road.clock.forward(60)
+        attempt, came_at[user] = harness.attempt(user), harness.clock()
+        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, amount=1))
+        harness.post(Kind.RESULT, attempt.id, b"no json")
+        harness.clock.forward(60)
 
     def standing() -> list[tuple[str, str | None]]:
-        with road.db.reading() as session:
+        with harness.db.reading() as session:
             return [(one.kind, one.payout_id) for one in open_incidents(session)]
 
     def shut(which: Which) -> None:
-        manual_decision.close_incidents(road.context, numbers=manual_decision.list_incidents(road.db, which))
+        manual_decision.close_incidents(harness.context, numbers=manual_decision.list_incidents(harness.db, which))
 
     shut(Which(kind="mismatch", payout_id="derby.1.2"))
     assert standing() == [("mismatch", "derby.1.1"), ("unreadable", "derby.1.1"), ("unreadable", "derby.1.2")]
     shut(Which(kind="unreadable", before=came_at["ben"]))
     assert standing() == [("mismatch", "derby.1.1"), ("unreadable", "derby.1.2")]
-    shut(Which(before=road.clock()))
+    shut(Which(before=harness.clock()))
     assert standing() == []
-    road.assert_books()
+    harness.assert_books()

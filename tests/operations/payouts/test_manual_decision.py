@@ -21,7 +21,7 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Event
-from tests.operations.road import ANN, BEN, RECEIPT, Road
+from tests.operations.payout_harness import ANN, BEN, RECEIPT, PayoutHarness
 
 BOSS, OTHER = Act("boss", "the portal says so"), Act("other", "I saw it too")
 PAID, NOT_PAID = Decision(RECEIPT, "statement of 23 November"), Decision(None, "statement of 23 November")
@@ -33,34 +33,36 @@ def lost_before(_request: httpx.Request) -> httpx.Response:
 
 
 @pytest.fixture
-def unknown(road: Road) -> Road:
+def unknown(harness: PayoutHarness) -> PayoutHarness:
     """Ann's payout was sent; no answer came, and the simulator never took it."""
-    road.owe({"ann": ANN}, cents=14_250)
-    road.interpose = lambda request: lost_before(request) if "paymentrequest" in request.url.path else None
-    road.send()
-    road.interpose = lambda _request: None
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    return road
+    harness.owe({"ann": ANN}, cents=14_250)
+    harness.interpose = lambda request: lost_before(request) if "paymentrequest" in request.url.path else None
+    harness.send()
+    harness.interpose = lambda _request: None
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    return harness
 
 
 @pytest.fixture
-def acknowledged(road: Road) -> Road:
+def acknowledged(harness: PayoutHarness) -> PayoutHarness:
     """Ann's payout was taken, and a queue timeout made it unknown."""
-    road.owe({"ann": ANN}, cents=14_250)
-    road.send()
-    road.posts.clear()
-    road.post(Kind.TIMEOUT, road.attempt("ann").id, b"{}")
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    return road
+    harness.owe({"ann": ANN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
+    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    return harness
 
 
-def say(road: Road, decision: Decision, act: Act = BOSS, *, two_people: bool = False) -> manual_decision.Decided:
+def say(
+    harness: PayoutHarness, decision: Decision, act: Act = BOSS, *, two_people: bool = False
+) -> manual_decision.Decided:
     return manual_decision.decide(
-        OperationContext(road.db, road.clock, act), payout_id=PAYOUT, decision=decision, two_people=two_people
+        OperationContext(harness.db, harness.clock, act), payout_id=PAYOUT, decision=decision, two_people=two_people
     )
 
 
-def test_a_person_who_holds_the_receipt_completes_an_unknown_payout(acknowledged: Road) -> None:
+def test_a_person_who_holds_the_receipt_completes_an_unknown_payout(acknowledged: PayoutHarness) -> None:
     done = say(acknowledged, PAID)
 
     assert (done.status, done.waits_for_second) == ("COMPLETED", False)
@@ -71,7 +73,9 @@ def test_a_person_who_holds_the_receipt_completes_an_unknown_payout(acknowledged
     acknowledged.assert_books()
 
 
-def test_not_paid_after_an_acknowledgement_fails_it_and_a_retry_goes_under_a_new_id(acknowledged: Road) -> None:
+def test_not_paid_after_an_acknowledgement_fails_it_and_a_retry_goes_under_a_new_id(
+    acknowledged: PayoutHarness,
+) -> None:
     first = acknowledged.attempt("ann").id
 
     assert say(acknowledged, NOT_PAID).status == "FAILED"
@@ -83,7 +87,7 @@ def test_not_paid_after_an_acknowledgement_fails_it_and_a_retry_goes_under_a_new
     acknowledged.assert_books()
 
 
-def test_not_paid_without_an_acknowledgement_goes_again_under_the_same_id(unknown: Road) -> None:
+def test_not_paid_without_an_acknowledgement_goes_again_under_the_same_id(unknown: PayoutHarness) -> None:
     first = unknown.attempt("ann").id
 
     assert say(unknown, NOT_PAID).status == "FAILED"
@@ -97,35 +101,35 @@ def test_not_paid_without_an_acknowledgement_goes_again_under_the_same_id(unknow
     unknown.assert_agreed()
 
 
-def test_a_person_who_errs_about_an_unacknowledged_payout_does_not_make_it_pay_twice(road: Road) -> None:
+def test_a_person_who_errs_about_an_unacknowledged_payout_does_not_make_it_pay_twice(harness: PayoutHarness) -> None:
     """M-Pesa took it and paid, the answer was lost, and a person says that it was not paid."""
-    road.owe({"ann": ANN}, cents=14_250)
+    harness.owe({"ann": ANN}, cents=14_250)
 
     def taken_and_lost(request: httpx.Request) -> httpx.Response | None:
         if "paymentrequest" not in request.url.path:
             return None
-        road.ask_simulator(request)
+        harness.ask_simulator(request)
         raise httpx.ReadTimeout("no answer")
 
-    road.interpose = taken_and_lost
-    road.send()
-    road.interpose = lambda _request: None
-    road.posts.clear()
-    assert road.paid_to(ANN) == 14_200
+    harness.interpose = taken_and_lost
+    harness.send()
+    harness.interpose = lambda _request: None
+    harness.posts.clear()
+    assert harness.paid_to(ANN) == 14_200
 
-    say(road, NOT_PAID)
-    road.retry()
-    road.send()
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"]), "M-Pesa refused the id that it knew"
-    road.reconcile(at_once=True)
-    road.deliver()
+    say(harness, NOT_PAID)
+    harness.retry()
+    harness.send()
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"]), "M-Pesa refused the id that it knew"
+    harness.reconcile(at_once=True)
+    harness.deliver()
 
-    assert road.states("ann")[0] == "COMPLETED"
-    assert road.paid_to(ANN) == 14_200
-    road.assert_agreed()
+    assert harness.states("ann")[0] == "COMPLETED"
+    assert harness.paid_to(ANN) == 14_200
+    harness.assert_agreed()
 
 
-def test_where_two_people_are_needed_one_changes_nothing_however_often(acknowledged: Road) -> None:
+def test_where_two_people_are_needed_one_changes_nothing_however_often(acknowledged: PayoutHarness) -> None:
     before = acknowledged.money()
     for _ in range(2):
         done = say(acknowledged, PAID, two_people=True)
@@ -136,7 +140,7 @@ def test_where_two_people_are_needed_one_changes_nothing_however_often(acknowled
     assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
 
-def test_the_second_person_has_to_say_the_same_thing(acknowledged: Road) -> None:
+def test_the_second_person_has_to_say_the_same_thing(acknowledged: PayoutHarness) -> None:
     say(acknowledged, PAID, two_people=True)
 
     assert say(acknowledged, NOT_PAID, OTHER, two_people=True).waits_for_second
@@ -146,19 +150,19 @@ def test_the_second_person_has_to_say_the_same_thing(acknowledged: Road) -> None
 
 
 @pytest.mark.parametrize("name", ["boss", "Boss ", " BOSS", "\uff42oss", "bo\u200bss"])
-def test_one_person_is_not_two_under_another_spelling(acknowledged: Road, name: str) -> None:
+def test_one_person_is_not_two_under_another_spelling(acknowledged: PayoutHarness, name: str) -> None:
     say(acknowledged, PAID, two_people=True)
     assert say(acknowledged, PAID, Act(name, "me again"), two_people=True).waits_for_second
     assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
 
-def test_two_people_are_not_asked_of_nobody(acknowledged: Road) -> None:
+def test_two_people_are_not_asked_of_nobody(acknowledged: PayoutHarness) -> None:
     say(acknowledged, PAID, two_people=True)
     with pytest.raises(Refused, match="this word names nobody"):
         say(acknowledged, PAID, Act(" ", "why not"), two_people=True)
 
 
-def test_a_word_about_an_earlier_send_of_the_same_id_is_no_first_word(unknown: Road) -> None:
+def test_a_word_about_an_earlier_send_of_the_same_id_is_no_first_word(unknown: PayoutHarness) -> None:
     """Boss said that it was not paid, and so did others; it went again under the same id and is unknown again."""
     say(unknown, NOT_PAID, two_people=True)
     say(unknown, NOT_PAID, OTHER, two_people=True)
@@ -175,17 +179,17 @@ def test_a_word_about_an_earlier_send_of_the_same_id_is_no_first_word(unknown: R
     assert say(unknown, NOT_PAID, two_people=True).status == "FAILED", "of this send both have said it now"
 
 
-def test_a_word_about_another_state_is_no_first_word(road: Road) -> None:
+def test_a_word_about_another_state_is_no_first_word(harness: PayoutHarness) -> None:
     """M-Pesa had taken it when boss said so; now it says that it waited too long."""
-    road.owe({"ann": ANN}, cents=14_250)
-    road.send()
-    road.posts.clear()
-    say(road, NOT_PAID, two_people=True)
-    road.post(Kind.TIMEOUT, road.attempt("ann").id, b"{}")
-    assert say(road, NOT_PAID, OTHER, two_people=True).waits_for_second
+    harness.owe({"ann": ANN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
+    say(harness, NOT_PAID, two_people=True)
+    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
+    assert say(harness, NOT_PAID, OTHER, two_people=True).waits_for_second
 
 
-def test_a_first_word_that_has_expired_is_told_as_such_and_the_second_is_a_first(acknowledged: Road) -> None:
+def test_a_first_word_that_has_expired_is_told_as_such_and_the_second_is_a_first(acknowledged: PayoutHarness) -> None:
     say(acknowledged, PAID, two_people=True)
     said_at = acknowledged.clock()
     acknowledged.clock.forward(24 * 3_600)
@@ -202,7 +206,7 @@ def test_a_first_word_that_has_expired_is_told_as_such_and_the_second_is_a_first
     assert say(acknowledged, PAID, two_people=True).status == "COMPLETED"
 
 
-def test_an_audit_finds_a_second_person_who_is_the_first_or_who_said_nothing(acknowledged: Road) -> None:
+def test_an_audit_finds_a_second_person_who_is_the_first_or_who_said_nothing(acknowledged: PayoutHarness) -> None:
     say(acknowledged, PAID, two_people=True)
     say(acknowledged, PAID, OTHER, two_people=True)
     assert two_people_are_two(acknowledged) == []
@@ -222,8 +226,8 @@ def test_an_audit_finds_a_second_person_who_is_the_first_or_who_said_nothing(ack
     ]
 
 
-def two_people_are_two(road: Road) -> list[str]:
-    with road.db.reading() as session:
+def two_people_are_two(harness: PayoutHarness) -> list[str]:
+    with harness.db.reading() as session:
         return [one.what for one in second_person.agreements_of_one(session)]
 
 
@@ -247,7 +251,7 @@ def two_people_are_two(road: Road) -> list[str]:
     ],
 )
 def test_a_decision_without_reason_or_evidence_is_refused(
-    acknowledged: Road, act: Act, decision: Decision, message: str, hint: str
+    acknowledged: PayoutHarness, act: Act, decision: Decision, message: str, hint: str
 ) -> None:
     with pytest.raises(Refused) as refused:
         say(acknowledged, decision, act)
@@ -256,73 +260,73 @@ def test_a_decision_without_reason_or_evidence_is_refused(
     assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
 
-def test_nobody_decides_what_is_known(road: Road) -> None:
-    road.owe({"ann": ANN})
-    road.send()
-    road.deliver()
+def test_nobody_decides_what_is_known(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    harness.send()
+    harness.deliver()
 
     with pytest.raises(Refused, match=r"derby\.1\.1 is COMPLETED: how it ended is known, and nothing was changed\."):
-        say(road, NOT_PAID)
-    road.assert_agreed()
+        say(harness, NOT_PAID)
+    harness.assert_agreed()
 
 
-def test_a_receipt_that_proves_another_attempt_proves_nothing_here(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send()
-    first = road.attempt("ben")
-    assert road.post(Kind.RESULT, first.id, road.result(first, receipt=RECEIPT)) == "paid"
-    road.posts.clear()
-    road.post(Kind.TIMEOUT, road.attempt("ann").id, b"{}")
+def test_a_receipt_that_proves_another_attempt_proves_nothing_here(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send()
+    first = harness.attempt("ben")
+    assert harness.post(Kind.RESULT, first.id, harness.result(first, receipt=RECEIPT)) == "paid"
+    harness.posts.clear()
+    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
 
     with pytest.raises(Refused, match=f"The receipt {RECEIPT} already proves the attempt {first.id}"):
-        say(road, PAID)
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+        say(harness, PAID)
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
 
-def test_what_is_held_is_not_sent_until_it_is_released(road: Road) -> None:
-    road.owe({"ann": ANN})
-    assert manual_decision.hold(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT) == "HELD"
-    road.send()
-    assert road.paid_to(ANN) == 0
-    assert road.payout("ann").note == "the portal says so"
+def test_what_is_held_is_not_sent_until_it_is_released(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    assert manual_decision.hold(OperationContext(harness.db, harness.clock, BOSS), payout_id=PAYOUT) == "HELD"
+    harness.send()
+    assert harness.paid_to(ANN) == 0
+    assert harness.payout("ann").note == "the portal says so"
 
-    assert manual_decision.release(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT) == "PENDING"
-    road.send()
-    road.deliver()
-    road.assert_agreed()
-    assert road.paid_to(ANN) == 10_000
+    assert manual_decision.release(OperationContext(harness.db, harness.clock, BOSS), payout_id=PAYOUT) == "PENDING"
+    harness.send()
+    harness.deliver()
+    harness.assert_agreed()
+    assert harness.paid_to(ANN) == 10_000
 
 
-def test_a_release_goes_by_the_rules_of_a_retry(road: Road) -> None:
+def test_a_release_goes_by_the_rules_of_a_retry(harness: PayoutHarness) -> None:
     """Holding a failure and letting it go is no way around its being permanent."""
-    road.owe({"ann": "254799002040"})
-    road.send()
-    road.deliver()
-    assert road.payout("ann").status is PayoutStatus.FAILED
-    manual_decision.hold(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT)
+    harness.owe({"ann": "254799002040"})
+    harness.send()
+    harness.deliver()
+    assert harness.payout("ann").status is PayoutStatus.FAILED
+    manual_decision.hold(OperationContext(harness.db, harness.clock, BOSS), payout_id=PAYOUT)
 
     with pytest.raises(Refused, match=r"derby\.1\.1 was not released: it cannot succeed to the same number"):
-        manual_decision.release(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT)
-    road.set_phone("ann", ANN)
-    assert manual_decision.release(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT) == "PENDING"
+        manual_decision.release(OperationContext(harness.db, harness.clock, BOSS), payout_id=PAYOUT)
+    harness.set_phone("ann", ANN)
+    assert manual_decision.release(OperationContext(harness.db, harness.clock, BOSS), payout_id=PAYOUT) == "PENDING"
 
 
-def test_the_wallet_instead_of_the_phone_is_credited_once(road: Road) -> None:
-    road.owe({"ann": ANN}, cents=14_250)
+def test_the_wallet_instead_of_the_phone_is_credited_once(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN}, cents=14_250)
 
-    assert manual_decision.to_wallet(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT) == "WALLET"
+    assert manual_decision.to_wallet(OperationContext(harness.db, harness.clock, BOSS), payout_id=PAYOUT) == "WALLET"
     with pytest.raises(Refused, match=r"derby\.1\.1 is WALLET, and this is for what is FAILED, HELD, PENDING"):
-        manual_decision.to_wallet(OperationContext(road.db, road.clock, BOSS), payout_id=PAYOUT)
-    road.send()
+        manual_decision.to_wallet(OperationContext(harness.db, harness.clock, BOSS), payout_id=PAYOUT)
+    harness.send()
 
-    assert road.wallet("ann") == (14_250, 14_250)
-    assert road.paid_to(ANN) == 0
-    road.assert_books()
+    assert harness.wallet("ann") == (14_250, 14_250)
+    assert harness.paid_to(ANN) == 0
+    harness.assert_books()
 
 
 @pytest.mark.parametrize("verb", [manual_decision.hold, manual_decision.to_wallet])
 def test_what_is_on_its_way_can_be_neither_held_nor_put_into_the_wallet(
-    acknowledged: Road, verb: Callable[..., str]
+    acknowledged: PayoutHarness, verb: Callable[..., str]
 ) -> None:
     before = acknowledged.money()
     with pytest.raises(Refused, match=r"derby\.1\.1 is UNKNOWN"):
@@ -330,7 +334,7 @@ def test_what_is_on_its_way_can_be_neither_held_nor_put_into_the_wallet(
     assert acknowledged.money() == before
 
 
-def test_an_incident_stands_until_a_person_closes_it_with_a_reason(acknowledged: Road) -> None:
+def test_an_incident_stands_until_a_person_closes_it_with_a_reason(acknowledged: PayoutHarness) -> None:
     attempt = acknowledged.attempt("ann")
     other_amount = acknowledged.result(attempt) | {}
     other_amount["Result"]["ResultParameters"]["ResultParameter"][0]["Value"] = 1

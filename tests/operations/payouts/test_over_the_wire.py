@@ -31,18 +31,18 @@ from kasoko_cli.operations.callbacks.apply_results import Trust, apply_waiting
 from kasoko_cli.operations.callbacks.inbox import Caps, Inbox
 from kasoko_cli.store.engine.database import Database, open_database
 from tests.operations.callbacks.test_groups import result, sent
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 LINKS = Links("https://pay.example.org", b"a key of thirty-two bytes, or so")
 ACCEPTED = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
 
 
 class Listener:
-    """A running listener over a town's database."""
+    """A running listener over a deployment's database."""
 
-    def __init__(self, town: Town, caps: Caps | None = None) -> None:
-        self.inbox = Inbox(town.db, town.clock, Trust(), caps)
-        self.server = Server(listener_app(self.inbox.take, LINKS, clock=town.clock))
+    def __init__(self, builder: DataBuilder, caps: Caps | None = None) -> None:
+        self.inbox = Inbox(builder.db, builder.clock, Trust(), caps)
+        self.server = Server(listener_app(self.inbox.take, LINKS, clock=builder.clock))
         self.server.start()
         self.http = httpx.Client(base_url=self.server.url, trust_env=False, timeout=60)
 
@@ -56,8 +56,8 @@ class Listener:
 
 
 @pytest.fixture
-def listener(town: Town) -> Iterator[Listener]:
-    made = Listener(town)
+def listener(builder: DataBuilder) -> Iterator[Listener]:
+    made = Listener(builder)
     try:
         yield made
     finally:
@@ -82,12 +82,12 @@ def money(db: Database) -> bytes:
     return json.dumps(found, default=str).encode()
 
 
-def settled(listener: Listener, town: Town) -> None:
+def settled(listener: Listener, builder: DataBuilder) -> None:
     """Whatever was answered is applied too; what waits for its acknowledgement stays."""
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
-        apply_waiting(town.db, town.clock, Trust())
-        with town.db.reading() as session:
+        apply_waiting(builder.db, builder.clock, Trust())
+        with builder.db.reading() as session:
             if not session.execute(text("SELECT count(*) FROM callbacks WHERE applied_at IS NULL")).scalar_one():
                 return
     raise AssertionError("something was not applied")
@@ -117,9 +117,9 @@ def _hostile(attempt: str) -> dict[str, bytes]:
     }
 
 
-def test_a_genuine_result_is_answered_soon_whatever_else_is_posted(listener: Listener, town: Town) -> None:
+def test_a_genuine_result_is_answered_soon_whatever_else_is_posted(listener: Listener, builder: DataBuilder) -> None:
     """A party of 30 KB of spaces once took 37 seconds, in the transaction that holds the database."""
-    hostile, *others = sent(town, 31)
+    hostile, *others = sent(builder, 31)
     genuine = iter(others)
     slow = {}
     for name, body in _hostile(hostile).items():
@@ -137,15 +137,17 @@ def test_a_genuine_result_is_answered_soon_whatever_else_is_posted(listener: Lis
         else:
             slow[name] = took
     assert slow == {}
-    settled(listener, town)
+    settled(listener, builder)
 
 
-def test_of_sixteen_ways_fifteen_leave_every_money_table_byte_identical(listener: Listener, town: Town) -> None:
+def test_of_sixteen_ways_fifteen_leave_every_money_table_byte_identical(
+    listener: Listener, builder: DataBuilder
+) -> None:
     """The mark, our id, the conversation id, amount and receipt: right and wrong, each with each."""
     ways = list(itertools.product((True, False), repeat=4))
-    attempts = sent(town, 17)
+    attempts = sent(builder, 17)
     stranger = attempts.pop()
-    town.paid(stranger)
+    builder.paid(stranger)
     paid = []
     for number, ((mark, our_id, conversation, amount), attempt) in enumerate(zip(ways, attempts, strict=True), 1):
         said = json.loads(result(attempt, kes=142 if amount else 143, receipt=f"SKP{number:07d}"))
@@ -157,49 +159,51 @@ def test_of_sixteen_ways_fifteen_leave_every_money_table_byte_identical(listener
             said["Result"]["ResultParameters"]["ResultParameter"][1]["Value"] = "SKN0000001"
             said["Result"]["TransactionID"] = "SKN0000001"
         url = LINKS.of_payment(attempt).result
-        before = money(town.db)
+        before = money(builder.db)
         answer = listener.post(url if mark else url[:-1] + ("0" if url[-1] != "0" else "1"), json.dumps(said).encode())
         assert answer.status_code == (200 if mark else 404)
-        settled(listener, town)
-        if money(town.db) != before:
+        settled(listener, builder)
+        if money(builder.db) != before:
             paid.append((mark, our_id, conversation, amount))
     assert paid == [(True, True, True, True)]
-    assert run.audit(town.db, deep=True).ok
+    assert run.audit(builder.db, deep=True).ok
 
 
 @pytest.mark.parametrize("code", [0, 2040, 26])
-def test_fifty_replays_in_parallel_of_a_genuine_body_post_one_entry(listener: Listener, town: Town, code: int) -> None:
-    [attempt] = sent(town, 1)
-    with town.db.reading() as session:
+def test_fifty_replays_in_parallel_of_a_genuine_body_post_one_entry(
+    listener: Listener, builder: DataBuilder, code: int
+) -> None:
+    [attempt] = sent(builder, 1)
+    with builder.db.reading() as session:
         before = int(session.execute(text("SELECT count(*) FROM entries")).scalar_one())
     body = result(attempt, code=code)
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda _: listener.post(LINKS.of_payment(attempt).result, body).content, range(50)))
     assert answers == [ACCEPTED] * 50
-    settled(listener, town)
-    with town.db.reading() as session:
+    settled(listener, builder)
+    with builder.db.reading() as session:
         kinds = [kind for [kind] in session.execute(text("SELECT kind FROM entries ORDER BY id"))][before:]
         stored = session.execute(text("SELECT count(*) FROM callbacks")).scalar_one()
     assert kinds == (["credit", "deliver"] if code == 0 else ["release"])
     assert stored == 50
-    assert run.audit(town.db, deep=True).ok
+    assert run.audit(builder.db, deep=True).ok
 
 
 @pytest.mark.parametrize("code", [0, 2040])
 def test_a_result_for_one_payment_on_the_address_of_another_does_nothing(
-    listener: Listener, town: Town, code: int
+    listener: Listener, builder: DataBuilder, code: int
 ) -> None:
-    one, other = sent(town, 2)
-    before = money(town.db)
+    one, other = sent(builder, 2)
+    before = money(builder.db)
     assert listener.post(LINKS.of_payment(other).result, result(one, code=code)).content == ACCEPTED
-    settled(listener, town)
-    assert money(town.db) == before
-    assert {town.payout_of(user).status for user in ("winner-0", "winner-1")} == {PayoutStatus.SENT}
+    settled(listener, builder)
+    assert money(builder.db) == before
+    assert {builder.payout_of(user).status for user in ("winner-0", "winner-1")} == {PayoutStatus.SENT}
 
 
-def test_a_forged_failure_leads_to_no_second_payment(listener: Listener, town: Town) -> None:
+def test_a_forged_failure_leads_to_no_second_payment(listener: Listener, builder: DataBuilder) -> None:
     """By whoever knows the address but not what TLS carried; and by whoever knows neither."""
-    attempts = sent(town, 3)
+    attempts = sent(builder, 3)
     forged = json.loads(result(attempts[0], code=26))
     forged["Result"]["ConversationID"] = "AG_20261123_guessed"
     assert listener.post(LINKS.of_payment(attempts[0]).result, json.dumps(forged).encode()).status_code == 200
@@ -207,47 +211,47 @@ def test_a_forged_failure_leads_to_no_second_payment(listener: Listener, town: T
     forged["Result"]["OriginatorConversationID"] = attempts[1]
     assert listener.post(LINKS.of_payment(attempts[1]).result, json.dumps(forged).encode()).status_code == 200
     assert listener.post("http://x/api/payments/b2c-callback/", result(attempts[2], code=26)).status_code == 200
-    settled(listener, town)
+    settled(listener, builder)
     for number in range(3):
-        assert town.payout_of(f"winner-{number}").status in (PayoutStatus.SENT, PayoutStatus.UNKNOWN)
-    with town.db.reading() as session:
+        assert builder.payout_of(f"winner-{number}").status in (PayoutStatus.SENT, PayoutStatus.UNKNOWN)
+    with builder.db.reading() as session:
         states = {state for [state] in session.execute(text("SELECT status FROM attempts"))}
     assert states <= {"ACCEPTED", "UNKNOWN"}, "an attempt that lives lets no second one be made"
 
 
-def test_a_result_that_overtakes_its_acknowledgement_is_applied_once(listener: Listener, town: Town) -> None:
+def test_a_result_that_overtakes_its_acknowledgement_is_applied_once(listener: Listener, builder: DataBuilder) -> None:
     """The sender still waits for M-Pesa's answer when the result comes, and comes again."""
-    town.market("derby")
-    town.bets("derby", {"winner-0": ("Yes", 100), "loser": ("No", 50)})
-    town.settle("derby", "Yes")
-    attempt = town.intend("winner-0")
+    builder.market("derby")
+    builder.bets("derby", {"winner-0": ("Yes", 100), "loser": ("No", 50)})
+    builder.settle("derby", "Yes")
+    attempt = builder.intend("winner-0")
     for _ in range(3):
         assert listener.post(LINKS.of_payment(attempt).result, result(attempt)).content == ACCEPTED
-    apply_waiting(town.db, town.clock, Trust())
-    assert town.payout_of("winner-0").status is PayoutStatus.SENDING
-    town.accepted(attempt)
-    settled(listener, town)
-    assert town.payout_of("winner-0").status is PayoutStatus.COMPLETED
-    assert town.balances("winner-0") == (14_250, 50)
-    assert run.audit(town.db, deep=True).ok
+    apply_waiting(builder.db, builder.clock, Trust())
+    assert builder.payout_of("winner-0").status is PayoutStatus.SENDING
+    builder.accepted(attempt)
+    settled(listener, builder)
+    assert builder.payout_of("winner-0").status is PayoutStatus.COMPLETED
+    assert builder.balances("winner-0") == (14_250, 50)
+    assert run.audit(builder.db, deep=True).ok
 
 
 # --- What is kept -------------------------------------------------------------------------------------------------
 
 
-def test_what_matches_nothing_is_kept_up_to_a_limit_and_what_is_signed_is_kept_beside_it(town: Town) -> None:
-    listener = Listener(town, Caps(hints_per_hour=3, hint_bytes=1000))
+def test_what_matches_nothing_is_kept_up_to_a_limit_and_what_is_signed_is_kept_beside_it(builder: DataBuilder) -> None:
+    listener = Listener(builder, Caps(hints_per_hour=3, hint_bytes=1000))
     try:
-        [attempt] = sent(town, 1)
+        [attempt] = sent(builder, 1)
         answers = [listener.post("http://x/api/payments/b2c-callback/", b"x").status_code for _ in range(5)]
         assert answers == [200, 200, 200, 429, 429]
         assert listener.post(LINKS.of_payment(attempt).result, result(attempt)).status_code == 200
-        town.clock.forward(hours=1)
+        builder.clock.forward(hours=1)
         assert listener.post("http://x/api/payments/b2c-callback/", b"x " * 495).status_code == 200
         assert listener.post("http://x/api/payments/b2c-callback/", b"x " * 495).status_code == 429
     finally:
         listener.close()
-    again = Listener(town, Caps(hints_per_hour=3, hint_bytes=1000))
+    again = Listener(builder, Caps(hints_per_hour=3, hint_bytes=1000))
     try:
         assert again.post("http://x/api/payments/b2c-callback/", b"x" * 10).status_code == 429
         assert again.post("http://x/api/payments/b2c-callback/", b"x").status_code == 200
@@ -256,16 +260,16 @@ def test_what_matches_nothing_is_kept_up_to_a_limit_and_what_is_signed_is_kept_b
 
 
 def test_of_one_payment_no_flood_of_bodies_is_kept(
-    listener: Listener, town: Town, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, builder: DataBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox, "MOST_ABOUT_ONE", 4)
-    one, other = sent(town, 2)
+    one, other = sent(builder, 2)
     answers = [listener.post(LINKS.of_payment(one).result, b"%d" % number).status_code for number in range(6)]
     assert answers == [200] * 4 + [429] * 2
     assert listener.post(LINKS.of_payment(other).result, result(other)).status_code == 200
-    settled(listener, town)
-    assert town.payout_of("winner-1").status is PayoutStatus.COMPLETED
-    town.clock.forward(hours=1)
+    settled(listener, builder)
+    assert builder.payout_of("winner-1").status is PayoutStatus.COMPLETED
+    builder.clock.forward(hours=1)
     assert listener.post(LINKS.of_payment(one).result, result(one, receipt="SKN0000002")).status_code == 200
 
 

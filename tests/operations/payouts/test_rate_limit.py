@@ -12,7 +12,7 @@ from kasoko_cli.operations.payouts import rate_limit
 from kasoko_cli.operations.payouts.run import SendPolicy
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import FixedClock
-from tests.operations.road import Road
+from tests.operations.payout_harness import PayoutHarness
 
 
 def take(db: Database, clock: FixedClock, count: int, per_second: int = 10) -> list[float]:
@@ -70,8 +70,8 @@ def test_it_never_gets_slower_than_one_in_ten_seconds(db: Database, clock: Fixed
 @pytest.mark.parametrize(
     ("code", "text"), [("500.003.02", "Spike Arrest Violation"), ("500.003.03", "Quota Violation")]
 )
-def test_a_run_that_is_told_to_slow_down_slows_everybody(road: Road, code: str, text: str) -> None:
-    road.owe({"ann": "254712000111", "ben": "254712000222"})
+def test_a_run_that_is_told_to_slow_down_slows_everybody(harness: PayoutHarness, code: str, text: str) -> None:
+    harness.owe({"ann": "254712000111", "ben": "254712000222"})
     refused = iter([True])
 
     def spike(request: httpx.Request) -> httpx.Response | None:
@@ -79,20 +79,20 @@ def test_a_run_that_is_told_to_slow_down_slows_everybody(road: Road, code: str, 
             return httpx.Response(500, json={"requestId": "1", "errorCode": code, "errorMessage": text})
         return None
 
-    road.interpose = spike
-    run = road.send(SendPolicy(rate_per_second=100, concurrency=1))
+    harness.interpose = spike
+    run = harness.send(SendPolicy(rate_per_second=100, concurrency=1))
     assert [str(sent.became) for sent in run.sent] == ["SENT", "SENT"], "the same id went again"
-    road.clock.forward(1)
-    with road.db.transaction() as session:
+    harness.clock.forward(1)
+    with harness.db.transaction() as session:
         turns = rate_limit.take(
-            session, account_key(road.daraja.account), 2, 100, now=road.clock() + timedelta(seconds=1)
+            session, account_key(harness.daraja.account), 2, 100, now=harness.clock() + timedelta(seconds=1)
         )
     assert turns == [0, 0.02]
 
 
-def test_the_smallest_go_first_where_that_is_wanted(road: Road) -> None:
-    road.owe({"ann": "254712000111"}, cents=30_000)
-    road.owe({"ben": "254712000222"}, cents=10_000, market="replay")
-    road.owe({"cyn": "254712000333"}, cents=20_000, market="third")
-    run = road.send(SendPolicy(rate_per_second=0, concurrency=1, smallest_first=True))
+def test_the_smallest_go_first_where_that_is_wanted(harness: PayoutHarness) -> None:
+    harness.owe({"ann": "254712000111"}, cents=30_000)
+    harness.owe({"ben": "254712000222"}, cents=10_000, market="replay")
+    harness.owe({"cyn": "254712000333"}, cents=20_000, market="third")
+    run = harness.send(SendPolicy(rate_per_second=0, concurrency=1, smallest_first=True))
     assert [sent.user_id for sent in run.sent] == ["ben", "cyn", "ann"]

@@ -15,50 +15,52 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
 from tests.conftest import CountedIds, FixedClock
+from tests.operations.payout_harness import ANN, PayoutHarness
 from tests.operations.reconciliation.test_status_queries import answering, asked, lost, status
-from tests.operations.road import ANN, Road
 
 #: The conversation of the payment that was made, as M-Pesa names it in a status answer.
 FIRST = "AG_20261123_first000000000000000"
 
 
 @pytest.fixture
-def repeated(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Road:
+def repeated(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> PayoutHarness:
     """M-Pesa paid, its answer was lost; a person erred, and the same id went again: taken, to be answered by a 15.
 
     The acknowledgement that stands is that of the repeat; what it owes waits in `posts`.
     """
-    road = lost(Road(db, clock, new_id, act, SimulatorSettings(duplicates="result")))
+    harness = lost(PayoutHarness(db, clock, new_id, act, SimulatorSettings(duplicates="result")))
     person = Act("boss", "the portal does not show it")
     manual_decision.decide(
-        OperationContext(road.db, road.clock, person), payout_id="derby.1.1", decision=Decision(None, "the portal")
+        OperationContext(harness.db, harness.clock, person),
+        payout_id="derby.1.1",
+        decision=Decision(None, "the portal"),
     )
-    assert road.retry().retried == ["derby.1.1"]
-    road.send()
-    attempt = road.attempt("ann")
-    assert (attempt.sends, str(attempt.status), road.paid_to(ANN)) == (2, "ACCEPTED", 10_000)
-    return road
+    assert harness.retry().retried == ["derby.1.1"]
+    harness.send()
+    attempt = harness.attempt("ann")
+    assert (attempt.sends, str(attempt.status), harness.paid_to(ANN)) == (2, "ACCEPTED", 10_000)
+    return harness
 
 
-def answer(road: Road, **changes: Any) -> str:
+def answer(harness: PayoutHarness, **changes: Any) -> str:
     """M-Pesa is asked, and answers about the first payment."""
-    answering(road)
-    query = asked(road)
-    return road.post(Kind.STATUS, query.id, status(road.attempt("ann"), **{"ConversationID": FIRST, **changes}))
+    answering(harness)
+    query = asked(harness)
+    return harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"), **{"ConversationID": FIRST, **changes}))
 
 
-def once(road: Road) -> Attempt:
+def once(harness: PayoutHarness) -> Attempt:
     """As a copy that was put back has it: this program knows of one send only."""
-    with road.db.transaction() as session:
-        attempt = session.get(Attempt, road.attempt("ann").id)
+    with harness.db.transaction() as session:
+        attempt = session.get(Attempt, harness.attempt("ann").id)
         assert attempt is not None
         attempt.sends = 1
         session.add(attempt)
-    road.books_hold_at_the_end = False
-    return road.attempt("ann")
+    harness.books_hold_at_the_end = False
+    return harness.attempt("ann")
 
 
-def test_after_a_15_the_answer_that_names_the_first_payment_is_believed(repeated: Road) -> None:
+def test_after_a_15_the_answer_that_names_the_first_payment_is_believed(repeated: PayoutHarness) -> None:
     assert [judged.verdict for judged in repeated.deliver()] == ["unclear"]
     assert repeated.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     repeated.reconcile()
@@ -68,14 +70,16 @@ def test_after_a_15_the_answer_that_names_the_first_payment_is_believed(repeated
 
 
 @pytest.mark.parametrize(("word", "became"), [("Completed", "COMPLETED"), ("Declined", "FAILED")])
-def test_after_a_15_the_first_payments_end_is_known_whichever_it_was(repeated: Road, word: str, became: str) -> None:
+def test_after_a_15_the_first_payments_end_is_known_whichever_it_was(
+    repeated: PayoutHarness, word: str, became: str
+) -> None:
     repeated.deliver()
     answer(repeated, TransactionStatus=word)
     assert repeated.payout("ann").status == became
     assert repeated.incidents() == []
 
 
-def test_a_15_that_comes_when_the_end_is_unknown_already_counts_too(repeated: Road) -> None:
+def test_a_15_that_comes_when_the_end_is_unknown_already_counts_too(repeated: PayoutHarness) -> None:
     attempt = once(repeated)
     assert repeated.post(Kind.TIMEOUT, attempt.id, {"Result": {}}) == "timeout"
     assert repeated.states("ann") == ("UNKNOWN", ["UNKNOWN"])
@@ -84,13 +88,13 @@ def test_a_15_that_comes_when_the_end_is_unknown_already_counts_too(repeated: Ro
     assert answer(repeated) == "paid"
 
 
-def test_before_any_15_another_conversation_contradicts_what_was_sent_once(repeated: Road) -> None:
+def test_before_any_15_another_conversation_contradicts_what_was_sent_once(repeated: PayoutHarness) -> None:
     once(repeated)
     repeated.posts.clear()
     assert answer(repeated) == "mismatch"
 
 
-def test_where_the_15_was_lost_a_paid_first_send_is_believed_and_an_unpaid_one_is_not(repeated: Road) -> None:
+def test_where_the_15_was_lost_a_paid_first_send_is_believed_and_an_unpaid_one_is_not(repeated: PayoutHarness) -> None:
     """That the first send did not pay leaves open what the last one did: no payout fails by that."""
     repeated.posts.clear()
     assert answer(repeated, TransactionStatus="Declined") == "hint"
@@ -104,7 +108,7 @@ def test_where_the_15_was_lost_a_paid_first_send_is_believed_and_an_unpaid_one_i
 @pytest.mark.parametrize("code", [0, 26])
 @pytest.mark.parametrize("is_told", [False, True])
 def test_a_result_under_the_first_conversation_is_a_reason_to_ask_and_no_more(
-    repeated: Road, code: int, is_told: bool
+    repeated: PayoutHarness, code: int, is_told: bool
 ) -> None:
     """A forged failure would open a second payment: only M-Pesa, asked, ends what was sent twice."""
     if is_told:
@@ -127,22 +131,22 @@ def test_a_result_under_the_first_conversation_is_a_reason_to_ask_and_no_more(
 def test_after_a_refused_repeat_no_earlier_acknowledgement_is_a_measure(
     db: Database, clock: FixedClock, new_id: CountedIds, act: Act
 ) -> None:
-    road = lost(Road(db, clock, new_id, act))
+    harness = lost(PayoutHarness(db, clock, new_id, act))
     manual_decision.decide(
-        OperationContext(road.db, road.clock, Act("boss", "not there")),
+        OperationContext(harness.db, harness.clock, Act("boss", "not there")),
         payout_id="derby.1.1",
         decision=Decision(None, "x"),
     )
-    road.retry()
-    road.send()
-    attempt = road.attempt("ann")
+    harness.retry()
+    harness.send()
+    attempt = harness.attempt("ann")
     assert (str(attempt.status), attempt.met_before) == ("UNKNOWN", True)
-    assert answer(road, TransactionStatus="Declined") == "failed"
-    assert road.incidents() == []
-    road.assert_books()
+    assert answer(harness, TransactionStatus="Declined") == "failed"
+    assert harness.incidents() == []
+    harness.assert_books()
 
 
-def test_without_a_measure_an_answer_that_does_not_name_our_id_says_nothing(repeated: Road) -> None:
+def test_without_a_measure_an_answer_that_does_not_name_our_id_says_nothing(repeated: PayoutHarness) -> None:
     repeated.deliver()
     for word in ("Completed", "Declined"):
         assert answer(repeated, TransactionStatus=word, OriginatorConversationID=None) == "hint"

@@ -16,21 +16,21 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import NotFound
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.retry import LeftAlone, Retried
-from tests.operations.road import ANN, BEN, CYN, Road
+from tests.operations.payout_harness import ANN, BEN, CYN, PayoutHarness
 
 
-def sent(road: Road, *, cents: int = 10_000, phone: str = ANN) -> Road:
+def sent(harness: PayoutHarness, *, cents: int = 10_000, phone: str = ANN) -> PayoutHarness:
     """Ann's payout was taken, and its result is left to the test."""
-    road.owe({"ann": phone}, cents=cents)
-    road.send()
-    road.posts.clear()
-    return road
+    harness.owe({"ann": phone}, cents=cents)
+    harness.send()
+    harness.posts.clear()
+    return harness
 
 
-def end(road: Road, user: str, code: object, **changes: object) -> str:
+def end(harness: PayoutHarness, user: str, code: object, **changes: object) -> str:
     """The result of a user's payout, in order."""
-    attempt = road.attempt(user)
-    return road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, **changes))  # type: ignore[arg-type]
+    attempt = harness.attempt(user)
+    return harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, **changes))  # type: ignore[arg-type]
 
 
 def left_alone(report: Retried) -> tuple[str, str]:
@@ -40,21 +40,21 @@ def left_alone(report: Retried) -> tuple[str, str]:
     return left.why, left.hint
 
 
-def test_each_definite_failure_is_retried_or_left_alone_as_its_code_says(road: Road) -> None:
+def test_each_definite_failure_is_retried_or_left_alone_as_its_code_says(harness: PayoutHarness) -> None:
     failures = {code: rule for code, rule in RESULT_RULES.items() if rule.fate is Fate.FAILED}
     users = {f"user{n}": code for n, code in enumerate(failures)}
-    road.owe({user: f"2547120{n:05d}" for n, user in enumerate(users)})
-    road.send()
+    harness.owe({user: f"2547120{n:05d}" for n, user in enumerate(users)})
+    harness.send()
     for user, code in users.items():
-        assert end(road, user, code) == "failed"
-    report = road.retry()
-    retried = {code for user, code in users.items() if road.payout(user).id in report.retried}
+        assert end(harness, user, code) == "failed"
+    report = harness.retry()
+    retried = {code for user, code in users.items() if harness.payout(user).id in report.retried}
     assert retried == {code for code, rule in failures.items() if rule.may_succeed_again}
     assert report.wire_cents == 10_000 * len(retried)
     told = {left.code: left for left in report.left}
     for code in set(failures) - retried:
         rule, user = failures[code], next(user for user, c in users.items() if c == code)
-        payout_id = road.payout(user).id
+        payout_id = harness.payout(user).id
         if rule.needs_other_phone:
             assert told[code] == LeftAlone(
                 payout_id,
@@ -67,27 +67,27 @@ def test_each_definite_failure_is_retried_or_left_alone_as_its_code_says(road: R
             assert told[code] == LeftAlone(
                 payout_id, "FAILED", code, f"it cannot succeed unchanged: {rule.meaning}", rule.advice
             )
-    road.assert_books()
+    harness.assert_books()
 
 
-def _to(road: Road, status: PayoutStatus) -> None:
+def _to(harness: PayoutHarness, status: PayoutStatus) -> None:
     """Bring Ann's payout into a state by the shortest true way."""
-    road.owe({"ann": ANN})
+    harness.owe({"ann": ANN})
     match status:
         case PayoutStatus.PENDING:
             return
         case PayoutStatus.HELD:
-            manual_decision.hold(road.context, payout_id="derby.1.1")
+            manual_decision.hold(harness.context, payout_id="derby.1.1")
         case PayoutStatus.WALLET:
-            manual_decision.to_wallet(road.context, payout_id="derby.1.1")
+            manual_decision.to_wallet(harness.context, payout_id="derby.1.1")
         case PayoutStatus.SENT:
-            road.send()
+            harness.send()
         case PayoutStatus.UNKNOWN:
-            road.send()
-            end(road, "ann", 17)
+            harness.send()
+            end(harness, "ann", 17)
         case PayoutStatus.COMPLETED:
-            road.send()
-            end(road, "ann", 0)
+            harness.send()
+            end(harness, "ann", 0)
         case PayoutStatus.SENDING:
 
             def killed(request: httpx.Request) -> httpx.Response | None:
@@ -95,9 +95,9 @@ def _to(road: Road, status: PayoutStatus) -> None:
                     raise KeyboardInterrupt
                 return None
 
-            road.interpose = killed
+            harness.interpose = killed
             with pytest.raises(KeyboardInterrupt):
-                road.send()
+                harness.send()
         case _:
             raise AssertionError(status)
 
@@ -115,118 +115,118 @@ def _to(road: Road, status: PayoutStatus) -> None:
     ],
 )
 def test_what_is_not_failed_is_left_alone_with_a_reason_and_what_to_do(
-    road: Road, status: PayoutStatus, why: str, hint: str
+    harness: PayoutHarness, status: PayoutStatus, why: str, hint: str
 ) -> None:
-    _to(road, status)
-    before = road.money()
-    report = road.retry(only=["derby.1.1"])
+    _to(harness, status)
+    before = harness.money()
+    report = harness.retry(only=["derby.1.1"])
     assert report.left == [LeftAlone("derby.1.1", str(status), report.left[0].code, why, hint)]
     assert report.retried == []
-    assert (road.money(), road.payout("ann").status) == (before, status)
-    assert road.retry().left == []
+    assert (harness.money(), harness.payout("ann").status) == (before, status)
+    assert harness.retry().left == []
 
 
-def test_a_payout_that_is_not_there_is_not_found_and_nothing_else_is_retried(road: Road) -> None:
-    sent(road)
-    end(road, "ann", 26)
+def test_a_payout_that_is_not_there_is_not_found_and_nothing_else_is_retried(harness: PayoutHarness) -> None:
+    sent(harness)
+    end(harness, "ann", 26)
     with pytest.raises(NotFound):
-        road.retry(only=["derby.1.1", "derby.1.9"])
+        harness.retry(only=["derby.1.1", "derby.1.9"])
     with pytest.raises(NotFound):
-        road.retry(market="nowhere")
-    assert road.payout("ann").status is PayoutStatus.FAILED
+        harness.retry(market="nowhere")
+    assert harness.payout("ann").status is PayoutStatus.FAILED
 
 
-def test_a_corrected_number_is_tried_again(road: Road) -> None:
-    sent(road)
-    end(road, "ann", 2040)
-    assert left_alone(road.retry()) == (
+def test_a_corrected_number_is_tried_again(harness: PayoutHarness) -> None:
+    sent(harness)
+    end(harness, "ann", 2040)
+    assert left_alone(harness.retry()) == (
         "it cannot succeed to the same number: the receiver is not a registered M-Pesa customer",
         "Correct the number: kasoko user set-phone ann PHONE, then: kasoko payout retry derby.1.1",
     )
-    road.set_phone("ann", BEN)
-    assert road.retry().retried == ["derby.1.1"]
-    road.send()
-    road.deliver()
-    assert (road.paid_to(BEN), road.attempt("ann").phone) == (10_000, BEN)
-    road.assert_books()
+    harness.set_phone("ann", BEN)
+    assert harness.retry().retried == ["derby.1.1"]
+    harness.send()
+    harness.deliver()
+    assert (harness.paid_to(BEN), harness.attempt("ann").phone) == (10_000, BEN)
+    harness.assert_books()
 
 
-def test_a_number_that_is_impossible_is_not_tried_again_unchanged(road: Road) -> None:
-    road.owe({"ann": "254799100001"})
-    road.send()
-    why, hint = left_alone(road.retry())
+def test_a_number_that_is_impossible_is_not_tried_again_unchanged(harness: PayoutHarness) -> None:
+    harness.owe({"ann": "254799100001"})
+    harness.send()
+    why, hint = left_alone(harness.retry())
     assert why.startswith("it cannot succeed to the same number: Bad Request - Invalid PartyB")
     assert hint.startswith("Correct the number: kasoko user set-phone ann PHONE")
 
 
-def test_a_large_failure_that_was_posted_is_confirmed_first(road: Road) -> None:
+def test_a_large_failure_that_was_posted_is_confirmed_first(harness: PayoutHarness) -> None:
     """A forged failure invites a second payment: above the limit a callback alone opens no new attempt."""
-    sent(road, cents=1_000_100)
-    end(road, "ann", 26)
-    from_at = road.clock() + timedelta(seconds=300)
-    assert left_alone(road.retry()) == (
+    sent(harness, cents=1_000_100)
+    end(harness, "ann", 26)
+    from_at = harness.clock() + timedelta(seconds=300)
+    assert left_alone(harness.retry()) == (
         "above KES 10,000.00 a failure that was posted to us is confirmed first",
         f"Ask M-Pesa, from {iso(from_at)} on: kasoko reconcile --now",
     )
-    assert road.retry(confirm_above_cents=1_000_100).retried == ["derby.1.1"]
+    assert harness.retry(confirm_above_cents=1_000_100).retried == ["derby.1.1"]
 
 
-def test_a_large_payout_that_never_left_needs_no_confirmation(road: Road) -> None:
-    road.owe({"ann": "254799100001"}, cents=2_000_000)
-    road.send()
-    assert road.payout("ann").status is PayoutStatus.FAILED
-    road.set_phone("ann", ANN)
-    assert road.retry().retried == ["derby.1.1"]
+def test_a_large_payout_that_never_left_needs_no_confirmation(harness: PayoutHarness) -> None:
+    harness.owe({"ann": "254799100001"}, cents=2_000_000)
+    harness.send()
+    assert harness.payout("ann").status is PayoutStatus.FAILED
+    harness.set_phone("ann", ANN)
+    assert harness.retry().retried == ["derby.1.1"]
 
 
-def test_a_payout_about_which_something_else_was_posted_is_asked_about_first(road: Road) -> None:
-    sent(road)
-    attempt = road.attempt("ann")
-    road.post(Kind.RESULT, attempt.id, road.result(attempt, amount=1))
-    end(road, "ann", 26)
-    assert left_alone(road.retry()) == (
+def test_a_payout_about_which_something_else_was_posted_is_asked_about_first(harness: PayoutHarness) -> None:
+    sent(harness)
+    attempt = harness.attempt("ann")
+    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, amount=1))
+    end(harness, "ann", 26)
+    assert left_alone(harness.retry()) == (
         "something was posted that says otherwise, and M-Pesa has not answered since",
         "Ask M-Pesa: kasoko reconcile --now. Where it does not say: kasoko incident close 1 --reason WHY",
     )
-    [incident] = road.all_incidents()
-    manual_decision.close_incident(road.context, incident_id=incident.id or 0)
-    assert road.retry().retried == ["derby.1.1"]
+    [incident] = harness.all_incidents()
+    manual_decision.close_incident(harness.context, incident_id=incident.id or 0)
+    assert harness.retry().retried == ["derby.1.1"]
 
 
-def test_a_doubtful_success_after_the_failure_keeps_it_from_being_tried_again(road: Road) -> None:
-    sent(road)
-    end(road, "ann", 26)
-    assert end(road, "ann", 0, amount="left out") == "hint"
-    assert road.retry().retried == []
-    assert road.incidents() == ["contradiction"]
+def test_a_doubtful_success_after_the_failure_keeps_it_from_being_tried_again(harness: PayoutHarness) -> None:
+    sent(harness)
+    end(harness, "ann", 26)
+    assert end(harness, "ann", 0, amount="left out") == "hint"
+    assert harness.retry().retried == []
+    assert harness.incidents() == ["contradiction"]
 
 
-def test_failures_of_a_market_or_of_the_last_hours_are_chosen(road: Road) -> None:
-    road.owe({"ann": ANN}, market="first")
-    road.owe({"ben": BEN}, market="second")
-    road.send()
-    end(road, "ann", 26)
-    road.clock.forward(hours=30)
-    end(road, "ben", 26)
-    assert road.retry(market="first", hours=24).retried == []
-    assert road.retry(hours=24).retried == ["second.1.1"]
-    assert road.retry(market="first").retried == ["first.1.1"]
-    assert road.retry().retried == []
+def test_failures_of_a_market_or_of_the_last_hours_are_chosen(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN}, market="first")
+    harness.owe({"ben": BEN}, market="second")
+    harness.send()
+    end(harness, "ann", 26)
+    harness.clock.forward(hours=30)
+    end(harness, "ben", 26)
+    assert harness.retry(market="first", hours=24).retried == []
+    assert harness.retry(hours=24).retried == ["second.1.1"]
+    assert harness.retry(market="first").retried == ["first.1.1"]
+    assert harness.retry().retried == []
 
 
-def test_two_retries_at_once_make_each_payout_due_once(road: Road) -> None:
+def test_two_retries_at_once_make_each_payout_due_once(harness: PayoutHarness) -> None:
     people = {f"user{n}": f"2547120{n:05d}" for n in range(10)}
-    road.owe(people)
-    road.send()
+    harness.owe(people)
+    harness.send()
     for user in people:
-        end(road, user, 26)
+        end(harness, user, 26)
     reports: list[Retried] = []
     barrier, trouble = threading.Barrier(2), []
 
     def retry() -> None:
         try:
             barrier.wait(timeout=10)
-            reports.append(road.retry())
+            reports.append(harness.retry())
         except Exception as error:
             trouble.append(error)
 
@@ -239,31 +239,31 @@ def test_two_retries_at_once_make_each_payout_due_once(road: Road) -> None:
     retried = [payout_id for report in reports for payout_id in report.retried]
     assert len(retried) == len(set(retried)) == 10
     assert {left.why for report in reports for left in report.left} <= {"it is due already"}
-    with road.db.reading() as session:
+    with harness.db.reading() as session:
         events = session.execute(text("SELECT count(*) FROM events WHERE action = 'payout.retry'")).scalar_one()
     assert events == 10
-    road.send()
-    assert {len(road.attempts(user)) for user in people} == {2}
-    road.assert_books()
+    harness.send()
+    assert {len(harness.attempts(user)) for user in people} == {2}
+    harness.assert_books()
 
 
-def test_a_payout_named_twice_is_retried_once(road: Road) -> None:
-    sent(road)
-    end(road, "ann", 26)
-    report = road.retry(only=["derby.1.1", "derby.1.1"])
+def test_a_payout_named_twice_is_retried_once(harness: PayoutHarness) -> None:
+    sent(harness)
+    end(harness, "ann", 26)
+    report = harness.retry(only=["derby.1.1", "derby.1.1"])
     assert (report.retried, [left.why for left in report.left]) == (["derby.1.1"], ["it is due already"])
 
 
-def test_retry_failed_never_touches_what_is_unknown_however_often_it_runs(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
-    road.send()
-    road.posts.clear()
+def test_retry_failed_never_touches_what_is_unknown_however_often_it_runs(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
+    harness.send()
+    harness.posts.clear()
     for user, code in (("ann", 17), ("ben", 99999), ("cyn", 15)):
-        end(road, user, code)
+        end(harness, user, code)
     for _ in range(3):
-        road.clock.forward(days=1)
-        assert road.retry().retried == []
-        assert road.send().sent == []
-    assert set(road.statuses().values()) == {"UNKNOWN"}
-    assert [len(road.attempts(user)) for user in ("ann", "ben", "cyn")] == [1, 1, 1]
-    road.assert_agreed()
+        harness.clock.forward(days=1)
+        assert harness.retry().retried == []
+        assert harness.send().sent == []
+    assert set(harness.statuses().values()) == {"UNKNOWN"}
+    assert [len(harness.attempts(user)) for user in ("ann", "ben", "cyn")] == [1, 1, 1]
+    harness.assert_agreed()

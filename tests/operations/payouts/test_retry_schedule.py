@@ -13,7 +13,7 @@ from kasoko_cli.operations.payouts.run import Run
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
-from tests.operations.road import ANN, Road
+from tests.operations.payout_harness import ANN, PayoutHarness
 
 SCHEDULE_SECONDS = (120, 240, 480, 960, 1920)
 
@@ -29,128 +29,128 @@ def unreachable_for_payments(request: httpx.Request) -> httpx.Response | None:
 
 
 @pytest.fixture
-def cut_off(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Road:
+def cut_off(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> PayoutHarness:
     """Ann is owed KES 100, and M-Pesa cannot be reached to pay her."""
-    road = Road(db, clock, new_id, act)
-    road.owe({"ann": ANN})
-    road.interpose = unreachable_for_payments
-    return road
+    harness = PayoutHarness(db, clock, new_id, act)
+    harness.owe({"ann": ANN})
+    harness.interpose = unreachable_for_payments
+    return harness
 
 
 def tried(run: Run) -> list[tuple[str, str]]:
     return [(sent.payout_id, str(sent.became)) for sent in run.sent]
 
 
-def test_an_outage_is_tried_again_after_120_240_480_960_and_1920_seconds_and_then_fails(cut_off: Road) -> None:
+def test_an_outage_is_tried_again_after_120_240_480_960_and_1920_seconds_and_then_fails(cut_off: PayoutHarness) -> None:
     """Each run is a process of its own, as from cron: the schedule lives in the database."""
-    road, clock = cut_off, cut_off.clock
-    payout_id = road.payout("ann").id
+    harness, clock = cut_off, cut_off.clock
+    payout_id = harness.payout("ann").id
 
     for wait_seconds in SCHEDULE_SECONDS:
-        assert tried(road.send()) == [(payout_id, "PENDING")]
-        not_before = road.payout("ann").not_before
+        assert tried(harness.send()) == [(payout_id, "PENDING")]
+        not_before = harness.payout("ann").not_before
         assert not_before is not None
         waits = not_before - clock()
         # Up to a tenth more, so that what failed together does not come back together; never less.
         assert timedelta(seconds=wait_seconds) <= waits <= timedelta(seconds=wait_seconds * 1.1)
 
         clock.now = not_before - timedelta(seconds=1)
-        asked = len(road.requests)
-        early = road.send()
+        asked = len(harness.requests)
+        early = harness.send()
         assert (tried(early), early.left, early.next_at) == ([], 1, not_before)
-        assert len(road.requests) == asked, "nothing leaves a second too early"
+        assert len(harness.requests) == asked, "nothing leaves a second too early"
         clock.now = not_before
 
-    assert tried(road.send()) == [(payout_id, "FAILED")]
-    failed = road.payout("ann")
+    assert tried(harness.send()) == [(payout_id, "FAILED")]
+    failed = harness.payout("ann")
     assert (failed.tries, failed.failure_code, failed.not_before) == (6, "NOT_SENT", None)
     assert failed.failure_reason
     clock.forward(days=2)
-    assert tried(road.send()) == [], "a failure is tried again by a person only"
-    road.assert_agreed()
+    assert tried(harness.send()) == [], "a failure is tried again by a person only"
+    harness.assert_agreed()
 
 
-def test_after_the_schedule_a_retry_by_hand_pays_once_under_the_same_id(cut_off: Road) -> None:
-    road = cut_off
-    while road.payout("ann").status == "PENDING":
-        road.send()
-        road.clock.now = road.payout("ann").not_before or road.clock.now
-    assert road.states("ann") == ("FAILED", ["REJECTED"])
-    [attempt] = road.attempts("ann")
+def test_after_the_schedule_a_retry_by_hand_pays_once_under_the_same_id(cut_off: PayoutHarness) -> None:
+    harness = cut_off
+    while harness.payout("ann").status == "PENDING":
+        harness.send()
+        harness.clock.now = harness.payout("ann").not_before or harness.clock.now
+    assert harness.states("ann") == ("FAILED", ["REJECTED"])
+    [attempt] = harness.attempts("ann")
     assert attempt.sends == 6
 
-    road.interpose = lambda request: None  # M-Pesa is back
-    retried = road.retry(only=[road.payout("ann").id])
-    assert (retried.retried, retried.left) == ([road.payout("ann").id], [])
-    assert tried(road.send()) == [(road.payout("ann").id, "SENT")]
-    road.deliver()
+    harness.interpose = lambda request: None  # M-Pesa is back
+    retried = harness.retry(only=[harness.payout("ann").id])
+    assert (retried.retried, retried.left) == ([harness.payout("ann").id], [])
+    assert tried(harness.send()) == [(harness.payout("ann").id, "SENT")]
+    harness.deliver()
 
-    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
-    assert road.attempt("ann").id == attempt.id, "an id that M-Pesa never took is not spent"
-    assert [(one["phone"], one["amount_cents"]) for one in road.ledger()] == [(ANN, 10_000)]
-    assert road.wallet("ann") == (10_000, 0)
-    road.assert_agreed()
+    assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert harness.attempt("ann").id == attempt.id, "an id that M-Pesa never took is not spent"
+    assert [(one["phone"], one["amount_cents"]) for one in harness.ledger()] == [(ANN, 10_000)]
+    assert harness.wallet("ann") == (10_000, 0)
+    harness.assert_agreed()
 
 
-def test_a_new_schedule_begins_after_a_retry_by_hand(cut_off: Road) -> None:
-    road = cut_off
-    while road.payout("ann").status == "PENDING":
-        road.send()
-        road.clock.now = road.payout("ann").not_before or road.clock.now
-    road.retry(only=[road.payout("ann").id])
+def test_a_new_schedule_begins_after_a_retry_by_hand(cut_off: PayoutHarness) -> None:
+    harness = cut_off
+    while harness.payout("ann").status == "PENDING":
+        harness.send()
+        harness.clock.now = harness.payout("ann").not_before or harness.clock.now
+    harness.retry(only=[harness.payout("ann").id])
 
-    road.send()
-    again = road.payout("ann")
+    harness.send()
+    again = harness.payout("ann")
     assert (again.status, again.tries) == ("PENDING", 1)
     assert again.not_before is not None
-    assert 120 <= (again.not_before - road.clock()).total_seconds() <= 132
+    assert 120 <= (again.not_before - harness.clock()).total_seconds() <= 132
 
 
 def test_a_run_that_stays_keeps_the_schedule_by_itself_though_its_token_dies_meanwhile(
     db: Database, clock: FixedClock, new_id: CountedIds, act: Act
 ) -> None:
     """The schedule is longer than the hour that a token lives, and the last try cannot even have a new one."""
-    road = Road(db, clock, new_id, act)
-    road.owe({"ann": ANN})
-    road.daraja.check_account()
-    road.interpose = unreachable
+    harness = PayoutHarness(db, clock, new_id, act)
+    harness.owe({"ann": ANN})
+    harness.daraja.check_account()
+    harness.interpose = unreachable
     moments: list[datetime] = []
 
     def time_passes() -> bool:
         """The run asks whether to stop each time it looks around; meanwhile its clock moves to the next due time."""
-        not_before = road.payout("ann").not_before
+        not_before = harness.payout("ann").not_before
         if not_before is not None and clock() < not_before:
             early = not_before - timedelta(seconds=1)
             clock.now = early if clock() < early else not_before
         return False
 
-    run = road.send(stay=True, should_stop=time_passes, on_progress=lambda sent: moments.append(clock()))
+    run = harness.send(stay=True, should_stop=time_passes, on_progress=lambda sent: moments.append(clock()))
 
     assert [str(sent.became) for sent in run.sent] == ["PENDING"] * 5 + ["FAILED"]
     waits = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(moments)]
     assert len(waits) == len(SCHEDULE_SECONDS)
     for waited, wanted in zip(waits, SCHEDULE_SECONDS, strict=True):
         assert wanted <= waited <= wanted * 1.1
-    assert road.payout("ann").failure_code == "NOT_SENT"
-    assert road.ledger() == []
-    road.assert_agreed()
+    assert harness.payout("ann").failure_code == "NOT_SENT"
+    assert harness.ledger() == []
+    harness.assert_agreed()
 
 
-def test_while_not_even_a_token_is_to_be_had_a_run_says_so_and_counts_no_try(cut_off: Road) -> None:
+def test_while_not_even_a_token_is_to_be_had_a_run_says_so_and_counts_no_try(cut_off: PayoutHarness) -> None:
     """Nothing could be tried, so nothing is used up: it is sent when M-Pesa is back."""
-    road = cut_off
-    road.interpose = unreachable
-    before = road.money()
+    harness = cut_off
+    harness.interpose = unreachable
+    before = harness.money()
 
     for _ in range(8):
         with pytest.raises(NotSent, match="cannot connect") as refused:
-            road.send()
+            harness.send()
         assert refused.value.exit_code == 6
-        road.clock.forward(hours=1)
+        harness.clock.forward(hours=1)
 
-    assert road.money() == before
-    assert road.payout("ann").status == "PENDING"
-    road.interpose = lambda request: None
-    assert tried(road.send()) == [(road.payout("ann").id, "SENT")]
-    road.deliver()
-    road.assert_agreed()
+    assert harness.money() == before
+    assert harness.payout("ann").status == "PENDING"
+    harness.interpose = lambda request: None
+    assert tried(harness.send()) == [(harness.payout("ann").id, "SENT")]
+    harness.deliver()
+    harness.assert_agreed()

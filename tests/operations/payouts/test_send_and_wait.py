@@ -15,7 +15,7 @@ from kasoko_cli.operations.reconciliation.ask_and_wait import outcome_of as outc
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
 from kasoko_cli.operations.shared.run_registry import AtWork
 from kasoko_cli.operations.shared.watching import Attended
-from tests.operations.road import AT_ONCE, Road
+from tests.operations.payout_harness import AT_ONCE, PayoutHarness
 
 PEOPLE = {"ann": "254712000001", "ben": "254712000002"}
 
@@ -23,13 +23,13 @@ PEOPLE = {"ann": "254712000001", "ben": "254712000002"}
 class Audience:
     """Remembers what it was told; and has M-Pesa post what it owes as soon as something is waited for."""
 
-    def __init__(self, road: Road) -> None:
-        self.road, self.told = road, list[str]()
+    def __init__(self, harness: PayoutHarness) -> None:
+        self.harness, self.told = harness, list[str]()
 
     @contextlib.contextmanager
     def part(self, title: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
         if title in ("Results", "Answers"):
-            self.road.deliver()
+            self.harness.deliver()
         self.told.append(f"{title} of {total}")
         yield self.told.append
 
@@ -37,21 +37,21 @@ class Audience:
         self.told.append(f"event {event}")
 
 
-def order(road: Road, *only: str) -> SendOrder:
-    return SendOrder(AT_ONCE, road.trust, Selection(only=only))
+def order(harness: PayoutHarness, *only: str) -> SendOrder:
+    return SendOrder(AT_ONCE, harness.trust, Selection(only=only))
 
 
-def run(road: Road, *only: str) -> tuple[Run, RunOutcome]:
-    done = send_and_wait(road.context, road.gateway, order(road, *only), Attended(AtWork("run-1")))
-    return done, outcome_of(road.db, done)
+def run(harness: PayoutHarness, *only: str) -> tuple[Run, RunOutcome]:
+    done = send_and_wait(harness.context, harness.gateway, order(harness, *only), Attended(AtWork("run-1")))
+    return done, outcome_of(harness.db, done)
 
 
-def test_a_run_is_followed_to_its_results(road: Road) -> None:
-    road.owe(PEOPLE)
-    work, audience = AtWork("run-1"), Audience(road)
+def test_a_run_is_followed_to_its_results(harness: PayoutHarness) -> None:
+    harness.owe(PEOPLE)
+    work, audience = AtWork("run-1"), Audience(harness)
     attended = Attended(work, watcher=audience)
-    done = send_and_wait(road.context, road.gateway, order(road), attended, listen_seconds=30, expected=2)
-    found = outcome_of(road.db, done)
+    done = send_and_wait(harness.context, harness.gateway, order(harness), attended, listen_seconds=30, expected=2)
+    found = outcome_of(harness.db, done)
     assert [end.status for end in found.ends] == ["COMPLETED", "COMPLETED"]
     assert (len(done.sent), found.exit_code, found.after_doubt, found.states) == (2, 0, None, {"COMPLETED"})
     assert audience.told == [
@@ -63,36 +63,36 @@ def test_a_run_is_followed_to_its_results(road: Road) -> None:
     assert (work.doing, work.counts) == ("waiting for results", {"SENT": 2})
 
 
-def test_a_run_that_takes_no_results_waits_for_none(road: Road) -> None:
-    road.owe(PEOPLE)
-    _, found = run(road, road.payout("ann").id)
+def test_a_run_that_takes_no_results_waits_for_none(harness: PayoutHarness) -> None:
+    harness.owe(PEOPLE)
+    _, found = run(harness, harness.payout("ann").id)
     assert [end.status for end in found.ends] == ["SENT"]
-    assert road.statuses() == {"ann": "SENT", "ben": "PENDING"}
+    assert harness.statuses() == {"ann": "SENT", "ben": "PENDING"}
 
 
-def test_what_is_unknown_is_asked_about_before_anything_else(road: Road) -> None:
-    road.owe(PEOPLE)
-    road.interpose = lambda request: httpx.Response(500) if "paymentrequest" in request.url.path else None
-    _, found = run(road)
+def test_what_is_unknown_is_asked_about_before_anything_else(harness: PayoutHarness) -> None:
+    harness.owe(PEOPLE)
+    harness.interpose = lambda request: httpx.Response(500) if "paymentrequest" in request.url.path else None
+    _, found = run(harness)
     assert (found.exit_code, found.states) == (7, {"UNKNOWN"})
     assert found.after_doubt == "Unknown is not failed. Ask M-Pesa how they ended: kasoko reconcile --now"
 
 
-def test_a_round_is_followed_to_its_answers(road: Road) -> None:
-    road.owe(PEOPLE)
-    road.send()
-    road.posts.clear()  # the results are lost
-    road.clock.forward(3600)
-    work, audience = AtWork("run-2"), Audience(road)
+def test_a_round_is_followed_to_its_answers(harness: PayoutHarness) -> None:
+    harness.owe(PEOPLE)
+    harness.send()
+    harness.posts.clear()  # the results are lost
+    harness.clock.forward(3600)
+    work, audience = AtWork("run-2"), Audience(harness)
     report = ask_and_wait(
-        road.context,
-        road.gateway,
+        harness.context,
+        harness.gateway,
         AskPolicy(),
-        road.trust,
+        harness.trust,
         AskRequest(now_at_once=True, listen_seconds=30),
         Attended(work, watcher=audience),
     )
-    found = outcome_of_round(road.db, report, None)
+    found = outcome_of_round(harness.db, report, None)
     assert (found.open, found.not_asked, found.exit_code, found.next) == ([], [], 0, "")
     assert audience.told == ["Asking of None", *["event question", "asked"] * 2, "Answers of 2", "", ""]
     assert (work.doing, work.counts) == ("waiting for answers", {"asked": 2})

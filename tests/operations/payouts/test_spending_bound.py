@@ -21,18 +21,23 @@ from kasoko_cli.store import payouts
 from kasoko_cli.store.engine import locking
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.payouts import DuePayout, ShownPayout
+from tests.operations.payout_harness import ANN, AT_ONCE, BEN, CYN, PayoutHarness
 from tests.operations.payouts.test_sending import ids_sent, on_payment, people, refused
-from tests.operations.road import ANN, AT_ONCE, BEN, CYN, Road
 
 
 def shown(
-    road: Road, *, market: str | None = None, only: Sequence[str] = (), limit: int | None = None, **more: Any
+    harness: PayoutHarness,
+    *,
+    market: str | None = None,
+    only: Sequence[str] = (),
+    limit: int | None = None,
+    **more: Any,
 ) -> Bound:
-    return show(road.db, road.clock(), Selection(market, only, limit), **more)
+    return show(harness.db, harness.clock(), Selection(market, only, limit), **more)
 
 
 def send(
-    road: Road,
+    harness: PayoutHarness,
     bound: Bound,
     policy: SendPolicy = AT_ONCE,
     *,
@@ -40,8 +45,8 @@ def send(
     stay: bool = False,
     **hooks: Any,
 ) -> Any:
-    order = SendOrder(policy, road.trust, Selection(limit=limit), bound, stay=stay)
-    return sending.send_due(road.context, road.gateway, order, Hooks(**hooks))
+    order = SendOrder(policy, harness.trust, Selection(limit=limit), bound, stay=stay)
+    return sending.send_due(harness.context, harness.gateway, order, Hooks(**hooks))
 
 
 def due(payout_id: str, wire_cents: int, user: str = "ann") -> DuePayout:
@@ -86,73 +91,75 @@ def test_a_claim_that_did_not_commit_counts_for_nothing() -> None:
     assert (bound.at, bound.spent_cents, Step(bound).take(1)) == (0, 0, ["a.1.1"])
 
 
-def test_a_bound_run_that_stays_sends_again_what_was_not_taken_and_nothing_else(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    manual_decision.hold(road.context, payout_id="derby.1.1")
-    bound = shown(road, later=True)
+def test_a_bound_run_that_stays_sends_again_what_was_not_taken_and_nothing_else(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    manual_decision.hold(harness.context, payout_id="derby.1.1")
+    bound = shown(harness, later=True)
     turns = itertools.count()
-    road.interpose = on_payment(lambda request: refused(request) if next(turns) < 3 else None)
+    harness.interpose = on_payment(lambda request: refused(request) if next(turns) < 3 else None)
 
     def pass_time() -> bool:
-        if road.payout("ann").status == "HELD":
-            manual_decision.release(road.context, payout_id="derby.1.1")
-        road.clock.forward(60)
+        if harness.payout("ann").status == "HELD":
+            manual_decision.release(harness.context, payout_id="derby.1.1")
+        harness.clock.forward(60)
         return False
 
-    run = send(road, bound, stay=True, should_stop=pass_time)
+    run = send(harness, bound, stay=True, should_stop=pass_time)
     assert [str(one.became) for one in run.sent] == ["PENDING", "SENT"]
     assert (run.stopped, run.more, run.left, bound.spent_cents) == (Stop.BOUND, 1, 1, 10_000)
-    assert road.statuses() == {"ann": "PENDING", "ben": "SENT"}
-    road.deliver()
-    road.assert_agreed()
+    assert harness.statuses() == {"ann": "PENDING", "ben": "SENT"}
+    harness.deliver()
+    harness.assert_agreed()
 
 
 def test_what_others_have_sent_of_a_list_is_passed_over_in_short_claims(
-    road: Road, monkeypatch: pytest.MonkeyPatch
+    harness: PayoutHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounds, "LOOKED_AT_ONCE", 2)
-    road.owe(people(9))
-    bound = shown(road)
-    road.send(limit=7)
-    run = send(road, bound)
+    harness.owe(people(9))
+    bound = shown(harness)
+    harness.send(limit=7)
+    run = send(harness, bound)
     assert (len(run.sent), run.stopped, run.left) == (2, Stop.DONE, 0)
-    assert len(set(ids_sent(road))) == 9
+    assert len(set(ids_sent(harness))) == 9
 
 
-def test_a_bound_keeps_the_order_in_which_a_run_sends(road: Road) -> None:
-    road.owe({"ann": ANN}, cents=20_000)
-    road.owe({"ben": BEN}, market="rain", cents=10_000)
-    assert shown(road).ids == ["derby.1.1", "rain.1.1"]
-    assert shown(road, smallest_first=True).ids == ["rain.1.1", "derby.1.1"]
-    assert shown(road, only=["rain.1.1", "derby.1.1"]).ids == ["derby.1.1", "rain.1.1"]
-    assert shown(road, market="rain", limit=1).ids == ["rain.1.1"]
-    send(road, shown(road, smallest_first=True, limit=1), limit=1)
-    assert road.statuses() == {"ann": "PENDING", "ben": "SENT"}
+def test_a_bound_keeps_the_order_in_which_a_run_sends(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN}, cents=20_000)
+    harness.owe({"ben": BEN}, market="rain", cents=10_000)
+    assert shown(harness).ids == ["derby.1.1", "rain.1.1"]
+    assert shown(harness, smallest_first=True).ids == ["rain.1.1", "derby.1.1"]
+    assert shown(harness, only=["rain.1.1", "derby.1.1"]).ids == ["derby.1.1", "rain.1.1"]
+    assert shown(harness, market="rain", limit=1).ids == ["rain.1.1"]
+    send(harness, shown(harness, smallest_first=True, limit=1), limit=1)
+    assert harness.statuses() == {"ann": "PENDING", "ben": "SENT"}
 
 
-def test_a_list_of_names_may_be_longer_than_one_statement_carries(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_of_names_may_be_longer_than_one_statement_carries(
+    harness: PayoutHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(payouts, "CHUNK", 2)
     monkeypatch.setattr(locking, "CHUNK", 2)
     monkeypatch.setattr(bounds, "CHUNK", 2)
-    road.owe(people(5))
+    harness.owe(people(5))
     names = [f"derby.1.{number}" for number in (5, 3, 1, 2, 4)]
-    bound = shown(road, only=names)
+    bound = shown(harness, only=names)
     assert bound.ids == sorted(names)
-    run = send(road, bound, SendPolicy(rate_per_second=0, concurrency=3))
+    run = send(harness, bound, SendPolicy(rate_per_second=0, concurrency=3))
     assert (len(run.sent), run.stopped, run.left) == (5, Stop.DONE, 0)
 
 
-def test_a_mark_that_came_with_a_task_is_taken_by_who_has_the_key_only(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    marked = dict(shown(road, seal=road.links.seal).marks())
+def test_a_mark_that_came_with_a_task_is_taken_by_who_has_the_key_only(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    marked = dict(shown(harness, seal=harness.links.seal).marks())
     assert ANN not in str(marked)
-    run = send(road, Bound.carried("derby.1.1", marked["derby.1.2"], road.links.seal))
+    run = send(harness, Bound.carried("derby.1.1", marked["derby.1.2"], harness.links.seal))
     assert (run.sent, run.changed, run.stopped) == ([], ["derby.1.1"], Stop.BOUND)
-    assert len(send(road, Bound.carried("derby.1.1", marked["derby.1.1"], road.links.seal)).sent) == 1
-    road.set_phone("ben", CYN)
-    assert send(road, Bound.carried("derby.1.2", marked["derby.1.2"], road.links.seal)).sent == []
+    assert len(send(harness, Bound.carried("derby.1.1", marked["derby.1.1"], harness.links.seal)).sent) == 1
+    harness.set_phone("ben", CYN)
+    assert send(harness, Bound.carried("derby.1.2", marked["derby.1.2"], harness.links.seal)).sent == []
     with pytest.raises(Refused, match="carries a mark that is none"):
-        Bound.carried("derby.1.2", "x", road.links.seal)
+        Bound.carried("derby.1.2", "x", harness.links.seal)
 
 
 def test_each_payout_of_a_list_is_found_by_its_id(db: Database) -> None:

@@ -27,19 +27,19 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.schema.tables import Attempt, StatementLine
+from tests.operations.data_builder import DataBuilder, refusal
 from tests.operations.paper import CHARGE, PAYBILL, REVERSAL, TRANSFER, Paper
-from tests.operations.road import ANN, BEN, CYN, Road
-from tests.operations.town import Town, refusal
+from tests.operations.payout_harness import ANN, BEN, CYN, PayoutHarness
 
 SHORTCODE = "600000"
 
 
 def take(
-    road: Road, paper: Paper, *, counted: bool = False, name: str = "statement.csv", said: str | None = None
+    harness: PayoutHarness, paper: Paper, *, counted: bool = False, name: str = "statement.csv", said: str | None = None
 ) -> StatementReport:
     """Take it in; whatever it tells a person to type exists and parses."""
     report = statement_import.take_statement(
-        road.context,
+        harness.context,
         paper.read(name),
         statement_import.StatementRules(shortcode=SHORTCODE, customers_are_counted=counted, said_account=said),
     )
@@ -62,22 +62,22 @@ def parses(line: str) -> bool:
     return program == "kasoko"
 
 
-def obey(road: Road, line: str) -> None:
+def obey(harness: PayoutHarness, line: str) -> None:
     """Do what a person would who types it, and says WHAT the money was."""
     _, *verb, item, option, value = shlex.split(line)[:6]
     if verb == ["suspense", "resolve"]:
         assert option == "--as"
         user_id = line.split("--user ")[1].split()[0] if "--user" in line else None
         what = "write-off" if value == "WHAT" else value
-        statement_import.resolve_suspense(road.context, name=item, resolution=what, user_id=user_id)
+        statement_import.resolve_suspense(harness.context, name=item, resolution=what, user_id=user_id)
     else:
         assert verb == ["incident", "close"]
-        assert manual_decision.close_incident(road.context, incident_id=int(item))
+        assert manual_decision.close_incident(harness.context, incident_id=int(item))
 
 
-def standing(road: Road, key: str) -> int:
+def standing(harness: PayoutHarness, key: str) -> int:
     """The number of the one incident whose key begins so."""
-    [found] = [one.id for one in road.all_incidents() if one.key.startswith(key) and one.closed_at is None]
+    [found] = [one.id for one in harness.all_incidents() if one.key.startswith(key) and one.closed_at is None]
     assert found is not None
     return found
 
@@ -92,45 +92,45 @@ def paid_line(paper: Paper, attempt: Attempt, receipt: str, at: datetime, **how:
     paper.line(receipt, at, withdrawn=cents, phone=attempt.phone)
 
 
-def unknown(road: Road, user_id: str) -> Attempt:
+def unknown(harness: PayoutHarness, user_id: str) -> Attempt:
     """A payment that was sent, and whose answer and result were lost."""
-    [attempt] = road.attempts(user_id)
+    [attempt] = harness.attempts(user_id)
     assert attempt.status is AttemptStatus.UNKNOWN
     return attempt
 
 
-def lose_every_answer(road: Road) -> None:
+def lose_every_answer(harness: PayoutHarness) -> None:
     def lost(request: httpx.Request) -> None:
         if "paymentrequest" in request.url.path:
-            road.ask_simulator(request)
+            harness.ask_simulator(request)
             raise httpx.ReadError("the connection broke", request=request)
 
-    road.interpose = lost
+    harness.interpose = lost
 
 
 @pytest.fixture
-def silent(road: Road) -> Road:
+def silent(harness: PayoutHarness) -> PayoutHarness:
     """Two payouts were sent and paid, and nobody here knows: every answer and result was lost."""
-    road.owe({"ann": ANN, "ben": BEN})
-    lose_every_answer(road)
-    road.send()
-    road.posts.clear()
-    assert road.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
-    return road
+    harness.owe({"ann": ANN, "ben": BEN})
+    lose_every_answer(harness)
+    harness.send()
+    harness.posts.clear()
+    assert harness.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
+    return harness
 
 
 @pytest.fixture
-def paid(road: Road) -> Road:
+def paid(harness: PayoutHarness) -> PayoutHarness:
     """Two payouts were sent and paid, and their results came."""
-    road.owe({"ann": ANN, "ben": BEN})
-    road.send()
-    road.deliver()
-    assert set(road.statuses().values()) == {"COMPLETED"}
-    return road
+    harness.owe({"ann": ANN, "ben": BEN})
+    harness.send()
+    harness.deliver()
+    assert set(harness.statuses().values()) == {"COMPLETED"}
+    return harness
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_an_unknown_payout_ends_paid_by_its_line(silent: Road, *, masked: bool) -> None:
+def test_an_unknown_payout_ends_paid_by_its_line(silent: PayoutHarness, *, masked: bool) -> None:
     at, ann = silent.clock() + timedelta(seconds=2), unknown(silent, "ann")
     paper = Paper(masked=masked).covering([at])
     paid_line(paper, ann, silent.ledger()[0]["receipt"], at)
@@ -144,7 +144,7 @@ def test_an_unknown_payout_ends_paid_by_its_line(silent: Road, *, masked: bool) 
     assert report.open == 1
 
 
-def test_the_same_file_again_changes_nothing(silent: Road) -> None:
+def test_the_same_file_again_changes_nothing(silent: PayoutHarness) -> None:
     at = silent.clock() + timedelta(seconds=2)
     paper = Paper().covering([at])
     paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
@@ -161,7 +161,7 @@ def test_the_same_file_again_changes_nothing(silent: Road) -> None:
     assert set(differences(again)) == {"still-unknown", "unmatched-out", "unmatched-in"}
 
 
-def test_lines_of_another_file_are_not_taken_in_twice(silent: Road) -> None:
+def test_lines_of_another_file_are_not_taken_in_twice(silent: PayoutHarness) -> None:
     at = silent.clock() + timedelta(seconds=2)
     paper = Paper().covering([at])
     paper.line("UKN0000009", at, withdrawn=77_700, phone=CYN)
@@ -172,7 +172,7 @@ def test_lines_of_another_file_are_not_taken_in_twice(silent: Road) -> None:
     assert silent.balance(Account.SUSPENSE) == 82_700
 
 
-def test_a_plan_names_the_same_and_writes_nothing(silent: Road) -> None:
+def test_a_plan_names_the_same_and_writes_nothing(silent: PayoutHarness) -> None:
     at = silent.clock() + timedelta(seconds=2)
     paper = Paper().covering([at])
     paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
@@ -188,43 +188,43 @@ def test_a_plan_names_the_same_and_writes_nothing(silent: Road) -> None:
     assert planned.differences == take(silent, paper).differences
 
 
-def test_two_equal_payouts_to_one_person_end_paid_only_where_both_have_a_line(road: Road) -> None:
-    road.owe({"ann": ANN})
-    road.owe({"ann": ANN}, market="final")
-    lose_every_answer(road)
-    road.send()
-    road.posts.clear()
-    at = road.clock() + timedelta(seconds=2)
-    receipts = [payment["receipt"] for payment in road.ledger()]
+def test_two_equal_payouts_to_one_person_end_paid_only_where_both_have_a_line(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    harness.owe({"ann": ANN}, market="final")
+    lose_every_answer(harness)
+    harness.send()
+    harness.posts.clear()
+    at = harness.clock() + timedelta(seconds=2)
+    receipts = [payment["receipt"] for payment in harness.ledger()]
     one = Paper().covering([at])
     one.line(receipts[0], at, withdrawn=10_000, phone=ANN)
-    report = take(road, one)
+    report = take(harness, one)
     assert {row.kind for row in report.differences} == {"ambiguous", "still-unknown"}
-    assert road.balance(Account.SUSPENSE) == 0, "its money is in flight already"
+    assert harness.balance(Account.SUSPENSE) == 0, "its money is in flight already"
 
     one.line(receipts[1], at, withdrawn=10_000, phone=ANN)
-    report = take(road, one)
+    report = take(harness, one)
     assert {row.kind for row in report.differences} == {"ended-paid"}
-    assert road.statuses() == {"ann": "COMPLETED"}
-    assert road.wallet("ann") == (20_000, 0)
+    assert harness.statuses() == {"ann": "COMPLETED"}
+    assert harness.wallet("ann") == (20_000, 0)
 
 
-def test_a_line_that_names_our_id_ends_that_payout_and_no_other(road: Road) -> None:
-    road.owe({"ann": ANN})
-    road.owe({"ann": ANN}, market="final")
-    lose_every_answer(road)
-    road.send()
-    road.posts.clear()
-    second = road.attempt("ann", "final")
-    at = road.clock() + timedelta(seconds=2)
+def test_a_line_that_names_our_id_ends_that_payout_and_no_other(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    harness.owe({"ann": ANN}, market="final")
+    lose_every_answer(harness)
+    harness.send()
+    harness.posts.clear()
+    second = harness.attempt("ann", "final")
+    at = harness.clock() + timedelta(seconds=2)
     paper = Paper().covering([at])
     paper.line("UKN0000001", at, withdrawn=10_000, phone=ANN, details=f"Original conversation ID is {second.id}.")
-    take(road, paper)
-    assert road.attempt("ann", "final").receipt == "UKN0000001"
-    assert road.payout("ann", "derby").status is PayoutStatus.UNKNOWN
+    take(harness, paper)
+    assert harness.attempt("ann", "final").receipt == "UKN0000001"
+    assert harness.payout("ann", "derby").status is PayoutStatus.UNKNOWN
 
 
-def test_a_line_before_the_request_or_a_day_after_it_is_not_ours(silent: Road) -> None:
+def test_a_line_before_the_request_or_a_day_after_it_is_not_ours(silent: PayoutHarness) -> None:
     now = silent.clock()
     paper = Paper().covering([now])
     paid_line(paper, unknown(silent, "ann"), "UKN0000001", now - timedelta(minutes=6))
@@ -239,7 +239,7 @@ def test_a_line_before_the_request_or_a_day_after_it_is_not_ours(silent: Road) -
     assert silent.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
 
 
-def test_a_line_that_does_not_say_whose_phone_it_was_ends_nothing(silent: Road) -> None:
+def test_a_line_that_does_not_say_whose_phone_it_was_ends_nothing(silent: PayoutHarness) -> None:
     at = silent.clock() + timedelta(seconds=2)
     paper = Paper().covering([at])
     paper.line("UKN0000001", at, withdrawn=10_000)
@@ -247,43 +247,43 @@ def test_a_line_that_does_not_say_whose_phone_it_was_ends_nothing(silent: Road) 
     assert {row.kind for row in report.differences} == {"ambiguous", "still-unknown"}
 
 
-def test_what_failed_and_is_on_the_statement_was_paid_after_all(road: Road) -> None:
-    road.owe({"ann": ANN})
-    road.send()
-    failed = road.result(road.attempt("ann"), code=2040, desc="not registered", receipt=None)
-    assert road.post(Kind.RESULT, road.attempt("ann").id, failed) == "failed"
-    at = road.clock() + timedelta(seconds=1)
+def test_what_failed_and_is_on_the_statement_was_paid_after_all(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    harness.send()
+    failed = harness.result(harness.attempt("ann"), code=2040, desc="not registered", receipt=None)
+    assert harness.post(Kind.RESULT, harness.attempt("ann").id, failed) == "failed"
+    at = harness.clock() + timedelta(seconds=1)
     paper = Paper().covering([at])
-    paid_line(paper, road.attempt("ann"), "UKN0000001", at)
-    report = take(road, paper)
+    paid_line(paper, harness.attempt("ann"), "UKN0000001", at)
+    report = take(harness, paper)
     assert differences(report) == {"late-success": "derby.1.1"}
-    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
-    assert road.incidents() == ["late_success"]
+    assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert harness.incidents() == ["late_success"]
     assert report.open == 0
 
 
 # --- Not paid ---------------------------------------------------------------------------------------------------
 
 
-def answer(road: Road, attempt_id: str, *hours: float, said: str = "NOT_FOUND") -> None:
+def answer(harness: PayoutHarness, attempt_id: str, *hours: float, said: str = "NOT_FOUND") -> None:
     """M-Pesa, asked so many hours after the request, answered so."""
-    with road.db.reading() as session:
+    with harness.db.reading() as session:
         asked_by = attempts.find_attempt(session, attempt_id).account_id
     for after in hours:
-        road.note_answer(attempt_id, said, road.clock() + timedelta(hours=after), asked_by=asked_by)
+        harness.note_answer(attempt_id, said, harness.clock() + timedelta(hours=after), asked_by=asked_by)
 
 
-def empty_paper(road: Road, *, hours: float = 48) -> Paper:
+def empty_paper(harness: PayoutHarness, *, hours: float = 48) -> Paper:
     """A statement of the whole time with nothing of ours on it, taken in three days after it was sent."""
-    sent = road.clock()
+    sent = harness.clock()
     paper = Paper().covering([sent])
     for at in (sent - timedelta(days=1), sent, sent + timedelta(hours=hours)):
         paper.movement(at)
-    road.clock.forward(days=3)
+    harness.clock.forward(days=3)
     return paper
 
 
-def test_not_paid_needs_the_whole_time_and_mpesas_repeated_word(silent: Road) -> None:
+def test_not_paid_needs_the_whole_time_and_mpesas_repeated_word(silent: PayoutHarness) -> None:
     ann = unknown(silent, "ann")
     answer(silent, ann.id, 1, 3)
     report = take(silent, empty_paper(silent), counted=True)
@@ -312,7 +312,7 @@ def test_not_paid_needs_the_whole_time_and_mpesas_repeated_word(silent: Road) ->
     ],
 )
 def test_not_paid_is_not_said_where_anything_of_that_lacks(
-    silent: Road, hours: tuple[float, ...], said: str, spoil: str, why: str
+    silent: PayoutHarness, hours: tuple[float, ...], said: str, spoil: str, why: str
 ) -> None:
     answer(silent, unknown(silent, "ann").id, *hours, said=said)
     paper = empty_paper(silent)
@@ -333,7 +333,7 @@ def test_not_paid_is_not_said_where_anything_of_that_lacks(
     ], "silence is not said to be --not-paid: a person copies what stands here"
 
 
-def test_a_failed_line_ends_nothing(silent: Road) -> None:
+def test_a_failed_line_ends_nothing(silent: PayoutHarness) -> None:
     paper = empty_paper(silent)
     ann = unknown(silent, "ann")
     paper.line("UKN0000001", silent.clock(), withdrawn=ann.wire_cents, phone=ANN, status="Failed", details=ann.id)
@@ -344,20 +344,20 @@ def test_a_failed_line_ends_nothing(silent: Road) -> None:
 # --- What contradicts -------------------------------------------------------------------------------------------
 
 
-def both_lines(road: Road, *, framed: bool = False) -> Paper:
+def both_lines(harness: PayoutHarness, *, framed: bool = False) -> Paper:
     """What M-Pesa writes where all is well; `framed` by movements that show how far it goes."""
-    at = road.clock() + timedelta(seconds=1)
+    at = harness.clock() + timedelta(seconds=1)
     paper = Paper().covering([at])
     if framed:
         paper.movement(at - timedelta(days=1))
     for user_id in ("ann", "ben"):
-        attempt = road.attempt(user_id)
+        attempt = harness.attempt(user_id)
         assert attempt.receipt is not None
         paid_line(paper, attempt, attempt.receipt, at)
     return paper
 
 
-def test_where_all_is_well_the_three_agree_to_the_cent(paid: Road) -> None:
+def test_where_all_is_well_the_three_agree_to_the_cent(paid: PayoutHarness) -> None:
     report = take(paid, both_lines(paid))
     assert report.differences == []
     ways = report.payouts
@@ -378,7 +378,7 @@ def test_where_all_is_well_the_three_agree_to_the_cent(paid: Road) -> None:
     ],
 )
 def test_each_contradiction_is_named_and_raises_an_incident(
-    paid: Road, change: dict[int, str], kind: str, delta: int, suspense: int
+    paid: PayoutHarness, change: dict[int, str], kind: str, delta: int, suspense: int
 ) -> None:
     paper = both_lines(paid, framed=True)
     for place, text in change.items():
@@ -401,7 +401,7 @@ def test_each_contradiction_is_named_and_raises_an_incident(
     assert take(paid, paper, counted=True, name="once more.csv").open == 0
 
 
-def test_a_second_payment_under_one_receipt_goes_to_suspense(paid: Road) -> None:
+def test_a_second_payment_under_one_receipt_goes_to_suspense(paid: PayoutHarness) -> None:
     paper = both_lines(paid)
     attempt = paid.attempt("ann")
     assert attempt.receipt is not None
@@ -411,7 +411,7 @@ def test_a_second_payment_under_one_receipt_goes_to_suspense(paid: Road) -> None
     assert paid.balance(Account.SUSPENSE) == 10_000
 
 
-def test_another_organisations_statement_is_refused(paid: Road) -> None:
+def test_another_organisations_statement_is_refused(paid: PayoutHarness) -> None:
     paper = both_lines(paid)
     paper.shortcode = "600111"
     message, hint = refusal(lambda: take(paid, paper), Refused)
@@ -424,7 +424,7 @@ def test_another_organisations_statement_is_refused(paid: Road) -> None:
 # --- Charges ----------------------------------------------------------------------------------------------------
 
 
-def test_charges_are_booked_by_the_line_that_shows_them(paid: Road) -> None:
+def test_charges_are_booked_by_the_line_that_shows_them(paid: PayoutHarness) -> None:
     paper = both_lines(paid)
     at = paid.clock() + timedelta(seconds=1)
     ann, ben = paid.attempt("ann"), paid.attempt("ben")
@@ -444,7 +444,7 @@ def test_charges_are_booked_by_the_line_that_shows_them(paid: Road) -> None:
     }
 
 
-def test_a_charge_other_than_expected_is_told_and_booked_as_it_was(paid: Road) -> None:
+def test_a_charge_other_than_expected_is_told_and_booked_as_it_was(paid: PayoutHarness) -> None:
     ann = paid.attempt("ann")
     with paid.db.transaction() as session:
         book.post(session, journal.charged(ann.id, 500), at=paid.clock())
@@ -459,7 +459,7 @@ def test_a_charge_other_than_expected_is_told_and_booked_as_it_was(paid: Road) -
 # --- Money that came back ---------------------------------------------------------------------------------------
 
 
-def test_what_came_back_stands_in_the_wallet_and_goes_again_under_a_new_id(paid: Road) -> None:
+def test_what_came_back_stands_in_the_wallet_and_goes_again_under_a_new_id(paid: PayoutHarness) -> None:
     paper = both_lines(paid)
     ann = paid.attempt("ann")
     paper.line("UKR0000001", paid.clock(), paid_in=10_000, reason=REVERSAL, linked=ann.receipt or "")
@@ -481,21 +481,21 @@ def test_what_came_back_stands_in_the_wallet_and_goes_again_under_a_new_id(paid:
     assert take(paid, paper).open == 0
 
 
-def test_what_came_back_may_stay_in_the_wallet(paid: Road) -> None:
+def test_what_came_back_may_stay_in_the_wallet(paid: PayoutHarness) -> None:
     returns.came_back(paid.context, payout_id="derby.1.1", receipt="UKR1")
     assert not returns.came_back(paid.context, payout_id="derby.1.1", receipt="UKR1")
     manual_decision.to_wallet(paid.context, payout_id="derby.1.1")
     assert (paid.payout("ann").status, paid.wallet("ann")) == (PayoutStatus.WALLET, (10_000, 10_000))
 
 
-def test_what_was_to_go_again_may_still_stay_in_the_wallet(paid: Road) -> None:
+def test_what_was_to_go_again_may_still_stay_in_the_wallet(paid: PayoutHarness) -> None:
     returns.came_back(paid.context, payout_id="derby.1.1", receipt="UKR1")
     returns.send_again(paid.context, payout_id="derby.1.1")
     manual_decision.to_wallet(paid.context, payout_id="derby.1.1")
     assert (paid.payout("ann").status, paid.wallet("ann")) == (PayoutStatus.WALLET, (10_000, 10_000))
 
 
-def test_a_part_that_came_back_is_a_persons_to_judge(paid: Road) -> None:
+def test_a_part_that_came_back_is_a_persons_to_judge(paid: PayoutHarness) -> None:
     paper = both_lines(paid)
     paper.line("UKR1000001", paid.clock(), paid_in=4_000, reason=REVERSAL, linked=paid.attempt("ann").receipt or "")
     report = take(paid, paper)
@@ -505,44 +505,44 @@ def test_a_part_that_came_back_is_a_persons_to_judge(paid: Road) -> None:
 
 
 @pytest.mark.parametrize("given_up", [14_200, 9_200, 0], ids=["all", "a part", "nothing"])
-def test_what_comes_back_of_a_debt_that_was_given_up_goes_to_suspense(road: Road, given_up: int) -> None:
+def test_what_comes_back_of_a_debt_that_was_given_up_goes_to_suspense(harness: PayoutHarness, given_up: int) -> None:
     """M-Pesa paid ann twice. The debt goes to nothing and no lower; the rest is a line that a person resolves."""
-    town = Town(road.db, road.clock, road.act)
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
-    town.settle("derby", "Yes")
-    late = town.intend("ann")
-    town.failed(late)
-    town.due_again("ann")
-    town.paid(town.intend("ann"))
-    receipt = town.paid(late)
+    builder = DataBuilder(harness.db, harness.clock, harness.act)
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
+    builder.settle("derby", "Yes")
+    late = builder.intend("ann")
+    builder.failed(late)
+    builder.due_again("ann")
+    builder.paid(builder.intend("ann"))
+    receipt = builder.paid(late)
     if given_up:
-        wallets.write_off(road.context, user_id="ann", cents=given_up, reference="off")
+        wallets.write_off(harness.context, user_id="ann", cents=given_up, reference="off")
     paper = Paper()
-    paper.line("UKR0000001", road.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
+    paper.line("UKR0000001", harness.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
     plan = statement_import.plan_statement(
-        road.db,
-        road.clock,
+        harness.db,
+        harness.clock,
         paper.read(),
         statement_import.StatementRules(shortcode=SHORTCODE, customers_are_counted=False),
     )
-    assert road.balance(Account.RECEIVABLE, "ann") == 14_200 - given_up
-    report = take(road, paper)
+    assert harness.balance(Account.RECEIVABLE, "ann") == 14_200 - given_up
+    report = take(harness, paper)
     assert report.differences == plan.differences
     assert [(one.kind, one.open) for one in report.differences] == [("paid-back", bool(given_up))]
-    assert road.balance(Account.RECEIVABLE, "ann") == 0
-    assert road.balance(Account.SUSPENSE) == -given_up
-    assert take(road, paper).new_lines == 0
-    assert road.balance(Account.SUSPENSE) == -given_up
+    assert harness.balance(Account.RECEIVABLE, "ann") == 0
+    assert harness.balance(Account.SUSPENSE) == -given_up
+    assert take(harness, paper).new_lines == 0
+    assert harness.balance(Account.SUSPENSE) == -given_up
     if given_up:
         assert report.differences[0].why.endswith(f"and KES {given_up // 100}.00 of it ann does not owe any more")
-        before = road.wallet("ann")[1]
-        obey(road, commands_in(report.differences[0].command)[0])
-        assert road.balance(Account.SUSPENSE) == 0
-        assert road.wallet("ann")[1] == before + given_up
+        before = harness.wallet("ann")[1]
+        obey(harness, commands_in(report.differences[0].command)[0])
+        assert harness.balance(Account.SUSPENSE) == 0
+        assert harness.wallet("ann")[1] == before + given_up
 
 
-def test_a_payment_that_came_back_twice_came_back_once(paid: Road) -> None:
+def test_a_payment_that_came_back_twice_came_back_once(paid: PayoutHarness) -> None:
     """The second line that names it is money of which nobody here knows what it is."""
     paper = both_lines(paid)
     for receipt in ("UKR0000001", "UKR0000002"):
@@ -567,7 +567,7 @@ def test_a_payment_that_came_back_twice_came_back_once(paid: Road) -> None:
     ],
 )
 def test_money_in_suspense_stands_there_until_a_person_says_what_it_was(
-    paid: Road, resolution: str, user: str | None, account: Account, cents: int
+    paid: PayoutHarness, resolution: str, user: str | None, account: Account, cents: int
 ) -> None:
     paper = both_lines(paid)
     utility = paid.balance(Account.UTILITY)
@@ -589,7 +589,7 @@ def test_money_in_suspense_stands_there_until_a_person_says_what_it_was(
     assert "was resolved before" in message
 
 
-def test_suspense_is_resolved_with_a_reason_and_by_its_name(paid: Road) -> None:
+def test_suspense_is_resolved_with_a_reason_and_by_its_name(paid: PayoutHarness) -> None:
     def resolve(name: str, resolution: str = "bank", user: str | None = None, reason: str = "because") -> None:
         statement_import.resolve_suspense(
             OperationContext(paid.db, paid.clock, Act("tester", reason)), name=name, resolution=resolution, user_id=user
@@ -608,25 +608,25 @@ def test_suspense_is_resolved_with_a_reason_and_by_its_name(paid: Road) -> None:
     assert paid.balance(Account.RECEIVABLE, "ann") == 90_000
 
 
-def test_deposits_and_stakes_of_the_platform_are_known_by_their_receipt_and_account(road: Road) -> None:
-    road.owe({"ann": ANN})
-    wallets.deposit(road.context, user_id="ann", cents=7_000, reference="UKD0000001")
-    now = road.clock()
+def test_deposits_and_stakes_of_the_platform_are_known_by_their_receipt_and_account(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    wallets.deposit(harness.context, user_id="ann", cents=7_000, reference="UKD0000001")
+    now = harness.clock()
     paper = Paper()
     paper.line("UKD0000001", now, paid_in=7_000, reason=PAYBILL, phone=ANN)
     paper.line("UKD0000002", now, paid_in=5_000, reason=PAYBILL, phone=ANN, account="derby-ann")
-    assert take(road, paper).by_verdict.keys() == {"deposit", "stake"}
+    assert take(harness, paper).by_verdict.keys() == {"deposit", "stake"}
     paper.line("UKD0000003", now, paid_in=5_000, reason=PAYBILL, phone=ANN, account="whatever")
     assert statement_import.plan_statement(
-        road.db,
-        road.clock,
+        harness.db,
+        harness.clock,
         paper.read(),
         statement_import.StatementRules(shortcode=SHORTCODE, customers_are_counted=True),
     ).by_verdict.keys() == {"deposit", "stake"}
-    assert take(road, paper).open == 1
+    assert take(harness, paper).open == 1
 
 
-def test_no_whole_number_of_a_phone_is_kept_or_told(silent: Road) -> None:
+def test_no_whole_number_of_a_phone_is_kept_or_told(silent: PayoutHarness) -> None:
     at = silent.clock()
     paper = Paper().covering([at])
     paper.line("UKN0000009", at, withdrawn=77_700, phone=CYN)

@@ -18,21 +18,21 @@ from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt, Bet, Callback, Funding, Payout, User
 from tests.conftest import FixedClock
+from tests.operations.data_builder import LIMITS, DataBuilder
 from tests.operations.paper import B2C, CHARGE, PAYBILL, REVERSAL, TRANSFER, Paper
 from tests.operations.reconciliation.test_statement_import import commands_in, parses
-from tests.operations.town import LIMITS, Town
 
 #: Payouts of the market, and how many of them differ in each of the ways.
 PAYOUTS, EACH = 4_890, 20
 LINES = 10_000
 
 
-def a_large_market(town: Town, clock: FixedClock) -> list[tuple[Payout, str, str]]:
+def a_large_market(builder: DataBuilder, clock: FixedClock) -> list[tuple[Payout, str, str]]:
     """Every payout was sent; all but the first sixty were paid, and our books know it. With attempt and phone."""
-    town.market("derby")
+    builder.market("derby")
     now = clock()
     people = [(f"u{n:04d}", f"2547{n:08d}") for n in range(PAYOUTS)]
-    with town.db.transaction() as session:
+    with builder.db.transaction() as session:
         bulk_rows.insert_rows(
             session,
             User,
@@ -62,14 +62,14 @@ def a_large_market(town: Town, clock: FixedClock) -> list[tuple[Payout, str, str
         collected = (journal.bet_collected(f"b-{user}", "derby", outcome, cents) for user, outcome, cents in stakes)
         book.post_many(session, collected, at=now)
     clock.forward(1)
-    markets.close_market(OperationContext(town.db, clock, town.act), market="derby")
-    markets.resolve_market(OperationContext(town.db, clock, town.act), market="derby", winners=["Yes"])
-    settle_market(OperationContext(town.db, clock, town.act), LIMITS, market="derby")
+    markets.close_market(OperationContext(builder.db, clock, builder.act), market="derby")
+    markets.resolve_market(OperationContext(builder.db, clock, builder.act), market="derby", winners=["Yes"])
+    settle_market(OperationContext(builder.db, clock, builder.act), LIMITS, market="derby")
     clock.forward(10)
     phones = dict(people)
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         owed = [(one, f"ks-{one.number:032x}", phones[one.user_id]) for one in payouts.list_payouts(session)]
-    _send(town.db, clock, owed)
+    _send(builder.db, clock, owed)
     return owed
 
 
@@ -186,14 +186,14 @@ def the_statement(clock: FixedClock, owed: list[tuple[Payout, str, str]], rng: r
 
 
 def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_named(
-    town: Town, clock: FixedClock
+    builder: DataBuilder, clock: FixedClock
 ) -> None:
-    owed = a_large_market(town, clock)
+    owed = a_large_market(builder, clock)
     paper = the_statement(clock, owed, random.Random(7))
     file = paper.read()
     assert (len(file.lines), file.whole) == (LINES, True)
     report = statement_import.take_statement(
-        OperationContext(town.db, clock, town.act),
+        OperationContext(builder.db, clock, builder.act),
         file,
         statement_import.StatementRules(shortcode="600000", customers_are_counted=True),
     )
@@ -222,7 +222,7 @@ def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_n
     assert len(report.differences) == 200
     assert report.payouts.unexplained_cents == 0
     assert report.open == 200 - 3 * EACH
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         paid = sum(cents for line in file.lines if line.kind == "payout" and (cents := -line.moved_cents))
         charges = sum(-line.moved_cents for line in file.lines if line.kind == "charge")
         assert report.payouts.statement.amount_cents == paid

@@ -14,9 +14,9 @@ from kasoko_cli.operations.reconciliation.statement_owner import NobodysStatemen
 from kasoko_cli.operations.reconciliation.statement_parser import StatementFile, read_statement
 from kasoko_cli.operations.reconciliation.statement_preamble import read_lead
 from kasoko_cli.operations.shared.record_files import FileRefused
+from tests.operations.data_builder import refusal
 from tests.operations.paper import HEADER, Paper
-from tests.operations.road import ANN, CYN, Road
-from tests.operations.town import refusal
+from tests.operations.payout_harness import ANN, CYN, PayoutHarness
 
 OURS, OTHER = "600000", "556677"
 
@@ -76,11 +76,11 @@ def test_a_number_that_is_not_an_accounts_is_not_taken_for_one() -> None:
     assert read_lead(rows).accounts == ("600000",)
 
 
-def test_nothing_is_booked_before_it_is_shown_or_said_whose_it_is(road: Road) -> None:
+def test_nothing_is_booked_before_it_is_shown_or_said_whose_it_is(harness: PayoutHarness) -> None:
     def take(said: str | None = None, *, paper: Paper | None = None, lead: str = "Utility Account") -> StatementReport:
         file = written(lead, paper=paper)
         return statement_import.take_statement(
-            road.context,
+            harness.context,
             file,
             statement_import.StatementRules(shortcode=OURS, customers_are_counted=False, said_account=said),
         )
@@ -90,17 +90,17 @@ def test_nothing_is_booked_before_it_is_shown_or_said_whose_it_is(road: Road) ->
     assert hint == "If it is of 600000, say so: kasoko reconcile --statement s.csv --account 600000"
     assert "pays from 600000" in refusal(lambda: take(OTHER), Refused)[0]
     assert "USD" in refusal(lambda: take(OURS, lead="Currency: USD"), Refused)[0]
-    assert road.balance(Account.SUSPENSE) == 0
+    assert harness.balance(Account.SUSPENSE) == 0
     assert take(OURS).account_proof == "word"
-    assert road.balance(Account.SUSPENSE) == 72_000_000
+    assert harness.balance(Account.SUSPENSE) == 72_000_000
 
-    road.owe({"ann": ANN})
-    road.send()
-    road.deliver()
-    paper, receipt = Paper(), road.attempt("ann").receipt or ""
-    paper.line(receipt, road.clock(), withdrawn=9_900, phone=ANN)
+    harness.owe({"ann": ANN})
+    harness.send()
+    harness.deliver()
+    paper, receipt = Paper(), harness.attempt("ann").receipt or ""
+    paper.line(receipt, harness.clock(), withdrawn=9_900, phone=ANN)
     refusal(lambda: take(paper=paper), NobodysStatement)
-    paper.line(receipt, road.clock(), withdrawn=10_000, phone=ANN)
+    paper.line(receipt, harness.clock(), withdrawn=10_000, phone=ANN)
     refusal(lambda: take(paper=paper, lead=f"Paybill,{OTHER}"), Refused)
     assert take(paper=paper).account_proof == "lines", "M-Pesa's result told of that receipt"
 

@@ -20,7 +20,9 @@ from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.schema.tables import Funding, PostingRow
+from tests.operations.data_builder import refusal
 from tests.operations.paper import CHARGE, REVERSAL, TRANSFER, Paper
+from tests.operations.payout_harness import CYN, PayoutHarness
 from tests.operations.reconciliation.test_statement_import import (
     answer,
     both_lines,
@@ -31,15 +33,13 @@ from tests.operations.reconciliation.test_statement_import import (
     take,
     unknown,
 )
-from tests.operations.road import CYN, Road
-from tests.operations.town import refusal
 
 __all__ = ["paid", "silent"]  # fixtures
 
 
-def balances(road: Road) -> dict[tuple[str, str], int]:
+def balances(harness: PayoutHarness) -> dict[tuple[str, str], int]:
     """What stands on each account, in debit cents."""
-    with road.db.reading() as session:
+    with harness.db.reading() as session:
         rows = session.exec(select(PostingRow)).all()
     found: dict[tuple[str, str], int] = {}
     for row in rows:
@@ -47,31 +47,31 @@ def balances(road: Road) -> dict[tuple[str, str], int]:
     return {name: cents for name, cents in found.items() if cents}
 
 
-def undo(road: Road, number: int = 1) -> Undone:
-    return undo_statement(road.context, statement_id=number)
+def undo(harness: PayoutHarness, number: int = 1) -> Undone:
+    return undo_statement(harness.context, statement_id=number)
 
 
-def is_sound(road: Road) -> bool:
-    report = audit(road.db, road.clock, deep=True, chain=True)
+def is_sound(harness: PayoutHarness) -> bool:
+    report = audit(harness.db, harness.clock, deep=True, chain=True)
     assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
     return True
 
 
-def wrong(road: Road) -> Paper:
+def wrong(harness: PayoutHarness) -> Paper:
     """Charges, money that nobody knows of, a payment that is not on it, and one with another amount."""
-    paper = both_lines(road, framed=True)
-    ann, ben = road.attempt("ann"), road.attempt("ben")
-    paper.line(ann.receipt or "", road.clock(), withdrawn=900, reason=CHARGE)
-    paper.line("UKC0000001", road.clock(), withdrawn=700, reason=CHARGE, linked=ben.receipt or "")
-    paper.line("UKX0000001", road.clock(), withdrawn=72_000_000, phone=CYN)
-    paper.line("UKT0000001", road.clock(), paid_in=5_000_000, reason=TRANSFER)
+    paper = both_lines(harness, framed=True)
+    ann, ben = harness.attempt("ann"), harness.attempt("ben")
+    paper.line(ann.receipt or "", harness.clock(), withdrawn=900, reason=CHARGE)
+    paper.line("UKC0000001", harness.clock(), withdrawn=700, reason=CHARGE, linked=ben.receipt or "")
+    paper.line("UKX0000001", harness.clock(), withdrawn=72_000_000, phone=CYN)
+    paper.line("UKT0000001", harness.clock(), paid_in=5_000_000, reason=TRANSFER)
     paper.rows[2][6] = "-101.00"
-    paper.movement(road.clock() + timedelta(days=1))
-    road.clock.forward(days=2)
+    paper.movement(harness.clock() + timedelta(days=1))
+    harness.clock.forward(days=2)
     return paper
 
 
-def test_it_is_as_if_it_had_never_been_taken_in_and_it_may_be_taken_in_again(paid: Road) -> None:
+def test_it_is_as_if_it_had_never_been_taken_in_and_it_may_be_taken_in_again(paid: PayoutHarness) -> None:
     before = balances(paid)
     paper = wrong(paid)
     first = take(paid, paper, counted=True)
@@ -108,7 +108,7 @@ def test_it_is_as_if_it_had_never_been_taken_in_and_it_may_be_taken_in_again(pai
     assert is_sound(paid)
 
 
-def test_a_charge_that_was_expected_before_is_still_expected(paid: Road) -> None:
+def test_a_charge_that_was_expected_before_is_still_expected(paid: PayoutHarness) -> None:
     ann = paid.attempt("ann")
     with paid.db.transaction() as session:
         book.post(session, journal.charged(ann.id, 900), at=paid.clock())
@@ -124,7 +124,7 @@ def test_a_charge_that_was_expected_before_is_still_expected(paid: Road) -> None
 
 
 @pytest.mark.parametrize("taken", [False, True], ids=["never taken", "acknowledged"])
-def test_what_its_silence_ended_is_unknown_again(silent: Road, *, taken: bool) -> None:
+def test_what_its_silence_ended_is_unknown_again(silent: PayoutHarness, *, taken: bool) -> None:
     ann = unknown(silent, "ann")
     if taken:
         with silent.db.transaction() as session:
@@ -153,7 +153,7 @@ def test_what_its_silence_ended_is_unknown_again(silent: Road, *, taken: bool) -
     assert is_sound(silent)
 
 
-def test_what_was_tried_again_since_refuses_the_whole(silent: Road) -> None:
+def test_what_was_tried_again_since_refuses_the_whole(silent: PayoutHarness) -> None:
     answer(silent, unknown(silent, "ann").id, 1, 3)
     paper = empty_paper(silent)
     paper.line("UKX0000001", silent.clock(), withdrawn=7_00, phone=CYN)
@@ -166,7 +166,7 @@ def test_what_was_tried_again_since_refuses_the_whole(silent: Road) -> None:
     assert silent.balance(Account.SUSPENSE) == 7_00
 
 
-def test_who_was_paid_by_a_line_of_it_refuses_the_whole(silent: Road) -> None:
+def test_who_was_paid_by_a_line_of_it_refuses_the_whole(silent: PayoutHarness) -> None:
     at = silent.clock() + timedelta(seconds=2)
     paper = Paper().covering([at])
     paid_line(paper, unknown(silent, "ann"), silent.ledger()[0]["receipt"], at)
@@ -178,7 +178,7 @@ def test_who_was_paid_by_a_line_of_it_refuses_the_whole(silent: Road) -> None:
     assert silent.money() == before
 
 
-def test_what_came_back_or_is_spent_refuses_the_whole(paid: Road) -> None:
+def test_what_came_back_or_is_spent_refuses_the_whole(paid: PayoutHarness) -> None:
     paper = both_lines(paid)
     paper.line("UKR0000001", paid.clock(), paid_in=10_000, reason=REVERSAL, linked=paid.attempt("ann").receipt or "")
     take(paid, paper)
@@ -198,7 +198,7 @@ def test_what_came_back_or_is_spent_refuses_the_whole(paid: Road) -> None:
     assert hint == "Look at it: kasoko wallet show ben"
 
 
-def test_a_later_statement_with_the_same_lines_is_taken_back_first(paid: Road) -> None:
+def test_a_later_statement_with_the_same_lines_is_taken_back_first(paid: PayoutHarness) -> None:
     paper = both_lines(paid)
     paper.line("UKX0000001", paid.clock(), withdrawn=7_00, phone=CYN)
     take(paid, paper)
@@ -214,7 +214,7 @@ def test_a_later_statement_with_the_same_lines_is_taken_back_first(paid: Road) -
     assert is_sound(paid)
 
 
-def test_it_is_taken_back_once_and_with_a_reason(paid: Road) -> None:
+def test_it_is_taken_back_once_and_with_a_reason(paid: PayoutHarness) -> None:
     take(paid, both_lines(paid))
     refusal(lambda: undo(paid, 9), NotFound)
     message, _ = refusal(

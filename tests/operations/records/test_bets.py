@@ -15,19 +15,19 @@ from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.records import bets, markets
 from kasoko_cli.operations.records.bets import NewBet, Placed
 from kasoko_cli.store.schema.tables import Funding
-from tests.operations.town import Town, refusal
+from tests.operations.data_builder import DataBuilder, refusal
 
 
 @pytest.fixture
-def derby(town: Town) -> Town:
+def derby(builder: DataBuilder) -> DataBuilder:
     """One market, and Ann with KES 500 in her wallet."""
-    town.market("long-rains", ("Yes", "No", "Maybe later"))
-    town.user("ann", deposit_kes=500)
-    return town
+    builder.market("long-rains", ("Yes", "No", "Maybe later"))
+    builder.user("ann", deposit_kes=500)
+    return builder
 
 
 def _place(
-    town: Town,
+    builder: DataBuilder,
     bet_id: str = "b1",
     *,
     market: str = "long-rains",
@@ -37,29 +37,29 @@ def _place(
     funding: Funding = Funding.WALLET,
 ) -> Placed:
     return bets.place_bet(
-        town.context,
+        builder.context,
         NewBet(bet_id=bet_id, market=market, user_id=user_id, outcome=outcome, cents=cents, funding=funding),
     )
 
 
-def _pool(town: Town, outcome: int) -> int:
-    with town.db.reading() as session:
+def _pool(builder: DataBuilder, outcome: int) -> int:
+    with builder.db.reading() as session:
         return -book.balance(session, Account.POOL, f"long-rains/{outcome}")
 
 
-def test_a_bet_moves_its_stake_from_the_wallet_into_the_pool(derby: Town) -> None:
+def test_a_bet_moves_its_stake_from_the_wallet_into_the_pool(derby: DataBuilder) -> None:
     placed = _place(derby)
     assert (placed.is_new, placed.available_cents, placed.market) == (True, 40_000, "long-rains")
     assert (placed.bet.outcome, placed.bet.placed_at, placed.bet.funding) == ("Yes", derby.clock(), "wallet")
     assert (_pool(derby, 0), derby.balances("ann")) == (10_000, (40_000, 40_000))
 
 
-def test_a_bet_that_the_platform_collected_leaves_the_wallet_alone(derby: Town) -> None:
+def test_a_bet_that_the_platform_collected_leaves_the_wallet_alone(derby: DataBuilder) -> None:
     assert _place(derby, cents=99_999_900, funding=Funding.COLLECTED).available_cents == 50_000
     assert (_pool(derby, 0), derby.balances("ann")) == (99_999_900, (50_000, 50_000))
 
 
-def test_the_same_bet_again_changes_nothing(derby: Town) -> None:
+def test_the_same_bet_again_changes_nothing(derby: DataBuilder) -> None:
     first = _place(derby)
     derby.clock.forward(minutes=5)
     again = _place(derby)
@@ -69,7 +69,7 @@ def test_the_same_bet_again_changes_nothing(derby: Town) -> None:
 
 
 @pytest.mark.parametrize("other", [{"cents": 10_001}, {"outcome": "No"}, {"funding": Funding.COLLECTED}])
-def test_a_bet_id_with_other_content_is_refused(derby: Town, other: dict[str, object]) -> None:
+def test_a_bet_id_with_other_content_is_refused(derby: DataBuilder, other: dict[str, object]) -> None:
     _place(derby)
     assert refusal(lambda: _place(derby, **other), Refused) == (  # type: ignore[arg-type]
         "The bet id 'b1' names another bet; nothing was changed.",
@@ -78,7 +78,7 @@ def test_a_bet_id_with_other_content_is_refused(derby: Town, other: dict[str, ob
     assert derby.balances("ann") == (40_000, 40_000)
 
 
-def test_a_bet_above_what_is_available_is_refused(derby: Town) -> None:
+def test_a_bet_above_what_is_available_is_refused(derby: DataBuilder) -> None:
     assert refusal(lambda: _place(derby, cents=50_001), Refused) == (
         "ann has KES 500.00 available, and the stake is KES 500.01. Nothing was changed.",
         "Take in a deposit first: kasoko wallet deposit ann AMOUNT --reference RECEIPT",
@@ -86,28 +86,28 @@ def test_a_bet_above_what_is_available_is_refused(derby: Town) -> None:
     assert (_pool(derby, 0), derby.balances("ann")) == (0, (50_000, 50_000))
 
 
-def test_what_was_sent_to_the_phone_cannot_be_staked_again(town: Town) -> None:
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 150)})
-    town.settle("derby", "Yes")
-    town.accepted(attempt := town.intend("ann"))
-    town.paid(attempt)
-    town.market("long-rains")
-    assert town.balances("ann") == (23_750, 50)
-    assert refusal(lambda: _place(town, cents=51), Refused)[0] == (
+def test_what_was_sent_to_the_phone_cannot_be_staked_again(builder: DataBuilder) -> None:
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 150)})
+    builder.settle("derby", "Yes")
+    builder.accepted(attempt := builder.intend("ann"))
+    builder.paid(attempt)
+    builder.market("long-rains")
+    assert builder.balances("ann") == (23_750, 50)
+    assert refusal(lambda: _place(builder, cents=51), Refused)[0] == (
         "ann has KES 0.50 available, and the stake is KES 0.51. Nothing was changed."
     )
-    assert _place(town, cents=50).available_cents == 0
+    assert _place(builder, cents=50).available_cents == 0
 
 
 @pytest.mark.parametrize(("cents", "shown"), [(0, "0.00"), (-500, "-5.00")])
-def test_a_stake_of_nothing_is_no_bet(derby: Town, cents: int, shown: str) -> None:
+def test_a_stake_of_nothing_is_no_bet(derby: DataBuilder, cents: int, shown: str) -> None:
     assert refusal(lambda: _place(derby, cents=cents), Refused)[0] == (
         f"A stake of KES {shown} is no bet; nothing was changed."
     )
 
 
-def test_an_unknown_market_is_not_found_and_the_nearest_is_suggested(derby: Town) -> None:
+def test_an_unknown_market_is_not_found_and_the_nearest_is_suggested(derby: DataBuilder) -> None:
     assert refusal(lambda: _place(derby, market="long-rain"), NotFound) == (
         "There is no market 'long-rain'.",
         "Did you mean long-rains? List them: kasoko market list",
@@ -118,7 +118,7 @@ def test_an_unknown_market_is_not_found_and_the_nearest_is_suggested(derby: Town
     )
 
 
-def test_an_unknown_outcome_is_not_found_and_the_nearest_is_suggested(derby: Town) -> None:
+def test_an_unknown_outcome_is_not_found_and_the_nearest_is_suggested(derby: DataBuilder) -> None:
     assert refusal(lambda: _place(derby, outcome="Maybe latr"), NotFound) == (
         "'Maybe latr' is not an outcome of long-rains; nothing was changed.",
         "Did you mean 'Maybe later'? Its outcomes are: Yes, No, Maybe later",
@@ -127,11 +127,11 @@ def test_an_unknown_outcome_is_not_found_and_the_nearest_is_suggested(derby: Tow
     assert _place(derby, outcome=" yES ").bet.outcome == "Yes"
 
 
-def test_an_unknown_user_cannot_bet(derby: Town) -> None:
+def test_an_unknown_user_cannot_bet(derby: DataBuilder) -> None:
     assert refusal(lambda: _place(derby, user_id="nobody"), NotFound)[0] == "There is no user 'nobody'."
 
 
-def test_no_bet_is_taken_at_or_after_the_close(derby: Town) -> None:
+def test_no_bet_is_taken_at_or_after_the_close(derby: DataBuilder) -> None:
     closes_at = derby.clock() + timedelta(hours=1)
     derby.clock.forward(3_599.999)
     assert _place(derby, "just-in-time").is_new
@@ -145,7 +145,7 @@ def test_no_bet_is_taken_at_or_after_the_close(derby: Town) -> None:
     assert refusal(lambda: _place(derby, "late"), Refused) == expected
 
 
-def test_no_bet_is_taken_after_a_person_closed_the_market(derby: Town) -> None:
+def test_no_bet_is_taken_after_a_person_closed_the_market(derby: DataBuilder) -> None:
     markets.close_market(derby.context, market="long-rains")
     assert refusal(lambda: _place(derby), Refused)[0] == (
         f"long-rains takes no more bets: it closed at {iso(derby.clock())}. Nothing was changed."
@@ -153,7 +153,7 @@ def test_no_bet_is_taken_after_a_person_closed_the_market(derby: Town) -> None:
 
 
 @pytest.mark.parametrize("funding", list(Funding))
-def test_a_cancelled_bet_is_given_back_to_the_wallet_once(derby: Town, funding: Funding) -> None:
+def test_a_cancelled_bet_is_given_back_to_the_wallet_once(derby: DataBuilder, funding: Funding) -> None:
     _place(derby, funding=funding)
     assert bets.cancel_bet(derby.context, bet_id="b1") is True
     assert bets.cancel_bet(derby.context, bet_id="b1") is False
@@ -163,7 +163,7 @@ def test_a_cancelled_bet_is_given_back_to_the_wallet_once(derby: Town, funding: 
     assert line.cancelled_at == derby.clock()
 
 
-def test_a_bet_stands_once_its_market_has_closed(derby: Town) -> None:
+def test_a_bet_stands_once_its_market_has_closed(derby: DataBuilder) -> None:
     _place(derby)
     derby.clock.forward(hours=1)
     assert refusal(lambda: bets.cancel_bet(derby.context, bet_id="b1"), Refused) == (
@@ -176,14 +176,14 @@ def test_a_bet_stands_once_its_market_has_closed(derby: Town) -> None:
     )
 
 
-def test_bets_are_listed_in_the_order_of_placing(derby: Town) -> None:
+def test_bets_are_listed_in_the_order_of_placing(derby: DataBuilder) -> None:
     for outcome in ("No", "Yes", "Maybe later"):
         derby.bet("long-rains", "ann", outcome, kes=10)
     assert [line.outcome for line in bets.list_bets(derby.db, "long-rains")] == ["No", "Yes", "Maybe later"]
     assert len(bets.list_bets(derby.db, "long-rains", limit=2)) == 2
 
 
-def test_threads_that_bet_from_one_wallet_at_once_never_overdraw_it(derby: Town) -> None:
+def test_threads_that_bet_from_one_wallet_at_once_never_overdraw_it(derby: DataBuilder) -> None:
     """KES 500 and twelve bets of KES 90: five fit, whoever is first."""
 
     def bet(number: int) -> bool:
@@ -199,7 +199,7 @@ def test_threads_that_bet_from_one_wallet_at_once_never_overdraw_it(derby: Town)
     assert audit(derby.db, deep=True).ok
 
 
-def test_one_bet_told_by_several_threads_at_once_is_taken_once(derby: Town) -> None:
+def test_one_bet_told_by_several_threads_at_once_is_taken_once(derby: DataBuilder) -> None:
     with ThreadPoolExecutor(6) as pool:
         assert sum(placed.is_new for placed in pool.map(lambda _: _place(derby), range(6))) == 1
     assert derby.balances("ann") == (40_000, 40_000)

@@ -23,46 +23,46 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format
 from kasoko_cli.store import attempts
 from kasoko_cli.store.schema.tables import Exchange
+from tests.operations.data_builder import LIMITS, DataBuilder, refusal
 from tests.operations.paper import Paper
-from tests.operations.road import ANN, Road
-from tests.operations.town import LIMITS, Town, refusal
+from tests.operations.payout_harness import ANN, PayoutHarness
 
 PHONE = "254712345678"
 NAME = "Wanjiku Otieno"
 
 
 @pytest.fixture
-def paid(town: Town) -> Town:
+def paid(builder: DataBuilder) -> DataBuilder:
     """Ann won and was paid; her name and her phone stand wherever they can."""
-    users.add_user(town.context, user_id="ann", name=NAME, phone=PHONE)
-    town.deposit("ann", 100_00)
-    town.user("ben", deposit_kes=100)
-    town.market("rain")
-    town.bet("rain", "ann", "Yes", kes=100)
-    town.bet("rain", "ben", "No", kes=100)
-    town.settle("rain", "Yes")
-    attempt = town.intend("ann")
-    with town.db.transaction() as session:
-        now = town.clock()
+    users.add_user(builder.context, user_id="ann", name=NAME, phone=PHONE)
+    builder.deposit("ann", 100_00)
+    builder.user("ben", deposit_kes=100)
+    builder.market("rain")
+    builder.bet("rain", "ann", "Yes", kes=100)
+    builder.bet("rain", "ben", "No", kes=100)
+    builder.settle("rain", "Yes")
+    attempt = builder.intend("ann")
+    with builder.db.transaction() as session:
+        now = builder.clock()
         body = json.dumps({"PartyB": PHONE, "ReceiverPartyPublicName": f"{PHONE} - {NAME}"})
         session.add(
             Exchange(at=now, kind="b2c", subject=attempt, outcome="taken", latency_ms=1, request=body, response=body)
         )
-    town.accepted(attempt)
-    town.paid(attempt, body=body.encode())
-    return town
+    builder.accepted(attempt)
+    builder.paid(attempt, body=body.encode())
+    return builder
 
 
-def _everything(town: Town) -> str:
+def _everything(builder: DataBuilder) -> str:
     """Every value of every table, as text."""
     found = []
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         for table in SQLModel.metadata.sorted_tables:
             found += [repr(tuple(row)) for row in session.execute(text(f"SELECT * FROM {table.name}"))]
     return "\n".join(found)
 
 
-def test_an_erased_person_stands_nowhere_and_the_audit_is_whole(paid: Town) -> None:
+def test_an_erased_person_stands_nowhere_and_the_audit_is_whole(paid: DataBuilder) -> None:
     before = _everything(paid)
     assert PHONE in before
     assert NAME in before
@@ -79,7 +79,7 @@ def test_an_erased_person_stands_nowhere_and_the_audit_is_whole(paid: Town) -> N
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: Town, *, whole: bool) -> None:
+def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: DataBuilder, *, whole: bool) -> None:
     privacy.erase(paid.context, user_id="ann")
     [row] = finance.settlement_sheet(paid.db, "rain", show_phone=whole).rows
     [line] = [one for one in users.list_users(paid.db) if one.id == "ann"]
@@ -91,7 +91,7 @@ def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: Town,
         assert "254000" not in "".join(written)
 
 
-def test_nobody_is_erased_while_money_is_open(paid: Town) -> None:
+def test_nobody_is_erased_while_money_is_open(paid: DataBuilder) -> None:
     act = Act("tester", "asked for it")
     paid.deposit("ben", 50_00)
     told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, act), user_id="ben"), Refused)
@@ -110,7 +110,7 @@ def test_nobody_is_erased_while_money_is_open(paid: Town) -> None:
     assert NAME in _everything(paid)
 
 
-def test_what_is_old_is_emptied_and_the_audit_is_whole(paid: Town) -> None:
+def test_what_is_old_is_emptied_and_the_audit_is_whole(paid: DataBuilder) -> None:
     assert privacy.expire(paid.context, days=30).callbacks == 0
     paid.clock.forward(days=31)
     done = privacy.expire(paid.context, days=30)
@@ -119,7 +119,7 @@ def test_what_is_old_is_emptied_and_the_audit_is_whole(paid: Town) -> None:
     assert audit(paid.db, paid.clock, deep=True, chain=True).ok
 
 
-def test_one_person_gets_all_that_is_known_of_them(paid: Town) -> None:
+def test_one_person_gets_all_that_is_known_of_them(paid: DataBuilder) -> None:
     known = privacy.data_of(paid.context, user_id="ann")
     assert known["user"]["phone"] == PHONE
     assert [bet["user_id"] for bet in known["bets"]] == ["ann"]
@@ -185,7 +185,7 @@ def test_of_every_column_that_can_hold_a_text_it_is_known_whether_a_person_stand
 
 
 def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_its_owner_is_erased(
-    paid: Town,
+    paid: DataBuilder,
 ) -> None:
     """Whoever gives a reason writes what comes to mind; the record cannot be changed later, so it is masked now."""
     told = Act("tester", f"she rang from {PHONE}, or +254 712 345 678, or 0712-345-678")
@@ -216,20 +216,20 @@ def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_
     assert [(check.name, check.violations) for check in report.checks if not check.ok] == []
 
 
-def test_an_override_pays_nobody_who_was_erased(road: Road) -> None:
+def test_an_override_pays_nobody_who_was_erased(harness: PayoutHarness) -> None:
     """The loser was forgotten, and another outcome owes them: that is held, and the audit stays whole."""
-    road.owe({"ann": ANN})
-    privacy.erase(OperationContext(road.db, road.clock, Act("tester", "a letter")), user_id="loser")
+    harness.owe({"ann": ANN})
+    privacy.erase(OperationContext(harness.db, harness.clock, Act("tester", "a letter")), user_id="loser")
     correction.override(
-        OperationContext(road.db, road.clock, Act("ann at the desk", "read wrongly")),
+        OperationContext(harness.db, harness.clock, Act("ann at the desk", "read wrongly")),
         correction.OverridePolicy(LIMITS),
         market="derby",
         resolution=Resolution(winners=(1,)),
     )
-    settle.settle_market(road.context, LIMITS, market="derby")
-    run = road.send()
+    settle.settle_market(harness.context, LIMITS, market="derby")
+    run = harness.send()
     assert ([one.user_id for one in run.sent], run.held) == ([], 1)
-    owed = road.payout("loser")
+    owed = harness.payout("loser")
     assert (str(owed.status), (owed.note or "").startswith("loser was erased, and has no number")) == ("HELD", True)
-    assert road.ledger() == []
-    assert audit(road.db, road.clock, deep=True, chain=True).ok
+    assert harness.ledger() == []
+    assert audit(harness.db, harness.clock, deep=True, chain=True).ok

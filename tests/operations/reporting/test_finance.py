@@ -22,32 +22,32 @@ from kasoko_cli.operations.shared.overview import Amount
 from kasoko_cli.store.log import raise_incident
 from kasoko_cli.store.schema.tables import Attempt, Event, PostingRow
 from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
+from tests.operations.data_builder import DataBuilder
 from tests.operations.paper import CHARGE, Paper
-from tests.operations.road import ANN, BEN, CYN, Road
-from tests.operations.town import Town
+from tests.operations.payout_harness import ANN, BEN, CYN, PayoutHarness
 
 TARIFF = Tariff(date(2023, 8, 1), ((100, 0), (1_500, 5), (5_000, 9)), "a form")
 
 
 @pytest.fixture
-def three_days(road: Road) -> Road:
+def three_days(harness: PayoutHarness) -> PayoutHarness:
     """Owed and sent late on the first Nairobi day, ended on the second, and a third with another market."""
-    road.clock.now = datetime(2026, 11, 23, 20, 59, tzinfo=UTC)  # 23:59 in Nairobi
-    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
-    road.send()
-    road.posts.clear()
-    road.clock.forward(minutes=2)
+    harness.clock.now = datetime(2026, 11, 23, 20, 59, tzinfo=UTC)  # 23:59 in Nairobi
+    harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
+    harness.clock.forward(minutes=2)
     for user, code in (("ann", 0), ("ben", 2040)):
-        attempt = road.attempt(user)
-        road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code))
-    road.clock.forward(days=1)
-    road.owe({"dan": "254712000444"}, cents=999, market="small")
-    return road
+        attempt = harness.attempt(user)
+        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code))
+    harness.clock.forward(days=1)
+    harness.owe({"dan": "254712000444"}, cents=999, market="small")
+    return harness
 
 
-def test_the_days_add_up_to_the_books_to_the_cent(three_days: Road) -> None:
-    road = three_days
-    days = [finance.day_close(road.db, road.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)]
+def test_the_days_add_up_to_the_books_to_the_cent(three_days: PayoutHarness) -> None:
+    harness = three_days
+    days = [finance.day_close(harness.db, harness.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)]
     moved: Counter[str] = Counter()
     for before, after in zip([None, *days], days, strict=False):
         opening = {row.account: row.opening_cents for row in after.accounts}
@@ -61,17 +61,17 @@ def test_the_days_add_up_to_the_books_to_the_cent(three_days: Road) -> None:
             moved[row.account] += row.debit_cents - row.credit_cents
         assert after.is_balanced
     books: Counter[str] = Counter()
-    with road.db.reading() as session:
+    with harness.db.reading() as session:
         for line in session.exec(select(PostingRow)):
             books[line.account] += line.amount_cents
     assert {name: cents for name, cents in moved.items() if cents} == {n: c for n, c in books.items() if c}
     assert sum(moved.values()) == 0
 
 
-def test_a_day_is_nairobis_and_tells_what_went_through_on_it(three_days: Road) -> None:
-    road = three_days
+def test_a_day_is_nairobis_and_tells_what_went_through_on_it(three_days: PayoutHarness) -> None:
+    harness = three_days
     first, second, third = (
-        finance.day_close(road.db, road.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)
+        finance.day_close(harness.db, harness.clock, date(2026, 11, 23) + timedelta(days=n)) for n in range(3)
     )
     assert (first.settled, first.sent, first.delivered) == (Amount(1, 42_750), Amount(3, 42_600), Amount(0, 0))
     assert first.in_flight_cents == 42_600
@@ -81,20 +81,20 @@ def test_a_day_is_nairobis_and_tells_what_went_through_on_it(three_days: Road) -
     assert [(row.hour, row.delivered_cents) for row in second.hours if row.delivered_cents] == [(0, 14_200)]
     assert (third.settled, third.credited) == (Amount(1, 999), Amount(1, 999))
     assert (first.is_over, second.is_over, third.is_over) == (True, True, False)
-    assert finance.day_close(road.db, road.clock) == third
+    assert finance.day_close(harness.db, harness.clock) == third
     with pytest.raises(Refused, match="has not begun"):
-        finance.day_close(road.db, road.clock, date(2026, 11, 27))
+        finance.day_close(harness.db, harness.clock, date(2026, 11, 27))
 
 
-def test_a_day_that_is_over_tells_the_same_later(three_days: Road) -> None:
-    road = three_days
-    before = finance.day_close(road.db, road.clock, date(2026, 11, 24))
-    attempt = road.attempt("cyn")
-    road.post(Kind.RESULT, attempt.id, road.result(attempt, receipt="UKN0B0B0B0"))
-    assert finance.day_close(road.db, road.clock, date(2026, 11, 24)) == before
+def test_a_day_that_is_over_tells_the_same_later(three_days: PayoutHarness) -> None:
+    harness = three_days
+    before = finance.day_close(harness.db, harness.clock, date(2026, 11, 24))
+    attempt = harness.attempt("cyn")
+    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, receipt="UKN0B0B0B0"))
+    assert finance.day_close(harness.db, harness.clock, date(2026, 11, 24)) == before
 
 
-def test_a_settlement_sheet_has_every_payout_and_its_rows_add_up(three_days: Road) -> None:
+def test_a_settlement_sheet_has_every_payout_and_its_rows_add_up(three_days: PayoutHarness) -> None:
     found = finance.settlement_sheet(three_days.db, "derby")
     assert sum(row.amount_cents for row in found.rows) == found.figures.payouts_cents == 42_750
     assert [(row.outcome, row.bets, row.won) for row in found.outcomes] == [("Yes", 3, True), ("No", 1, False)]
@@ -105,15 +105,17 @@ def test_a_settlement_sheet_has_every_payout_and_its_rows_add_up(three_days: Roa
     assert {row.phone for row in whole.rows} == {ANN, BEN, CYN}
 
 
-def test_a_market_that_was_not_settled_has_no_sheet(road: Road) -> None:
-    road.open_market("later")
+def test_a_market_that_was_not_settled_has_no_sheet(harness: PayoutHarness) -> None:
+    harness.open_market("later")
     with pytest.raises(Refused, match="was not settled yet"):
-        finance.settlement_sheet(road.db, "later")
+        finance.settlement_sheet(harness.db, "later")
     with pytest.raises(NotFound):
-        finance.settlement_sheet(road.db, "nowhere")
+        finance.settlement_sheet(harness.db, "nowhere")
 
 
-def test_charges_are_expected_by_the_tariff_and_booked_only_where_the_books_have_them(three_days: Road) -> None:
+def test_charges_are_expected_by_the_tariff_and_booked_only_where_the_books_have_them(
+    three_days: PayoutHarness,
+) -> None:
     found = finance.charges_report(three_days.db, TARIFF)
     assert [(row.day, row.payments, row.wire_cents, row.expected_cents) for row in found.days] == [
         (date(2026, 11, 24), 1, 14_200, 500)
@@ -124,49 +126,49 @@ def test_charges_are_expected_by_the_tariff_and_booked_only_where_the_books_have
         finance.charges_report(three_days.db, TARIFF, first=date(2026, 11, 25), last=date(2026, 11, 24))
 
 
-def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
+def test_a_day_with_everything_in_it_adds_up_to_the_books(harness: PayoutHarness) -> None:
     """Both duties, legs, a return sent again, a second payment, a wallet, and a statement that comes a day later.
 
     What the sheets say is held to what M-Pesa's ledger says, and to the accounts of the books.
     """
-    town = Town(road.db, road.clock, road.act)
-    town.market("derby")
+    builder = DataBuilder(harness.db, harness.clock, harness.act)
+    builder.market("derby")
     for user, phone, outcome, kes in (
         ("ann", ANN, "Yes", 100),
         ("ben", BEN, "Yes", 200),
         ("dan", "254712000444", "Yes", 200_000),
         ("eve", "254712000555", "No", 100_150),
     ):
-        town.user(user, phone=phone, deposit_kes=kes)
-        town.bet("derby", user, outcome, kes=kes)
-    town.settle("derby", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
-    while road.send().sent:
-        road.deliver()
-    ann, ben = road.attempt("ann"), road.attempt("ben")
-    with road.db.reading() as session:
+        builder.user(user, phone=phone, deposit_kes=kes)
+        builder.bet("derby", user, outcome, kes=kes)
+    builder.settle("derby", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
+    while harness.send().sent:
+        harness.deliver()
+    ann, ben = harness.attempt("ann"), harness.attempt("ben")
+    with harness.db.reading() as session:
         query = select(Attempt).where(col(Attempt.phone) == "254712000444").order_by(col(Attempt.payout_id))
         first, second = session.exec(query).all()
         session.expunge_all()
-    town.came_back(ann.id)
-    town.due_again("ann")
-    road.send()
-    road.deliver()
-    again = road.attempts("ann")[-1]
-    with road.db.transaction() as session:
-        book.post(session, journal.overpaid("SECOND0001", "ben", ben.wire_cents), at=road.clock())
+    builder.came_back(ann.id)
+    builder.due_again("ann")
+    harness.send()
+    harness.deliver()
+    again = harness.attempts("ann")[-1]
+    with harness.db.transaction() as session:
+        book.post(session, journal.overpaid("SECOND0001", "ben", ben.wire_cents), at=harness.clock())
     delivered = [ben, first, second, ann, again]
 
-    day = finance.day_close(road.db, road.clock)
+    day = finance.day_close(harness.db, harness.clock)
     assert day.delivered == Amount(5, sum(one.wire_cents for one in delivered)), "without what a duty kept back"
-    assert day.delivered.amount_cents == sum(one["amount_cents"] for one in road.ledger())
+    assert day.delivered.amount_cents == sum(one["amount_cents"] for one in harness.ledger())
     assert day.delivered.amount_cents == sum(one.delivered_cents for one in day.hours)
     assert day.sent.amount_cents == sum(one.sent_cents for one in day.hours) == day.delivered.amount_cents
-    settled = finance.settlement_sheet(road.db, "derby")
+    settled = finance.settlement_sheet(harness.db, "derby")
     assert day.settled == Amount(1, sum(row.amount_cents for row in settled.rows)), "without the fee"
     assert day.credited.amount_cents == day.settled.amount_cents
     assert day.is_balanced
 
-    road.clock.forward(days=1)
+    harness.clock.forward(days=1)
     paper = Paper()
     for attempt, charge in ((ann, 500), (again, 0), (first, 900), (second, 700)):
         at = attempt.sent_at + timedelta(seconds=1)
@@ -174,42 +176,44 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(road: Road) -> None:
         paper.line(attempt.receipt, at, withdrawn=attempt.wire_cents, phone=attempt.phone)
         if charge:
             paper.line(attempt.receipt, at, withdrawn=charge, reason=CHARGE)
-    paper.line("UKT0000009", road.clock(), withdrawn=300, reason="Monthly fee")
+    paper.line("UKT0000009", harness.clock(), withdrawn=300, reason="Monthly fee")
     tariff = Tariff(date(2023, 8, 1), ((200, 0), (250_000, 9)), "a form")
     rules = statement_import.StatementRules("600000", customers_are_counted=False, tariff=tariff)
-    report = statement_import.take_statement(road.context, paper.read(), rules)
+    report = statement_import.take_statement(harness.context, paper.read(), rules)
     whys = [one.why for one in report.differences if one.kind == "charge-differs"]
     assert [why.partition(": ")[2] for why in whys] == [
         "KES 5.00, and KES 0.00 was expected",
         "KES 7.00, and KES 9.00 was expected",
     ]
-    [item] = statement_import.list_suspense(road.db)
-    statement_import.resolve_suspense(road.context, name=item.key, resolution="charges")
+    [item] = statement_import.list_suspense(harness.db)
+    statement_import.resolve_suspense(harness.context, name=item.key, resolution="charges")
 
-    found = finance.charges_report(road.db, tariff)
+    found = finance.charges_report(harness.db, tariff)
     assert [
         (row.payments, row.expected_cents, row.booked, row.booked_cents, row.unbooked, row.differing, row.other_cents)
         for row in found.days
     ] == [(6, 3_600, 3, 2_100, 2, 2, 0), (0, 0, 0, 0, 0, 0, 300)]
-    assert found.booked_cents + found.other_cents == road.balance(Account.CHARGES)
-    later = finance.day_close(road.db, road.clock)
-    assert later.charges_cents == road.balance(Account.CHARGES)
-    statement_undo.undo_statement(OperationContext(road.db, road.clock, Act("ann", "the wrong file")), statement_id=1)
-    assert finance.charges_report(road.db, tariff).booked_cents == 0
+    assert found.booked_cents + found.other_cents == harness.balance(Account.CHARGES)
+    later = finance.day_close(harness.db, harness.clock)
+    assert later.charges_cents == harness.balance(Account.CHARGES)
+    statement_undo.undo_statement(
+        OperationContext(harness.db, harness.clock, Act("ann", "the wrong file")), statement_id=1
+    )
+    assert finance.charges_report(harness.db, tariff).booked_cents == 0
 
 
-def test_incidents_are_listed_with_how_they_ended(road: Road) -> None:
-    with road.db.transaction() as session:
-        raise_incident(session, key="a", kind="paid_twice", what="it was paid twice", at=road.clock())
-    found = finance.incidents_report(road.db)
+def test_incidents_are_listed_with_how_they_ended(harness: PayoutHarness) -> None:
+    with harness.db.transaction() as session:
+        raise_incident(session, key="a", kind="paid_twice", what="it was paid twice", at=harness.clock())
+    found = finance.incidents_report(harness.db)
     assert (found.opened, found.still_open, found.by_kind) == (1, 1, {"paid_twice": 1})
-    day = finance.day_close(road.db, road.clock)
+    day = finance.day_close(harness.db, harness.clock)
     assert (day.incidents_opened, day.incidents_closed, day.incidents_open) == (1, 0, 1)
-    assert finance.incidents_report(road.db, last=date(2026, 11, 22)).rows == []
+    assert finance.incidents_report(harness.db, last=date(2026, 11, 22)).rows == []
 
 
-def test_who_had_whole_phones_shown_is_written_down(road: Road) -> None:
-    finance.note_unmasked(road.context, what="report settlement", subject="derby")
-    with road.db.reading() as session:
+def test_who_had_whole_phones_shown_is_written_down(harness: PayoutHarness) -> None:
+    finance.note_unmasked(harness.context, what="report settlement", subject="derby")
+    with harness.db.reading() as session:
         [event] = session.exec(select(Event).where(col(Event.action) == "phones.shown"))
     assert (event.actor, event.subject, event.reason) == ("tester", "derby", "a test")

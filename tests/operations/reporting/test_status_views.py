@@ -19,7 +19,7 @@ from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.reporting.status_views import PayoutFilter
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
-from tests.operations.road import ANN, BEN, CYN, RECEIPT, Road
+from tests.operations.payout_harness import ANN, BEN, CYN, RECEIPT, PayoutHarness
 
 #: Fields that the contract names for `status MARKET --json`, as written there.
 MARKET = {"id", "slug", "question", "status", "resolved_outcome", "resolved_at"}
@@ -54,18 +54,18 @@ ITEM = {
 
 
 @pytest.fixture
-def busy(road: Road) -> Road:
+def busy(harness: PayoutHarness) -> PayoutHarness:
     """Ann was paid, Ben failed, nobody knows about Cyn, Dan has less than M-Pesa carries, Eve is due."""
-    road.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
-    road.send()
-    road.posts.clear()
+    harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
     for user, code in (("ann", 0), ("ben", 2040), ("cyn", 17)):
-        attempt = road.attempt(user)
-        body = road.result(attempt, code=code, receiver=attempt.phone, desc=f"{attempt.phone} said {code}")
-        road.post(Kind.RESULT, attempt.id, body)
-    road.owe({"dan": "254712000444"}, cents=999, market="small")
-    road.owe({"eve": "254712000555"}, cents=20_000, market="late")
-    return road
+        attempt = harness.attempt(user)
+        body = harness.result(attempt, code=code, receiver=attempt.phone, desc=f"{attempt.phone} said {code}")
+        harness.post(Kind.RESULT, attempt.id, body)
+    harness.owe({"dan": "254712000444"}, cents=999, market="small")
+    harness.owe({"eve": "254712000555"}, cents=20_000, market="late")
+    return harness
 
 
 def document(answer: Any) -> Any:
@@ -82,7 +82,7 @@ def floats_in(value: Any) -> list[object]:
     return [value] if isinstance(value, float) else []
 
 
-def test_the_status_of_a_market_has_the_names_of_the_contract(busy: Road) -> None:
+def test_the_status_of_a_market_has_the_names_of_the_contract(busy: PayoutHarness) -> None:
     told = document(status_views.market_status(busy.db, "derby", with_items=True))
     assert {"market", "settlement", "payouts", "by_status", "items"} <= set(told)
     assert set(told["market"]) == MARKET
@@ -95,7 +95,7 @@ def test_the_status_of_a_market_has_the_names_of_the_contract(busy: Road) -> Non
     assert floats_in(told) == []
 
 
-def test_the_status_of_a_market_has_the_figures_of_its_settlement_and_payouts(busy: Road) -> None:
+def test_the_status_of_a_market_has_the_figures_of_its_settlement_and_payouts(busy: PayoutHarness) -> None:
     told = document(status_views.market_status(busy.db, "derby", with_items=True))
     settled = told["settlement"]
     assert {name: settled[name] for name in SETTLEMENT} == {
@@ -122,7 +122,7 @@ def test_the_status_of_a_market_has_the_figures_of_its_settlement_and_payouts(bu
     assert told["market"]["resolved_at"] == "2026-11-23T09:00:00Z"
 
 
-def test_each_item_says_where_its_payout_stands(busy: Road) -> None:
+def test_each_item_says_where_its_payout_stands(busy: PayoutHarness) -> None:
     items = {item["user"]: item for item in document(status_views.list_items(busy.db))}
     ann, ben, cyn, dan, eve = (items[user] for user in ("ann", "ben", "cyn", "dan", "eve"))
     attempt = busy.attempt("ann")
@@ -155,7 +155,7 @@ def test_each_item_says_where_its_payout_stands(busy: Road) -> None:
     assert (eve["status"], eve["attempts"]) == ("PENDING", 0)
 
 
-def test_the_overview_adds_up_over_all_markets(busy: Road) -> None:
+def test_the_overview_adds_up_over_all_markets(busy: PayoutHarness) -> None:
     told = document(status_views.overview(busy.db))
     assert {market["id"]: market["settled"] for market in told["markets"]} == {
         "derby": True,
@@ -182,7 +182,7 @@ def test_each_state_of_a_payout_is_in_one_group_but_for_what_is_owed_no_longer()
     assert len(grouped) == len(set(grouped))
 
 
-def test_no_report_shows_a_whole_phone_not_even_one_that_m_pesa_wrote_into_its_text(busy: Road) -> None:
+def test_no_report_shows_a_whole_phone_not_even_one_that_m_pesa_wrote_into_its_text(busy: PayoutHarness) -> None:
     busy.set_phone("ben", "254712000666")
     switches.pause(OperationContext(busy.db, busy.clock, Act("amina", "a look")))
     told: list[object] = [
@@ -200,7 +200,7 @@ def test_no_report_shows_a_whole_phone_not_even_one_that_m_pesa_wrote_into_its_t
 
 
 def test_a_payout_that_is_due_shows_the_number_it_will_go_to_and_one_that_ended_the_number_it_went_to(
-    busy: Road,
+    busy: PayoutHarness,
 ) -> None:
     busy.set_phone("ben", "254712000666")
     busy.set_phone("eve", "254712000777")
@@ -211,22 +211,22 @@ def test_a_payout_that_is_due_shows_the_number_it_will_go_to_and_one_that_ended_
 
 
 @pytest.mark.parametrize("ask", [status_views.market_status, status_views.story])
-def test_what_is_not_there_is_not_found(busy: Road, ask: Any) -> None:
+def test_what_is_not_there_is_not_found(busy: PayoutHarness, ask: Any) -> None:
     with pytest.raises(NotFound):
         ask(busy.db, "nowhere.1.1")
 
 
-def test_a_market_that_is_not_settled_has_no_settlement_and_a_void_one_no_outcome(road: Road) -> None:
-    road.owe({"ann": ANN})
-    road.open_market("empty")
-    told = status_views.market_status(road.db, "empty")
+def test_a_market_that_is_not_settled_has_no_settlement_and_a_void_one_no_outcome(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN})
+    harness.open_market("empty")
+    told = status_views.market_status(harness.db, "empty")
     assert (told.settlement, told.by_status, told.items, told.market.resolved_outcome) == (None, {}, None, None)
-    markets.close_market(road.context, market="empty")
-    markets.void_market(road.context, market="empty")
-    assert status_views.market_status(road.db, "empty").market.resolved_outcome is None
+    markets.close_market(harness.context, market="empty")
+    markets.void_market(harness.context, market="empty")
+    assert status_views.market_status(harness.db, "empty").market.resolved_outcome is None
 
 
-def test_payouts_are_found_by_what_is_known_of_them_and_page_by_page(busy: Road) -> None:
+def test_payouts_are_found_by_what_is_known_of_them_and_page_by_page(busy: PayoutHarness) -> None:
     def ids(**which: Any) -> list[str]:
         return [item.id for item in status_views.list_page(busy.db, PayoutFilter(**which)).items]
 
@@ -252,17 +252,17 @@ def test_payouts_are_found_by_what_is_known_of_them_and_page_by_page(busy: Road)
 # --- One payout's story --------------------------------------------------------------------------------------------
 
 
-def test_a_story_tells_each_attempt_entry_and_callback_in_the_order_of_time(road: Road) -> None:
-    road.owe({"ann": "254799002040"}, cents=14_250)
+def test_a_story_tells_each_attempt_entry_and_callback_in_the_order_of_time(harness: PayoutHarness) -> None:
+    harness.owe({"ann": "254799002040"}, cents=14_250)
     for seconds in (0, 60):
-        road.clock.forward(seconds)
-        road.send()
-        road.clock.forward(5)
-        road.deliver()
-        road.set_phone("ann", ANN)
-        road.retry()
-    first, second = road.attempts("ann")
-    story = status_views.story(road.db, "derby.1.1")
+        harness.clock.forward(seconds)
+        harness.send()
+        harness.clock.forward(5)
+        harness.deliver()
+        harness.set_phone("ann", ANN)
+        harness.retry()
+    first, second = harness.attempts("ann")
+    story = status_views.story(harness.db, "derby.1.1")
     assert [(one.number, one.status, one.phone, one.sends, one.receipt) for one in story.attempts] == [
         (1, "FAILED", "2547****2040", 1, None),
         (2, "SUCCEEDED", "2547****0111", 1, second.receipt),
@@ -298,7 +298,7 @@ def test_a_story_tells_each_attempt_entry_and_callback_in_the_order_of_time(road
     assert set(document(story)) == {field.name for field in dataclasses.fields(story)}
 
 
-def test_a_story_of_a_failure_says_what_it_means_and_what_to_do(busy: Road) -> None:
+def test_a_story_of_a_failure_says_what_it_means_and_what_to_do(busy: PayoutHarness) -> None:
     story = status_views.story(busy.db, "derby.1.2")
     assert story.meaning == "the receiver is not a registered M-Pesa customer"
     assert story.advice is not None
@@ -306,7 +306,7 @@ def test_a_story_of_a_failure_says_what_it_means_and_what_to_do(busy: Road) -> N
     assert story.payout.failure_reason == "2547****0222 said 2040"
 
 
-def test_a_story_shows_incidents_until_a_person_closes_them(busy: Road) -> None:
+def test_a_story_shows_incidents_until_a_person_closes_them(busy: PayoutHarness) -> None:
     attempt = busy.attempt("ann")
     busy.post(Kind.RESULT, attempt.id, busy.result(attempt, code=26))
     [concern] = status_views.story(busy.db, "derby.1.1").incidents
@@ -319,17 +319,17 @@ def test_a_story_shows_incidents_until_a_person_closes_them(busy: Road) -> None:
     assert [moment.kind for moment in story.moments][-2:] == ["incident", "act"]
 
 
-def test_a_story_shows_the_entries_of_a_second_payment(road: Road) -> None:
+def test_a_story_shows_the_entries_of_a_second_payment(harness: PayoutHarness) -> None:
     """M-Pesa paid twice: what the user owes back belongs to the payout's story too."""
-    road.owe({"ann": ANN})
-    road.send()
-    road.posts.clear()
-    first = road.attempt("ann")
-    road.post(Kind.RESULT, first.id, road.result(first, code=26))
-    road.retry()
-    road.send()
-    second = road.attempt("ann")
-    road.post(Kind.RESULT, second.id, road.result(second))
-    road.post(Kind.RESULT, first.id, road.result(first, receipt="UKN9Z9Z9Z9"))
-    story = status_views.story(road.db, "derby.1.1")
+    harness.owe({"ann": ANN})
+    harness.send()
+    harness.posts.clear()
+    first = harness.attempt("ann")
+    harness.post(Kind.RESULT, first.id, harness.result(first, code=26))
+    harness.retry()
+    harness.send()
+    second = harness.attempt("ann")
+    harness.post(Kind.RESULT, second.id, harness.result(second))
+    harness.post(Kind.RESULT, first.id, harness.result(first, receipt="UKN9Z9Z9Z9"))
+    story = status_views.story(harness.db, "derby.1.1")
     assert "overpaid:UKN9Z9Z9Z9: receivable ann +10000, utility -10000" in story.entries

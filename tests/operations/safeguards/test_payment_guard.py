@@ -43,12 +43,12 @@ from kasoko_cli.store import approvals, attempts, status_queries
 from kasoko_cli.store.log import Asking, Standing, answer_incidents, raise_incident
 from kasoko_cli.store.schema.tables import Approval, Attempt, Deployment, Incident, Payout, Query
 from kasoko_cli.store.statements import RESTORED
+from tests.operations.data_builder import LIMITS, DataBuilder
 from tests.operations.paper import PAYBILL, Paper
-from tests.operations.road import AT_ONCE, Road
-from tests.operations.town import LIMITS, Town
+from tests.operations.payout_harness import AT_ONCE, PayoutHarness
 
 _C = Condition
-#: The attempts that a town makes go to this number, which is nobody's.
+#: The attempts that a deployment makes go to this number, which is nobody's.
 OLD_PHONE = "254712345678"
 BOSS = Act("boss", "seen by both")
 
@@ -57,8 +57,8 @@ BOSS = Act("boss", "seen by both")
 class Scene:
     """One payout on its way: who is owed it, and everything that a test may do about it."""
 
-    town: Town
-    road: Road
+    builder: DataBuilder
+    harness: PayoutHarness
     number: int
     #: The account that pays.
     account_id: int
@@ -76,75 +76,75 @@ class Scene:
         return f"{self.market}.1.1"
 
     def payout(self) -> Payout:
-        return self.town.payout_of(self.user)
+        return self.builder.payout_of(self.user)
 
     def last(self) -> Attempt | None:
-        with self.town.db.reading() as session:
+        with self.builder.db.reading() as session:
             return attempts.last_attempts(session, [self.payout_id]).get(self.payout_id)
 
     # --- How it comes to where a way begins ---------------------------------------------------------------------------
 
     def owed(self, *, approval: bool = False) -> str:
-        self.town.market(self.market)
-        self.town.bets(self.market, {self.user: ("Yes", 100), f"l{self.number}": ("No", 100)})
-        self.town.settle(self.market, "Yes", approval_above_cents=0 if approval else None)
+        self.builder.market(self.market)
+        self.builder.bets(self.market, {self.user: ("Yes", 100), f"l{self.number}": ("No", 100)})
+        self.builder.settle(self.market, "Yes", approval_above_cents=0 if approval else None)
         return self.payout_id
 
     def sent(self) -> str:
-        attempt = self.town.intend_payout(self.owed())
-        self.town.accepted(attempt)
+        attempt = self.builder.intend_payout(self.owed())
+        self.builder.accepted(attempt)
         return attempt
 
     def failed(self) -> None:
-        self.town.failed(self.sent())
+        self.builder.failed(self.sent())
 
     def unknown(self) -> None:
-        self.town.doubted(self.sent())
+        self.builder.doubted(self.sent())
 
     def completed(self) -> None:
-        self.town.paid(self.sent())
+        self.builder.paid(self.sent())
 
     def came_back(self) -> None:
         attempt = self.sent()
-        self.town.paid(attempt)
-        self.town.came_back(attempt)
+        self.builder.paid(attempt)
+        self.builder.came_back(attempt)
 
     def held(self) -> None:
         self.failed()
-        manual_decision.hold(self.town.context, payout_id=self.payout_id)
+        manual_decision.hold(self.builder.context, payout_id=self.payout_id)
 
     def held_with_its_market(self) -> None:
         self.failed()
-        market_hold.hold_market(self.town.context, market=self.market)
+        market_hold.hold_market(self.builder.context, market=self.market)
 
     def due_again(self) -> None:
         self.failed()
-        retry.retry(self.town.context, only=[self.payout_id])
+        retry.retry(self.builder.context, only=[self.payout_id])
 
     def restored(self) -> None:
         """Held since a copy was put back; M-Pesa has answered twice that it knows no such payment."""
         self.failed()
-        manual_decision.hold(self.town.context, payout_id=self.payout_id)
+        manual_decision.hold(self.builder.context, payout_id=self.payout_id)
         self.update(Payout, Payout.id, self.payout_id, note=f"{HELD_SINCE}yesterday")
         self.never_taken(self.attempt(AttemptStatus.REJECTED, lease_token=f"{RESTORED}yesterday"))
 
     def owes(self) -> None:
         """Paid, and paid again by M-Pesa: the user owes that."""
         self.completed()
-        with self.town.db.transaction() as session:
-            book.post(session, journal.overpaid(f"X{self.number}", self.user, 10_000), at=self.town.clock())
+        with self.builder.db.transaction() as session:
+            book.post(session, journal.overpaid(f"X{self.number}", self.user, 10_000), at=self.builder.clock())
 
     # --- Rows by hand -------------------------------------------------------------------------------------------------
 
     def update(self, table: type[Any], key: Any, value: object, **values: object) -> None:
-        with self.town.db.transaction() as session:
+        with self.builder.db.transaction() as session:
             session.execute(sa.update(table).where(col(key) == value).values(**values))
 
     def attempt(self, status: AttemptStatus, **more: object) -> str:
         """One attempt more, of which nothing is in the books."""
-        now, payout, before = self.town.clock(), self.payout(), self.last()
+        now, payout, before = self.builder.clock(), self.payout(), self.last()
         number = 1 if before is None else before.number + 1
-        with self.town.db.transaction() as session:
+        with self.builder.db.transaction() as session:
             deployment = session.execute(sa.select(col(Deployment.deployment_id))).scalar_one()
             values: dict[str, Any] = {
                 "id": originator_id(deployment, payout, number),
@@ -170,8 +170,8 @@ class Scene:
         return before.id if before is not None else self.attempt(AttemptStatus.REJECTED)
 
     def answered(self, attempt_id: str, said: str) -> None:
-        now = self.town.clock()
-        with self.town.db.transaction() as session:
+        now = self.builder.clock()
+        with self.builder.db.transaction() as session:
             query = f"kq-{now:%H%M%S}-{attempt_id[-12:]}"
             answer: dict[str, Any] = {"asked_at": now, "answered_at": now, "answer": said}
             session.add(Query(id=query, kind="STATUS", attempt_id=attempt_id, account_id=self.account_id, **answer))
@@ -179,7 +179,7 @@ class Scene:
 
     def never_taken(self, attempt_id: str) -> None:
         for _ in range(2):
-            self.town.clock.forward(301)
+            self.builder.clock.forward(301)
             self.answered(attempt_id, "NOT_FOUND")
 
     # --- What speaks against it, and how it ends by what the hint says ------------------------------------------------
@@ -191,14 +191,14 @@ class Scene:
             case _C.LIVE:
                 self.attempt(AttemptStatus.UNKNOWN)
             case _C.INCIDENT:
-                now = self.town.clock()
-                with self.town.db.transaction() as session:
+                now = self.builder.clock()
+                with self.builder.db.transaction() as session:
                     raise_incident(
                         session, key=self.payout_id, kind="mismatch", what="?", at=now, payout_id=self.payout_id
                     )
             case _C.ASKED:
-                now, attempt = self.town.clock(), self.any_attempt()
-                with self.town.db.transaction() as session:
+                now, attempt = self.builder.clock(), self.any_attempt()
+                with self.builder.db.transaction() as session:
                     raise_incident(
                         session,
                         key=f"{Asking.MISMATCH}:{attempt}",
@@ -230,31 +230,31 @@ class Scene:
                 )
                 self.fail_with(next(hopeless))
             case _C.APPROVAL:
-                with self.town.db.transaction() as session:
+                with self.builder.db.transaction() as session:
                     session.add(Approval(market_id=self.market, settlement_no=1, plan_hash="0" * 64, settled_by="ann"))
 
     def fail_with(self, code: str) -> None:
         """It failed with this code to the number that the user has now."""
         self.update(Payout, Payout.id, self.payout_id, failure_code=code, failure_reason="as the code says")
-        users.set_phone(self.town.context, user_id=self.user, phone=OLD_PHONE)
+        users.set_phone(self.builder.context, user_id=self.user, phone=OLD_PHONE)
 
     def an_answer_before_its_acknowledgement(self) -> None:
         """M-Pesa's answer to a question that is just being asked: it is stored, and waits to be judged."""
-        now, query = self.town.clock(), f"kq-asked-{self.number:012x}"
+        now, query = self.builder.clock(), f"kq-asked-{self.number:012x}"
         attempt = self.any_attempt()
-        with self.town.db.transaction() as session:
+        with self.builder.db.transaction() as session:
             session.add(Query(id=query, kind="STATUS", attempt_id=attempt, asked_at=now))
         body = json.dumps({"Result": {"ResultType": 0, "ResultCode": 0, "ResultDesc": "", "ConversationID": "AG_1"}})
         arrived = Delivery(Kind.STATUS, query, True, "196.201.214.200", now, body.encode())
-        apply_results.store_deliveries(self.town.db, self.town.clock, [arrived])
+        apply_results.store_deliveries(self.builder.db, self.builder.clock, [arrived])
 
     def obey(self, condition: Condition, hint: str) -> None:
         """What the hinted command comes to."""
         match condition:
             case _C.UNJUDGED:
                 assert "kasoko reconcile" in hint
-                self.town.clock.forward(301)
-                apply_results.apply_waiting(self.town.db, self.town.clock, Trust())
+                self.builder.clock.forward(301)
+                apply_results.apply_waiting(self.builder.db, self.builder.clock, Trust())
                 if (last := self.last()) is not None and payment_guard.is_doubted(last):
                     self.never_taken(last.id)  # the answer that came said nothing: it is asked again
             case _C.LIVE:
@@ -264,25 +264,25 @@ class Scene:
                 self.update(Attempt, Attempt.id, live.id, status=AttemptStatus.FAILED, evidence="callback:1")
             case _C.INCIDENT:
                 [number] = re.findall(r"kasoko incident close ([0-9]+) --reason", hint)
-                manual_decision.close_incident(self.town.context, incident_id=int(number))
+                manual_decision.close_incident(self.builder.context, incident_id=int(number))
             case _C.RESTORED:
                 assert "kasoko doctor --after-restore" in hint
                 doubted = self.last()
                 assert doubted is not None
                 self.never_taken(doubted.id)
-                restore_recovery.take_answers(self.town.context, Caution())
+                restore_recovery.take_answers(self.builder.context, Caution())
             case _C.ASKED:
                 assert "kasoko reconcile --now" in hint
                 attempt = self.any_attempt()
-                self.town.clock.forward(301)
+                self.builder.clock.forward(301)
                 last = self.last()
                 is_doubted = last is not None and payment_guard.is_doubted(last)
                 self.answered(attempt, "NOT_FOUND" if is_doubted else "NOT_PAID")
-                with self.town.db.transaction() as session:
+                with self.builder.db.transaction() as session:
                     asked = status_queries.list_about(session, attempt)[-1]
                     assert (
                         answer_incidents(
-                            session, attempt, query_id=asked.id, asked_at=asked.asked_at, now=self.town.clock()
+                            session, attempt, query_id=asked.id, asked_at=asked.asked_at, now=self.builder.clock()
                         )
                         == 1
                     )
@@ -290,7 +290,7 @@ class Scene:
                 assert "kasoko reconcile --now" in hint
                 last = self.last()
                 assert last is not None
-                self.town.clock.forward(301)
+                self.builder.clock.forward(301)
                 self.answered(last.id, "NOT_PAID" if condition is _C.UNCONFIRMED else "NOT_FOUND")
             case _C.ACCOUNT:
                 assert "Set the settings of that one again" in hint
@@ -304,14 +304,14 @@ class Scene:
                 self.another_number()
             case _C.APPROVAL:
                 assert f"kasoko approve {self.market}" in hint
-                with self.town.db.transaction() as session:
+                with self.builder.db.transaction() as session:
                     assert approvals.approve(
-                        session, self.market, 1, plan_hash="0" * 64, by="boss", at=self.town.clock()
+                        session, self.market, 1, plan_hash="0" * 64, by="boss", at=self.builder.clock()
                     )
 
     def another_number(self) -> None:
         phone = f"2547120{self.number:05d}"
-        users.set_phone(self.town.context, user_id=self.user, phone=phone)
+        users.set_phone(self.builder.context, user_id=self.user, phone=phone)
 
 
 # --- The ways -----------------------------------------------------------------------------------------------------
@@ -336,27 +336,27 @@ def call(operation: Callable[..., object], **more: object) -> Take:
     """A way that is an operation on one payout."""
 
     def take(scene: Scene, caution: Caution) -> str | None:
-        town = scene.town
-        return refused(partial(operation, town.context, payout_id=scene.payout_id, caution=caution, **more))
+        builder = scene.builder
+        return refused(partial(operation, builder.context, payout_id=scene.payout_id, caution=caution, **more))
 
     return take
 
 
 def send(scene: Scene, caution: Caution) -> str | None:
     """What was held meanwhile is let go first, as its note says."""
-    town, before = scene.town, scene.payout()
+    builder, before = scene.builder, scene.payout()
     if before.status is PayoutStatus.HELD:
         hint = refused(
             partial(
                 manual_decision.release,
-                OperationContext(town.db, town.clock, BOSS),
+                OperationContext(builder.db, builder.clock, BOSS),
                 payout_id=scene.payout_id,
                 caution=caution,
             )
         )
         assert hint is None, hint
-    town.clock.forward(10)
-    scene.road.send(replace(AT_ONCE, caution=caution), only=[scene.payout_id])
+    builder.clock.forward(10)
+    scene.harness.send(replace(AT_ONCE, caution=caution), only=[scene.payout_id])
     payout = scene.payout()
     if payout.status in (PayoutStatus.HELD, PayoutStatus.PENDING):
         return f"{payout.note}; kasoko reconcile"
@@ -365,34 +365,34 @@ def send(scene: Scene, caution: Caution) -> str | None:
 
 
 def try_again(scene: Scene, caution: Caution) -> str | None:
-    town = scene.town
-    report = retry.retry(town.context, only=[scene.payout_id], caution=caution)
+    builder = scene.builder
+    report = retry.retry(builder.context, only=[scene.payout_id], caution=caution)
     return report.left[0].hint if report.left else None
 
 
 def release_market(scene: Scene, caution: Caution) -> str | None:
-    town = scene.town
-    done = market_hold.release_market(town.context, market=scene.market, caution=caution)
+    builder = scene.builder
+    done = market_hold.release_market(builder.context, market=scene.market, caution=caution)
     return done.left[0] if done.left else None
 
 
 def let_go(scene: Scene, caution: Caution) -> str | None:
-    town = scene.town
-    restore_recovery.take_answers(town.context, caution)
+    builder = scene.builder
+    restore_recovery.take_answers(builder.context, caution)
     if scene.payout().status is PayoutStatus.PENDING:
         return None
-    with town.db.reading() as session:
-        return payment_guard.objections(session, Way.LET_GO, [scene.payout()], caution, now=town.clock())[
+    with builder.db.reading() as session:
+        return payment_guard.objections(session, Way.LET_GO, [scene.payout()], caution, now=builder.clock())[
             scene.payout_id
         ].hint
 
 
 def approve_it(scene: Scene, caution: Caution) -> str | None:
-    town = scene.town
-    plan = approve.look(town.db, market=scene.market).plan_hash
+    builder = scene.builder
+    plan = approve.look(builder.db, market=scene.market).plan_hash
     act = partial(
         approve.approve,
-        OperationContext(town.db, town.clock, BOSS),
+        OperationContext(builder.db, builder.clock, BOSS),
         market=scene.market,
         plan_hash=plan,
         caution=caution,
@@ -401,21 +401,21 @@ def approve_it(scene: Scene, caution: Caution) -> str | None:
 
 
 def override_it(scene: Scene, caution: Caution) -> str | None:
-    town = scene.town
-    other = markets.read_resolution(town.db, market=scene.market, winners=["No"], weights=[], withdrawn=[])
+    builder = scene.builder
+    other = markets.read_resolution(builder.db, market=scene.market, winners=["No"], weights=[], withdrawn=[])
     assert isinstance(other, Resolution)
     policy = correction.OverridePolicy(LIMITS, caution=caution)
     planned = partial(
         correction.plan_override,
-        town.db,
+        builder.db,
         policy,
         market=scene.market,
         resolution=other,
-        clock=town.clock,
+        clock=builder.clock,
     )
     act = partial(
         correction.override,
-        town.context,
+        builder.context,
         policy,
         market=scene.market,
         resolution=other,
@@ -428,11 +428,11 @@ def override_it(scene: Scene, caution: Caution) -> str | None:
 
 def debt(operation: Callable[..., object], **more: object) -> Take:
     def take(scene: Scene, caution: Caution) -> str | None:
-        town, reference = scene.town, f"R{scene.number}"
+        builder, reference = scene.builder, f"R{scene.number}"
         return refused(
             partial(
                 operation,
-                town.context,
+                builder.context,
                 user_id=scene.user,
                 cents=10_000,
                 reference=reference,
@@ -445,12 +445,12 @@ def debt(operation: Callable[..., object], **more: object) -> Take:
 
 
 def erase(scene: Scene, caution: Caution) -> str | None:
-    town, wallet = scene.town, scene.town.balances(scene.user)[1]
+    builder, wallet = scene.builder, scene.builder.balances(scene.user)[1]
     if wallet:  # what M-Pesa could not carry was spent
-        town.market(f"s{scene.number}")
-        town.bet(f"s{scene.number}", scene.user, "Yes", cents=wallet)
-        town.settle(f"s{scene.number}", "No")
-    return refused(partial(privacy.erase, town.context, user_id=scene.user, caution=caution))
+        builder.market(f"s{scene.number}")
+        builder.bet(f"s{scene.number}", scene.user, "Yes", cents=wallet)
+        builder.settle(f"s{scene.number}", "No")
+    return refused(partial(privacy.erase, builder.context, user_id=scene.user, caution=caution))
 
 
 NOT_PAID, PAID = Decision(None, "the portal"), Decision("UKN7A1B2C3", "the portal")
@@ -479,11 +479,11 @@ TAKEN: dict[str, tuple[Way, Callable[[Scene], object], Take]] = {
 
 
 @pytest.fixture
-def scenes(town: Town, road: Road) -> Iterator[Scene]:
+def scenes(builder: DataBuilder, harness: PayoutHarness) -> Iterator[Scene]:
     """One scene after another, each with a market of its own."""
-    road.books_hold_at_the_end = False  # rows are made by hand
-    account_id = payer.put_in_force(town.context, road.daraja.account.payer)
-    return (Scene(town, road, number, account_id) for number in range(1, 100))
+    harness.books_hold_at_the_end = False  # rows are made by hand
+    account_id = payer.put_in_force(builder.context, harness.daraja.account.payer)
+    return (Scene(builder, harness, number, account_id) for number in range(1, 100))
 
 
 def caution_of(condition: Condition) -> Caution:
@@ -499,12 +499,12 @@ def test_each_condition_stops_the_way_until_the_hint_was_followed(scenes: Iterat
         scene, caution = next(scenes), caution_of(condition)
         prepare(scene)
         scene.impose(condition)
-        before, status = scene.road.money(), scene.payout().status
+        before, status = scene.harness.money(), scene.payout().status
 
         hint = take(scene, caution)
 
         assert hint is not None, f"{name} went, and it does not hold that {condition}"
-        assert scene.road.money() == before
+        assert scene.harness.money() == before
         assert scene.payout().status is (PayoutStatus.HELD if hint and held_instead(way, condition) else status)
         # What passes the guard itself is named only where the failure is certain and the number is what was wrong.
         more = {_C.SAME_NUMBER: {"payout retry"}, _C.HOPELESS: {"payout to-wallet"}}.get(condition, set())
@@ -620,7 +620,7 @@ def test_an_incident_that_was_closed_stops_nothing(scenes: Iterator[Scene]) -> N
     scene = next(scenes)
     scene.failed()
     scene.impose(_C.INCIDENT)
-    scene.update(Incident, Incident.payout_id, scene.payout_id, closed_at=scene.town.clock(), closed_by="ann")
+    scene.update(Incident, Incident.payout_id, scene.payout_id, closed_at=scene.builder.clock(), closed_by="ann")
     assert call(manual_decision.to_wallet)(scene, Caution()) is None
     assert scene.payout().status is PayoutStatus.WALLET
 
@@ -662,11 +662,11 @@ def test_a_stored_success_is_judged_before_its_payout_goes_any_other_way(
     attempt = scene.last()
     assert attempt is not None
     subject = attempt.id if signed else ""
-    arrived = Delivery(Kind.RESULT, subject, signed, "196.201.214.200", scene.town.clock(), result(attempt, "UKN77"))
-    apply_results.store_deliveries(scene.town.db, scene.town.clock, [arrived])
+    arrived = Delivery(Kind.RESULT, subject, signed, "196.201.214.200", scene.builder.clock(), result(attempt, "UKN77"))
+    apply_results.store_deliveries(scene.builder.db, scene.builder.clock, [arrived])
 
     if way is Way.SEND:
-        assert scene.road.send(only=[scene.payout_id]).sent == []
+        assert scene.harness.send(only=[scene.payout_id]).sent == []
     elif way is Way.DECIDE_NOT_PAID and not signed:
         return  # nothing speaks against a person's word yet but a post without our mark: that is asked about
     else:
@@ -683,17 +683,17 @@ def test_a_stored_success_is_judged_before_its_payout_goes_any_other_way(
         assert payout.status is PayoutStatus.COMPLETED
     else:
         assert payout.status in (PayoutStatus.FAILED, PayoutStatus.HELD, PayoutStatus.PENDING)
-    assert scene.town.balances(scene.user)[1] == payout.amount_cents - payout.wire_cents if signed else True
+    assert scene.builder.balances(scene.user)[1] == payout.amount_cents - payout.wire_cents if signed else True
 
 
 # --- Statements ---------------------------------------------------------------------------------------------------
 
 
-def silent_paper(road: Road) -> Paper:
+def silent_paper(harness: PayoutHarness) -> Paper:
     """A statement of the whole time with nothing of ours on it but a deposit, first and last."""
-    paper = Paper().covering([road.clock()])
-    paper.line("UKN0000099", road.clock() - timedelta(hours=1), paid_in=100, reason=PAYBILL)
-    paper.line("UKN0000100", road.clock() + timedelta(days=2), paid_in=100, reason=PAYBILL)
+    paper = Paper().covering([harness.clock()])
+    paper.line("UKN0000099", harness.clock() - timedelta(hours=1), paid_in=100, reason=PAYBILL)
+    paper.line("UKN0000100", harness.clock() + timedelta(days=2), paid_in=100, reason=PAYBILL)
     return paper
 
 
@@ -701,15 +701,15 @@ def test_a_statement_ends_nothing_about_which_an_incident_stands(scenes: Iterato
     """Its silence says not paid, and something else says otherwise: a person looks first, and then decides."""
     scene = next(scenes)
     scene.unknown()
-    attempt, paper = scene.any_attempt(), silent_paper(scene.road)
+    attempt, paper = scene.any_attempt(), silent_paper(scene.harness)
     for hours in (1, 2):
-        scene.town.clock.forward(hours=hours)
+        scene.builder.clock.forward(hours=hours)
         scene.answered(attempt, "NOT_FOUND")
     scene.impose(_C.INCIDENT)
-    scene.town.clock.forward(days=3)
+    scene.builder.clock.forward(days=3)
     take = partial(
         statement_import.take_statement,
-        scene.town.context,
+        scene.builder.context,
         paper.read(),
         statement_import.StatementRules("600000", customers_are_counted=True),
     )

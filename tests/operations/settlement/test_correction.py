@@ -25,17 +25,17 @@ from kasoko_cli.store import bets, payouts, statements
 from kasoko_cli.store import markets as market_rows
 from kasoko_cli.store.engine.database import Database, open_database
 from tests.conftest import FixedClock
-from tests.operations.town import LIMITS, Town, refusal
+from tests.operations.data_builder import LIMITS, DataBuilder, refusal
 
 FIRST, SECOND = Act("ann at the desk", "the result was read wrongly"), Act("ben at the desk", "checked it")
 YES, NO = Resolution(winners=(0,)), Resolution(winners=(1,))
 
 
 def overrides(
-    town: Town, resolution: Resolution, *, act: Act = FIRST, confirm: str | None = None, market: str = "derby"
+    builder: DataBuilder, resolution: Resolution, *, act: Act = FIRST, confirm: str | None = None, market: str = "derby"
 ) -> Override:
     return correction.override(
-        OperationContext(town.db, town.clock, act),
+        OperationContext(builder.db, builder.clock, act),
         correction.OverridePolicy(LIMITS),
         market=market,
         resolution=resolution,
@@ -43,14 +43,14 @@ def overrides(
     )
 
 
-def by_two(town: Town, resolution: Resolution, market: str = "derby") -> Override:
+def by_two(builder: DataBuilder, resolution: Resolution, market: str = "derby") -> Override:
     """The first person proposes, the second confirms exactly that plan."""
-    proposed = overrides(town, resolution, market=market)
+    proposed = overrides(builder, resolution, market=market)
     if not proposed.needs_second:
         assert proposed.is_new
         return proposed
     assert proposed.waits_for_second
-    done = overrides(town, resolution, act=SECOND, confirm=proposed.plan_hash[:16], market=market)
+    done = overrides(builder, resolution, act=SECOND, confirm=proposed.plan_hash[:16], market=market)
     assert done.is_new
     return done
 
@@ -59,29 +59,29 @@ def holds(db: Database) -> None:
     assert [(check.name, check.violations) for check in audit(db, deep=True).checks if not check.ok] == []
 
 
-def entries(town: Town, key: str) -> list[tuple[str, str, int]]:
-    with town.db.reading() as session:
+def entries(builder: DataBuilder, key: str) -> list[tuple[str, str, int]]:
+    with builder.db.reading() as session:
         return [(str(line.account), line.owner, line.cents) for line in book.lines_of(session, key)]
 
 
-def balance(town: Town, account: Account, owner: str = "") -> int:
-    with town.db.reading() as session:
+def balance(builder: DataBuilder, account: Account, owner: str = "") -> int:
+    with builder.db.reading() as session:
         return book.balance(session, account, owner)
 
 
 @pytest.fixture
-def derby(town: Town) -> Town:
+def derby(builder: DataBuilder) -> DataBuilder:
     """Yes has won: ann is owed 142.50 of ann's 100 and ben's 50, and cyn's three shillings give a small payout."""
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "cyn": ("Yes", 3)})
-    town.settle("derby", "Yes")
-    return town
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "cyn": ("Yes", 3)})
+    builder.settle("derby", "Yes")
+    return builder
 
 
 # --- Before anything was sent ------------------------------------------------------------------------------------
 
 
-def test_before_anything_was_sent_the_settlement_is_taken_back_exactly_and_made_anew(derby: Town) -> None:
+def test_before_anything_was_sent_the_settlement_is_taken_back_exactly_and_made_anew(derby: DataBuilder) -> None:
     then = entries(derby, "settle:derby:1")
     done = overrides(derby, NO)
     assert (done.way, done.needs_second, done.canceled) == ("reversal", False, ["derby.1.1", "derby.1.2"])
@@ -103,18 +103,18 @@ def test_before_anything_was_sent_the_settlement_is_taken_back_exactly_and_made_
     holds(derby.db)
 
 
-def test_a_market_that_is_not_settled_yet_only_gets_its_other_outcome(town: Town) -> None:
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
-    town.clock.forward(1)
-    markets.close_market(town.context, market="derby")
-    markets.resolve_market(town.context, market="derby", winners=["Yes"])
-    assert overrides(town, NO).way == "resolution"
-    assert markets.show_market(town.db, "derby").resolved_outcome == "No"
-    holds(town.db)
+def test_a_market_that_is_not_settled_yet_only_gets_its_other_outcome(builder: DataBuilder) -> None:
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
+    builder.clock.forward(1)
+    markets.close_market(builder.context, market="derby")
+    markets.resolve_market(builder.context, market="derby", winners=["Yes"])
+    assert overrides(builder, NO).way == "resolution"
+    assert markets.show_market(builder.db, "derby").resolved_outcome == "No"
+    holds(builder.db)
 
 
-def test_a_resolved_market_can_be_called_off_and_a_void_one_resolved(derby: Town) -> None:
+def test_a_resolved_market_can_be_called_off_and_a_void_one_resolved(derby: DataBuilder) -> None:
     overrides(derby, Resolution(void=True))
     with derby.db.reading() as session:
         assert market_rows.find_market(session, "derby").status is MarketStatus.VOID
@@ -123,7 +123,7 @@ def test_a_resolved_market_can_be_called_off_and_a_void_one_resolved(derby: Town
     holds(derby.db)
 
 
-def test_what_was_credited_and_spent_cannot_be_taken_back_so_it_is_owed_back(derby: Town) -> None:
+def test_what_was_credited_and_spent_cannot_be_taken_back_so_it_is_owed_back(derby: DataBuilder) -> None:
     derby.market("other")
     derby.bet("other", "cyn", "Yes", cents=423)
     done = by_two(derby, NO)
@@ -135,7 +135,7 @@ def test_what_was_credited_and_spent_cannot_be_taken_back_so_it_is_owed_back(der
 # --- After --------------------------------------------------------------------------------------------------------
 
 
-def test_after_a_payout_was_sent_only_the_differences_are_booked(derby: Town) -> None:
+def test_after_a_payout_was_sent_only_the_differences_are_booked(derby: DataBuilder) -> None:
     derby.accepted(attempt := derby.intend("ann"))
     derby.paid(attempt)
     before = entries(derby, "settle:derby:1")
@@ -160,20 +160,20 @@ def test_after_a_payout_was_sent_only_the_differences_are_booked(derby: Town) ->
     holds(derby.db)
 
 
-def test_what_was_not_sent_is_canceled_where_it_is_owed_no_longer(town: Town) -> None:
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "dan": ("Yes", 200)})
-    town.settle("derby", "Yes")
-    town.accepted(attempt := town.intend("ann"))
-    town.paid(attempt)
-    done = by_two(town, NO)
+def test_what_was_not_sent_is_canceled_where_it_is_owed_no_longer(builder: DataBuilder) -> None:
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "dan": ("Yes", 200)})
+    builder.settle("derby", "Yes")
+    builder.accepted(attempt := builder.intend("ann"))
+    builder.paid(attempt)
+    done = by_two(builder, NO)
     assert done.canceled == ["derby.1.2"]
-    assert balance(town, Account.RECEIVABLE, "dan") == 0
-    assert town.payout_of("dan").status is PayoutStatus.CANCELED
-    holds(town.db)
+    assert balance(builder, Account.RECEIVABLE, "dan") == 0
+    assert builder.payout_of("dan").status is PayoutStatus.CANCELED
+    holds(builder.db)
 
 
-def test_what_is_on_its_way_stands_and_is_owed_back_if_it_is_too_much(derby: Town) -> None:
+def test_what_is_on_its_way_stands_and_is_owed_back_if_it_is_too_much(derby: DataBuilder) -> None:
     derby.accepted(attempt := derby.intend("ann"))
     by_two(derby, NO)
     assert balance(derby, Account.RECEIVABLE, "ann") == 14_111
@@ -182,7 +182,7 @@ def test_what_is_on_its_way_stands_and_is_owed_back_if_it_is_too_much(derby: Tow
     holds(derby.db)
 
 
-def test_the_first_outcome_after_all_drops_the_debt_instead_of_paying_twice(derby: Town) -> None:
+def test_the_first_outcome_after_all_drops_the_debt_instead_of_paying_twice(derby: DataBuilder) -> None:
     derby.accepted(attempt := derby.intend("ann"))
     derby.paid(attempt)
     by_two(derby, NO)
@@ -197,7 +197,7 @@ def test_the_first_outcome_after_all_drops_the_debt_instead_of_paying_twice(derb
     holds(derby.db)
 
 
-def test_what_was_given_back_meanwhile_is_paid_again(derby: Town) -> None:
+def test_what_was_given_back_meanwhile_is_paid_again(derby: DataBuilder) -> None:
     derby.accepted(attempt := derby.intend("ann"))
     derby.paid(attempt)
     by_two(derby, NO)
@@ -218,13 +218,13 @@ def test_what_was_given_back_meanwhile_is_paid_again(derby: Town) -> None:
 
 
 @pytest.fixture
-def paid(derby: Town) -> Town:
+def paid(derby: DataBuilder) -> DataBuilder:
     derby.accepted(attempt := derby.intend("ann"))
     derby.paid(attempt)
     return derby
 
 
-def test_one_person_alone_changes_nothing(paid: Town) -> None:
+def test_one_person_alone_changes_nothing(paid: DataBuilder) -> None:
     with paid.db.reading() as session:
         before = book.balance(session, Account.PAYABLE, None)
     proposed = overrides(paid, NO)
@@ -235,7 +235,7 @@ def test_one_person_alone_changes_nothing(paid: Town) -> None:
     assert markets.show_market(paid.db, "derby").resolved_outcome == "Yes"
 
 
-def test_the_second_person_confirms_exactly_the_plan_that_was_proposed(paid: Town) -> None:
+def test_the_second_person_confirms_exactly_the_plan_that_was_proposed(paid: DataBuilder) -> None:
     proposed = overrides(paid, NO)
     assert overrides(paid, NO, act=SECOND).waits_for_second, "without its hash nobody has read it"
     for wrong in ("0" * 64, proposed.plan_hash[:8]):
@@ -246,7 +246,7 @@ def test_the_second_person_confirms_exactly_the_plan_that_was_proposed(paid: Tow
         assert "kasoko pause" in hint
 
 
-def test_a_plan_that_has_changed_meanwhile_is_not_confirmed(paid: Town) -> None:
+def test_a_plan_that_has_changed_meanwhile_is_not_confirmed(paid: DataBuilder) -> None:
     paid.market("other")
     paid.bets("other", {"dan": ("Yes", 100), "eve": ("Yes", 100), "fay": ("No", 50)})
     paid.settle("other", "Yes")
@@ -257,13 +257,13 @@ def test_a_plan_that_has_changed_meanwhile_is_not_confirmed(paid: Town) -> None:
     refusal(lambda: overrides(paid, NO, act=SECOND, confirm=proposed.plan_hash, market="other"), Refused)
 
 
-def test_one_person_does_not_confirm_under_another_spelling(paid: Town) -> None:
+def test_one_person_does_not_confirm_under_another_spelling(paid: DataBuilder) -> None:
     proposed = overrides(paid, NO)
     again = overrides(paid, NO, act=Act(" Ann  at the DESK", "me again"), confirm=proposed.plan_hash)
     assert (again.waits_for_second, again.is_new) == (True, False)
 
 
-def test_a_first_word_counts_only_while_nothing_of_the_market_has_moved(paid: Town) -> None:
+def test_a_first_word_counts_only_while_nothing_of_the_market_has_moved(paid: DataBuilder) -> None:
     """The plan is still the same, and what it was read about is not: a payout of somebody else is on its way now."""
     paid.market("other")
     paid.bets("other", {"dan": ("Yes", 100), "eve": ("Yes", 100), "fay": ("No", 50)})
@@ -280,7 +280,7 @@ def test_a_first_word_counts_only_while_nothing_of_the_market_has_moved(paid: To
     assert overrides(paid, NO, confirm=proposed.plan_hash, market="other").is_new
 
 
-def test_a_first_word_on_another_outcome_expires(paid: Town) -> None:
+def test_a_first_word_on_another_outcome_expires(paid: DataBuilder) -> None:
     proposed = overrides(paid, NO)
     paid.clock.forward(24 * 3_600)
     told = overrides(paid, NO, act=SECOND, confirm=proposed.plan_hash)
@@ -290,14 +290,14 @@ def test_a_first_word_on_another_outcome_expires(paid: Town) -> None:
     holds(paid.db)
 
 
-def test_an_override_needs_a_reason_another_outcome_and_a_market_that_has_one(paid: Town) -> None:
+def test_an_override_needs_a_reason_another_outcome_and_a_market_that_has_one(paid: DataBuilder) -> None:
     assert "needs a reason" in refusal(lambda: overrides(paid, NO, act=Act("ann")), Refused)[0]
     assert "is resolved as 'Yes' already" in refusal(lambda: overrides(paid, YES), Refused)[0]
     paid.market("open")
     assert "has no outcome yet" in refusal(lambda: overrides(paid, NO, market="open"), Refused)[0]
 
 
-def test_a_plan_writes_nothing_and_is_what_is_then_done(paid: Town) -> None:
+def test_a_plan_writes_nothing_and_is_what_is_then_done(paid: DataBuilder) -> None:
     planned = correction.plan_override(paid.db, correction.OverridePolicy(LIMITS), market="derby", resolution=NO)
     assert markets.show_market(paid.db, "derby").resolved_outcome == "Yes"
     done = by_two(paid, NO)
@@ -308,7 +308,7 @@ def test_a_plan_writes_nothing_and_is_what_is_then_done(paid: Town) -> None:
 # --- Whatever is owed back ----------------------------------------------------------------------------------------
 
 
-def test_what_is_owed_back_is_recovered_or_written_off_once(paid: Town) -> None:
+def test_what_is_owed_back_is_recovered_or_written_off_once(paid: DataBuilder) -> None:
     by_two(paid, NO)
 
     def recover(cents: int, source: str, reference: str) -> bool:
@@ -358,59 +358,62 @@ def test_after_any_overrides_everybody_ends_with_the_new_share_net_of_what_they_
     path.write_bytes(sqlite_template.read_bytes())
     db = open_database(f"sqlite:///{path}")
     try:
-        _any_overrides(Town(db, FixedClock(), Act("tester", "a test")), stakes, first, deeds)
+        _any_overrides(DataBuilder(db, FixedClock(), Act("tester", "a test")), stakes, first, deeds)
     finally:
         db.close()
 
 
 def _any_overrides(
-    town: Town, stakes: list[tuple[str, int, int]], first: Resolution, deeds: list[tuple[Resolution, list[str]]]
+    builder: DataBuilder,
+    stakes: list[tuple[str, int, int]],
+    first: Resolution,
+    deeds: list[tuple[Resolution, list[str]]],
 ) -> None:
-    town.market("derby", ("A", "B", "C"), rules=Rules(fee_bps=500))
+    builder.market("derby", ("A", "B", "C"), rules=Rules(fee_bps=500))
     for user in dict.fromkeys(user for user, _, _ in stakes):
-        town.user(user)
+        builder.user(user)
     for user, outcome, cents in stakes:
-        town.bet("derby", user, "ABC"[outcome], cents=cents, collected=True)
-    town.clock.forward(1)
-    markets.close_market(town.context, market="derby")
-    _resolve(town, first)
-    settle.settle_market(town.context, LIMITS, market="derby")
+        builder.bet("derby", user, "ABC"[outcome], cents=cents, collected=True)
+    builder.clock.forward(1)
+    markets.close_market(builder.context, market="derby")
+    _resolve(builder, first)
+    settle.settle_market(builder.context, LIMITS, market="derby")
     standing = first
     for resolution, what in deeds:
-        _do(town, what)
+        _do(builder, what)
         if resolution == standing:
             continue
-        by_two(town, resolution)
+        by_two(builder, resolution)
         standing = resolution
-        with town.db.reading() as session:
+        with builder.db.reading() as session:
             is_settled = market_rows.standing_settlement(session, "derby") is not None
         if not is_settled:
-            settle.settle_market(town.context, LIMITS, market="derby")
-        _everybody_has_the_share(town, standing)
-    holds(town.db)
+            settle.settle_market(builder.context, LIMITS, market="derby")
+        _everybody_has_the_share(builder, standing)
+    holds(builder.db)
 
 
-def _resolve(town: Town, resolution: Resolution) -> None:
+def _resolve(builder: DataBuilder, resolution: Resolution) -> None:
     if resolution.void:
-        markets.void_market(town.context, market="derby")
+        markets.void_market(builder.context, market="derby")
     else:
         winners = ["ABC"[one] for one in resolution.winners]
-        markets.resolve_market(town.context, market="derby", winners=winners)
+        markets.resolve_market(builder.context, market="derby", winners=winners)
 
 
-def _do(town: Town, what: list[str]) -> None:
-    with town.db.reading() as session:
+def _do(builder: DataBuilder, what: list[str]) -> None:
+    with builder.db.reading() as session:
         due = [one for one in payouts.list_payouts(session) if one.status is PayoutStatus.PENDING]
     for payout, deed in zip(due, what, strict=False):
         if deed == "hold":
-            manual_decision.hold(town.context, payout_id=payout.id)
+            manual_decision.hold(builder.context, payout_id=payout.id)
         elif deed != "leave":
-            town.accepted(attempt := town.intend_payout(payout.id))
-            town.paid(attempt) if deed == "pay" else town.failed(attempt)
+            builder.accepted(attempt := builder.intend_payout(payout.id))
+            builder.paid(attempt) if deed == "pay" else builder.failed(attempt)
 
 
-def _everybody_has_the_share(town: Town, resolution: Resolution) -> None:
-    with town.db.reading() as session:
+def _everybody_has_the_share(builder: DataBuilder, resolution: Resolution) -> None:
+    with builder.db.reading() as session:
         stakes = [Stake(one.user_id, one.outcome, one.stake_cents) for one in bets.list_bets(session, "derby")]
         division = divide(stakes, Rules(fee_bps=500), resolution)
         shares: dict[str, int] = {}

@@ -23,34 +23,34 @@ from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.explanation import Explained, explain_payout
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.store.schema.tables import Funding
-from tests.operations.road import ANN, Road
+from tests.operations.payout_harness import ANN, PayoutHarness
 
 #: One bet: who, on what, how many cents, how many seconds after the others.
 Placed = tuple[str, str, int, int]
 
 
-def settled(road: Road, rules: Rules, placed: Sequence[Placed], **how: Any) -> None:
+def settled(harness: PayoutHarness, rules: Rules, placed: Sequence[Placed], **how: Any) -> None:
     """A settled market `derby` on X, Y or Z, by these rules, with these bets and this resolution."""
-    road.clock.forward(-60)
+    harness.clock.forward(-60)
     markets.add_market(
-        road.context,
+        harness.context,
         NewMarket(
             market_id="derby",
             slug="derby",
             question="Who wins the derby?",
             outcomes=["X", "Y", "Z"],
-            closes_at=road.clock() + timedelta(hours=1),
+            closes_at=harness.clock() + timedelta(hours=1),
             rules=rules,
         ),
     )
     for number, user in enumerate(dict.fromkeys(user for user, *_ in placed)):
         phone = f"254712000{number:03d}"
-        users.add_user(road.context, user_id=user, name=user.title(), phone=phone)
-    start = road.clock()
+        users.add_user(harness.context, user_id=user, name=user.title(), phone=phone)
+    start = harness.clock()
     for number, (user, outcome, cents, after) in enumerate(placed):
-        road.clock.now = start + timedelta(seconds=after)
+        harness.clock.now = start + timedelta(seconds=after)
         bets.place_bet(
-            road.context,
+            harness.context,
             NewBet(
                 bet_id=f"b{number}",
                 market="derby",
@@ -60,26 +60,26 @@ def settled(road: Road, rules: Rules, placed: Sequence[Placed], **how: Any) -> N
                 funding=Funding.COLLECTED,
             ),
         )
-    road.clock.now = start + timedelta(seconds=60)
-    markets.close_market(road.context, market="derby")
+    harness.clock.now = start + timedelta(seconds=60)
+    markets.close_market(harness.context, market="derby")
     if how.get("void"):
-        markets.void_market(road.context, market="derby")
+        markets.void_market(harness.context, market="derby")
     else:
-        markets.resolve_market(road.context, market="derby", **how)
-    settle.settle_market(road.context, WireLimits(), market="derby")
+        markets.resolve_market(harness.context, market="derby", **how)
+    settle.settle_market(harness.context, WireLimits(), market="derby")
 
 
-def of_user(road: Road, user: str) -> Explained:
-    return explain_payout(road.db, road.payout(user).id)
+def of_user(harness: PayoutHarness, user: str) -> Explained:
+    return explain_payout(harness.db, harness.payout(user).id)
 
 
 PLAIN = [("ann", "X", 10_000, 0), ("ben", "X", 20_000, 1), ("cyn", "Y", 15_000, 2)]
 THREE = [("ann", "X", 1_000, 0), ("ben", "Y", 3_000, 1), ("cyn", "Z", 6_000, 2)]
 
 
-def test_the_operators_example_is_told_step_by_step(road: Road) -> None:
-    settled(road, Rules(fee_bps=500), PLAIN, winners=["X"])
-    found = of_user(road, "ann")
+def test_the_operators_example_is_told_step_by_step(harness: PayoutHarness) -> None:
+    settled(harness, Rules(fee_bps=500), PLAIN, winners=["X"])
+    found = of_user(harness, "ann")
     assert (found.gross_cents, found.fee_cents, found.net_cents, found.winning_stake_cents) == (
         45_000,
         2_250,
@@ -206,7 +206,7 @@ def test_the_operators_example_is_told_step_by_step(road: Road) -> None:
     ],
 )
 def test_every_rule_is_told_in_both_languages_and_ends_at_what_is_owed(
-    road: Road,
+    harness: PayoutHarness,
     rules: dict[str, Any],
     placed: Sequence[Placed],
     how: dict[str, Any],
@@ -217,8 +217,8 @@ def test_every_rule_is_told_in_both_languages_and_ends_at_what_is_owed(
     from fractions import Fraction
 
     how = {**how, **({"weights": [(n, Fraction(w)) for n, w in how["weights"]]} if "weights" in how else {})}
-    settled(road, Rules(fee_bps=500, **rules), placed, **how)
-    found = of_user(road, user)
+    settled(harness, Rules(fee_bps=500, **rules), placed, **how)
+    found = of_user(harness, user)
     assert found.owed_cents == owed
     english, swahili = spoken(found, "en"), spoken(found, "sw")
     assert said in " ".join(english)
@@ -226,33 +226,33 @@ def test_every_rule_is_told_in_both_languages_and_ends_at_what_is_owed(
     assert not {one for one in english if one in swahili and "÷" not in one}
 
 
-def test_legs_and_the_wallet_are_told(road: Road) -> None:
-    settled(road, Rules(fee_bps=0), [("ann", "X", 60_000_000, 0), ("ben", "X", 999, 1)], winners=["X"])
+def test_legs_and_the_wallet_are_told(harness: PayoutHarness) -> None:
+    settled(harness, Rules(fee_bps=0), [("ann", "X", 60_000_000, 0), ("ben", "X", 999, 1)], winners=["X"])
     assert "it comes in 3 payments; this is number 1, of KES 250,000.00" in " ".join(
-        spoken(explain_payout(road.db, "derby.1.1"), "en")
+        spoken(explain_payout(harness.db, "derby.1.1"), "en")
     )
-    small = of_user(road, "ben")
+    small = of_user(harness, "ben")
     assert spoken(small, "en")[-1] == "M-Pesa does not carry so little, so all of it, KES 9.99, is in your wallet."
 
 
-def test_what_was_sent_when_and_how_it_ended_is_told(road: Road) -> None:
-    road.owe({"ann": ANN}, cents=14_250)
-    road.send()
-    assert spoken(of_user(road, "ann"), "en")[-2:] == [
+def test_what_was_sent_when_and_how_it_ended_is_told(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN}, cents=14_250)
+    harness.send()
+    assert spoken(of_user(harness, "ann"), "en")[-2:] == [
         "We asked M-Pesa to send KES 142.00 to 2547****0111 on 23 November 2026 at 12:00 Nairobi time.",
         "M-Pesa has not told us yet how it ended.",
     ]
-    attempt = road.attempt("ann")
-    road.clock.forward(245)
-    road.post(Kind.RESULT, attempt.id, road.result(attempt, code=2040))
-    assert "give us another one" in spoken(of_user(road, "ann"), "en")[-1]
-    road.posts.clear()
-    road.set_phone("ann", "254712000999")
-    assert road.retry().retried
-    road.send()
-    road.deliver()
-    told = spoken(of_user(road, "ann"), "sw")
-    receipt = road.attempt("ann").receipt
+    attempt = harness.attempt("ann")
+    harness.clock.forward(245)
+    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=2040))
+    assert "give us another one" in spoken(of_user(harness, "ann"), "en")[-1]
+    harness.posts.clear()
+    harness.set_phone("ann", "254712000999")
+    assert harness.retry().retried
+    harness.send()
+    harness.deliver()
+    told = spoken(of_user(harness, "ann"), "sw")
+    receipt = harness.attempt("ann").receipt
     assert told[-4:] == [
         "Tuliiomba M-PESA itume KSh 142.00 kwa 2547****0111 tarehe 23 Novemba 2026, saa sita kamili mchana (12:00).",
         "Haikufaulu, na hakuna pesa zilizotoka.",
@@ -271,30 +271,30 @@ def test_what_was_sent_when_and_how_it_ended_is_told(road: Road) -> None:
     "status",
     ["AWAITING_APPROVAL", "HELD", "PENDING", "SENDING", "SENT", "UNKNOWN", "FAILED", "RETURNED", "CANCELED", "WALLET"],
 )
-def test_every_state_has_its_sentence_in_both_languages(road: Road, status: str) -> None:
-    road.owe({"ann": ANN}, cents=14_200)
-    found = dataclasses.replace(of_user(road, "ann"), status=status)
+def test_every_state_has_its_sentence_in_both_languages(harness: PayoutHarness, status: str) -> None:
+    harness.owe({"ann": ANN}, cents=14_200)
+    found = dataclasses.replace(of_user(harness, "ann"), status=status)
     plain = len(spoken(dataclasses.replace(found, status=""), "en"))
     english, swahili = spoken(found, "en"), spoken(found, "sw")
     assert len(english) == len(swahili) == plain + 1
     assert english[-1] != swahili[-1]
 
 
-def test_bets_that_do_not_lead_to_the_amount_are_a_failed_check_and_no_story(road: Road) -> None:
-    road.books_hold_at_the_end = False
-    road.owe({"ann": ANN}, cents=14_200)
-    with road.db.engine.begin() as connection:
+def test_bets_that_do_not_lead_to_the_amount_are_a_failed_check_and_no_story(harness: PayoutHarness) -> None:
+    harness.books_hold_at_the_end = False
+    harness.owe({"ann": ANN}, cents=14_200)
+    with harness.db.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE bets SET stake_cents = stake_cents + 1 WHERE user_id = 'loser'")
     with pytest.raises(CheckFailed, match="cannot be explained: its bets do not lead to the amount"):
-        of_user(road, "ann")
+        of_user(harness, "ann")
 
 
-def test_holding_and_deciding_do_not_disturb_the_story(road: Road) -> None:
-    road.owe({"ann": ANN}, cents=14_200)
-    manual_decision.hold(road.context, payout_id=road.payout("ann").id)
-    assert "held back" in spoken(of_user(road, "ann"), "en")[-1]
+def test_holding_and_deciding_do_not_disturb_the_story(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN}, cents=14_200)
+    manual_decision.hold(harness.context, payout_id=harness.payout("ann").id)
+    assert "held back" in spoken(of_user(harness, "ann"), "en")[-1]
     with pytest.raises(NotFound):
-        explain_payout(road.db, "derby.1.99")
+        explain_payout(harness.db, "derby.1.99")
 
 
 @pytest.mark.parametrize(

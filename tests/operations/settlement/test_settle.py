@@ -18,41 +18,41 @@ from kasoko_cli.operations.records import bets, markets
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.settle import Owed, Settled, SettlementFigures
 from kasoko_cli.store import payouts
-from tests.operations.town import LIMITS, Town, refusal
+from tests.operations.data_builder import LIMITS, DataBuilder, refusal
 
 
-def _settle(town: Town, market: str = "derby") -> Settled:
-    return settle.settle_market(town.context, LIMITS, market=market)
+def _settle(builder: DataBuilder, market: str = "derby") -> Settled:
+    return settle.settle_market(builder.context, LIMITS, market=market)
 
 
-def _owed(town: Town, market: str = "derby") -> list[tuple[str, str, int, int, str]]:
-    with town.db.reading() as session:
+def _owed(builder: DataBuilder, market: str = "derby") -> list[tuple[str, str, int, int, str]]:
+    with builder.db.reading() as session:
         return [
             (payout.user_id, str(payout.kind), payout.amount_cents, payout.wire_cents, str(payout.status))
             for payout in payouts.list_payouts(session, market_id=market)
         ]
 
 
-def _balance(town: Town, account: Account, owner: str | None = "") -> int:
-    with town.db.reading() as session:
+def _balance(builder: DataBuilder, account: Account, owner: str | None = "") -> int:
+    with builder.db.reading() as session:
         return book.balance(session, account, owner)
 
 
 @pytest.fixture
-def derby(town: Town) -> Town:
+def derby(builder: DataBuilder) -> DataBuilder:
     """The operator's example: 100 and 200 on Yes, 150 on No, closed."""
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("Yes", 200), "cyn": ("No", 150)})
-    town.clock.forward(1)
-    markets.close_market(town.context, market="derby")
-    return town
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("Yes", 200), "cyn": ("No", 150)})
+    builder.clock.forward(1)
+    markets.close_market(builder.context, market="derby")
+    return builder
 
 
-def _resolve(town: Town, winner: str = "Yes", market: str = "derby") -> None:
-    markets.resolve_market(town.context, market=market, winners=[winner])
+def _resolve(builder: DataBuilder, winner: str = "Yes", market: str = "derby") -> None:
+    markets.resolve_market(builder.context, market=market, winners=[winner])
 
 
-def test_the_operators_example_is_settled_to_the_cent(derby: Town) -> None:
+def test_the_operators_example_is_settled_to_the_cent(derby: DataBuilder) -> None:
     _resolve(derby)
     settled = _settle(derby)
     assert settled.settlement == SettlementFigures(
@@ -80,7 +80,7 @@ def test_the_operators_example_is_settled_to_the_cent(derby: Town) -> None:
     assert audit(derby.db, deep=True).ok
 
 
-def test_the_operators_example_is_paid_to_the_cent(derby: Town) -> None:
+def test_the_operators_example_is_paid_to_the_cent(derby: DataBuilder) -> None:
     """142 and 285 go to the phones; balances rise by 142.50 and 285.00, available by 0.50 and 0.00."""
     _resolve(derby)
     _settle(derby)
@@ -93,7 +93,7 @@ def test_the_operators_example_is_paid_to_the_cent(derby: Town) -> None:
     assert audit(derby.db, deep=True).ok
 
 
-def test_settling_twice_changes_nothing_and_says_so(derby: Town) -> None:
+def test_settling_twice_changes_nothing_and_says_so(derby: DataBuilder) -> None:
     _resolve(derby)
     first = _settle(derby)
     derby.clock.forward(hours=1)
@@ -107,7 +107,7 @@ def test_settling_twice_changes_nothing_and_says_so(derby: Town) -> None:
     assert _balance(derby, Account.FEE) == -2_250
 
 
-def test_several_threads_that_settle_at_once_make_one_settlement(derby: Town) -> None:
+def test_several_threads_that_settle_at_once_make_one_settlement(derby: DataBuilder) -> None:
     _resolve(derby)
     with ThreadPoolExecutor(5) as pool:
         settled = list(pool.map(lambda _: _settle(derby), range(5)))
@@ -117,7 +117,7 @@ def test_several_threads_that_settle_at_once_make_one_settlement(derby: Town) ->
     assert audit(derby.db).ok
 
 
-def test_a_plan_says_what_settling_will_do_and_writes_nothing(derby: Town) -> None:
+def test_a_plan_says_what_settling_will_do_and_writes_nothing(derby: DataBuilder) -> None:
     _resolve(derby)
     planned, owed = settle.plan_settlement(derby.db, LIMITS, market="derby")
     assert owed == [
@@ -133,126 +133,126 @@ def test_a_plan_says_what_settling_will_do_and_writes_nothing(derby: Town) -> No
     )
 
 
-def test_every_bet_on_losing_outcomes_refunds_everyone_in_full_without_a_fee(derby: Town) -> None:
+def test_every_bet_on_losing_outcomes_refunds_everyone_in_full_without_a_fee(derby: DataBuilder) -> None:
     """The operator's fourth scenario: nobody backed the winner."""
-    town = derby
-    town.market("nobody", ("Yes", "No", "Draw"))
-    town.deposit("ann", 10_050)
-    town.deposit("ben", 20_000)
-    town.bet("nobody", "ann", "Yes", cents=10_050)
-    town.bet("nobody", "ben", "No", kes=200)
-    settled = town.settle("nobody", "Draw")
+    builder = derby
+    builder.market("nobody", ("Yes", "No", "Draw"))
+    builder.deposit("ann", 10_050)
+    builder.deposit("ben", 20_000)
+    builder.bet("nobody", "ann", "Yes", cents=10_050)
+    builder.bet("nobody", "ben", "No", kes=200)
+    settled = builder.settle("nobody", "Draw")
     assert settled.settlement == SettlementFigures(30_050, 0, 0, 0, 0, 0, 30_050, 0, 0)
     assert settled.warnings == [
         "Nobody backed the winner, or the market is void: every stake goes back in full, and the fee is 0."
     ]
-    assert _owed(town, "nobody") == [
+    assert _owed(builder, "nobody") == [
         ("ann", "REFUND", 10_050, 10_000, "PENDING"),
         ("ben", "REFUND", 20_000, 20_000, "PENDING"),
     ]
-    assert _balance(town, Account.FEE) == 0
-    assert audit(town.db, deep=True).ok
+    assert _balance(builder, Account.FEE) == 0
+    assert audit(builder.db, deep=True).ok
 
 
-def test_a_void_market_refunds_every_stake_and_takes_no_fee(town: Town) -> None:
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 250)})
-    settled = town.settle("derby")
+def test_a_void_market_refunds_every_stake_and_takes_no_fee(builder: DataBuilder) -> None:
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 250)})
+    settled = builder.settle("derby")
     assert (settled.resolved_outcome, settled.settlement.fee_cents, settled.settlement.refunds_cents) == (
         "VOID",
         0,
         35_000,
     )
-    assert [(user, kind, cents) for user, kind, cents, *_ in _owed(town)] == [
+    assert [(user, kind, cents) for user, kind, cents, *_ in _owed(builder)] == [
         ("ann", "REFUND", 10_000),
         ("ben", "REFUND", 25_000),
     ]
-    assert audit(town.db, deep=True).ok
+    assert audit(builder.db, deep=True).ok
 
 
-def test_what_m_pesa_cannot_carry_goes_to_the_wallet_at_once(town: Town) -> None:
+def test_what_m_pesa_cannot_carry_goes_to_the_wallet_at_once(builder: DataBuilder) -> None:
     """KES 9.99 cannot be sent and can be staked again; KES 10 can be sent and cannot."""
-    town.market("derby", rules=Rules(fee_bps=0))
-    town.user("ann", deposit_kes=100)
-    town.user("ben", deposit_kes=100)
-    town.bet("derby", "ann", "Yes", cents=999)
-    town.bet("derby", "ben", "Yes", cents=1_000)
-    settled = town.settle("derby", "Yes")
+    builder.market("derby", rules=Rules(fee_bps=0))
+    builder.user("ann", deposit_kes=100)
+    builder.user("ben", deposit_kes=100)
+    builder.bet("derby", "ann", "Yes", cents=999)
+    builder.bet("derby", "ben", "Yes", cents=1_000)
+    settled = builder.settle("derby", "Yes")
     assert (settled.to_phones, settled.to_wallets, settled.to_wallets_cents) == (1, 1, 999)
-    assert _owed(town) == [("ann", "PAYOUT", 999, 0, "WALLET"), ("ben", "PAYOUT", 1_000, 1_000, "PENDING")]
-    assert (town.balances("ann"), town.balances("ben")) == ((10_000, 10_000), (9_000, 9_000))
-    assert audit(town.db, deep=True).ok
+    assert _owed(builder) == [("ann", "PAYOUT", 999, 0, "WALLET"), ("ben", "PAYOUT", 1_000, 1_000, "PENDING")]
+    assert (builder.balances("ann"), builder.balances("ben")) == ((10_000, 10_000), (9_000, 9_000))
+    assert audit(builder.db, deep=True).ok
 
 
-def test_what_is_more_than_one_payment_may_be_is_owed_in_legs(town: Town) -> None:
-    town.market("derby", rules=Rules(fee_bps=0))
-    town.bets("derby", {"ann": ("Yes", 250_001)})
-    settled = town.settle("derby", "Yes")
+def test_what_is_more_than_one_payment_may_be_is_owed_in_legs(builder: DataBuilder) -> None:
+    builder.market("derby", rules=Rules(fee_bps=0))
+    builder.bets("derby", {"ann": ("Yes", 250_001)})
+    settled = builder.settle("derby", "Yes")
     assert (settled.settlement.winners, settled.payouts) == (1, 2)
-    assert [(cents, wire) for _, _, cents, wire, _ in _owed(town)] == [(24_999_100, 24_999_100), (1_000, 1_000)]
-    assert audit(town.db).ok
+    assert [(cents, wire) for _, _, cents, wire, _ in _owed(builder)] == [(24_999_100, 24_999_100), (1_000, 1_000)]
+    assert audit(builder.db).ok
 
 
-def test_other_limits_of_the_wire_cut_other_legs(town: Town) -> None:
-    town.market("derby", rules=Rules(fee_bps=0))
-    town.bets("derby", {"ann": ("Yes", 250)})
-    markets.void_market(town.context, market="derby")
+def test_other_limits_of_the_wire_cut_other_legs(builder: DataBuilder) -> None:
+    builder.market("derby", rules=Rules(fee_bps=0))
+    builder.bets("derby", {"ann": ("Yes", 250)})
+    markets.void_market(builder.context, market="derby")
     limits = WireLimits(min_cents=1_000, max_cents=10_000)
-    settle.settle_market(town.context, limits, market="derby")
-    assert [wire for *_, wire, _ in _owed(town)] == [10_000, 10_000, 5_000]
-    assert audit(town.db).ok
+    settle.settle_market(builder.context, limits, market="derby")
+    assert [wire for *_, wire, _ in _owed(builder)] == [10_000, 10_000, 5_000]
+    assert audit(builder.db).ok
 
 
-def test_cancelled_and_late_bets_take_no_part(derby: Town) -> None:
-    town = derby
-    town.market("rains")
+def test_cancelled_and_late_bets_take_no_part(derby: DataBuilder) -> None:
+    builder = derby
+    builder.market("rains")
     for user in ("ann", "ben"):
-        town.deposit(user, 20_000)
-    town.bet("rains", "ann", "Yes", kes=100)
-    cancelled = town.bet("rains", "ben", "Yes", kes=100)
-    bets.cancel_bet(town.context, bet_id=cancelled)
-    late = town.bet("rains", "ben", "No", kes=70)
+        builder.deposit(user, 20_000)
+    builder.bet("rains", "ann", "Yes", kes=100)
+    cancelled = builder.bet("rains", "ben", "Yes", kes=100)
+    bets.cancel_bet(builder.context, bet_id=cancelled)
+    late = builder.bet("rains", "ben", "No", kes=70)
     # Closed at the very moment of the last bet: one stamped at or after the close is late.
-    markets.close_market(town.context, market="rains")
-    _resolve(town, market="rains")
-    settled = _settle(town, "rains")
+    markets.close_market(builder.context, market="rains")
+    _resolve(builder, market="rains")
+    settled = _settle(builder, "rains")
     assert late
     assert (settled.settlement.gross_cents, settled.settlement.refunds_cents) == (10_000, 7_000)
-    assert [(user, kind, cents) for user, kind, cents, *_ in _owed(town, "rains")] == [
+    assert [(user, kind, cents) for user, kind, cents, *_ in _owed(builder, "rains")] == [
         ("ann", "PAYOUT", 9_500),
         ("ben", "REFUND", 7_000),
     ]
     assert settled.warnings == [
         "Winners get back less than they staked: nearly everybody backed the winner, and the fee is taken all the same."
     ]
-    assert audit(town.db, deep=True).ok
+    assert audit(builder.db, deep=True).ok
 
 
-def test_a_market_without_a_bet_is_settled_without_a_payout(town: Town) -> None:
-    town.market("derby")
-    settled = town.settle("derby", "Yes")
+def test_a_market_without_a_bet_is_settled_without_a_payout(builder: DataBuilder) -> None:
+    builder.market("derby")
+    settled = builder.settle("derby", "Yes")
     assert (settled.payouts, settled.settlement) == (0, SettlementFigures(0, 0, 0, 0, 0, 0, 0, 0, 0))
-    assert audit(town.db, deep=True).ok
+    assert audit(builder.db, deep=True).ok
 
 
-def test_a_fee_of_everything_owes_nobody_a_payout_of_nothing(town: Town) -> None:
-    town.market("derby", rules=Rules(fee_bps=10_000))
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
-    settled = town.settle("derby", "Yes")
+def test_a_fee_of_everything_owes_nobody_a_payout_of_nothing(builder: DataBuilder) -> None:
+    builder.market("derby", rules=Rules(fee_bps=10_000))
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
+    settled = builder.settle("derby", "Yes")
     assert (settled.settlement.winners, settled.settlement.fee_cents, settled.payouts) == (1, 15_000, 0)
-    assert audit(town.db, deep=True).ok
+    assert audit(builder.db, deep=True).ok
 
 
-def test_a_market_that_takes_bets_is_not_settled(town: Town) -> None:
-    town.market("derby")
-    closes_at = markets.show_market(town.db, "derby").closes_at
-    assert refusal(lambda: _settle(town), Refused) == (
+def test_a_market_that_takes_bets_is_not_settled(builder: DataBuilder) -> None:
+    builder.market("derby")
+    closes_at = markets.show_market(builder.db, "derby").closes_at
+    assert refusal(lambda: _settle(builder), Refused) == (
         f"derby is open (its closing time is {iso(closes_at)}); it was not settled.",
         "Name the winning outcome first: kasoko resolve derby OUTCOME",
     )
 
 
-def test_a_market_without_a_result_is_not_settled(derby: Town) -> None:
+def test_a_market_without_a_result_is_not_settled(derby: DataBuilder) -> None:
     expected = (
         "derby has no result yet; it was not settled.",
         "Name the winning outcome first: kasoko resolve derby OUTCOME",
@@ -262,7 +262,7 @@ def test_a_market_without_a_result_is_not_settled(derby: Town) -> None:
     assert _owed(derby) == []
 
 
-def test_an_unknown_market_is_not_settled(derby: Town) -> None:
+def test_an_unknown_market_is_not_settled(derby: DataBuilder) -> None:
     assert refusal(lambda: _settle(derby, "darby"), NotFound) == (
         "There is no market 'darby'.",
         "Did you mean derby? List them: kasoko market list",
@@ -280,7 +280,7 @@ def test_an_unknown_market_is_not_settled(derby: Town) -> None:
         "UPDATE markets SET dead_heat = 'pool'",
     ],
 )
-def test_bets_or_rules_that_were_touched_after_the_close_are_not_settled(derby: Town, touched: str) -> None:
+def test_bets_or_rules_that_were_touched_after_the_close_are_not_settled(derby: DataBuilder, touched: str) -> None:
     _resolve(derby)
     with derby.db.transaction() as session:
         session.execute(text(touched))
@@ -293,7 +293,7 @@ def test_bets_or_rules_that_were_touched_after_the_close_are_not_settled(derby: 
     assert (_owed(derby), _balance(derby, Account.PAYABLE, None)) == ([], 0)
 
 
-def test_settling_sends_nothing(derby: Town) -> None:
+def test_settling_sends_nothing(derby: DataBuilder) -> None:
     _resolve(derby)
     _settle(derby)
     with derby.db.reading() as session:

@@ -27,7 +27,7 @@ from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.database import open_database, upgrade
 from kasoko_cli.store.markets import standing_settlement
 from tests.conftest import FixedClock
-from tests.operations.town import LIMITS, Town, refusal
+from tests.operations.data_builder import LIMITS, DataBuilder, refusal
 
 KEY = bytes(range(32))
 VERIFIER = Path(__file__).parents[3] / "docs" / "verify.py"
@@ -51,19 +51,21 @@ def database_url(request: pytest.FixtureRequest, sqlite_template: Path, tmp_path
     return f"sqlite:///{tmp_path / 'kasoko.db'}"
 
 
-def settled(town: Town, name: str = "derby", winners: tuple[str, ...] = ("Yes",), rules: Rules | None = None) -> None:
+def settled(
+    builder: DataBuilder, name: str = "derby", winners: tuple[str, ...] = ("Yes",), rules: Rules | None = None
+) -> None:
     """A market with a late bet, a cancelled one, two bets of one user, and a winner for each outcome."""
-    town.market(name, ("Yes", "No", "Maybe"), rules=rules)
+    builder.market(name, ("Yes", "No", "Maybe"), rules=rules)
     for user, outcome, kes in (("ann", "Yes", 100), ("ben", "No", 250), ("cat", "Yes", 35), ("dan", "Maybe", 11)):
-        town.user(f"{user}-{name}", deposit_kes=1_000)
-        town.bet(name, f"{user}-{name}", outcome, kes=kes)
-    town.bet(name, f"ann-{name}", "No", kes=7)
-    bets.cancel_bet(town.context, bet_id=town.bet(name, f"ben-{name}", "Yes", kes=9))
-    town.settle(name, *winners)
+        builder.user(f"{user}-{name}", deposit_kes=1_000)
+        builder.bet(name, f"{user}-{name}", outcome, kes=kes)
+    builder.bet(name, f"ann-{name}", "No", kes=7)
+    bets.cancel_bet(builder.context, bet_id=builder.bet(name, f"ben-{name}", "Yes", kes=9))
+    builder.settle(name, *winners)
 
 
-def proven(town: Town, name: str = "derby") -> dict[str, Any]:
-    return settlement_proof.prove(town.db, name, KEY)
+def proven(builder: DataBuilder, name: str = "derby") -> dict[str, Any]:
+    return settlement_proof.prove(builder.db, name, KEY)
 
 
 @pytest.mark.parametrize(
@@ -83,32 +85,32 @@ def proven(town: Town, name: str = "derby") -> dict[str, Any]:
     ],
 )
 def test_a_true_proof_is_accepted_by_both_verifiers(
-    town: Town, alone: ModuleType, rules: Rules, winners: tuple[str, ...]
+    builder: DataBuilder, alone: ModuleType, rules: Rules, winners: tuple[str, ...]
 ) -> None:
-    settled(town, winners=winners, rules=rules)
-    made = proven(town)
+    settled(builder, winners=winners, rules=rules)
+    made = proven(builder)
     proof.check(proof.read(settlement_proof.canonical_file(made).encode()))
     alone.check(made)
 
 
-def test_a_market_that_nobody_bet_on_is_proven_too(town: Town, alone: ModuleType) -> None:
-    town.market("empty")
-    town.settle("empty", "Yes")
-    proof.check(made := proven(town, "empty"))
+def test_a_market_that_nobody_bet_on_is_proven_too(builder: DataBuilder, alone: ModuleType) -> None:
+    builder.market("empty")
+    builder.settle("empty", "Yes")
+    proof.check(made := proven(builder, "empty"))
     alone.check(made)
 
 
-def test_withdrawn_and_weighted_outcomes_are_proven_too(town: Town, alone: ModuleType) -> None:
+def test_withdrawn_and_weighted_outcomes_are_proven_too(builder: DataBuilder, alone: ModuleType) -> None:
     settled_by = {"weights": [("Yes", Fraction(7, 10)), ("No", Fraction(3, 10))], "withdrawn": ["Maybe"]}
-    town.market("parts", ("Yes", "No", "Maybe"))
+    builder.market("parts", ("Yes", "No", "Maybe"))
     for user, outcome in (("eve", "Yes"), ("fay", "No"), ("gil", "Maybe")):
-        town.user(user, deposit_kes=100)
-        town.bet("parts", user, outcome, kes=33)
-    town.clock.forward(1)
-    markets.close_market(town.context, market="parts")
-    markets.resolve_market(town.context, market="parts", **settled_by)  # type: ignore[arg-type]
-    settle_market(town.context, LIMITS, market="parts")
-    proof.check(made := proven(town, "parts"))
+        builder.user(user, deposit_kes=100)
+        builder.bet("parts", user, outcome, kes=33)
+    builder.clock.forward(1)
+    markets.close_market(builder.context, market="parts")
+    markets.resolve_market(builder.context, market="parts", **settled_by)  # type: ignore[arg-type]
+    settle_market(builder.context, LIMITS, market="parts")
+    proof.check(made := proven(builder, "parts"))
     alone.check(made)
 
 
@@ -128,13 +130,13 @@ def _accepts(check: Callable[[], object]) -> bool:
     return True
 
 
-def test_each_of_1000_changed_bytes_is_rejected(town: Town, alone: ModuleType) -> None:
+def test_each_of_1000_changed_bytes_is_rejected(builder: DataBuilder, alone: ModuleType) -> None:
     """Every change of one byte that changes what the file says; seeded, so that each can be told again.
 
     The verifier that stands alone does not look at the signature itself.
     """
-    settled(town)
-    raw = settlement_proof.canonical_file(proven(town)).encode()
+    settled(builder)
+    raw = settlement_proof.canonical_file(proven(builder)).encode()
     said, chance, tried = _meaning(raw), random.Random(20261124), 0
     accepted: list[tuple[int, int]] = []
     alone_accepted: list[tuple[int, int]] = []
@@ -163,10 +165,10 @@ def _forged(made: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return proof.sign(plain, KEY)
 
 
-def test_the_operator_cannot_sign_a_false_division(town: Town, alone: ModuleType) -> None:
+def test_the_operator_cannot_sign_a_false_division(builder: DataBuilder, alone: ModuleType) -> None:
     """Even with the key: the shares have to follow from the stakes."""
-    settled(town)
-    made = proven(town)
+    settled(builder)
+    made = proven(builder)
     richer = [dict(leaf) for leaf in made["leaves"]]
     winner = next(leaf for leaf in richer if leaf["payout_cents"])
     winner["payout_cents"] += 100
@@ -185,10 +187,10 @@ def test_the_operator_cannot_sign_a_false_division(town: Town, alone: ModuleType
             alone.check(lie)
 
 
-def test_a_code_finds_its_own_leaf_and_tells_nothing_of_the_others(town: Town) -> None:
-    settled(town)
-    made = proven(town)
-    codes = {one.user: one.code for one in settlement_proof.codes(town.db, "derby", KEY)}
+def test_a_code_finds_its_own_leaf_and_tells_nothing_of_the_others(builder: DataBuilder) -> None:
+    settled(builder)
+    made = proven(builder)
+    codes = {one.user: one.code for one in settlement_proof.codes(builder.db, "derby", KEY)}
     assert codes.keys() == {"ann-derby", "ben-derby", "cat-derby", "dan-derby"}
     ann = proof.leaf_for(made, codes["ann-derby"])
     assert ann is not None
@@ -197,9 +199,9 @@ def test_a_code_finds_its_own_leaf_and_tells_nothing_of_the_others(town: Town) -
     assert proof.leaf_for(made, codes["ann-derby"].replace("ann", "ben")) is None
     text = settlement_proof.canonical_file(made)
     assert not [user for user in codes if user in text or user.split("-")[0] in text]
-    assert settlement_proof.codes(town.db, "derby", KEY, user="ann-derby")[0].code == codes["ann-derby"]
+    assert settlement_proof.codes(builder.db, "derby", KEY, user="ann-derby")[0].code == codes["ann-derby"]
     with pytest.raises(NotFound, match="has no bet on derby"):
-        settlement_proof.codes(town.db, "derby", KEY, user="nobody")
+        settlement_proof.codes(builder.db, "derby", KEY, user="nobody")
 
 
 def _without_names(made: dict[str, Any]) -> dict[str, Any]:
@@ -208,21 +210,21 @@ def _without_names(made: dict[str, Any]) -> dict[str, Any]:
     return {name: made[name] for name in made.keys() - {"root", "digest", "signature"}} | {"leaves": bare}
 
 
-def test_a_stranger_with_the_file_alone_cannot_tell_who_won(town: Town, tmp_path: Path) -> None:
+def test_a_stranger_with_the_file_alone_cannot_tell_who_won(builder: DataBuilder, tmp_path: Path) -> None:
     """Even one who knows every user id: but for names made with the key, other people give the same file."""
     upgrade(url := f"sqlite:///{tmp_path / 'other.db'}")
-    other = Town(open_database(url), FixedClock(town.clock()), town.act)
+    other = DataBuilder(open_database(url), FixedClock(builder.clock()), builder.act)
     people = {"ann": "zoe", "ben": "ann", "cat": "ben", "dan": "cat"}
-    for place, called in ((town, dict(zip(people, people, strict=True))), (other, people)):
+    for place, called in ((builder, dict(zip(people, people, strict=True))), (other, people)):
         place.market("derby", ("Yes", "No", "Maybe"), rules=Rules(fee_bps=500, rounding=Rounding.LARGEST))
         for user, outcome, kes in (("ann", "Yes", 100), ("ben", "No", 250), ("cat", "Yes", 35), ("dan", "Maybe", 11)):
             place.user(called[user], deposit_kes=1_000)
             place.bet("derby", called[user], outcome, kes=kes)
         place.settle("derby", "Yes")
-    made, theirs = proven(town), proven(other)
+    made, theirs = proven(builder), proven(other)
     assert _without_names(made) == _without_names(theirs)
     text = settlement_proof.canonical_file(made)
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         settlement = standing_settlement(session, "derby")
         assert settlement is not None
         hidden = (hash_chain.deployment_of(session), settlement.plan_hash, settlement.bets_digest)
@@ -230,17 +232,17 @@ def test_a_stranger_with_the_file_alone_cannot_tell_who_won(town: Town, tmp_path
     other.db.close()
 
 
-def test_what_is_not_settled_is_not_proven(town: Town) -> None:
-    town.market("open")
-    message, hint = refusal(lambda: proven(town, "open"), Refused)
+def test_what_is_not_settled_is_not_proven(builder: DataBuilder) -> None:
+    builder.market("open")
+    message, hint = refusal(lambda: proven(builder, "open"), Refused)
     assert (message, hint) == ("open is not settled; there is nothing to prove.", "kasoko settle open")
 
 
-def test_verify_reads_a_file_and_says_what_is_wrong(town: Town, tmp_path: Path) -> None:
-    settled(town)
-    made, file = proven(town), tmp_path / "derby.json"
+def test_verify_reads_a_file_and_says_what_is_wrong(builder: DataBuilder, tmp_path: Path) -> None:
+    settled(builder)
+    made, file = proven(builder), tmp_path / "derby.json"
     file.write_text(settlement_proof.canonical_file(made))
-    code = settlement_proof.codes(town.db, "derby", KEY, user="ann-derby")[0].code
+    code = settlement_proof.codes(builder.db, "derby", KEY, user="ann-derby")[0].code
     found = settlement_proof.verify(file, code=code, public_key=public_key_of(KEY))
     assert found.mine is not None
     assert (found.market, found.bettors, found.mine["stakes"][0]) == ("derby", 4, [0, "valid", 10_000])
@@ -268,17 +270,17 @@ def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> Non
             settlement_proof.key_of(file, make=False)
 
 
-def test_acts_are_listed_by_subject_actor_and_time(town: Town) -> None:
-    town.user("ann")
-    town.clock.forward(hours=1)
-    later = Town(town.db, town.clock, Act("somebody", "because"))
+def test_acts_are_listed_by_subject_actor_and_time(builder: DataBuilder) -> None:
+    builder.user("ann")
+    builder.clock.forward(hours=1)
+    later = DataBuilder(builder.db, builder.clock, Act("somebody", "because"))
     later.market("rain")
-    assert [(one.action, one.subject) for one in event_log.list_events(town.db)] == [
+    assert [(one.action, one.subject) for one in event_log.list_events(builder.db)] == [
         ("user.add", "ann"),
         ("market.add", "rain"),
     ]
-    assert [one.subject for one in event_log.list_events(town.db, actor="somebody")] == ["rain"]
-    assert [one.subject for one in event_log.list_events(town.db, since=town.clock())] == ["rain"]
-    assert [one.subject for one in event_log.list_events(town.db, subject="ann")] == ["ann"]
-    assert [one.subject for one in event_log.list_events(town.db, limit=1)] == ["rain"]
-    assert [one.subject for one in event_log.list_events(town.db, after=1)] == ["rain"]
+    assert [one.subject for one in event_log.list_events(builder.db, actor="somebody")] == ["rain"]
+    assert [one.subject for one in event_log.list_events(builder.db, since=builder.clock())] == ["rain"]
+    assert [one.subject for one in event_log.list_events(builder.db, subject="ann")] == ["ann"]
+    assert [one.subject for one in event_log.list_events(builder.db, limit=1)] == ["rain"]
+    assert [one.subject for one in event_log.list_events(builder.db, after=1)] == ["rain"]

@@ -11,7 +11,7 @@ from kasoko_cli.operations.records import bets, privacy, users
 from kasoko_cli.operations.reporting.event_log import list_events
 from kasoko_cli.operations.shared.actor import Act
 from kasoko_cli.operations.shared.context import OperationContext
-from tests.operations.town import Town
+from tests.operations.data_builder import DataBuilder
 
 #: Modules of operations that take an Act, and hand it to others instead of writing it down themselves.
 HANDS_ON = {
@@ -46,9 +46,9 @@ def test_every_operation_that_is_told_who_acts_writes_it_down() -> None:
     assert silent == []
 
 
-def test_acts_have_who_why_and_when(town: Town) -> None:
-    act, db, clock = Act("wanjiku", "because"), town.db, town.clock
-    named = Town(db, clock, act)
+def test_acts_have_who_why_and_when(builder: DataBuilder) -> None:
+    act, db, clock = Act("wanjiku", "because"), builder.db, builder.clock
+    named = DataBuilder(db, clock, act)
     named.user("ann", deposit_kes=500)
     users.set_phone(OperationContext(db, clock, act), user_id="ann", phone="0799000001")
     named.market("rain")

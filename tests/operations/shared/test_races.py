@@ -38,9 +38,9 @@ from kasoko_cli.operations.shared.record_files import Format, InputFile
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn
 from kasoko_cli.store.schema.tables import Funding
+from tests.operations.data_builder import LIMITS, DataBuilder
 from tests.operations.paper import REVERSAL, Paper
-from tests.operations.road import ANN, BEN, Road
-from tests.operations.town import LIMITS, Town
+from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 
@@ -114,8 +114,8 @@ def holds(db: Database) -> None:
     assert [(check.name, check.violations) for check in audit(db, deep=True, chain=True).checks if not check.ok] == []
 
 
-def balance(town: Town, account: Account, owner: str = "") -> int:
-    with town.db.reading() as session:
+def balance(builder: DataBuilder, account: Account, owner: str = "") -> int:
+    with builder.db.reading() as session:
         return book.balance(session, account, owner)
 
 
@@ -123,20 +123,20 @@ def balance(town: Town, account: Account, owner: str = "") -> int:
 
 
 @pytest.fixture
-def derby(town: Town) -> Town:
+def derby(builder: DataBuilder) -> DataBuilder:
     """Yes has won, and cyn's KES 4.23, too little for a phone, stand in the wallet; the cup still takes bets."""
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "cyn": ("Yes", 3)})
-    town.settle("derby", "Yes")
-    town.market("cup")
-    assert town.balances("cyn") == (423, 423)
-    return town
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "cyn": ("Yes", 3)})
+    builder.settle("derby", "Yes")
+    builder.market("cup")
+    assert builder.balances("cyn") == (423, 423)
+    return builder
 
 
-def overrides(town: Town, resolution: Resolution = NO, act: Act = FIRST, confirm: str | None = None) -> Deed:
+def overrides(builder: DataBuilder, resolution: Resolution = NO, act: Act = FIRST, confirm: str | None = None) -> Deed:
     return partial(
         correction.override,
-        OperationContext(town.db, town.clock, act),
+        OperationContext(builder.db, builder.clock, act),
         correction.OverridePolicy(LIMITS),
         market="derby",
         resolution=resolution,
@@ -144,21 +144,21 @@ def overrides(town: Town, resolution: Resolution = NO, act: Act = FIRST, confirm
     )
 
 
-def bets_400(town: Town, bet_id: str = "late") -> Deed:
+def bets_400(builder: DataBuilder, bet_id: str = "late") -> Deed:
     return partial(
         bets.place_bet,
-        town.context,
+        builder.context,
         bets.NewBet(bet_id, "cup", "cyn", "Yes", 400),
     )
 
 
-def imports_400(town: Town) -> Deed:
+def imports_400(builder: DataBuilder) -> Deed:
     file = (
         "bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at\n"
-        f"late,cup,cyn,Yes,4.00,{town.clock():%Y-%m-%dT%H:%M:%SZ},\n"
+        f"late,cup,cyn,Yes,4.00,{builder.clock():%Y-%m-%dT%H:%M:%SZ},\n"
     )
     return lambda: import_bets(
-        town.context,
+        builder.context,
         InputFile("bets.csv", io.BytesIO(file.encode()), Format.CSV),
         funding=Funding.WALLET,
     )
@@ -167,7 +167,7 @@ def imports_400(town: Town) -> Deed:
 @both_ways
 @pytest.mark.parametrize("spends", [bets_400, imports_400])
 def test_what_an_override_takes_back_is_not_spent_meanwhile(
-    derby: Town, spends: Callable[[Town], Deed], turned: bool
+    derby: DataBuilder, spends: Callable[[DataBuilder], Deed], turned: bool
 ) -> None:
     overridden, spent = race(derby.db, overrides(derby), spends(derby), turned=turned)
     if turned:
@@ -180,7 +180,7 @@ def test_what_an_override_takes_back_is_not_spent_meanwhile(
     holds(derby.db)
 
 
-def test_rounds_of_overrides_and_bets_at_once_leave_no_wallet_below_zero(derby: Town) -> None:
+def test_rounds_of_overrides_and_bets_at_once_leave_no_wallet_below_zero(derby: DataBuilder) -> None:
     """As it comes, too, and of several at once: each outcome is overridden while everybody who can bets."""
     for number in range(4):
         workers = [Done(overrides(derby, NO if number % 2 == 0 else YES))]
@@ -194,7 +194,7 @@ def test_rounds_of_overrides_and_bets_at_once_leave_no_wallet_below_zero(derby: 
 
 @both_ways
 @pytest.mark.parametrize("other", [bets_400, imports_400])
-def test_a_wallet_is_spent_once(derby: Town, other: Callable[[Town], Deed], turned: bool) -> None:
+def test_a_wallet_is_spent_once(derby: DataBuilder, other: Callable[[DataBuilder], Deed], turned: bool) -> None:
     came = race(derby.db, bets_400(derby, "this"), other(derby), turned=turned)
     assert sum(isinstance(one, KasokoError) for one in came) == 1
     assert derby.balances("cyn") == (23, 23)
@@ -205,31 +205,31 @@ def test_a_wallet_is_spent_once(derby: Town, other: Callable[[Town], Deed], turn
 
 
 @pytest.fixture
-def overpaid(town: Town) -> Town:
+def overpaid(builder: DataBuilder) -> DataBuilder:
     """M-Pesa has paid ann twice: first under an attempt that it said had failed; ann owes KES 142 back."""
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
-    town.settle("derby", "Yes")
-    one = town.intend("ann")
-    town.accepted(one)
-    town.failed(one)
-    town.due_again("ann")
-    other = town.intend("ann")
-    town.accepted(other)
-    town.paid(other)
-    town.paid(one)
-    assert balance(town, Account.RECEIVABLE, "ann") == 14_200
-    return town
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
+    builder.settle("derby", "Yes")
+    one = builder.intend("ann")
+    builder.accepted(one)
+    builder.failed(one)
+    builder.due_again("ann")
+    other = builder.intend("ann")
+    builder.accepted(other)
+    builder.paid(other)
+    builder.paid(one)
+    assert balance(builder, Account.RECEIVABLE, "ann") == 14_200
+    return builder
 
 
-def writes_off(town: Town, cents: int = 14_200) -> Deed:
-    return partial(wallets.write_off, town.context, user_id="ann", cents=cents, reference=f"off-{cents}")
+def writes_off(builder: DataBuilder, cents: int = 14_200) -> Deed:
+    return partial(wallets.write_off, builder.context, user_id="ann", cents=cents, reference=f"off-{cents}")
 
 
-def recovers(town: Town, cents: int = 14_200) -> Deed:
+def recovers(builder: DataBuilder, cents: int = 14_200) -> Deed:
     return partial(
         wallets.recover,
-        town.context,
+        builder.context,
         user_id="ann",
         cents=cents,
         source="bank",
@@ -237,15 +237,15 @@ def recovers(town: Town, cents: int = 14_200) -> Deed:
     )
 
 
-def takes_it_back(town: Town) -> Deed:
+def takes_it_back(builder: DataBuilder) -> Deed:
     """The statement says that the second payment came back."""
-    with town.db.reading() as session:
+    with builder.db.reading() as session:
         receipt = session.execute(text("SELECT key FROM entries WHERE kind = 'overpaid'")).scalar_one().split(":")[1]
     paper = Paper()
-    paper.line("UKR0000001", town.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
+    paper.line("UKR0000001", builder.clock(), paid_in=14_200, reason=REVERSAL, linked=receipt)
     return partial(
         statement_import.take_statement,
-        town.context,
+        builder.context,
         paper.read(),
         statement_import.StatementRules("600000", customers_are_counted=False),
     )
@@ -254,7 +254,7 @@ def takes_it_back(town: Town) -> Deed:
 @both_ways
 @pytest.mark.parametrize("other", [writes_off, recovers])
 def test_what_comes_back_by_a_statement_pays_off_no_more_than_is_owed(
-    overpaid: Town, other: Callable[[Town], Deed], turned: bool
+    overpaid: DataBuilder, other: Callable[[DataBuilder], Deed], turned: bool
 ) -> None:
     _, ended = race(overpaid.db, takes_it_back(overpaid), other(overpaid), turned=turned)
     assert balance(overpaid, Account.RECEIVABLE, "ann") == 0
@@ -264,7 +264,7 @@ def test_what_comes_back_by_a_statement_pays_off_no_more_than_is_owed(
 
 
 @both_ways
-def test_a_debt_is_given_up_or_recovered_once(overpaid: Town, turned: bool) -> None:
+def test_a_debt_is_given_up_or_recovered_once(overpaid: DataBuilder, turned: bool) -> None:
     came = race(overpaid.db, writes_off(overpaid), recovers(overpaid), turned=turned)
     assert sum(isinstance(one, Refused) for one in came) == 1
     assert balance(overpaid, Account.RECEIVABLE, "ann") == 0
@@ -272,45 +272,45 @@ def test_a_debt_is_given_up_or_recovered_once(overpaid: Town, turned: bool) -> N
 
 
 @both_ways
-def test_a_debt_that_another_correction_drops_is_not_given_up_meanwhile(town: Town, turned: bool) -> None:
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
-    town.settle("derby", "Yes")
-    town.paid(town.intend("ann"))
-    overrides(town, NO, FIRST)()
+def test_a_debt_that_another_correction_drops_is_not_given_up_meanwhile(builder: DataBuilder, turned: bool) -> None:
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
+    builder.settle("derby", "Yes")
+    builder.paid(builder.intend("ann"))
+    overrides(builder, NO, FIRST)()
     with pytest.raises(Refused):
-        overrides(town, NO, SECOND, "0" * 16)()
+        overrides(builder, NO, SECOND, "0" * 16)()
     plan = correction.plan_override(
-        town.db, correction.OverridePolicy(LIMITS), market="derby", resolution=NO, clock=town.clock
+        builder.db, correction.OverridePolicy(LIMITS), market="derby", resolution=NO, clock=builder.clock
     )
-    overrides(town, NO, SECOND, plan.plan_hash)()
-    owed = balance(town, Account.RECEIVABLE, "ann")
+    overrides(builder, NO, SECOND, plan.plan_hash)()
+    owed = balance(builder, Account.RECEIVABLE, "ann")
     assert owed == 14_250
-    back = overrides(town, YES, FIRST)()
+    back = overrides(builder, YES, FIRST)()
     corrected, given_up = race(
-        town.db, overrides(town, YES, SECOND, back.plan_hash), writes_off(town, owed), turned=turned
+        builder.db, overrides(builder, YES, SECOND, back.plan_hash), writes_off(builder, owed), turned=turned
     )
-    assert balance(town, Account.RECEIVABLE, "ann") == 0
+    assert balance(builder, Account.RECEIVABLE, "ann") == 0
     assert isinstance(given_up, Refused) != turned
     assert isinstance(corrected, Refused) == turned, "the plan that was confirmed dropped a debt that is gone"
-    holds(town.db)
+    holds(builder.db)
 
 
 # --- What a market is -----------------------------------------------------------------------------------------------
 
 
-def closes(town: Town) -> Deed:
-    return partial(markets.close_market, town.context, market="cup")
+def closes(builder: DataBuilder) -> Deed:
+    return partial(markets.close_market, builder.context, market="cup")
 
 
-def cancels(town: Town) -> Deed:
-    return partial(bets.cancel_bet, town.context, bet_id="early")
+def cancels(builder: DataBuilder) -> Deed:
+    return partial(bets.cancel_bet, builder.context, bet_id="early")
 
 
 @both_ways
 @pytest.mark.parametrize("other", [bets_400, imports_400, cancels])
 def test_a_close_has_every_bet_that_was_taken_in_and_no_other(
-    derby: Town, other: Callable[[Town], Deed], turned: bool
+    derby: DataBuilder, other: Callable[[DataBuilder], Deed], turned: bool
 ) -> None:
     if other is cancels:
         bets_400(derby, "early")()
@@ -322,7 +322,7 @@ def test_a_close_has_every_bet_that_was_taken_in_and_no_other(
     holds(derby.db)
 
 
-def test_a_bet_that_waited_beyond_the_closing_time_is_too_late(derby: Town) -> None:
+def test_a_bet_that_waited_beyond_the_closing_time_is_too_late(derby: DataBuilder) -> None:
     """What was asked in time and comes to its turn an hour later is not stamped with the time of its asking."""
     with derby.db.engine.connect() as holder:
         holder.execute(text("SELECT id FROM users WHERE id = 'cyn' FOR UPDATE"))
@@ -337,23 +337,23 @@ def test_a_bet_that_waited_beyond_the_closing_time_is_too_late(derby: Town) -> N
 
 
 @pytest.fixture
-def awaiting(town: Town) -> Town:
+def awaiting(builder: DataBuilder) -> DataBuilder:
     """Ann's payout and cyn's, which no phone can be sent, wait for a second person."""
-    town.market("derby")
-    town.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "cyn": ("Yes", 3)})
-    town.settle("derby", "Yes", approval_above_cents=0)
-    return town
+    builder.market("derby")
+    builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50), "cyn": ("Yes", 3)})
+    builder.settle("derby", "Yes", approval_above_cents=0)
+    return builder
 
 
-def approves(town: Town) -> Deed:
-    plan = approval.look(town.db, market="derby")
+def approves(builder: DataBuilder) -> Deed:
+    plan = approval.look(builder.db, market="derby")
     return partial(
-        approval.approve, OperationContext(town.db, town.clock, SECOND), market="derby", plan_hash=plan.plan_hash
+        approval.approve, OperationContext(builder.db, builder.clock, SECOND), market="derby", plan_hash=plan.plan_hash
     )
 
 
 @both_ways
-def test_a_hold_and_an_approval_at_once(awaiting: Town, turned: bool) -> None:
+def test_a_hold_and_an_approval_at_once(awaiting: DataBuilder, turned: bool) -> None:
     small = awaiting.payout_of("cyn").id
     hold = partial(manual_decision.hold, OperationContext(awaiting.db, awaiting.clock, FIRST), payout_id=small)
     approved, held = race(awaiting.db, approves(awaiting), hold, turned=turned)
@@ -366,7 +366,7 @@ def test_a_hold_and_an_approval_at_once(awaiting: Town, turned: bool) -> None:
 @both_ways
 @pytest.mark.parametrize("whole", [False, True], ids=["one", "its-market"])
 def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
-    awaiting: Town, whole: bool, turned: bool
+    awaiting: DataBuilder, whole: bool, turned: bool
 ) -> None:
     payout = awaiting.payout_of("ann").id
     if whole:
@@ -388,68 +388,70 @@ def test_what_is_let_go_while_its_settlement_is_approved_does_not_wait_for_ever(
     holds(awaiting.db)
 
 
-def _override(road: Road) -> Deed:
+def _override(harness: PayoutHarness) -> Deed:
     return partial(
         correction.override,
-        OperationContext(road.db, road.clock, FIRST),
+        OperationContext(harness.db, harness.clock, FIRST),
         correction.OverridePolicy(LIMITS),
         market="derby",
         resolution=NO,
     )
 
 
-def _hold(road: Road) -> Deed:
-    return partial(manual_decision.hold, OperationContext(road.db, road.clock, FIRST), payout_id="derby.1.1")
+def _hold(harness: PayoutHarness) -> Deed:
+    return partial(manual_decision.hold, OperationContext(harness.db, harness.clock, FIRST), payout_id="derby.1.1")
 
 
-def _hold_market(road: Road) -> Deed:
-    return partial(market_hold.hold_market, OperationContext(road.db, road.clock, FIRST), market="derby")
+def _hold_market(harness: PayoutHarness) -> Deed:
+    return partial(market_hold.hold_market, OperationContext(harness.db, harness.clock, FIRST), market="derby")
 
 
-def _to_wallet(road: Road) -> Deed:
-    return partial(manual_decision.to_wallet, OperationContext(road.db, road.clock, FIRST), payout_id="derby.1.1")
+def _to_wallet(harness: PayoutHarness) -> Deed:
+    return partial(manual_decision.to_wallet, OperationContext(harness.db, harness.clock, FIRST), payout_id="derby.1.1")
 
 
 @both_ways
 @pytest.mark.parametrize("stops", [_override, _hold, _hold_market, _to_wallet])
 def test_what_is_stopped_is_not_claimed_and_what_is_claimed_is_not_stopped(
-    road: Road, stops: Callable[[Road], Deed], turned: bool
+    harness: PayoutHarness, stops: Callable[[PayoutHarness], Deed], turned: bool
 ) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
+    harness.owe({"ann": ANN, "ben": BEN})
     payer.put_in_force(
-        OperationContext(road.db, road.clock, FIRST), road.daraja.account.payer
+        OperationContext(harness.db, harness.clock, FIRST), harness.daraja.account.payer
     )  # else a first run writes that before
-    stopped, _ = race(road.db, stops(road), road.send, turned=turned)
-    road.deliver()
+    stopped, _ = race(harness.db, stops(harness), harness.send, turned=turned)
+    harness.deliver()
     was_stopped = not isinstance(stopped, KasokoError) and not (
         getattr(stopped, "waits_for_second", False) or getattr(stopped, "left", None)
     )
-    assert road.paid_to(ANN) == (0 if was_stopped else 10_000)
+    assert harness.paid_to(ANN) == (0 if was_stopped else 10_000)
     assert was_stopped != turned
-    road.assert_books()
+    harness.assert_books()
 
 
 # --- Names that are given once --------------------------------------------------------------------------------------
 
 
-def _user(town: Town, user_id: str) -> Deed:
-    return partial(users.add_user, town.context, user_id="new", name=user_id, phone="0712000001")
+def _user(builder: DataBuilder, user_id: str) -> Deed:
+    return partial(users.add_user, builder.context, user_id="new", name=user_id, phone="0712000001")
 
 
-def _deposit(town: Town, user_id: str) -> Deed:
-    return partial(wallets.deposit, town.context, user_id=user_id, cents=100, reference="SKN9")
+def _deposit(builder: DataBuilder, user_id: str) -> Deed:
+    return partial(wallets.deposit, builder.context, user_id=user_id, cents=100, reference="SKN9")
 
 
-def _bet(town: Town, user_id: str) -> Deed:
+def _bet(builder: DataBuilder, user_id: str) -> Deed:
     return partial(
         bets.place_bet,
-        town.context,
+        builder.context,
         bets.NewBet("same", "cup", user_id, "No", 100, Funding.COLLECTED),
     )
 
 
 @pytest.mark.parametrize("takes", [_user, _deposit, _bet])
-def test_one_name_is_taken_once_and_who_comes_second_is_told(derby: Town, takes: Callable[[Town, str], Deed]) -> None:
+def test_one_name_is_taken_once_and_who_comes_second_is_told(
+    derby: DataBuilder, takes: Callable[[DataBuilder, str], Deed]
+) -> None:
     one, other = race(derby.db, takes(derby, "ann"), takes(derby, "ben"))
     assert not isinstance(one, KasokoError)
     assert isinstance(other, Busy)
@@ -459,7 +461,7 @@ def test_one_name_is_taken_once_and_who_comes_second_is_told(derby: Town, takes:
     holds(derby.db)
 
 
-def test_nobody_is_erased_while_a_bet_of_theirs_is_taken_in(derby: Town) -> None:
+def test_nobody_is_erased_while_a_bet_of_theirs_is_taken_in(derby: DataBuilder) -> None:
     derby.user("dan")
     erases = partial(privacy.erase, OperationContext(derby.db, derby.clock, FIRST), user_id="dan")
     _, erased = race(derby.db, _bet(derby, "dan"), erases)
@@ -469,7 +471,7 @@ def test_nobody_is_erased_while_a_bet_of_theirs_is_taken_in(derby: Town) -> None
 
 
 @both_ways
-def test_a_body_is_judged_again_or_dropped(overpaid: Town, turned: bool) -> None:
+def test_a_body_is_judged_again_or_dropped(overpaid: DataBuilder, turned: bool) -> None:
     with overpaid.db.reading() as session:
         number = session.execute(text("SELECT min(id) FROM callbacks")).scalar_one()
     overpaid.clock.forward(days=100)

@@ -20,7 +20,7 @@ from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.shared.run_registry import at_work
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
-from tests.operations.road import ANN, BEN, Road
+from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
 #: A number that is not on M-Pesa for the first payment; it is corrected before the second.
 NOT_ON_MPESA = "254799002040"
@@ -56,42 +56,42 @@ class Restarted(Database):
             raise DatabaseUnavailable("The server closed the connection.")
 
 
-def pays(road: Road) -> None:
+def pays(harness: PayoutHarness) -> None:
     """What `payout` does with the database, from the first line to the last."""
-    spending_bound.show(road.db, road.clock())
-    with at_work(road.context, road.new_id, command="payout"):
-        run = road.send()
-        run_report.note_run(road.context, run, market=None)
-        run_report.heed_breaker(road.db, run)
-    assert [one.status for one in run_report.ends_of(road.db, run)] == ["SENT", "SENT"]
+    spending_bound.show(harness.db, harness.clock())
+    with at_work(harness.context, harness.new_id, command="payout"):
+        run = harness.send()
+        run_report.note_run(harness.context, run, market=None)
+        run_report.heed_breaker(harness.db, run)
+    assert [one.status for one in run_report.ends_of(harness.db, run)] == ["SENT", "SENT"]
 
 
-def asks(road: Road) -> None:
+def asks(harness: PayoutHarness) -> None:
     """The same of `reconcile`, where no result has come."""
-    report = road.reconcile(deliver=False)
+    report = harness.reconcile(deliver=False)
     assert [one.taken for one in report.asked] == [True, True]
-    assert status_queries.unanswered(road.db, [one.query_id for one in report.asked]) == 2
-    assert [one.questions for one in status_queries.list_open(road.db)] == [1, 1]
-    assert (status_queries.list_contradictions(road.db), status_queries.count_failed(road.db)) == ([], 0)
+    assert status_queries.unanswered(harness.db, [one.query_id for one in report.asked]) == 2
+    assert [one.questions for one in status_queries.list_open(harness.db)] == [1, 1]
+    assert (status_queries.list_contradictions(harness.db), status_queries.count_failed(harness.db)) == ([], 0)
 
 
-def tries_again(road: Road) -> None:
+def tries_again(harness: PayoutHarness) -> None:
     """The same of `retry-failed`, where one was paid and the number of the other was corrected."""
-    report = road.retry()
+    report = harness.retry()
     assert (len(report.retried), report.wire_cents, report.left) == (1, 10_000, [])
 
 
-def sent(road: Road) -> None:
+def sent(harness: PayoutHarness) -> None:
     """Both are sent."""
-    road.send()
+    harness.send()
 
 
-def failed(road: Road) -> None:
+def failed(harness: PayoutHarness) -> None:
     """One is paid, one failed, and his number is corrected."""
-    road.send()
-    road.deliver()
-    assert road.states("ben") == ("FAILED", ["FAILED"])
-    road.set_phone("ben", BEN)
+    harness.send()
+    harness.deliver()
+    assert harness.states("ben") == ("FAILED", ["FAILED"])
+    harness.set_phone("ben", BEN)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -104,25 +104,29 @@ def failed(road: Road) -> None:
     ],
 )
 def test_a_server_that_is_restarted_again_and_again_needs_no_hand(
-    before: Callable[[Road], None], works: Callable[[Road], None], ben: str, seed: int, road: Road
+    before: Callable[[PayoutHarness], None],
+    works: Callable[[PayoutHarness], None],
+    ben: str,
+    seed: int,
+    harness: PayoutHarness,
 ) -> None:
-    if road.db.is_sqlite:
+    if harness.db.is_sqlite:
         return
-    road.owe({"ann": ANN, "ben": ben})
-    before(road)
-    sound = road.db
-    road.db = restarted = Restarted(sound.url.render_as_string(hide_password=False), Random(seed))
+    harness.owe({"ann": ANN, "ben": ben})
+    before(harness)
+    sound = harness.db
+    harness.db = restarted = Restarted(sound.url.render_as_string(hide_password=False), Random(seed))
     try:
-        works(road)
+        works(harness)
     finally:
-        road.db = sound
+        harness.db = sound
         restarted.close()
     assert restarted.lost
-    road.send()
-    road.deliver()
-    assert set(road.statuses().values()) == {"COMPLETED"}
-    assert max(one.number for one in road.attempts("ann")) == 1
-    road.assert_agreed()
+    harness.send()
+    harness.deliver()
+    assert set(harness.statuses().values()) == {"COMPLETED"}
+    assert max(one.number for one in harness.attempts("ann")) == 1
+    harness.assert_agreed()
 
 
 def test_a_file_that_cannot_be_used_is_said_at_once_where_nothing_is_under_way(db: Database) -> None:

@@ -20,7 +20,7 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.run_registry import AtWork, at_work
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
-from tests.operations.road import ANN, Road
+from tests.operations.payout_harness import ANN, PayoutHarness
 
 AMINA = Act("amina")
 
@@ -60,15 +60,15 @@ def test_a_second_run_of_the_same_work_is_told_whose_it_is(db: Database, clock: 
     assert shown(db) == []
 
 
-def test_the_same_work_is_the_same_market_or_all_of_them(road: Road, begin: Begin) -> None:
-    road.owe({"ann": ANN})
-    road.owe({"ann": ANN}, market="replay")
+def test_the_same_work_is_the_same_market_or_all_of_them(harness: PayoutHarness, begin: Begin) -> None:
+    harness.owe({"ann": ANN})
+    harness.owe({"ann": ANN}, market="replay")
     with begin(market="derby"):
         for market in ("derby", None):
             with pytest.raises(Busy), begin(market=market):
                 pass
         with begin(market="replay"), begin(alone=False), begin("reconcile"), begin("retry-failed"):
-            assert len(shown(road.db)) == 5
+            assert len(shown(harness.db)) == 5
     with pytest.raises(NotFound), begin(market="nowhere"):
         pass
 

@@ -21,41 +21,43 @@ from kasoko_cli.operations.shared import transitions
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.log import open_incidents, set_switch, switches_on
 from kasoko_cli.store.schema.tables import Attempt
-from tests.operations.road import ANN, BEN, RECEIPT, Road
+from tests.operations.payout_harness import ANN, BEN, RECEIPT, PayoutHarness
 
 SECOND = "UKN9Z9Z9Z9"
 
 
 @pytest.fixture
-def sent(road: Road) -> Road:
+def sent(harness: PayoutHarness) -> PayoutHarness:
     """Ann is owed KES 142.50, of which 142 are on their way, and M-Pesa owes no result."""
-    road.owe({"ann": ANN}, cents=14_250)
-    road.send()
-    road.posts.clear()
-    return road
+    harness.owe({"ann": ANN}, cents=14_250)
+    harness.send()
+    harness.posts.clear()
+    return harness
 
 
-def say(road: Road, attempt: Attempt, code: int, receipt: str = RECEIPT) -> str:
+def say(harness: PayoutHarness, attempt: Attempt, code: int, receipt: str = RECEIPT) -> str:
     """M-Pesa posts a result that is whole and in order."""
-    return road.post(Kind.RESULT, attempt.id, road.result(attempt, code=code, receipt=receipt))
+    return harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, receipt=receipt))
 
 
-def fail_and_send_again(road: Road) -> tuple[Attempt, Attempt]:
+def fail_and_send_again(harness: PayoutHarness) -> tuple[Attempt, Attempt]:
     """The first attempt failed on evidence, and a second one is on its way."""
-    first = road.attempt("ann")
-    assert say(road, first, 26) == "failed"
-    assert road.retry().retried == ["derby.1.1"]
-    road.send()
-    road.posts.clear()
-    second = road.attempt("ann")
+    first = harness.attempt("ann")
+    assert say(harness, first, 26) == "failed"
+    assert harness.retry().retried == ["derby.1.1"]
+    harness.send()
+    harness.posts.clear()
+    second = harness.attempt("ann")
     assert (second.number, second.status) == (2, AttemptStatus.ACCEPTED)
-    return road.attempts("ann")[0], second
+    return harness.attempts("ann")[0], second
 
 
 # --- The books, line by line ---------------------------------------------------------------------------------------
 
 
-def test_a_payout_that_was_paid_has_the_entries_of_the_design_and_leaves_the_cents_in_the_wallet(sent: Road) -> None:
+def test_a_payout_that_was_paid_has_the_entries_of_the_design_and_leaves_the_cents_in_the_wallet(
+    sent: PayoutHarness,
+) -> None:
     attempt = sent.attempt("ann")
     assert sent.sending_entries() == {
         f"attempt:{attempt.id}:reserve": [("in_flight", "", 14_200), ("utility", "", -14_200)],
@@ -71,7 +73,7 @@ def test_a_payout_that_was_paid_has_the_entries_of_the_design_and_leaves_the_cen
     sent.assert_books()
 
 
-def test_a_payout_that_failed_gives_its_money_back_to_the_float_and_nothing_to_the_wallet(sent: Road) -> None:
+def test_a_payout_that_failed_gives_its_money_back_to_the_float_and_nothing_to_the_wallet(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     assert say(sent, attempt, 2040) == "failed"
     assert sent.sending_entries() == {
@@ -82,7 +84,7 @@ def test_a_payout_that_failed_gives_its_money_back_to_the_float_and_nothing_to_t
     sent.assert_books()
 
 
-def test_a_payout_whose_end_is_not_known_keeps_its_money_in_flight(sent: Road) -> None:
+def test_a_payout_whose_end_is_not_known_keeps_its_money_in_flight(sent: PayoutHarness) -> None:
     attempt, before = sent.attempt("ann"), sent.money()
     assert say(sent, attempt, 17) == "unclear"
     assert sent.money() == before
@@ -93,7 +95,7 @@ def test_a_payout_whose_end_is_not_known_keeps_its_money_in_flight(sent: Road) -
 # --- Evidence that comes late, twice, or against what was known ----------------------------------------------------
 
 
-def test_a_success_after_a_failure_wins_with_an_incident_and_the_right_money(sent: Road) -> None:
+def test_a_success_after_a_failure_wins_with_an_incident_and_the_right_money(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     assert say(sent, attempt, 26) == "failed"
     assert say(sent, attempt, 0) == "paid"
@@ -112,7 +114,7 @@ def test_a_success_after_a_failure_wins_with_an_incident_and_the_right_money(sen
     sent.assert_books()
 
 
-def test_a_failure_after_a_success_is_kept_as_evidence_and_moves_nothing(sent: Road) -> None:
+def test_a_failure_after_a_success_is_kept_as_evidence_and_moves_nothing(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     say(sent, attempt, 0)
     before = sent.money()
@@ -124,7 +126,7 @@ def test_a_failure_after_a_success_is_kept_as_evidence_and_moves_nothing(sent: R
     sent.assert_books()
 
 
-def test_an_account_level_failure_after_a_success_does_not_stop_the_run_of_everybody(sent: Road) -> None:
+def test_an_account_level_failure_after_a_success_does_not_stop_the_run_of_everybody(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     say(sent, attempt, 0)
     say(sent, attempt, 2001)
@@ -133,7 +135,7 @@ def test_an_account_level_failure_after_a_success_does_not_stop_the_run_of_every
     sent.assert_books()
 
 
-def test_a_second_receipt_for_one_attempt_is_kept_and_moves_nothing(sent: Road) -> None:
+def test_a_second_receipt_for_one_attempt_is_kept_and_moves_nothing(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     say(sent, attempt, 0)
     before = sent.money()
@@ -144,7 +146,7 @@ def test_a_second_receipt_for_one_attempt_is_kept_and_moves_nothing(sent: Road) 
     sent.assert_books()
 
 
-def test_when_the_first_attempt_turns_out_paid_after_the_second_was_the_user_owes_one_back(sent: Road) -> None:
+def test_when_the_first_attempt_turns_out_paid_after_the_second_was_the_user_owes_one_back(sent: PayoutHarness) -> None:
     first, second = fail_and_send_again(sent)
     assert say(sent, second, 0) == "paid"
     assert say(sent, first, 0, SECOND) == "paid"
@@ -159,7 +161,7 @@ def test_when_the_first_attempt_turns_out_paid_after_the_second_was_the_user_owe
 
 @pytest.mark.parametrize("code", [0, 26])
 def test_when_the_first_attempt_turns_out_paid_while_the_second_is_on_its_way_the_second_is_booked_for_what_it_is(
-    sent: Road, code: int
+    sent: PayoutHarness, code: int
 ) -> None:
     first, second = fail_and_send_again(sent)
     assert say(sent, first, 0) == "paid"
@@ -182,7 +184,7 @@ def test_when_the_first_attempt_turns_out_paid_while_the_second_is_on_its_way_th
     sent.assert_books()
 
 
-def test_a_payout_that_is_due_again_is_not_sent_when_its_first_attempt_turns_out_paid(sent: Road) -> None:
+def test_a_payout_that_is_due_again_is_not_sent_when_its_first_attempt_turns_out_paid(sent: PayoutHarness) -> None:
     first = sent.attempt("ann")
     say(sent, first, 26)
     sent.retry()
@@ -193,7 +195,7 @@ def test_a_payout_that_is_due_again_is_not_sent_when_its_first_attempt_turns_out
     sent.assert_books()
 
 
-def test_a_late_success_while_the_second_attempt_is_under_way_breaks_no_run(sent: Road) -> None:
+def test_a_late_success_while_the_second_attempt_is_under_way_breaks_no_run(sent: PayoutHarness) -> None:
     """The second attempt is acknowledged when its payout is paid already: the answer is written down all the same."""
     first = sent.attempt("ann")
     say(sent, first, 26)
@@ -213,7 +215,7 @@ def test_a_late_success_while_the_second_attempt_is_under_way_breaks_no_run(sent
     sent.assert_books()
 
 
-def test_a_success_of_a_payout_that_went_to_the_wallet_is_owed_back(sent: Road) -> None:
+def test_a_success_of_a_payout_that_went_to_the_wallet_is_owed_back(sent: PayoutHarness) -> None:
     """The wallet has it, and the phone has it too: the second one is the user's debt."""
     first = sent.attempt("ann")
     say(sent, first, 26)
@@ -229,7 +231,7 @@ def test_a_success_of_a_payout_that_went_to_the_wallet_is_owed_back(sent: Road) 
     sent.assert_books()
 
 
-def _refused(road: Road) -> None:
+def _refused(harness: PayoutHarness) -> None:
     """Nothing leaves: the attempt is REJECTED and waits for its schedule."""
 
     def refuse(request: httpx.Request) -> httpx.Response | None:
@@ -237,55 +239,57 @@ def _refused(road: Road) -> None:
             raise httpx.ConnectError("refused", request=request)
         return None
 
-    road.interpose = refuse
-    road.send()
-    road.interpose = lambda request: None
-    assert road.states("ann") == ("PENDING", ["REJECTED"])
+    harness.interpose = refuse
+    harness.send()
+    harness.interpose = lambda request: None
+    assert harness.states("ann") == ("PENDING", ["REJECTED"])
 
 
-def test_a_success_on_a_rejected_attempt_is_a_hint_with_an_incident_and_is_not_sent_again(road: Road) -> None:
+def test_a_success_on_a_rejected_attempt_is_a_hint_with_an_incident_and_is_not_sent_again(
+    harness: PayoutHarness,
+) -> None:
     """It was certainly not taken, and a result says that it was paid: M-Pesa is asked before it goes again."""
-    road.owe({"ann": ANN}, cents=14_250)
-    _refused(road)
-    attempt, before = road.attempt("ann"), road.money()
-    assert road.post(Kind.RESULT, attempt.id, road.result(attempt, conversation="AG_20261123_x")) == "hint"
-    assert road.money() == before
-    assert road.incidents() == ["contradiction"]
-    road.clock.forward(hours=1)
-    assert road.send().sent == []
-    assert road.ledger() == []
-    payout = road.payout("ann")
+    harness.owe({"ann": ANN}, cents=14_250)
+    _refused(harness)
+    attempt, before = harness.attempt("ann"), harness.money()
+    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, conversation="AG_20261123_x")) == "hint"
+    assert harness.money() == before
+    assert harness.incidents() == ["contradiction"]
+    harness.clock.forward(hours=1)
+    assert harness.send().sent == []
+    assert harness.ledger() == []
+    payout = harness.payout("ann")
     assert payout.status is PayoutStatus.PENDING
     assert "M-Pesa has not answered since" in (payout.note or "")
-    road.reconcile(at_once=False)
-    road.clock.forward(300)
-    assert len(road.send().sent) == 1, "M-Pesa does not know it: it goes, and under the same id"
-    assert [one.id for one in road.attempts("ann")] == [attempt.id]
-    road.assert_books()
+    harness.reconcile(at_once=False)
+    harness.clock.forward(300)
+    assert len(harness.send().sent) == 1, "M-Pesa does not know it: it goes, and under the same id"
+    assert [one.id for one in harness.attempts("ann")] == [attempt.id]
+    harness.assert_books()
 
 
-def test_a_success_on_a_rejected_attempt_that_is_believed_is_booked_as_late(road: Road) -> None:
-    road.owe({"ann": ANN}, cents=14_250)
-    _refused(road)
-    road.trust = Trust(success_without_ack=True)
-    attempt = road.attempt("ann")
-    assert road.post(Kind.RESULT, attempt.id, road.result(attempt, conversation="AG_20261123_x")) == "paid"
-    assert road.states("ann") == ("COMPLETED", ["SUCCEEDED"])
-    assert list(road.sending_entries()) == [
+def test_a_success_on_a_rejected_attempt_that_is_believed_is_booked_as_late(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN}, cents=14_250)
+    _refused(harness)
+    harness.trust = Trust(success_without_ack=True)
+    attempt = harness.attempt("ann")
+    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, conversation="AG_20261123_x")) == "paid"
+    assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
+    assert list(harness.sending_entries()) == [
         f"attempt:{attempt.id}:reserve",
         f"attempt:{attempt.id}:release",
         f"attempt:{attempt.id}:late_reserve",
         "payout:derby.1.1:credit",
         f"payout:derby.1.1:deliver:{attempt.id}",
     ]
-    assert road.incidents() == ["late_success"]
-    assert road.send().sent == []
-    road.assert_books()
+    assert harness.incidents() == ["late_success"]
+    assert harness.send().sent == []
+    harness.assert_books()
 
 
 @pytest.mark.parametrize("lie", [{"amount": "left out"}, {"amount": 1}])
 def test_a_payout_that_was_made_due_again_is_put_off_when_a_doubtful_success_of_its_first_attempt_turns_up(
-    sent: Road, lie: dict[str, object]
+    sent: PayoutHarness, lie: dict[str, object]
 ) -> None:
     """A retry after the incident is refused; so a send after it must be too, or the user may be paid twice."""
     first = sent.attempt("ann")
@@ -309,7 +313,7 @@ def test_a_payout_that_was_made_due_again_is_put_off_when_a_doubtful_success_of_
 # --- What the schema itself refuses --------------------------------------------------------------------------------
 
 
-def test_the_schema_refuses_a_second_live_attempt_of_one_payout(sent: Road) -> None:
+def test_the_schema_refuses_a_second_live_attempt_of_one_payout(sent: PayoutHarness) -> None:
     first, now = sent.attempt("ann"), sent.clock()
     with pytest.raises(IntegrityError), sent.db.transaction() as session:
         session.add(
@@ -332,7 +336,7 @@ def test_the_schema_refuses_a_second_live_attempt_of_one_payout(sent: Road) -> N
     sent.assert_books()
 
 
-def test_no_state_is_left_by_a_way_that_is_not_in_the_tables(sent: Road) -> None:
+def test_no_state_is_left_by_a_way_that_is_not_in_the_tables(sent: PayoutHarness) -> None:
     """A guarded move says that it moved nothing, and moves nothing."""
     attempt = sent.attempt("ann")
     say(sent, attempt, 0)
@@ -345,7 +349,9 @@ def test_no_state_is_left_by_a_way_that_is_not_in_the_tables(sent: Road) -> None
     sent.assert_books()
 
 
-def test_an_attempt_that_is_moved_by_one_process_is_not_moved_again_by_another_that_read_it_before(sent: Road) -> None:
+def test_an_attempt_that_is_moved_by_one_process_is_not_moved_again_by_another_that_read_it_before(
+    sent: PayoutHarness,
+) -> None:
     """Two judges hold the same old picture: the second one's evidence finds nothing to move."""
     attempt = sent.attempt("ann")
     for expected in (True, False):
@@ -362,7 +368,7 @@ def test_an_attempt_that_is_moved_by_one_process_is_not_moved_again_by_another_t
 # --- Leases that ran out -------------------------------------------------------------------------------------------
 
 
-def intent(road: Road, *users: str) -> None:
+def intent(harness: PayoutHarness, *users: str) -> None:
     """A sender that dies between its intent and its answer."""
 
     def killed(request: httpx.Request) -> httpx.Response | None:
@@ -370,51 +376,51 @@ def intent(road: Road, *users: str) -> None:
             raise KeyboardInterrupt
         return None
 
-    road.interpose = killed
+    harness.interpose = killed
     for _ in users:
         with pytest.raises(KeyboardInterrupt):
-            road.send()
-    road.interpose = lambda request: None
+            harness.send()
+    harness.interpose = lambda request: None
 
 
-def test_a_lease_that_ran_out_makes_unknown_and_never_due(road: Road) -> None:
-    road.owe({"ann": ANN, "ben": BEN})
-    intent(road, "ann", "ben")
-    before = road.money()
-    with road.db.transaction() as session:
-        assert transitions.reap(session, now=road.clock()) == 0
-    road.clock.forward(300)
-    with road.db.transaction() as session:
-        assert transitions.reap(session, now=road.clock()) == 0
-    road.clock.forward(1)
-    with road.db.transaction() as session:
-        assert transitions.reap(session, now=road.clock()) == 2
-        assert transitions.reap(session, now=road.clock()) == 0
-    assert road.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
-    assert road.money() == before
-    assert road.send().sent == []
-    assert road.ledger() == []
-    road.assert_books()
+def test_a_lease_that_ran_out_makes_unknown_and_never_due(harness: PayoutHarness) -> None:
+    harness.owe({"ann": ANN, "ben": BEN})
+    intent(harness, "ann", "ben")
+    before = harness.money()
+    with harness.db.transaction() as session:
+        assert transitions.reap(session, now=harness.clock()) == 0
+    harness.clock.forward(300)
+    with harness.db.transaction() as session:
+        assert transitions.reap(session, now=harness.clock()) == 0
+    harness.clock.forward(1)
+    with harness.db.transaction() as session:
+        assert transitions.reap(session, now=harness.clock()) == 2
+        assert transitions.reap(session, now=harness.clock()) == 0
+    assert harness.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
+    assert harness.money() == before
+    assert harness.send().sent == []
+    assert harness.ledger() == []
+    harness.assert_books()
 
 
-def test_what_was_sent_again_while_the_reaper_waited_is_not_reaped(road: Road) -> None:
+def test_what_was_sent_again_while_the_reaper_waited_is_not_reaped(harness: PayoutHarness) -> None:
     """The lease that had run out is not the one that stands: a person said not paid, and another run has it now."""
-    road.owe({"ann": ANN})
-    intent(road, "ann")
-    road.clock.forward(301)
-    attempt, reaped = road.attempt("ann"), list[int]()
+    harness.owe({"ann": ANN})
+    intent(harness, "ann")
+    harness.clock.forward(301)
+    attempt, reaped = harness.attempt("ann"), list[int]()
 
     def reap() -> None:
-        with road.db.transaction() as session:
-            reaped.append(transitions.reap(session, now=road.clock()))
+        with harness.db.transaction() as session:
+            reaped.append(transitions.reap(session, now=harness.clock()))
 
-    with road.db.transaction() as session:
+    with harness.db.transaction() as session:
         found, _ = transitions.lock(session, attempt.id)
         reaper = threading.Thread(target=reap)
         reaper.start()
         reaper.join(0.5)
         assert not reaped, "it waits"
-        now, why = road.clock(), "nobody took it"
+        now, why = harness.clock(), "nobody took it"
         assert transitions.doubtful(session, found, why=why, at=now).moved
         outcome = transitions.never_taken(session, found, transitions.Failure(transitions.DECIDED, why, why), at=now)
         assert payouts.move(session, attempt.payout_id, PayoutStatus.PENDING, at=now)
@@ -426,25 +432,25 @@ def test_what_was_sent_again_while_the_reaper_waited_is_not_reaped(road: Road) -
         book.post(session, *outcome.entries, journal.reserved(attempt.id, 2, attempt.wire_cents), at=now)
     reaper.join(30)
     assert reaped == [0]
-    assert road.states("ann") == ("SENDING", ["INTENT"])
+    assert harness.states("ann") == ("SENDING", ["INTENT"])
 
 
-def test_reaping_waits_for_whoever_has_the_payout_without_holding_what_that_one_needs(road: Road) -> None:
+def test_reaping_waits_for_whoever_has_the_payout_without_holding_what_that_one_needs(harness: PayoutHarness) -> None:
     """Everybody takes the payout first and its attempt second; the other order would lock both out for ever."""
-    road.owe({"ann": ANN})
-    intent(road, "ann")
-    road.clock.forward(301)
-    attempt, done, trouble = road.attempt("ann"), threading.Event(), []
+    harness.owe({"ann": ANN})
+    intent(harness, "ann")
+    harness.clock.forward(301)
+    attempt, done, trouble = harness.attempt("ann"), threading.Event(), []
 
     def reap() -> None:
         try:
-            with road.db.transaction() as session:
-                assert transitions.reap(session, now=road.clock()) == 1
+            with harness.db.transaction() as session:
+                assert transitions.reap(session, now=harness.clock()) == 1
         except Exception as error:
             trouble.append(error)
         done.set()
 
-    with road.db.transaction() as session:
+    with harness.db.transaction() as session:
         payouts.find_payout(session, attempt.payout_id, lock=True)
         thread = threading.Thread(target=reap)
         thread.start()
@@ -452,27 +458,27 @@ def test_reaping_waits_for_whoever_has_the_payout_without_holding_what_that_one_
         attempts.find_attempt(session, attempt.id, lock=True)
     thread.join(timeout=30)
     assert trouble == []
-    assert road.states("ann") == ("UNKNOWN", ["UNKNOWN"])
-    road.assert_books()
+    assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
+    harness.assert_books()
 
 
-def test_what_was_judged_or_sent_again_meanwhile_is_not_reaped(road: Road) -> None:
+def test_what_was_judged_or_sent_again_meanwhile_is_not_reaped(harness: PayoutHarness) -> None:
     """The list of dead leases is read first, and what it names may be alive again when its turn comes."""
-    road.owe({"ann": ANN})
-    intent(road, "ann")
-    road.clock.forward(301)
-    attempt, done = road.attempt("ann"), []
+    harness.owe({"ann": ANN})
+    intent(harness, "ann")
+    harness.clock.forward(301)
+    attempt, done = harness.attempt("ann"), []
 
     def reap() -> None:
-        with road.db.transaction() as session:
-            done.append(transitions.reap(session, now=road.clock()))
+        with harness.db.transaction() as session:
+            done.append(transitions.reap(session, now=harness.clock()))
 
     def extend(session: Session) -> None:
         found = session.exec(select(Attempt).where(col(Attempt.id) == attempt.id)).one()
-        found.lease_until = road.clock() + timedelta(seconds=300)
+        found.lease_until = harness.clock() + timedelta(seconds=300)
         session.add(found)
 
-    with road.db.transaction() as session:
+    with harness.db.transaction() as session:
         payouts.find_payout(session, attempt.payout_id, lock=True)
         thread = threading.Thread(target=reap)
         thread.start()
@@ -480,19 +486,19 @@ def test_what_was_judged_or_sent_again_meanwhile_is_not_reaped(road: Road) -> No
         extend(session)
     thread.join(timeout=30)
     assert done == [0]
-    assert road.states("ann") == ("SENDING", ["INTENT"])
-    road.assert_books()
+    assert harness.states("ann") == ("SENDING", ["INTENT"])
+    harness.assert_books()
 
 
-def test_two_processes_may_turn_a_switch_at_once(road: Road) -> None:
+def test_two_processes_may_turn_a_switch_at_once(harness: PayoutHarness) -> None:
     """Two results of code 1 are applied on two hosts: the breaker is on, and neither host breaks."""
     barrier, trouble = threading.Barrier(2), []
 
     def turn(actor: str) -> None:
         try:
             barrier.wait(timeout=10)
-            with road.db.transaction() as session:
-                set_switch(session, "breaker", is_on=True, reason="code 1", actor=actor, at=road.clock())
+            with harness.db.transaction() as session:
+                set_switch(session, "breaker", is_on=True, reason="code 1", actor=actor, at=harness.clock())
                 session.flush()
                 threading.Event().wait(0.3)
         except Exception as error:
@@ -504,6 +510,6 @@ def test_two_processes_may_turn_a_switch_at_once(road: Road) -> None:
     for thread in threads:
         thread.join()
     assert trouble == []
-    with road.db.reading() as session:
+    with harness.db.reading() as session:
         assert [switch.name for switch in switches_on(session)] == ["breaker"]
         assert list(open_incidents(session)) == []

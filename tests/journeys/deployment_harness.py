@@ -1,4 +1,4 @@
-"""A street of real processes: the program, its listener and its simulator, each started as an operator would.
+"""A deployment of real processes: the program, its listener and its simulator, each started as an operator would.
 
 A street has a folder with settings, a database and free ports of its own. Whatever any of its processes says
 is kept, so that a test can hold that no secret, no whole phone and no traceback was ever among it.
@@ -142,7 +142,7 @@ class Running:
         return f"kasoko {' '.join(self.words)}"
 
 
-class Street:
+class DeploymentHarness:
     """One deployment: settings in a folder, a database, and the processes that were started on it."""
 
     def __init__(self, folder: Path, database_url: str, hands: Hands) -> None:
@@ -208,7 +208,7 @@ class Street:
         return self.run(*words, "--json", code=code).json
 
     def start(self, *words: str, **environ: str) -> Running:
-        """Start `kasoko WORDS...` and let it go on; it ends with the street at the latest."""
+        """Start `kasoko WORDS...` and let it go on; it ends with the deployment at the latest."""
         running = Running(words, self.folder, self.environ | environ)
         self._running.append(running)
         return running
@@ -287,7 +287,7 @@ class Street:
         return self.ask("settle", slug, "--yes")
 
     def write(self, name: str, text: str) -> Path:
-        """A file in the street's folder."""
+        """A file in the deployment's folder."""
         file = self.folder / name
         file.write_text(text)
         return file

@@ -1,4 +1,4 @@
-"""A town that bets: users, markets and stakes in few words, and attempts made by hand."""
+"""A deployment that bets: users, markets and stakes in few words, and attempts made by hand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.conftest import FixedClock
 LIMITS = WireLimits()
 
 
-class Town:
+class DataBuilder:
     """Everybody and every market of one test; stakes and deposits are whole shillings unless they say cents."""
 
     def __init__(self, db: Database, clock: FixedClock, act: Act) -> None:

@@ -1,6 +1,6 @@
-"""The road of a payout in a few words: winners on given phones, a settled market, M-Pesa, its results.
+"""The way of a payout in a few words: winners on given phones, a settled market, M-Pesa, its results.
 
-`Road` talks to the simulator's gateway without a socket, by the fixed clock; its results wait in `posts`
+`PayoutHarness` talks to the simulator's gateway without a socket, by the fixed clock; its results wait in `posts`
 until they are delivered, so that a test decides what arrives, when, and how often. `LoudRoad` has the same
 simulator, our client and our listener on loopback sockets. Both end with the same question: do the books
 hold, and is what we believe what really moved?
@@ -82,7 +82,7 @@ class Money:
     payouts: tuple[tuple[Any, ...], ...]
 
 
-class Road:
+class PayoutHarness:
     """A database, M-Pesa without a socket, and everything between them."""
 
     def __init__(
@@ -514,7 +514,7 @@ class Road:
         assert self.balance(LedgerAccount.IN_FLIGHT) == flying
 
 
-class LoudRoad(Road):
+class LoudHarness(PayoutHarness):
     """The same with real sockets: the simulator serves, our client calls it, our listener takes the results."""
 
     def __init__(
@@ -532,7 +532,7 @@ class LoudRoad(Road):
         self._stack = ExitStack()
         self._timeouts = timeout_seconds, total_seconds
 
-    def __enter__(self) -> LoudRoad:
+    def __enter__(self) -> LoudHarness:
         try:
             self.inbox = Inbox(self.db, self.clock, self.trust)
             self._stack.callback(self.inbox.close)
