@@ -13,7 +13,7 @@ from sqlalchemy import Dialect, event
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.util import LRUCache
 
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine import database
 
 #: More statements than there are.
@@ -53,7 +53,7 @@ def warm(url: str) -> None:
     from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
     db, clock = database.open_database(url), FixedClock()
-    harness = PayoutHarness(db, clock, CountedIds(), Act("nobody", "to compile"))
+    harness = PayoutHarness(db, clock, CountedIds(), Actor("nobody", "to compile"))
     try:
         harness.owe({"ann": ANN, "ben": UNREGISTERED, "cyn": NO_ANSWER})
         harness.send()

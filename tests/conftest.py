@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine import database
 from kasoko_cli.store.engine.database import Database
 from tests import compiled
@@ -79,9 +79,9 @@ def new_id() -> CountedIds:
 
 
 @pytest.fixture
-def act() -> Act:
+def actor() -> Actor:
     """Somebody acts."""
-    return Act("tester", "a test")
+    return Actor("tester", "a test")
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from kasoko_cli.cli.help import layout
 from kasoko_cli.cli.help.command_index import WORDS
-from kasoko_cli.cli.options import Actor, ConfigFile, DatabaseUrl, Json, Quiet, Reason, Verbose, WrongUsage, Yes
+from kasoko_cli.cli.options import ActorName, ConfigFile, DatabaseUrl, Json, Quiet, Reason, Verbose, WrongUsage, Yes
 from kasoko_cli.cli.output import render
 from kasoko_cli.errors import ConfigurationError, KasokoError
 from kasoko_cli.store.engine import server
@@ -38,7 +38,7 @@ from kasoko_cli.streams import AnswerLost, heed, trouble_with
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.container import Container
-    from kasoko_cli.operations.shared.actor import Act
+    from kasoko_cli.operations.shared.actor import Actor
     from kasoko_cli.operations.shared.context import OperationContext
     from kasoko_cli.operations.shared.run_registry import AtWork
 
@@ -93,18 +93,18 @@ class CommandContext:
         return container
 
     @property
-    def act(self) -> Act:
+    def who(self) -> Actor:
         """Who does this and why, as operations write it down."""
-        from kasoko_cli.operations.shared.actor import Act
+        from kasoko_cli.operations.shared.actor import Actor
 
-        return Act(self.actor, self.reason or "")
+        return Actor(self.actor, self.reason or "")
 
     @property
     def context(self) -> OperationContext:
         """What an operation works on: the database, the clock, and who does this."""
         from kasoko_cli.operations.shared.context import OperationContext
 
-        return OperationContext(self.container.db, self.container.clock, self.act)
+        return OperationContext(self.container.db, self.container.clock, self.who)
 
     def signed(self, file: Path | None) -> OperationContext:
         """The same, with the key that they sign with: in this file, or in the one of the settings.
@@ -113,10 +113,10 @@ class CommandContext:
             NotFound: there is no such file.
             ConfigurationError: it is no key, or others can read it.
         """
-        from kasoko_cli.operations.shared.actor import Act
+        from kasoko_cli.operations.shared.actor import Actor
 
-        act = Act(self.actor, self.reason or "", self.container.signing_key(file))
-        return replace(self.context, act=act)
+        actor = Actor(self.actor, self.reason or "", self.container.signing_key(file))
+        return replace(self.context, actor=actor)
 
     def at_work(self, command: str, *, market: str | None, alone: bool = True) -> AbstractContextManager[AtWork]:
         """Stand in the list of runs while the block works; see `run_registry.at_work`.
@@ -274,7 +274,11 @@ _ALWAYS: Sequence[tuple[str, Any, Any]] = (
     ("quiet", Quiet, False),
     ("verbose", Verbose, False),
 )
-_WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (("yes", Yes, False), ("actor", Actor, None), ("reason", Reason, None))
+_WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (
+    ("yes", Yes, False),
+    ("actor", ActorName, None),
+    ("reason", Reason, None),
+)
 
 
 def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bool) -> Callable[..., None]:

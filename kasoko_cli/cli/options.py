@@ -38,7 +38,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more when i
 # --- Taken by every command that writes ----------------------------------------------------------
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.", rich_help_panel=SHARED)]
-Actor = Annotated[
+ActorName = Annotated[
     str | None, typer.Option("--actor", metavar="NAME", help="Who does this; else the OS user.", rich_help_panel=SHARED)
 ]
 Reason = Annotated[

@@ -34,7 +34,7 @@ from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.payouts.send_and_wait import send_and_wait
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.settlement.settle import settle_market as settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.run_registry import AtWork
 from kasoko_cli.operations.shared.watching import Attended
@@ -108,7 +108,7 @@ def _container_of(_process: int) -> Container:
 
 
 #: What a task does, once its words are known to be such as it takes.
-Work = Callable[[Container, Act], dict[str, Any]]
+Work = Callable[[Container, Actor], dict[str, Any]]
 
 
 def _task(takes: Callable[..., Work]) -> Task[Any, Any]:
@@ -121,7 +121,7 @@ def _task(takes: Callable[..., Work]) -> Task[Any, Any]:
         except ValidationError as error:
             return _failed(takes.__name__, *_wrong_words(takes, error))
         try:
-            return work(_container_of(os.getpid()), Act(_Worker.actor or os_user(), "celery"))
+            return work(_container_of(os.getpid()), Actor(_Worker.actor or os_user(), "celery"))
         except KasokoError as error:
             return _failed(takes.__name__, error.kind, error.message, error.hint)
         except SoftTimeLimitExceeded:
@@ -162,9 +162,9 @@ def _wrong_words(takes: Callable[..., Work], error: ValidationError) -> tuple[st
 def settle_market(market: str, pay: bool = False) -> Work:
     """Divide the pool of a market, once; `pay` also enqueues what it owes. Answers with ids and cents."""
 
-    def work(container: Container, act: Act) -> dict[str, Any]:
+    def work(container: Container, actor: Actor) -> dict[str, Any]:
         done = settle(
-            OperationContext(container.db, container.clock, act),
+            OperationContext(container.db, container.clock, actor),
             container.limits,
             market=market,
             approval_above_cents=container.config.payout.approval_above_cents,
@@ -190,13 +190,13 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
     `shown` is the mark of its amount and phone when it was enqueued: it is left where they are others now.
     """
 
-    def work(container: Container, act: Act) -> dict[str, Any]:
+    def work(container: Container, actor: Actor) -> dict[str, Any]:
         if sending.is_outage(container.db, container.clock, container.send_policy):
             why = "the last payouts that were sent all ended unknown, as in an outage; enqueue it again later"
             return {"payout": payout_id, "sent": False, "status": sending.state_of(container.db, payout_id), "why": why}
         bound = None if shown is None else Bound.carried(payout_id, shown, container.links.seal)
         run = send_and_wait(
-            OperationContext(container.db, container.clock, act),
+            OperationContext(container.db, container.clock, actor),
             container.gateway,
             SendOrder(container.send_policy, container.trust, Selection(only=[payout_id]), bound),
             Attended(AtWork(container.new_id())),
@@ -213,8 +213,8 @@ def send_b2c_payout(payout_id: str, shown: str | None = None) -> Work:
 def retry_failed_payouts(hours: int = 24, market: str | None = None) -> Work:
     """Make definite failures due again where that can help, and enqueue them; names each that is left alone."""
 
-    def work(container: Container, act: Act) -> dict[str, Any]:
-        ctx = OperationContext(container.db, container.clock, act)
+    def work(container: Container, actor: Actor) -> dict[str, Any]:
+        ctx = OperationContext(container.db, container.clock, actor)
         sending.check_ready(ctx, container.daraja)
         report = retry(ctx, caution=container.caution, market=market, hours=hours)
         if report.retried:

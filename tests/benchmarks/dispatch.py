@@ -44,7 +44,7 @@ from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.run import SendPolicy
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.operations.shared.record_files import Format, InputFile
 from kasoko_cli.store.engine import database
@@ -52,7 +52,7 @@ from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import show, table, takes_markdown
 from tests.proof.databases import named, on_server, postgres_running
 
-ACT = Act("benchmark")
+ACT = Actor("benchmark")
 CLOSES = datetime.now(UTC) + timedelta(days=1)
 
 

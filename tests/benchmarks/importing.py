@@ -20,7 +20,7 @@ from sqlalchemy import text
 from kasoko_cli.clock import system_clock
 from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import import_markets, import_users
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format, InputFile
 from kasoko_cli.store.engine import database
@@ -52,17 +52,17 @@ def write_files(folder: Path, bets: int) -> None:
 def imported(folder: Path, kasoko: Path) -> tuple[Took, Took]:
     """The first import, and the same file again."""
     db = database.Database(f"sqlite:///{kasoko}")
-    act = Act("benchmark")
+    actor = Actor("benchmark")
 
     def file(name: str) -> InputFile:
         return InputFile(name, (folder / name).open("rb"), Format.CSV)
 
-    import_users(OperationContext(db, system_clock, act), file("users.csv"))
-    import_markets(OperationContext(db, system_clock, act), file("markets.csv"))
+    import_users(OperationContext(db, system_clock, actor), file("users.csv"))
+    import_markets(OperationContext(db, system_clock, actor), file("markets.csv"))
     took = []
     for _ in range(2):
         with timed() as timing:
-            import_bets(OperationContext(db, system_clock, act), file("bets.csv"))
+            import_bets(OperationContext(db, system_clock, actor), file("bets.csv"))
         took.append(timing())
     with db.reading() as session:
         assert session.connection().execute(text("SELECT sum(amount_cents) FROM postings")).scalar() == 0

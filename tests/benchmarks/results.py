@@ -9,14 +9,14 @@ from sqlalchemy import text
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, WireLimits
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
 from tests.benchmarks.settle import BATCH, OPENED, prepare
 
-ACT = Act("benchmark")
+ACT = Actor("benchmark")
 #: When everything was sent.
 SENT = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 

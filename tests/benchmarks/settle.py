@@ -39,14 +39,14 @@ from kasoko_cli.operations.audit import run
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database, open_database, upgrade
 from kasoko_cli.store.schema.tables import Bet, Funding, User
 from tests.benchmarks.memory import peak_mib
 from tests.benchmarks.page import measured_apart, show, table, takes_markdown
 
-ACT = Act("benchmark")
+ACT = Actor("benchmark")
 OPENED = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 #: Rows of preparation written by one statement.
 BATCH = 10_000

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from kasoko_cli.cli.app import app
 from kasoko_cli.operations.settlement.settle import Settled
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import open_database
 from tests.conftest import FixedClock
 from tests.operations.data_builder import DataBuilder
@@ -31,7 +31,7 @@ def settled(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copy(sqlite_template, tmp_path / "kasoko.db")
     Path("kasoko.toml").write_text("[approval]\nsigned = true\n")
     db = open_database(f"sqlite:///{tmp_path / 'kasoko.db'}")
-    builder = DataBuilder(db, FixedClock(), Act("cron", "by itself"))
+    builder = DataBuilder(db, FixedClock(), Actor("cron", "by itself"))
     builder.market("rain")
     builder.bets("rain", {"ann": ("Yes", 100), "ben": ("No", 150)})
     done = builder.settle("rain", "Yes", approval_above_cents=0)

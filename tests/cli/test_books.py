@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from kasoko_cli.cli.app import app
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store import attempts
 from kasoko_cli.store.engine.database import open_database
 from tests.conftest import FixedClock
@@ -31,7 +31,7 @@ def builder(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("KASOKO_DATABASE_URL", raising=False)
     shutil.copy(sqlite_template, tmp_path / "kasoko.db")
     db = open_database(f"sqlite:///{tmp_path / 'kasoko.db'}")
-    builder = DataBuilder(db, FixedClock(), Act("somebody", "a test"))
+    builder = DataBuilder(db, FixedClock(), Actor("somebody", "a test"))
     builder.market("derby")
     builder.bets("derby", {"ann": ("Yes", 100), "ben": ("Yes", 200), "cyn": ("No", 150)})
     builder.settle("derby", "Yes")

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database, open_database
 from tests.cli.conftest import environment
@@ -22,11 +22,11 @@ from tests.operations.data_builder import DataBuilder
 
 
 @pytest.fixture
-def settled(database_url: str, clock: FixedClock, act: Act) -> str:
+def settled(database_url: str, clock: FixedClock, actor: Actor) -> str:
     """Three markets, one of them settled with two payouts and one that failed; says where."""
     db = open_database(database_url)
     try:
-        builder = DataBuilder(db, clock, act)
+        builder = DataBuilder(db, clock, actor)
         for user in ("ann", "ben", "cyn"):
             builder.user(user)
         builder.market("rain", ("Yes", "No"))
@@ -34,20 +34,20 @@ def settled(database_url: str, clock: FixedClock, act: Act) -> str:
         builder.market("cup", ("Home", "Draw", "Away"))
         for user in ("ann", "ben"):
             builder.bet("rain", user, "Yes", kes=100, collected=True)
-        _settle(db, clock, act)
+        _settle(db, clock, actor)
     finally:
         db.close()
     return database_url
 
 
-def _settle(db: Database, clock: FixedClock, act: Act) -> None:
+def _settle(db: Database, clock: FixedClock, actor: Actor) -> None:
     from kasoko_cli.domain.payout import WireLimits
     from kasoko_cli.operations.records import markets
     from kasoko_cli.operations.settlement import settle
 
-    markets.close_market(OperationContext(db, clock, act), market="rain")
-    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
-    settle.settle_market(OperationContext(db, clock, act), WireLimits(), market="rain")
+    markets.close_market(OperationContext(db, clock, actor), market="rain")
+    markets.resolve_market(OperationContext(db, clock, actor), market="rain", winners=["Yes"])
+    settle.settle_market(OperationContext(db, clock, actor), WireLimits(), market="rain")
 
 
 def tab(line: str) -> list[str]:

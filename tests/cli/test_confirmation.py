@@ -17,7 +17,7 @@ from kasoko_cli.cli.app import app
 from kasoko_cli.cli.container import Container
 from kasoko_cli.cli.output import render
 from kasoko_cli.config import load_config
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import open_database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.account.test_balances import lock_in
@@ -55,11 +55,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(sqlite_template: Path, tmp_path: Path, clock: FixedClock, new_id: CountedIds, act: Act) -> Iterator[Desk]:
+def desk(sqlite_template: Path, tmp_path: Path, clock: FixedClock, new_id: CountedIds, actor: Actor) -> Iterator[Desk]:
     file = tmp_path / "kasoko.db"
     file.write_bytes(sqlite_template.read_bytes())
     db = open_database(f"sqlite:///{file}")
-    harness = PayoutHarness(db, clock, new_id, act)
+    harness = PayoutHarness(db, clock, new_id, actor)
     yield Desk(harness, tmp_path)
     harness.assert_books()
     db.close()
@@ -422,7 +422,7 @@ def one_sided(desk: Desk) -> None:
     """Nearly everybody is on Yes, and the market takes 5 %."""
     from tests.operations.data_builder import DataBuilder
 
-    builder = DataBuilder(desk.harness.db, desk.harness.clock, desk.harness.act)
+    builder = DataBuilder(desk.harness.db, desk.harness.clock, desk.harness.actor)
     builder.market("derby")
     builder.bets("derby", {"ann": ("Yes", 900), "ben": ("No", 10)})
     desk.harness.clock.forward(1)

@@ -59,6 +59,6 @@ def test_the_policy_of_a_run_is_what_is_set(tmp_path: Path) -> None:
 
 
 def test_an_act_says_who_and_why() -> None:
-    act = CommandContext(actor="ann", reason="a goal was missed").act
-    assert (act.actor, act.reason) == ("ann", "a goal was missed")
-    assert CommandContext(actor="ann").act.reason == ""
+    actor = CommandContext(actor="ann", reason="a goal was missed").who
+    assert (actor.name, actor.reason) == ("ann", "a goal was missed")
+    assert CommandContext(actor="ann").who.reason == ""

@@ -24,7 +24,7 @@ from kasoko_cli.operations.approvals.second_person import USUAL
 from kasoko_cli.operations.payouts import manual_decision, switches
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.records import markets
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.engine.database import open_database
@@ -121,32 +121,32 @@ def prepared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("every")
     file = folder / "kasoko.db"
     file.write_bytes(sqlite_template.read_bytes())
-    db, clock, act = open_database(f"sqlite:///{file}"), FixedClock(), Act("somebody else", "a test")
-    builder = lively(DataBuilder(db, clock, act))
+    db, clock, actor = open_database(f"sqlite:///{file}"), FixedClock(), Actor("somebody else", "a test")
+    builder = lively(DataBuilder(db, clock, actor))
     builder.user("lonely")
     builder.market("ready")
     builder.bets("ready", {"rae": ("Yes", 10), "rob": ("No", 10)})
     clock.forward(1)
-    markets.close_market(OperationContext(db, clock, act), market="ready")
-    markets.resolve_market(OperationContext(db, clock, act), market="ready", winners=["Yes"])
+    markets.close_market(OperationContext(db, clock, actor), market="ready")
+    markets.resolve_market(OperationContext(db, clock, actor), market="ready", winners=["Yes"])
     builder.market("waits")
     builder.bets("waits", {"wes": ("Yes", 10), "wil": ("No", 10)})
     waits = builder.settle("waits", "Yes", approval_above_cents=0)
     builder.market("stopped")
     builder.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
     builder.settle("stopped", "Yes")
-    manual_decision.hold(OperationContext(db, clock, act), payout_id=(held := builder.payout_of("held-winner").id))
+    manual_decision.hold(OperationContext(db, clock, actor), payout_id=(held := builder.payout_of("held-winner").id))
     builder.market("taxed")
     builder.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
     builder.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
     builder.market("long", hours=24 * 365 * 50)
     names = {"open_bet": builder.bet("long", "ann", "Yes", kes=5)}
-    approvers.add(OperationContext(db, clock, act), USUAL, name="otieno", public_key=public_key_of(bytes(32)))
-    switches.pause(OperationContext(db, clock, act))
+    approvers.add(OperationContext(db, clock, actor), USUAL, name="otieno", public_key=public_key_of(bytes(32)))
+    switches.pause(OperationContext(db, clock, actor))
     paper = Paper().covering([clock()])
     paper.line("UKX0000001", clock(), withdrawn=7_00, phone="254712345678")
     statement_import.take_statement(
-        OperationContext(db, clock, act),
+        OperationContext(db, clock, actor),
         paper.read(),
         statement_import.StatementRules(shortcode="600000", customers_are_counted=False),
     )

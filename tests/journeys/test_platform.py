@@ -30,7 +30,7 @@ from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.records import bets, markets
 from kasoko_cli.operations.safeguards.restore_doubt import hold_unsent
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.platform import source
@@ -173,9 +173,9 @@ def theirs(django: Django) -> Iterator[Database]:
 
 
 @pytest.fixture
-def sync(db: Database, clock: FixedClock, act: Act, theirs: Database) -> Callable[..., platform_sync.Synced]:
+def sync(db: Database, clock: FixedClock, actor: Actor, theirs: Database) -> Callable[..., platform_sync.Synced]:
     def run(**how: bool) -> platform_sync.Synced:
-        return platform_sync.sync(OperationContext(db, clock, act), theirs, **how)
+        return platform_sync.sync(OperationContext(db, clock, actor), theirs, **how)
 
     return run
 
@@ -231,7 +231,7 @@ def test_one_new_record_that_cannot_be_used_keeps_everything_out(
 def test_what_the_platform_does_to_a_settled_market_is_told_by_the_check(
     db: Database,
     clock: FixedClock,
-    act: Act,
+    actor: Actor,
     django: Django,
     theirs: Database,
     sync: Callable[..., platform_sync.Synced],
@@ -242,11 +242,11 @@ def test_what_the_platform_does_to_a_settled_market_is_told_by_the_check(
         "INSERT INTO markets_bet (market_id, user_id, outcome, stake, placed_at)"
         " SELECT market_id, user_id, 'Yes', 5, '2026-11-23 12:30:00+00' FROM markets_bet WHERE stake = 100"
     )
-    markets.close_market(OperationContext(db, clock, act), market="rain")
+    markets.close_market(OperationContext(db, clock, actor), market="rain")
     late = sync()
     assert [one.column for one in late.differences] == ["market_id"], "it came after the close, and is told"
-    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
-    settle.settle_market(OperationContext(db, clock, act), WireLimits(), market="rain")
+    markets.resolve_market(OperationContext(db, clock, actor), market="rain", winners=["Yes"])
+    settle.settle_market(OperationContext(db, clock, actor), WireLimits(), market="rain")
     django.sql("DELETE FROM markets_bet WHERE stake = 5")
     assert platform_sync.compare(db, theirs) == platform_sync.Compared(1, 3, [])
 
@@ -284,14 +284,14 @@ STOPPED = [
 def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person_answers(
     db: Database,
     clock: FixedClock,
-    act: Act,
+    actor: Actor,
     django: Django,
     sync: Callable[..., platform_sync.Synced],
     change: str,
     what: str,
 ) -> None:
     def settled_now() -> bool:
-        return settle.settle_market(OperationContext(db, clock, act), WireLimits(), market="rain").is_new
+        return settle.settle_market(OperationContext(db, clock, actor), WireLimits(), market="rain").is_new
 
     sync()
     django.sql(change)
@@ -300,18 +300,18 @@ def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person
     assert [str(one) for one in sync().differences] == [what]
     assert [str(one) for one in sync().differences] == [what], "it is told until it is answered"
     clock.forward(hours=4)
-    markets.close_market(OperationContext(db, clock, act), market="rain")
-    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
+    markets.close_market(OperationContext(db, clock, actor), market="rain")
+    markets.resolve_market(OperationContext(db, clock, actor), market="rain", winners=["Yes"])
     [number] = manual_decision.list_incidents(db, manual_decision.Which(kind="platform"))
     message, hint = refusal(settled_now, Refused)
     assert message == f"rain was not settled: {what} Nothing was changed."
     assert f"kasoko incident close {number} --reason" in hint
-    manual_decision.close_incident(OperationContext(db, clock, act), incident_id=number)
+    manual_decision.close_incident(OperationContext(db, clock, actor), incident_id=number)
     assert sync().differences == [], "a person has answered it"
     django.sql("DELETE FROM markets_bet WHERE stake = 33.33")
     assert "bet 3: The platform has no such bet on 1 any more." in map(str, sync().differences)
     refusal(settled_now, Refused)
-    manual_decision.close_incident(OperationContext(db, clock, act), incident_id=number + 1)
+    manual_decision.close_incident(OperationContext(db, clock, actor), incident_id=number + 1)
     assert settled_now()
     assert audit(db, clock, deep=True, chain=True).ok
 
@@ -319,16 +319,16 @@ def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person
 def test_a_platform_that_was_told_how_a_market_ended_may_end_it_too(
     db: Database,
     clock: FixedClock,
-    act: Act,
+    actor: Actor,
     django: Django,
     theirs: Database,
     sync: Callable[..., platform_sync.Synced],
 ) -> None:
     sync()
     clock.forward(hours=4)
-    markets.close_market(OperationContext(db, clock, act), market="rain")
-    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
-    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
+    markets.close_market(OperationContext(db, clock, actor), market="rain")
+    markets.resolve_market(OperationContext(db, clock, actor), market="rain", winners=["Yes"])
+    platform_mirror.mirror(OperationContext(db, clock, actor), theirs)
     django.sql("UPDATE markets_market SET status = 'RESOLVED' WHERE slug = 'rain'")
     assert sync().differences == []
 
@@ -401,31 +401,31 @@ REFUSED = next(phone for phone, one in PEOPLE.items() if one.code == "2040")
 
 
 @pytest.fixture
-def harness(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> Iterator[PayoutHarness]:
-    made = PayoutHarness(db, clock, new_id, act)
+def harness(db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor) -> Iterator[PayoutHarness]:
+    made = PayoutHarness(db, clock, new_id, actor)
     yield made
     made.assert_books()
 
 
 @pytest.fixture
 def settled(
-    db: Database, clock: FixedClock, act: Act, django: Django, sync: Callable[..., platform_sync.Synced]
+    db: Database, clock: FixedClock, actor: Actor, django: Django, sync: Callable[..., platform_sync.Synced]
 ) -> None:
     """The platform's market, settled here: Ann and Cyn won. Cyn has a number that M-Pesa refuses."""
     django.sql(f"UPDATE users_customuser SET phone = '{REFUSED}' WHERE name = 'Cyn'")
     sync()
     clock.forward(hours=4)
-    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
-    settle.settle_market(OperationContext(db, clock, act), WireLimits(), market="rain")
+    markets.resolve_market(OperationContext(db, clock, actor), market="rain", winners=["Yes"])
+    settle.settle_market(OperationContext(db, clock, actor), WireLimits(), market="rain")
 
 
 @pytest.mark.usefixtures("settled")
 def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
-    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, harness: PayoutHarness
+    db: Database, clock: FixedClock, actor: Actor, django: Django, theirs: Database, harness: PayoutHarness
 ) -> None:
     before = django.own()
     assert platform_mirror.look(db) == platform_mirror.Mirrored(False, False, 0, 0, 0, 0), "off until it is asked for"
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs) == platform_mirror.Mirrored(
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs) == platform_mirror.Mirrored(
         True, True, 1, 2, 0, 0
     )
     ann, cyn = 202_23, 67_40
@@ -433,7 +433,7 @@ def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
     harness.send()
     assert platform_mirror.look(db).waiting_payouts == 0, "that it is on its way is nobody else's business"
     harness.deliver()
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs) == platform_mirror.Mirrored(
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs) == platform_mirror.Mirrored(
         True, False, 0, 2, 0, 0
     )
     assert django.orm(TOLD) == [
@@ -441,10 +441,10 @@ def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
         ["payout:1.1.1", "1", "COMPLETED", None, ann, 202_00, 23, True, None],
         ["payout:1.1.2", "3", "FAILED", None, cyn, 0, 0, False, "2040"],
     ]
-    manual_decision.to_wallet(OperationContext(db, clock, Act("tester", "they asked for it")), payout_id="1.1.2")
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).payouts == 1
+    manual_decision.to_wallet(OperationContext(db, clock, Actor("tester", "they asked for it")), payout_id="1.1.2")
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs).payouts == 1
     assert django.states()["payout:1.1.2"] == "WALLET"
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs, again=True).payouts == 2, (
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs, again=True).payouts == 2, (
         "as after the platform was restored"
     )
     assert django.own() == before
@@ -454,20 +454,20 @@ def test_results_reach_djangos_orm_and_nothing_of_the_platforms_own_is_touched(
 def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
     db: Database,
     clock: FixedClock,
-    act: Act,
+    actor: Actor,
     theirs: Database,
     harness: PayoutHarness,
     sync: Callable[..., platform_sync.Synced],
 ) -> None:
     sync()
     clock.forward(hours=4)
-    markets.resolve_market(OperationContext(db, clock, act), market="rain", winners=["Yes"])
+    markets.resolve_market(OperationContext(db, clock, actor), market="rain", winners=["Yes"])
     settle.settle_market(
-        OperationContext(db, clock, act), WireLimits(), market="rain", duties=DutyBook((WINNINGS, WITHDRAWALS))
+        OperationContext(db, clock, actor), WireLimits(), market="rain", duties=DutyBook((WINNINGS, WITHDRAWALS))
     )
     harness.send()
     harness.deliver()
-    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
+    platform_mirror.mirror(OperationContext(db, clock, actor), theirs)
     with theirs.reading() as session, db.reading() as books:
         market, *owed = [source.Result(*row) for row in session.execute(sa.text(ALL)).all()]
         for one in owed:
@@ -482,7 +482,7 @@ def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
 def test_a_mirror_that_was_overtaken_tells_nothing_old(
     db: Database,
     clock: FixedClock,
-    act: Act,
+    actor: Actor,
     django: Django,
     theirs: Database,
     harness: PayoutHarness,
@@ -495,44 +495,44 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
         monkeypatch.setattr(source, "tell", tell)
         harness.send()
         harness.deliver()
-        assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).waiting_payouts == 0
+        assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs).waiting_payouts == 0
         tell(to, results)
 
     monkeypatch.setattr(source, "tell", overtaken)
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).waiting_payouts == 0
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs).waiting_payouts == 0
     assert [*django.states().values()] == ["RESOLVED", "COMPLETED", "FAILED"]
 
 
 @pytest.mark.usefixtures("settled")
 def test_a_platform_that_is_away_is_told_later(
-    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database, harness: PayoutHarness
+    db: Database, clock: FixedClock, actor: Actor, django: Django, theirs: Database, harness: PayoutHarness
 ) -> None:
-    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
+    platform_mirror.mirror(OperationContext(db, clock, actor), theirs)
     harness.send()
     harness.deliver()
     django.sql("ALTER TABLE kasoko.results RENAME TO gone")
     with pytest.raises(ConfigurationError, match="takes no results: relation") as refused:
-        platform_mirror.mirror(OperationContext(db, clock, act), theirs)
+        platform_mirror.mirror(OperationContext(db, clock, actor), theirs)
     assert refused.value.hint.endswith("kasoko connect django --print-sql --mirror")
     away = open_platform(named(django.role_url, "no_such_platform"))
     with pytest.raises(DatabaseUnavailable, match="no_such_platform"):
-        platform_mirror.mirror(OperationContext(db, clock, act), away)
+        platform_mirror.mirror(OperationContext(db, clock, actor), away)
     away.close()
     assert platform_mirror.look(db).waiting_payouts == 2
     django.sql("ALTER TABLE kasoko.gone RENAME TO results")
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).payouts == 2
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs).payouts == 2
 
 
 @pytest.mark.usefixtures("settled")
 def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
-    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database
+    db: Database, clock: FixedClock, actor: Actor, django: Django, theirs: Database
 ) -> None:
-    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
+    platform_mirror.mirror(OperationContext(db, clock, actor), theirs)
     with db.transaction() as session:
         kept = session.execute(sa.text("SELECT id, version, told_version FROM outbox")).all()
-    manual_decision.to_wallet(OperationContext(db, clock, Act("tester", "they asked for it")), payout_id="1.1.2")
+    manual_decision.to_wallet(OperationContext(db, clock, Actor("tester", "they asked for it")), payout_id="1.1.2")
     clock.forward(60)
-    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
+    platform_mirror.mirror(OperationContext(db, clock, actor), theirs)
     assert [*django.states().values()] == ["RESOLVED", "PENDING", "WALLET"]
     with db.transaction() as session:  # as it stood before; what was done since is forgotten
         for name, version, told in kept:
@@ -542,8 +542,8 @@ def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
             )
     clock.forward(60)
     with db.transaction() as session:
-        hold_unsent(session, act, api="v3", now=clock())
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs).payouts == 2
+        hold_unsent(session, actor, api="v3", now=clock())
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs).payouts == 2
     with theirs.reading() as session:
         versions = session.execute(sa.text("SELECT version FROM kasoko.results")).scalars().all()
     assert min(versions) > max(version for _, version, _ in kept)
@@ -551,16 +551,16 @@ def test_a_database_from_an_older_copy_tells_the_platform_how_it_stands_now(
 
 @pytest.mark.usefixtures("settled")
 def test_again_names_what_is_newer_there_than_all_that_is_known_here(
-    db: Database, clock: FixedClock, act: Act, django: Django, theirs: Database
+    db: Database, clock: FixedClock, actor: Actor, django: Django, theirs: Database
 ) -> None:
-    platform_mirror.mirror(OperationContext(db, clock, act), theirs)
+    platform_mirror.mirror(OperationContext(db, clock, actor), theirs)
     django.sql(
         "UPDATE kasoko.results SET status = 'COMPLETED', version = version + 86400000000 WHERE id = 'payout:1.1.2'"
     )
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs, again=True).newer == ["payout:1.1.2"]
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs, again=True).newer == ["payout:1.1.2"]
     assert django.states()["payout:1.1.2"] == "COMPLETED", "it was left"
     clock.forward(days=2)
-    assert platform_mirror.mirror(OperationContext(db, clock, act), theirs, again=True).newer == []
+    assert platform_mirror.mirror(OperationContext(db, clock, actor), theirs, again=True).newer == []
     assert django.states()["payout:1.1.2"] == "PENDING"
 
 

@@ -53,7 +53,7 @@ from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import correction, settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import accounts, payouts
 from kasoko_cli.store.engine import database
@@ -65,7 +65,7 @@ from tests.model.houses import House
 from tests.model.sheets import Export, sheet_of
 
 KEY = b"a key of thirty-two bytes, or so"
-ACT = Act("ann", "the machine says so")
+ACT = Actor("ann", "the machine says so")
 #: Each user's two numbers; what happens to a payment to the special ones is in the simulator's table.
 PHONES: Mapping[str, tuple[str, str]] = {
     "ann": ("254712000111", "254712000112"),
@@ -616,10 +616,10 @@ class World:
         instruction = self.taken(attempt_id)
         receipt = instruction.transaction_id if instruction is not None and instruction.paid else None
         try:
-            spelt_anew = [f" {ACT.actor.upper()}"] if payout.number % 4 == 1 else []
-            for name in (ACT.actor, *spelt_anew, "somebody else"):
+            spelt_anew = [f" {ACT.name.upper()}"] if payout.number % 4 == 1 else []
+            for name in (ACT.name, *spelt_anew, "somebody else"):
                 done = manual_decision.decide(
-                    OperationContext(self.db, self.clock, Act(name, ACT.reason)),
+                    OperationContext(self.db, self.clock, Actor(name, ACT.reason)),
                     payout_id=payout.id,
                     decision=Decision(receipt, "the organisation portal"),
                     two_people=True,
@@ -656,9 +656,9 @@ class World:
         if is_stale:
             self.deliver(self.take_mail())
         try:
-            for name in (ACT.actor, f" {ACT.actor.upper()}", "somebody else"):
+            for name in (ACT.name, f" {ACT.name.upper()}", "somebody else"):
                 done = bulk_decision.decide_all(
-                    OperationContext(self.db, self.clock, Act(name, ACT.reason)),
+                    OperationContext(self.db, self.clock, Actor(name, ACT.reason)),
                     bulk_decision.BulkDecision(span, listed.list_hash, "the organisation portal"),
                     two_people=True,
                     caution=self.caution,
@@ -781,7 +781,7 @@ class World:
         try:
             shown = self._override(ACT, market, outcome, None)
             if shown.waits_for_second:
-                shown = self._override(Act("somebody else", ACT.reason), market, outcome, shown.plan_hash)
+                shown = self._override(Actor("somebody else", ACT.reason), market, outcome, shown.plan_hash)
         except Refused:
             self.tally.add("override: refused")
             return
@@ -796,9 +796,9 @@ class World:
         """What is owed is worked out; a market that is settled already stays as it is."""
         settle.settle_market(OperationContext(self.db, self.clock, ACT), LIMITS, market=market)
 
-    def _override(self, act: Act, market: str, outcome: Resolution, confirm: str | None) -> correction.Override:
+    def _override(self, actor: Actor, market: str, outcome: Resolution, confirm: str | None) -> correction.Override:
         return correction.override(
-            OperationContext(self.db, self.clock, act),
+            OperationContext(self.db, self.clock, actor),
             correction.OverridePolicy(LIMITS, caution=self.caution),
             market=market,
             resolution=outcome,

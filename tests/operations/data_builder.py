@@ -21,7 +21,7 @@ from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import AcknowledgedSend, Success, TransitionResult
 from kasoko_cli.store import attempts, callbacks, payouts
@@ -37,8 +37,8 @@ LIMITS = WireLimits()
 class DataBuilder:
     """Everybody and every market of one test; stakes and deposits are whole shillings unless they say cents."""
 
-    def __init__(self, db: Database, clock: FixedClock, act: Act) -> None:
-        self.db, self.clock, self.act = db, clock, act
+    def __init__(self, db: Database, clock: FixedClock, actor: Actor) -> None:
+        self.db, self.clock, self.actor = db, clock, actor
         self._people = 0
         self._bets = 0
         self._receipts = 0
@@ -46,7 +46,7 @@ class DataBuilder:
     @property
     def context(self) -> OperationContext:
         """What an operation works on."""
-        return OperationContext(self.db, self.clock, self.act)
+        return OperationContext(self.db, self.clock, self.actor)
 
     def user(self, user_id: str, *, phone: str | None = None, deposit_kes: int = 0) -> str:
         """Somebody with a phone of their own, and perhaps money in the wallet."""

@@ -48,7 +48,7 @@ from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.store import attempts, callbacks, payouts
@@ -90,13 +90,13 @@ class PayoutHarness:
         db: Database,
         clock: FixedClock,
         new_id: CountedIds,
-        act: Act,
+        actor: Actor,
         settings: SimulatorSettings | None = None,
         *,
         api: Literal["v1", "v3"] = "v3",
         simulator: Simulator | None = None,
     ) -> None:
-        self.db, self.clock, self.new_id, self.act = db, clock, new_id, act
+        self.db, self.clock, self.new_id, self.actor = db, clock, new_id, actor
         self.simulator = simulator or Simulator(settings or SimulatorSettings(shortcode=SHORTCODE), clock)
         self.links = Links("https://pay.example.org", KEY)
         self.posts: list[Notice] = []
@@ -117,7 +117,7 @@ class PayoutHarness:
     @property
     def context(self) -> OperationContext:
         """What an operation works on."""
-        return OperationContext(self.db, self.clock, self.act)
+        return OperationContext(self.db, self.clock, self.actor)
 
     def client(
         self, *, api: Literal["v1", "v3"] = "v3", sends: int = 3, url: str = "https://daraja.example.org", **other: Any
@@ -180,7 +180,7 @@ class PayoutHarness:
     ) -> None:
         """A settled market that owes each of these users `cents`: the pool of a loser makes it so, without a fee."""
         is_empty = owed.is_empty(owed.counted(self.db))
-        wanted = (tuple(winners.items()), cents, market, approval_above_cents, self.clock(), self.act)
+        wanted = (tuple(winners.items()), cents, market, approval_above_cents, self.clock(), self.actor)
         if is_empty and (laid := owed.lay(self.db, wanted)):
             self._audited = laid
             return
@@ -522,13 +522,13 @@ class LoudHarness(PayoutHarness):
         db: Database,
         clock: FixedClock,
         new_id: CountedIds,
-        act: Act,
+        actor: Actor,
         settings: SimulatorSettings | None = None,
         *,
         timeout_seconds: float = 2.0,
         total_seconds: float = 4.0,
     ) -> None:
-        super().__init__(db, clock, new_id, act, settings)
+        super().__init__(db, clock, new_id, actor, settings)
         self._stack = ExitStack()
         self._timeouts = timeout_seconds, total_seconds
 

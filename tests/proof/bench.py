@@ -28,14 +28,14 @@ from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database, open_database
 from kasoko_cli.store.schema.tables import Funding
 from tests.proof.databases import Kept
 from tests.proof.processes import ROOT, Ended, Forker, Hands, Order
 
-ACT = Act("the proof", "to prove it")
+ACT = Actor("the proof", "to prove it")
 #: The account that settings are switched to.
 OTHER_SHORTCODE = "600777"
 #: How often what is stopped inside a transaction is let go on for a moment.

@@ -31,7 +31,7 @@ from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.safeguards.payment_guard import is_doubted
 from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts, users
 from kasoko_cli.store.log import open_incidents, switches_on
@@ -209,9 +209,12 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
                     done.told.append(f"a person closes the incident {number} of {one.payout_id}")
             said = manual_decision.Decision(None if payment is None else payment.receipt, "the portal")
             try:
-                for act in (ACT, Act("somebody else", ACT.reason)):
+                for actor in (ACT, Actor("somebody else", ACT.reason)):
                     manual_decision.decide(
-                        OperationContext(db, bench.clock, act), payout_id=one.payout_id, decision=said, two_people=True
+                        OperationContext(db, bench.clock, actor),
+                        payout_id=one.payout_id,
+                        decision=said,
+                        two_people=True,
                     )
             except Refused as refused:
                 # What had arrived and was not judged is judged first: it may have ended the payout.

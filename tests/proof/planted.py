@@ -286,7 +286,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a statement that is taken back leaves what its silence ended",
         "operations/reconciliation/statement_undo.py",
-        "entries = [entry for one in fates for entry in _doubt(session, ctx.act, row, one, at=now)]",
+        "entries = [entry for one in fates for entry in _doubt(session, ctx.actor, row, one, at=now)]",
         "entries: list[Entry] = []",
         "model/test_stories.py::test_silence_counts_until_it_is_taken_back_and_never_for_another_account",
     ),
@@ -648,8 +648,8 @@ BUGS: Sequence[Bug] = (
     _bug(
         "two people told apart by how their names are typed",
         "operations/approvals/second_person.py",
-        "        if are_one(word.actor, act.actor):\n            continue",
-        "        if word.actor == act.actor:\n            continue",
+        "        if are_one(word.actor, actor.name):\n            continue",
+        "        if word.actor == actor.name:\n            continue",
         "operations/payouts/test_manual_decision.py::test_one_person_is_not_two_under_another_spelling",
     ),
     _bug(

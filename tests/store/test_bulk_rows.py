@@ -12,7 +12,7 @@ from kasoko_cli.clock import iso
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.records.markets import NewMarket
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets
 from kasoko_cli.store.engine import bulk_rows
@@ -49,13 +49,13 @@ def test_a_row_that_breaks_a_constraint_takes_all_of_them_back(db: Database) -> 
         assert session.exec(select(User)).all() == []
 
 
-def test_bets_are_streamed_as_the_digest_has_them_and_parts_of_a_second_are_cut_off(db: Database, act: Act) -> None:
+def test_bets_are_streamed_as_the_digest_has_them_and_parts_of_a_second_are_cut_off(db: Database, actor: Actor) -> None:
     times = [NOON, NOON + timedelta(microseconds=999_999), NOON + timedelta(seconds=59, microseconds=999_999)]
     closed_at = times[1]
     with db.transaction() as session:
         bulk_rows.insert_tuples(session, User, PEOPLE, [("u", "A", "254712345678", NOON, NOON)])
     markets.add_market(
-        OperationContext(db, lambda: NOON, act),
+        OperationContext(db, lambda: NOON, actor),
         NewMarket(
             market_id="m",
             slug="m",

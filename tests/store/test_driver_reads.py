@@ -13,7 +13,7 @@ from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.errors import DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.reporting import status_views
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import read_overview
 from kasoko_cli.store.engine import driver_reads
@@ -22,7 +22,7 @@ from tests.operations.conftest import harness  # noqa: F401 - a fixture
 from tests.operations.payout_harness import ANN, BEN, CYN, PayoutHarness
 
 
-def test_both_ways_of_reading_give_the_same_overview(harness: PayoutHarness, database_url: str, act: Act) -> None:  # noqa: F811
+def test_both_ways_of_reading_give_the_same_overview(harness: PayoutHarness, database_url: str, actor: Actor) -> None:  # noqa: F811
     harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN}, cents=14_250)
     harness.send()
     harness.posts.clear()
@@ -36,7 +36,7 @@ def test_both_ways_of_reading_give_the_same_overview(harness: PayoutHarness, dat
         harness.attempt("ben").id,
         harness.result(harness.attempt("ben"), code=0, receiver=BEN, desc="paid"),
     )
-    switches.pause(OperationContext(harness.db, harness.clock, act))
+    switches.pause(OperationContext(harness.db, harness.clock, actor))
     heavy = status_views.overview(harness.db)
     with driver_reads.reading(database_url) as rows:
         light = read_overview(rows)
@@ -51,10 +51,10 @@ def test_it_cannot_write(db: Database, database_url: str) -> None:
         rows("DELETE FROM markets")
 
 
-def test_it_reads_one_unchanging_picture(db: Database, database_url: str, act: Act, harness: PayoutHarness) -> None:  # noqa: F811
+def test_it_reads_one_unchanging_picture(db: Database, database_url: str, actor: Actor, harness: PayoutHarness) -> None:  # noqa: F811
     with driver_reads.reading(database_url) as rows:
         before = read_overview(rows)
-        switches.pause(OperationContext(harness.db, harness.clock, act))
+        switches.pause(OperationContext(harness.db, harness.clock, actor))
         assert read_overview(rows) == before
 
 

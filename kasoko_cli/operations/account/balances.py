@@ -87,13 +87,13 @@ def ask(ctx: OperationContext, gateway: Gateway) -> AskedBalance:
         ConfigurationError: M-Pesa refuses the consumer key or secret.
         NotSent: M-Pesa cannot be reached.
     """
-    db, clock, act, daraja, links = ctx.db, ctx.clock, ctx.act, gateway.daraja, gateway.links
+    db, clock, actor, daraja, links = ctx.db, ctx.clock, ctx.actor, gateway.daraja, gateway.links
     daraja.check_account()
     query_id = f"kq-{gateway.new_id()}"
     with db.transaction() as session:
         asker = accounts.ensure(session, daraja.account.payer, at=clock())
         session.add(Query(id=query_id, kind="BALANCE", attempt_id=None, asked_at=clock(), account_id=asker))
-        note_event(session, at=clock(), actor=act.actor, action="float.ask", subject=query_id, reason=act.reason)
+        note_event(session, at=clock(), actor=actor.name, action="float.ask", subject=query_id, reason=actor.reason)
     answer = daraja.ask_balance(links.of_balance(query_id), query_id=query_id)
     taken = answer.verdict is Verdict.TAKEN
     with db.transaction() as session:

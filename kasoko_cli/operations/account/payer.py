@@ -16,7 +16,7 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import accounts
 from kasoko_cli.store.accounts import Known, OpenElsewhere
@@ -46,7 +46,7 @@ def hold_to_account(ctx: OperationContext, payer: Payer) -> None:
         return (current is None or any(one.account is None for one in others)) and bool(accounts.unclaimed(session))
 
     if reconnect.read(ctx.db, may_have_older):
-        reconnect.write(ctx.db, lambda session: _adopt(session, ctx.clock, ctx.act, payer))
+        reconnect.write(ctx.db, lambda session: _adopt(session, ctx.clock, ctx.actor, payer))
     reconnect.read(ctx.db, lambda session: check_account(session, payer))
 
 
@@ -83,10 +83,10 @@ def put_in_force(ctx: OperationContext, payer: Payer) -> int:
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="account.use",
             subject="deployment",
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail=detail,
         )
         return account_id
@@ -140,7 +140,7 @@ def _wrong_environment(current: Known, payer: Payer) -> Refused:
     )
 
 
-def _adopt(session: Session, clock: Clock, act: Act, payer: Payer) -> None:
+def _adopt(session: Session, clock: Clock, actor: Actor, payer: Payer) -> None:
     """Take what was sent before accounts were written down for this account's, unless something speaks against it."""
     older, now = accounts.unclaimed(session), clock()
     account_id = accounts.ensure(session, payer, at=now)
@@ -151,9 +151,9 @@ def _adopt(session: Session, clock: Clock, act: Act, payer: Payer) -> None:
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=actor.name,
             action="account.adopt",
             subject="deployment",
-            reason=act.reason,
+            reason=actor.reason,
             detail={"account": payer.name, "attempts": adopted, "left": len(older) - adopted},
         )

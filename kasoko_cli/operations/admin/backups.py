@@ -31,7 +31,7 @@ from kasoko_cli.errors import Busy, CheckFailed, ConfigurationError, KasokoError
 from kasoko_cli.operations.admin.database_check import check
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.safeguards.restore_doubt import HeldBack, hold_unsent
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import (
     Database,
     find_deployment,
@@ -120,7 +120,7 @@ class Expected:
     deployment: str | None = None
 
 
-def restore(url: str, file: Path, clock: Clock, act: Act, expected: Expected, *, replace: bool = False) -> Restored:
+def restore(url: str, file: Path, clock: Clock, actor: Actor, expected: Expected, *, replace: bool = False) -> Restored:
     """Put a copy in the place of the database, hold everything unsent, and keep the database that was there.
 
     Raises:
@@ -134,7 +134,7 @@ def restore(url: str, file: Path, clock: Clock, act: Act, expected: Expected, *,
         raise NotFound(
             f"There is no file {file}; nothing was changed.", hint="Name a file that kasoko db backup wrote."
         )
-    made_ready = functools.partial(_made_ready, file=file, clock=clock, act=act, expected=expected)
+    made_ready = functools.partial(_made_ready, file=file, clock=clock, actor=actor, expected=expected)
     place = Database(url)
     try:
         if place.is_sqlite:
@@ -229,7 +229,7 @@ def _restore_file(
     return _restored(file, place, None if aside is None else str(aside), was, held)
 
 
-def _made_ready(url: str, file: Path, clock: Clock, act: Act, expected: Expected) -> tuple[str | None, HeldBack]:
+def _made_ready(url: str, file: Path, clock: Clock, actor: Actor, expected: Expected) -> tuple[str | None, HeldBack]:
     """Look at a copy, bring its tables to this program's version, and hold what is unsent."""
     try:
         _, was, _ = _examined(url, with_audit=False)
@@ -242,7 +242,7 @@ def _made_ready(url: str, file: Path, clock: Clock, act: Act, expected: Expected
     copy = open_database(url)
     try:
         with copy.transaction() as session:
-            held = hold_unsent(session, act, api=expected.api, payer=expected.payer, now=clock())
+            held = hold_unsent(session, actor, api=expected.api, payer=expected.payer, now=clock())
     finally:
         copy.close()
     return was, held

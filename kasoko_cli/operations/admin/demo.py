@@ -44,7 +44,7 @@ from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.safeguards.payment_guard import CAREFUL
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.engine.database import Database, open_database, upgrade
@@ -63,7 +63,7 @@ TROUBLES = (
 #: Where the two whose number was wrong are paid in the end.
 NEW_PHONE = {"Fatuma": "254712000222", "Githinji": "254712000333"}
 
-ACT = Act("demo", "the demo")
+ACT = Actor("demo", "the demo")
 FEE = Rules(fee_bps=500)
 
 

@@ -67,23 +67,23 @@ def add(ctx: OperationContext, terms: Terms, *, name: str, public_key: str) -> A
     Raises:
         Refused: the name or the key has one already, or those who have to sign it did not.
     """
-    act, name, now = ctx.act, " ".join(name.split()), ctx.clock()
+    actor, name, now = ctx.actor, " ".join(name.split()), ctx.clock()
     with ctx.db.transaction() as session:
         known = _hold(session)
         _check_new(known, name, public_key)
         if known.people and (terms.signed or known.required):
-            signatures.hold_signed(session, act, wanted=terms.signed, at=now, what="A new approver")
+            signatures.hold_signed(session, actor, wanted=terms.signed, at=now, what="A new approver")
         else:
-            act = replace(act, key=None)  # nobody could check it: there is no approver yet, or nobody asks
+            actor = replace(actor, key=None)  # nobody could check it: there is no approver yet, or nobody asks
             if terms.signed and not known.required:
-                note_event(session, at=now, actor=act.actor, action=REQUIRE, subject=SUBJECT)
+                note_event(session, at=now, actor=actor.name, action=REQUIRE, subject=SUBJECT)
         detail: dict[str, object] = {"name": name, "public_key": public_key}
         if known.were_two and terms.signed:
-            heard = hear(session, act, terms, Word(ADD, SUBJECT, detail), at=now)
+            heard = hear(session, actor, terms, Word(ADD, SUBJECT, detail), at=now)
             if heard.first is None:
                 return ApproverAdded(name, public_key, heard.note, waits_for_second=True)
             detail |= {signatures.FIRST: heard.first}
-        signatures.note_act(session, act, at=now, action=ADD, subject=SUBJECT, detail=detail)
+        signatures.note_act(session, actor, at=now, action=ADD, subject=SUBJECT, detail=detail)
     return ApproverAdded(name, public_key, "signs from now on")
 
 
@@ -112,33 +112,33 @@ def remove(ctx: OperationContext, terms: Terms, *, name: str) -> ApproverLine:
         NotFound: nobody of that name signs.
         Refused: no reason was given, it is not signed, or this is the last one.
     """
-    act, now = ctx.act, ctx.clock()
-    needs_reason(act, "Removing an approver")
+    actor, now = ctx.actor, ctx.clock()
+    needs_reason(actor, "Removing an approver")
     with ctx.db.transaction() as session:
         known = _hold(session)
         one = known.people.get(person_of(name))
         if one is None:
             raise NotFound(f"{name} is no approver.", hint="Who signs: kasoko approver list")
         if terms.signed:
-            signatures.hold_signed(session, act, wanted=True, at=now, what="Removing an approver")
+            signatures.hold_signed(session, actor, wanted=True, at=now, what="Removing an approver")
             if len(known.people) == 1:
                 raise Refused(
                     f"{one.name} is the last approver, and stays while signatures are required. Nothing was changed.",
                     hint="How signing is given up, or begun anew: docs/people.md",
                 )
         else:
-            act = replace(act, key=None)
+            actor = replace(actor, key=None)
         if known.required and not terms.signed:
             raise_incident(
                 session,
                 key=f"{REMOVED}{one.public_key}",
                 kind="approver_removed",
-                what=f"The key of {one.name} was removed by {act.actor} without a signature, with settings that ask for"
-                " none. If nobody meant to begin anew, somebody wants to act alone.",
+                what=f"The key of {one.name} was removed by {actor.name} without a signature, with settings that ask"
+                " for none. If nobody meant to begin anew, somebody wants to act alone.",
                 at=now,
             )
         detail = {"name": one.name, "public_key": one.public_key}
-        signatures.note_act(session, act, at=now, action=REMOVE, subject=SUBJECT, detail=detail)
+        signatures.note_act(session, actor, at=now, action=REMOVE, subject=SUBJECT, detail=detail)
     return ApproverLine(one.name, one.public_key, one.added_at, one.added_by, now)
 
 

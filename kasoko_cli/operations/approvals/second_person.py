@@ -19,7 +19,7 @@ from kasoko_cli.clock import farthest, iso
 from kasoko_cli.domain.same_person import are_one, person_of
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.approvals.signatures import FIRST, PROPOSED, SIGNATURE, is_good, known_now, note_act
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store import approvals
 from kasoko_cli.store.log import stream_events, words_about
@@ -63,7 +63,7 @@ class Heard:
 
 def hear(
     session: Session,
-    act: Act,
+    actor: Actor,
     terms: Terms,
     word: Word,
     *,
@@ -78,17 +78,17 @@ def hear(
     Raises:
         Refused: the act names nobody.
     """
-    if not person_of(act.actor):
+    if not person_of(actor.name):
         raise Refused(
             "Two people are asked for here, and this word names nobody. Nothing was changed.",
             hint="Say who you are: --actor NAME",
         )
-    heard = _said_by_another(session, act, terms, word, at) if confirms else Heard(None)
+    heard = _said_by_another(session, actor, terms, word, at) if confirms else Heard(None)
     if heard.first is None:
         until = at + timedelta(hours=terms.hours)
         note_act(
             session,
-            act,
+            actor,
             at=at,
             action=word.action + PROPOSED,
             subject=word.subject,
@@ -97,10 +97,10 @@ def hear(
     return heard
 
 
-def _said_by_another(session: Session, act: Act, terms: Terms, wanted: Word, at: datetime) -> Heard:
+def _said_by_another(session: Session, actor: Actor, terms: Terms, wanted: Word, at: datetime) -> Heard:
     note, known = WAITS, known_now(session) if terms.signed else None
     for word in words_about(session, wanted.subject, wanted.action + PROPOSED):
-        if are_one(word.actor, act.actor):
+        if are_one(word.actor, actor.name):
             continue
         said = json.loads(word.detail)
         # A word from before words expired is bound to too little, and counts for nothing.

@@ -17,7 +17,7 @@ from sqlmodel import Session, col
 from kasoko_cli.domain.keys import is_signed, public_key_of, sign
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.log import EventFacts, is_raised, note_event, stream_events
@@ -87,15 +87,15 @@ def known_now(session: Session) -> Known:
 
 
 def note_act(
-    session: Session, act: Act, *, at: datetime, action: str, subject: str, detail: Mapping[str, object]
+    session: Session, actor: Actor, *, at: datetime, action: str, subject: str, detail: Mapping[str, object]
 ) -> None:
     """Write down a person's act, signed if they sign."""
     told = dict(detail)
-    if act.key is not None:
-        word = EventFacts(0, at, act.actor, action, subject, act.reason, told)
-        signature = sign(act.key, text_of(word, hash_chain.deployment_of(session)))
-        told[SIGNATURE] = {"public_key": public_key_of(act.key), "value": signature}
-    note_event(session, at=at, actor=act.actor, action=action, subject=subject, reason=act.reason, detail=told)
+    if actor.key is not None:
+        word = EventFacts(0, at, actor.name, action, subject, actor.reason, told)
+        signature = sign(actor.key, text_of(word, hash_chain.deployment_of(session)))
+        told[SIGNATURE] = {"public_key": public_key_of(actor.key), "value": signature}
+    note_event(session, at=at, actor=actor.name, action=action, subject=subject, reason=actor.reason, detail=told)
 
 
 def text_of(word: EventFacts, deployment: str) -> bytes:
@@ -114,7 +114,7 @@ def text_of(word: EventFacts, deployment: str) -> bytes:
     return json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
-def hold_signed(session: Session, act: Act, *, wanted: bool, at: datetime, what: str) -> None:
+def hold_signed(session: Session, actor: Actor, *, wanted: bool, at: datetime, what: str) -> None:
     """Hold that an act is signed by a known person under their own name, where it has to be; `wanted` is the setting.
 
     A signature that is given though nobody asks for one has to hold too.
@@ -128,7 +128,7 @@ def hold_signed(session: Session, act: Act, *, wanted: bool, at: datetime, what:
             f"{what} has to be signed here, and these settings do not ask for it. Nothing was changed.",
             hint="Use the settings with approval.signed = true. How signing is given up: docs/people.md",
         )
-    if act.key is None:
+    if actor.key is None:
         if wanted:
             raise Refused(
                 f"{what} has to be signed: approval.signed. Nothing was changed.",
@@ -136,10 +136,10 @@ def hold_signed(session: Session, act: Act, *, wanted: bool, at: datetime, what:
                 " You have none? kasoko approver key --output FILE",
             )
         return
-    if (why := _why_not(known, act.actor, public_key_of(act.key))) is not None:
+    if (why := _why_not(known, actor.name, public_key_of(actor.key))) is not None:
         raise Refused(f"{what} was not taken: {why}. Nothing was changed.", hint="Who signs: kasoko approver list")
     if wanted and not known.required:
-        note_event(session, at=at, actor=act.actor, action=REQUIRE, subject=SUBJECT)
+        note_event(session, at=at, actor=actor.name, action=REQUIRE, subject=SUBJECT)
 
 
 def _why_not(known: Known, actor: str, public_key: str) -> str | None:

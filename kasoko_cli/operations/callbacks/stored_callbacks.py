@@ -114,10 +114,10 @@ def replay(ctx: OperationContext, trust: Trust, numbers: Sequence[int]) -> list[
             note_event(
                 session,
                 at=now,
-                actor=ctx.act.actor,
+                actor=ctx.actor.name,
                 action="callback.replay",
                 subject=f"callback:{callback.id}",
-                reason=ctx.act.reason,
+                reason=ctx.actor.reason,
                 detail={"verdict": callback.verdict, "detail": callback.detail},
             )
     judged: dict[int, Judged] = {}

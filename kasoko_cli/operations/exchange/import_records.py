@@ -135,10 +135,10 @@ def take_in(
                 note_event(
                     session,
                     at=now,
-                    actor=ctx.act.actor,
+                    actor=ctx.actor.name,
                     action=f"import.{kind}",
                     subject=file.name,
-                    reason=ctx.act.reason,
+                    reason=ctx.actor.reason,
                     detail={"new": intake.new, "known": intake.known, "sha256": reader.sha256(), **proof},
                 )
     except IntegrityError as error:

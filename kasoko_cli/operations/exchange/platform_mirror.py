@@ -65,7 +65,9 @@ def mirror(ctx: OperationContext, platform: Database, *, again: bool = False) ->
             outbox.note_all(session, at=now)
         if began or again:
             action = "mirror.begin" if began else "mirror.again"
-            note_event(session, at=now, actor=ctx.act.actor, action=action, subject="platform", reason=ctx.act.reason)
+            note_event(
+                session, at=now, actor=ctx.actor.name, action=action, subject="platform", reason=ctx.actor.reason
+            )
     told_markets = told_payouts = 0
     newer = list[str]()
     for results in _results(ctx.db):
@@ -105,7 +107,7 @@ def stop(ctx: OperationContext) -> bool:
         ended = outbox.end(session)
         if ended:
             note_event(
-                session, at=now, actor=ctx.act.actor, action="mirror.stop", subject="platform", reason=ctx.act.reason
+                session, at=now, actor=ctx.actor.name, action="mirror.stop", subject="platform", reason=ctx.actor.reason
             )
         return ended
 

@@ -118,7 +118,7 @@ def decide_all(
         Refused: a reason or evidence is missing, it is not signed, nothing is on the list, or the list is not
             the one that was shown.
     """
-    needs_reason(ctx.act, "A decision")
+    needs_reason(ctx.actor, "A decision")
     needs_evidence(said.evidence)
     _judge(ctx.db, ctx.clock, said.span, caution)
     now = ctx.clock()
@@ -128,21 +128,21 @@ def decide_all(
         found = [(one, payout) for one, payout in attempts.list_unknown(session, *said.span) if payout.id in held]
         listed, rows = _list(found, session, said.span, caution, now)
         _check_shown(listed, said.list_hash)
-        hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="A decision")
+        hold_signed(session, ctx.actor, wanted=terms.signed, at=now, what="A decision")
         bound: dict[str, object] = {"list": listed.list_hash, "count": len(rows), "paid": False}
         detail: dict[str, object] = {"evidence": said.evidence, "cents": listed.wire_cents}
         done = DecidedAll(listed.list_hash, listed.wire_cents, "", [], listed.left)
         if two_people:
-            heard = hear(session, ctx.act, terms, Word(DECIDE_ALL, SUBJECT, bound, detail), at=now)
+            heard = hear(session, ctx.actor, terms, Word(DECIDE_ALL, SUBJECT, bound, detail), at=now)
             if heard.first is None:
                 return replace(done, note=heard.note, waits_for_second=True)
             bound |= {FIRST: heard.first}
-        note_act(session, ctx.act, at=now, action=DECIDE_ALL, subject=SUBJECT, detail=bound | detail)
+        note_act(session, ctx.actor, at=now, action=DECIDE_ALL, subject=SUBJECT, detail=bound | detail)
         decision, entries = Decision(None, said.evidence), list[Entry]()
         for attempt, payout in rows:
-            outcome, status = end(session, ctx.act, (attempt, payout), decision, at=now)
+            outcome, status = end(session, ctx.actor, (attempt, payout), decision, at=now)
             told = said_of(attempt, decision) | {"list": listed.list_hash, "evidence": said.evidence}
-            note_act(session, ctx.act, at=now, action=DECIDE, subject=payout.id, detail=told)
+            note_act(session, ctx.actor, at=now, action=DECIDE, subject=payout.id, detail=told)
             done.decided.append(Decided(payout.id, status, outcome.note))
             entries += outcome.entries
         book.post_many(session, entries, at=now)

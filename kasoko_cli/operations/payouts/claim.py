@@ -154,7 +154,7 @@ class Claimer:
         for payout_id, why in sorted(whys.items()):
             held = payouts.move(session, payout_id, PayoutStatus.HELD, at=now, note=why, not_before=None)
             assert held, "a payout that we hold as PENDING may be stopped"
-            actor = self.context.act.actor
+            actor = self.context.actor.name
             note_event(session, at=now, actor=actor, action="payout.hold", subject=payout_id, reason=why)
 
     def _put_off(

@@ -20,7 +20,7 @@ from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doubted
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import Actor, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import DECIDED, Success, TransitionResult
 from kasoko_cli.store import approvals, attempts, payouts
@@ -74,14 +74,14 @@ def decide(
         Refused: it is not unknown, a reason or evidence is missing, the receipt proves another attempt, or the
             guard objects.
     """
-    needs_reason(ctx.act, "A decision")
+    needs_reason(ctx.actor, "A decision")
     needs_evidence(decision.evidence)
     payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     now = ctx.clock()
     with ctx.db.transaction() as session:
         payout = payouts.find_payout(session, payout_id, lock=True)
         attempt = _open_attempt(session, payout)
-        hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="A decision")
+        hold_signed(session, ctx.actor, wanted=terms.signed, at=now, what="A decision")
         payment_guard.check(
             session, Way.DECIDE_PAID if decision.paid else Way.DECIDE_NOT_PAID, [payout], caution, now=now
         )
@@ -93,12 +93,12 @@ def decide(
         detail = said_of(attempt, decision)
         seen = {"evidence": decision.evidence}
         if two_people:
-            heard = hear(session, ctx.act, terms, Word(DECIDE, payout_id, detail, seen), at=now)
+            heard = hear(session, ctx.actor, terms, Word(DECIDE, payout_id, detail, seen), at=now)
             if heard.first is None:
                 return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
             detail |= {FIRST: heard.first}
-        outcome, status = end(session, ctx.act, (attempt, payout), decision, confirm=caution.confirm, at=now)
-        note_act(session, ctx.act, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
+        outcome, status = end(session, ctx.actor, (attempt, payout), decision, confirm=caution.confirm, at=now)
+        note_act(session, ctx.actor, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
         book.post(session, *outcome.entries, at=now)
         return Decided(payout_id, status, outcome.note)
 
@@ -118,7 +118,7 @@ def needs_evidence(evidence: str) -> None:
 
 def end(
     session: Session,
-    act: Act,
+    actor: Actor,
     tried: tuple[Attempt, Payout],
     decision: Decision,
     *,
@@ -127,17 +127,17 @@ def end(
 ) -> tuple[TransitionResult, str]:
     """End an attempt as somebody says; what follows from it, and the state of its payout then."""
     attempt, payout = tried
-    evidence = f"decided by {act.actor}: {decision.evidence}"
+    evidence = f"decided by {actor.name}: {decision.evidence}"
     if decision.receipt is not None:
         [outcome] = transitions.paid(session, [Success(attempt, payout, decision.receipt, evidence)], at=at)
         return outcome, str(PayoutStatus.COMPLETED)
     if is_doubted(attempt):
         restore_doubt.silent(session, payout)
-        restore_doubt.go_on(session, payout, act, confirm, why=evidence, at=at)
+        restore_doubt.go_on(session, payout, actor, confirm, why=evidence, at=at)
         status = payouts.find_payout(session, payout.id, lock=True).status
         return TransitionResult(True, (), "it was not paid since the copy was taken"), str(status)
     ended = transitions.never_taken if attempt.conversation_id is None else transitions.not_paid
-    outcome = ended(session, attempt, transitions.Failure(DECIDED, act.reason, evidence), at=at)
+    outcome = ended(session, attempt, transitions.Failure(DECIDED, actor.reason, evidence), at=at)
     return outcome, str(PayoutStatus.FAILED)
 
 
@@ -178,13 +178,13 @@ def hold(ctx: OperationContext, *, payout_id: str) -> str:
         NotFound: there is no such payout.
         Refused: no reason was given, or it is on its way or has ended.
     """
-    needs_reason(ctx.act, "A hold")
+    needs_reason(ctx.actor, "A hold")
     return _move(
         ctx,
         payout_id,
         PayoutStatus.HELD,
         only_from={PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED},
-        note=ctx.act.reason,
+        note=ctx.actor.reason,
     )
 
 
@@ -197,7 +197,7 @@ def release(ctx: OperationContext, *, payout_id: str, caution: Caution = payment
         NotFound: there is no such payout.
         Refused: no reason was given, it is not held, or the guard objects.
     """
-    needs_reason(ctx.act, "A release")
+    needs_reason(ctx.actor, "A release")
     payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     return _move(
         ctx,
@@ -218,7 +218,7 @@ def to_wallet(ctx: OperationContext, *, payout_id: str, caution: Caution = payme
         NotFound: there is no such payout.
         Refused: no reason was given, it is on its way or has ended, or the guard objects: the phone may have had it.
     """
-    needs_reason(ctx.act, "Paying into the wallet")
+    needs_reason(ctx.actor, "Paying into the wallet")
     payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     return _move(
         ctx,
@@ -226,7 +226,7 @@ def to_wallet(ctx: OperationContext, *, payout_id: str, caution: Caution = payme
         PayoutStatus.WALLET,
         only_from={PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED, PayoutStatus.RETURNED},
         past=(Way.TO_WALLET, caution),
-        note=ctx.act.reason,
+        note=ctx.actor.reason,
         not_before=None,
     )
 
@@ -258,10 +258,10 @@ def _move(
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action=f"payout.{verb}",
             subject=payout_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"from": str(payout.status), "cents": payout.amount_cents},
         )
         if to is PayoutStatus.WALLET and not attempts.count_returned(session, payout.id):
@@ -313,21 +313,21 @@ def close_incidents(ctx: OperationContext, *, numbers: Sequence[int]) -> list[in
         NotFound: one of them does not exist; none was closed.
         Refused: no reason was given.
     """
-    needs_reason(ctx.act, "Closing an incident")
+    needs_reason(ctx.actor, "Closing an incident")
     now, done = ctx.clock(), list[int]()
     with ctx.db.transaction() as session:
         for number in sorted(set(numbers)):
-            closed = close_row(session, number, by=ctx.act.actor, reason=ctx.act.reason, at=now)
+            closed = close_row(session, number, by=ctx.actor.name, reason=ctx.actor.reason, at=now)
             if closed is None:
                 raise NotFound(f"There is no incident {number}.", hint="See which stand: kasoko incident list")
             if closed:
                 note_event(
                     session,
                     at=now,
-                    actor=ctx.act.actor,
+                    actor=ctx.actor.name,
                     action="incident.close",
                     subject=f"incident:{number}",
-                    reason=ctx.act.reason,
+                    reason=ctx.actor.reason,
                 )
                 done.append(number)
     return done

@@ -13,7 +13,7 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.payouts.manual_decision import after_a_hold
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.log import note_event
@@ -47,7 +47,7 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
         NotFound: there is no such market.
         Refused: no reason was given.
     """
-    _needs_reason(ctx.act)
+    _needs_reason(ctx.actor)
     now = ctx.clock()
     with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
@@ -56,7 +56,7 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
             one
             for one in payouts.list_payouts(session, market_id=row.id, statuses=STOPPABLE)
             if payouts.move(
-                session, one.id, PayoutStatus.HELD, at=now, only_from=STOPPABLE, note=WITH_ITS_MARKET + ctx.act.reason
+                session, one.id, PayoutStatus.HELD, at=now, only_from=STOPPABLE, note=WITH_ITS_MARKET + ctx.actor.reason
             )
         ]
         on_their_way = payouts.list_payouts(
@@ -67,10 +67,10 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="market.hold",
             subject=row.id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"payouts": len(moved)},
         )
     left = [f"{one.id} is {one.status}: it may be on its way, and goes on to its result" for one in on_their_way]
@@ -85,7 +85,7 @@ def release_market(ctx: OperationContext, *, market: str, caution: Caution = pay
         NotFound: there is no such market.
         Refused: no reason was given.
     """
-    _needs_reason(ctx.act)
+    _needs_reason(ctx.actor)
     payment_guard.judge_first(ctx.db, ctx.clock, caution)
     now = ctx.clock()
     moved: Counter[str] = Counter()
@@ -111,10 +111,10 @@ def release_market(ctx: OperationContext, *, market: str, caution: Caution = pay
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="market.release",
             subject=row.id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"payouts": moved.total()},
         )
         book.post_many(session, credited, at=now)
@@ -129,8 +129,8 @@ def _may_go(session: Session, payout: Payout, against: Objection | None) -> tupl
     return to, f"{against.why}. {against.hint}" if against is not None else ""
 
 
-def _needs_reason(act: Act) -> None:
-    if not act.reason.strip():
+def _needs_reason(actor: Actor) -> None:
+    if not actor.reason.strip():
         raise Refused(
             "To hold or release a whole market needs a reason, for whoever reads the record. Nothing was changed.",
             hint="Add --reason 'why'",

@@ -155,7 +155,7 @@ class Recorder:
             # The payout is not to blame: it stays due, and its schedule is not used up.
             why = account_refused(answer.code, answer.meaning, answer.advice)
             self.context.run.stopped, self.context.run.why = Stop.ACCOUNT, why
-            set_switch(session, "breaker", is_on=True, reason=why, actor=self.context.act.actor, at=now)
+            set_switch(session, "breaker", is_on=True, reason=why, actor=self.context.actor.name, at=now)
             return now, answer.code
         if answer.held_back:
             # We kept it here ourselves, so that none of its tries is used up; not at once, should a clock run wild.

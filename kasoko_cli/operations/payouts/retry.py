@@ -17,7 +17,7 @@ from sqlmodel import Session
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
@@ -77,8 +77,8 @@ def retry(
     for payout_id in named:
         made = wait_for_server(
             ctx.db,
-            partial(_make_due, ctx.db, ctx.act, payout_id, caution, now),
-            partial(_make_due, ctx.db, ctx.act, payout_id, caution, now, again=True),
+            partial(_make_due, ctx.db, ctx.actor, payout_id, caution, now),
+            partial(_make_due, ctx.db, ctx.actor, payout_id, caution, now, again=True),
         )
         if isinstance(made, LeftAlone):
             report.left.append(made)
@@ -89,7 +89,7 @@ def retry(
 
 
 def _make_due(
-    db: Database, act: Act, payout_id: str, caution: Caution, now: datetime, *, again: bool = False
+    db: Database, actor: Actor, payout_id: str, caution: Caution, now: datetime, *, again: bool = False
 ) -> LeftAlone | int:
     """Make one failed payout due again: its wire cents, or why it is left alone.
 
@@ -119,10 +119,10 @@ def _make_due(
         note_event(
             session,
             at=now,
-            actor=act.actor,
+            actor=actor.name,
             action="payout.retry",
             subject=payout.id,
-            reason=act.reason,
+            reason=actor.reason,
             detail={"after": payout.failure_code},
         )
         return payout.wire_cents

@@ -30,7 +30,7 @@ def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: C
         NotFound: there is no such payout.
         Refused: it is not completed, no reason was given, or the guard objects.
     """
-    needs_reason(ctx.act, "Saying that money came back")
+    needs_reason(ctx.actor, "Saying that money came back")
     receipt = check_identifier(receipt, what="receipt")
     payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     now = ctx.clock()
@@ -48,15 +48,15 @@ def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: C
         delivering = [one for one in paid if book.is_posted(session, journal.delivered_key(payout_id, one.id))]
         assert len(delivering) == 1, "a completed payout was delivered once"
         outcome = transitions.returned(
-            session, delivering[0], payout, at=now, why=f"came back by {receipt}: {ctx.act.reason}"
+            session, delivering[0], payout, at=now, why=f"came back by {receipt}: {ctx.actor.reason}"
         )
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="payout.returned",
             subject=payout_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"receipt": receipt, "attempt": delivering[0].id, "cents": delivering[0].wire_cents},
         )
         book.post(session, *outcome.entries, at=now)
@@ -70,7 +70,7 @@ def send_again(ctx: OperationContext, *, payout_id: str, caution: Caution = paym
         NotFound: there is no such payout.
         Refused: its money did not come back, the user has spent it, no reason was given, or the guard objects.
     """
-    needs_reason(ctx.act, "Sending again what came back")
+    needs_reason(ctx.actor, "Sending again what came back")
     payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     now = ctx.clock()
     with ctx.db.transaction() as session:
@@ -104,10 +104,10 @@ def send_again(ctx: OperationContext, *, payout_id: str, caution: Caution = paym
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="payout.again",
             subject=payout_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"cents": back, "after": nth},
         )
         book.post(session, journal.due_again(payout_id, nth, payout.user_id, back), at=now)

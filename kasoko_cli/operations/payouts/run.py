@@ -12,7 +12,7 @@ from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, PayoutStatus
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.safeguards.payment_guard import CAREFUL, Caution
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import Database
 
 
@@ -150,7 +150,7 @@ class RunContext:
     db: Database
     daraja: DarajaClient
     clock: Clock
-    act: Act
+    actor: Actor
     policy: SendPolicy
     trust: Trust
     #: The number of the account that pays, as `store/accounts.py` has it.

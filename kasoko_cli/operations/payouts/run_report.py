@@ -29,14 +29,14 @@ def note_run(ctx: OperationContext, run: Run, *, market: str | None) -> None:
     }
 
     def note(session: Session) -> None:
-        actor, subject = ctx.act.actor, market or "all"
+        actor, subject = ctx.actor.name, market or "all"
         note_event(
             session,
             at=ctx.clock(),
             actor=actor,
             action="payout.send",
             subject=subject,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail=detail,
         )
 

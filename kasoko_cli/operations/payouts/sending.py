@@ -102,7 +102,7 @@ def _begin(ctx: OperationContext, gateway: Gateway, order: SendOrder, deployment
         db=ctx.db,
         daraja=gateway.daraja,
         clock=ctx.clock,
-        act=ctx.act,
+        actor=ctx.actor,
         policy=order.policy,
         trust=order.trust,
         account_id=payer.put_in_force(ctx, account.payer),

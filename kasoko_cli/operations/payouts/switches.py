@@ -13,14 +13,14 @@ def pause(ctx: OperationContext) -> None:
     Raises:
         Refused: no reason was given.
     """
-    if not ctx.act.reason.strip():
+    if not ctx.actor.reason.strip():
         raise Refused(
             "A pause needs a reason: whoever meets it will want to know. Nothing was changed.",
             hint="Say why: kasoko pause --reason 'float is being moved'",
         )
     now = ctx.clock()
     with ctx.db.transaction() as session:
-        pause_sending(session, reason=ctx.act.reason, actor=ctx.act.actor, at=now)
+        pause_sending(session, reason=ctx.actor.reason, actor=ctx.actor.name, at=now)
 
 
 def resume(ctx: OperationContext) -> list[str]:
@@ -29,15 +29,15 @@ def resume(ctx: OperationContext) -> list[str]:
     with ctx.db.transaction() as session:
         were_on = [switch.name for switch in switches_on(session)]
         for name in were_on:
-            set_switch(session, name, is_on=False, reason=ctx.act.reason or "resumed", actor=ctx.act.actor, at=now)
+            set_switch(session, name, is_on=False, reason=ctx.actor.reason or "resumed", actor=ctx.actor.name, at=now)
         if were_on:
             note_event(
                 session,
                 at=now,
-                actor=ctx.act.actor,
+                actor=ctx.actor.name,
                 action="resume",
                 subject="sending",
-                reason=ctx.act.reason,
+                reason=ctx.actor.reason,
                 detail={"were_on": were_on},
             )
     return were_on

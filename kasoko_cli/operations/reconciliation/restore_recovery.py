@@ -116,7 +116,7 @@ def take_answers(ctx: OperationContext, caution: Caution) -> int:
             if payment_guard.objections(session, Way.LET_GO, [payout], caution, now=now):
                 continue
             why = "M-Pesa, asked about its ids, knows of no payment"
-            count += restore_doubt.go_on(session, payout, ctx.act, caution.confirm, why=why, at=now)
+            count += restore_doubt.go_on(session, payout, ctx.actor, caution.confirm, why=why, at=now)
     return count
 
 

@@ -38,7 +38,7 @@ from kasoko_cli.operations.reconciliation.statement_parser import LineKind, Span
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import Actor, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import Success
 from kasoko_cli.store import accounts, attempts, payouts, statements, users
@@ -190,9 +190,9 @@ def take_statement(
         take_turn(session, Turn.STATEMENT)
         taken = statements.find_statement(session, file.digest)
         if taken is None:
-            taken = _new_statement(file, judged.span, ctx.act, now)
+            taken = _new_statement(file, judged.span, ctx.actor, now)
         elif taken.undone_at is not None:
-            taken.takes, taken.taken_at, taken.actor = taken.takes + 1, now, ctx.act.actor
+            taken.takes, taken.taken_at, taken.actor = taken.takes + 1, now, ctx.actor.name
             taken.covers_from, taken.covers_to = judged.span.first, judged.span.last
             taken.done_at = taken.undone_at = None
         if taken.done_at is None:
@@ -200,11 +200,11 @@ def take_statement(
         session.add(taken)
         session.flush()
         assert taken.id is not None
-        was_done, take = taken.done_at is not None, Take(taken.id, Take.mark_of(taken), ctx.act, rules.caution)
+        was_done, take = taken.done_at is not None, Take(taken.id, Take.mark_of(taken), ctx.actor, rules.caution)
     if not was_done:
         _take_lines(ctx.db, ctx.clock, take, judged.findings, on_progress)
         with ctx.db.transaction() as session:
-            _note_done(session, ctx.act, file, judged.account, ctx.clock())
+            _note_done(session, ctx.actor, file, judged.account, ctx.clock())
     with ctx.db.reading() as session:
         row = statements.find_statement(session, file.digest)
         return _report(session, file, judged, row, is_new=not was_done)
@@ -216,7 +216,7 @@ class Take:
 
     statement_id: int
     mark: str
-    act: Act
+    actor: Actor
     caution: Caution
 
     @staticmethod
@@ -225,7 +225,7 @@ class Take:
         return f"statement:{row.id}:{row.takes}"
 
 
-def _note_done(session: Session, act: Act, file: StatementFile, account: Proven, now: datetime) -> None:
+def _note_done(session: Session, actor: Actor, file: StatementFile, account: Proven, now: datetime) -> None:
     row = statements.find_statement(session, file.digest)
     if row is None or row.done_at is not None:
         return
@@ -233,10 +233,10 @@ def _note_done(session: Session, act: Act, file: StatementFile, account: Proven,
     note_event(
         session,
         at=now,
-        actor=act.actor,
+        actor=actor.name,
         action="statement.take",
         subject=f"statement:{row.id}",
-        reason=act.reason,
+        reason=actor.reason,
         detail={
             "digest": file.digest,
             "lines": len(file.lines),
@@ -246,7 +246,7 @@ def _note_done(session: Session, act: Act, file: StatementFile, account: Proven,
     )
 
 
-def _new_statement(file: StatementFile, span: Span, act: Act, now: datetime) -> Statement:
+def _new_statement(file: StatementFile, span: Span, actor: Actor, now: datetime) -> Statement:
     return Statement(
         digest=file.digest,
         name=file.name,
@@ -256,7 +256,7 @@ def _new_statement(file: StatementFile, span: Span, act: Act, now: datetime) -> 
         is_whole=file.whole,
         opening_cents=file.opening_cents,
         closing_cents=file.closing_cents,
-        actor=act.actor,
+        actor=actor.name,
         taken_at=now,
     )
 
@@ -528,11 +528,17 @@ def _not_paid(
         detail |= {"restored": known.lease_token, "held": payout.note if payout.status is PayoutStatus.HELD else None}
         detail |= {"silent": restore_doubt.silent(session, payout)}
     note_event(
-        session, at=now, actor=take.act.actor, action=SILENCE, subject=payout.id, reason=take.act.reason, detail=detail
+        session,
+        at=now,
+        actor=take.actor.name,
+        action=SILENCE,
+        subject=payout.id,
+        reason=take.actor.reason,
+        detail=detail,
     )
     if is_restored(known):
         why = "a statement covers the time, and it has no such line"
-        restore_doubt.go_on(session, payout, take.act, take.caution.confirm, why=why, at=now)
+        restore_doubt.go_on(session, payout, take.actor, take.caution.confirm, why=why, at=now)
         return ()
     say = transitions.never_taken if attempt.conversation_id is None else transitions.not_paid
     evidence = "statement:no line, and M-Pesa knows no such payment"
@@ -552,10 +558,10 @@ def _returned(
     note_event(
         session,
         at=now,
-        actor=take.act.actor,
+        actor=take.actor.name,
         action="payout.returned",
         subject=payout.id,
-        reason=take.act.reason,
+        reason=take.actor.reason,
         detail={"receipt": finding.line.receipt, "attempt": attempt.id, "line": finding.line.key},
     )
     return transitions.returned(session, attempt, payout, at=now, why=why).entries
@@ -757,7 +763,7 @@ def resolve_suspense(ctx: OperationContext, *, name: str, resolution: str, user_
         NotFound: nothing in suspense is called so, or there is no such user.
         Refused: it was resolved before, no reason was given, or a user is missing or too many.
     """
-    needs_reason(ctx.act, "Resolving money in suspense")
+    needs_reason(ctx.actor, "Resolving money in suspense")
     account = RESOLUTIONS[resolution]
     if (account in OWNED) != (user_id is not None):
         what = "needs --user" if account in OWNED else "is nobody's, so --user has no meaning"
@@ -769,7 +775,7 @@ def resolve_suspense(ctx: OperationContext, *, name: str, resolution: str, user_
             users.find_user(session, user_id, lock=True)
             _check_owed(session, account, user_id, line.suspense_cents)
         as_what = resolution if user_id is None else f"{resolution}:{user_id}"
-        if not statements.resolve_line(session, line.key, resolution=as_what, by=ctx.act.actor, at=now):
+        if not statements.resolve_line(session, line.key, resolution=as_what, by=ctx.actor.name, at=now):
             raise Refused(
                 f"{line.receipt} was resolved before, as {line.resolution}; nothing was changed.",
                 hint="See what is left: kasoko suspense list",
@@ -777,10 +783,10 @@ def resolve_suspense(ctx: OperationContext, *, name: str, resolution: str, user_
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="suspense.resolve",
             subject=f"line:{line.key}",
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"as": as_what, "cents": line.suspense_cents, "receipt": line.receipt},
         )
         resolved = journal.suspense_resolved(line.key, line.suspense_cents, account, user_id or "")

@@ -28,7 +28,7 @@ from kasoko_cli.operations.reconciliation.statement_findings import CONTRADICTS,
 from kasoko_cli.operations.reconciliation.statement_import import SILENCE, Take
 from kasoko_cli.operations.safeguards import restore_doubt
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import Actor, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, statements, users
 from kasoko_cli.store.engine.database import Database
@@ -105,7 +105,7 @@ def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:
         NotFound: there is no statement with this number.
         Refused: it was taken back before, no reason was given, or something of it can no longer be taken back.
     """
-    needs_reason(ctx.act, "Taking a statement back")
+    needs_reason(ctx.actor, "Taking a statement back")
     now = ctx.clock()
     with ctx.db.transaction() as session:
         take_turn(session, Turn.STATEMENT)
@@ -126,8 +126,8 @@ def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:
             )
         reversals = _reversals(session, lines)
         _check_users(session, statement_id, reversals)
-        entries = [entry for one in fates for entry in _doubt(session, ctx.act, row, one, at=now)]
-        closed = _withdraw_incidents(session, ctx.act, row, lines, at=now)
+        entries = [entry for one in fates for entry in _doubt(session, ctx.actor, row, one, at=now)]
+        closed = _withdraw_incidents(session, ctx.actor, row, lines, at=now)
         statements.forget_lines(session, statement_id)
         row.undone_at = now
         done = Undone(
@@ -143,10 +143,10 @@ def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="statement.undo",
             subject=f"statement:{statement_id}",
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"digest": row.digest, "lines": len(lines), "entries": len(reversals), "incidents": closed},
         )
         session.flush()
@@ -239,7 +239,7 @@ def _reversals(session: Session, lines: Sequence[StatementLine]) -> list[Entry]:
 
 def _doubt(
     session: Session,
-    act: Act,
+    actor: Actor,
     row: Statement,
     ended: tuple[dict[str, Any], Attempt, Payout],
     *,
@@ -248,7 +248,7 @@ def _doubt(
     """What its silence ended is unknown again, or in doubt again since a copy was put back."""
     detail, attempt, payout = ended
     why = f"statement {row.id}, which had nothing of it, was taken back"
-    note_event(session, at=at, actor=act.actor, action="payout.unknown", subject=payout.id, reason=act.reason)
+    note_event(session, at=at, actor=actor.name, action="payout.unknown", subject=payout.id, reason=actor.reason)
     if detail.get("restored") is not None:
         ids = detail.get("silent", [attempt.id])
         restore_doubt.doubt_again(session, payout, attempt_ids=ids, mark=detail["restored"], note=detail["held"], at=at)
@@ -262,12 +262,12 @@ def _incident_of(line: StatementLine) -> str:
 
 
 def _withdraw_incidents(
-    session: Session, act: Act, row: Statement, lines: Sequence[StatementLine], *, at: datetime
+    session: Session, actor: Actor, row: Statement, lines: Sequence[StatementLine], *, at: datetime
 ) -> list[int]:
     """Close the incidents that it raised, and that nobody has closed; returns which."""
-    why = f"{statements.WITHDRAWN}{row.id}: {act.reason}"
+    why = f"{statements.WITHDRAWN}{row.id}: {actor.reason}"
     standing = statements.incidents_of(session, row, [_incident_of(line) for line in lines])
     for number in standing:
-        close_incident(session, number, by=act.actor, reason=why, at=at)
-        note_event(session, at=at, actor=act.actor, action="incident.close", subject=f"incident:{number}", reason=why)
+        close_incident(session, number, by=actor.name, reason=why, at=at)
+        note_event(session, at=at, actor=actor.name, action="incident.close", subject=f"incident:{number}", reason=why)
     return standing

@@ -147,10 +147,10 @@ def _note_round(session: Session, ctx: OperationContext, inquiry: Inquiry, asked
     note_event(
         session,
         at=ctx.clock(),
-        actor=ctx.act.actor,
+        actor=ctx.actor.name,
         action="reconcile",
         subject=inquiry.market or "all",
-        reason=ctx.act.reason,
+        reason=ctx.actor.reason,
         detail={"asked": asked},
     )
 

@@ -124,7 +124,7 @@ def place_bet(ctx: OperationContext, wanted: NewBet) -> Placed:
         )
         session.add(bet)
         session.flush()
-        note_event(session, at=now, actor=ctx.act.actor, action="bet.place", subject=bet_id, reason=ctx.act.reason)
+        note_event(session, at=now, actor=ctx.actor.name, action="bet.place", subject=bet_id, reason=ctx.actor.reason)
         if funding is Funding.WALLET:
             entry = journal.bet_from_wallet(bet_id, user.id, row.id, chosen.number, cents)
         else:
@@ -161,7 +161,7 @@ def cancel_bet(ctx: OperationContext, *, bet_id: str, at: datetime | None = None
             )
         if not bets.cancel(session, bet_id, at=now):
             return False
-        note_event(session, at=now, actor=ctx.act.actor, action="bet.cancel", subject=bet_id, reason=ctx.act.reason)
+        note_event(session, at=now, actor=ctx.actor.name, action="bet.cancel", subject=bet_id, reason=ctx.actor.reason)
         book.post(
             session,
             journal.bet_cancelled(bet_id, bet.user_id, bet.market_id, bet.outcome, bet.stake_cents),

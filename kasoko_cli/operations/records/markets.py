@@ -22,7 +22,7 @@ from kasoko_cli.domain.market import (
 )
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.records.bets import find_outcome
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.engine.database import Database
@@ -181,10 +181,10 @@ def add_market(ctx: OperationContext, described: NewMarket) -> bool:
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="market.add",
             subject=market.id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"facts": market_facts(market, answers)},
         )
     return True
@@ -209,11 +209,11 @@ def close_market(ctx: OperationContext, *, market: str) -> bool:
         now = ctx.clock()  # not before: a bet that we waited for was in time
         if row.status is not MarketStatus.OPEN:
             return False
-        _close(session, row, ctx.act, at=min(now, row.closes_at), now=now)
+        _close(session, row, ctx.actor, at=min(now, row.closes_at), now=now)
     return True
 
 
-def _close(session: Session, market: Market, act: Act, *, at: datetime, now: datetime) -> None:
+def _close(session: Session, market: Market, actor: Actor, *, at: datetime, now: datetime) -> None:
     """Freeze a market: no bet stamped at or after `at` takes part."""
     frozen = bets_digest(bets.stream_bets(session, market.id, at))
     digest = rules_of(market).digest()
@@ -225,10 +225,10 @@ def _close(session: Session, market: Market, act: Act, *, at: datetime, now: dat
     note_event(
         session,
         at=now,
-        actor=act.actor,
+        actor=actor.name,
         action="market.close",
         subject=market.id,
-        reason=act.reason,
+        reason=actor.reason,
         detail={"closed_at": iso(at), "rules_digest": digest, "bets_digest": frozen},
     )
 
@@ -283,7 +283,7 @@ def resolve_in(session: Session, ctx: OperationContext, *, market: str, named: N
     outcomes = list(markets.list_outcomes(session, row.id))
     resolution = named.numbered(row, outcomes)
     is_new = resolution_of(row) is None
-    _end(session, row, outcomes, resolution, ctx.act, ctx.clock())
+    _end(session, row, outcomes, resolution, ctx.actor, ctx.clock())
     session.refresh(row)
     return row, is_new
 
@@ -321,13 +321,13 @@ def void_market(ctx: OperationContext, *, market: str) -> MarketView:
         row = markets.find_market(session, market, lock=True)
         now = ctx.clock()
         if row.status is MarketStatus.OPEN and now < row.closes_at:
-            _close(session, row, ctx.act, at=now, now=now)
-        _end(session, row, list(markets.list_outcomes(session, row.id)), Resolution(void=True), ctx.act, now)
+            _close(session, row, ctx.actor, at=now, now=now)
+        _end(session, row, list(markets.list_outcomes(session, row.id)), Resolution(void=True), ctx.actor, now)
     return show_market(ctx.db, row.id)
 
 
 def _end(
-    session: Session, market: Market, outcomes: Sequence[Outcome], resolution: Resolution, act: Act, now: datetime
+    session: Session, market: Market, outcomes: Sequence[Outcome], resolution: Resolution, actor: Actor, now: datetime
 ) -> None:
     names = [outcome.name for outcome in outcomes]
     standing = resolution_of(market)
@@ -345,7 +345,7 @@ def _end(
                 f"{market.slug} still takes bets, until {iso(market.closes_at)}; it was not resolved.",
                 hint=f"Close it first: kasoko market close {market.slug}",
             )
-        _close(session, market, act, at=market.closes_at, now=now)
+        _close(session, market, actor, at=market.closes_at, now=now)
     to = MarketStatus.VOID if resolution.void else MarketStatus.RESOLVED
     moved = markets.move(
         session,
@@ -359,10 +359,10 @@ def _end(
     note_event(
         session,
         at=now,
-        actor=act.actor,
+        actor=actor.name,
         action="market.void" if resolution.void else "market.resolve",
         subject=market.id,
-        reason=act.reason,
+        reason=actor.reason,
         detail={"outcome": describe_resolution(resolution, names), "resolution": resolution.as_dict()},
     )
 

@@ -53,7 +53,7 @@ def erase(ctx: OperationContext, *, user_id: str, caution: Caution = payment_gua
         NotFound: there is no such user.
         Refused: no reason was given, money is owed, in flight or staked, or the guard objects.
     """
-    if not ctx.act.reason.strip():
+    if not ctx.actor.reason.strip():
         raise Refused("Erasing a person needs a reason. Nothing was changed.", hint="Add --reason 'their request'")
     theirs = reconnect.read(ctx.db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
     payment_guard.judge_first(ctx.db, ctx.clock, caution, theirs)
@@ -75,10 +75,10 @@ def erase(ctx: OperationContext, *, user_id: str, caution: Caution = payment_gua
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="user.erase",
             subject=user_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"attempts": len(tried), "callbacks": bodies, "calls": calls},
         )
     return Erased(user_id, len(tried), bodies, calls, is_new=True)
@@ -123,10 +123,10 @@ def expire(ctx: OperationContext, *, days: int) -> Expired:
             note_event(
                 session,
                 at=now,
-                actor=ctx.act.actor,
+                actor=ctx.actor.name,
                 action="db.expire",
                 subject="callbacks",
-                reason=ctx.act.reason or f"kept for {days} days",
+                reason=ctx.actor.reason or f"kept for {days} days",
                 detail={"before": iso(before), "callbacks": bodies, "calls": calls},
             )
     return Expired(before, bodies, calls)
@@ -161,10 +161,10 @@ def data_of(ctx: OperationContext, *, user_id: str) -> dict[str, Any]:
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="user.export",
             subject=user_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={},
         )
     return found

@@ -69,10 +69,10 @@ def add_user(ctx: OperationContext, *, user_id: str, name: str, phone: str) -> b
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="user.add",
             subject=user_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"batch": batch, "people": row_digests.people_digest(session, batch)},
         )
     return True
@@ -97,10 +97,10 @@ def set_phone(ctx: OperationContext, *, user_id: str, phone: str) -> bool:
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="user.set-phone",
             subject=user_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail=detail,
         )
     return True

@@ -86,10 +86,10 @@ def deposit(ctx: OperationContext, *, user_id: str, cents: int, reference: str) 
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="wallet.deposit",
             subject=user_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"cents": cents, "reference": reference},
         )
         book.post(session, entry, at=now)
@@ -149,7 +149,7 @@ def _reduce_debt(
 ) -> bool:
     way, caution, source = how
     what = "write-off" if source is None else "recover"
-    needs_reason(ctx.act, f"A {what}" if source is None else "Recovering what was overpaid")
+    needs_reason(ctx.actor, f"A {what}" if source is None else "Recovering what was overpaid")
     reference = check_identifier(reference, what="reference")
     if cents <= 0:
         raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
@@ -189,10 +189,10 @@ def _reduce_debt(
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action=f"wallet.{what}",
             subject=user_id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"cents": cents, "reference": reference, "source": "" if source is None else str(source)},
         )
         book.post(session, entry, at=now)

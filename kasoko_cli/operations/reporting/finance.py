@@ -481,9 +481,9 @@ def note_unmasked(ctx: OperationContext, *, what: str, subject: str) -> None:
         note_event(
             session,
             at=ctx.clock(),
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="phones.shown",
             subject=subject,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"what": what},
         )

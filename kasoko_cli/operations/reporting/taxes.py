@@ -274,7 +274,7 @@ def remit(ctx: OperationContext, *, on: On, cents: int, source: str, reference: 
     Raises:
         Refused: that much is not due, the reference was taken for something else, or no reason was given.
     """
-    needs_reason(ctx.act, "Paying tax to the authority")
+    needs_reason(ctx.actor, "Paying tax to the authority")
     reference = check_identifier(reference, what="reference")
     if cents <= 0:
         raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
@@ -299,10 +299,10 @@ def remit(ctx: OperationContext, *, on: On, cents: int, source: str, reference: 
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action=REMIT,
             subject=reference,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"on": str(on), "cents": cents, "source": source},
         )
         book.post(session, entry, at=now)

@@ -25,7 +25,7 @@ from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.operations.account.payer import NOT_SENT_SINCE
 from kasoko_cli.operations.safeguards.failure_confirmation import NO_ANSWERS, Confirm, missing
 from kasoko_cli.operations.safeguards.payment_guard import is_doubted
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store import accounts, attempts, bets, payouts, restored, status_queries, users
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.hash_chain import deployment_of
@@ -86,7 +86,7 @@ class _Doubt:
 # --- What comes into doubt ----------------------------------------------------------------------------------------
 
 
-def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = None, now: datetime) -> HeldBack:
+def hold_unsent(session: Session, actor: Actor, *, api: str, payer: Payer | None = None, now: datetime) -> HeldBack:
     """Stop everything in a restored copy that may have been sent since, and note the ids it would have had.
 
     What was under way in the copy keeps its state, and is marked: once it has ended unpaid the next id is in doubt.
@@ -120,14 +120,14 @@ def hold_unsent(session: Session, act: Act, *, api: str, payer: Payer | None = N
     held = restored.hold_pending(session, note=f"{HELD_SINCE}{iso(copy_at)}", at=now)
     outbox.note_all(session, at=now)  # the platform may have been told since how things stood that are forgotten here
     why = f"{HELD_SINCE}{iso(copy_at)}: first kasoko doctor --after-restore"
-    pause_sending(session, reason=why, actor=act.actor, at=now)
+    pause_sending(session, reason=why, actor=actor.name, at=now)
     note_event(
         session,
         at=now,
-        actor=act.actor,
+        actor=actor.name,
         action=RESTORE,
         subject="database",
-        reason=act.reason,
+        reason=actor.reason,
         detail={"copy_at": iso(copy_at), "held": held, "doubted": len(found), "api": api},
     )
     return HeldBack(copy_at, held, len(found), sum(one.wire_cents for one in found))
@@ -218,7 +218,7 @@ def word_of(session: Session, attempt: Attempt, confirm: Confirm, now: datetime)
     return LastWord(last.answer, is_spent, is_sure, None if is_sure else from_at)
 
 
-def go_on(session: Session, payout: Payout, act: Act, confirm: Confirm, *, why: str, at: datetime) -> bool:
+def go_on(session: Session, payout: Payout, actor: Actor, confirm: Confirm, *, why: str, at: datetime) -> bool:
     """Go on with the doubt of a payout as far as what is known allows; returns whether it ended, and it was let go.
 
     An id that is spent brings the next one into doubt at once, so that all of them are asked about together; the
@@ -232,7 +232,7 @@ def go_on(session: Session, payout: Payout, act: Act, confirm: Confirm, *, why: 
         return False
     if not all(word.is_sure for word in words.values()):
         return False
-    let_go(session, payout, act, spent={one for one, word in words.items() if word.is_spent}, why=why, at=at)
+    let_go(session, payout, actor, spent={one for one, word in words.items() if word.is_spent}, why=why, at=at)
     return True
 
 
@@ -251,7 +251,9 @@ def silent(session: Session, payout: Payout) -> list[str]:
     return ended
 
 
-def let_go(session: Session, payout: Payout, act: Act, *, spent: Collection[str] = (), why: str, at: datetime) -> None:
+def let_go(
+    session: Session, payout: Payout, actor: Actor, *, spent: Collection[str] = (), why: str, at: datetime
+) -> None:
     """It was not paid since the copy was taken: what was held for that may be sent, under its last id.
 
     `spent` are the ids that M-Pesa took: they are not used again.
@@ -262,7 +264,7 @@ def let_go(session: Session, payout: Payout, act: Act, *, spent: Collection[str]
     if payout.status is PayoutStatus.HELD and (payout.note or "").startswith(HELD_SINCE):
         moved = payouts.move(session, payout.id, PayoutStatus.PENDING, at=at, note=None, tries=0)
         assert moved, "a payout that we hold as HELD may be released"
-        note_event(session, at=at, actor=act.actor, action="payout.release", subject=payout.id, reason=why)
+        note_event(session, at=at, actor=actor.name, action="payout.release", subject=payout.id, reason=why)
 
 
 def doubt_again(

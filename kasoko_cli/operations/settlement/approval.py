@@ -148,15 +148,15 @@ def approve(
             return Approved(
                 row.id, row.slug, approval.plan_hash, approval.approved_by, approval.approved_at, 0, 0, is_new=False
             )
-        hold_signed(session, ctx.act, wanted=terms.signed, at=now, what="A release")
+        hold_signed(session, ctx.actor, wanted=terms.signed, at=now, what="A release")
         # Who lets one of them go meanwhile waits for us, and finds it released; who has done so is waited for.
         payouts.lock_market(session, row.id)
         owed = payouts.of_settlement(session, standing.market_id, standing.number)
         _check_unchanged(row, standing, owed)
         parked = [one for one in owed if one.status is PayoutStatus.AWAITING_APPROVAL]
         payment_guard.check(session, Way.APPROVE, parked, caution, now=now, subject=row.slug)
-        if not person_of(ctx.act.actor) or not approvals.approve(
-            session, row.id, standing.number, plan_hash=approval.plan_hash, by=ctx.act.actor, at=now
+        if not person_of(ctx.actor.name) or not approvals.approve(
+            session, row.id, standing.number, plan_hash=approval.plan_hash, by=ctx.actor.name, at=now
         ):
             raise Refused(
                 f"{row.slug} was settled by {approval.settled_by}, and is released by somebody else. Nothing was"
@@ -172,7 +172,7 @@ def approve(
             assert moved, "a payout of a market that we hold waits for us"
         note_act(
             session,
-            ctx.act,
+            ctx.actor,
             at=now,
             action=APPROVE,
             subject=row.id,
@@ -180,7 +180,7 @@ def approve(
         )
         entries = (journal.credited(one.id, one.user_id, one.amount_cents) for one in small)
         book.post_many(session, entries, at=now)
-        return Approved(row.id, row.slug, approval.plan_hash, ctx.act.actor, now, released, len(small), is_new=True)
+        return Approved(row.id, row.slug, approval.plan_hash, ctx.actor.name, now, released, len(small), is_new=True)
 
 
 def waiting(db: Database, *, market: str | None = None) -> tuple[int, int]:

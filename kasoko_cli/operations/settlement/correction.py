@@ -42,7 +42,7 @@ from kasoko_cli.operations.settlement.settle import (
     write_settlement,
 )
 from kasoko_cli.operations.settlement.settle import Plan as Division
-from kasoko_cli.operations.shared.actor import Act, needs_reason
+from kasoko_cli.operations.shared.actor import Actor, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, markets, payouts, statements, users
 from kasoko_cli.store.engine.database import Database
@@ -169,7 +169,7 @@ def override(
             guard objects to what it would take back.
         CheckFailed: its bets are not those that stood at the close.
     """
-    needs_reason(ctx.act, "Another outcome")
+    needs_reason(ctx.actor, "Another outcome")
     payment_guard.judge_first(ctx.db, ctx.clock, policy.caution)
     now = ctx.clock()
     with ctx.db.transaction() as session:
@@ -188,14 +188,14 @@ def override(
                 f" again: kasoko resolve {row.slug} ... --override --plan",
             )
         if shown.needs_second:
-            hold_signed(session, ctx.act, wanted=policy.terms.signed, at=now, what="Another outcome")
+            hold_signed(session, ctx.actor, wanted=policy.terms.signed, at=now, what="Another outcome")
             bound = {"plan_hash": shown.plan_hash, "stands": work.stands}
             word = Word(OVERRIDE, row.id, bound, {"becomes": shown.becomes})
-            heard = hear(session, ctx.act, policy.terms, word, at=now, confirms=confirm is not None)
+            heard = hear(session, ctx.actor, policy.terms, word, at=now, confirms=confirm is not None)
             if heard.first is None:
-                return replace(shown, waits_for_second=True, proposed_by=ctx.act.actor, note=heard.note)
+                return replace(shown, waits_for_second=True, proposed_by=ctx.actor.name, note=heard.note)
             first = heard.first
-        _write(session, ctx.act, work, resolution, now, first=first)
+        _write(session, ctx.actor, work, resolution, now, first=first)
         return replace(shown, is_new=True, proposed_by=first)
 
 
@@ -395,7 +395,7 @@ def _hash(work: _Work, way: str, changes: Sequence[UserChange], canceled: Sequen
 
 
 def _write(
-    session: Session, act: Act, work: _Work, resolution: Resolution, now: datetime, *, first: str | None
+    session: Session, actor: Actor, work: _Work, resolution: Resolution, now: datetime, *, first: str | None
 ) -> None:
     shown, market = work.shown, work.market
     assert shown is not None
@@ -403,7 +403,7 @@ def _write(
     small: list[Entry] = []
     for payout in work.cancel:
         moved = payouts.move(
-            session, payout.id, PayoutStatus.CANCELED, at=now, note=f"the outcome was overridden: {act.reason}"
+            session, payout.id, PayoutStatus.CANCELED, at=now, note=f"the outcome was overridden: {actor.reason}"
         )
         assert moved, "a payout that we hold, and that nobody has sent, can be canceled"
     if work.standing is not None:
@@ -434,7 +434,7 @@ def _write(
     assert overridden, "a market that we hold has the outcome that we read"
     note_act(
         session,
-        act if first is not None else replace(act, key=None),
+        actor if first is not None else replace(actor, key=None),
         at=now,
         action=OVERRIDE,
         subject=market.id,

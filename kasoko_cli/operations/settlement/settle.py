@@ -194,14 +194,14 @@ def settle_market(
         waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
         _write(session, plan, now, waits=waits, tell=tell)
         if waits:
-            approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=ctx.act.actor)
+            approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=ctx.actor.name)
         note_event(
             session,
             at=now,
-            actor=ctx.act.actor,
+            actor=ctx.actor.name,
             action="market.settle",
             subject=row.id,
-            reason=ctx.act.reason,
+            reason=ctx.actor.reason,
             detail={"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)},
         )
         tell("Booking", 0, 0)

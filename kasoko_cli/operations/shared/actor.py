@@ -9,30 +9,30 @@ from kasoko_cli.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Actor:
     """Who does it and the reason given; both are written down with what was done.
 
     What is written down once cannot be changed when a person is erased: a phone in a reason is masked here.
     Spaces around a name are no part of it. `key` is what they sign with, where they sign: a private key of 32 bytes.
     """
 
-    actor: str
+    name: str
     reason: str = ""
     key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Mask what looks like a phone in the reason, and take the name as it is meant."""
-        object.__setattr__(self, "actor", " ".join(self.actor.split()))
+        object.__setattr__(self, "name", " ".join(self.name.split()))
         object.__setattr__(self, "reason", mask_in(self.reason))
 
 
-def needs_reason(act: Act, what: str) -> None:
+def needs_reason(actor: Actor, what: str) -> None:
     """Hold that a reason was given.
 
     Raises:
         Refused: none was.
     """
-    if not act.reason.strip():
+    if not actor.reason.strip():
         raise Refused(
             f"{what} needs a reason, for whoever reads the record. Nothing was changed.", hint="Add --reason 'why'"
         )

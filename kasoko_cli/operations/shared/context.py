@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import Database
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class OperationContext:
 
     db: Database
     clock: Clock
-    act: Act
+    actor: Actor
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def at_work(
                     is_alone=alone,
                     host=host,
                     pid=os.getpid(),
-                    actor=ctx.act.actor,
+                    actor=ctx.actor.name,
                     started_at=clock(),
                     heartbeat_at=clock(),
                     doing=mine.doing,
@@ -121,7 +121,7 @@ def note_success(ctx: OperationContext, command: str) -> None:
     What it did stands without this: a database that may not be written to now is no reason to fail.
     """
     with contextlib.suppress(KasokoError, SQLAlchemyError), ctx.db.transaction() as session:
-        runs.note_success(session, command, host=host_name(), pid=os.getpid(), actor=ctx.act.actor, at=ctx.clock())
+        runs.note_success(session, command, host=host_name(), pid=os.getpid(), actor=ctx.actor.name, at=ctx.clock())
 
 
 def list_runs(session: Session) -> list[RunFacts]:

@@ -42,7 +42,7 @@ CAUTION = Caution()
 @pytest.fixture
 def elsewhere(harness: PayoutHarness) -> PayoutHarness:
     """The same database with the settings of another shortcode, whose M-Pesa knows nothing of what ours did."""
-    return PayoutHarness(harness.db, harness.clock, harness.new_id, harness.act, SimulatorSettings(shortcode=OTHER))
+    return PayoutHarness(harness.db, harness.clock, harness.new_id, harness.actor, SimulatorSettings(shortcode=OTHER))
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_a_new_key_secret_or_initiator_is_the_same_account(harness: PayoutHarnes
     settings = SimulatorSettings(shortcode=SHORTCODE, consumer_key="another-key", initiator_name="another")
     harness.owe({"ann": ANN, "ben": BEN})
     harness.send(limit=1)  # under way
-    again = PayoutHarness(harness.db, harness.clock, harness.new_id, harness.act, settings)
+    again = PayoutHarness(harness.db, harness.clock, harness.new_id, harness.actor, settings)
     again.send()
     assert set(harness.statuses().values()) == {"SENT"}
 
@@ -350,7 +350,7 @@ def test_what_is_older_and_named_by_nothing_belongs_to_who_pays_if_nothing_speak
 def restored(harness: PayoutHarness, payer: Payer | None) -> None:
     """The database is a copy now, which somebody with these settings put back."""
     with harness.db.transaction() as session:
-        hold_unsent(session, harness.act, api="v3", payer=payer, now=harness.clock())
+        hold_unsent(session, harness.actor, api="v3", payer=payer, now=harness.clock())
 
 
 def prove(harness: PayoutHarness, who: PayoutHarness) -> restore_recovery.AfterRestore:

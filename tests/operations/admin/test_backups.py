@@ -30,7 +30,7 @@ from kasoko_cli.operations.reconciliation.statement_import import StatementRepor
 from kasoko_cli.operations.reconciliation.status_queries import AskedStatus
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import approval
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts
 from kasoko_cli.store.engine.database import Database, open_database
@@ -70,7 +70,7 @@ def put_back(
         harness.db.close()
         payer = harness.daraja.account.payer
         copy = tmp_path / "copy"
-        done = restore(database_url, copy, harness.clock, harness.act, Expected("v3", payer), replace=True)
+        done = restore(database_url, copy, harness.clock, harness.actor, Expected("v3", payer), replace=True)
         harness.db = open_database(database_url)
         aside.append(done.kept_aside or "")
         return done
@@ -172,7 +172,7 @@ def release(harness: PayoutHarness) -> None:
     if "AWAITING_APPROVAL" in harness.statuses().values():
         plan = approval.look(harness.db, market="derby").plan_hash
         approval.approve(
-            OperationContext(harness.db, harness.clock, Act("boss", "read")), market="derby", plan_hash=plan
+            OperationContext(harness.db, harness.clock, Actor("boss", "read")), market="derby", plan_hash=plan
         )
 
 
@@ -203,7 +203,7 @@ def test_a_copy_is_the_whole_database_looked_at_and_readable_by_its_owner_only(
     if harness.db.is_sqlite:
         copy = open_database(f"sqlite:///{file}")
         try:
-            again = PayoutHarness(copy, harness.clock, harness.new_id, harness.act)
+            again = PayoutHarness(copy, harness.clock, harness.new_id, harness.actor)
             assert again.money() == harness.money()
             assert audit(copy, deep=True).ok
         finally:
@@ -647,7 +647,7 @@ def test_a_database_is_replaced_only_where_that_is_said_and_is_kept_beside(
     before = harness.money()
 
     def again(*, replace: bool) -> Restored:
-        return restore(database_url, tmp_path / "copy", harness.clock, harness.act, Expected("v3"), replace=replace)
+        return restore(database_url, tmp_path / "copy", harness.clock, harness.actor, Expected("v3"), replace=replace)
 
     message, hint = refusal(lambda: again(replace=False), Refused)
     assert message.startswith("There is a database at ")
@@ -662,7 +662,7 @@ def test_a_database_is_replaced_only_where_that_is_said_and_is_kept_beside(
     if harness_db.is_sqlite:
         kept = open_database(f"sqlite:///{done.kept_aside}")
         try:
-            assert PayoutHarness(kept, harness.clock, harness.new_id, harness.act).money() == before
+            assert PayoutHarness(kept, harness.clock, harness.new_id, harness.actor).money() == before
         finally:
             kept.close()
 
@@ -675,9 +675,9 @@ def test_what_is_no_copy_is_not_put_back(
     file.write_bytes(content)
     before = harness.money()
     with pytest.raises((Refused, ConfigurationError)):
-        restore(database_url, file, harness.clock, harness.act, Expected("v3"), replace=True)
+        restore(database_url, file, harness.clock, harness.actor, Expected("v3"), replace=True)
     assert harness.money() == before
     message, _ = refusal(
-        lambda: restore(database_url, tmp_path / "nothing", harness.clock, harness.act, Expected("v3")), NotFound
+        lambda: restore(database_url, tmp_path / "nothing", harness.clock, harness.actor, Expected("v3")), NotFound
     )
     assert message.startswith("There is no file")

@@ -33,7 +33,7 @@ from kasoko_cli.operations.admin import preflight
 from kasoko_cli.operations.admin.preflight import Finding
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.payouts.float_check import GatePolicy
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import RunRow
@@ -418,7 +418,7 @@ def test_silence_after_payments_speaks_against_the_listener(harness: PayoutHarne
 def test_what_stands_open_is_named_with_what_to_type(harness: PayoutHarness) -> None:
     assert states(inside(harness, preflight.in_the_open)) == [("open matters", "ok")]
     owe(harness)
-    switches.pause(OperationContext(harness.db, harness.clock, Act("boss", "the float is being moved")))
+    switches.pause(OperationContext(harness.db, harness.clock, Actor("boss", "the float is being moved")))
     assert [(one.check, one.remedy) for one in inside(harness, preflight.in_the_open)] == [
         ("switches", "kasoko resume"),
         ("approval", "kasoko approve MARKET"),

@@ -18,7 +18,7 @@ from kasoko_cli.operations.approvals.second_person import Terms
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decided, Decision
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Event
@@ -29,26 +29,29 @@ SIGNED, UNSIGNED = Terms(signed=True), Terms()
 PAID = Decision(RECEIPT, "statement of 23 November")
 
 
-def by(name: str, *, key: str | None = "") -> Act:
+def by(name: str, *, key: str | None = "") -> Actor:
     """An act of a person, signed with their own key, another's, or none."""
-    return Act(name, "I have read it", None if key is None else KEYS[key or name])
+    return Actor(name, "I have read it", None if key is None else KEYS[key or name])
 
 
-def add(harness: PayoutHarness, name: str, act: Act, terms: Terms = SIGNED, *, key: str = "") -> ApproverAdded:
+def add(harness: PayoutHarness, name: str, actor: Actor, terms: Terms = SIGNED, *, key: str = "") -> ApproverAdded:
     return approvers.add(
-        OperationContext(harness.db, harness.clock, act), terms, name=name, public_key=public_key_of(KEYS[key or name])
+        OperationContext(harness.db, harness.clock, actor),
+        terms,
+        name=name,
+        public_key=public_key_of(KEYS[key or name]),
     )
 
 
-def remove(harness: PayoutHarness, name: str, act: Act, terms: Terms = SIGNED) -> ApproverLine:
-    return approvers.remove(OperationContext(harness.db, harness.clock, act), terms, name=name)
+def remove(harness: PayoutHarness, name: str, actor: Actor, terms: Terms = SIGNED) -> ApproverLine:
+    return approvers.remove(OperationContext(harness.db, harness.clock, actor), terms, name=name)
 
 
 def say(
-    harness: PayoutHarness, act: Act, decision: Decision = PAID, terms: Terms = SIGNED, *, two_people: bool = True
+    harness: PayoutHarness, actor: Actor, decision: Decision = PAID, terms: Terms = SIGNED, *, two_people: bool = True
 ) -> Decided:
     return manual_decision.decide(
-        OperationContext(harness.db, harness.clock, act),
+        OperationContext(harness.db, harness.clock, actor),
         payout_id="derby.1.1",
         decision=decision,
         two_people=two_people,
@@ -90,7 +93,7 @@ def test_two_people_who_sign_decide(two: PayoutHarness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "message"),
+    ("actor", "message"),
     [
         (by("wanjiku", key=None), "A decision has to be signed: approval.signed. Nothing was changed."),
         (by("amina"), "A decision was not taken: amina is no approver. Nothing was changed."),
@@ -100,9 +103,9 @@ def test_two_people_who_sign_decide(two: PayoutHarness) -> None:
         ),
     ],
 )
-def test_a_word_without_the_right_signature_is_refused(two: PayoutHarness, act: Act, message: str) -> None:
+def test_a_word_without_the_right_signature_is_refused(two: PayoutHarness, actor: Actor, message: str) -> None:
     for two_people in (True, False):
-        assert refused(lambda is_two=two_people: say(two, act, two_people=is_two)) == message  # type: ignore[misc]
+        assert refused(lambda is_two=two_people: say(two, actor, two_people=is_two)) == message  # type: ignore[misc]
     assert two.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
 
@@ -122,8 +125,8 @@ def test_one_person_is_not_two_with_one_key(two: PayoutHarness) -> None:
 
 def test_settings_that_ask_for_less_are_no_way_round(two: PayoutHarness) -> None:
     say(two, by("wanjiku"))
-    for act in (by("otieno"), by("otieno", key=None)):
-        message = refused(lambda act=act: say(two, act, terms=UNSIGNED))  # type: ignore[misc]
+    for actor in (by("otieno"), by("otieno", key=None)):
+        message = refused(lambda actor=actor: say(two, actor, terms=UNSIGNED))  # type: ignore[misc]
         assert message == "A decision has to be signed here, and these settings do not ask for it. Nothing was changed."
     assert "these settings do not ask for it" in refused(lambda: add(two, "amina", by("root", key=None), UNSIGNED))
 

@@ -18,7 +18,7 @@ from kasoko_cli.errors import ConfigurationError, Refused
 from kasoko_cli.operations.audit import chain_check
 from kasoko_cli.operations.audit.run import CHAIN_RULES, HEAD, AuditReport, audit
 from kasoko_cli.operations.records import wallets
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import hash_chain, row_digests
 from kasoko_cli.store.engine.database import Database
@@ -214,15 +214,15 @@ def test_writers_at_once_make_one_chain(builder: DataBuilder) -> None:
     users = [builder.user(f"user-{n}") for n in range(6)]
     start = Barrier(len(users))
 
-    def act(user: str) -> None:
+    def actor(user: str) -> None:
         start.wait()
         for n in range(5):
             reference = f"{user}-{n}"
             wallets.deposit(
-                OperationContext(builder.db, builder.clock, Act(user)), user_id=user, cents=100, reference=reference
+                OperationContext(builder.db, builder.clock, Actor(user)), user_id=user, cents=100, reference=reference
             )
 
-    threads = [Thread(target=act, args=(user,)) for user in users]
+    threads = [Thread(target=actor, args=(user,)) for user in users]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -24,7 +24,7 @@ from kasoko_cli.operations.audit.run import HEAD, Check, check_all
 from kasoko_cli.operations.payouts import manual_decision, retry, switches
 from kasoko_cli.operations.records import markets, users
 from kasoko_cli.operations.reporting import taxes
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.engine import hash_chain
@@ -195,32 +195,32 @@ class Prepared:
 
 def prepare(db: Database, clock: FixedClock) -> tuple[DataBuilder, dict[str, str]]:
     """A deployment in which everything has happened, and the names that the tamperings speak of."""
-    act = Act("tester", "a test")
-    builder = lively(DataBuilder(db, clock, act))
+    actor = Actor("tester", "a test")
+    builder = lively(DataBuilder(db, clock, actor))
     builder.user("moved")
-    users.set_phone(OperationContext(db, clock, act), user_id="moved", phone="0799000001")
+    users.set_phone(OperationContext(db, clock, actor), user_id="moved", phone="0799000001")
     builder.market("spare")
     builder.market("stopped")
     builder.bets("stopped", {"held-winner": ("Yes", 100), "held-loser": ("No", 100)})
     builder.settle("stopped", "Yes")
-    manual_decision.hold(OperationContext(db, clock, act), payout_id=(held := builder.payout_of("held-winner").id))
-    switches.pause(OperationContext(db, clock, act))
+    manual_decision.hold(OperationContext(db, clock, actor), payout_id=(held := builder.payout_of("held-winner").id))
+    switches.pause(OperationContext(db, clock, actor))
     with db.transaction() as session:
         set_switch(session, "breaker", is_on=True, reason="a test", actor="tester", at=clock())
         for key in ("test:open", "test:closed"):
             raise_incident(session, key=key, kind="test", what="Something.", at=clock())
     with db.reading() as session:
         numbers = {key: number for number, key in session.execute(text("SELECT id, key FROM incidents")).all()}
-    manual_decision.close_incident(OperationContext(db, clock, act), incident_id=numbers["test:closed"])
-    retried = retry.retry(OperationContext(db, clock, act), only=[builder.payout_of("refused-winner").id])
+    manual_decision.close_incident(OperationContext(db, clock, actor), incident_id=numbers["test:closed"])
+    retried = retry.retry(OperationContext(db, clock, actor), only=[builder.payout_of("refused-winner").id])
     assert retried.retried
-    markets.close_market(OperationContext(db, clock, act), market="spare")
+    markets.close_market(OperationContext(db, clock, actor), market="spare")
     builder.market("taxed")
     builder.bets("taxed", {"taxed-winner": ("Yes", 100), "taxed-loser": ("No", 100)})
     builder.settle("taxed", "Yes", duties=DutyBook((WINNINGS, WITHDRAWALS)))
     builder.accepted(sent := builder.intend("taxed-winner"))
     builder.paid(sent)
-    taxes.remit(OperationContext(db, clock, act), on=On.WINNINGS, cents=100, source="bank", reference="PRN1")
+    taxes.remit(OperationContext(db, clock, actor), on=On.WINNINGS, cents=100, source="bank", reference="PRN1")
     names = {
         "taxed": builder.payout_of("taxed-winner").id,
         "taxed_attempt": sent,

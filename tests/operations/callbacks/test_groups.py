@@ -19,7 +19,7 @@ from kasoko_cli.errors import DatabaseUnavailable
 from kasoko_cli.operations.audit import run
 from kasoko_cli.operations.callbacks import apply_results, verification
 from kasoko_cli.operations.callbacks.apply_results import Trust, apply_waiting, store_deliveries
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import Database, open_database
 from tests.conftest import FixedClock
 from tests.operations.data_builder import DataBuilder
@@ -109,7 +109,7 @@ def test_judging_together_leaves_what_judging_one_by_one_leaves(
     first = Path(shutil.copy(sqlite_template, tmp_path / "first.db"))
     clock = FixedClock()
     db = open_database(f"sqlite:///{first}")
-    builder = DataBuilder(db, clock, Act("tester", "a test"))
+    builder = DataBuilder(db, clock, Actor("tester", "a test"))
     ids = sent(builder, 16)
     store_deliveries(db, clock, assorted(builder, ids))
     db.close()

@@ -18,7 +18,7 @@ from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.operations.callbacks.apply_results import Trust
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
 from tests.conftest import CountedIds, FixedClock
@@ -424,9 +424,9 @@ def test_an_acknowledgement_without_a_conversation_id_leaves_unknown(
 
 
 @pytest.fixture
-def v1(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> PayoutHarness:
+def v1(db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor) -> PayoutHarness:
     """The older API: M-Pesa never hears our id."""
-    return PayoutHarness(db, clock, new_id, act, api="v1")
+    return PayoutHarness(db, clock, new_id, actor, api="v1")
 
 
 def test_on_v1_the_result_names_the_gateways_id_and_is_believed(v1: PayoutHarness) -> None:
@@ -601,9 +601,9 @@ def test_a_success_that_names_its_receiver_in_latin_1_is_paid(sent: PayoutHarnes
 
 
 def test_results_in_every_shape_that_was_seen_live_are_read_the_same(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
-    harness = PayoutHarness(db, clock, new_id, act, SimulatorSettings(vary_shapes=True))
+    harness = PayoutHarness(db, clock, new_id, actor, SimulatorSettings(vary_shapes=True))
     harness.owe({f"user{n}": f"2547120{n:05d}" for n in range(24)})
     harness.send()
     assert {judged.verdict for judged in harness.deliver()} == {"paid"}

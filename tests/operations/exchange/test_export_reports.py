@@ -9,7 +9,7 @@ import pytest
 from sqlmodel import col, update
 
 from kasoko_cli.operations.exchange.export import PAYOUT_COLUMNS, Kind, export
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.record_files import Format
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Payout
@@ -26,9 +26,9 @@ def rows(db: Database, kind: Kind, *, market: str | None = None, show_phone: boo
 
 
 @pytest.fixture
-def builder(db: Database, clock: FixedClock, act: Act) -> DataBuilder:
+def builder(db: Database, clock: FixedClock, actor: Actor) -> DataBuilder:
     """Two markets that are settled; of the first one payout failed and was paid under a second id."""
-    builder = DataBuilder(db, clock, act)
+    builder = DataBuilder(db, clock, actor)
     for market, users in (("rain", ("ann", "ben")), ("rain2", ("cyn", "dan"))):
         builder.market(market)
         builder.bets(market, {users[0]: ("Yes", 100), users[1]: ("No", 150)})

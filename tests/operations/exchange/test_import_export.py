@@ -25,7 +25,7 @@ from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
 from kasoko_cli.operations.records import bets, markets, users, wallets
 from kasoko_cli.operations.records.bets import NewBet
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile
 from kasoko_cli.store.engine import database
@@ -52,13 +52,13 @@ BETS = (
 class Platform:
     """The operator's platform, which hands over files."""
 
-    def __init__(self, db: Database, clock: FixedClock, act: Act) -> None:
-        self.db, self.clock, self.act = db, clock, act
+    def __init__(self, db: Database, clock: FixedClock, actor: Actor) -> None:
+        self.db, self.clock, self.actor = db, clock, actor
 
     @property
     def context(self) -> OperationContext:
         """What an operation works on."""
-        return OperationContext(self.db, self.clock, self.act)
+        return OperationContext(self.db, self.clock, self.actor)
 
     def users(self, data: str | bytes, form: Format = Format.CSV) -> Imported:
         return import_users(self.context, file_of("users.csv", data, form))
@@ -99,9 +99,9 @@ def exported(db: Database, kind: Kind, form: Format = Format.CSV, **options: obj
 
 
 @pytest.fixture
-def platform(db: Database, clock: FixedClock, act: Act) -> Platform:
+def platform(db: Database, clock: FixedClock, actor: Actor) -> Platform:
     """An empty database."""
-    return Platform(db, clock, act)
+    return Platform(db, clock, actor)
 
 
 @pytest.fixture
@@ -580,14 +580,14 @@ def test_bets_that_are_placed_during_an_import_wait_or_go_before_it(builder: Pla
 
 @pytest.mark.parametrize("form", list(Format))
 def test_an_export_imports_into_the_other_database_and_is_exported_the_same(
-    builder: Platform, other_db: Database, clock: FixedClock, act: Act, form: Format
+    builder: Platform, other_db: Database, clock: FixedClock, actor: Actor, form: Format
 ) -> None:
     header = MARKETS.splitlines()[0] + ",dead_heat\n"
     builder.markets(header + "M1,heat,=Who?,+1|-1|'=x,2026-12-01T15:00:00.250Z,0,pool\n")
     builder.users('user_id,name,phone\nZoe,"=HYPERLINK(""http://x""), \'q\'",0733000111\n_,@home,0733000112\n')
     builder.bets(BETS)
     builder.bets(BETS_HEADER + "b-1,M1,Zoe,+1,1,2026-11-20T09:00:00.000001Z,\nB1,M1,_,''=x,2,2026-11-20T09:00:00Z,\n")
-    elsewhere = Platform(other_db, clock, act)
+    elsewhere = Platform(other_db, clock, actor)
 
     first = {kind: exported(builder.db, kind, form, show_phone=True) for kind in (Kind.USERS, Kind.MARKETS, Kind.BETS)}
     assert elsewhere.users(first[Kind.USERS], form).new == 4

@@ -14,7 +14,7 @@ from kasoko_cli.errors import ConfigurationError, NotSent
 from kasoko_cli.operations.monitoring.alerts import Notified, courier_for, notify, send_test
 from kasoko_cli.operations.monitoring.health import Limits
 from kasoko_cli.operations.payouts import switches
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.monitoring import alerts
 from tests.operations.payout_harness import ANN, BEN, PayoutHarness
@@ -71,45 +71,45 @@ def test_a_second_failure_is_told_again(harness: PayoutHarness) -> None:
     assert "2 payouts failed" in pigeon.brought[-1][0]
 
 
-def test_when_it_is_over_that_is_told_once_too(harness: PayoutHarness, act: Act) -> None:
+def test_when_it_is_over_that_is_told_once_too(harness: PayoutHarness, actor: Actor) -> None:
     pigeon = Pigeon()
-    switches.pause(OperationContext(harness.db, harness.clock, act))
+    switches.pause(OperationContext(harness.db, harness.clock, actor))
     assert tell(harness, pigeon).told == ["paused"]
     harness.clock.forward(7_200)
-    switches.resume(OperationContext(harness.db, harness.clock, act))
+    switches.resume(OperationContext(harness.db, harness.clock, actor))
     assert tell(harness, pigeon) == Notified([], ["paused"])
     assert tell(harness, pigeon) == Notified([], [])
     assert pigeon.brought[-1][0].startswith("kasoko OK: over: Sending is paused")
     assert pigeon.brought[-1][1].startswith("Over after 2 h:")
 
 
-def test_what_reached_nobody_is_told_by_the_next_run(harness: PayoutHarness, act: Act) -> None:
-    switches.pause(OperationContext(harness.db, harness.clock, act))
+def test_what_reached_nobody_is_told_by_the_next_run(harness: PayoutHarness, actor: Actor) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, actor))
     with pytest.raises(NotSent, match=r"did not arrive at address 1"):
         tell(harness, Pigeon(reaches=0, misses=("address 1 (json)",)))
     pigeon = Pigeon()
     assert tell(harness, pigeon).told == ["paused"]
 
 
-def test_one_address_that_is_down_does_not_have_the_others_told_again(harness: PayoutHarness, act: Act) -> None:
-    switches.pause(OperationContext(harness.db, harness.clock, act))
+def test_one_address_that_is_down_does_not_have_the_others_told_again(harness: PayoutHarness, actor: Actor) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, actor))
     with pytest.raises(NotSent, match=r"address 2 \(slack\)"):
         tell(harness, Pigeon(reaches=1, misses=("address 2 (slack)",)))
     assert tell(harness, Pigeon()) == Notified([], [])
 
 
-def test_what_was_told_to_nobody_and_is_over_is_forgotten(harness: PayoutHarness, act: Act) -> None:
-    switches.pause(OperationContext(harness.db, harness.clock, act))
+def test_what_was_told_to_nobody_and_is_over_is_forgotten(harness: PayoutHarness, actor: Actor) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, actor))
     with pytest.raises(NotSent):
         tell(harness, Pigeon(reaches=0, misses=("address 1",)))
-    switches.resume(OperationContext(harness.db, harness.clock, act))
+    switches.resume(OperationContext(harness.db, harness.clock, actor))
     pigeon = Pigeon()
     assert tell(harness, pigeon) == Notified([], [])
     assert pigeon.brought == []
 
 
-def test_of_two_that_look_at_the_same_time_one_tells(harness: PayoutHarness, act: Act) -> None:
-    switches.pause(OperationContext(harness.db, harness.clock, act))
+def test_of_two_that_look_at_the_same_time_one_tells(harness: PayoutHarness, actor: Actor) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, actor))
 
     class Slow(Pigeon):
         def bring(self, title: str, body: str) -> tuple[int, list[str]]:
@@ -121,8 +121,8 @@ def test_of_two_that_look_at_the_same_time_one_tells(harness: PayoutHarness, act
     assert (len(first.brought), second.brought) == (1, [])
 
 
-def test_who_dies_while_telling_is_taken_over(harness: PayoutHarness, act: Act) -> None:
-    switches.pause(OperationContext(harness.db, harness.clock, act))
+def test_who_dies_while_telling_is_taken_over(harness: PayoutHarness, actor: Actor) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, actor))
 
     class Dies(Pigeon):
         def bring(self, title: str, body: str) -> tuple[int, list[str]]:
@@ -136,15 +136,15 @@ def test_who_dies_while_telling_is_taken_over(harness: PayoutHarness, act: Act) 
 
 
 def test_a_phone_that_somebody_typed_leaves_masked(harness: PayoutHarness) -> None:
-    switches.pause(OperationContext(harness.db, harness.clock, Act("ann", "254712345678 complains")))
+    switches.pause(OperationContext(harness.db, harness.clock, Actor("ann", "254712345678 complains")))
     pigeon = Pigeon()
     tell(harness, pigeon)
     assert "254712345678" not in str(pigeon.brought)
     assert "2547****5678" in str(pigeon.brought)
 
 
-def test_the_rows_say_what_people_know(harness: PayoutHarness, act: Act) -> None:
-    switches.pause(OperationContext(harness.db, harness.clock, act))
+def test_the_rows_say_what_people_know(harness: PayoutHarness, actor: Actor) -> None:
+    switches.pause(OperationContext(harness.db, harness.clock, actor))
     tell(harness, Pigeon())
     with harness.db.reading() as session:
         [one] = alerts.list_alerts(session)

@@ -23,7 +23,7 @@ from kasoko_cli.operations.monitoring.metrics_snapshot import (
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.records import markets, users
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.monitoring.metrics import WaitingMarket
 from tests.operations.account.test_balances import TARIFF, lock_in
@@ -331,8 +331,8 @@ def test_a_failure_is_told_for_an_hour(busy: PayoutHarness) -> None:
     assert "success" in keys(), "the day's rate remembers it"
 
 
-def test_the_worst_stands_first(busy: PayoutHarness, act: Act) -> None:
-    switches.pause(OperationContext(busy.db, busy.clock, act))
+def test_the_worst_stands_first(busy: PayoutHarness, actor: Actor) -> None:
+    switches.pause(OperationContext(busy.db, busy.clock, actor))
     health = check_health(busy.db, busy.clock, Limits())
     assert health.state is State.CRITICAL
     assert health.findings[0].key == "failed"

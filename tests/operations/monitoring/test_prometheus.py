@@ -18,7 +18,7 @@ from kasoko_cli.operations.monitoring import health, prometheus
 from kasoko_cli.operations.monitoring.alert_rules import alert_rules
 from kasoko_cli.operations.monitoring.health import FloatWatch, Limits
 from kasoko_cli.operations.shared import run_registry
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.schema.tables import RunRow
 from tests.operations.account.test_balances import lock_in
@@ -72,10 +72,12 @@ def test_the_metrics_are_what_the_rows_say(busy: PayoutHarness) -> None:
     assert of(found, "kasoko_collected_timestamp_seconds") == busy.clock().timestamp()
 
 
-def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(harness: PayoutHarness, act: Act) -> None:
+def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(
+    harness: PayoutHarness, actor: Actor
+) -> None:
     for _ in range(2):
         harness.clock.forward(60)
-        run_registry.note_success(OperationContext(harness.db, harness.clock, act), "db backup")
+        run_registry.note_success(OperationContext(harness.db, harness.clock, actor), "db backup")
     found = samples(prometheus.exposition(harness.db, harness.clock, Limits()))
     at = of(found, "kasoko_last_success_timestamp_seconds", command="db backup")
     assert at == harness.clock().timestamp()

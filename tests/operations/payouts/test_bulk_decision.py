@@ -15,14 +15,14 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.operations.approvals.second_person import Terms
 from kasoko_cli.operations.payouts import bulk_decision
 from kasoko_cli.operations.payouts.bulk_decision import BulkDecision, DecidedAll, SentSpan, UnknownList
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import raise_incident
 from kasoko_cli.store.schema.tables import Event
 from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
 CYN, DAN = "254712000003", "254712000004"
-BOSS, OTHER = Act("boss", "the network was down"), Act("other", "I saw it too")
+BOSS, OTHER = Actor("boss", "the network was down"), Actor("other", "I saw it too")
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def look(harness: PayoutHarness) -> UnknownList:
     return bulk_decision.look(harness.db, harness.clock, span(harness))
 
 
-def say(harness: PayoutHarness, act: Act = BOSS, *, two_people: bool = False, shown: str = "") -> DecidedAll:
+def say(harness: PayoutHarness, actor: Actor = BOSS, *, two_people: bool = False, shown: str = "") -> DecidedAll:
     return bulk_decision.decide_all(
-        OperationContext(harness.db, harness.clock, act),
+        OperationContext(harness.db, harness.clock, actor),
         BulkDecision(span(harness), shown or look(harness).list_hash, "statement of 23 November"),
         two_people=two_people,
     )
@@ -110,7 +110,7 @@ def test_what_the_guard_objects_to_is_named_and_left(outage: PayoutHarness) -> N
 def test_two_people_say_it_of_the_same_list(outage: PayoutHarness) -> None:
     first = say(outage, two_people=True)
     assert (first.waits_for_second, first.decided) == (True, [])
-    assert say(outage, Act("BOSS ", "me again"), two_people=True).waits_for_second
+    assert say(outage, Actor("BOSS ", "me again"), two_people=True).waits_for_second
     done = say(outage, OTHER, two_people=True)
     assert (done.waits_for_second, len(done.decided)) == (False, 3)
 

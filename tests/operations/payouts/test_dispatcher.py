@@ -14,7 +14,7 @@ from kasoko_cli.daraja.client import Answer
 from kasoko_cli.errors import DatabaseUnavailable
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.payouts.run import SendPolicy, Stop
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -95,7 +95,7 @@ def test_what_waits_for_its_turn_when_sending_is_paused_is_given_back_unsent(har
     harness.owe({"ann": ANN, "ben": BEN})
     run = harness.send(
         SendPolicy(rate_per_second=4, concurrency=2),
-        on_progress=lambda _: switches.pause(OperationContext(harness.db, harness.clock, Act("amina", "stop"))),
+        on_progress=lambda _: switches.pause(OperationContext(harness.db, harness.clock, Actor("amina", "stop"))),
     )
     assert ([sent.user_id for sent in run.sent], run.stopped) == (["ann"], Stop.PAUSED)
     assert harness.states("ben") == ("PENDING", ["REJECTED"])

@@ -15,7 +15,7 @@ from kasoko_cli.errors import AccountRefused
 from kasoko_cli.operations.payouts import outage, switches
 from kasoko_cli.operations.payouts.run import SendPolicy
 from kasoko_cli.operations.reconciliation import status_queries
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
@@ -53,7 +53,7 @@ LIES_TO_US = "400007"
 
 
 def test_every_trouble_of_the_table_ends_in_one_payment_or_none_and_we_know_which(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act, monkeypatch: pytest.MonkeyPatch
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Everybody here is in trouble, which is no outage.
     monkeypatch.setattr(outage, "UNKNOWN_STOPS_AFTER", 10**6)
@@ -66,7 +66,7 @@ def test_every_trouble_of_the_table_ends_in_one_payment_or_none_and_we_know_whic
         contradiction_seconds=0.2,
     )
     users = {f"user{phone[6:]}": phone for phone in PEOPLE}
-    with LoudHarness(db, clock, new_id, act, settings, timeout_seconds=1.5, total_seconds=3.0) as harness:
+    with LoudHarness(db, clock, new_id, actor, settings, timeout_seconds=1.5, total_seconds=3.0) as harness:
         harness.owe(users)
         for round_ in range(7):
             # Twice an operator tries again all that may be tried again; the rest is the schedule's.
@@ -166,12 +166,12 @@ def test_the_table_of_the_matrix_names_only_numbers_of_the_simulator() -> None:
 
 
 def test_a_result_from_another_address_is_believed_and_its_address_is_kept(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
     """M-Pesa posts from many addresses: which one it was is evidence, and no factor of belief."""
     address = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # only Linux has all of 127.0.0.0/8
     settings = SimulatorSettings(post_from=address, result_delay_seconds=(0.0, 0.01))
-    with LoudHarness(db, clock, new_id, act, settings) as harness:
+    with LoudHarness(db, clock, new_id, actor, settings) as harness:
         harness.owe({"ann": ANN})
         harness.send()
         harness.until(lambda: harness.statuses() == {"ann": "COMPLETED"})

@@ -17,13 +17,13 @@ from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import second_person
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Event
 from tests.operations.payout_harness import ANN, BEN, RECEIPT, PayoutHarness
 
-BOSS, OTHER = Act("boss", "the portal says so"), Act("other", "I saw it too")
+BOSS, OTHER = Actor("boss", "the portal says so"), Actor("other", "I saw it too")
 PAID, NOT_PAID = Decision(RECEIPT, "statement of 23 November"), Decision(None, "statement of 23 November")
 PAYOUT = "derby.1.1"
 
@@ -55,10 +55,10 @@ def acknowledged(harness: PayoutHarness) -> PayoutHarness:
 
 
 def say(
-    harness: PayoutHarness, decision: Decision, act: Act = BOSS, *, two_people: bool = False
+    harness: PayoutHarness, decision: Decision, actor: Actor = BOSS, *, two_people: bool = False
 ) -> manual_decision.Decided:
     return manual_decision.decide(
-        OperationContext(harness.db, harness.clock, act), payout_id=PAYOUT, decision=decision, two_people=two_people
+        OperationContext(harness.db, harness.clock, actor), payout_id=PAYOUT, decision=decision, two_people=two_people
     )
 
 
@@ -152,14 +152,14 @@ def test_the_second_person_has_to_say_the_same_thing(acknowledged: PayoutHarness
 @pytest.mark.parametrize("name", ["boss", "Boss ", " BOSS", "\uff42oss", "bo\u200bss"])
 def test_one_person_is_not_two_under_another_spelling(acknowledged: PayoutHarness, name: str) -> None:
     say(acknowledged, PAID, two_people=True)
-    assert say(acknowledged, PAID, Act(name, "me again"), two_people=True).waits_for_second
+    assert say(acknowledged, PAID, Actor(name, "me again"), two_people=True).waits_for_second
     assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
 
 def test_two_people_are_not_asked_of_nobody(acknowledged: PayoutHarness) -> None:
     say(acknowledged, PAID, two_people=True)
     with pytest.raises(Refused, match="this word names nobody"):
-        say(acknowledged, PAID, Act(" ", "why not"), two_people=True)
+        say(acknowledged, PAID, Actor(" ", "why not"), two_people=True)
 
 
 def test_a_word_about_an_earlier_send_of_the_same_id_is_no_first_word(unknown: PayoutHarness) -> None:
@@ -232,10 +232,10 @@ def two_people_are_two(harness: PayoutHarness) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("act", "decision", "message", "hint"),
+    ("actor", "decision", "message", "hint"),
     [
         pytest.param(
-            Act("boss"),
+            Actor("boss"),
             PAID,
             "A decision needs a reason, for whoever reads the record. Nothing was changed.",
             "Add --reason 'why'",
@@ -251,10 +251,10 @@ def two_people_are_two(harness: PayoutHarness) -> list[str]:
     ],
 )
 def test_a_decision_without_reason_or_evidence_is_refused(
-    acknowledged: PayoutHarness, act: Act, decision: Decision, message: str, hint: str
+    acknowledged: PayoutHarness, actor: Actor, decision: Decision, message: str, hint: str
 ) -> None:
     with pytest.raises(Refused) as refused:
-        say(acknowledged, decision, act)
+        say(acknowledged, decision, actor)
 
     assert (refused.value.message, refused.value.hint) == (message, hint)
     assert acknowledged.states("ann") == ("UNKNOWN", ["UNKNOWN"])
@@ -344,7 +344,7 @@ def test_an_incident_stands_until_a_person_closes_it_with_a_reason(acknowledged:
 
     with pytest.raises(Refused, match="Closing an incident needs a reason"):
         manual_decision.close_incident(
-            OperationContext(acknowledged.db, acknowledged.clock, Act("boss")), incident_id=incident.id
+            OperationContext(acknowledged.db, acknowledged.clock, Actor("boss")), incident_id=incident.id
         )
     assert manual_decision.close_incident(
         OperationContext(acknowledged.db, acknowledged.clock, BOSS), incident_id=incident.id

@@ -19,7 +19,7 @@ from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.records.markets import Named
 from kasoko_cli.operations.settlement.preview import preview_resolution
 from kasoko_cli.operations.settlement.settle import plan_settlement, settle_market
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.data_builder import DataBuilder
 from tests.operations.payout_harness import ANN, BEN, CYN, PayoutHarness
@@ -62,7 +62,7 @@ def test_a_large_payout_is_shown_by_its_legs(harness: PayoutHarness) -> None:
 def test_what_a_person_stopped_is_counted_apart(harness: PayoutHarness) -> None:
     harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN})
     manual_decision.hold(harness.context, payout_id="derby.1.1")
-    switches.pause(OperationContext(harness.db, harness.clock, Act("boss", "the float is being moved")))
+    switches.pause(OperationContext(harness.db, harness.clock, Actor("boss", "the float is being moved")))
     found = plan(harness, limit=1)
     assert (found.payouts, found.held) == (1, Parked(1, 10_000))
     assert found.warnings[0] == "Nothing is sent now: pause by boss, the float is being moved"
@@ -91,7 +91,7 @@ def test_a_plan_of_what_is_not_there_says_so(harness: PayoutHarness) -> None:
 @pytest.fixture
 def closed(harness: PayoutHarness) -> PayoutHarness:
     """Nearly everybody is on Yes; nothing is resolved."""
-    builder = DataBuilder(harness.db, harness.clock, harness.act)
+    builder = DataBuilder(harness.db, harness.clock, harness.actor)
     builder.market("derby")
     builder.bets("derby", {"ann": ("Yes", 900), "ben": ("No", 10)})
     harness.clock.forward(1)

@@ -10,7 +10,7 @@ from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
@@ -23,13 +23,13 @@ FIRST = "AG_20261123_first000000000000000"
 
 
 @pytest.fixture
-def repeated(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> PayoutHarness:
+def repeated(db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor) -> PayoutHarness:
     """M-Pesa paid, its answer was lost; a person erred, and the same id went again: taken, to be answered by a 15.
 
     The acknowledgement that stands is that of the repeat; what it owes waits in `posts`.
     """
-    harness = lost(PayoutHarness(db, clock, new_id, act, SimulatorSettings(duplicates="result")))
-    person = Act("boss", "the portal does not show it")
+    harness = lost(PayoutHarness(db, clock, new_id, actor, SimulatorSettings(duplicates="result")))
+    person = Actor("boss", "the portal does not show it")
     manual_decision.decide(
         OperationContext(harness.db, harness.clock, person),
         payout_id="derby.1.1",
@@ -129,11 +129,11 @@ def test_a_result_under_the_first_conversation_is_a_reason_to_ask_and_no_more(
 
 
 def test_after_a_refused_repeat_no_earlier_acknowledgement_is_a_measure(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
-    harness = lost(PayoutHarness(db, clock, new_id, act))
+    harness = lost(PayoutHarness(db, clock, new_id, actor))
     manual_decision.decide(
-        OperationContext(harness.db, harness.clock, Act("boss", "not there")),
+        OperationContext(harness.db, harness.clock, Actor("boss", "not there")),
         payout_id="derby.1.1",
         decision=Decision(None, "x"),
     )

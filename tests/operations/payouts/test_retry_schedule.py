@@ -10,7 +10,7 @@ import pytest
 
 from kasoko_cli.errors import NotSent
 from kasoko_cli.operations.payouts.run import Run
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.payout_harness import ANN, PayoutHarness
@@ -29,9 +29,9 @@ def unreachable_for_payments(request: httpx.Request) -> httpx.Response | None:
 
 
 @pytest.fixture
-def cut_off(db: Database, clock: FixedClock, new_id: CountedIds, act: Act) -> PayoutHarness:
+def cut_off(db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor) -> PayoutHarness:
     """Ann is owed KES 100, and M-Pesa cannot be reached to pay her."""
-    harness = PayoutHarness(db, clock, new_id, act)
+    harness = PayoutHarness(db, clock, new_id, actor)
     harness.owe({"ann": ANN})
     harness.interpose = unreachable_for_payments
     return harness
@@ -107,10 +107,10 @@ def test_a_new_schedule_begins_after_a_retry_by_hand(cut_off: PayoutHarness) -> 
 
 
 def test_a_run_that_stays_keeps_the_schedule_by_itself_though_its_token_dies_meanwhile(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
     """The schedule is longer than the hour that a token lives, and the last try cannot even have a new one."""
-    harness = PayoutHarness(db, clock, new_id, act)
+    harness = PayoutHarness(db, clock, new_id, actor)
     harness.owe({"ann": ANN})
     harness.daraja.check_account()
     harness.interpose = unreachable

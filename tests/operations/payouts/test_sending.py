@@ -28,7 +28,7 @@ from kasoko_cli.operations.payouts.run import Run, SendPolicy, Sent, Stop
 from kasoko_cli.operations.payouts.run_report import count_ends, ends_of, exit_code_of
 from kasoko_cli.operations.records import users
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.engine import database
@@ -419,8 +419,8 @@ def test_a_key_that_m_pesa_refuses_changes_nothing_at_all(harness: PayoutHarness
 def test_a_pause_holds_every_host_until_it_is_resumed(harness: PayoutHarness) -> None:
     harness.owe({"ann": ANN})
     with pytest.raises(Refused, match="needs a reason"):
-        switches.pause(OperationContext(harness.db, harness.clock, Act("amina")))
-    switches.pause(OperationContext(harness.db, harness.clock, Act("amina", "the float is being moved")))
+        switches.pause(OperationContext(harness.db, harness.clock, Actor("amina")))
+    switches.pause(OperationContext(harness.db, harness.clock, Actor("amina", "the float is being moved")))
     with pytest.raises(Refused, match=f"paused by amina since {iso(harness.clock())}: the float is being moved"):
         harness.send()
     assert ids_sent(harness) == []
@@ -432,7 +432,7 @@ def test_a_pause_holds_every_host_until_it_is_resumed(harness: PayoutHarness) ->
 def test_a_pause_during_a_run_stops_it_between_two_payouts(harness: PayoutHarness) -> None:
     harness.owe(THREE)
     run = harness.send(
-        on_progress=lambda _: switches.pause(OperationContext(harness.db, harness.clock, Act("amina", "stop")))
+        on_progress=lambda _: switches.pause(OperationContext(harness.db, harness.clock, Actor("amina", "stop")))
     )
     assert ([str(sent.became) for sent in run.sent], run.stopped, run.why) == (["SENT"], Stop.PAUSED, "stop")
     assert exit_code_of(run, ends_of(harness.db, run)) == 5
@@ -757,12 +757,12 @@ def test_a_result_for_what_a_restored_database_forgot_is_a_stray_until_the_same_
 
 
 def test_three_processes_that_send_at_once_send_each_payout_once(
-    db: Database, database_url: str, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, database_url: str, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
-    harness = PayoutHarness(db, clock, new_id, act)
+    harness = PayoutHarness(db, clock, new_id, actor)
     harness.owe(people(30))
     harnesses = [
-        PayoutHarness(database.open_database(database_url), clock, new_id, act, simulator=harness.simulator)
+        PayoutHarness(database.open_database(database_url), clock, new_id, actor, simulator=harness.simulator)
         for _ in range(3)
     ]
     runs: list[Run] = []
@@ -792,7 +792,7 @@ def test_three_processes_that_send_at_once_send_each_payout_once(
 
 
 def test_one_run_records_the_fates_of_many_senders_right(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
     """Every second request is dropped after M-Pesa took it, every fifth refused: all by chance, told by the seed."""
     faults = (
@@ -801,7 +801,7 @@ def test_one_run_records_the_fates_of_many_senders_right(
         Rule(Fault.RESULT_LOST, probability=0.3),
         Rule(Fault.RESULT_TWICE, probability=0.5),
     )
-    harness = PayoutHarness(db, clock, new_id, act, SimulatorSettings(faults=faults, seed=11))
+    harness = PayoutHarness(db, clock, new_id, actor, SimulatorSettings(faults=faults, seed=11))
     harness.owe(people(40))
     for _ in range(6):
         harness.send(SendPolicy(rate_per_second=0, concurrency=8))
@@ -814,10 +814,10 @@ def test_one_run_records_the_fates_of_many_senders_right(
 
 
 def test_a_run_over_real_sockets_is_believed_and_booked_to_the_cent(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
     settings = SimulatorSettings(result_delay_seconds=(0.0, 0.05), vary_shapes=True)
-    with LoudHarness(db, clock, new_id, act, settings) as harness:
+    with LoudHarness(db, clock, new_id, actor, settings) as harness:
         harness.owe(people(20), cents=14_250)
         run = harness.send(SendPolicy(rate_per_second=0, concurrency=4))
         assert run.count(PayoutStatus.SENT) == 20

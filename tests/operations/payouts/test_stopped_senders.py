@@ -15,7 +15,7 @@ from kasoko_cli.ledger import book
 from kasoko_cli.operations.payouts.manual_decision import Decision, decide
 from kasoko_cli.operations.payouts.run import Run, SendPolicy
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.payout_harness import ANN, PayoutHarness
 from tests.operations.payouts.test_sending import PAYS, ids_sent
@@ -29,7 +29,7 @@ def not_paid(harness: PayoutHarness) -> None:
     """A person has looked at M-Pesa's portal, where nothing is."""
     said = Decision(None, "the portal")
     decide(
-        OperationContext(harness.db, harness.clock, Act("amina", "it is not there")),
+        OperationContext(harness.db, harness.clock, Actor("amina", "it is not there")),
         payout_id="derby.1.1",
         decision=said,
     )

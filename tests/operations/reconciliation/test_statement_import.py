@@ -22,7 +22,7 @@ from kasoko_cli.operations.payouts import manual_decision, returns
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.reconciliation.statement_import import StatementReport
 from kasoko_cli.operations.records import wallets
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.log import open_incidents
@@ -507,7 +507,7 @@ def test_a_part_that_came_back_is_a_persons_to_judge(paid: PayoutHarness) -> Non
 @pytest.mark.parametrize("given_up", [14_200, 9_200, 0], ids=["all", "a part", "nothing"])
 def test_what_comes_back_of_a_debt_that_was_given_up_goes_to_suspense(harness: PayoutHarness, given_up: int) -> None:
     """M-Pesa paid ann twice. The debt goes to nothing and no lower; the rest is a line that a person resolves."""
-    builder = DataBuilder(harness.db, harness.clock, harness.act)
+    builder = DataBuilder(harness.db, harness.clock, harness.actor)
     builder.market("derby")
     builder.bets("derby", {"ann": ("Yes", 100), "ben": ("No", 50)})
     builder.settle("derby", "Yes")
@@ -592,7 +592,10 @@ def test_money_in_suspense_stands_there_until_a_person_says_what_it_was(
 def test_suspense_is_resolved_with_a_reason_and_by_its_name(paid: PayoutHarness) -> None:
     def resolve(name: str, resolution: str = "bank", user: str | None = None, reason: str = "because") -> None:
         statement_import.resolve_suspense(
-            OperationContext(paid.db, paid.clock, Act("tester", reason)), name=name, resolution=resolution, user_id=user
+            OperationContext(paid.db, paid.clock, Actor("tester", reason)),
+            name=name,
+            resolution=resolution,
+            user_id=user,
         )
 
     paper = both_lines(paid)

@@ -62,9 +62,9 @@ def a_large_market(builder: DataBuilder, clock: FixedClock) -> list[tuple[Payout
         collected = (journal.bet_collected(f"b-{user}", "derby", outcome, cents) for user, outcome, cents in stakes)
         book.post_many(session, collected, at=now)
     clock.forward(1)
-    markets.close_market(OperationContext(builder.db, clock, builder.act), market="derby")
-    markets.resolve_market(OperationContext(builder.db, clock, builder.act), market="derby", winners=["Yes"])
-    settle_market(OperationContext(builder.db, clock, builder.act), LIMITS, market="derby")
+    markets.close_market(OperationContext(builder.db, clock, builder.actor), market="derby")
+    markets.resolve_market(OperationContext(builder.db, clock, builder.actor), market="derby", winners=["Yes"])
+    settle_market(OperationContext(builder.db, clock, builder.actor), LIMITS, market="derby")
     clock.forward(10)
     phones = dict(people)
     with builder.db.reading() as session:
@@ -193,7 +193,7 @@ def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_n
     file = paper.read()
     assert (len(file.lines), file.whole) == (LINES, True)
     report = statement_import.take_statement(
-        OperationContext(builder.db, clock, builder.act),
+        OperationContext(builder.db, clock, builder.actor),
         file,
         statement_import.StatementRules(shortcode="600000", customers_are_counted=True),
     )

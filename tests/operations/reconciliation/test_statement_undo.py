@@ -16,7 +16,7 @@ from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.reconciliation.statement_undo import Undone, list_taken, undo_statement
 from kasoko_cli.operations.records import bets
 from kasoko_cli.operations.records.bets import NewBet
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
 from kasoko_cli.store.schema.tables import Funding, PostingRow
@@ -218,7 +218,7 @@ def test_it_is_taken_back_once_and_with_a_reason(paid: PayoutHarness) -> None:
     take(paid, both_lines(paid))
     refusal(lambda: undo(paid, 9), NotFound)
     message, _ = refusal(
-        lambda: undo_statement(OperationContext(paid.db, paid.clock, Act("tester")), statement_id=1), Refused
+        lambda: undo_statement(OperationContext(paid.db, paid.clock, Actor("tester")), statement_id=1), Refused
     )
     assert message.startswith("Taking a statement back needs a reason")
     undo(paid)

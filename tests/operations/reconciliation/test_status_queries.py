@@ -15,7 +15,7 @@ from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH, STATUS_PATH
 from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt, Query
 from tests.conftest import CountedIds, FixedClock
@@ -561,11 +561,11 @@ def test_a_question_that_m_pesa_did_not_take_is_written_down_as_not_asked(harnes
 
 
 def test_every_trouble_of_a_status_query_leaves_the_money_where_it_is_until_the_truth_comes(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
     faults = (Fault.STATUS_LOST, Fault.STATUS_LAGS, Fault.STATUS_INITIATED, Fault.STATUS_MISSING, Fault.STATUS_REFUSED)
     settings = SimulatorSettings(faults=tuple(Rule(fault, nth=n + 1) for n, fault in enumerate(faults)))
-    harness = lost(PayoutHarness(db, clock, new_id, act, settings))
+    harness = lost(PayoutHarness(db, clock, new_id, actor, settings))
     before = harness.money()
     for _ in faults:
         harness.reconcile()
@@ -581,10 +581,10 @@ def test_every_trouble_of_a_status_query_leaves_the_money_where_it_is_until_the_
 
 
 def test_on_v1_a_payment_without_an_acknowledgement_cannot_be_asked_about_and_is_named(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
     """M-Pesa has no name for it that we know: only the statement or the portal can tell."""
-    harness = lost(PayoutHarness(db, clock, new_id, act, api="v1"))
+    harness = lost(PayoutHarness(db, clock, new_id, actor, api="v1"))
     report = harness.reconcile()
     assert (report.asked, report.unaskable) == ([], ["derby.1.1"])
     assert harness.queries() == []
@@ -594,9 +594,9 @@ def test_on_v1_a_payment_without_an_acknowledgement_cannot_be_asked_about_and_is
 
 
 def test_on_v1_the_question_names_the_gateways_id(
-    db: Database, clock: FixedClock, new_id: CountedIds, act: Act
+    db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:
-    harness = PayoutHarness(db, clock, new_id, act, api="v1")
+    harness = PayoutHarness(db, clock, new_id, actor, api="v1")
     harness.owe({"ann": ANN})
     harness.send()
     harness.posts.clear()

@@ -18,7 +18,7 @@ from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.records import privacy, users
 from kasoko_cli.operations.reporting import finance
 from kasoko_cli.operations.settlement import correction, settle
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format
 from kasoko_cli.store import attempts
@@ -92,19 +92,19 @@ def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: DataB
 
 
 def test_nobody_is_erased_while_money_is_open(paid: DataBuilder) -> None:
-    act = Act("tester", "asked for it")
+    actor = Actor("tester", "asked for it")
     paid.deposit("ben", 50_00)
-    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, act), user_id="ben"), Refused)
+    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, actor), user_id="ben"), Refused)
     assert told == "ben was not erased: KES 50.00 stand in the wallet. Nothing was changed."
     paid.market("snow")
     paid.bet("snow", "ben", "Yes", kes=50)
-    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, act), user_id="ben"), Refused)
+    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, actor), user_id="ben"), Refused)
     assert told == "ben was not erased: a bet stands on snow, which is not settled. Nothing was changed."
     paid.settle("snow", "Yes")
-    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, act), user_id="ben"), Refused)
+    told, _ = refusal(lambda: privacy.erase(OperationContext(paid.db, paid.clock, actor), user_id="ben"), Refused)
     assert told == "ben was not erased: the payout snow.1.1 is PENDING. Nothing was changed."
     told, _ = refusal(
-        lambda: privacy.erase(OperationContext(paid.db, paid.clock, Act("tester")), user_id="ann"), Refused
+        lambda: privacy.erase(OperationContext(paid.db, paid.clock, Actor("tester")), user_id="ann"), Refused
     )
     assert told == "Erasing a person needs a reason. Nothing was changed."
     assert NAME in _everything(paid)
@@ -188,7 +188,7 @@ def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_
     paid: DataBuilder,
 ) -> None:
     """Whoever gives a reason writes what comes to mind; the record cannot be changed later, so it is masked now."""
-    told = Act("tester", f"she rang from {PHONE}, or +254 712 345 678, or 0712-345-678")
+    told = Actor("tester", f"she rang from {PHONE}, or +254 712 345 678, or 0712-345-678")
     with paid.db.reading() as session:
         [attempt] = attempts.list_attempts(session, paid.payout_of("ann").id)
         session.expunge(attempt)
@@ -219,9 +219,9 @@ def test_a_phone_that_people_wrote_into_reasons_and_a_statement_is_nowhere_once_
 def test_an_override_pays_nobody_who_was_erased(harness: PayoutHarness) -> None:
     """The loser was forgotten, and another outcome owes them: that is held, and the audit stays whole."""
     harness.owe({"ann": ANN})
-    privacy.erase(OperationContext(harness.db, harness.clock, Act("tester", "a letter")), user_id="loser")
+    privacy.erase(OperationContext(harness.db, harness.clock, Actor("tester", "a letter")), user_id="loser")
     correction.override(
-        OperationContext(harness.db, harness.clock, Act("ann at the desk", "read wrongly")),
+        OperationContext(harness.db, harness.clock, Actor("ann at the desk", "read wrongly")),
         correction.OverridePolicy(LIMITS),
         market="derby",
         resolution=Resolution(winners=(1,)),

@@ -61,11 +61,11 @@ def test_a_new_phone_is_kept_and_the_record_shows_neither_number(builder: DataBu
 def test_an_unknown_user_is_not_found(builder: DataBuilder) -> None:
     expected = ("There is no user 'nobody'.", "List them: kasoko user list")
     assert refusal(lambda: users.show_user(builder.db, "nobody"), NotFound) == expected
-    act = builder.act
+    actor = builder.actor
     assert (
         refusal(
             lambda: users.set_phone(
-                OperationContext(builder.db, builder.clock, act), user_id="nobody", phone="0712345678"
+                OperationContext(builder.db, builder.clock, actor), user_id="nobody", phone="0712345678"
             ),
             NotFound,
         )

@@ -16,7 +16,7 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.reconciliation import statement_import, statement_undo
 from kasoko_cli.operations.reporting import finance
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import Amount
 from kasoko_cli.store.log import raise_incident
@@ -131,7 +131,7 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(harness: PayoutHarness
 
     What the sheets say is held to what M-Pesa's ledger says, and to the accounts of the books.
     """
-    builder = DataBuilder(harness.db, harness.clock, harness.act)
+    builder = DataBuilder(harness.db, harness.clock, harness.actor)
     builder.market("derby")
     for user, phone, outcome, kes in (
         ("ann", ANN, "Yes", 100),
@@ -197,7 +197,7 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(harness: PayoutHarness
     later = finance.day_close(harness.db, harness.clock)
     assert later.charges_cents == harness.balance(Account.CHARGES)
     statement_undo.undo_statement(
-        OperationContext(harness.db, harness.clock, Act("ann", "the wrong file")), statement_id=1
+        OperationContext(harness.db, harness.clock, Actor("ann", "the wrong file")), statement_id=1
     )
     assert finance.charges_report(harness.db, tariff).booked_cents == 0
 

@@ -17,7 +17,7 @@ from kasoko_cli.operations.payouts import manual_decision, retry, switches
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.reporting.status_views import PayoutFilter
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.payout_harness import ANN, BEN, CYN, RECEIPT, PayoutHarness
 
@@ -184,7 +184,7 @@ def test_each_state_of_a_payout_is_in_one_group_but_for_what_is_owed_no_longer()
 
 def test_no_report_shows_a_whole_phone_not_even_one_that_m_pesa_wrote_into_its_text(busy: PayoutHarness) -> None:
     busy.set_phone("ben", "254712000666")
-    switches.pause(OperationContext(busy.db, busy.clock, Act("amina", "a look")))
+    switches.pause(OperationContext(busy.db, busy.clock, Actor("amina", "a look")))
     told: list[object] = [
         status_views.overview(busy.db),
         status_views.list_items(busy.db),

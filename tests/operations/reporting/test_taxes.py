@@ -24,14 +24,14 @@ from kasoko_cli.operations.reporting import taxes
 from kasoko_cli.operations.settlement import approval, correction, settle, settlement_proof
 from kasoko_cli.operations.settlement.explanation import explain_payout
 from kasoko_cli.operations.settlement.tax_rules_file import load_duties, parse_duties
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.schema.tables import Settlement
 from tests.domain.test_withholding import WINNINGS, WITHDRAWALS
 from tests.operations.data_builder import LIMITS, DataBuilder, refusal
 
 BOTH = DutyBook((WINNINGS, WITHDRAWALS))
-FIRST, SECOND = Act("ann at the desk", "read wrongly"), Act("ben at the desk", "checked it")
+FIRST, SECOND = Actor("ann at the desk", "read wrongly"), Actor("ben at the desk", "checked it")
 DOCS = Path(__file__).parents[3] / "docs"
 
 
@@ -302,25 +302,25 @@ def test_the_report_has_what_was_kept_back_by_day_rule_and_person_and_what_is_du
 
 def test_what_is_paid_to_the_authority_is_booked_once_and_never_more_than_is_due(builder: DataBuilder) -> None:
     derby(builder)
-    act = Act("ann at the desk", "November")
+    actor = Actor("ann at the desk", "November")
     given: dict[str, Any] = {"on": On.WINNINGS, "source": "bank", "reference": "PRN1"}
     assert refusal(
-        lambda: taxes.remit(OperationContext(builder.db, builder.clock, Act("ann")), cents=1, **given),
+        lambda: taxes.remit(OperationContext(builder.db, builder.clock, Actor("ann")), cents=1, **given),
         Refused,
     )[0].startswith("Paying tax to the authority needs a reason")
-    done = taxes.remit(OperationContext(builder.db, builder.clock, act), cents=1_000, **given)
+    done = taxes.remit(OperationContext(builder.db, builder.clock, actor), cents=1_000, **given)
     assert (done.is_new, done.due_cents) == (True, 275)
-    again = taxes.remit(OperationContext(builder.db, builder.clock, act), cents=1_000, **given)
+    again = taxes.remit(OperationContext(builder.db, builder.clock, actor), cents=1_000, **given)
     assert (again.is_new, again.due_cents) == (False, 275)
     assert refusal(
-        lambda: taxes.remit(OperationContext(builder.db, builder.clock, act), cents=999, **given), Refused
+        lambda: taxes.remit(OperationContext(builder.db, builder.clock, actor), cents=999, **given), Refused
     ) == (
         "The reference 'PRN1' was taken before, for something else; nothing was changed.",
         "Each payment has its own: the number of the authority's receipt. See them: kasoko report taxes",
     )
     given["reference"] = "PRN2"
     assert refusal(
-        lambda: taxes.remit(OperationContext(builder.db, builder.clock, act), cents=276, **given), Refused
+        lambda: taxes.remit(OperationContext(builder.db, builder.clock, actor), cents=276, **given), Refused
     ) == (
         "KES 2.75 of tax on winnings is due, and not KES 2.76. Nothing was changed.",
         "See what is due: kasoko tax show",

@@ -11,7 +11,7 @@ from kasoko_cli.clock import iso
 from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.payout_harness import ANN, PayoutHarness
 from tests.operations.reconciliation.test_status_queries import answering, lost, status
@@ -137,7 +137,7 @@ def test_a_persons_word_above_the_limit_is_held_against_m_pesas(harness: PayoutH
     attempt = harness.attempt("ann")
     harness.post(Kind.TIMEOUT, attempt.id, b"{}")
     manual_decision.decide(
-        OperationContext(harness.db, harness.clock, Act("boss", "the portal")),
+        OperationContext(harness.db, harness.clock, Actor("boss", "the portal")),
         payout_id=PAYOUT,
         decision=Decision(None, "the portal"),
     )
@@ -153,7 +153,7 @@ def test_a_persons_word_stands_alone_where_m_pesa_does_not_answer(harness: Payou
     attempt = harness.attempt("ann")
     harness.post(Kind.TIMEOUT, attempt.id, b"{}")
     manual_decision.decide(
-        OperationContext(harness.db, harness.clock, Act("boss", "the portal")),
+        OperationContext(harness.db, harness.clock, Actor("boss", "the portal")),
         payout_id=PAYOUT,
         decision=Decision(None, "the portal"),
     )
@@ -168,7 +168,7 @@ def test_what_goes_again_under_its_own_id_needs_no_confirmation(harness: PayoutH
     """M-Pesa refuses the id if it had taken it: that opens no second payment."""
     lost(harness)
     manual_decision.decide(
-        OperationContext(harness.db, harness.clock, Act("boss", "x")), payout_id=PAYOUT, decision=Decision(None, "x")
+        OperationContext(harness.db, harness.clock, Actor("boss", "x")), payout_id=PAYOUT, decision=Decision(None, "x")
     )
     assert harness.states("ann") == ("FAILED", ["REJECTED"])
     assert harness.retry(confirm_above_cents=0).retried == [PAYOUT]

@@ -36,7 +36,7 @@ from kasoko_cli.operations.safeguards.payment_guard import GUARDS, Case, Caution
 from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE
 from kasoko_cli.operations.settlement import approval as approve
 from kasoko_cli.operations.settlement import correction
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import NOT_ON_STATEMENT
 from kasoko_cli.store import approvals, attempts, status_queries
@@ -50,7 +50,7 @@ from tests.operations.payout_harness import AT_ONCE, PayoutHarness
 _C = Condition
 #: The attempts that a deployment makes go to this number, which is nobody's.
 OLD_PHONE = "254712345678"
-BOSS = Act("boss", "seen by both")
+BOSS = Actor("boss", "seen by both")
 
 
 @dataclass(frozen=True)
@@ -320,10 +320,10 @@ class Scene:
 Take = Callable[[Scene, Caution], str | None]
 
 
-def refused(act: Callable[[], object]) -> str | None:
+def refused(actor: Callable[[], object]) -> str | None:
     """The hint of the refusal, or None."""
     try:
-        act()
+        actor()
     except Refused as refusal:
         said = refusal
     else:

@@ -20,19 +20,19 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import approval, settle
 from kasoko_cli.operations.settlement.approval import Approved
 from kasoko_cli.operations.settlement.settle import Settled
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.schema.tables import Event
 from tests.operations.audit.test_chain_check import migrate
 from tests.operations.data_builder import DataBuilder
 from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
-ANN_SETTLES, JOYCE = Act("ann", "the match is over"), Act("joyce", "I have read it")
+ANN_SETTLES, JOYCE = Actor("ann", "the match is over"), Actor("joyce", "I have read it")
 
 
 def owe(harness: PayoutHarness, *, above_cents: int | None = 0) -> Settled:
     """Settled by ann: the winner ann gets 142.50, the winner ben 4.99, which no phone can be sent."""
-    builder = DataBuilder(harness.db, harness.clock, harness.act)
+    builder = DataBuilder(harness.db, harness.clock, harness.actor)
     builder.market("derby", rules=Rules(fee_bps=0))
     for user, phone, outcome, cents in (
         ("ann", ANN, "Yes", 9_500),
@@ -52,8 +52,8 @@ def owe(harness: PayoutHarness, *, above_cents: int | None = 0) -> Settled:
     )
 
 
-def release(harness: PayoutHarness, plan_hash: str, act: Act = JOYCE) -> Approved:
-    return approval.approve(OperationContext(harness.db, harness.clock, act), market="derby", plan_hash=plan_hash)
+def release(harness: PayoutHarness, plan_hash: str, actor: Actor = JOYCE) -> Approved:
+    return approval.approve(OperationContext(harness.db, harness.clock, actor), market="derby", plan_hash=plan_hash)
 
 
 def acts(harness: PayoutHarness, action: str) -> list[Event]:
@@ -90,7 +90,7 @@ def test_the_second_person_releases_the_plan_that_was_shown_once(harness: Payout
     assert (event.actor, event.reason) == ("joyce", "I have read it")
     assert json.loads(event.detail) == {"plan_hash": settled.plan_hash, "released": 1, "settlement": 1}
 
-    again = release(harness, shown.plan_hash, Act("mary"))
+    again = release(harness, shown.plan_hash, Actor("mary"))
     assert (again.is_new, again.approved_by) == (False, "joyce")
     assert len(acts(harness, "settlement.approve")) == 1
     assert not settle.settle_market(
@@ -120,7 +120,7 @@ def test_only_what_owes_more_than_the_sum_waits(harness: PayoutHarness, above_ce
 def test_nobody_releases_what_they_settled_themselves(harness: PayoutHarness, name: str) -> None:
     settled = owe(harness)
     with pytest.raises(Refused) as caught:
-        release(harness, settled.plan_hash, Act(name))
+        release(harness, settled.plan_hash, Actor(name))
     assert caught.value.message == "derby was settled by ann, and is released by somebody else. Nothing was released."
     assert caught.value.hint == (
         "Have a second person run it as their own user, or with --actor NAME and their own name."
@@ -216,7 +216,7 @@ def test_of_two_who_release_at_once_one_does(harness: PayoutHarness) -> None:
 
     def one(name: str) -> None:
         barrier.wait(timeout=30)
-        done.append(release(harness, settled.plan_hash, Act(name)))
+        done.append(release(harness, settled.plan_hash, Actor(name)))
 
     threads = [threading.Thread(target=one, args=(name,)) for name in ("joyce", "mary")]
     for thread in threads:
@@ -232,12 +232,12 @@ def test_of_two_who_release_at_once_one_does(harness: PayoutHarness) -> None:
 
 
 def hold(harness: PayoutHarness, reason: str = "the result is disputed") -> market_hold.MarketMoved:
-    return market_hold.hold_market(OperationContext(harness.db, harness.clock, Act("boss", reason)), market="derby")
+    return market_hold.hold_market(OperationContext(harness.db, harness.clock, Actor("boss", reason)), market="derby")
 
 
 def let_go(harness: PayoutHarness) -> market_hold.MarketMoved:
     return market_hold.release_market(
-        OperationContext(harness.db, harness.clock, Act("boss", "it stands")), market="derby", caution=Caution(10**9)
+        OperationContext(harness.db, harness.clock, Actor("boss", "it stands")), market="derby", caution=Caution(10**9)
     )
 
 
@@ -256,7 +256,7 @@ def test_a_market_is_held_and_let_go_whole(harness: PayoutHarness) -> None:
 def test_what_was_held_by_itself_stays_when_its_market_goes(harness: PayoutHarness) -> None:
     harness.owe({"ann": ANN, "ben": BEN})
     ann = harness.payout("ann").id
-    manual_decision.hold(OperationContext(harness.db, harness.clock, Act("boss", "ann disputes it")), payout_id=ann)
+    manual_decision.hold(OperationContext(harness.db, harness.clock, Actor("boss", "ann disputes it")), payout_id=ann)
     assert hold(harness).moved == {"HELD": 1}
     done = let_go(harness)
     assert done.moved == {"PENDING": 1}

@@ -19,7 +19,7 @@ from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.records import markets, wallets
 from kasoko_cli.operations.settlement import correction, settle
 from kasoko_cli.operations.settlement.correction import Override
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets, payouts, statements
 from kasoko_cli.store import markets as market_rows
@@ -27,15 +27,20 @@ from kasoko_cli.store.engine.database import Database, open_database
 from tests.conftest import FixedClock
 from tests.operations.data_builder import LIMITS, DataBuilder, refusal
 
-FIRST, SECOND = Act("ann at the desk", "the result was read wrongly"), Act("ben at the desk", "checked it")
+FIRST, SECOND = Actor("ann at the desk", "the result was read wrongly"), Actor("ben at the desk", "checked it")
 YES, NO = Resolution(winners=(0,)), Resolution(winners=(1,))
 
 
 def overrides(
-    builder: DataBuilder, resolution: Resolution, *, act: Act = FIRST, confirm: str | None = None, market: str = "derby"
+    builder: DataBuilder,
+    resolution: Resolution,
+    *,
+    actor: Actor = FIRST,
+    confirm: str | None = None,
+    market: str = "derby",
 ) -> Override:
     return correction.override(
-        OperationContext(builder.db, builder.clock, act),
+        OperationContext(builder.db, builder.clock, actor),
         correction.OverridePolicy(LIMITS),
         market=market,
         resolution=resolution,
@@ -50,7 +55,7 @@ def by_two(builder: DataBuilder, resolution: Resolution, market: str = "derby") 
         assert proposed.is_new
         return proposed
     assert proposed.waits_for_second
-    done = overrides(builder, resolution, act=SECOND, confirm=proposed.plan_hash[:16], market=market)
+    done = overrides(builder, resolution, actor=SECOND, confirm=proposed.plan_hash[:16], market=market)
     assert done.is_new
     return done
 
@@ -237,9 +242,9 @@ def test_one_person_alone_changes_nothing(paid: DataBuilder) -> None:
 
 def test_the_second_person_confirms_exactly_the_plan_that_was_proposed(paid: DataBuilder) -> None:
     proposed = overrides(paid, NO)
-    assert overrides(paid, NO, act=SECOND).waits_for_second, "without its hash nobody has read it"
+    assert overrides(paid, NO, actor=SECOND).waits_for_second, "without its hash nobody has read it"
     for wrong in ("0" * 64, proposed.plan_hash[:8]):
-        message, hint = refusal(lambda wrong=wrong: overrides(paid, NO, act=SECOND, confirm=wrong), Refused)  # type: ignore[misc]
+        message, hint = refusal(lambda wrong=wrong: overrides(paid, NO, actor=SECOND, confirm=wrong), Refused)  # type: ignore[misc]
         assert message == (
             f"The plan for derby is {proposed.plan_hash[:16]} now, and not {wrong}. Nothing was changed."
         )
@@ -254,12 +259,12 @@ def test_a_plan_that_has_changed_meanwhile_is_not_confirmed(paid: DataBuilder) -
     proposed = overrides(paid, NO, market="other")
     assert proposed.canceled == ["other.1.2"]
     paid.intend("eve")
-    refusal(lambda: overrides(paid, NO, act=SECOND, confirm=proposed.plan_hash, market="other"), Refused)
+    refusal(lambda: overrides(paid, NO, actor=SECOND, confirm=proposed.plan_hash, market="other"), Refused)
 
 
 def test_one_person_does_not_confirm_under_another_spelling(paid: DataBuilder) -> None:
     proposed = overrides(paid, NO)
-    again = overrides(paid, NO, act=Act(" Ann  at the DESK", "me again"), confirm=proposed.plan_hash)
+    again = overrides(paid, NO, actor=Actor(" Ann  at the DESK", "me again"), confirm=proposed.plan_hash)
     assert (again.waits_for_second, again.is_new) == (True, False)
 
 
@@ -273,7 +278,7 @@ def test_a_first_word_counts_only_while_nothing_of_the_market_has_moved(paid: Da
     proposed = overrides(paid, NO, market="other")
     paid.paid(eve)
 
-    told = overrides(paid, NO, act=SECOND, confirm=proposed.plan_hash, market="other")
+    told = overrides(paid, NO, actor=SECOND, confirm=proposed.plan_hash, market="other")
 
     assert (told.waits_for_second, told.plan_hash) == (True, proposed.plan_hash)
     assert "is about how it stood then" in told.note
@@ -283,7 +288,7 @@ def test_a_first_word_counts_only_while_nothing_of_the_market_has_moved(paid: Da
 def test_a_first_word_on_another_outcome_expires(paid: DataBuilder) -> None:
     proposed = overrides(paid, NO)
     paid.clock.forward(24 * 3_600)
-    told = overrides(paid, NO, act=SECOND, confirm=proposed.plan_hash)
+    told = overrides(paid, NO, actor=SECOND, confirm=proposed.plan_hash)
     assert told.waits_for_second
     assert told.note.startswith("what ann at the desk said expired at ")
     assert overrides(paid, NO, confirm=proposed.plan_hash).is_new
@@ -291,7 +296,7 @@ def test_a_first_word_on_another_outcome_expires(paid: DataBuilder) -> None:
 
 
 def test_an_override_needs_a_reason_another_outcome_and_a_market_that_has_one(paid: DataBuilder) -> None:
-    assert "needs a reason" in refusal(lambda: overrides(paid, NO, act=Act("ann")), Refused)[0]
+    assert "needs a reason" in refusal(lambda: overrides(paid, NO, actor=Actor("ann")), Refused)[0]
     assert "is resolved as 'Yes' already" in refusal(lambda: overrides(paid, YES), Refused)[0]
     paid.market("open")
     assert "has no outcome yet" in refusal(lambda: overrides(paid, NO, market="open"), Refused)[0]
@@ -358,7 +363,7 @@ def test_after_any_overrides_everybody_ends_with_the_new_share_net_of_what_they_
     path.write_bytes(sqlite_template.read_bytes())
     db = open_database(f"sqlite:///{path}")
     try:
-        _any_overrides(DataBuilder(db, FixedClock(), Act("tester", "a test")), stakes, first, deeds)
+        _any_overrides(DataBuilder(db, FixedClock(), Actor("tester", "a test")), stakes, first, deeds)
     finally:
         db.close()
 

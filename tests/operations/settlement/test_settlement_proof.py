@@ -22,7 +22,7 @@ from kasoko_cli.operations.records import bets, markets
 from kasoko_cli.operations.reporting import event_log
 from kasoko_cli.operations.settlement import settlement_proof
 from kasoko_cli.operations.settlement.settle import settle_market
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.database import open_database, upgrade
 from kasoko_cli.store.markets import standing_settlement
@@ -213,7 +213,7 @@ def _without_names(made: dict[str, Any]) -> dict[str, Any]:
 def test_a_stranger_with_the_file_alone_cannot_tell_who_won(builder: DataBuilder, tmp_path: Path) -> None:
     """Even one who knows every user id: but for names made with the key, other people give the same file."""
     upgrade(url := f"sqlite:///{tmp_path / 'other.db'}")
-    other = DataBuilder(open_database(url), FixedClock(builder.clock()), builder.act)
+    other = DataBuilder(open_database(url), FixedClock(builder.clock()), builder.actor)
     people = {"ann": "zoe", "ben": "ann", "cat": "ben", "dan": "cat"}
     for place, called in ((builder, dict(zip(people, people, strict=True))), (other, people)):
         place.market("derby", ("Yes", "No", "Maybe"), rules=Rules(fee_bps=500, rounding=Rounding.LARGEST))
@@ -273,7 +273,7 @@ def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> Non
 def test_acts_are_listed_by_subject_actor_and_time(builder: DataBuilder) -> None:
     builder.user("ann")
     builder.clock.forward(hours=1)
-    later = DataBuilder(builder.db, builder.clock, Act("somebody", "because"))
+    later = DataBuilder(builder.db, builder.clock, Actor("somebody", "because"))
     later.market("rain")
     assert [(one.action, one.subject) for one in event_log.list_events(builder.db)] == [
         ("user.add", "ann"),

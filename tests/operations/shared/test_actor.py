@@ -9,11 +9,11 @@ import kasoko_cli
 from kasoko_cli.operations.payouts import manual_decision, switches
 from kasoko_cli.operations.records import bets, privacy, users
 from kasoko_cli.operations.reporting.event_log import list_events
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from tests.operations.data_builder import DataBuilder
 
-#: Modules of operations that take an Act, and hand it to others instead of writing it down themselves.
+#: Modules of operations that take an Actor, and hand it to others instead of writing it down themselves.
 HANDS_ON = {
     "restore_recovery",
     "backups",
@@ -24,18 +24,22 @@ HANDS_ON = {
     "import_bets",
     "preview",
     "run",
+    "send_and_wait",
+    "ask_and_wait",
     "run_registry",
 }
 
 
 def test_every_operation_that_is_told_who_acts_writes_it_down() -> None:
-    """A module with a function that takes an `Act` also notes an event (or is known to hand it on)."""
+    """A module with a function that takes an `Actor` or its context also notes an event (or is known to hand it on)."""
     silent = []
     package = Path(kasoko_cli.__file__).parent / "operations"
     for path in sorted(package.rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
         takes = any(
-            isinstance(node, ast.arg) and isinstance(node.annotation, ast.Name) and node.annotation.id == "Act"
+            isinstance(node, ast.arg)
+            and isinstance(node.annotation, ast.Name)
+            and node.annotation.id in ("Actor", "OperationContext")
             for node in ast.walk(tree)
         )
         notes = any(
@@ -47,24 +51,24 @@ def test_every_operation_that_is_told_who_acts_writes_it_down() -> None:
 
 
 def test_acts_have_who_why_and_when(builder: DataBuilder) -> None:
-    act, db, clock = Act("wanjiku", "because"), builder.db, builder.clock
-    named = DataBuilder(db, clock, act)
+    actor, db, clock = Actor("wanjiku", "because"), builder.db, builder.clock
+    named = DataBuilder(db, clock, actor)
     named.user("ann", deposit_kes=500)
-    users.set_phone(OperationContext(db, clock, act), user_id="ann", phone="0799000001")
+    users.set_phone(OperationContext(db, clock, actor), user_id="ann", phone="0799000001")
     named.market("rain")
     named.market("snow")
     named.bet("rain", "ann", "Yes", kes=100)
-    bets.cancel_bet(OperationContext(db, clock, act), bet_id=named.bet("rain", "ann", "Yes", kes=50))
+    bets.cancel_bet(OperationContext(db, clock, actor), bet_id=named.bet("rain", "ann", "Yes", kes=50))
     named.bet("rain", "ann", "No", kes=50, collected=True)
     named.settle("rain", "Yes")
     named.settle("snow")
     payout = named.payout_of("ann", "rain").id
-    manual_decision.hold(OperationContext(db, clock, act), payout_id=payout)
-    manual_decision.release(OperationContext(db, clock, act), payout_id=payout)
-    manual_decision.to_wallet(OperationContext(db, clock, act), payout_id=payout)
-    switches.pause(OperationContext(db, clock, act))
-    switches.resume(OperationContext(db, clock, act))
-    privacy.data_of(OperationContext(db, clock, act), user_id="ann")
+    manual_decision.hold(OperationContext(db, clock, actor), payout_id=payout)
+    manual_decision.release(OperationContext(db, clock, actor), payout_id=payout)
+    manual_decision.to_wallet(OperationContext(db, clock, actor), payout_id=payout)
+    switches.pause(OperationContext(db, clock, actor))
+    switches.resume(OperationContext(db, clock, actor))
+    privacy.data_of(OperationContext(db, clock, actor), user_id="ann")
     found = list_events(db, limit=1_000)
     assert {(one.actor, one.reason) for one in found} == {("wanjiku", "because")}
     assert {one.action for one in found} == {

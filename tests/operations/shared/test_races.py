@@ -32,7 +32,7 @@ from kasoko_cli.operations.payouts import manual_decision, market_hold
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.records import bets, markets, privacy, users, wallets
 from kasoko_cli.operations.settlement import approval, correction
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format, InputFile
 from kasoko_cli.store.engine.database import Database
@@ -44,7 +44,7 @@ from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 
-FIRST, SECOND = Act("ann at the desk", "the result was read wrongly"), Act("ben at the desk", "checked it")
+FIRST, SECOND = Actor("ann at the desk", "the result was read wrongly"), Actor("ben at the desk", "checked it")
 YES, NO = Resolution(winners=(0,)), Resolution(winners=(1,))
 SECONDS = 60.0
 
@@ -133,10 +133,12 @@ def derby(builder: DataBuilder) -> DataBuilder:
     return builder
 
 
-def overrides(builder: DataBuilder, resolution: Resolution = NO, act: Act = FIRST, confirm: str | None = None) -> Deed:
+def overrides(
+    builder: DataBuilder, resolution: Resolution = NO, actor: Actor = FIRST, confirm: str | None = None
+) -> Deed:
     return partial(
         correction.override,
-        OperationContext(builder.db, builder.clock, act),
+        OperationContext(builder.db, builder.clock, actor),
         correction.OverridePolicy(LIMITS),
         market="derby",
         resolution=resolution,

@@ -15,14 +15,14 @@ from sqlalchemy import text
 from kasoko_cli.errors import Busy, NotFound
 from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.shared import run_registry
-from kasoko_cli.operations.shared.actor import Act
+from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.run_registry import AtWork, at_work
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.payout_harness import ANN, PayoutHarness
 
-AMINA = Act("amina")
+AMINA = Actor("amina")
 
 #: Begins a run as amina; its arguments are those of `at_work`.
 Begin = Callable[..., AbstractContextManager[AtWork]]

@@ -118,7 +118,7 @@ def restore(
         url,
         file,
         container.clock,
-        call.act,
+        call.who,
         Expected(container.config.daraja.api, container.payer, container.config.database.deployment),
         replace=replace,
     )

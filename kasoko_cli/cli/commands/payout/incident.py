@@ -87,7 +87,7 @@ def close(
         raise WrongUsage(f"--before: {error.message}") from None
     if (incident is None) == which.is_all:
         raise WrongUsage("Say which: either the number of an incident, or --kind, --payout, --before.")
-    needs_reason(call.act, "Closing an incident")
+    needs_reason(call.who, "Closing an incident")
     container = call.container
     if incident is not None:
         closed = bool(close_incidents(call.context, numbers=[incident]))
