@@ -40,7 +40,7 @@ WORDS = (
     Word("retry-failed", "payout.retry_failed:commands", ROAD, "Send definite failures again, where it can help."),
     Word("status", "reports.status:commands", ROAD, "Show how everything stands, one market, or one payout."),
     Word("explain", "market.explain:commands", ROAD, "Explain how a payout's amount came about, or a code."),
-    Word("incident", "payout.incident:commands", ROAD, "What contradicts itself, until a person closes it."),
+    Word("incident", "reconciliation.incident:commands", ROAD, "What contradicts itself, until a person closes it."),
     Word("pause", "payout.switches:commands", ROAD, "Stop all sending, on every host, until kasoko resume."),
     Word("resume", "payout.switches:commands", ROAD, "Let sending go on after a pause or a refused account."),
     Word("market", "market.market:commands", RECORDS, "Questions with outcomes that people bet on."),
@@ -57,23 +57,33 @@ WORDS = (
         RECORDS,
         "Tell the platform how markets ended and what became of payouts.",
     ),
-    Word("listen", "payout.listen:commands", MPESA, "Take in the results that M-Pesa posts, until told to stop."),
+    Word(
+        "listen", "reconciliation.listen:commands", MPESA, "Take in the results that M-Pesa posts, until told to stop."
+    ),
     Word(
         "reconcile",
-        "payout.reconcile:commands",
+        "reconciliation.reconcile:commands",
         MPESA,
         "Find out how unknown payouts ended: apply results, ask M-Pesa.",
     ),
     Word("worker", "admin.worker:commands", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),
     Word(
-        "float", "payout.float_balance:commands", MPESA, "Ask M-Pesa for its balances, and compare them with the books."
+        "float",
+        "reconciliation.float_balance:commands",
+        MPESA,
+        "Ask M-Pesa for its balances, and compare them with the books.",
     ),
-    Word("callback", "payout.callback:commands", MPESA, "What M-Pesa, or somebody, posted to the listener."),
+    Word("callback", "reconciliation.callback:commands", MPESA, "What M-Pesa, or somebody, posted to the listener."),
     Word("simulator", "admin.simulate:commands", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
     Word("credential", "admin.init:credential", MPESA, "The password that M-Pesa wants encrypted."),
     Word("audit", "reports.ledger:commands", BOOKS, "Recompute everything from the bets up."),
-    Word("suspense", "payout.statement:commands", BOOKS, "Money on M-Pesa's statement that matched nothing."),
-    Word("statement", "payout.statement:files", BOOKS, "Statements of M-Pesa that were taken in, and taking one back."),
+    Word("suspense", "reconciliation.statement:commands", BOOKS, "Money on M-Pesa's statement that matched nothing."),
+    Word(
+        "statement",
+        "reconciliation.statement:files",
+        BOOKS,
+        "Statements of M-Pesa that were taken in, and taking one back.",
+    ),
     Word(
         "events",
         "reports.events:commands",

@@ -1,1 +1,1 @@
-"""What is paid, and what M-Pesa says of it."""
+"""Commands that pay what is owed: show, send, hold, retry, decide."""

@@ -65,7 +65,7 @@ def reconcile(
     contradict themselves, 8 the statement differs, 9 another run has this work.
     """
     if statement is not None:
-        from kasoko_cli.cli.commands.payout.statement_comparison import take
+        from kasoko_cli.cli.commands.reconciliation.statement_comparison import take
 
         if market is not None or now:
             raise WrongUsage("A statement is of the whole account: leave MARKET and --now out.")
