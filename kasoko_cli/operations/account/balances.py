@@ -21,12 +21,12 @@ from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.call_log import keep_calls
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import accounts, balance_readings, status_queries
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import EntryRow, FloatReading, PostingRow, Query
 
 
@@ -93,7 +93,7 @@ def ask(ctx: OperationContext, gateway: Gateway) -> AskedBalance:
     with db.transaction() as session:
         asker = accounts.ensure(session, daraja.account.payer, at=clock())
         session.add(Query(id=query_id, kind="BALANCE", attempt_id=None, asked_at=clock(), account_id=asker))
-        note_event(session, at=clock(), actor=actor.name, action="float.ask", subject=query_id, reason=actor.reason)
+        note_act(session, actor, "float.ask", query_id, at=clock())
     answer = daraja.ask_balance(links.of_balance(query_id), query_id=query_id)
     taken = answer.verdict is Verdict.TAKEN
     with db.transaction() as session:

@@ -16,12 +16,11 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.shared.actor import Actor
+from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import accounts
 from kasoko_cli.store.accounts import Known, OpenElsewhere
 from kasoko_cli.store.engine import reconnect
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Attempt
 from kasoko_cli.store.statements import RESTORED
 
@@ -80,15 +79,7 @@ def put_in_force(ctx: OperationContext, payer: Payer) -> int:
         account_id = accounts.ensure(session, payer, at=now)
         accounts.put_in_force(session, account_id)
         detail = {"account": payer.name, "before": None if current is None else current.payer.name}
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="account.use",
-            subject="deployment",
-            reason=ctx.actor.reason,
-            detail=detail,
-        )
+        note_act(session, ctx.actor, "account.use", "deployment", at=now, detail=detail)
         return account_id
 
     current = reconnect.read(ctx.db, accounts.in_force)
@@ -148,12 +139,5 @@ def _adopt(session: Session, clock: Clock, actor: Actor, payer: Payer) -> None:
     if adopted:
         said = "Payments from before accounts were written down, %d of them, count as made by %s now."
         _log.warning(said, adopted, payer.name)
-        note_event(
-            session,
-            at=now,
-            actor=actor.name,
-            action="account.adopt",
-            subject="deployment",
-            reason=actor.reason,
-            detail={"account": payer.name, "attempts": adopted, "left": len(older) - adopted},
-        )
+        detail = {"account": payer.name, "attempts": adopted, "left": len(older) - adopted}
+        note_act(session, actor, "account.adopt", "deployment", at=now, detail=detail)

@@ -83,7 +83,7 @@ def add(ctx: OperationContext, terms: Terms, *, name: str, public_key: str) -> A
             if heard.first is None:
                 return ApproverAdded(name, public_key, heard.note, waits_for_second=True)
             detail |= {signatures.FIRST: heard.first}
-        signatures.note_act(session, actor, at=now, action=ADD, subject=SUBJECT, detail=detail)
+        signatures.note_signed(session, actor, ADD, SUBJECT, at=now, detail=detail)
     return ApproverAdded(name, public_key, "signs from now on")
 
 
@@ -138,7 +138,7 @@ def remove(ctx: OperationContext, terms: Terms, *, name: str) -> ApproverLine:
                 at=now,
             )
         detail = {"name": one.name, "public_key": one.public_key}
-        signatures.note_act(session, actor, at=now, action=REMOVE, subject=SUBJECT, detail=detail)
+        signatures.note_signed(session, actor, REMOVE, SUBJECT, at=now, detail=detail)
     return ApproverLine(one.name, one.public_key, one.added_at, one.added_by, now)
 
 

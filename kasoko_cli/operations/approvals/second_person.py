@@ -18,7 +18,7 @@ from sqlmodel import Session, col
 from kasoko_cli.clock import farthest, iso
 from kasoko_cli.domain.same_person import are_one, person_of
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.approvals.signatures import FIRST, PROPOSED, SIGNATURE, is_good, known_now, note_act
+from kasoko_cli.operations.approvals.signatures import FIRST, PROPOSED, SIGNATURE, is_good, known_now, note_signed
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store import approvals
@@ -86,14 +86,8 @@ def hear(
     heard = _said_by_another(session, actor, terms, word, at) if confirms else Heard(None)
     if heard.first is None:
         until = at + timedelta(hours=terms.hours)
-        note_act(
-            session,
-            actor,
-            at=at,
-            action=word.action + PROPOSED,
-            subject=word.subject,
-            detail={**word.bound, **word.detail, "expires_at": iso(until)},
-        )
+        detail = {**word.bound, **word.detail, "expires_at": iso(until)}
+        note_signed(session, actor, word.action + PROPOSED, word.subject, at=at, detail=detail)
     return heard
 
 

@@ -17,7 +17,7 @@ from sqlmodel import Session, col
 from kasoko_cli.domain.keys import is_signed, public_key_of, sign
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.shared.actor import Actor
+from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.log import EventFacts, is_raised, note_event, stream_events
@@ -86,8 +86,8 @@ def known_now(session: Session) -> Known:
 # --- Signing --------------------------------------------------------------------------------------------------------
 
 
-def note_act(
-    session: Session, actor: Actor, *, at: datetime, action: str, subject: str, detail: Mapping[str, object]
+def note_signed(
+    session: Session, actor: Actor, action: str, subject: str, *, at: datetime, detail: Mapping[str, object]
 ) -> None:
     """Write down a person's act, signed if they sign."""
     told = dict(detail)
@@ -95,7 +95,7 @@ def note_act(
         word = EventFacts(0, at, actor.name, action, subject, actor.reason, told)
         signature = sign(actor.key, text_of(word, hash_chain.deployment_of(session)))
         told[SIGNATURE] = {"public_key": public_key_of(actor.key), "value": signature}
-    note_event(session, at=at, actor=actor.name, action=action, subject=subject, reason=actor.reason, detail=told)
+    note_act(session, actor, action, subject, at=at, detail=told)
 
 
 def text_of(word: EventFacts, deployment: str) -> bytes:

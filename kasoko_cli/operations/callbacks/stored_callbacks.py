@@ -13,10 +13,10 @@ from datetime import datetime
 from kasoko_cli.daraja.messages import redact
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.callbacks.apply_results import Judged, Trust, apply_waiting
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Callback
 
 #: How many callbacks a list has unless it says otherwise.
@@ -111,15 +111,8 @@ def replay(ctx: OperationContext, trust: Trust, numbers: Sequence[int]) -> list[
         subjects = dict.fromkeys(callback.subject for callback in found)
         callbacks.make_waiting(session, numbers)
         for callback in found:
-            note_event(
-                session,
-                at=now,
-                actor=ctx.actor.name,
-                action="callback.replay",
-                subject=f"callback:{callback.id}",
-                reason=ctx.actor.reason,
-                detail={"verdict": callback.verdict, "detail": callback.detail},
-            )
+            detail = {"verdict": callback.verdict, "detail": callback.detail}
+            note_act(session, ctx.actor, "callback.replay", f"callback:{callback.id}", at=now, detail=detail)
     judged: dict[int, Judged] = {}
     for subject in subjects:
         judged |= {one.callback_id: one for one in apply_waiting(ctx.db, ctx.clock, trust, subjects=[subject])}

@@ -23,6 +23,7 @@ from kasoko_cli.domain.market import Rules, check_identifier, check_slug, clean_
 from kasoko_cli.domain.phone import quoted
 from kasoko_cli.errors import Busy, Refused
 from kasoko_cli.operations.records.markets import NewMarket, new_market, rules_of
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import (
     Columns,
@@ -36,7 +37,6 @@ from kasoko_cli.operations.shared.record_files import (
 )
 from kasoko_cli.store.engine import bulk_rows, row_digests
 from kasoko_cli.store.engine.locking import Turn, take_turn
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Market, Outcome, User, new_batch, new_salt
 
 #: How many rows are looked up and written at a time.
@@ -132,15 +132,8 @@ def take_in(
                 raise FileRefused(file.name, sorted(problems.found, key=lambda problem: problem.line))
             proof = intake.finish()
             if intake.new:
-                note_event(
-                    session,
-                    at=now,
-                    actor=ctx.actor.name,
-                    action=f"import.{kind}",
-                    subject=file.name,
-                    reason=ctx.actor.reason,
-                    detail={"new": intake.new, "known": intake.known, "sha256": reader.sha256(), **proof},
-                )
+                detail = {"new": intake.new, "known": intake.known, "sha256": reader.sha256(), **proof}
+                note_act(session, ctx.actor, f"import.{kind}", file.name, at=now, detail=detail)
     except IntegrityError as error:
         raise Busy(
             f"Another process took in some of the same {kind} while {file.name} was read; nothing was changed.",

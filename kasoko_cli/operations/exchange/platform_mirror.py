@@ -18,10 +18,10 @@ from sqlmodel import Session
 
 from kasoko_cli.domain.payout import PayoutStatus, told_as
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, markets, payouts
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.platform import outbox, source
 from kasoko_cli.store.platform.source import Result
 from kasoko_cli.store.schema.tables import Market, Payout, Settlement
@@ -65,9 +65,7 @@ def mirror(ctx: OperationContext, platform: Database, *, again: bool = False) ->
             outbox.note_all(session, at=now)
         if began or again:
             action = "mirror.begin" if began else "mirror.again"
-            note_event(
-                session, at=now, actor=ctx.actor.name, action=action, subject="platform", reason=ctx.actor.reason
-            )
+            note_act(session, ctx.actor, action, "platform", at=now)
     told_markets = told_payouts = 0
     newer = list[str]()
     for results in _results(ctx.db):
@@ -106,9 +104,7 @@ def stop(ctx: OperationContext) -> bool:
     with ctx.db.transaction() as session:
         ended = outbox.end(session)
         if ended:
-            note_event(
-                session, at=now, actor=ctx.actor.name, action="mirror.stop", subject="platform", reason=ctx.actor.reason
-            )
+            note_act(session, ctx.actor, "mirror.stop", "platform", at=now)
         return ended
 
 

@@ -21,7 +21,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
-from kasoko_cli.operations.approvals.signatures import DECIDE, DECIDE_ALL, FIRST, hold_signed, note_act
+from kasoko_cli.operations.approvals.signatures import DECIDE, DECIDE_ALL, FIRST, hold_signed, note_signed
 from kasoko_cli.operations.payouts.manual_decision import Decided, Decision, end, needs_evidence, said_of
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
@@ -137,12 +137,12 @@ def decide_all(
             if heard.first is None:
                 return replace(done, note=heard.note, waits_for_second=True)
             bound |= {FIRST: heard.first}
-        note_act(session, ctx.actor, at=now, action=DECIDE_ALL, subject=SUBJECT, detail=bound | detail)
+        note_signed(session, ctx.actor, DECIDE_ALL, SUBJECT, at=now, detail=bound | detail)
         decision, entries = Decision(None, said.evidence), list[Entry]()
         for attempt, payout in rows:
             outcome, status = end(session, ctx.actor, (attempt, payout), decision, at=now)
             told = said_of(attempt, decision) | {"list": listed.list_hash, "evidence": said.evidence}
-            note_act(session, ctx.actor, at=now, action=DECIDE, subject=payout.id, detail=told)
+            note_signed(session, ctx.actor, DECIDE, payout.id, at=now, detail=told)
             done.decided.append(Decided(payout.id, status, outcome.note))
             entries += outcome.entries
         book.post_many(session, entries, at=now)

@@ -15,18 +15,18 @@ from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
-from kasoko_cli.operations.approvals.signatures import DECIDE, FIRST, hold_signed, note_act
+from kasoko_cli.operations.approvals.signatures import DECIDE, FIRST, hold_signed, note_signed
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doubted
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Actor, needs_reason
+from kasoko_cli.operations.shared.actor import Actor, needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import DECIDED, Success, TransitionResult
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import close_incident as close_row
-from kasoko_cli.store.log import note_event, open_incidents
+from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.schema.tables import Attempt, Payout
 
 
@@ -98,7 +98,7 @@ def decide(
                 return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
             detail |= {FIRST: heard.first}
         outcome, status = end(session, ctx.actor, (attempt, payout), decision, confirm=caution.confirm, at=now)
-        note_act(session, ctx.actor, at=now, action=DECIDE, subject=payout_id, detail=detail | seen)
+        note_signed(session, ctx.actor, DECIDE, payout_id, at=now, detail=detail | seen)
         book.post(session, *outcome.entries, at=now)
         return Decided(payout_id, status, outcome.note)
 
@@ -255,15 +255,8 @@ def _move(
         moved = payouts.move(session, payout_id, to, at=now, only_from=only_from, **values)
         assert moved, f"a payout that we hold as {payout.status} may become {to}"
         verb = {PayoutStatus.HELD: "hold", PayoutStatus.WALLET: "to-wallet", None: "release"}[wanted]
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action=f"payout.{verb}",
-            subject=payout_id,
-            reason=ctx.actor.reason,
-            detail={"from": str(payout.status), "cents": payout.amount_cents},
-        )
+        detail = {"from": str(payout.status), "cents": payout.amount_cents}
+        note_act(session, ctx.actor, f"payout.{verb}", payout_id, at=now, detail=detail)
         if to is PayoutStatus.WALLET and not attempts.count_returned(session, payout.id):
             book.post(session, journal.credited(payout.id, payout.user_id, payout.amount_cents), at=now)
         elif to is PayoutStatus.WALLET and payout.status is not PayoutStatus.RETURNED:
@@ -321,14 +314,7 @@ def close_incidents(ctx: OperationContext, *, numbers: Sequence[int]) -> list[in
             if closed is None:
                 raise NotFound(f"There is no incident {number}.", hint="See which stand: kasoko incident list")
             if closed:
-                note_event(
-                    session,
-                    at=now,
-                    actor=ctx.actor.name,
-                    action="incident.close",
-                    subject=f"incident:{number}",
-                    reason=ctx.actor.reason,
-                )
+                note_act(session, ctx.actor, "incident.close", f"incident:{number}", at=now)
                 done.append(number)
     return done
 

@@ -13,10 +13,9 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.payouts.manual_decision import after_a_hold
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
-from kasoko_cli.operations.shared.actor import Actor
+from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import markets, payouts
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Payout
 
 #: How a payout is marked that was stopped with its market: only those are let go with it.
@@ -64,15 +63,7 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
             market_id=row.id,
             statuses=frozenset({PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN}),
         )
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="market.hold",
-            subject=row.id,
-            reason=ctx.actor.reason,
-            detail={"payouts": len(moved)},
-        )
+        note_act(session, ctx.actor, "market.hold", row.id, at=now, detail={"payouts": len(moved)})
     left = [f"{one.id} is {one.status}: it may be on its way, and goes on to its result" for one in on_their_way]
     by_state = {str(PayoutStatus.HELD): len(moved)} if moved else {}
     return MarketMoved(row.id, row.slug, by_state, sum(one.wire_cents for one in moved), left)
@@ -108,15 +99,7 @@ def release_market(ctx: OperationContext, *, market: str, caution: Caution = pay
             wire_cents += one.wire_cents
             if to is PayoutStatus.WALLET:
                 credited.append(journal.credited(one.id, one.user_id, one.amount_cents))
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="market.release",
-            subject=row.id,
-            reason=ctx.actor.reason,
-            detail={"payouts": moved.total()},
-        )
+        note_act(session, ctx.actor, "market.release", row.id, at=now, detail={"payouts": moved.total()})
         book.post_many(session, credited, at=now)
     return MarketMoved(row.id, row.slug, dict(moved), wire_cents, left)
 

@@ -17,13 +17,12 @@ from sqlmodel import Session
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.shared.actor import Actor
+from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.reconnect import wait_for_server
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Payout
 
 
@@ -116,15 +115,7 @@ def _make_due(
             note=None,
         )
         assert moved, "a payout that we hold as FAILED may be tried again"
-        note_event(
-            session,
-            at=now,
-            actor=actor.name,
-            action="payout.retry",
-            subject=payout.id,
-            reason=actor.reason,
-            detail={"after": payout.failure_code},
-        )
+        note_act(session, actor, "payout.retry", payout.id, at=now, detail={"after": payout.failure_code})
         return payout.wire_cents
 
 

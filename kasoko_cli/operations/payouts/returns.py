@@ -15,10 +15,9 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import needs_reason
+from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, payouts, users
-from kasoko_cli.store.log import note_event
 
 
 def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: Caution = payment_guard.CAREFUL) -> bool:
@@ -50,15 +49,8 @@ def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: C
         outcome = transitions.returned(
             session, delivering[0], payout, at=now, why=f"came back by {receipt}: {ctx.actor.reason}"
         )
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="payout.returned",
-            subject=payout_id,
-            reason=ctx.actor.reason,
-            detail={"receipt": receipt, "attempt": delivering[0].id, "cents": delivering[0].wire_cents},
-        )
+        detail = {"receipt": receipt, "attempt": delivering[0].id, "cents": delivering[0].wire_cents}
+        note_act(session, ctx.actor, "payout.returned", payout_id, at=now, detail=detail)
         book.post(session, *outcome.entries, at=now)
     return True
 
@@ -101,13 +93,5 @@ def send_again(ctx: OperationContext, *, payout_id: str, caution: Caution = paym
             note=None,
         )
         assert moved, "a payout that we hold as RETURNED may be sent again"
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="payout.again",
-            subject=payout_id,
-            reason=ctx.actor.reason,
-            detail={"cents": back, "after": nth},
-        )
+        note_act(session, ctx.actor, "payout.again", payout_id, at=now, detail={"cents": back, "after": nth})
         book.post(session, journal.due_again(payout_id, nth, payout.user_id, back), at=now)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kasoko_cli.errors import Refused
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.store.log import note_event, pause_sending, set_switch, switches_on
+from kasoko_cli.store.log import pause_sending, set_switch, switches_on
 
 
 def pause(ctx: OperationContext) -> None:
@@ -31,13 +32,5 @@ def resume(ctx: OperationContext) -> list[str]:
         for name in were_on:
             set_switch(session, name, is_on=False, reason=ctx.actor.reason or "resumed", actor=ctx.actor.name, at=now)
         if were_on:
-            note_event(
-                session,
-                at=now,
-                actor=ctx.actor.name,
-                action="resume",
-                subject="sending",
-                reason=ctx.actor.reason,
-                detail={"were_on": were_on},
-            )
+            note_act(session, ctx.actor, "resume", "sending", at=now, detail={"were_on": were_on})
     return were_on

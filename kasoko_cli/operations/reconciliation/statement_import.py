@@ -38,14 +38,14 @@ from kasoko_cli.operations.reconciliation.statement_parser import LineKind, Span
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Actor, needs_reason
+from kasoko_cli.operations.shared.actor import Actor, needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import Success
 from kasoko_cli.store import accounts, attempts, payouts, statements, users
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn, take_turn
-from kasoko_cli.store.log import KnownIncident, incidents_by_key, note_event, raise_incident
+from kasoko_cli.store.log import KnownIncident, incidents_by_key, raise_incident
 from kasoko_cli.store.schema.tables import Statement, StatementLine
 from kasoko_cli.store.statements import KnownAttempt
 
@@ -230,20 +230,13 @@ def _note_done(session: Session, actor: Actor, file: StatementFile, account: Pro
     if row is None or row.done_at is not None:
         return
     row.done_at = now
-    note_event(
-        session,
-        at=now,
-        actor=actor.name,
-        action="statement.take",
-        subject=f"statement:{row.id}",
-        reason=actor.reason,
-        detail={
-            "digest": file.digest,
-            "lines": len(file.lines),
-            "account": account.shortcode,
-            "proof": str(account.by),
-        },
-    )
+    detail = {
+        "digest": file.digest,
+        "lines": len(file.lines),
+        "account": account.shortcode,
+        "proof": str(account.by),
+    }
+    note_act(session, actor, "statement.take", f"statement:{row.id}", at=now, detail=detail)
 
 
 def _new_statement(file: StatementFile, span: Span, actor: Actor, now: datetime) -> Statement:
@@ -527,15 +520,7 @@ def _not_paid(
     if is_restored(known):
         detail |= {"restored": known.lease_token, "held": payout.note if payout.status is PayoutStatus.HELD else None}
         detail |= {"silent": restore_doubt.silent(session, payout)}
-    note_event(
-        session,
-        at=now,
-        actor=take.actor.name,
-        action=SILENCE,
-        subject=payout.id,
-        reason=take.actor.reason,
-        detail=detail,
-    )
+    note_act(session, take.actor, SILENCE, payout.id, at=now, detail=detail)
     if is_restored(known):
         why = "a statement covers the time, and it has no such line"
         restore_doubt.go_on(session, payout, take.actor, take.caution.confirm, why=why, at=now)
@@ -555,15 +540,8 @@ def _returned(
     if payout.status is not PayoutStatus.COMPLETED:
         return ()
     why = f"came back by {finding.line.receipt}, as the statement says"
-    note_event(
-        session,
-        at=now,
-        actor=take.actor.name,
-        action="payout.returned",
-        subject=payout.id,
-        reason=take.actor.reason,
-        detail={"receipt": finding.line.receipt, "attempt": attempt.id, "line": finding.line.key},
-    )
+    detail = {"receipt": finding.line.receipt, "attempt": attempt.id, "line": finding.line.key}
+    note_act(session, take.actor, "payout.returned", payout.id, at=now, detail=detail)
     return transitions.returned(session, attempt, payout, at=now, why=why).entries
 
 
@@ -780,15 +758,8 @@ def resolve_suspense(ctx: OperationContext, *, name: str, resolution: str, user_
                 f"{line.receipt} was resolved before, as {line.resolution}; nothing was changed.",
                 hint="See what is left: kasoko suspense list",
             )
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="suspense.resolve",
-            subject=f"line:{line.key}",
-            reason=ctx.actor.reason,
-            detail={"as": as_what, "cents": line.suspense_cents, "receipt": line.receipt},
-        )
+        detail = {"as": as_what, "cents": line.suspense_cents, "receipt": line.receipt}
+        note_act(session, ctx.actor, "suspense.resolve", f"line:{line.key}", at=now, detail=detail)
         resolved = journal.suspense_resolved(line.key, line.suspense_cents, account, user_id or "")
         book.post(session, *posted_again(session, [resolved]), at=now)
         return Suspended(

@@ -28,7 +28,7 @@ from kasoko_cli.operations.reconciliation.statement_findings import CONTRADICTS,
 from kasoko_cli.operations.reconciliation.statement_import import SILENCE, Take
 from kasoko_cli.operations.safeguards import restore_doubt
 from kasoko_cli.operations.shared import transitions
-from kasoko_cli.operations.shared.actor import Actor, needs_reason
+from kasoko_cli.operations.shared.actor import Actor, needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, statements, users
 from kasoko_cli.store.engine.database import Database
@@ -140,15 +140,8 @@ def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:
             [payout.id for _, _, payout in fates],
             len(closed),
         )
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="statement.undo",
-            subject=f"statement:{statement_id}",
-            reason=ctx.actor.reason,
-            detail={"digest": row.digest, "lines": len(lines), "entries": len(reversals), "incidents": closed},
-        )
+        undone = {"digest": row.digest, "lines": len(lines), "entries": len(reversals), "incidents": closed}
+        note_act(session, ctx.actor, "statement.undo", f"statement:{statement_id}", at=now, detail=undone)
         session.flush()
         book.post_many(session, [*reversals, *entries], at=now)
         return done
@@ -248,7 +241,7 @@ def _doubt(
     """What its silence ended is unknown again, or in doubt again since a copy was put back."""
     detail, attempt, payout = ended
     why = f"statement {row.id}, which had nothing of it, was taken back"
-    note_event(session, at=at, actor=actor.name, action="payout.unknown", subject=payout.id, reason=actor.reason)
+    note_act(session, actor, "payout.unknown", payout.id, at=at)
     if detail.get("restored") is not None:
         ids = detail.get("silent", [attempt.id])
         restore_doubt.doubt_again(session, payout, attempt_ids=ids, mark=detail["restored"], note=detail["held"], at=at)

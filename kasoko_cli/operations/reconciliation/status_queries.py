@@ -23,6 +23,7 @@ from kasoko_cli.operations.callbacks.apply_results import Judged, Trust
 from kasoko_cli.operations.callbacks.verification import known_id
 from kasoko_cli.operations.safeguards.failure_confirmation import ASKED_ENOUGH, Confirm, missing
 from kasoko_cli.operations.shared import transitions
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.call_log import keep_calls, were_kept
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.operations.shared.hooks import NO_HOOKS, Hooks
@@ -31,7 +32,7 @@ from kasoko_cli.store import accounts, attempts, callbacks, markets, payouts, st
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.reconnect import wait_for_server
-from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, note_event, open_incidents, to_be_asked
+from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, open_incidents, to_be_asked
 from kasoko_cli.store.schema.tables import Attempt, Query
 
 #: When the first, second, ... question about an attempt is asked, in seconds after it was sent.
@@ -144,15 +145,7 @@ def ask_around(
 
 
 def _note_round(session: Session, ctx: OperationContext, inquiry: Inquiry, asked: int) -> None:
-    note_event(
-        session,
-        at=ctx.clock(),
-        actor=ctx.actor.name,
-        action="reconcile",
-        subject=inquiry.market or "all",
-        reason=ctx.actor.reason,
-        detail={"asked": asked},
-    )
+    note_act(session, ctx.actor, "reconcile", inquiry.market or "all", at=ctx.clock(), detail={"asked": asked})
 
 
 #: What stands as the last answer while there is none.

@@ -10,11 +10,11 @@ from kasoko_cli.domain.market import MarketStatus, check_identifier, nearest
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets, markets, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Bet, Funding, Market, Outcome
 
 
@@ -124,7 +124,7 @@ def place_bet(ctx: OperationContext, wanted: NewBet) -> Placed:
         )
         session.add(bet)
         session.flush()
-        note_event(session, at=now, actor=ctx.actor.name, action="bet.place", subject=bet_id, reason=ctx.actor.reason)
+        note_act(session, ctx.actor, "bet.place", bet_id, at=now)
         if funding is Funding.WALLET:
             entry = journal.bet_from_wallet(bet_id, user.id, row.id, chosen.number, cents)
         else:
@@ -161,7 +161,7 @@ def cancel_bet(ctx: OperationContext, *, bet_id: str, at: datetime | None = None
             )
         if not bets.cancel(session, bet_id, at=now):
             return False
-        note_event(session, at=now, actor=ctx.actor.name, action="bet.cancel", subject=bet_id, reason=ctx.actor.reason)
+        note_act(session, ctx.actor, "bet.cancel", bet_id, at=now)
         book.post(
             session,
             journal.bet_cancelled(bet_id, bet.user_id, bet.market_id, bet.outcome, bet.stake_cents),

@@ -22,13 +22,12 @@ from kasoko_cli.domain.market import (
 )
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.records.bets import find_outcome
-from kasoko_cli.operations.shared.actor import Actor
+from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
 from kasoko_cli.store.engine.row_digests import market_facts
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Market, Outcome
 
 #: A market has at least two answers and no more than this.
@@ -178,15 +177,7 @@ def add_market(ctx: OperationContext, described: NewMarket) -> bool:
         session.add(market)
         session.flush()
         session.add_all(answers)
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="market.add",
-            subject=market.id,
-            reason=ctx.actor.reason,
-            detail={"facts": market_facts(market, answers)},
-        )
+        note_act(session, ctx.actor, "market.add", market.id, at=now, detail={"facts": market_facts(market, answers)})
     return True
 
 
@@ -222,15 +213,8 @@ def _close(session: Session, market: Market, actor: Actor, *, at: datetime, now:
     )
     assert moved, "a market locked as OPEN can be closed"
     session.refresh(market)
-    note_event(
-        session,
-        at=now,
-        actor=actor.name,
-        action="market.close",
-        subject=market.id,
-        reason=actor.reason,
-        detail={"closed_at": iso(at), "rules_digest": digest, "bets_digest": frozen},
-    )
+    detail = {"closed_at": iso(at), "rules_digest": digest, "bets_digest": frozen}
+    note_act(session, actor, "market.close", market.id, at=now, detail=detail)
 
 
 def resolve_market(
@@ -356,15 +340,8 @@ def _end(
         resolution=json.dumps(resolution.as_dict(), sort_keys=True),
     )
     assert moved, "a market locked as CLOSED can be resolved"
-    note_event(
-        session,
-        at=now,
-        actor=actor.name,
-        action="market.void" if resolution.void else "market.resolve",
-        subject=market.id,
-        reason=actor.reason,
-        detail={"outcome": describe_resolution(resolution, names), "resolution": resolution.as_dict()},
-    )
+    detail = {"outcome": describe_resolution(resolution, names), "resolution": resolution.as_dict()}
+    note_act(session, actor, "market.void" if resolution.void else "market.resolve", market.id, at=now, detail=detail)
 
 
 def list_markets(db: Database) -> list[MarketLine]:

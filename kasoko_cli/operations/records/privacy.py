@@ -23,6 +23,7 @@ from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.records import wallets
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import erasure, payouts, users
 from kasoko_cli.store.engine import reconnect, row_digests
@@ -72,15 +73,8 @@ def erase(ctx: OperationContext, *, user_id: str, caution: Caution = payment_gua
         bodies, calls = erasure.empty_about(session, [attempt.id for attempt in tried])
         user.name, user.phone, user.salt, user.erased_at = ERASED_NAME, ERASED_PHONE, None, now
         session.flush()
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="user.erase",
-            subject=user_id,
-            reason=ctx.actor.reason,
-            detail={"attempts": len(tried), "callbacks": bodies, "calls": calls},
-        )
+        detail = {"attempts": len(tried), "callbacks": bodies, "calls": calls}
+        note_act(session, ctx.actor, "user.erase", user_id, at=now, detail=detail)
     return Erased(user_id, len(tried), bodies, calls, is_new=True)
 
 
@@ -158,13 +152,5 @@ def data_of(ctx: OperationContext, *, user_id: str) -> dict[str, Any]:
             ],
             "acts": [one.model_dump(include={"at", "actor", "action", "subject", "reason"}) for one in known.events],
         }
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="user.export",
-            subject=user_id,
-            reason=ctx.actor.reason,
-            detail={},
-        )
+        note_act(session, ctx.actor, "user.export", user_id, at=now)
     return found

@@ -9,12 +9,12 @@ from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.market import check_identifier, clean_text
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts, users
 from kasoko_cli.store.engine import row_digests
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import User, new_batch, new_salt
 
 
@@ -66,15 +66,8 @@ def add_user(ctx: OperationContext, *, user_id: str, name: str, phone: str) -> b
         user.salt, user.seal, user.batch = salt, seal, batch
         session.add(user)
         session.flush()
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="user.add",
-            subject=user_id,
-            reason=ctx.actor.reason,
-            detail={"batch": batch, "people": row_digests.people_digest(session, batch)},
-        )
+        detail = {"batch": batch, "people": row_digests.people_digest(session, batch)}
+        note_act(session, ctx.actor, "user.add", user_id, at=now, detail=detail)
     return True
 
 
@@ -94,15 +87,7 @@ def set_phone(ctx: OperationContext, *, user_id: str, phone: str) -> bool:
         seal = row_digests.person_seal(user.salt, user.id, user.name, number)
         detail = {"seal": seal}  # no digit of either number: what is written here cannot be taken back
         user.phone, user.phone_set_at = number, now
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="user.set-phone",
-            subject=user_id,
-            reason=ctx.actor.reason,
-            detail=detail,
-        )
+        note_act(session, ctx.actor, "user.set-phone", user_id, at=now, detail=detail)
     return True
 
 

@@ -12,13 +12,12 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.shared.actor import needs_reason
+from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts, users
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
-from kasoko_cli.store.log import note_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +82,7 @@ def deposit(ctx: OperationContext, *, user_id: str, cents: int, reference: str) 
                 f"The reference {reference!r} was taken before, for another user or amount; nothing was changed.",
                 hint="Each arrival of money has its own reference: use the receipt of the customer's payment.",
             )
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="wallet.deposit",
-            subject=user_id,
-            reason=ctx.actor.reason,
-            detail={"cents": cents, "reference": reference},
-        )
+        note_act(session, ctx.actor, "wallet.deposit", user_id, at=now, detail={"cents": cents, "reference": reference})
         book.post(session, entry, at=now)
     return True
 
@@ -186,14 +177,7 @@ def _reduce_debt(
                 " Nothing was changed.",
                 hint="Recover that much now, and the rest when there is more.",
             )
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action=f"wallet.{what}",
-            subject=user_id,
-            reason=ctx.actor.reason,
-            detail={"cents": cents, "reference": reference, "source": "" if source is None else str(source)},
-        )
+        detail = {"cents": cents, "reference": reference, "source": "" if source is None else str(source)}
+        note_act(session, ctx.actor, f"wallet.{what}", user_id, at=now, detail=detail)
         book.post(session, entry, at=now)
     return True

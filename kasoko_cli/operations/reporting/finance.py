@@ -25,12 +25,12 @@ from kasoko_cli.ledger import daybook
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.settlement.settle import SettlementFigures, figures_of
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import Amount, Groups, by_status_of, groups_of
 from kasoko_cli.store import attempts, bets, markets, payouts
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Attempt, EntryRow, Incident, PostingRow
 
 # --- A settlement --------------------------------------------------------------------------------
@@ -478,12 +478,4 @@ def incidents_report(db: Database, *, first: date | None = None, last: date | No
 def note_unmasked(ctx: OperationContext, *, what: str, subject: str) -> None:
     """Write down that somebody had whole phones shown, before they are."""
     with ctx.db.transaction() as session:
-        note_event(
-            session,
-            at=ctx.clock(),
-            actor=ctx.actor.name,
-            action="phones.shown",
-            subject=subject,
-            reason=ctx.actor.reason,
-            detail={"what": what},
-        )
+        note_act(session, ctx.actor, "phones.shown", subject, at=ctx.clock(), detail={"what": what})

@@ -24,12 +24,11 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.reporting.finance import between
 from kasoko_cli.operations.settlement.settle import duties_of
-from kasoko_cli.operations.shared.actor import needs_reason
+from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.bulk_rows import streamed
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import EntryRow, PostingRow, Settlement
 
 #: The entries by which each is kept back and given back.
@@ -296,14 +295,6 @@ def remit(ctx: OperationContext, *, on: On, cents: int, source: str, reference: 
                 f"KES {format_kes(left)} of tax on {on} is due, and not KES {format_kes(cents)}. Nothing was changed.",
                 hint="See what is due: kasoko tax show",
             )
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action=REMIT,
-            subject=reference,
-            reason=ctx.actor.reason,
-            detail={"on": str(on), "cents": cents, "source": source},
-        )
+        note_act(session, ctx.actor, REMIT, reference, at=now, detail={"on": str(on), "cents": cents, "source": source})
         book.post(session, entry, at=now)
     return Remitted(str(on), reference, cents, source, left - cents, is_new=True)

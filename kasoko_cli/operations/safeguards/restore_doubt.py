@@ -25,7 +25,7 @@ from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, originator_id
 from kasoko_cli.operations.account.payer import NOT_SENT_SINCE
 from kasoko_cli.operations.safeguards.failure_confirmation import NO_ANSWERS, Confirm, missing
 from kasoko_cli.operations.safeguards.payment_guard import is_doubted
-from kasoko_cli.operations.shared.actor import Actor
+from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.store import accounts, attempts, bets, payouts, restored, status_queries, users
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.hash_chain import deployment_of
@@ -121,15 +121,8 @@ def hold_unsent(session: Session, actor: Actor, *, api: str, payer: Payer | None
     outbox.note_all(session, at=now)  # the platform may have been told since how things stood that are forgotten here
     why = f"{HELD_SINCE}{iso(copy_at)}: first kasoko doctor --after-restore"
     pause_sending(session, reason=why, actor=actor.name, at=now)
-    note_event(
-        session,
-        at=now,
-        actor=actor.name,
-        action=RESTORE,
-        subject="database",
-        reason=actor.reason,
-        detail={"copy_at": iso(copy_at), "held": held, "doubted": len(found), "api": api},
-    )
+    detail = {"copy_at": iso(copy_at), "held": held, "doubted": len(found), "api": api}
+    note_act(session, actor, RESTORE, "database", at=now, detail=detail)
     return HeldBack(copy_at, held, len(found), sum(one.wire_cents for one in found))
 
 

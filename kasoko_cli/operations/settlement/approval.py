@@ -15,7 +15,7 @@ from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.approvals.second_person import USUAL, Terms
-from kasoko_cli.operations.approvals.signatures import APPROVE, hold_signed, note_act
+from kasoko_cli.operations.approvals.signatures import APPROVE, hold_signed, note_signed
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.settlement.settle import Owed, SettlementFigures, basis_of, figures_of, hash_plan
@@ -170,14 +170,8 @@ def approve(
                 session, payout.id, PayoutStatus.WALLET, at=now, only_from={PayoutStatus.AWAITING_APPROVAL}
             )
             assert moved, "a payout of a market that we hold waits for us"
-        note_act(
-            session,
-            ctx.actor,
-            at=now,
-            action=APPROVE,
-            subject=row.id,
-            detail={"settlement": standing.number, "plan_hash": approval.plan_hash, "released": released},
-        )
+        detail = {"settlement": standing.number, "plan_hash": approval.plan_hash, "released": released}
+        note_signed(session, ctx.actor, APPROVE, row.id, at=now, detail=detail)
         entries = (journal.credited(one.id, one.user_id, one.amount_cents) for one in small)
         book.post_many(session, entries, at=now)
         return Approved(row.id, row.slug, approval.plan_hash, ctx.actor.name, now, released, len(small), is_new=True)

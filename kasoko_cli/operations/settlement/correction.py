@@ -25,7 +25,7 @@ from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Earnings, Entry, UserCorrection
 from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
-from kasoko_cli.operations.approvals.signatures import FIRST, OVERRIDE, hold_signed, note_act
+from kasoko_cli.operations.approvals.signatures import FIRST, OVERRIDE, hold_signed, note_signed
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doubted
@@ -432,20 +432,16 @@ def _write(
         at=now,
     )
     assert overridden, "a market that we hold has the outcome that we read"
-    note_act(
-        session,
-        actor if first is not None else replace(actor, key=None),
-        at=now,
-        action=OVERRIDE,
-        subject=market.id,
-        detail={
-            "was": shown.was,
-            "becomes": shown.becomes,
-            "way": shown.way,
-            "plan_hash": shown.plan_hash,
-            "resolution": resolution.as_dict(),
-            **({} if first is None else {"stands": work.stands, FIRST: first}),
-        },
+    detail = {
+        "was": shown.was,
+        "becomes": shown.becomes,
+        "way": shown.way,
+        "plan_hash": shown.plan_hash,
+        "resolution": resolution.as_dict(),
+        **({} if first is None else {"stands": work.stands, FIRST: first}),
+    }
+    note_signed(
+        session, actor if first is not None else replace(actor, key=None), OVERRIDE, market.id, at=now, detail=detail
     )
     book.post(session, *entries, *small, at=now)
 

@@ -23,11 +23,12 @@ from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of, rules_of
 from kasoko_cli.operations.safeguards.restore_doubt import hold_settled
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import approvals, bets, markets, payouts
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.log import note_event, platform_incident
+from kasoko_cli.store.log import platform_incident
 from kasoko_cli.store.platform import outbox
 from kasoko_cli.store.schema.tables import Market, Payout, Settlement
 
@@ -195,15 +196,8 @@ def settle_market(
         _write(session, plan, now, waits=waits, tell=tell)
         if waits:
             approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=ctx.actor.name)
-        note_event(
-            session,
-            at=now,
-            actor=ctx.actor.name,
-            action="market.settle",
-            subject=row.id,
-            reason=ctx.actor.reason,
-            detail={"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)},
-        )
+        detail = {"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)}
+        note_act(session, ctx.actor, "market.settle", row.id, at=now, detail=detail)
         tell("Booking", 0, 0)
         _post(session, plan, now, waits=waits)
         return replace(_settled(session, plan, settled_at=now, is_new=True), awaits_approval=waits)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlmodel import Session
 
 from kasoko_cli.domain.phone import mask_in
 from kasoko_cli.errors import Refused
+from kasoko_cli.store.log import note_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +41,16 @@ def needs_reason(actor: Actor, what: str) -> None:
         raise Refused(
             f"{what} needs a reason, for whoever reads the record. Nothing was changed.", hint="Add --reason 'why'"
         )
+
+
+def note_act(
+    session: Session,
+    actor: Actor,
+    action: str,
+    subject: str,
+    *,
+    at: datetime,
+    detail: Mapping[str, object] | None = None,
+) -> None:
+    """Write down what the actor did to the subject, and their reason, in the transaction that does it."""
+    note_event(session, at=at, actor=actor.name, action=action, subject=subject, reason=actor.reason, detail=detail)
