@@ -38,11 +38,7 @@ FILE_NAME = "kasoko.toml"
 LONGEST_SECRET = 65_536
 
 #: The options of commands that overrule a setting.
-OPTIONS: Mapping[str, str] = {
-    "--database": "database.url",
-    "--host": "listener.host",
-    "--port": "listener.port",
-}
+OPTIONS: Mapping[str, str] = {"--database": "database.url", "--host": "listener.host", "--port": "listener.port"}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -44,6 +44,8 @@ PRODUCTION_URL = "https://api.safaricom.co.ke"
 
 HIDDEN = "(hidden)"
 NOT_SET = "(not set)"
+
+T = TypeVar("T")
 
 
 # --- What a value may be -------------------------------------------------------------------------
@@ -109,30 +111,15 @@ def _callback_url(value: str) -> str:
     return base_of(_url(value))
 
 
-def _plain_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("must be one line of plain characters without spaces")
-    return value
+def _like(pattern: str, otherwise: str) -> AfterValidator:
+    """A text, secret or not, the whole of which has this form."""
 
+    def check(value: str | SecretStr) -> str | SecretStr:
+        if not re.fullmatch(pattern, value.get_secret_value() if isinstance(value, SecretStr) else value):
+            raise ValueError(otherwise)
+        return value
 
-def _addresses(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text.isascii() or not all(char.isprintable() or char in "\r\n\t" for char in text):
-        raise ValueError("must be addresses of plain characters, parted by spaces")
-    return value
-
-
-def _callback_key(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,}", value.get_secret_value()):
-        raise ValueError("must be hex digits, 64 or more (make one: openssl rand -hex 32)")
-    return value
-
-
-def _old_callback_keys(value: SecretStr) -> SecretStr:
-    if not all(re.fullmatch(r"(?:[0-9a-fA-F]{2}){32,}", key) for key in re.split(r"[,\s]+", value.get_secret_value())):
-        raise ValueError("must be keys of 64 or more hex digits each, with commas between them")
-    return value
+    return AfterValidator(check)
 
 
 def _sources(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -152,30 +139,6 @@ def _host_and_port(value: str) -> str:
     return value
 
 
-def _proof_key(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", value.get_secret_value()):
-        raise ValueError("must be 64 hex digits (make one: openssl rand -hex 32)")
-    return value
-
-
-def _database_url(value: str) -> str:
-    if not re.match(r"(sqlite|postgresql)(\+\w+)?://", value):
-        raise ValueError("must be like sqlite:///kasoko.db or postgresql://user@host/name")
-    return value
-
-
-def _broker_url(value: str) -> str:
-    if value and not re.match(r"\w+(\+\w+)?://", value):
-        raise ValueError("must be like redis://127.0.0.1:6379/0")
-    return value
-
-
-def _platform_url(value: SecretStr) -> SecretStr:
-    if not re.match(r"postgres(ql)?(\+\w+)?://", value.get_secret_value()):
-        raise ValueError("must be like postgresql://kasoko@host/name")
-    return value
-
-
 def _credential_day(value: object) -> object:
     """`2026-11-01`, as text or as TOML's own date."""
     if isinstance(value, date) and type(value) is date:
@@ -189,8 +152,30 @@ def _credential_day(value: object) -> object:
 Kes = Annotated[int, BeforeValidator(_whole_shillings), Field(ge=1, le=1_000_000_000)]
 KesOrNothing = Annotated[int, BeforeValidator(_whole_shillings), Field(ge=0, le=1_000_000_000)]
 Percent = Annotated[Decimal, BeforeValidator(_percent)]
-Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
-WaitSeconds = Annotated[int, Field(ge=1, le=86_400)]
+Seconds = Annotated[int, Field(ge=1, le=86_400)]
+Minutes = Annotated[int, Field(ge=1, le=10_080)]
+Hours = Annotated[int, Field(ge=1, le=8_760)]
+Day = Annotated[date, BeforeValidator(_credential_day)]
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+CallbackUrl = Annotated[str, AfterValidator(_callback_url)]
+Sources = Annotated[tuple[str, ...], AfterValidator(_sources)]
+HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+DatabaseUrl = Annotated[
+    str,
+    _like(r"(sqlite|postgresql)(\+\w+)?://(?s:.*)", "must be like sqlite:///kasoko.db or postgresql://user@host/name"),
+]
+BrokerUrl = Annotated[str, _like(r"|\w+(\+\w+)?://(?s:.*)", "must be like redis://127.0.0.1:6379/0")]
+
+Secret = Annotated[SecretStr, _like(r"[!-~]*", "must be one line of plain characters without spaces")]
+PlatformUrl = Annotated[Secret, _like(r"postgres(ql)?(\+\w+)?://(?s:.*)", "must be like postgresql://kasoko@host/name")]
+Addresses = Annotated[SecretStr, _like(r"[ -~\r\n\t]*", "must be addresses of plain characters, parted by spaces")]
+_KEY = r"(?:[0-9a-fA-F]{2}){32,}"
+CallbackKey = Annotated[SecretStr, _like(_KEY, "must be hex digits, 64 or more (make one: openssl rand -hex 32)")]
+CallbackKeys = Annotated[
+    SecretStr, _like(rf"{_KEY}([,\s]+{_KEY})*", "must be keys of 64 or more hex digits each, with commas between them")
+]
+ProofKey = Annotated[SecretStr, _like(r"[0-9a-fA-F]{64}", "must be 64 hex digits (make one: openssl rand -hex 32)")]
 
 
 # --- The settings --------------------------------------------------------------------------------
@@ -208,11 +193,32 @@ class Setting:
     variable: str = ""
     #: May not stand in kasoko.toml, is never shown, may be given as a file.
     secret: bool = False
-    #: May be given as NAME_FILE; true of every secret, and of the database's address, which may hold a password.
+    #: May be given as NAME_FILE, as every secret may, and is in no repr: an address that may hold a password.
     file: bool = False
 
 
-class Group(BaseModel):
+def setting(
+    default: T,
+    meaning: str,
+    unit: str = "",
+    *,
+    variable: str = "",
+    secret: bool = False,
+    file: bool = False,
+    **rest: Any,
+) -> T:
+    """A setting and its default; the rest is what pydantic holds a value of it to, or shows of it."""
+    field = Field(default, repr=not file, **rest)
+    field.metadata.append(Setting(meaning, unit, variable, secret, file))
+    return cast("T", field)
+
+
+def secret(meaning: str, variable: str) -> Any:
+    """A secret, which has no default."""
+    return setting(None, meaning, variable=variable, secret=True)
+
+
+class SettingsTable(BaseModel):
     """One table of kasoko.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -226,86 +232,66 @@ class Group(BaseModel):
         return value
 
 
-class DatabaseSettings(Group):
+class DatabaseSettings(SettingsTable):
     """Where the books are."""
 
-    url: Annotated[
-        str,
-        AfterValidator(_database_url),
-        Field(repr=False),
-        Setting("Where everything is kept: a SQLite file or PostgreSQL.", variable="KASOKO_DATABASE_URL", file=True),
-    ] = "sqlite:///kasoko.db"
-    deployment: Annotated[
-        Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None,
-        Setting("Whose database that is; another one's is written by no command.", variable="KASOKO_DEPLOYMENT"),
-    ] = None
+    url: DatabaseUrl = setting(
+        "sqlite:///kasoko.db",
+        "Where everything is kept: a SQLite file or PostgreSQL.",
+        variable="KASOKO_DATABASE_URL",
+        file=True,
+    )
+    deployment: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = setting(
+        None, "Whose database that is; another one's is written by no command.", variable="KASOKO_DEPLOYMENT"
+    )
 
     @field_serializer("url")
-    def _withoutpassword_in(self, url: str) -> str:
+    def _without_password(self, url: str) -> str:
         return shown_address(url)
 
 
-class DarajaSettings(Group):
+class DarajaSettings(SettingsTable):
     """The account with M-Pesa."""
 
-    production: Annotated[
-        bool, Setting("Real money: Daraja's production instead of its sandbox.", variable="MPESA_PRODUCTION")
-    ] = False
-    base_url: Annotated[
-        str,
-        AfterValidator(_base_url),
-        Setting("Daraja's address; by itself the one that production says.", variable="MPESA_BASE_URL"),
-    ] = ""
-    shortcode: Annotated[
-        Annotated[str, Field(pattern=r"^\d{5,10}$")] | None,
-        Setting("The number that pays: your paybill or B2C shortcode.", variable="MPESA_PAYBILL"),
-    ] = None
-    initiator_name: Annotated[
-        Annotated[str, Field(max_length=100, pattern=r"^\S+$")] | None,
-        Setting("The user name of the API operator on the M-Pesa portal.", variable="MPESA_INITIATOR_NAME"),
-    ] = None
-    callback_url: Annotated[
-        Annotated[str, AfterValidator(_callback_url)] | None,
-        Setting("Where the world reaches `kasoko listen`, without our path.", variable="MPESA_CALLBACK_URL"),
-    ] = None
-    api: Annotated[
-        Literal["v3", "v1"], Setting("The B2C interface; v1 takes no id of ours, so M-Pesa refuses no repetition.")
-    ] = "v3"
-    command_id: Annotated[
-        Literal["BusinessPayment", "PromotionPayment", "SalaryPayment"],
-        Setting("The kind of payment that M-Pesa books and that the receiver reads."),
-    ] = "BusinessPayment"
-    timeout_seconds: Annotated[
-        int, Field(ge=1, le=300), Setting("How long one silence of Daraja may last.", unit="seconds")
-    ] = 30
-    total_seconds: Annotated[
-        int, Field(ge=1, le=600), Setting("How long one request may take altogether.", unit="seconds")
-    ] = 45
-    remarks: Annotated[
-        str,
-        # Source: reports of lost requests with other characters in free text; Daraja portal, B2C page: 2 to 100.
-        Field(min_length=2, max_length=100, pattern=r"^[A-Za-z0-9 -]+$"),
-        Setting("The remark on each payment: letters, digits, space, hyphen."),
-    ] = "Prediction market payout"
-    consumer_key: Annotated[
-        Secret | None, Setting("The app's key on the Daraja portal.", variable="MPESA_CONSUMER_KEY", secret=True)
-    ] = None
-    consumer_secret: Annotated[
-        Secret | None, Setting("The app's secret on the Daraja portal.", variable="MPESA_CONSUMER_SECRET", secret=True)
-    ] = None
-    security_credential: Annotated[
-        Secret | None,
-        Setting(
-            "The initiator's encrypted password: kasoko credential encrypt.",
-            variable="MPESA_SECURITY_CREDENTIAL_ENCRYPTED",
-            secret=True,
-        ),
-    ] = None
+    production: bool = setting(
+        False, "Real money: Daraja's production instead of its sandbox.", variable="MPESA_PRODUCTION"
+    )
+    base_url: BaseUrl = setting(
+        "", "Daraja's address; by itself the one that production says.", variable="MPESA_BASE_URL"
+    )
+    shortcode: Annotated[str, Field(pattern=r"^\d{5,10}$")] | None = setting(
+        None, "The number that pays: your paybill or B2C shortcode.", variable="MPESA_PAYBILL"
+    )
+    initiator_name: Annotated[str, Field(max_length=100, pattern=r"^\S+$")] | None = setting(
+        None, "The user name of the API operator on the M-Pesa portal.", variable="MPESA_INITIATOR_NAME"
+    )
+    callback_url: CallbackUrl | None = setting(
+        None, "Where the world reaches `kasoko listen`, without our path.", variable="MPESA_CALLBACK_URL"
+    )
+    api: Literal["v3", "v1"] = setting(
+        "v3", "The B2C interface; v1 takes no id of ours, so M-Pesa refuses no repetition."
+    )
+    command_id: Literal["BusinessPayment", "PromotionPayment", "SalaryPayment"] = setting(
+        "BusinessPayment", "The kind of payment that M-Pesa books and that the receiver reads."
+    )
+    timeout_seconds: int = setting(30, "How long one silence of Daraja may last.", "seconds", ge=1, le=300)
+    total_seconds: int = setting(45, "How long one request may take altogether.", "seconds", ge=1, le=600)
+    remarks: str = setting(
+        "Prediction market payout",
+        "The remark on each payment: letters, digits, space, hyphen.",
+        min_length=2,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9 -]+$",
+    )
+    consumer_key: Secret | None = secret("The app's key on the Daraja portal.", "MPESA_CONSUMER_KEY")
+    consumer_secret: Secret | None = secret("The app's secret on the Daraja portal.", "MPESA_CONSUMER_SECRET")
+    security_credential: Secret | None = secret(
+        "The initiator's encrypted password: kasoko credential encrypt.", "MPESA_SECURITY_CREDENTIAL_ENCRYPTED"
+    )
 
-    security_credential_set_on: Annotated[
-        Annotated[date, BeforeValidator(_credential_day)] | None,
-        Setting("The day on which the initiator's password was set; M-Pesa lets it grow 90 days old."),
-    ] = None
+    security_credential_set_on: Day | None = setting(
+        None, "The day on which the initiator's password was set; M-Pesa lets it grow 90 days old."
+    )
 
     @model_validator(mode="after")
     def _address_of_the_environment(self) -> DarajaSettings:
@@ -314,29 +300,26 @@ class DarajaSettings(Group):
         return self
 
 
-class MarketSettings(Group):
+class MarketSettings(SettingsTable):
     """What a new market gets when it says nothing else; frozen into the market when it closes."""
 
-    fee_pct: Annotated[
-        Percent,
-        Field(ge=0, le=100),
-        Setting("The operator's share of the gross pool.", unit="percent", variable="PAYOUT_PLATFORM_FEE_PCT"),
-    ] = Decimal("5.00")
-    rounding: Annotated[
-        Rounding,
-        Setting("Who gets what rounding leaves: the house, or the largest fractions."),
-    ] = Rounding.HOUSE
-    break_unit_cents: Annotated[
-        int, Field(ge=1, le=100_000), Setting("Payouts are rounded down to a multiple of this.", unit="cents")
-    ] = 1
-    dead_heat: Annotated[DeadHeat, Setting("How several winning outcomes share the pool.")] = DeadHeat.STAKE
-    min_dividend: Annotated[
-        MinDividend,
-        Setting("Who makes up the minimum dividend: nobody, the fee, the house."),
-    ] = MinDividend.NONE
-    min_dividend_pct: Annotated[
-        Percent, Field(gt=0, le=1000), Setting("The least a winner gets back of the stake.", unit="percent")
-    ] = Decimal("100.00")
+    fee_pct: Percent = setting(
+        Decimal("5.00"),
+        "The operator's share of the gross pool.",
+        "percent",
+        variable="PAYOUT_PLATFORM_FEE_PCT",
+        ge=0,
+        le=100,
+    )
+    rounding: Rounding = setting(Rounding.HOUSE, "Who gets what rounding leaves: the house, or the largest fractions.")
+    break_unit_cents: int = setting(1, "Payouts are rounded down to a multiple of this.", "cents", ge=1, le=100_000)
+    dead_heat: DeadHeat = setting(DeadHeat.STAKE, "How several winning outcomes share the pool.")
+    min_dividend: MinDividend = setting(
+        MinDividend.NONE, "Who makes up the minimum dividend: nobody, the fee, the house."
+    )
+    min_dividend_pct: Percent = setting(
+        Decimal("100.00"), "The least a winner gets back of the stake.", "percent", gt=0, le=1000
+    )
 
     @property
     def fee_bps(self) -> int:
@@ -349,60 +332,46 @@ class MarketSettings(Group):
         return int(self.min_dividend_pct * 100)
 
 
-class PayoutSettings(Group):
+class PayoutSettings(SettingsTable):
     """How payouts are sent."""
 
-    min_kes: Annotated[
-        Kes, Setting("Less than this goes to the wallet.", unit="shillings", variable="PAYOUT_MIN_AMOUNT")
-    ] = 10
-    max_kes: Annotated[Kes, Setting("A payout above this is sent in several legs.", unit="shillings")] = 250_000
-    daily_kes: Annotated[Kes, Setting("The most one phone is sent in one Nairobi day.", unit="shillings")] = 500_000
-    concurrency: Annotated[int, Field(ge=1, le=256), Setting("How many requests are out at once.", unit="requests")] = 4
-    rate_per_second: Annotated[
-        int,
-        Field(ge=1, le=10_000),
-        Setting("How many payments are begun in a second, by all hosts together.", unit="requests a second"),
-    ] = 5
-    smallest_first: Annotated[
-        bool, Setting("The smallest payouts go first, instead of those that are owed longest.")
-    ] = False
-    retry_schedule_seconds: Annotated[
-        tuple[WaitSeconds, ...],
-        Field(max_length=20),
-        Setting("The waits before a payout that was not sent is tried again.", unit="seconds"),
-    ] = (120, 240, 480, 960, 1920)
-    lease_seconds: Annotated[
-        int, Field(ge=10, le=86_400), Setting("How long a sender owns a payout.", unit="seconds")
-    ] = 300
-    confirm_failures_above_kes: Annotated[
-        Kes,
-        Setting("A failure above this is confirmed by a status query before a retry.", unit="shillings"),
-    ] = 10_000
-    decide_needs_two: Annotated[
-        bool, Setting("A person's word on an unknown payout counts once a second one says the same.")
-    ] = False
-    float_check: Annotated[
-        FloatCheck, Setting("Before a run, is there enough in the utility account: off, warn, refuse, require.")
-    ] = FloatCheck.REFUSE
-    float_max_age_hours: Annotated[
-        int,
-        Field(ge=1, le=8_760),
-        Setting("A balance that M-Pesa said longer ago than this counts as not known.", unit="hours"),
-    ] = 24
-    tariff_file: Annotated[
-        str | None, Setting("What M-Pesa charges for a payment: a file like kasoko's own tariff.toml.")
-    ] = None
-    duties_file: Annotated[
-        str | None, Setting("Tax that is kept back of winnings and of what is sent: a file of rules with dates.")
-    ] = None
-    confirm_slug_above_kes: Annotated[
-        KesOrNothing,
-        Setting("In production a run above this is confirmed by typing the market's slug.", unit="shillings"),
-    ] = 1_000_000
-    approval_above_kes: Annotated[
-        KesOrNothing | None,
-        Setting("A settlement that owes more than this is released by a second person.", unit="shillings"),
-    ] = None
+    min_kes: Kes = setting(10, "Less than this goes to the wallet.", "shillings", variable="PAYOUT_MIN_AMOUNT")
+    max_kes: Kes = setting(250_000, "A payout above this is sent in several legs.", "shillings")
+    daily_kes: Kes = setting(500_000, "The most one phone is sent in one Nairobi day.", "shillings")
+    concurrency: int = setting(4, "How many requests are out at once.", "requests", ge=1, le=256)
+    rate_per_second: int = setting(
+        5, "How many payments are begun in a second, by all hosts together.", "requests a second", ge=1, le=10_000
+    )
+    smallest_first: bool = setting(False, "The smallest payouts go first, instead of those that are owed longest.")
+    retry_schedule_seconds: tuple[Seconds, ...] = setting(
+        (120, 240, 480, 960, 1920),
+        "The waits before a payout that was not sent is tried again.",
+        "seconds",
+        max_length=20,
+    )
+    lease_seconds: int = setting(300, "How long a sender owns a payout.", "seconds", ge=10, le=86_400)
+    confirm_failures_above_kes: Kes = setting(
+        10_000, "A failure above this is confirmed by a status query before a retry.", "shillings"
+    )
+    decide_needs_two: bool = setting(
+        False, "A person's word on an unknown payout counts once a second one says the same."
+    )
+    float_check: FloatCheck = setting(
+        FloatCheck.REFUSE, "Before a run, is there enough in the utility account: off, warn, refuse, require."
+    )
+    float_max_age_hours: Hours = setting(
+        24, "A balance that M-Pesa said longer ago than this counts as not known.", "hours"
+    )
+    tariff_file: str | None = setting(None, "What M-Pesa charges for a payment: a file like kasoko's own tariff.toml.")
+    duties_file: str | None = setting(
+        None, "Tax that is kept back of winnings and of what is sent: a file of rules with dates."
+    )
+    confirm_slug_above_kes: KesOrNothing = setting(
+        1_000_000, "In production a run above this is confirmed by typing the market's slug.", "shillings"
+    )
+    approval_above_kes: KesOrNothing | None = setting(
+        None, "A settlement that owes more than this is released by a second person.", "shillings"
+    )
 
     @property
     def min_cents(self) -> int:
@@ -435,82 +404,53 @@ class PayoutSettings(Group):
         return self.confirm_failures_above_kes * 100
 
 
-class ApprovalSettings(Group):
+class ApprovalSettings(SettingsTable):
     """What is asked of a person's word: how long the first of two counts, and whether it is signed."""
 
-    expires_hours: Annotated[
-        int,
-        Field(ge=1, le=8_760),
-        Setting("How long the first of two people's words waits for the second.", unit="hours"),
-    ] = 24
-    signed: Annotated[
-        bool, Setting("Approvals and decisions are signed, each person by their own key: kasoko approver.")
-    ] = False
-    key_file: Annotated[
-        str,
-        Field(max_length=4_096),
-        Setting("The key that you sign with, where --sign-with names none.", variable="KASOKO_APPROVER_KEY_FILE"),
-    ] = ""
+    expires_hours: Hours = setting(24, "How long the first of two people's words waits for the second.", "hours")
+    signed: bool = setting(False, "Approvals and decisions are signed, each person by their own key: kasoko approver.")
+    key_file: str = setting(
+        "",
+        "The key that you sign with, where --sign-with names none.",
+        variable="KASOKO_APPROVER_KEY_FILE",
+        max_length=4_096,
+    )
 
 
-class ListenerSettings(Group):
+class ListenerSettings(SettingsTable):
     """Where results arrive."""
 
-    host: Annotated[
-        str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$"), Setting("The address to listen on.")
-    ] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535), Setting("The port to listen on; 0 takes any free one.")] = 8321
-    unix_socket: Annotated[
-        str, Field(max_length=100), Setting("The path of a Unix socket to listen on instead of an address and port.")
-    ] = ""
-    tls_cert_file: Annotated[
-        str, Setting("The certificate and its chain, in PEM, where the listener itself speaks TLS.")
-    ] = ""
-    tls_key_file: Annotated[str, Setting("The certificate's key, in PEM, without a password.")] = ""
-    allow_from: Annotated[
-        tuple[str, ...],
-        AfterValidator(_sources),
-        Setting("Who may post: addresses, networks, or safaricom for M-Pesa's. Empty for everybody."),
-    ] = ()
-    trusted_proxies: Annotated[
-        tuple[str, ...],
-        AfterValidator(_sources),
-        Setting("Proxies whose X-Forwarded-For is believed: addresses, networks, or unix for the Unix socket."),
-    ] = ()
-    max_connections: Annotated[
-        int, Field(ge=16, le=100_000), Setting("How many connections are open at once.", unit="connections")
-    ] = 1024
-    misses_per_minute: Annotated[
-        int,
-        Field(ge=1, le=100_000),
-        Setting("How often one source may ask for a wrong address.", unit="requests a minute"),
-    ] = 60
-    hints_per_hour: Annotated[
-        int, Field(ge=0, le=1_000_000), Setting("How many posts without our mark are kept.", unit="posts an hour")
-    ] = 1000
-    hints_mib: Annotated[
-        int, Field(ge=0, le=100_000), Setting("How much of the database such posts may fill.", unit="mebibytes")
-    ] = 64
-    metrics: Annotated[
-        str,
-        AfterValidator(_host_and_port),
-        Setting("A private address and port for /metrics, like 127.0.0.1:8323. Empty for none."),
-    ] = ""
-    believe_success_without_ack: Annotated[
-        bool, Setting("Believe a success whose acknowledgement was lost without asking.")
-    ] = False
-    callback_key: Annotated[
-        Annotated[SecretStr, AfterValidator(_callback_key)] | None,
-        Setting("Signs the address that each result comes to.", variable="KASOKO_CALLBACK_KEY", secret=True),
-    ] = None
-    old_callback_keys: Annotated[
-        Annotated[SecretStr, AfterValidator(_old_callback_keys)] | None,
-        Setting(
-            "Earlier keys, with commas: results of what they signed still come in.",
-            variable="KASOKO_OLD_CALLBACK_KEYS",
-            secret=True,
-        ),
-    ] = None
+    host: str = setting(
+        "127.0.0.1", "The address to listen on.", min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$"
+    )
+    port: int = setting(8321, "The port to listen on; 0 takes any free one.", ge=0, le=65_535)
+    unix_socket: str = setting(
+        "", "The path of a Unix socket to listen on instead of an address and port.", max_length=100
+    )
+    tls_cert_file: str = setting("", "The certificate and its chain, in PEM, where the listener itself speaks TLS.")
+    tls_key_file: str = setting("", "The certificate's key, in PEM, without a password.")
+    allow_from: Sources = setting(
+        (), "Who may post: addresses, networks, or safaricom for M-Pesa's. Empty for everybody."
+    )
+    trusted_proxies: Sources = setting(
+        (), "Proxies whose X-Forwarded-For is believed: addresses, networks, or unix for the Unix socket."
+    )
+    max_connections: int = setting(1024, "How many connections are open at once.", "connections", ge=16, le=100_000)
+    misses_per_minute: int = setting(
+        60, "How often one source may ask for a wrong address.", "requests a minute", ge=1, le=100_000
+    )
+    hints_per_hour: int = setting(
+        1000, "How many posts without our mark are kept.", "posts an hour", ge=0, le=1_000_000
+    )
+    hints_mib: int = setting(64, "How much of the database such posts may fill.", "mebibytes", ge=0, le=100_000)
+    metrics: HostAndPort = setting("", "A private address and port for /metrics, like 127.0.0.1:8323. Empty for none.")
+    believe_success_without_ack: bool = setting(
+        False, "Believe a success whose acknowledgement was lost without asking."
+    )
+    callback_key: CallbackKey | None = secret("Signs the address that each result comes to.", "KASOKO_CALLBACK_KEY")
+    old_callback_keys: CallbackKeys | None = secret(
+        "Earlier keys, with commas: results of what they signed still come in.", "KASOKO_OLD_CALLBACK_KEYS"
+    )
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ListenerSettings:
@@ -535,135 +475,93 @@ class ListenerSettings(Group):
         return tuple(map(bytes.fromhex, re.split(r"[,\s]+", self.old_callback_keys.get_secret_value())))
 
 
-class ProofSettings(Group):
+class ProofSettings(SettingsTable):
     """What proofs of settlement are signed with."""
 
-    key_file: Annotated[
-        str, Field(min_length=1, max_length=4_096), Setting("Holds the key that signs proofs; made when first needed.")
-    ] = "proof.key"
-    key: Annotated[
-        Annotated[SecretStr, AfterValidator(_proof_key)] | None,
-        Setting("The key that signs proofs, instead of a file.", variable="KASOKO_PROOF_KEY", secret=True),
-    ] = None
+    key_file: str = setting(
+        "proof.key", "Holds the key that signs proofs; made when first needed.", min_length=1, max_length=4_096
+    )
+    key: ProofKey | None = secret("The key that signs proofs, instead of a file.", "KASOKO_PROOF_KEY")
 
 
-class PrivacySettings(Group):
+class PrivacySettings(SettingsTable):
     """How long what holds names and phones is kept."""
 
-    keep_days: Annotated[
-        int,
-        Field(ge=0, le=36_500),
-        Setting("Results and calls older than this are emptied by kasoko db expire.", "days"),
-    ] = 0
+    keep_days: int = setting(
+        0, "Results and calls older than this are emptied by kasoko db expire.", "days", ge=0, le=36_500
+    )
 
 
-class ReconcileSettings(Group):
+class ReconcileSettings(SettingsTable):
     """When we begin to ask."""
 
-    after_seconds: Annotated[
-        int, Field(ge=1, le=86_400), Setting("How long a result may be late before it is asked for.", unit="seconds")
-    ] = 300
-    confirm_negative_seconds: Annotated[
-        int,
-        Field(ge=0, le=86_400),
-        Setting(
-            "M-Pesa's word that it did not pay counts for a retry once it is repeated so much later.", unit="seconds"
-        ),
-    ] = 300
+    after_seconds: Seconds = setting(300, "How long a result may be late before it is asked for.", "seconds")
+    confirm_negative_seconds: int = setting(
+        300,
+        "M-Pesa's word that it did not pay counts for a retry once it is repeated so much later.",
+        "seconds",
+        ge=0,
+        le=86_400,
+    )
 
 
-class CelerySettings(Group):
+class CelerySettings(SettingsTable):
     """For fleets that run Celery: where its broker is. The database decides all the same."""
 
-    broker_url: Annotated[
-        str,
-        AfterValidator(_broker_url),
-        Field(repr=False),
-        Setting("The broker of kasoko worker.", variable="CELERY_BROKER_URL", file=True),
-    ] = "redis://127.0.0.1:6379/0"
-    result_backend: Annotated[
-        str,
-        AfterValidator(_broker_url),
-        Field(repr=False),
-        Setting(
-            "Where its tasks' answers are kept; by itself nowhere.",
-            variable="CELERY_RESULT_BACKEND",
-            file=True,
-        ),
-    ] = ""
-    worker_concurrency: Annotated[
-        int,
-        Field(ge=1, le=256),
-        Setting("How many tasks one worker runs at once.", unit="tasks", variable="CELERY_WORKER_CONCURRENCY"),
-    ] = 4
+    broker_url: BrokerUrl = setting(
+        "redis://127.0.0.1:6379/0", "The broker of kasoko worker.", variable="CELERY_BROKER_URL", file=True
+    )
+    result_backend: BrokerUrl = setting(
+        "", "Where its tasks' answers are kept; by itself nowhere.", variable="CELERY_RESULT_BACKEND", file=True
+    )
+    worker_concurrency: int = setting(
+        4, "How many tasks one worker runs at once.", "tasks", variable="CELERY_WORKER_CONCURRENCY", ge=1, le=256
+    )
 
     @field_serializer("broker_url", "result_backend")
     def _without_password(self, url: str) -> str:
         return shown_address(url)
 
 
-class PlatformSettings(Group):
+class PlatformSettings(SettingsTable):
     """The operator's own platform, where bets come from."""
 
-    url: Annotated[
-        Annotated[Secret, AfterValidator(_platform_url)] | None,
-        Setting("The platform's PostgreSQL, for kasoko sync and mirror.", variable="KASOKO_PLATFORM_URL", secret=True),
-    ] = None
-    mirror: Annotated[bool, Setting("Results are written back to the platform, by kasoko mirror.")] = False
+    url: PlatformUrl | None = secret("The platform's PostgreSQL, for kasoko sync and mirror.", "KASOKO_PLATFORM_URL")
+    mirror: bool = setting(False, "Results are written back to the platform, by kasoko mirror.")
 
 
-class HealthSettings(Group):
+class HealthSettings(SettingsTable):
     """From when on `status --check`, the alerts and the alert rules say that something is not well."""
 
-    success_pct: Annotated[
-        Percent, Field(ge=0, le=100), Setting("The least of payouts that succeed within the window.", unit="percent")
-    ] = Decimal("99.00")
-    window_hours: Annotated[
-        int, Field(ge=1, le=8_760), Setting("How far back success and settlement times are counted.", unit="hours")
-    ] = 24
-    failed_minutes: Annotated[
-        int, Field(ge=1, le=10_080), Setting("Any failure within so long is told.", unit="minutes")
-    ] = 60
-    settlement_minutes: Annotated[
-        int, Field(ge=1, le=10_080), Setting("How long from a resolution to its last payout.", unit="minutes")
-    ] = 5
-    unresolved_hours: Annotated[
-        int, Field(ge=1, le=8_760), Setting("How long a market may be closed without an outcome.", unit="hours")
-    ] = 24
-    unknown_minutes: Annotated[
-        int, Field(ge=1, le=10_080), Setting("How long a payout may be unknown before it is critical.", unit="minutes")
-    ] = 30
-    daraja_seconds: Annotated[
-        int, Field(ge=1, le=600), Setting("Within how long M-Pesa answers 95 of 100 requests.", unit="seconds")
-    ] = 5
-    listener_minutes: Annotated[
-        int, Field(ge=1, le=10_080), Setting("How long results may be due with nothing heard.", unit="minutes")
-    ] = 10
-    due_minutes: Annotated[
-        int, Field(ge=1, le=10_080), Setting("How long a payout may be due and not be sent.", unit="minutes")
-    ] = 15
-    float_floor_kes: Annotated[
-        int,
-        Field(ge=0, le=1_000_000_000),
-        Setting("The least that the utility account should hold; 0 asks only for what is owed.", unit="shillings"),
-    ] = 0
+    success_pct: Percent = setting(
+        Decimal("99.00"), "The least of payouts that succeed within the window.", "percent", ge=0, le=100
+    )
+    window_hours: Hours = setting(24, "How far back success and settlement times are counted.", "hours")
+    failed_minutes: Minutes = setting(60, "Any failure within so long is told.", "minutes")
+    settlement_minutes: Minutes = setting(5, "How long from a resolution to its last payout.", "minutes")
+    unresolved_hours: Hours = setting(24, "How long a market may be closed without an outcome.", "hours")
+    unknown_minutes: Minutes = setting(30, "How long a payout may be unknown before it is critical.", "minutes")
+    daraja_seconds: int = setting(5, "Within how long M-Pesa answers 95 of 100 requests.", "seconds", ge=1, le=600)
+    listener_minutes: Minutes = setting(10, "How long results may be due with nothing heard.", "minutes")
+    due_minutes: Minutes = setting(15, "How long a payout may be due and not be sent.", "minutes")
+    float_floor_kes: int = setting(
+        0,
+        "The least that the utility account should hold; 0 asks only for what is owed.",
+        "shillings",
+        ge=0,
+        le=1_000_000_000,
+    )
 
 
-class AlertSettings(Group):
+class AlertSettings(SettingsTable):
     """Who is told."""
 
-    urls: Annotated[
-        Annotated[SecretStr, AfterValidator(_addresses)] | None,
-        Setting("Whom kasoko notify tells: Apprise addresses.", variable="KASOKO_ALERT_URLS", secret=True),
-    ] = None
-    sentry_dsn: Annotated[
-        Secret | None,
-        Setting("Where bugs are told, without anything private.", variable="KASOKO_SENTRY_DSN", secret=True),
-    ] = None
+    urls: Addresses | None = secret("Whom kasoko notify tells: Apprise addresses.", "KASOKO_ALERT_URLS")
+    sentry_dsn: Secret | None = secret("Where bugs are told, without anything private.", "KASOKO_SENTRY_DSN")
 
 
 @dataclass(frozen=True)
-class Explained:
+class ShownSetting:
     """One setting as `config show` tells it; secrets and passwords are already masked."""
 
     setting: str
@@ -674,7 +572,7 @@ class Explained:
     variable: str
 
 
-class Config(Group):
+class Config(SettingsTable):
     """All settings of one run. Made by `load_config`; secrets are in no repr, dump or error."""
 
     database: DatabaseSettings = DatabaseSettings()
@@ -733,10 +631,10 @@ class Config(Group):
         """Where the value of `payout.min_kes` came from: default, kasoko.toml:12, .env, environment NAME ..."""
         return self._origins.get(setting, "default")
 
-    def explain(self) -> list[Explained]:
+    def explain(self) -> list[ShownSetting]:
         """Every setting, its value (secrets masked) and where it came from, in the order of kasoko.toml.example."""
         return [
-            Explained(
+            ShownSetting(
                 setting=name,
                 value=shown(getattr(getattr(self, name.split(".")[0]), name.split(".")[1]), about),
                 origin=self.origin(name),
@@ -797,7 +695,7 @@ def _settings() -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for group_name, group in Config.model_fields.items():
         assert isinstance(group.annotation, type)
-        assert issubclass(group.annotation, Group)
+        assert issubclass(group.annotation, SettingsTable)
         for name, field in group.annotation.model_fields.items():
             found[f"{group_name}.{name}"] = next(m for m in field.metadata if isinstance(m, Setting))
     return found
@@ -830,7 +728,7 @@ def trouble_with(setting: str, value: object) -> str:
     group, name = setting.split(".")
     kind = Config.model_fields[group].annotation
     assert isinstance(kind, type)
-    assert issubclass(kind, Group)
+    assert issubclass(kind, SettingsTable)
     try:
         kind.model_validate({name: value})
     except ValidationError as error:

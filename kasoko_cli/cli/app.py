@@ -28,7 +28,7 @@ class _Loaded(MutableMapping[str, Any]):
         if name not in self._commands:
             word = self._words[name]
             module, _, noun = word.place.partition(":")
-            commands = getattr(import_module(f"kasoko_cli.cli.commands.{module}"), noun)
+            commands = getattr(import_module(f"kasoko_cli.cli.commands.{module}"), noun or "commands")
             found = typer.main.get_group(commands)
             self._commands[name] = found if commands.info.name == name else found.commands[name]
         return self._commands[name]

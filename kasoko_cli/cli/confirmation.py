@@ -10,6 +10,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.float_check import Gate
@@ -77,7 +78,6 @@ def look_and_ask(
         Refused: the sum or the plan is another one, or the float does not cover it.
         typer.Exit: the operator said no.
     """
-    from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.operations.payouts import float_check
     from kasoko_cli.operations.payouts.run import Selection
     from kasoko_cli.operations.payouts.spending_bound import show
@@ -117,7 +117,6 @@ def look_and_ask(
 
 def _tell_of_approval(call: CommandContext, market: str | None) -> None:
     """Why nothing is due, where it is a second person who has to act."""
-    from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.operations.settlement import approval
 
     count, cents = approval.waiting(call.container.db, market=market)
@@ -131,7 +130,6 @@ def _tell_of_approval(call: CommandContext, market: str | None) -> None:
 
 def _confirm_large(call: CommandContext, found: Gate, question: str, market: str | None, bounds: Bounds) -> None:
     """A sum that is typed for: a yes from habit is not enough, and a script has to know the sum."""
-    from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.domain.money import plain_kes
     from kasoko_cli.errors import Refused
 
@@ -153,7 +151,6 @@ def _confirm_large(call: CommandContext, found: Gate, question: str, market: str
 
 
 def _check_totals(bounds: Bounds, due_cents: int) -> None:
-    from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.domain.money import parse_kes
     from kasoko_cli.errors import Refused
 
@@ -197,7 +194,6 @@ def check_hash_is_whole(wanted: str) -> None:
 
 def show_plan(call: CommandContext, options: SendOptions) -> None:
     """`kasoko payout --plan`: totals, who gets what, what stands in the way. Writes and sends nothing."""
-    from kasoko_cli.cli.parsing import amount_of, count_of, local
     from kasoko_cli.operations.payouts import plan
     from kasoko_cli.operations.payouts.run import Selection
 
@@ -266,8 +262,6 @@ def tell_warning(call: CommandContext, warning: str, gate: Gate) -> None:
 
 def gate_lines(gate: Gate) -> list[tuple[str, object]]:
     """What a run needs, and what there is for it, as lines of a card."""
-    from kasoko_cli.cli.parsing import amount_of
-
     known = "not known" if gate.float_cents is None else f"{amount_of(gate.float_cents)} to count on"
     lines: list[tuple[str, object]] = [
         ("charges", f"{amount_of(gate.charges_cents)} by the tariff of {gate.tariff_valid_from}"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from kasoko_cli.clock import NAIROBI
 from kasoko_cli.errors import Refused
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 def local(moment: datetime) -> str:
@@ -51,6 +54,8 @@ def parse_weight(text: str) -> tuple[str, Fraction]:
     Raises:
         Refused: it is no such pair.
     """
+    from fractions import Fraction
+
     name, _, part = text.rpartition("=")
     try:
         weight = Fraction(part.strip())

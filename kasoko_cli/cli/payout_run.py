@@ -7,8 +7,6 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.confirmation import SendOptions, look_and_ask
 from kasoko_cli.cli.output import render
@@ -70,9 +68,8 @@ def send_payouts(
 def retry_and_send(call: CommandContext, command: str, options: SendOptions, *, hours: int | None = None) -> None:
     """Make failures due again, those named or those of the last hours, and send exactly those."""
     call.container.config.require_daraja()
-    if not render.confirm(call, "Send failed payouts again, where their failure is definite?"):
-        render.talk(call, "Nothing was sent.")
-        raise typer.Exit(1)
+    question = "Send failed payouts again, where their failure is definite?"
+    render.confirm_or_leave(call, question, otherwise="Nothing was sent.")
     with call.at_work(command, market=options.market, alone=not options.only) as work:
         retried = _retry(call, options, hours)
         if retried.retried:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, local, nairobi_clock, utc_clock
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reporting.status_views import Item, Story
@@ -35,8 +36,6 @@ def show_items(call: CommandContext, title: str, items: list[Item], *, total: in
 
 def show_story(call: CommandContext, found: Story) -> None:
     """One payout's whole story: what it is, what to do, and all that happened, by Nairobi's and by UTC's clock."""
-    from kasoko_cli.cli.parsing import amount_of, local, nairobi_clock, utc_clock
-
     if call.json:
         render.document(found)
         return
@@ -80,4 +79,4 @@ def show_concerns(call: CommandContext, concerns: list[Concern], *, inside: bool
 
 def tell_moved(call: CommandContext, payout: str, status: str) -> None:
     """Where one payout stands after what was done to it."""
-    render.document({"payout": payout, "status": status}) if call.json else render.did(call, f"{payout} is {status}.")
+    render.answer(call, {"payout": payout, "status": status}, f"{payout} is {status}.")

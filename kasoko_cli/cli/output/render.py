@@ -19,6 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import typer
+
 from kasoko_cli.cli.help.layout import has_colour, width_of
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.streams import heed
@@ -268,6 +270,15 @@ def line(text: str) -> None:
     sys.stdout.flush()
 
 
+def answer(call: CommandContext, document: object, text: str) -> None:
+    """Answer with what an act has done: the document with --json, else the sentence, as `did` does."""
+    if call.json:
+        _write(sys.stdout, as_json(document))
+        sys.stdout.flush()
+    else:
+        did(call, text)
+
+
 def did(call: CommandContext, text: str) -> None:
     """Answer with what an act has done; silent with --quiet, since an act that went well needs no answer."""
     if not call.quiet:
@@ -417,6 +428,19 @@ def confirm(call: CommandContext, question: str) -> bool:
     if not is_somebody_here():
         raise WrongUsage(f"Nobody is here to answer: {clean(question)} Nothing was done. Add --yes to do it.")
     return ask(f"{question} [y/N]").lower() in {"y", "yes"}
+
+
+def confirm_or_leave(call: CommandContext, question: str, *, otherwise: str = "") -> None:
+    """Ask the operator as `confirm` does; where the answer is no, say `otherwise` and end the command.
+
+    Raises:
+        WrongUsage: nobody is there to be asked.
+        typer.Exit: the operator said no; with 1.
+    """
+    if not confirm(call, question):
+        if otherwise:
+            talk(call, otherwise)
+        raise typer.Exit(1)
 
 
 def typed(question: str, wanted: str) -> bool:

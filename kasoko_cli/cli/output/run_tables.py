@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import count_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.command import CommandContext
@@ -57,7 +58,6 @@ def tell_run(call: CommandContext, found: RunOutcome, retried: Retried | None, e
 
 def _tell_ends(call: CommandContext, found: RunOutcome) -> None:
     """How many ended in which way, and each that did not end well."""
-    from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.payouts.run import Stop
     from kasoko_cli.operations.payouts.run_report import count_ends
 
@@ -105,8 +105,6 @@ def _tell_stop(call: CommandContext, found: RunOutcome) -> None:
 
 def _left_by(run: Run) -> Iterator[str]:
     """Why a run ended, and what it did not send: a sentence each."""
-    from kasoko_cli.cli.parsing import count_of, local
-
     for payout_id in run.changed[:MOST_CHANGED]:
         yield f"{payout_id} was left: its amount or phone is another one now than was shown."
     if run.more:

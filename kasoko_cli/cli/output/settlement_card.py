@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.settlement.settle import Settled
@@ -16,8 +17,6 @@ def show_settled(
     call: CommandContext, settled: Settled, did: str, *, document: object, more: Sequence[tuple[str, object]] = ()
 ) -> None:
     """A card of what a settlement comes to, with `more` facts, and its warnings; `document` is what --json prints."""
-    from kasoko_cli.cli.parsing import amount_of, count_of
-
     figures = settled.settlement
     pairs: list[tuple[str, object]] = [
         ("outcome", settled.resolved_outcome),

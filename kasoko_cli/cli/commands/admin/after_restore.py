@@ -11,6 +11,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import nairobi_clock
 
 if TYPE_CHECKING:
     from threading import Event
@@ -29,7 +30,6 @@ def prove(call: CommandContext, *, offline: bool, listen: bool, listen_seconds: 
     Who listens stays until M-Pesa was asked once more about what one answer does not prove.
     """
     from kasoko_cli.cli.listening import listening
-    from kasoko_cli.cli.parsing import nairobi_clock
     from kasoko_cli.cli.signals import stopping
     from kasoko_cli.operations.reconciliation import restore_recovery
     from kasoko_cli.operations.shared.watching import stay
@@ -126,8 +126,6 @@ def _said(one: Doubted) -> str:
 
 def _next_step(doubted: list[Doubted]) -> str:
     """The one thing to do next: what M-Pesa can still answer comes before what a person has to look for."""
-    from kasoko_cli.cli.parsing import nairobi_clock
-
     if later := [one.ask_from for one in doubted if one.ask_from is not None]:
         return (
             f"One answer is not enough to pay. Run it once more, from {nairobi_clock(max(later))} on: kasoko doctor"

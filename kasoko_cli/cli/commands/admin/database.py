@@ -10,6 +10,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.store.engine.database import Database
@@ -37,12 +38,9 @@ def upgrade(call: CommandContext) -> None:
     with _of_any_version(call, with_tables=True) as db:
         container.hold_to_deployment(db)
     found, head = operation(container.config.database.url)
-    if call.json:
-        render.document({"from": found, "to": head, "changed": found != head})
-    elif found == head:
-        render.did(call, f"The tables are of version {head} already.")
-    else:
-        render.did(call, f"The tables are of version {head} now{'' if found is None else f', and were of {found}'}.")
+    before = " now" if found is None else f" now, and were of {found}"
+    document = {"from": found, "to": head, "changed": found != head}
+    render.answer(call, document, f"The tables are of version {head}{' already' if found == head else before}.")
 
 
 @commands.reads(answers=False)
@@ -105,15 +103,12 @@ def restore(
     Exit status: 0 it is in place, 3 settings or a tool, 4 no such file, 5 a
     database is there or the copy is none, 9 somebody has the database open.
     """
-    from kasoko_cli.cli.parsing import amount_of, count_of, local
     from kasoko_cli.operations.admin.backups import Expected
     from kasoko_cli.operations.admin.backups import restore as operation
 
     container = call.container
     url = container.config.database.url
-    if not render.confirm(call, f"Put {file} in the place of the database?"):
-        render.talk(call, "Nothing was changed.")
-        raise typer.Exit(1)
+    render.confirm_or_leave(call, f"Put {file} in the place of the database?", otherwise="Nothing was changed.")
     done = operation(
         url,
         file,
@@ -153,18 +148,14 @@ def expire(
     Exit status: 0 done, 2 no days are given, and privacy.keep_days is 0.
     """
     from kasoko_cli.cli.options import WrongUsage
-    from kasoko_cli.cli.parsing import count_of, local
     from kasoko_cli.operations.records.privacy import expire as operation
 
     days = days or call.container.config.privacy.keep_days
     if not days:
         raise WrongUsage("Nothing expires by itself: privacy.keep_days is 0. Say how old: --days N.")
     done = operation(call.context, days=days)
-    if call.json:
-        render.document(done)
-    else:
-        bodies = f"{count_of(done.callbacks, 'result')} and {count_of(done.calls, 'call')}"
-        render.did(call, f"{bodies} from before {local(done.before)} emptied.")
+    bodies = f"{count_of(done.callbacks, 'result')} and {count_of(done.calls, 'call')}"
+    render.answer(call, done, f"{bodies} from before {local(done.before)} emptied.")
 
 
 @commands.reads(answers=False)

@@ -10,6 +10,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SHOWN_ROWS, check_hash_is_whole, tell_cut
 from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.settlement.approval import ApprovalPlan
@@ -41,7 +42,6 @@ def approve(
     second person, is another plan, is not signed, or you settled it, 8 its
     payouts were edited, 9 another process holds the database.
     """
-    from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.operations.settlement import approval as operation
 
     container = call.container
@@ -57,9 +57,8 @@ def approve(
         if not call.json and render.is_somebody_here():
             _show(call, found, document=found)
         sum_of = f"{count_of(found.payouts, 'payout')}, {amount_of(found.wire_cents)} to phones"
-        if not render.confirm(call, f"Release {found.slug}: {sum_of}, settled by {found.settled_by}?"):
-            render.talk(call, "Nothing was released.")
-            raise typer.Exit(1)
+        question = f"Release {found.slug}: {sum_of}, settled by {found.settled_by}?"
+        render.confirm_or_leave(call, question, otherwise="Nothing was released.")
     done = operation.approve(
         call.signed(sign_with),
         market=market,
@@ -78,8 +77,6 @@ def approve(
 
 
 def _show(call: CommandContext, found: ApprovalPlan, *, document: object) -> None:
-    from kasoko_cli.cli.parsing import amount_of, count_of, local
-
     figures = found.settlement
     pairs: list[tuple[str, object]] = [
         ("settled", f"{local(found.settled_at)} by {found.settled_by}"),

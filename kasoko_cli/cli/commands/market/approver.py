@@ -10,6 +10,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import SignWith
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import local
 
 commands = Commands("approver")
 
@@ -71,9 +72,7 @@ def add(
     from kasoko_cli.operations.approvals.key_files import public_key
 
     container, public = call.container, public_key(key)
-    if not render.confirm(call, f"Let {name} sign, with {public}?"):
-        render.talk(call, "Nothing was changed.")
-        raise typer.Exit(1)
+    render.confirm_or_leave(call, f"Let {name} sign, with {public}?", otherwise="Nothing was changed.")
     done = approvers.add(call.signed(sign_with), container.terms, name=name, public_key=public)
     if call.json:
         render.document(done)
@@ -95,7 +94,6 @@ def list_(call: CommandContext) -> None:
 
     Exit status: 0 listed.
     """
-    from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.approvals import approvers
 
     found = approvers.list_approvers(call.container.db)
@@ -133,12 +131,6 @@ def remove(call: CommandContext, name: Name, sign_with: SignWith = None) -> None
     """
     from kasoko_cli.operations.approvals import approvers
 
-    container = call.container
-    if not render.confirm(call, f"Let {name} sign no more?"):
-        render.talk(call, "Nothing was changed.")
-        raise typer.Exit(1)
-    done = approvers.remove(call.signed(sign_with), container.terms, name=name)
-    if call.json:
-        render.document(done)
-    else:
-        render.did(call, f"{done.name} signs no more.")
+    render.confirm_or_leave(call, f"Let {name} sign no more?", otherwise="Nothing was changed.")
+    done = approvers.remove(call.signed(sign_with), call.container.terms, name=name)
+    render.answer(call, done, f"{done.name} signs no more.")

@@ -9,6 +9,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import MarketId
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, local
 
 commands = Commands("market")
 
@@ -46,7 +47,7 @@ def add(
     from kasoko_cli.operations.records import markets
     from kasoko_cli.operations.shared.record_files import parse_time
 
-    _house, default = call.container, call.container.config.market
+    default = call.container.config.market
     rules = Rules(
         fee_bps=default.fee_bps if fee_pct is None else parse_percent_bps(fee_pct),
         rounding=default.rounding,
@@ -79,7 +80,6 @@ def list_(call: CommandContext) -> None:
 
     Exit status: 0 listed.
     """
-    from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.records import markets
 
     found = markets.list_markets(call.container.db)
@@ -107,7 +107,6 @@ def show(call: CommandContext, market: MarketId) -> None:
 
     Exit status: 0 shown, 4 no such market.
     """
-    from kasoko_cli.cli.parsing import amount_of, local
     from kasoko_cli.operations.records import markets
 
     view = markets.show_market(call.container.db, market)
@@ -154,12 +153,10 @@ def void(call: CommandContext, market: MarketId) -> None:
     """
     from kasoko_cli.operations.records import markets
 
-    if not render.confirm(call, f"Call {market} off? Every stake is given back, and this cannot be undone."):
-        raise typer.Exit(1)
+    render.confirm_or_leave(call, f"Call {market} off? Every stake is given back, and this cannot be undone.")
     view = markets.void_market(call.context, market=market)
     _tell(call, view.slug, f"is void; give the stakes back: kasoko settle {view.slug}", changed=True)
 
 
 def _tell(call: CommandContext, market: str, did: str, *, changed: bool) -> None:
-    document = {"market": market, "changed": changed}
-    render.document(document) if call.json else render.did(call, f"{market} {did}.")
+    render.answer(call, {"market": market, "changed": changed}, f"{market} {did}.")

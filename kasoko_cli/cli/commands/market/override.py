@@ -11,6 +11,7 @@ import typer
 
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of, parse_weight
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.command import CommandContext
@@ -37,8 +38,6 @@ class Outcome:
         Raises:
             Refused: a weight is no outcome and its part.
         """
-        from kasoko_cli.cli.parsing import parse_weight
-
         weights = [parse_weight(text) for text in self.weights]
         return {"winners": self.winners, "weights": weights, "withdrawn": self.withdrawn}
 
@@ -63,15 +62,10 @@ def override(call: CommandContext, given: Outcome) -> None:
         return
     if not (call.json or render.unattended(call)):
         _show(call, planned, document=planned)
-    if not render.confirm(call, f"Give {planned.slug} the outcome {planned.becomes} instead of {planned.was}?"):
-        render.talk(call, "Nothing was changed.")
-        raise typer.Exit(1)
+    question = f"Give {planned.slug} the outcome {planned.becomes} instead of {planned.was}?"
+    render.confirm_or_leave(call, question, otherwise="Nothing was changed.")
     done = operation.override(
-        call.signed(given.sign_with),
-        policy,
-        market=given.market,
-        resolution=resolution,
-        confirm=given.confirm,
+        call.signed(given.sign_with), policy, market=given.market, resolution=resolution, confirm=given.confirm
     )
     if call.json:
         render.document(done)
@@ -108,8 +102,6 @@ _WAYS = {
 
 
 def _show(call: CommandContext, found: Override, *, document: object) -> None:
-    from kasoko_cli.cli.parsing import amount_of, count_of
-
     gains = [one for one in found.users if one.after_cents > one.before_cents]
     pairs: list[tuple[str, object]] = [
         ("outcome", f"{found.becomes}, and not {found.was}"),

@@ -13,6 +13,7 @@ from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import MarketId, SignWith, WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.settlement_card import tell_warnings
+from kasoko_cli.cli.parsing import amount_of, count_of
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.settlement.settle import Settled
@@ -125,8 +126,6 @@ def _may_resolve(call: CommandContext, market: str, named: dict[str, Any]) -> bo
 
 
 def _tell_consequences(call: CommandContext, found: Settled) -> None:
-    from kasoko_cli.cli.parsing import amount_of, count_of
-
     figures = found.settlement
     render.talk(
         call,

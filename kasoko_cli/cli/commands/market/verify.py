@@ -9,6 +9,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of
 
 commands = Commands()
 
@@ -37,7 +38,6 @@ def verify(
     Exit status: 0 it holds, 5 FILE cannot be read, 8 it does not hold, or the
     code belongs to nobody in it.
     """
-    from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.operations.settlement import settlement_proof
 
     found = settlement_proof.verify(file, code=code, public_key=key)

@@ -10,6 +10,7 @@ import typer
 from kasoko_cli.cli.confirmation import SHOWN_ROWS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.command import CommandContext
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:
     """Show how many and how much, ask, and decide exactly that; exits with 5 where a second person is needed."""
-    from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.operations.payouts import bulk_decision as operation
 
     container, span = call.container, _span(between)
@@ -26,9 +26,9 @@ def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_wit
     if not (call.json or render.unattended(call)):
         _show(call, found)
     sum_of = f"{count_of(len(found.items), 'payout')}, {amount_of(found.wire_cents)}"
-    if found.items and not render.confirm(call, f"Write down that {sum_of} sent then, were not paid?"):
-        render.talk(call, "Nothing was changed.")
-        raise typer.Exit(1)
+    if found.items:
+        question = f"Write down that {sum_of} sent then, were not paid?"
+        render.confirm_or_leave(call, question, otherwise="Nothing was changed.")
     done = operation.decide_all(
         call.signed(sign_with),
         operation.BulkDecision(span, found.list_hash, evidence),
@@ -65,8 +65,6 @@ def _span(between: tuple[str, str]) -> SentSpan:
 
 
 def _show(call: CommandContext, found: UnknownList) -> None:
-    from kasoko_cli.cli.parsing import local
-
     columns = render.columns("payout", "sent", ">KES", "M-Pesa had taken it")
     rows = [
         (one.payout_id, local(one.sent_at), render.kes(one.wire_cents), "yes" if one.is_acknowledged else "no")

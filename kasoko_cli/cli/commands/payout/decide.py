@@ -28,10 +28,8 @@ def to_wallet(call: CommandContext, payout: PayoutId) -> None:
     """
     from kasoko_cli.operations.payouts import manual_decision as operation
 
-    if not render.confirm(call, f"Credit {payout} to the wallet, and never send it to the phone?"):
-        raise typer.Exit(1)
-    container = call.container
-    status = operation.to_wallet(call.context, payout_id=payout, caution=container.caution)
+    render.confirm_or_leave(call, f"Credit {payout} to the wallet, and never send it to the phone?")
+    status = operation.to_wallet(call.context, payout_id=payout, caution=call.container.caution)
     tell_moved(call, payout, status)
 
 
@@ -97,8 +95,7 @@ def decide_(
     if between is not None or payout is None:
         raise WrongUsage("Name one PAYOUT, or --all-unknown-between T1 T2 with --not-paid.")
     said = f"was paid, receipt {receipt}" if paid else "was not paid"
-    if not render.confirm(call, f"Write down that {payout} {said}?"):
-        raise typer.Exit(1)
+    render.confirm_or_leave(call, f"Write down that {payout} {said}?")
     container = call.container
     done = decide(
         call.signed(sign_with),
@@ -142,10 +139,8 @@ def returned(
     """
     from kasoko_cli.operations.payouts.returns import came_back
 
-    if not render.confirm(call, f"Write down that the money of {payout} came back?"):
-        raise typer.Exit(1)
-    container = call.container
-    is_new = came_back(call.context, payout_id=payout, receipt=receipt, caution=container.caution)
+    render.confirm_or_leave(call, f"Write down that the money of {payout} came back?")
+    is_new = came_back(call.context, payout_id=payout, receipt=receipt, caution=call.container.caution)
     if call.json:
         render.document({"payout": payout, "status": "RETURNED", "changed": is_new})
         return
@@ -168,9 +163,7 @@ def again(call: CommandContext, payout: PayoutId) -> None:
     """
     from kasoko_cli.operations.payouts.returns import send_again
 
-    if not render.confirm(call, f"Make {payout} due again?"):
-        raise typer.Exit(1)
-    container = call.container
-    send_again(call.context, payout_id=payout, caution=container.caution)
+    render.confirm_or_leave(call, f"Make {payout} due again?")
+    send_again(call.context, payout_id=payout, caution=call.container.caution)
     tell_moved(call, payout, "PENDING")
     render.talk(call, f"Send it: kasoko payout --only {payout}")

@@ -9,6 +9,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.payout_tables import tell_moved
+from kasoko_cli.cli.parsing import amount_of, count_of
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.market_hold import MarketMoved
@@ -70,8 +71,6 @@ def release(call: CommandContext, payout: PayoutOrMarket) -> None:
 
 
 def _tell_market(call: CommandContext, done: MarketMoved) -> None:
-    from kasoko_cli.cli.parsing import amount_of, count_of
-
     if call.json:
         render.document(done)
         return

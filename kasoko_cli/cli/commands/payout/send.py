@@ -24,6 +24,7 @@ from kasoko_cli.cli.options import (
     WrongUsage,
 )
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import count_of
 from kasoko_cli.cli.payout_run import send_payouts
 
 verbs = Commands()
@@ -97,18 +98,13 @@ def send(
 def _enqueue(call: CommandContext, options: SendOptions) -> None:
     """Put a task a payout on the queue of a Celery fleet; nothing is claimed, and nothing changes in the database."""
     from kasoko_cli.cli.celery_fleet import tasks_of
-    from kasoko_cli.cli.parsing import count_of
     from kasoko_cli.operations.payouts import sending
 
-    tasks = tasks_of(call)
-    container = call.container
+    tasks, container = tasks_of(call), call.container
     looked = look_and_ask(call, options, question="Enqueue {}, for the workers to send?", seal=container.links.seal)
     sending.check_ready(call.context, container.daraja)
     tasks.check_broker()
     assert looked.bound is not None, "it was bound"
-    enqueued = looked.bound.ids
     tasks.enqueue(looked.bound.marks())
-    if call.json:
-        render.document({"engine": "celery", "enqueued": enqueued})
-        return
-    render.did(call, f"{count_of(len(enqueued), 'payout')} enqueued. How they end: kasoko status")
+    document = {"engine": "celery", "enqueued": looked.bound.ids}
+    render.answer(call, document, f"{count_of(len(looked.bound.ids), 'payout')} enqueued. How they end: kasoko status")

@@ -21,10 +21,7 @@ def pause(call: CommandContext) -> None:
     from kasoko_cli.operations.payouts import switches
 
     switches.pause(call.context)
-    if call.json:
-        render.document({"paused": True})
-    else:
-        render.did(call, "Sending is paused on every host. What was sent goes on to its result.")
+    render.answer(call, {"paused": True}, "Sending is paused on every host. What was sent goes on to its result.")
 
 
 @commands.writes()
@@ -40,7 +37,5 @@ def resume(call: CommandContext) -> None:
     from kasoko_cli.operations.payouts import switches
 
     were_on = switches.resume(call.context)
-    if call.json:
-        render.document({"resumed": were_on})
-    else:
-        render.did(call, f"Sending goes on; off now: {', '.join(were_on)}." if were_on else "Nothing was paused.")
+    did = f"Sending goes on; off now: {', '.join(were_on)}." if were_on else "Nothing was paused."
+    render.answer(call, {"resumed": were_on}, did)

@@ -9,6 +9,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Limit
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import nairobi_clock
 
 commands = Commands("callback")
 
@@ -37,7 +38,6 @@ def list_(
 
     Exit status: 0 listed.
     """
-    from kasoko_cli.cli.parsing import nairobi_clock
     from kasoko_cli.operations.callbacks import stored_callbacks
 
     found = stored_callbacks.list_received(
@@ -70,7 +70,6 @@ def show(call: CommandContext, callback: Number) -> None:
 
     Exit status: 0 shown, 4 no such callback.
     """
-    from kasoko_cli.cli.parsing import nairobi_clock
     from kasoko_cli.operations.callbacks import stored_callbacks
 
     found = stored_callbacks.show_received(call.container.db, callback)

@@ -9,6 +9,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import age_of, amount_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.domain.tariff import Tariff
@@ -99,8 +100,6 @@ def _next(trouble: str) -> str:
 
 
 def _show(call: CommandContext, found: FloatReport, asked: AskedBalance | None, trouble: str, code: int) -> None:
-    from kasoko_cli.cli.parsing import age_of, amount_of, local
-
     reading = found.reading
     if call.json:
         following = _next(trouble) if code == 7 else None

@@ -10,6 +10,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import count_of, local
 
 commands = Commands("incident")
 
@@ -27,7 +28,6 @@ def list_(call: CommandContext) -> None:
 
     Exit status: 0 listed.
     """
-    from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.reporting import status_views
 
     found = status_views.overview(call.container.db).incidents
@@ -91,20 +91,14 @@ def close(
     container = call.container
     if incident is not None:
         closed = bool(close_incidents(call.context, numbers=[incident]))
-        if call.json:
-            render.document({"incident": incident, "changed": closed})
-        else:
-            render.did(call, f"Incident {incident} {'is closed' if closed else 'was closed already'}.")
+        did = "is closed" if closed else "was closed already"
+        render.answer(call, {"incident": incident, "changed": closed}, f"Incident {incident} {did}.")
         return
     numbers = list_incidents(container.db, which)
-    if numbers and not render.confirm(call, f"Close {_many(numbers)}, the first {numbers[0]}?"):
-        raise typer.Exit(1)
+    if numbers:
+        render.confirm_or_leave(call, f"Close {count_of(len(numbers), 'incident')}, the first {numbers[0]}?")
     done = close_incidents(call.context, numbers=numbers)
-    if call.json:
-        render.document({"incidents": done, "changed": bool(done)})
-    else:
-        render.did(call, f"{_many(done)} closed." if done else "No incident stands that fits; nothing was changed.")
-
-
-def _many(numbers: list[int]) -> str:
-    return "1 incident" if len(numbers) == 1 else f"{len(numbers)} incidents"
+    closing = (
+        f"{count_of(len(done), 'incident')} closed." if done else "No incident stands that fits; nothing was changed."
+    )
+    render.answer(call, {"incidents": done, "changed": bool(done)}, closing)

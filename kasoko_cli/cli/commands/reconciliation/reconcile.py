@@ -11,6 +11,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Events, Host, MaybeMarketId, Port, WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import count_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reconciliation.ask_and_wait import AskRequest, RoundOutcome
@@ -119,8 +120,6 @@ def _reconcile(
 
 
 def _tell(call: CommandContext, found: RoundOutcome) -> None:
-    from kasoko_cli.cli.parsing import count_of, local
-
     report, not_asked = found.report, found.not_asked
     render.talk(
         call,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
-
-if TYPE_CHECKING:
-    pass
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 commands = Commands("suspense")
 files = Commands("statement")
@@ -27,7 +25,6 @@ def list_(call: CommandContext) -> None:
 
     Exit status: 0 listed.
     """
-    from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.reconciliation.statement_import import list_suspense
 
     found = list_suspense(call.container.db)
@@ -62,18 +59,14 @@ def resolve(
     Exit status: 0 resolved, 2 no such WHAT, 4 nothing is called so, 5 it was
     resolved before, or the rules refuse it.
     """
-    from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.operations.reconciliation.statement_import import RESOLUTIONS, resolve_suspense
 
     if as_ not in RESOLUTIONS:
         raise WrongUsage(f"There is no {as_!r}. WHAT is one of: {', '.join(RESOLUTIONS)}.")
     done = resolve_suspense(call.context, name=item, resolution=as_, user_id=user)
-    if call.json:
-        render.document({"resolved": done, "as": as_, "user": user})
-        return
-    render.did(
-        call, f"{done.receipt}, {amount_of(done.amount_cents)}, is resolved as {as_}{f' of {user}' if user else ''}."
-    )
+    document = {"resolved": done, "as": as_, "user": user}
+    whose = f" of {user}" if user else ""
+    render.answer(call, document, f"{done.receipt}, {amount_of(done.amount_cents)}, is resolved as {as_}{whose}.")
 
 
 @files.reads("list")
@@ -88,7 +81,6 @@ def list_files(call: CommandContext) -> None:
 
     Exit status: 0 listed.
     """
-    from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken
 
     found = list_taken(call.container.db)
@@ -132,7 +124,6 @@ def undo(
     Exit status: 0 taken back, 1 it was not confirmed, 4 no such statement, 5 it
     cannot be taken back any more, or no reason was given.
     """
-    from kasoko_cli.cli.parsing import amount_of, count_of
     from kasoko_cli.errors import NotFound
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken, undo_statement
 
@@ -141,8 +132,7 @@ def undo(
     if found is None:
         raise NotFound(f"There is no statement {statement}.", hint="See them: kasoko statement list")
     what = f"{found.file}, {count_of(found.brought, 'line')}, {amount_of(found.in_suspense_cents)} in suspense"
-    if not render.confirm(call, f"Take statement {statement} back: {what}?"):
-        raise typer.Exit(1)
+    render.confirm_or_leave(call, f"Take statement {statement} back: {what}?")
     done = undo_statement(call.context, statement_id=statement)
     if call.json:
         render.document({"undone": done})

@@ -9,6 +9,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reconciliation.statement_import import StatementReport
@@ -63,8 +64,6 @@ def _take(
 
 
 def _tell(call: CommandContext, report: StatementReport, *, plan: bool) -> None:
-    from kasoko_cli.cli.parsing import amount_of, count_of, local
-
     if call.json:
         render.document({"plan": plan, "statement": report, "exit_code": 8 if report.open else 0})
         return
@@ -118,8 +117,6 @@ def _shown_by(report: StatementReport) -> str:
 
 def _said(report: StatementReport) -> str | None:
     """What a file says of its own time, which is not always so."""
-    from kasoko_cli.cli.parsing import local
-
     said = []
     if report.says_from is not None and report.says_to is not None:
         said.append(f"{local(report.says_from)} to {local(report.says_to)}")
@@ -129,8 +126,6 @@ def _said(report: StatementReport) -> str | None:
 
 
 def _covered(report: StatementReport) -> str:
-    from kasoko_cli.cli.parsing import local
-
     if report.covers_from == report.covers_to:
         return "nothing: it shows too little time to prove an absence"
     return f"{local(report.covers_from)} to {local(report.covers_to)}"

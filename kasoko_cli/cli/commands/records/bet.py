@@ -10,6 +10,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import BetId, Limit, MarketId, UserId
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, local
 
 commands = Commands("bet")
 
@@ -43,7 +44,6 @@ def place(
     Exit status: 0 it stands, 4 no such market, user or outcome, 5 the rules
     refuse it.
     """
-    from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.domain.money import parse_stake
     from kasoko_cli.operations.records import bets
     from kasoko_cli.store.schema.tables import Funding
@@ -53,15 +53,10 @@ def place(
         call.context,
         bets.NewBet(bet_id or container.new_id(), market, user, outcome, parse_stake(amount), Funding(funding)),
     )
-    if call.json:
-        render.document(placed)
-        return
-    did = "stands" if placed.is_new else "stands already"
-    render.did(
-        call,
-        f"Bet {placed.bet.id} {did}: {amount_of(placed.bet.stake_cents)} on {placed.bet.outcome} in {placed.market};"
-        f" {user} has {amount_of(placed.available_cents)} available.",
-    )
+    bet, did = placed.bet, "stands" if placed.is_new else "stands already"
+    stake = f"{amount_of(bet.stake_cents)} on {bet.outcome} in {placed.market}"
+    left = f"{user} has {amount_of(placed.available_cents)} available"
+    render.answer(call, placed, f"Bet {bet.id} {did}: {stake}; {left}.")
 
 
 @commands.writes()
@@ -77,10 +72,8 @@ def cancel(call: CommandContext, bet: BetId) -> None:
     from kasoko_cli.operations.records import bets
 
     cancelled = bets.cancel_bet(call.context, bet_id=bet)
-    if call.json:
-        render.document({"bet": bet, "changed": cancelled})
-        return
-    render.did(call, f"Bet {bet} {'is cancelled' if cancelled else 'was cancelled already'}.")
+    did = "is cancelled" if cancelled else "was cancelled already"
+    render.answer(call, {"bet": bet, "changed": cancelled}, f"Bet {bet} {did}.")
 
 
 @commands.reads("list")
@@ -93,7 +86,6 @@ def list_(call: CommandContext, market: MarketId, limit: Limit = None) -> None:
 
     Exit status: 0 listed, 4 no such market.
     """
-    from kasoko_cli.cli.parsing import local
     from kasoko_cli.domain.money import format_kes
     from kasoko_cli.operations.records import bets
 

@@ -12,6 +12,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.exchange.import_records import Imported, Told
@@ -138,18 +139,9 @@ def _import(call: CommandContext, path: Path, form: str | None, take_in: Callabl
             render.document({"file": name, "new": 0, "problems": refused.problems})
         raise
     call.ended_well("import")
-    if call.json:
-        render.document(done)
-    else:
-        render.did(call, _told(done))
-
-
-def _told(done: Imported) -> str:
-    """`1,200 users: 0 new, 1,200 known.`"""
-    from kasoko_cli.cli.parsing import amount_of
-
     staked = f"; {amount_of(done.stake_cents)} staked, {done.cancelled:,} cancelled" if done.stake_cents else ""
-    return f"{done.new + done.known:,} {done.kind}: {done.new:,} new, {done.known:,} known{staked}"
+    counts = f"{done.new + done.known:,} {done.kind}: {done.new:,} new, {done.known:,} known"
+    render.answer(call, done, f"{counts}{staked}")
 
 
 # --- export --------------------------------------------------------------------------------------
@@ -273,10 +265,8 @@ def _export(
     db = call.container.db  # opened first: no part of a file is left where there is no database
     with written_whole(output, private=show_phone) as file:
         done = export(db, Kind(kind), chosen, file.write, market=market, show_phone=show_phone)
-    if call.json:
-        render.document({"kind": done.kind, "rows": done.rows, "file": output})
-    else:
-        render.did(call, f"{done.rows:,} {done.kind} written to {output}")
+    document = {"kind": done.kind, "rows": done.rows, "file": output}
+    render.answer(call, document, f"{done.rows:,} {done.kind} written to {output}")
 
 
 def _format(form: str | None, path: Path | None, *, usual: str | None) -> Format:

@@ -9,6 +9,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of
 
 commands = Commands("tax")
 
@@ -77,7 +78,6 @@ def remit(
     Exit status: 0 written down, 2 no such WHAT or WHERE, 5 that much is not due,
     or the rules refuse it.
     """
-    from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.domain.money import parse_stake
     from kasoko_cli.domain.withholding import On
     from kasoko_cli.operations.reporting import taxes
@@ -86,10 +86,8 @@ def remit(
         raise WrongUsage(f"Nothing falls on {on!r}. WHAT is one of: {', '.join(On)}.")
     if source not in taxes.SOURCES:
         raise WrongUsage(f"Tax is not paid from {source!r}. WHERE is one of: {', '.join(taxes.SOURCES)}.")
-    cents, _house = parse_stake(amount), call.container
+    cents = parse_stake(amount)
     done = taxes.remit(call.context, on=On(on), cents=cents, source=source, reference=reference)
-    if call.json:
-        render.document(done)
-        return
     did = "was paid" if done.is_new else "was written down before"
-    render.did(call, f"{amount_of(cents)} of tax on {on} {did}: {reference}. {amount_of(done.due_cents)} is still due.")
+    still = f"{amount_of(done.due_cents)} is still due."
+    render.answer(call, done, f"{amount_of(cents)} of tax on {on} {did}: {reference}. {still}")

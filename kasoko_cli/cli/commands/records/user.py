@@ -10,6 +10,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Limit, UserId
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 commands = Commands("user")
 
@@ -64,7 +65,6 @@ def show(call: CommandContext, user: UserId) -> None:
 
     Exit status: 0 shown, 4 no such user.
     """
-    from kasoko_cli.cli.parsing import amount_of, local
     from kasoko_cli.operations.records import users
 
     view = users.show_user(call.container.db, user)
@@ -110,19 +110,14 @@ def erase(call: CommandContext, user: UserId) -> None:
 
     Exit status: 0 forgotten, 4 no such user, 5 no reason, or money stands open.
     """
-    from kasoko_cli.cli.parsing import count_of
     from kasoko_cli.operations.records import privacy
 
     if not render.confirm(call, f"Forget who {user} is? It cannot be undone."):
         raise typer.Abort
     done = privacy.erase(call.context, user_id=user, caution=call.container.caution)
-    if call.json:
-        render.document(done)
-        return
-    bodies = (
-        f"{count_of(done.attempts, 'attempt')}, {count_of(done.callbacks, 'result')}, {count_of(done.calls, 'call')}"
-    )
-    render.did(call, f"{user} is forgotten: {bodies} emptied." if done.is_new else f"{user} was forgotten before.")
+    counts = ((done.attempts, "attempt"), (done.callbacks, "result"), (done.calls, "call"))
+    emptied = f"is forgotten: {', '.join(count_of(*one) for one in counts)} emptied"
+    render.answer(call, done, f"{user} {emptied if done.is_new else 'was forgotten before'}.")
 
 
 @commands.writes("export")
@@ -153,8 +148,8 @@ def export_(
         return
     with written_whole(output, private=True) as file:
         file.write(render.as_json(known) + "\n")
-    render.document({"user": user, "file": output}) if call.json else render.did(call, f"{user} is in {output}.")
+    render.answer(call, {"user": user, "file": output}, f"{user} is in {output}.")
 
 
 def _tell(call: CommandContext, user: str, did: str, *, changed: bool) -> None:
-    render.document({"user": user, "changed": changed}) if call.json else render.did(call, f"{user} {did}.")
+    render.answer(call, {"user": user, "changed": changed}, f"{user} {did}.")

@@ -9,6 +9,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import UserId, WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, local
 
 commands = Commands("wallet")
 
@@ -23,7 +24,6 @@ def show(call: CommandContext, user: UserId) -> None:
 
     Exit status: 0 shown, 4 no such user.
     """
-    from kasoko_cli.cli.parsing import amount_of, local
     from kasoko_cli.domain.money import format_kes
     from kasoko_cli.operations.records import wallets
 
@@ -52,16 +52,14 @@ def deposit(
 
     Exit status: 0 it is credited, 4 no such user, 5 the rules refuse it.
     """
-    from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.domain.money import parse_stake
     from kasoko_cli.operations.records import wallets
 
     cents = parse_stake(amount)
     is_new = wallets.deposit(call.context, user_id=user, cents=cents, reference=reference)
-    if call.json:
-        render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": is_new})
-        return
-    render.did(call, f"{amount_of(cents)} for {user} {'credited' if is_new else 'was credited before'}: {reference}.")
+    document = {"user": user, "reference": reference, "amount_cents": cents, "changed": is_new}
+    did = "credited" if is_new else "was credited before"
+    render.answer(call, document, f"{amount_of(cents)} for {user} {did}: {reference}.")
 
 
 Debt = Annotated[str, typer.Argument(metavar="KES", help="How much of the debt.", show_default=False)]
@@ -113,21 +111,15 @@ def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Refer
 
     Exit status: 0 written off, 4 no such user, 5 that much is not owed.
     """
-    from kasoko_cli.cli.parsing import amount_of
     from kasoko_cli.domain.money import parse_stake
     from kasoko_cli.operations.records import wallets
 
     cents, container = parse_stake(amount), call.container
-    if not render.confirm(call, f"Give up {amount_of(cents)} that {user} owes?"):
-        raise typer.Exit(1)
+    render.confirm_or_leave(call, f"Give up {amount_of(cents)} that {user} owes?")
     is_new = wallets.write_off(call.context, user_id=user, cents=cents, reference=reference, caution=container.caution)
     _tell_debt(call, user, reference, cents, "written off", changed=is_new)
 
 
 def _tell_debt(call: CommandContext, user: str, reference: str, cents: int, did: str, *, changed: bool) -> None:
-    from kasoko_cli.cli.parsing import amount_of
-
-    if call.json:
-        render.document({"user": user, "reference": reference, "amount_cents": cents, "changed": changed})
-        return
-    render.did(call, f"{amount_of(cents)} of {user} {'' if changed else 'was '}{did}{'' if changed else ' before'}.")
+    document = {"user": user, "reference": reference, "amount_cents": cents, "changed": changed}
+    render.answer(call, document, f"{amount_of(cents)} of {user} {did if changed else f'was {did} before'}.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.progress import duration
+from kasoko_cli.cli.parsing import nairobi_clock
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -64,8 +65,6 @@ def drawn(board: Board, every_seconds: int, width: int, height: int) -> Renderab
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
-
-    from kasoko_cli.cli.parsing import nairobi_clock
 
     head = Text.assemble(
         ("kasoko", "bold"),

@@ -9,6 +9,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Limit, WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import local
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reporting.event_log import EventLine
@@ -75,6 +76,4 @@ def events(
 
 
 def _row(one: EventLine) -> tuple[str, ...]:
-    from kasoko_cli.cli.parsing import local
-
     return local(one.at), one.actor, one.action, one.subject, one.reason

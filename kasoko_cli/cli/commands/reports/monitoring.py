@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
-
-if TYPE_CHECKING:
-    pass
 
 metrics = Commands("metrics")
 commands = Commands()

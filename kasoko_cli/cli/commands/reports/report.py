@@ -242,10 +242,8 @@ def proof(
         return
     with written_whole(output, private=False) as file:
         file.write(text)
-    if call.json:
-        render.document({"market": market, "file": output, "codes": codes})
-    else:
-        render.did(call, f"The proof of {market} is in {output}; check it: kasoko verify {output}")
+    document = {"market": market, "file": output, "codes": codes}
+    render.answer(call, document, f"The proof of {market} is in {output}; check it: kasoko verify {output}")
 
 
 @commands.reads("proof-key")
@@ -317,7 +315,7 @@ def _answer(
     else:
         with written_whole(output, private=private) as file:
             file.write(_written(sheet, document, form, chosen))
-        _tell_where(call, output)
+        render.answer(call, {"file": output}, f"Written to {output}")
 
 
 def _form(call: CommandContext, form: str | None, output: Path | None) -> str:
@@ -370,14 +368,7 @@ def _write_xlsx(call: CommandContext, sheet: Sheet, output: Path | None, *, priv
         made = Path(folder) / "report.xlsx"
         to_xlsx(sheet, made)
         placed_whole(output, made.read_bytes(), private=private)
-    _tell_where(call, output)
-
-
-def _tell_where(call: CommandContext, output: Path) -> None:
-    if call.json:
-        render.document({"file": output})
-    else:
-        render.did(call, f"Written to {output}")
+    render.answer(call, {"file": output}, f"Written to {output}")
 
 
 def _show(call: CommandContext, sheet: Sheet, without: tuple[str, ...]) -> None:

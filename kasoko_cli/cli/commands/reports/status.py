@@ -12,6 +12,7 @@ from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.payout_tables import show_concerns, show_items, show_story
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.monitoring.health import Health
@@ -78,8 +79,6 @@ def status(
 
 
 def _show_overview(call: CommandContext, found: Overview) -> None:
-    from kasoko_cli.cli.parsing import local
-
     columns = render.columns("market", "status")
     for group in ("pending", "completed", "failed"):
         columns += render.columns(f">{group}", ">KES")
@@ -103,7 +102,6 @@ def _show_overview(call: CommandContext, found: Overview) -> None:
 
 
 def _show_runs(call: CommandContext, runs: list[RunFacts]) -> None:
-    from kasoko_cli.cli.parsing import local
     from kasoko_cli.operations.shared.overview import is_dead
 
     if not runs:
@@ -130,8 +128,6 @@ def _cells(groups: Groups) -> tuple[object, ...]:
 
 
 def _show_market(call: CommandContext, found: MarketStatusReport) -> None:
-    from kasoko_cli.cli.parsing import amount_of, count_of, local
-
     if call.json:
         render.document(found)
         return
