@@ -46,4 +46,5 @@ def _act(name: str, order: str) -> None:
             with Path(argument).open("a") as log:
                 log.write(f"{name}:{_reached[name]}\n")
         elif act in _SIGNALS and argument == f"{name}:{_reached[name]}":
-            os.kill(os.getpid(), _SIGNALS[act])
+            # To this very thread: a process is stopped by whichever of its threads wakes first, and this one goes on.
+            signal.pthread_kill(threading.get_ident(), _SIGNALS[act])
