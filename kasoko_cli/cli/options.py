@@ -7,92 +7,69 @@ itself; `command.py` adds them, so that no command has to write them down.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.help.layout import SHARED_PANEL
 
-#: The panel of the help text under which the options of every command stand.
-SHARED = SHARED_PANEL
+
+def argument(metavar: str, about: str, **rest: Any) -> Any:
+    """An argument, as the help text names it, and what it is; the rest is Typer's."""
+    return typer.Argument(metavar=metavar, help=about, show_default=False, **rest)
+
+
+def option(name: str, metavar: str | None, about: str, *, short: str | None = None, **rest: Any) -> Any:
+    """An option that takes a value; Typer itself writes a metavar of None, with the words to choose from."""
+    return typer.Option(name, *filter(None, [short]), metavar=metavar, help=about, **rest)
+
+
+def flag(name: str, about: str, *, short: str | None = None, **rest: Any) -> Any:
+    """An option that takes no value."""
+    return option(name, None, about, short=short, **rest)
+
 
 # --- Taken by every command ----------------------------------------------------------------------
 
+_SHARED = {"rich_help_panel": SHARED_PANEL}
+
 ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", metavar="FILE", help="Settings; else ./kasoko.toml if it is there.", rich_help_panel=SHARED
-    ),
+    Path | None, option("--config", "FILE", "Settings; else ./kasoko.toml if it is there.", **_SHARED)
 ]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option("--database", metavar="URL", help="The database, like sqlite:///kasoko.db.", rich_help_panel=SHARED),
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.", rich_help_panel=SHARED)]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only the answer and errors, no talk.", rich_help_panel=SHARED)
-]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more when it fails.", rich_help_panel=SHARED)]
+DatabaseUrl = Annotated[str | None, option("--database", "URL", "The database, like sqlite:///kasoko.db.", **_SHARED)]
+Json = Annotated[bool, flag("--json", "Answer with one JSON document.", **_SHARED)]
+Quiet = Annotated[bool, flag("--quiet", "Only the answer and errors, no talk.", short="-q", **_SHARED)]
+Verbose = Annotated[bool, flag("--verbose", "Tell more when it fails.", short="-v", **_SHARED)]
 
 # --- Taken by every command that writes ----------------------------------------------------------
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.", rich_help_panel=SHARED)]
-ActorName = Annotated[
-    str | None, typer.Option("--actor", metavar="NAME", help="Who does this; else the OS user.", rich_help_panel=SHARED)
-]
-Reason = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the record.", rich_help_panel=SHARED)
-]
+Yes = Annotated[bool, flag("--yes", "Do it without asking.", short="-y", **_SHARED)]
+ActorName = Annotated[str | None, option("--actor", "NAME", "Who does this; else the OS user.", **_SHARED)]
+Reason = Annotated[str | None, option("--reason", "TEXT", "Why, for the record.", **_SHARED)]
 
 # --- Words that several commands use -------------------------------------------------------------
 
-MarketId = Annotated[
-    str,
-    typer.Argument(
-        metavar="MARKET", help="The market's id or slug.", show_default=False, autocompletion=completion.markets
-    ),
-]
+MarketId = Annotated[str, argument("MARKET", "The market's id or slug.", autocompletion=completion.markets)]
 MaybeMarketId = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MARKET",
-        help="The market's id or slug; else all.",
-        show_default=False,
-        autocompletion=completion.markets,
-    ),
+    str | None, argument("MARKET", "The market's id or slug; else all.", autocompletion=completion.markets)
 ]
-PayoutId = Annotated[
-    str,
-    typer.Argument(metavar="PAYOUT", help="The payout's id.", show_default=False, autocompletion=completion.payouts),
-]
-UserId = Annotated[
-    str, typer.Argument(metavar="USER", help="The user's id.", show_default=False, autocompletion=completion.users)
-]
-BetId = Annotated[str, typer.Argument(metavar="BET", help="The bet's id.", show_default=False)]
-Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most this many.")]
-SignWith = Annotated[
-    Path | None, typer.Option("--sign-with", metavar="FILE", help="Sign with the key in FILE; else approval.key_file.")
-]
-Plan = Annotated[bool, typer.Option("--plan", help="Show what would happen; write and send nothing.")]
-Events = Annotated[bool, typer.Option("--events", help="A JSON line for each thing as it happens.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Stay for those that are due later.")]
-Listen = Annotated[bool, typer.Option("--listen", help="Take the results too, until they are all there.")]
-ListenSeconds = Annotated[
-    int, typer.Option("--listen-seconds", metavar="N", min=1, help="How long to wait for results.")
-]
-MaxSeconds = Annotated[
-    int | None, typer.Option("--max-seconds", metavar="N", min=1, help="Begin nothing new after this.")
-]
-ExpectTotal = Annotated[str | None, typer.Option("--expect-total", metavar="KES", help="Send only if this is the sum.")]
-MaxTotal = Annotated[
-    str | None, typer.Option("--max-total", metavar="KES", help="Send only if the sum is at most this.")
-]
-PlanHash = Annotated[
-    str | None, typer.Option("--plan-hash", metavar="HASH", help="Send only what --plan showed under this hash.")
-]
-Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="The address; else of the settings.")]
-Port = Annotated[int | None, typer.Option("--port", metavar="PORT", help="The port; else of the settings.")]
+PayoutId = Annotated[str, argument("PAYOUT", "The payout's id.", autocompletion=completion.payouts)]
+UserId = Annotated[str, argument("USER", "The user's id.", autocompletion=completion.users)]
+BetId = Annotated[str, argument("BET", "The bet's id.")]
+Limit = Annotated[int | None, option("--limit", "N", "At most this many.", min=1)]
+SignWith = Annotated[Path | None, option("--sign-with", "FILE", "Sign with the key in FILE; else approval.key_file.")]
+Plan = Annotated[bool, flag("--plan", "Show what would happen; write and send nothing.")]
+Events = Annotated[bool, flag("--events", "A JSON line for each thing as it happens.")]
+Wait = Annotated[bool, flag("--wait", "Stay for those that are due later.")]
+Listen = Annotated[bool, flag("--listen", "Take the results too, until they are all there.")]
+ListenSeconds = Annotated[int, option("--listen-seconds", "N", "How long to wait for results.", min=1)]
+MaxSeconds = Annotated[int | None, option("--max-seconds", "N", "Begin nothing new after this.", min=1)]
+ExpectTotal = Annotated[str | None, option("--expect-total", "KES", "Send only if this is the sum.")]
+MaxTotal = Annotated[str | None, option("--max-total", "KES", "Send only if the sum is at most this.")]
+PlanHash = Annotated[str | None, option("--plan-hash", "HASH", "Send only what --plan showed under this hash.")]
+Host = Annotated[str | None, option("--host", "HOST", "The address; else of the settings.")]
+Port = Annotated[int | None, option("--port", "PORT", "The port; else of the settings.")]
 
 
 class WrongUsage(typer.TyperException):

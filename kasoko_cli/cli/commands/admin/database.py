@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 
@@ -46,8 +47,8 @@ def upgrade(call: CommandContext) -> None:
 @commands.reads(answers=False)
 def backup(
     call: CommandContext,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.", show_default=False)],
-    no_audit: Annotated[bool, typer.Option("--no-audit", help="Do not audit the copy; that takes a while.")] = False,
+    file: Annotated[Path, argument("FILE", "Where to write it.")],
+    no_audit: Annotated[bool, flag("--no-audit", "Do not audit the copy; that takes a while.")] = False,
 ) -> None:
     """Copy the database while others work on it, and look at the copy.
 
@@ -84,10 +85,8 @@ def backup(
 @commands.writes()
 def restore(
     call: CommandContext,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy by db backup.", show_default=False)],
-    replace: Annotated[
-        bool, typer.Option("--replace", help="A database is there: keep it under another name.")
-    ] = False,
+    file: Annotated[Path, argument("FILE", "A copy by db backup.")],
+    replace: Annotated[bool, flag("--replace", "A database is there: keep it under another name.")] = False,
 ) -> None:
     """Put a copy in the place of the database, and hold all that is unsent.
 
@@ -132,9 +131,7 @@ def restore(
 @commands.writes()
 def expire(
     call: CommandContext,
-    days: Annotated[
-        int | None, typer.Option("--days", metavar="N", min=1, help="Older than this; else privacy.keep_days.")
-    ] = None,
+    days: Annotated[int | None, option("--days", "N", "Older than this; else privacy.keep_days.", min=1)] = None,
 ) -> None:
     """Drop what M-Pesa posted, and what was said in calls, once it is old.
 

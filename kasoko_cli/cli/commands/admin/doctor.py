@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import flag, option
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
@@ -26,14 +27,13 @@ commands = Commands()
 @commands.reads(answers=False)
 def doctor(
     call: CommandContext,
-    offline: Annotated[bool, typer.Option("--offline", help="Leave out what needs the network.")] = False,
-    listen: Annotated[bool, typer.Option("--listen", help="Listen meanwhile, to see that M-Pesa could.")] = False,
+    offline: Annotated[bool, flag("--offline", "Leave out what needs the network.")] = False,
+    listen: Annotated[bool, flag("--listen", "Listen meanwhile, to see that M-Pesa could.")] = False,
     after_restore: Annotated[
-        bool, typer.Option("--after-restore", help="Find out what was paid since a copy that was put back.")
+        bool, flag("--after-restore", "Find out what was paid since a copy that was put back.")
     ] = False,
     listen_seconds: Annotated[
-        int,
-        typer.Option("--listen-seconds", metavar="N", min=0, help="How long to wait for answers (--after-restore)."),
+        int, option("--listen-seconds", "N", "How long to wait for answers (--after-restore).", min=0)
     ] = 120,
 ) -> None:
     """Check all that a real run needs, each with its remedy.

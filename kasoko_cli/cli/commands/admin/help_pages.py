@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 
 commands = Commands()
@@ -23,13 +23,8 @@ def _topics(incomplete: str) -> list[str]:
 @commands.reads("help")
 def help_(
     call: CommandContext,
-    topic: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TOPIC", help="A topic, or a command.", show_default=False, autocompletion=_topics),
-    ] = None,
-    man: Annotated[
-        Path | None, typer.Option("--man", metavar="DIR", help="Write manual pages of every command into DIR.")
-    ] = None,
+    topic: Annotated[list[str] | None, argument("TOPIC", "A topic, or a command.", autocompletion=_topics)] = None,
+    man: Annotated[Path | None, option("--man", "DIR", "Write manual pages of every command into DIR.")] = None,
 ) -> None:
     """Read about exit codes, states, environment, formats, cron, recovery.
 

@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands, Interrupted
+from kasoko_cli.cli.options import flag, option
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
@@ -22,18 +21,14 @@ credential = Commands("credential")
 @commands.writes()
 def init(
     call: CommandContext,
-    shortcode: Annotated[
-        str | None, typer.Option("--shortcode", metavar="N", help="The number that pays, like 600999.")
-    ] = None,
-    initiator: Annotated[
-        str | None, typer.Option("--initiator", metavar="NAME", help="The user name of the API operator.")
-    ] = None,
+    shortcode: Annotated[str | None, option("--shortcode", "N", "The number that pays, like 600999.")] = None,
+    initiator: Annotated[str | None, option("--initiator", "NAME", "The user name of the API operator.")] = None,
     callback_url: Annotated[
-        str | None, typer.Option("--callback-url", metavar="URL", help="Where the world reaches kasoko listen.")
+        str | None, option("--callback-url", "URL", "Where the world reaches kasoko listen.")
     ] = None,
-    production: Annotated[bool, typer.Option("--production", help="Real money, not Safaricom's sandbox.")] = False,
+    production: Annotated[bool, flag("--production", "Real money, not Safaricom's sandbox.")] = False,
     new_deployment: Annotated[
-        bool, typer.Option("--new-deployment", help="Settings are here and no database: make one all the same.")
+        bool, flag("--new-deployment", "Settings are here and no database: make one all the same.")
     ] = False,
 ) -> None:
     """Write kasoko.toml and .env, and set up the database.
@@ -156,8 +151,7 @@ def _note_encrypted(call: CommandContext, sealed: str, environment: str) -> bool
 
 @config.reads()
 def show(
-    call: CommandContext,
-    origin: Annotated[bool, typer.Option("--origin", help="Also where each value came from.")] = False,
+    call: CommandContext, origin: Annotated[bool, flag("--origin", "Also where each value came from.")] = False
 ) -> None:
     """Show every setting in force; secrets and passwords are hidden.
 
@@ -180,12 +174,10 @@ def show(
 def encrypt(
     call: CommandContext,
     environment: Annotated[
-        str | None,
-        typer.Option("--environment", metavar="NAME", help="sandbox or production; else as the settings say."),
+        str | None, option("--environment", "NAME", "sandbox or production; else as the settings say.")
     ] = None,
     certificate: Annotated[
-        Path | None,
-        typer.Option("--certificate", metavar="FILE", help="Safaricom's certificate; else the one that came along."),
+        Path | None, option("--certificate", "FILE", "Safaricom's certificate; else the one that came along.")
     ] = None,
 ) -> None:
     """Encrypt the initiator's password for MPESA_SECURITY_CREDENTIAL_ENCRYPTED.

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-import typer
 from dotenv.parser import parse_stream
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.signals import stopping
 from kasoko_cli.config import lines_of
@@ -28,22 +27,19 @@ commands = Commands()
 @commands.reads(answers=False)
 def simulator(
     call: CommandContext,
-    host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="PORT", help="The port; 0 takes any free one.")] = 8322,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same seed draws the same run.")] = 0,
-    float_kes: Annotated[str, typer.Option("--float", metavar="KES", help="Money in the utility account.")] = "1000000",
-    daily_kes: Annotated[
-        str, typer.Option("--daily", metavar="KES", help="The most one phone receives in a day.")
-    ] = "500000",
+    host: Annotated[str, option("--host", "HOST", "The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, option("--port", "PORT", "The port; 0 takes any free one.")] = 8322,
+    seed: Annotated[int, option("--seed", "N", "The same seed draws the same run.")] = 0,
+    float_kes: Annotated[str, option("--float", "KES", "Money in the utility account.")] = "1000000",
+    daily_kes: Annotated[str, option("--daily", "KES", "The most one phone receives in a day.")] = "500000",
     callback_map: Annotated[
-        list[str] | None,
-        typer.Option("--callback-map", metavar="URL=URL", help="Post what is for the first address to the second."),
+        list[str] | None, option("--callback-map", "URL=URL", "Post what is for the first address to the second.")
     ] = None,
     post_anywhere: Annotated[
-        bool, typer.Option("--post-anywhere", help="Post results to other hosts than this machine too.")
+        bool, flag("--post-anywhere", "Post results to other hosts than this machine too.")
     ] = False,
     env_file: Annotated[
-        Path | None, typer.Option("--write-env", metavar="FILE", help="Write what a client needs, as a .env file.")
+        Path | None, option("--write-env", "FILE", "Write what a client needs, as a .env file.")
     ] = None,
 ) -> None:
     """Run a Daraja on this machine, with a ledger of its own.

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import flag, option
 from kasoko_cli.cli.output import render
 
 commands = Commands("units")
@@ -17,34 +16,28 @@ commands = Commands("units")
 @commands.reads("print")
 def print_(
     call: CommandContext,
-    folder: Annotated[str, typer.Option("--folder", metavar="DIR", help="Where kasoko.toml is.")] = "/srv/kasoko",
-    user: Annotated[str, typer.Option("--user", metavar="NAME", help="The user that it runs as.")] = "kasoko",
-    program: Annotated[
-        str | None, typer.Option("--program", metavar="FILE", help="The kasoko to run; else this one.")
-    ] = None,
+    folder: Annotated[str, option("--folder", "DIR", "Where kasoko.toml is.")] = "/srv/kasoko",
+    user: Annotated[str, option("--user", "NAME", "The user that it runs as.")] = "kasoko",
+    program: Annotated[str | None, option("--program", "FILE", "The kasoko to run; else this one.")] = None,
     credentials: Annotated[
-        str, typer.Option("--credentials", metavar="DIR", help="A file for each secret, named like its variable.")
+        str, option("--credentials", "DIR", "A file for each secret, named like its variable.")
     ] = "/etc/kasoko/credentials",
-    secrets_in_env: Annotated[
-        bool, typer.Option("--secrets-in-env", help="The secrets stand in .env; no credentials.")
-    ] = False,
+    secrets_in_env: Annotated[bool, flag("--secrets-in-env", "The secrets stand in .env; no credentials.")] = False,
     metrics: Annotated[
-        str, typer.Option("--metrics", metavar="DIR", help="The folder of node_exporter's textfile collector.")
+        str, option("--metrics", "DIR", "The folder of node_exporter's textfile collector.")
     ] = "/var/lib/prometheus/node-exporter",
     max_total: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--max-total",
-            metavar="KES",
-            help="The most that a run of the timer sends; else payout.confirm_slug_above_kes.",
+            "KES",
+            "The most that a run of the timer sends; else payout.confirm_slug_above_kes.",
             show_default=False,
         ),
     ] = None,
-    socket: Annotated[
-        bool, typer.Option("--socket", help="systemd holds the listener's port, also while it starts anew.")
-    ] = False,
+    socket: Annotated[bool, flag("--socket", "systemd holds the listener's port, also while it starts anew.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Write each unit into DIR; nothing there is changed.")
+        Path | None, option("--output", "DIR", "Write each unit into DIR; nothing there is changed.")
     ] = None,
 ) -> None:
     """Print systemd units: the listener, and a timer for each job.

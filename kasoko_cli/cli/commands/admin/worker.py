@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import option
 from kasoko_cli.cli.output import render
 
 commands = Commands()
@@ -15,9 +14,7 @@ commands = Commands()
 @commands.writes()
 def worker(
     call: CommandContext,
-    concurrency: Annotated[
-        int | None, typer.Option("--concurrency", metavar="N", min=1, max=256, help="How many tasks at once.")
-    ] = None,
+    concurrency: Annotated[int | None, option("--concurrency", "N", "How many tasks at once.", min=1, max=256)] = None,
 ) -> None:
     """Serve the tasks of a Celery fleet, until told to stop.
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SHOWN_ROWS, check_hash_is_whole, tell_cut
-from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage
+from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 
@@ -22,9 +20,7 @@ commands = Commands()
 def approve(
     call: CommandContext,
     market: MarketId,
-    plan_hash: Annotated[
-        str | None, typer.Option("--plan-hash", metavar="HASH", help="Release only the plan with this hash.")
-    ] = None,
+    plan_hash: Annotated[str | None, option("--plan-hash", "HASH", "Release only the plan with this hash.")] = None,
     plan: Plan = False,
     sign_with: SignWith = None,
 ) -> None:

@@ -8,21 +8,19 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import SignWith
+from kasoko_cli.cli.options import SignWith, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import local
 
 commands = Commands("approver")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The name they act under: --actor.", show_default=False)]
+Name = Annotated[str, argument("NAME", "The name they act under: --actor.")]
 
 
 @commands.reads()
 def key(
     call: CommandContext,
-    output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", help="Where the key goes; FILE.pub is for the others.")
-    ],
+    output: Annotated[Path, option("--output", "FILE", "Where the key goes; FILE.pub is for the others.")],
 ) -> None:
     """Make a key to sign with; needs no database and no settings.
 
@@ -49,9 +47,7 @@ def key(
 def add(
     call: CommandContext,
     name: Name,
-    key: Annotated[
-        Path, typer.Option("--key", metavar="FILE", help="Their public key, or the name of a systemd credential.")
-    ],
+    key: Annotated[Path, option("--key", "FILE", "Their public key, or the name of a systemd credential.")],
     sign_with: SignWith = None,
 ) -> None:
     """Let somebody's signature count.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import argument, option
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
@@ -22,13 +21,10 @@ CODES_IN_ENGLISH = "Majedwali ya misimbo yako kwa Kiingereza tu."
 def explain(
     call: CommandContext,
     what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PAYOUT|CODE", help="A payout like rain.1.7, or a code like 2001; else all.", show_default=False
-        ),
+        str | None, argument("PAYOUT|CODE", "A payout like rain.1.7, or a code like 2001; else all.")
     ] = None,
     lang: Annotated[
-        Literal["en", "sw"], typer.Option("--lang", help="For a payout: English or Swahili, to be read aloud.")
+        Literal["en", "sw"], option("--lang", None, "For a payout: English or Swahili, to be read aloud.")
     ] = "en",
 ) -> None:
     """Explain how a payout's amount came about, or a code.

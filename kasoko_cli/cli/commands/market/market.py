@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import MarketId
+from kasoko_cli.cli.options import MarketId, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, local
 
@@ -17,17 +15,14 @@ commands = Commands("market")
 @commands.writes()
 def add(
     call: CommandContext,
-    slug: Annotated[str, typer.Argument(metavar="SLUG", help="Its short name, like long-rains.", show_default=False)],
-    question: Annotated[str, typer.Option("--question", metavar="TEXT", help="What is asked.", show_default=False)],
-    outcome: Annotated[
-        list[str], typer.Option("--outcome", metavar="NAME", help="An answer; give two or more.", show_default=False)
-    ],
+    slug: Annotated[str, argument("SLUG", "Its short name, like long-rains.")],
+    question: Annotated[str, option("--question", "TEXT", "What is asked.", show_default=False)],
+    outcome: Annotated[list[str], option("--outcome", "NAME", "An answer; give two or more.", show_default=False)],
     closes_at: Annotated[
-        str,
-        typer.Option("--closes-at", metavar="TIME", help="Like 2026-12-01T15:00:00Z or +03:00.", show_default=False),
+        str, option("--closes-at", "TIME", "Like 2026-12-01T15:00:00Z or +03:00.", show_default=False)
     ],
-    market_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Its id; else its slug.")] = None,
-    fee_pct: Annotated[str | None, typer.Option("--fee-pct", metavar="PCT", help="The takeout, like 5.00.")] = None,
+    market_id: Annotated[str | None, option("--id", "ID", "Its id; else its slug.")] = None,
+    fee_pct: Annotated[str | None, option("--fee-pct", "PCT", "The takeout, like 5.00.")] = None,
 ) -> None:
     """Open a market.
 

@@ -10,7 +10,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.commands.market.override import Outcome
 from kasoko_cli.cli.commands.market.override import override as override_outcome
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import MarketId, SignWith, WrongUsage
+from kasoko_cli.cli.options import MarketId, SignWith, WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.settlement_card import tell_warnings
 from kasoko_cli.cli.parsing import amount_of, count_of
@@ -27,33 +27,19 @@ def resolve(
     market: MarketId,
     outcome: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="OUTCOME...",
-            help="The winner; several for a dead heat.",
-            show_default=False,
-            autocompletion=completion.outcomes,
-        ),
+        argument("OUTCOME...", "The winner; several for a dead heat.", autocompletion=completion.outcomes),
     ] = None,
     weight: Annotated[
-        list[str] | None, typer.Option("--weight", metavar="NAME=7/10", help="A part for each outcome, summing to 1.")
+        list[str] | None, option("--weight", "NAME=7/10", "A part for each outcome, summing to 1.")
     ] = None,
     withdrawn: Annotated[
         list[str] | None,
-        typer.Option(
-            "--withdrawn",
-            metavar="NAME",
-            help="An outcome that fell away: refunded.",
-            autocompletion=completion.outcomes,
-        ),
+        option("--withdrawn", "NAME", "An outcome that fell away: refunded.", autocompletion=completion.outcomes),
     ] = None,
-    override: Annotated[
-        bool, typer.Option("--override", help="Another outcome than the one it has; needs --reason.")
-    ] = False,
-    void: Annotated[bool, typer.Option("--void", help="With --override: call it off after all.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="With --override: show it; write nothing.")] = False,
-    confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="HASH", help="With --override: the plan that you have read.")
-    ] = None,
+    override: Annotated[bool, flag("--override", "Another outcome than the one it has; needs --reason.")] = False,
+    void: Annotated[bool, flag("--void", "With --override: call it off after all.")] = False,
+    plan: Annotated[bool, flag("--plan", "With --override: show it; write nothing.")] = False,
+    confirm: Annotated[str | None, option("--confirm", "HASH", "With --override: the plan that you have read.")] = None,
     sign_with: SignWith = None,
 ) -> None:
     """Name the winning outcome of MARKET.

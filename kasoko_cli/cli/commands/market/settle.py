@@ -8,7 +8,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SHOWN_ROWS, SendOptions, gate_lines, tell_cut, tell_warning
-from kasoko_cli.cli.options import MarketId, Plan
+from kasoko_cli.cli.options import MarketId, Plan, flag
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.settlement_card import show_settled, tell_warnings
 from kasoko_cli.cli.payout_run import send_payouts
@@ -24,8 +24,8 @@ def settle(
     call: CommandContext,
     market: MarketId,
     plan: Plan = False,
-    pay: Annotated[bool, typer.Option("--pay", help="Go on and send the payouts.")] = False,
-    listen: Annotated[bool, typer.Option("--listen", help="With --pay: take the results too.")] = False,
+    pay: Annotated[bool, flag("--pay", "Go on and send the payouts.")] = False,
+    listen: Annotated[bool, flag("--listen", "With --pay: take the results too.")] = False,
 ) -> None:
     """Divide MARKET's pool and owe the payouts; no money leaves.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of
 
@@ -17,13 +16,9 @@ commands = Commands()
 @commands.reads(answers=False)
 def verify(
     call: CommandContext,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What report proof wrote.", show_default=False)],
-    code: Annotated[
-        str | None, typer.Option("--code", metavar="C", help="Your inclusion code: find your own share.")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option("--key", metavar="HEX", help="The operator's public key; else any key will do.")
-    ] = None,
+    file: Annotated[Path, argument("FILE", "What report proof wrote.")],
+    code: Annotated[str | None, option("--code", "C", "Your inclusion code: find your own share.")] = None,
+    key: Annotated[str | None, option("--key", "HEX", "The operator's public key; else any key will do.")] = None,
 ) -> None:
     """Check a proof of settlement; needs no database and no settings.
 

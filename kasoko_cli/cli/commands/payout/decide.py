@@ -8,7 +8,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import PayoutId, SignWith, WrongUsage
+from kasoko_cli.cli.options import PayoutId, SignWith, WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.payout_tables import tell_moved
 
@@ -38,23 +38,18 @@ def decide_(
     call: CommandContext,
     payout: Annotated[
         str | None,
-        typer.Argument(
-            metavar="PAYOUT",
-            help="The payout's id; none with --all-unknown-between.",
-            show_default=False,
-            autocompletion=completion.payouts,
-        ),
+        argument("PAYOUT", "The payout's id; none with --all-unknown-between.", autocompletion=completion.payouts),
     ] = None,
-    paid: Annotated[bool, typer.Option("--paid", help="The receiver got it; needs --receipt.")] = False,
-    not_paid: Annotated[bool, typer.Option("--not-paid", help="No money moved.")] = False,
-    receipt: Annotated[str | None, typer.Option("--receipt", metavar="R", help="M-Pesa's proof.")] = None,
-    evidence: Annotated[str, typer.Option("--evidence", metavar="TEXT", help="Where the next person can see it.")] = "",
+    paid: Annotated[bool, flag("--paid", "The receiver got it; needs --receipt.")] = False,
+    not_paid: Annotated[bool, flag("--not-paid", "No money moved.")] = False,
+    receipt: Annotated[str | None, option("--receipt", "R", "M-Pesa's proof.")] = None,
+    evidence: Annotated[str, option("--evidence", "TEXT", "Where the next person can see it.")] = "",
     between: Annotated[
         tuple[str, str] | None,
-        typer.Option(
+        option(
             "--all-unknown-between",
-            metavar="T1 T2",
-            help="All that is unknown and was sent then; with --not-paid.",
+            "T1 T2",
+            "All that is unknown and was sent then; with --not-paid.",
             show_default=False,
         ),
     ] = None,
@@ -118,9 +113,7 @@ def decide_(
 def returned(
     call: CommandContext,
     payout: PayoutId,
-    receipt: Annotated[
-        str, typer.Option("--receipt", metavar="R", help="M-Pesa's proof of what came back.", show_default=False)
-    ],
+    receipt: Annotated[str, option("--receipt", "R", "M-Pesa's proof of what came back.", show_default=False)],
 ) -> None:
     """Say that the money of a completed payout came back.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import argument
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.payout_tables import tell_moved
 from kasoko_cli.cli.parsing import amount_of, count_of
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
 verbs = Commands()
 
 
-PayoutOrMarket = Annotated[
-    str, typer.Argument(metavar="PAYOUT|MARKET", help="A payout like rain.1.7, or a market.", show_default=False)
-]
+PayoutOrMarket = Annotated[str, argument("PAYOUT|MARKET", "A payout like rain.1.7, or a market.")]
 
 
 @verbs.writes()

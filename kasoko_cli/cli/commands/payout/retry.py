@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SendOptions
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import Events, Listen, ListenSeconds
+from kasoko_cli.cli.options import Events, Listen, ListenSeconds, argument
 from kasoko_cli.cli.payout_run import retry_and_send
 
 verbs = Commands()
@@ -18,12 +16,7 @@ verbs = Commands()
 @verbs.writes()
 def retry(
     call: CommandContext,
-    payout: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PAYOUT...", help="Failed payouts.", show_default=False, autocompletion=completion.failed_payouts
-        ),
-    ],
+    payout: Annotated[list[str], argument("PAYOUT...", "Failed payouts.", autocompletion=completion.failed_payouts)],
     listen: Listen = False,
     listen_seconds: ListenSeconds = 120,
     events: Events = False,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SendOptions
-from kasoko_cli.cli.options import Events, Listen, ListenSeconds, MaxSeconds
+from kasoko_cli.cli.options import Events, Listen, ListenSeconds, MaxSeconds, option
 from kasoko_cli.cli.payout_run import retry_and_send
 
 commands = Commands()
@@ -17,8 +15,8 @@ commands = Commands()
 @commands.writes("retry-failed")
 def retry_failed(
     call: CommandContext,
-    hours: Annotated[int, typer.Option("--hours", metavar="N", min=1, help="Failed within so many hours.")] = 24,
-    market: Annotated[str | None, typer.Option("--market", metavar="MARKET", help="Only of this market.")] = None,
+    hours: Annotated[int, option("--hours", "N", "Failed within so many hours.", min=1)] = 24,
+    market: Annotated[str | None, option("--market", "MARKET", "Only of this market.")] = None,
     listen: Listen = False,
     listen_seconds: ListenSeconds = 120,
     max_seconds: MaxSeconds = None,

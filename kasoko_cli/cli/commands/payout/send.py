@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import Bounds, SendOptions, look_and_ask, show_plan
 from kasoko_cli.cli.help import completion
@@ -22,6 +20,7 @@ from kasoko_cli.cli.options import (
     PlanHash,
     Wait,
     WrongUsage,
+    option,
 )
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import count_of
@@ -36,8 +35,7 @@ def send(
     market: MaybeMarketId = None,
     limit: Limit = None,
     only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="PAYOUT", help="Just this payout.", autocompletion=completion.payouts),
+        list[str] | None, option("--only", "PAYOUT", "Just this payout.", autocompletion=completion.payouts)
     ] = None,
     wait: Wait = False,
     listen: Listen = False,
@@ -49,7 +47,7 @@ def send(
     plan_hash: PlanHash = None,
     events: Events = False,
     engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help="local sends here; celery enqueues for kasoko worker.")
+        str, option("--engine", "NAME", "local sends here; celery enqueues for kasoko worker.")
     ] = "local",
 ) -> None:
     """Send what is due, of MARKET or of all markets.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import Limit, MaybeMarketId, PayoutId, WrongUsage
+from kasoko_cli.cli.options import Limit, MaybeMarketId, PayoutId, WrongUsage, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.payout_tables import show_items, show_story
 
@@ -25,19 +23,12 @@ def list_(
     market: MaybeMarketId = None,
     status: Annotated[
         list[str] | None,
-        typer.Option(
-            "--status",
-            metavar="STATE",
-            help="Only those, like FAILED; may be repeated.",
-            autocompletion=completion.states,
-        ),
+        option("--status", "STATE", "Only those, like FAILED; may be repeated.", autocompletion=completion.states),
     ] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Only of this user.")] = None,
-    code: Annotated[str | None, typer.Option("--code", metavar="CODE", help="Only failed with this code.")] = None,
-    receipt: Annotated[str | None, typer.Option("--receipt", metavar="R", help="The one with this receipt.")] = None,
-    after: Annotated[
-        str | None, typer.Option("--after", metavar="PAYOUT", help="Only those after this one: the next page.")
-    ] = None,
+    user: Annotated[str | None, option("--user", "USER", "Only of this user.")] = None,
+    code: Annotated[str | None, option("--code", "CODE", "Only failed with this code.")] = None,
+    receipt: Annotated[str | None, option("--receipt", "R", "The one with this receipt.")] = None,
+    after: Annotated[str | None, option("--after", "PAYOUT", "Only those after this one: the next page.")] = None,
     limit: Limit = None,
 ) -> None:
     """List payouts, one row each, in the order they were owed.

@@ -7,27 +7,23 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import Limit
+from kasoko_cli.cli.options import Limit, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import nairobi_clock
 
 commands = Commands("callback")
 
-Number = Annotated[int, typer.Argument(metavar="CALLBACK", help="Its number.", show_default=False)]
-Numbers = Annotated[list[int], typer.Argument(metavar="CALLBACK...", help="Their numbers.", show_default=False)]
+Number = Annotated[int, argument("CALLBACK", "Its number.")]
+Numbers = Annotated[list[int], argument("CALLBACK...", "Their numbers.")]
 
 
 @commands.reads("list")
 def list_(
     call: CommandContext,
-    about: Annotated[
-        str | None, typer.Option("--about", metavar="ID", help="Of one attempt or question, by its id.")
-    ] = None,
-    verdict: Annotated[
-        str | None, typer.Option("--verdict", metavar="WORD", help="Judged so: paid, failed, hint, mismatch ...")
-    ] = None,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Only those not judged yet.")] = False,
-    hints: Annotated[bool, typer.Option("--hints", help="Only those without our mark.")] = False,
+    about: Annotated[str | None, option("--about", "ID", "Of one attempt or question, by its id.")] = None,
+    verdict: Annotated[str | None, option("--verdict", "WORD", "Judged so: paid, failed, hint, mismatch ...")] = None,
+    waiting: Annotated[bool, flag("--waiting", "Only those not judged yet.")] = False,
+    hints: Annotated[bool, flag("--hints", "Only those without our mark.")] = False,
     limit: Limit = 50,
 ) -> None:
     """List what was posted, the latest first.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import age_of, amount_of, local
 
@@ -21,12 +22,10 @@ commands = Commands()
 @commands.writes("float")
 def float_(
     call: CommandContext,
-    last: Annotated[bool, typer.Option("--last", help="Ask nobody; show what was said last.")] = False,
-    listen: Annotated[bool, typer.Option("--listen", help="Take the answer in here; else kasoko listen does.")] = False,
-    listen_seconds: Annotated[
-        int, typer.Option("--listen-seconds", metavar="N", min=0, help="How long to wait for the answer.")
-    ] = 60,
-    tariff: Annotated[bool, typer.Option("--tariff", help="Show M-Pesa's charges as kasoko counts them.")] = False,
+    last: Annotated[bool, flag("--last", "Ask nobody; show what was said last.")] = False,
+    listen: Annotated[bool, flag("--listen", "Take the answer in here; else kasoko listen does.")] = False,
+    listen_seconds: Annotated[int, option("--listen-seconds", "N", "How long to wait for the answer.", min=0)] = 60,
+    tariff: Annotated[bool, flag("--tariff", "Show M-Pesa's charges as kasoko counts them.")] = False,
 ) -> None:
     """Ask M-Pesa for its balances, and compare them with the books.
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import count_of, local
 
@@ -45,22 +43,14 @@ def list_(call: CommandContext) -> None:
 def close(
     call: CommandContext,
     incident: Annotated[
-        int | None,
-        typer.Argument(
-            metavar="[INCIDENT]",
-            help="Its number; or say which by options.",
-            show_default=False,
-            autocompletion=completion.incidents,
-        ),
+        int | None, argument("[INCIDENT]", "Its number; or say which by options.", autocompletion=completion.incidents)
     ] = None,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="All of this kind.")] = None,
+    kind: Annotated[str | None, option("--kind", "KIND", "All of this kind.")] = None,
     payout: Annotated[
-        str | None,
-        typer.Option("--payout", metavar="PAYOUT", help="All about this one.", autocompletion=completion.payouts),
+        str | None, option("--payout", "PAYOUT", "All about this one.", autocompletion=completion.payouts)
     ] = None,
     before: Annotated[
-        str | None,
-        typer.Option("--before", metavar="TIME", help="All that last happened before: 2026-11-24T09:00:00+03:00."),
+        str | None, option("--before", "TIME", "All that last happened before: 2026-11-24T09:00:00+03:00.")
     ] = None,
 ) -> None:
     """Say that an incident was dealt with, and how; or all that the options name.

@@ -6,10 +6,8 @@ import functools
 import re
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import Events, Host, Port, WrongUsage
+from kasoko_cli.cli.options import Events, Host, Port, WrongUsage, option
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
@@ -34,11 +32,9 @@ def listen(
     call: CommandContext,
     host: Host = None,
     port: Port = None,
-    for_: Annotated[str | None, typer.Option("--for", metavar="TIME", help="So long, like 30m or 2h.")] = None,
-    until_settled: Annotated[
-        str | None, typer.Option("--until-settled", metavar="MARKET", help="Until its payouts are final.")
-    ] = None,
-    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Until so many came.")] = None,
+    for_: Annotated[str | None, option("--for", "TIME", "So long, like 30m or 2h.")] = None,
+    until_settled: Annotated[str | None, option("--until-settled", "MARKET", "Until its payouts are final.")] = None,
+    count: Annotated[int | None, option("--count", "N", "Until so many came.", min=1)] = None,
     events: Events = False,
 ) -> None:
     """Take in the results that M-Pesa posts, until told to stop.

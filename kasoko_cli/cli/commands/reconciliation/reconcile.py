@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import Events, Host, MaybeMarketId, Port, WrongUsage
+from kasoko_cli.cli.options import Events, Host, MaybeMarketId, Port, WrongUsage, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import count_of, local
 
@@ -25,27 +25,17 @@ def reconcile(
     market: MaybeMarketId = None,
     host: Host = None,
     port: Port = None,
-    now: Annotated[bool, typer.Option("--now", help="Ask about all of them, whenever their turn is.")] = False,
-    listen_seconds: Annotated[
-        int, typer.Option("--listen-seconds", metavar="N", min=0, help="How long to wait for answers.")
-    ] = 120,
-    no_listen: Annotated[
-        bool, typer.Option("--no-listen", help="Another process listens already; do not wait.")
-    ] = False,
-    max_seconds: Annotated[
-        int | None, typer.Option("--max-seconds", metavar="N", min=1, help="Ask nothing new after this.")
-    ] = None,
+    now: Annotated[bool, flag("--now", "Ask about all of them, whenever their turn is.")] = False,
+    listen_seconds: Annotated[int, option("--listen-seconds", "N", "How long to wait for answers.", min=0)] = 120,
+    no_listen: Annotated[bool, flag("--no-listen", "Another process listens already; do not wait.")] = False,
+    max_seconds: Annotated[int | None, option("--max-seconds", "N", "Ask nothing new after this.", min=1)] = None,
     events: Events = False,
-    statement: Annotated[
-        Path | None, typer.Option("--statement", metavar="FILE", help="Compare M-Pesa's statement, CSV or XLSX.")
-    ] = None,
-    counted: Annotated[
-        bool, typer.Option("--counted", help="Its customers' payments are stakes counted already.")
-    ] = False,
+    statement: Annotated[Path | None, option("--statement", "FILE", "Compare M-Pesa's statement, CSV or XLSX.")] = None,
+    counted: Annotated[bool, flag("--counted", "Its customers' payments are stakes counted already.")] = False,
     account: Annotated[
-        str | None, typer.Option("--account", metavar="SHORTCODE", help="Whose statement it is, where it does not say.")
+        str | None, option("--account", "SHORTCODE", "Whose statement it is, where it does not say.")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="With --statement: look only; write nothing.")] = False,
+    plan: Annotated[bool, flag("--plan", "With --statement: look only; write nothing.")] = False,
 ) -> None:
     """Find out how unknown payouts ended: apply results, ask M-Pesa.
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 
@@ -41,9 +39,9 @@ def list_(call: CommandContext) -> None:
 @commands.writes()
 def resolve(
     call: CommandContext,
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="Of suspense list, or a receipt.", show_default=False)],
-    as_: Annotated[str, typer.Option("--as", metavar="WHAT", help="What it was; see above.", show_default=False)],
-    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Whose it is.")] = None,
+    item: Annotated[str, argument("ITEM", "Of suspense list, or a receipt.")],
+    as_: Annotated[str, option("--as", "WHAT", "What it was; see above.", show_default=False)],
+    user: Annotated[str | None, option("--user", "USER", "Whose it is.")] = None,
 ) -> None:
     """Say what money in suspense was, once, with a reason.
 
@@ -105,10 +103,7 @@ def list_files(call: CommandContext) -> None:
 
 @files.writes()
 def undo(
-    call: CommandContext,
-    statement: Annotated[
-        int, typer.Argument(metavar="STATEMENT", help="Its number in statement list.", show_default=False)
-    ],
+    call: CommandContext, statement: Annotated[int, argument("STATEMENT", "Its number in statement list.")]
 ) -> None:
     """Take a statement back that should not have been taken in, exactly.
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import BetId, Limit, MarketId, UserId
+from kasoko_cli.cli.options import BetId, Limit, MarketId, UserId, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, local
 
@@ -20,19 +18,12 @@ def place(
     call: CommandContext,
     market: MarketId,
     user: UserId,
-    outcome: Annotated[
-        str,
-        typer.Argument(
-            metavar="OUTCOME", help="What the user bets on.", show_default=False, autocompletion=completion.outcomes
-        ),
-    ],
-    amount: Annotated[str, typer.Argument(metavar="KES", help="The stake, like 100 or 99.50.", show_default=False)],
-    bet_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Its id, so that saying it twice bets once.")
-    ] = None,
+    outcome: Annotated[str, argument("OUTCOME", "What the user bets on.", autocompletion=completion.outcomes)],
+    amount: Annotated[str, argument("KES", "The stake, like 100 or 99.50.")],
+    bet_id: Annotated[str | None, option("--id", "ID", "Its id, so that saying it twice bets once.")] = None,
     funding: Annotated[
         Literal["wallet", "collected"],
-        typer.Option("--funding", help="From the wallet, or collected by the platform already."),
+        option("--funding", None, "From the wallet, or collected by the platform already."),
     ] = "wallet",
 ) -> None:
     """Take in a bet, now.

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of
 
@@ -21,19 +19,16 @@ if TYPE_CHECKING:
 imports = Commands("import")
 exports = Commands("export")
 
-InFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A .csv, .jsonl or .ndjson file; - for stdin.", show_default=False)
-]
+InFile = Annotated[Path, argument("FILE", "A .csv, .jsonl or .ndjson file; - for stdin.")]
 FormatName = Annotated[
     Literal["csv", "jsonl"] | None,
-    typer.Option("--format", help="How records are held; else as the name ends.", show_default=False),
+    option("--format", None, "How records are held; else as the name ends.", show_default=False),
 ]
 OutFile = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write it there, whole or not at all; else to stdout."),
+    Path | None, option("--output", "FILE", "Write it there, whole or not at all; else to stdout.", short="-o")
 ]
-OfMarket = Annotated[str | None, typer.Option("--market", metavar="MARKET", help="Only of this market: id or slug.")]
-ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones; that you did is recorded.")]
+OfMarket = Annotated[str | None, option("--market", "MARKET", "Only of this market: id or slug.")]
+ShowPhone = Annotated[bool, flag("--show-phone", "Whole phones; that you did is recorded.")]
 
 
 # --- import --------------------------------------------------------------------------------------
@@ -90,7 +85,7 @@ def import_bets(
     form: FormatName = None,
     funding: Annotated[
         Literal["collected", "wallet"],
-        typer.Option("--funding", help="The platform took the stakes already, or the wallets here pay them."),
+        option("--funding", None, "The platform took the stakes already, or the wallets here pay them."),
     ] = "collected",
 ) -> None:
     """Take in bets from a file and book their stakes, all of them or none.

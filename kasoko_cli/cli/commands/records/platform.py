@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, flag, option
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
@@ -20,38 +20,26 @@ commands = Commands()
 #: How many rows are named; the JSON has all.
 _NAMED = 10
 
-Source = Annotated[
-    str | None,
-    typer.Option("--source", metavar="URL", help="The platform's PostgreSQL; else the setting platform.url."),
-]
+Source = Annotated[str | None, option("--source", "URL", "The platform's PostgreSQL; else the setting platform.url.")]
 
 
 @connect.reads("django")
 def django(
     call: CommandContext,
-    print_sql: Annotated[bool, typer.Option("--print-sql", help="Print it; nothing is executed.")] = False,
-    role: Annotated[str, typer.Option("--role", metavar="NAME", help="Who may read the views.")] = "kasoko",
+    print_sql: Annotated[bool, flag("--print-sql", "Print it; nothing is executed.")] = False,
+    role: Annotated[str, option("--role", "NAME", "Who may read the views.")] = "kasoko",
     tables: Annotated[
-        list[str] | None,
-        typer.Option("--table", metavar="WHAT=NAME", help="Another table: market, bet or user.", show_default=False),
+        list[str] | None, option("--table", "WHAT=NAME", "Another table: market, bet or user.", show_default=False)
     ] = None,
     columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="WHAT=NAME", help="Another column; - for none.", show_default=False),
+        list[str] | None, option("--column", "WHAT=NAME", "Another column; - for none.", show_default=False)
     ] = None,
-    outcomes: Annotated[
-        str, typer.Option("--outcomes", metavar="NAMES", help="Those of every market, parted by bars.")
-    ] = "Yes|No",
+    outcomes: Annotated[str, option("--outcomes", "NAMES", "Those of every market, parted by bars.")] = "Yes|No",
     unfinished: Annotated[
-        list[str] | None,
-        typer.Option("--take", metavar="STATUS", help="A market's status in which it comes in.", show_default=False),
+        list[str] | None, option("--take", "STATUS", "A market's status in which it comes in.", show_default=False)
     ] = None,
-    stake_in_cents: Annotated[
-        bool, typer.Option("--stake-in-cents", help="Stakes are in cents, not in shillings.")
-    ] = False,
-    mirror: Annotated[
-        bool, typer.Option("--mirror", help="Also the table that results are written to, by kasoko mirror.")
-    ] = False,
+    stake_in_cents: Annotated[bool, flag("--stake-in-cents", "Stakes are in cents, not in shillings.")] = False,
+    mirror: Annotated[bool, flag("--mirror", "Also the table that results are written to, by kasoko mirror.")] = False,
 ) -> None:
     """Print the SQL that shows kasoko the tables of a Django platform.
 
@@ -91,10 +79,8 @@ def django(
 def sync(
     call: CommandContext,
     source: Source = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would come in; keep nothing.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Hold the bets of closed markets against the platform's.")
-    ] = False,
+    plan: Annotated[bool, flag("--plan", "Show what would come in; keep nothing.")] = False,
+    check: Annotated[bool, flag("--check", "Hold the bets of closed markets against the platform's.")] = False,
 ) -> None:
     """Take in what is new on the platform: users, markets and bets.
 
@@ -143,11 +129,9 @@ def sync(
 def mirror(
     call: CommandContext,
     source: Source = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what waits to be told; tell nothing.")] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Tell everything anew, as after the platform was restored.")
-    ] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="From now on nothing is noted for it, on any host.")] = False,
+    plan: Annotated[bool, flag("--plan", "Show what waits to be told; tell nothing.")] = False,
+    again: Annotated[bool, flag("--again", "Tell everything anew, as after the platform was restored.")] = False,
+    stop: Annotated[bool, flag("--stop", "From now on nothing is noted for it, on any host.")] = False,
 ) -> None:
     """Tell the platform how markets ended and what became of payouts.
 

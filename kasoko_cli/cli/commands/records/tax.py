@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of
 
@@ -56,13 +54,12 @@ def show(call: CommandContext) -> None:
 @commands.writes()
 def remit(
     call: CommandContext,
-    amount: Annotated[str, typer.Argument(metavar="KES", help="How much was paid.", show_default=False)],
-    on: Annotated[str, typer.Option("--on", metavar="WHAT", help="winnings or withdrawals.", show_default=False)],
+    amount: Annotated[str, argument("KES", "How much was paid.")],
+    on: Annotated[str, option("--on", "WHAT", "winnings or withdrawals.", show_default=False)],
     reference: Annotated[
-        str,
-        typer.Option("--reference", metavar="TEXT", help="The number of the authority's receipt.", show_default=False),
+        str, option("--reference", "TEXT", "The number of the authority's receipt.", show_default=False)
     ],
-    source: Annotated[str, typer.Option("--from", metavar="WHERE", help="bank or mpesa.")] = "bank",
+    source: Annotated[str, option("--from", "WHERE", "bank or mpesa.")] = "bank",
 ) -> None:
     """Write down that tax was paid to the authority, with a reason.
 

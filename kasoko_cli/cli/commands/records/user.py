@@ -8,21 +8,18 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import Limit, UserId
+from kasoko_cli.cli.options import Limit, UserId, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 commands = Commands("user")
 
-Phone = Annotated[str, typer.Argument(metavar="PHONE", help="A Kenyan mobile, like 0712345678.", show_default=False)]
+Phone = Annotated[str, argument("PHONE", "A Kenyan mobile, like 0712345678.")]
 
 
 @commands.writes()
 def add(
-    call: CommandContext,
-    user: UserId,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The user's name.", show_default=False)],
-    phone: Phone,
+    call: CommandContext, user: UserId, name: Annotated[str, argument("NAME", "The user's name.")], phone: Phone
 ) -> None:
     """Take in a user.
 
@@ -124,9 +121,7 @@ def erase(call: CommandContext, user: UserId) -> None:
 def export_(
     call: CommandContext,
     user: UserId,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, for you alone.")
-    ] = None,
+    output: Annotated[Path | None, option("--output", "FILE", "Write it there, for you alone.", short="-o")] = None,
 ) -> None:
     """Write all that is known of one person, as JSON, for that person.
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import UserId, WrongUsage
+from kasoko_cli.cli.options import UserId, WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, local
 
@@ -38,10 +36,9 @@ def show(call: CommandContext, user: UserId) -> None:
 def deposit(
     call: CommandContext,
     user: UserId,
-    amount: Annotated[str, typer.Argument(metavar="KES", help="How much arrived.", show_default=False)],
+    amount: Annotated[str, argument("KES", "How much arrived.")],
     reference: Annotated[
-        str,
-        typer.Option("--reference", metavar="TEXT", help="The receipt of the customer's payment.", show_default=False),
+        str, option("--reference", "TEXT", "The receipt of the customer's payment.", show_default=False)
     ],
 ) -> None:
     """Credit a wallet with money that arrived; each reference is taken once.
@@ -62,10 +59,8 @@ def deposit(
     render.answer(call, document, f"{amount_of(cents)} for {user} {did}: {reference}.")
 
 
-Debt = Annotated[str, typer.Argument(metavar="KES", help="How much of the debt.", show_default=False)]
-Reference = Annotated[
-    str, typer.Option("--reference", metavar="TEXT", help="Names it; each is taken once.", show_default=False)
-]
+Debt = Annotated[str, argument("KES", "How much of the debt.")]
+Reference = Annotated[str, option("--reference", "TEXT", "Names it; each is taken once.", show_default=False)]
 
 
 @commands.writes()
@@ -74,7 +69,7 @@ def recover(
     user: UserId,
     amount: Debt,
     reference: Reference,
-    source: Annotated[str, typer.Option("--from", metavar="WHERE", help="wallet, mpesa or bank.")] = "wallet",
+    source: Annotated[str, option("--from", "WHERE", "wallet, mpesa or bank.")] = "wallet",
 ) -> None:
     """Write down that USER gave back what was overpaid, with a reason.
 

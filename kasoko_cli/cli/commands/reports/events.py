@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import Limit, WrongUsage
+from kasoko_cli.cli.options import Limit, WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import local
 
@@ -23,15 +21,10 @@ LOOK_SECONDS = 1.0
 @commands.reads()
 def events(
     call: CommandContext,
-    subject: Annotated[
-        str | None,
-        typer.Argument(metavar="SUBJECT", help="A payout, bet, user, market's id; else all.", show_default=False),
-    ] = None,
-    actor: Annotated[str | None, typer.Option("--actor", metavar="NAME", help="Only what NAME did.")] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Only from then on: 2026-11-24T09:00:00+03:00.")
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")] = False,
+    subject: Annotated[str | None, argument("SUBJECT", "A payout, bet, user, market's id; else all.")] = None,
+    actor: Annotated[str | None, option("--actor", "NAME", "Only what NAME did.")] = None,
+    since: Annotated[str | None, option("--since", "TIME", "Only from then on: 2026-11-24T09:00:00+03:00.")] = None,
+    follow: Annotated[bool, flag("--follow", "Go on with what happens, until Ctrl-C.", short="-f")] = False,
     limit: Limit = None,
 ) -> None:
     """List who did what, when and why; the last 50 unless said otherwise.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, flag, option
 from kasoko_cli.cli.output import render
 
 if TYPE_CHECKING:
@@ -20,14 +20,10 @@ commands = Commands()
 @commands.reads(answers=False)
 def audit(
     call: CommandContext,
-    deep: Annotated[bool, typer.Option("--deep", help="Also each wallet, and the row behind each entry.")] = False,
-    chain: Annotated[bool, typer.Option("--chain", help="Also the chain of digests, from its first link.")] = False,
-    export: Annotated[
-        Path | None, typer.Option("--export", metavar="FILE", help="Write the heads of the chain there.")
-    ] = None,
-    head: Annotated[
-        Path | None, typer.Option("--head", metavar="FILE", help="Hold the chain against heads exported before.")
-    ] = None,
+    deep: Annotated[bool, flag("--deep", "Also each wallet, and the row behind each entry.")] = False,
+    chain: Annotated[bool, flag("--chain", "Also the chain of digests, from its first link.")] = False,
+    export: Annotated[Path | None, option("--export", "FILE", "Write the heads of the chain there.")] = None,
+    head: Annotated[Path | None, option("--head", "FILE", "Hold the chain against heads exported before.")] = None,
 ) -> None:
     """Recompute everything from the bets up.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.options import argument, flag
 from kasoko_cli.cli.output import render
 
 metrics = Commands("metrics")
@@ -15,10 +14,7 @@ commands = Commands()
 
 
 @metrics.reads(answers=False)
-def write(
-    call: CommandContext,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The collector's folder.", show_default=False)],
-) -> None:
+def write(call: CommandContext, folder: Annotated[Path, argument("DIR", "The collector's folder.")]) -> None:
     """Write kasoko.prom into DIR, for node_exporter's textfile collector.
 
     The file is replaced as a whole: a collector never reads a part of one. Run it
@@ -67,7 +63,7 @@ def rules(call: CommandContext) -> None:
 @commands.writes()
 def notify(
     call: CommandContext,
-    test: Annotated[bool, typer.Option("--test", help="Send one message to every address, to see it arrive.")] = False,
+    test: Annotated[bool, flag("--test", "Send one message to every address, to see it arrive.")] = False,
 ) -> None:
     """Tell people what is not well, once each, and when it is over.
 

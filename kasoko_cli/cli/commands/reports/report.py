@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import MarketId, WrongUsage
+from kasoko_cli.cli.options import MarketId, WrongUsage, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
 
@@ -20,17 +20,13 @@ commands = Commands("report")
 
 FormName = Annotated[
     Literal["table", "csv", "json", "xlsx", "html"] | None,
-    typer.Option("--format", help="How; else as the name of --output ends.", show_default=False),
+    option("--format", None, "How; else as the name of --output ends.", show_default=False),
 ]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, whole or not at all.")
-]
-TableName = Annotated[
-    str | None, typer.Option("--table", metavar="NAME", help="Which table CSV has; else the first one.")
-]
-Since = Annotated[str | None, typer.Option("--since", metavar="DATE", help="From this Nairobi day on: 2026-11-24.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="DATE", help="To this Nairobi day, with it.")]
-ShowPhone = Annotated[bool, typer.Option("--show-phone", help="Whole phones; that you did is recorded.")]
+Output = Annotated[Path | None, option("--output", "FILE", "Write it there, whole or not at all.", short="-o")]
+TableName = Annotated[str | None, option("--table", "NAME", "Which table CSV has; else the first one.")]
+Since = Annotated[str | None, option("--since", "DATE", "From this Nairobi day on: 2026-11-24.")]
+Until = Annotated[str | None, option("--until", "DATE", "To this Nairobi day, with it.")]
+ShowPhone = Annotated[bool, flag("--show-phone", "Whole phones; that you did is recorded.")]
 
 
 class Form(NamedTuple):
@@ -80,9 +76,7 @@ def settlement(
 @commands.reads()
 def daily(
     call: CommandContext,
-    day: Annotated[
-        str | None, typer.Option("--date", metavar="DATE", help="The Nairobi day, 2026-11-24; else today so far.")
-    ] = None,
+    day: Annotated[str | None, option("--date", "DATE", "The Nairobi day, 2026-11-24; else today so far.")] = None,
     form: FormName = None,
     output: Output = None,
     table: TableName = None,
@@ -201,12 +195,10 @@ def proof(
     call: CommandContext,
     market: MarketId,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the proof there; else to stdout.")
+        Path | None, option("--output", "FILE", "Write the proof there; else to stdout.", short="-o")
     ] = None,
-    codes: Annotated[
-        Path | None, typer.Option("--codes", metavar="FILE", help="Write each bettor's code there, for you alone.")
-    ] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Show the code of this user only.")] = None,
+    codes: Annotated[Path | None, option("--codes", "FILE", "Write each bettor's code there, for you alone.")] = None,
+    user: Annotated[str | None, option("--user", "USER", "Show the code of this user only.")] = None,
 ) -> None:
     """Prove how MARKET was settled, to people without the database.
 

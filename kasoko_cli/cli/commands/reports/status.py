@@ -9,7 +9,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.cli.options import WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.payout_tables import show_concerns, show_items, show_story
 from kasoko_cli.cli.parsing import amount_of, count_of, local
@@ -27,17 +27,16 @@ def status(
     call: CommandContext,
     what: Annotated[
         str | None,
-        typer.Argument(
-            metavar="MARKET|PAYOUT",
-            help="A market, or a payout like rain.1.7; else all.",
-            show_default=False,
+        argument(
+            "MARKET|PAYOUT",
+            "A market, or a payout like rain.1.7; else all.",
             autocompletion=completion.markets_or_payouts,
         ),
     ] = None,
-    payouts: Annotated[bool, typer.Option("--payouts", help="List each payout of the market.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Everything at once, drawn anew until Ctrl-C.")] = False,
-    every: Annotated[int, typer.Option("--every", metavar="SECONDS", min=1, help="With --watch: how often.")] = 5,
-    check: Annotated[bool, typer.Option("--check", help="One line for monitoring: is all well? Exits 0 or 8.")] = False,
+    payouts: Annotated[bool, flag("--payouts", "List each payout of the market.")] = False,
+    watch: Annotated[bool, flag("--watch", "Everything at once, drawn anew until Ctrl-C.")] = False,
+    every: Annotated[int, option("--every", "SECONDS", "With --watch: how often.", min=1)] = 5,
+    check: Annotated[bool, flag("--check", "One line for monitoring: is all well? Exits 0 or 8.")] = False,
 ) -> None:
     """Show how everything stands, one market, or one payout.
 
