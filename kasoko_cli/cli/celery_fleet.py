@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.command import CommandContext
+from kasoko_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -17,8 +18,6 @@ def tasks_of(call: CommandContext) -> ModuleType:
     Raises:
         ConfigurationError: Celery is not installed, or the settings cannot be used.
     """
-    from kasoko_cli.errors import ConfigurationError
-
     try:
         from kasoko_cli.cli import tasks
     except ImportError as error:

@@ -113,10 +113,7 @@ class CommandContext:
             NotFound: there is no such file.
             ConfigurationError: it is no key, or others can read it.
         """
-        from kasoko_cli.operations.shared.actor import Actor
-
-        actor = Actor(self.actor, self.reason or "", self.container.signing_key(file))
-        return replace(self.context, actor=actor)
+        return replace(self.context, actor=replace(self.who, key=self.container.signing_key(file)))
 
     def at_work(self, command: str, *, market: str | None, alone: bool = True) -> AbstractContextManager[AtWork]:
         """Stand in the list of runs while the block works; see `run_registry.at_work`.
@@ -142,29 +139,25 @@ class CommandContext:
             self.container.close()
 
 
-def _plain_flags(options: list[Any]) -> list[Any]:
-    """The same, with a flag shown in the help text as `--json`, where Typer would write `--json <bool>`."""
-    for option in options:
-        if getattr(option, "is_flag", False):
-            option.metavar = ""
-    return options
-
-
-def _page() -> layout.Page:
-    """An empty page for the terminal that standard output is."""
-    return layout.Page(layout.width_of(), bold=layout.has_colour(sys.stdout))
-
-
-class Command(TyperCommand):
-    """One command, as the help text shows it."""
+class _Page:
+    """A help text laid out by `layout`, with a flag as `--json`, where Typer would write `--json <bool>`."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help text, laid out by `layout`."""
-        formatter.write(layout.command_page(ctx, self, _page()))
+        """The help text, for the terminal that standard output is."""
+        page = layout.Page(layout.width_of(), bold=layout.has_colour(sys.stdout))
+        formatter.write(layout.command_page(ctx, self, page))
 
-    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+    def get_params(self, ctx: Any) -> list[Any]:
         """Every option and argument."""
-        return _plain_flags(super().get_params(ctx))
+        options: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the class that this is mixed into
+        for option in options:
+            if getattr(option, "is_flag", False):
+                option.metavar = ""
+        return options
+
+
+class Command(_Page, TyperCommand):
+    """One command, as the help text shows it."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -178,7 +171,7 @@ class Interrupted(KeyboardInterrupt):
         self.hint = hint
 
 
-class Group(TyperGroup):
+class Group(_Page, TyperGroup):
     """A group that knows what to do when its first word is no command: its default, or its help.
 
     `kasoko payout rain` means `kasoko payout send rain`, and `kasoko market` alone shows its help.
@@ -186,14 +179,6 @@ class Group(TyperGroup):
 
     #: The command that is meant when none is named; empty for the help text.
     default: ClassVar[str] = ""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help text, laid out by `layout`."""
-        formatter.write(layout.command_page(ctx, self, _page()))
-
-    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """Every option of the group itself."""
-        return _plain_flags(super().get_params(ctx))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Its commands; and what the default command could begin with, which may stand there too."""
@@ -292,9 +277,7 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bo
         said = {name: given.pop(name) for name, *_ in shared}
         said["actor"] = said.get("actor") or os_user()
         server.called(ctx.command_path)
-        call = CommandContext(
-            **said, writes=writes, handed_in=ctx.find_object(_container()) if ctx.obj is not None else None
-        )
+        call = CommandContext(**said, writes=writes, handed_in=ctx.obj)
         try:
             run(call, functools.partial(body, call, **given), answers=answers)
         except WrongUsage as error:
@@ -313,12 +296,6 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bo
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
-
-
-def _container() -> type[Container]:
-    from kasoko_cli.cli.container import Container
-
-    return Container
 
 
 def os_user() -> str:
@@ -354,7 +331,7 @@ def run(call: CommandContext, body: Callable[[], None], *, answers: bool = False
             hint = f"{error.hint}: {_typed_again()}" if error.again else error.hint
             render.error(error.message, hint, kind=error.kind, exit_code=error.exit_code, json=call.json)
         if call.verbose:
-            render.trace(_redacted(call, error))
+            render.aside(_redacted(call, error))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
         said = stop if isinstance(stop, Interrupted) else Interrupted()
@@ -404,7 +381,7 @@ def _tell_a_bug(call: CommandContext, error: Exception) -> None:
         json=call.json,
     )
     if call.verbose:
-        render.trace(_redacted(call, error))
+        render.aside(_redacted(call, error))
     if "container" in call.__dict__ and call.container.config.alerts.sentry_dsn is not None:
         from kasoko_cli.cli.bug_report import tell_sentry
 

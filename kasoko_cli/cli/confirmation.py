@@ -11,10 +11,13 @@ import typer
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
+from kasoko_cli.errors import Refused
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.float_check import Gate
+    from kasoko_cli.operations.payouts.plan import Planned
     from kasoko_cli.operations.payouts.spending_bound import Bound, Seal
+    from kasoko_cli.operations.settlement.approval import ToRelease
 
 #: How many rows of a plan are shown to a person; the document has all.
 SHOWN_ROWS = 20
@@ -131,7 +134,6 @@ def _tell_of_approval(call: CommandContext, market: str | None) -> None:
 def _confirm_large(call: CommandContext, found: Gate, question: str, market: str | None, bounds: Bounds) -> None:
     """A sum that is typed for: a yes from habit is not enough, and a script has to know the sum."""
     from kasoko_cli.domain.money import plain_kes
-    from kasoko_cli.errors import Refused
 
     if call.yes and bounds:
         return
@@ -152,7 +154,6 @@ def _confirm_large(call: CommandContext, found: Gate, question: str, market: str
 
 def _check_totals(bounds: Bounds, due_cents: int) -> None:
     from kasoko_cli.domain.money import parse_kes
-    from kasoko_cli.errors import Refused
 
     expected, most = bounds.expect_total, bounds.max_total
     if expected is not None and parse_kes(expected, what="expected total") != due_cents:
@@ -168,8 +169,6 @@ def _check_totals(bounds: Bounds, due_cents: int) -> None:
 
 
 def _check_hash(wanted: str | None, bound: Bound) -> None:
-    from kasoko_cli.errors import Refused
-
     found = bound.plan_hash
     if wanted is not None and not found.startswith(wanted.lower()):
         raise Refused(
@@ -226,24 +225,29 @@ def show_plan(call: CommandContext, options: SendOptions) -> None:
     pairs.append(("plan", found.plan_hash[:16]))
     render.card(call, f"A run for {options.market or 'all markets'}", pairs)
     if found.items:
-        columns = render.columns("payout", "user", "phone", "kind", ">KES", ">to phone", "would")
-        rows = [
-            (
-                one.payout_id,
-                one.user_id,
-                one.phone,
-                one.kind,
-                render.kes(one.amount_cents),
-                render.kes(one.wire_cents),
-                one.would,
-            )
-            for one in found.items[:SHOWN_ROWS]
-        ]
-        render.table(call, "Who would be sent what", columns, rows)
-        tell_cut(call, len(found.items), "kasoko payout --plan --json")
+        would = [(one, one.would) for one in found.items]
+        show_receivers(call, "Who would be sent what", "would", would, everything="kasoko payout --plan --json")
     for warning in found.warnings:
         tell_warning(call, warning, found.float)
     render.talk(call, "Nothing was written or sent.")
+
+
+def show_receivers(
+    call: CommandContext,
+    title: str,
+    last: str,
+    items: Sequence[tuple[Planned | ToRelease, object]],
+    *,
+    everything: str,
+) -> None:
+    """The first payouts of a plan, each with what stands in the `last` column; and the command that shows all."""
+    columns = render.columns("payout", "user", "phone", "kind", ">KES", ">to phone", last)
+    rows = [
+        (it.payout_id, it.user_id, it.phone, it.kind, render.kes(it.amount_cents), render.kes(it.wire_cents), value)
+        for it, value in items[:SHOWN_ROWS]
+    ]
+    render.table(call, title, columns, rows)
+    tell_cut(call, len(items), everything)
 
 
 def tell_cut(call: CommandContext, rows: int, command: str) -> None:

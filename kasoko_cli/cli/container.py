@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kasoko_cli.clock import Clock, NewId, random_id, system_clock
 from kasoko_cli.config import Config, load_config
+from kasoko_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.callback_urls import Links
@@ -103,7 +104,6 @@ class Container:
         Raises:
             ConfigurationError: there is no address, or it is none of PostgreSQL.
         """
-        from kasoko_cli.errors import ConfigurationError
         from kasoko_cli.store.platform.source import open_platform
 
         set_to = self.config.platform.url

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
+from kasoko_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.serve import Tls
@@ -77,7 +78,6 @@ def _sockets(call: CommandContext, host: str | None, port: int | None, otherwise
     from pathlib import Path
 
     from kasoko_cli.daraja import serve
-    from kasoko_cli.errors import ConfigurationError
 
     settings = call.container.config.listener
     if found := serve.inherited(os.environ):

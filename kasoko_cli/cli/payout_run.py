@@ -11,6 +11,7 @@ from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.confirmation import SendOptions, look_and_ask
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.signals import stopping
+from kasoko_cli.errors import Refused
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.retry import Retried
@@ -84,7 +85,6 @@ def _retry(call: CommandContext, options: SendOptions, hours: int | None) -> Ret
         Refused: payouts were named, and none of them may be sent again.
     """
     from kasoko_cli.cli.output.progress import Events
-    from kasoko_cli.errors import Refused
     from kasoko_cli.operations.payouts import sending
     from kasoko_cli.operations.payouts.retry import retry
 

@@ -41,7 +41,7 @@ def test_csv_has_plain_numbers_utc_times_and_no_formula() -> None:
 
 def test_a_workbook_has_numbers_as_numbers_and_text_as_text(tmp_path: Path) -> None:
     made = tmp_path / "report.xlsx"
-    to_xlsx(sheet(ROWS), made)
+    made.write_bytes(to_xlsx(sheet(ROWS)))
     with zipfile.ZipFile(made) as book:
         names = book.namelist()
         page = book.read("xl/worksheets/sheet2.xml").decode()

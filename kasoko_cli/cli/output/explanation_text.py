@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 from kasoko_cli.clock import NAIROBI
+from kasoko_cli.domain.money import format_kes
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.settlement.explanation import DividendFact, Explained, SendFact
@@ -62,8 +63,6 @@ class _Speaker:
         return swahili if self.language == "sw" else english
 
     def kes(self, cents: int) -> str:
-        from kasoko_cli.domain.money import format_kes
-
         return f"{self.say('KES', 'KSh')} {format_kes(cents)}"
 
     def names(self, names: Sequence[str]) -> str:
@@ -229,7 +228,7 @@ class _Speaker:
             if one.outcome in mine:
                 yield self.dividend(one)
         terms = " + ".join(
-            f"{figure(mine[one.outcome])} × {self.part(one)} ÷ {figure(one.staked_cents)}"
+            f"{format_kes(mine[one.outcome])} × {self.part(one)} ÷ {format_kes(one.staked_cents)}"
             for one in found.dividends
             if one.outcome in mine
         )
@@ -444,13 +443,6 @@ class _Speaker:
 
 
 # --- Numbers and times ----------------------------------------------------------------------------
-
-
-def figure(cents: int) -> str:
-    """An amount without its currency: `1,234.50`."""
-    from kasoko_cli.domain.money import format_kes
-
-    return format_kes(cents)
 
 
 def decimal(value: Fraction) -> str:

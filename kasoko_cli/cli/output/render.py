@@ -23,6 +23,7 @@ import typer
 
 from kasoko_cli.cli.help.layout import has_colour, width_of
 from kasoko_cli.cli.options import WrongUsage
+from kasoko_cli.clock import iso
 from kasoko_cli.streams import heed
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def table(
     """
     if call.json:
         _document_of(document)
-    elif _is_terminal(sys.stdout):
+    elif sys.stdout.isatty():
         from rich.table import Table
         from rich.text import Text
 
@@ -189,7 +190,7 @@ def _blocks(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]
         drawn.add_column(overflow="fold")
         for column, value in zip(columns, row, strict=True):
             if value not in {"", "-"}:
-                drawn.add_row(Text(column.name), _coloured(value))
+                drawn.add_row(Text(column.name), Text(value, style=colour_of(value)))
         screen.print(drawn)
         screen.print()
 
@@ -215,12 +216,6 @@ _COLOURS = {
 }
 
 
-def _coloured(text: str) -> Text:
-    from rich.text import Text
-
-    return Text(text, style=colour_of(text))
-
-
 def colour_of(state: str) -> str:
     """The colour of a word that says how something stands; none for any other."""
     return _COLOURS.get(state, "")
@@ -233,7 +228,7 @@ def card(call: CommandContext, title: str, pairs: Iterable[tuple[str, object]], 
     """
     if call.json:
         _document_of(document)
-    elif _is_terminal(sys.stdout):
+    elif sys.stdout.isatty():
         from rich.table import Table
         from rich.text import Text
 
@@ -273,8 +268,7 @@ def line(text: str) -> None:
 def answer(call: CommandContext, document: object, text: str) -> None:
     """Answer with what an act has done: the document with --json, else the sentence, as `did` does."""
     if call.json:
-        _write(sys.stdout, as_json(document))
-        sys.stdout.flush()
+        _document_of(document)
     else:
         did(call, text)
 
@@ -293,7 +287,7 @@ def json_line(answer: object) -> None:
 
 def prose(paragraphs: Iterable[str]) -> None:
     """Answer with sentences, a paragraph a line; on a terminal they are broken between words."""
-    if not _is_terminal(sys.stdout):
+    if not sys.stdout.isatty():
         for text in paragraphs:
             _write(sys.stdout, clean(text))
         return
@@ -304,9 +298,9 @@ def prose(paragraphs: Iterable[str]) -> None:
         screen.print(Text(clean(text)), width=min(screen.width, 100))
 
 
-def heading(call: CommandContext, text: str) -> None:  # noqa: ARG001 - every answer is of a call
+def heading(text: str) -> None:
     """Answer with a heading: a new part of a longer answer begins."""
-    if not _is_terminal(sys.stdout):
+    if not sys.stdout.isatty():
         _write(sys.stdout, f"\n{clean(text)}")
         return
     from rich.text import Text
@@ -316,19 +310,10 @@ def heading(call: CommandContext, text: str) -> None:  # noqa: ARG001 - every an
 
 def records(text: str) -> None:
     """Answer with a part of a file, byte for byte in UTF-8; a terminal sees control characters spelt out."""
-    if _is_terminal(sys.stdout):
+    if sys.stdout.isatty():
         sys.stdout.write(clean(text, lines=True))
     else:
         sys.stdout.buffer.write(text.encode())
-    heed(sys.stdout)
-
-
-def heed_reader() -> None:
-    """For an answer that goes on and on: end it where nobody reads it any more.
-
-    Raises:
-        AnswerLost: the reader has gone, or there is no room.
-    """
     heed(sys.stdout)
 
 
@@ -352,8 +337,6 @@ def plain(value: object) -> object:
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, datetime):
-        from kasoko_cli.clock import iso
-
         assert value.tzinfo is not None, "a time without its zone has no meaning in an answer"
         return iso(value)
     if isinstance(value, date):
@@ -361,7 +344,8 @@ def plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     if value is None or isinstance(value, str | int):
-        return _without_lone_surrogates(value) if isinstance(value, str) else value
+        # A surrogate alone has no bytes in UTF-8.
+        return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
     raise TypeError(f"{type(value).__name__} has no place in an answer: amounts are whole cents")
 
 
@@ -376,7 +360,7 @@ def talk(call: CommandContext, text: str) -> None:
 
 def unattended(call: CommandContext) -> bool:
     """Whether nobody looks on and nobody wants talk, as under cron: then a command that went well says nothing."""
-    return call.quiet and not call.json and not _is_terminal(sys.stdout) and not _is_terminal(sys.stderr)
+    return call.quiet and not call.json and not sys.stdout.isatty() and not sys.stderr.isatty()
 
 
 def mail(text: str) -> None:
@@ -410,11 +394,6 @@ def error(message: str, hint: str, *, kind: str, exit_code: int, json: bool) -> 
         return
     _say("Error", "bold red", message)
     _say("Hint", "bold", hint)
-
-
-def trace(text: str) -> None:
-    """Show a traceback that was redacted already, on stderr."""
-    _write(sys.stderr, clean(text, lines=True))
 
 
 def confirm(call: CommandContext, question: str) -> bool:
@@ -456,7 +435,7 @@ def typed(question: str, wanted: str) -> bool:
 
 def is_somebody_here() -> bool:
     """Whether there is a terminal to ask on."""
-    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask(question: str) -> str:
@@ -469,14 +448,14 @@ def ask(question: str) -> str:
         return ""
 
 
-def say_again(why: str) -> None:
-    """Tell whoever was asked why the answer cannot be used."""
-    _write(sys.stderr, clean(why, lines=True))
+def aside(text: str) -> None:
+    """Show on stderr what --quiet does not hide: a traceback, redacted already; why an answer cannot be used."""
+    _write(sys.stderr, clean(text, lines=True))
 
 
 def ask_secret(question: str) -> str:
     """Ask for a text that is not shown while it is typed; off a terminal, one line of stdin."""
-    if not _is_terminal(sys.stdin):
+    if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
     import getpass
 
@@ -525,17 +504,9 @@ def _spelt(char: str) -> str:
     )
 
 
-def _without_lone_surrogates(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def is_on_a_terminal() -> bool:
     """Whether the answer goes to a terminal."""
-    return _is_terminal(sys.stdout)
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty()
+    return sys.stdout.isatty()
 
 
 def console(stream: TextIO) -> Console:
@@ -564,7 +535,7 @@ _COMMAND = re.compile(r"\bkasoko [^,;]*?(?=[.,;)]?(?: [A-Z]|$)|[,;])")
 
 def _wrapped(text: str) -> str:
     """The text broken between words where a terminal shows it; off a terminal a line stays one."""
-    if not _is_terminal(sys.stderr):
+    if not sys.stderr.isatty():
         return text
     width = width_of(sys.stderr)
     return "\n".join(_wrapped_line(line, width) if len(line) > width else line for line in text.split("\n"))

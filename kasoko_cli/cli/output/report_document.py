@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from kasoko_cli.cli.output import render
 from kasoko_cli.clock import NAIROBI, iso
 from kasoko_cli.domain.money import format_kes, plain_kes
+from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.shared.record_files import guard
 
 
@@ -118,7 +118,7 @@ def _plain(value: Value) -> str | int:
 # --- XLSX ----------------------------------------------------------------------------------------
 
 
-def to_xlsx(sheet: Sheet, target: Path) -> None:
+def to_xlsx(sheet: Sheet) -> bytes:
     """A workbook: a page of facts, and a page for each table. Numbers are numbers, text is never a formula.
 
     Raises:
@@ -127,14 +127,13 @@ def to_xlsx(sheet: Sheet, target: Path) -> None:
     try:
         import xlsxwriter
     except ImportError as error:
-        from kasoko_cli.errors import ConfigurationError
-
         raise ConfigurationError(
             "XLSX needs the package XlsxWriter, which is not installed. Nothing was written.",
             hint="Install it: pip install 'kasoko[xlsx]'. Or take --format csv.",
         ) from error
     safe = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-    with xlsxwriter.Workbook(str(target), {**safe, "constant_memory": True, "remove_timezone": True}) as book:
+    made = io.BytesIO()
+    with xlsxwriter.Workbook(made, {**safe, "constant_memory": True, "remove_timezone": True}) as book:
         bold = book.add_format({"bold": True})
         formats = {
             "money": book.add_format({"num_format": "#,##0.00"}),
@@ -161,6 +160,7 @@ def to_xlsx(sheet: Sheet, target: Path) -> None:
             for number, row in enumerate(table.rows, start=1):
                 for place, value in enumerate(row):
                     _write(page, number, place, value, formats)
+    return made.getvalue()
 
 
 def _write(page: Any, row: int, place: int, value: Value, formats: Mapping[str, Any]) -> None:

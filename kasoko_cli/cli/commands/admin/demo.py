@@ -50,7 +50,7 @@ class _Stage:
     def scene(self, title: str) -> None:
         """A new part begins."""
         if not self.call.json:
-            render.heading(self.call, title)
+            render.heading(title)
 
     def say(self, text: str) -> None:
         """One sentence."""

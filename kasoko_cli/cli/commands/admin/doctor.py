@@ -13,6 +13,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import flag, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.errors import KasokoError
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -92,7 +93,6 @@ def _checks(
     call: CommandContext, stack: contextlib.ExitStack, *, offline: bool, listen: bool
 ) -> Iterator[tuple[str, Check]]:
     """Every check in its order; those that need what an earlier one found to be missing are left out or say so."""
-    from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.admin import preflight as look
 
     try:
@@ -173,7 +173,6 @@ def _private(container: Container) -> list[Path]:
 
 def _open(container: Container) -> Database | Finding:
     """The database, whatever version its tables are of; or why there is none."""
-    from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.admin import preflight as look
     from kasoko_cli.store.engine.database import open_database, schema_version
 

@@ -10,6 +10,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage, argument, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.errors import ConfigurationError
 
 commands = Commands()
 
@@ -86,7 +87,6 @@ def _root() -> tuple[Any, Any]:
 
 def _write_manual(call: CommandContext, folder: Path) -> None:
     from kasoko_cli.cli.help import man_pages as man
-    from kasoko_cli.errors import ConfigurationError
 
     _, root = _root()
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from kasoko_cli.cli.command import CommandContext, Commands, Interrupted
 from kasoko_cli.cli.options import flag, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.errors import KasokoError, NotFound
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.commands.admin.init_files import FirstFile
@@ -131,7 +132,6 @@ def _tell_next(call: CommandContext, callback_url: str) -> None:
 
 def _note_encrypted(call: CommandContext, sealed: str, environment: str) -> bool:
     """Write down that a credential was made, so that doctor can tell its age; whether there was a database for it."""
-    from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.admin.preflight import note_encrypted
 
     try:
@@ -214,8 +214,6 @@ def encrypt(
 
 
 def _read_certificate(file: Path) -> bytes:
-    from kasoko_cli.errors import NotFound
-
     try:
         return file.read_bytes()
     except OSError as error:

@@ -81,7 +81,7 @@ def ask_settings(call: CommandContext, toml: Path, known: Mapping[str, str], *, 
             answers["daraja.production"] = "true"
             production = True
     if trouble := callback_trouble(answers.get(CALLBACK, ""), production=production):
-        render.say_again(f"{CALLBACK} = {answers.pop(CALLBACK)} {trouble}.")
+        render.aside(f"{CALLBACK} = {answers.pop(CALLBACK)} {trouble}.")
 
     def trouble_of(name: str, text: str) -> str:
         other = callback_trouble(text, production=production) if name == CALLBACK else ""
@@ -97,7 +97,7 @@ def ask_secrets(call: CommandContext, config: Config) -> Answers:
     """Ask for the secrets that are set nowhere yet; the password is encrypted here and kept nowhere."""
     answers: dict[str, str] = {}
     for name, question in SECRETS.items():
-        if config.missing(name) and (said := _secret(name, question)):
+        if config.missing(name) and (said := _until_it_fits(question, partial(trouble_with, name), ask=_hidden)):
             answers[SETTINGS[name].variable] = said
     sealed, environment = "", "production" if config.daraja.production else "sandbox"
     if config.missing(CREDENTIAL):
@@ -120,15 +120,6 @@ def _sealed(call: CommandContext, environment: str) -> str:
     return ""
 
 
-def _secret(name: str, question: str) -> str:
-    while said := _hidden(question):
-        trouble = trouble_with(name, said)
-        if not trouble:
-            return said
-        render.say_again(f"It {trouble}.")
-    return ""
-
-
 def _hidden(question: str) -> str:
     try:
         return render.ask_secret(question)
@@ -136,12 +127,11 @@ def _hidden(question: str) -> str:
         return ""
 
 
-def _until_it_fits(question: str, trouble_of: Callable[[str], str]) -> str:
-    while said := render.ask(question):
-        trouble = trouble_of(said)
-        if not trouble:
+def _until_it_fits(question: str, trouble_of: Callable[[str], str], *, ask: Callable[[str], str] = render.ask) -> str:
+    while said := ask(question):
+        if not (trouble := trouble_of(said)):
             return said
-        render.say_again(f"It {trouble}.")
+        render.aside(f"It {trouble}.")
     return ""
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import flag, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.errors import ConfigurationError, Refused
 
 commands = Commands("units")
 
@@ -102,8 +103,6 @@ def _this_program() -> str:
 
 
 def _write(units: dict[str, str], folder: Path) -> None:
-    from kasoko_cli.errors import ConfigurationError, Refused
-
     if there := [name for name in units if (folder / name).exists()]:
         raise Refused(
             f"{folder / there[0]} is there already; nothing was written.", hint="Name an empty folder, and compare."

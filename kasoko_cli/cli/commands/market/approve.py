@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.confirmation import SHOWN_ROWS, check_hash_is_whole, tell_cut
+from kasoko_cli.cli.confirmation import check_hash_is_whole, show_receivers
 from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
@@ -45,13 +45,13 @@ def approve(
         check_hash_is_whole(plan_hash)
     found = operation.look(container.db, market=market)
     if plan:
-        _show(call, found, document=found)
+        _show(call, found)
         return
     if found.approved_by is None:
         if call.yes and plan_hash is None:
             raise WrongUsage("--yes releases a plan that somebody has read: name it with --plan-hash.")
         if not call.json and render.is_somebody_here():
-            _show(call, found, document=found)
+            _show(call, found)
         sum_of = f"{count_of(found.payouts, 'payout')}, {amount_of(found.wire_cents)} to phones"
         question = f"Release {found.slug}: {sum_of}, settled by {found.settled_by}?"
         render.confirm_or_leave(call, question, otherwise="Nothing was released.")
@@ -72,7 +72,7 @@ def approve(
     render.talk(call, f"Send them: kasoko payout {done.slug}")
 
 
-def _show(call: CommandContext, found: ApprovalPlan, *, document: object) -> None:
+def _show(call: CommandContext, found: ApprovalPlan) -> None:
     figures = found.settlement
     pairs: list[tuple[str, object]] = [
         ("settled", f"{local(found.settled_at)} by {found.settled_by}"),
@@ -87,21 +87,8 @@ def _show(call: CommandContext, found: ApprovalPlan, *, document: object) -> Non
     ]
     if found.approved_by is not None and found.approved_at is not None:
         pairs.insert(1, ("released", f"{local(found.approved_at)} by {found.approved_by}"))
-    render.card(call, f"{found.slug}, for a second person", pairs, document=document)
+    render.card(call, f"{found.slug}, for a second person", pairs, document=found)
     if call.json or not found.items:
         return
-    columns = render.columns("payout", "user", "phone", "kind", ">KES", ">to phone", "status")
-    rows = [
-        (
-            one.payout_id,
-            one.user_id,
-            one.phone,
-            one.kind,
-            render.kes(one.amount_cents),
-            render.kes(one.wire_cents),
-            one.status,
-        )
-        for one in found.items[:SHOWN_ROWS]
-    ]
-    render.table(call, "Who would be paid what", columns, rows)
-    tell_cut(call, len(found.items), f"kasoko approve {found.slug} --plan --json")
+    items, everything = [(one, one.status) for one in found.items], f"kasoko approve {found.slug} --plan --json"
+    show_receivers(call, "Who would be paid what", "status", items, everything=everything)

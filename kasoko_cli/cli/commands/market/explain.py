@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import argument, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.errors import NotFound
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.codes import Meaning
@@ -74,7 +75,6 @@ def _codes_named(what: str) -> list[Meaning]:
 def _explain_code(call: CommandContext, code: str) -> None:
     from kasoko_cli.daraja.codes import every_meaning
     from kasoko_cli.domain.market import nearest
-    from kasoko_cli.errors import NotFound
 
     found = _codes_named(code)
     if not found:

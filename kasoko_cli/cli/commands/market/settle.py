@@ -10,6 +10,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.confirmation import SHOWN_ROWS, SendOptions, gate_lines, tell_cut, tell_warning
 from kasoko_cli.cli.options import MarketId, Plan, flag
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.progress import progress
 from kasoko_cli.cli.output.settlement_card import show_settled, tell_warnings
 from kasoko_cli.cli.payout_run import send_payouts
 
@@ -40,7 +41,6 @@ def settle(
     8 its bets were changed after the close, 9 another process holds the database;
     with --pay also those of kasoko payout.
     """
-    from kasoko_cli.cli.output.progress import progress
     from kasoko_cli.operations.settlement import settle as operation
 
     container = call.container

@@ -11,6 +11,7 @@ from kasoko_cli.cli.confirmation import SHOWN_ROWS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
+from kasoko_cli.errors import KasokoError
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.command import CommandContext
@@ -51,7 +52,6 @@ def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_wit
 
 
 def _span(between: tuple[str, str]) -> SentSpan:
-    from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.payouts.bulk_decision import SentSpan
     from kasoko_cli.operations.shared.record_files import parse_time
 

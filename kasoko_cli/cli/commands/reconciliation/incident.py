@@ -9,6 +9,7 @@ from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import count_of, local
+from kasoko_cli.errors import KasokoError
 
 commands = Commands("incident")
 
@@ -66,7 +67,6 @@ def close(
     Exit status: 0 closed, or none stands that fits, 2 neither a number nor an
     option, 4 no such incident or payout, 5 no reason was given.
     """
-    from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.payouts.manual_decision import Which, close_incidents, list_incidents
     from kasoko_cli.operations.shared.actor import needs_reason
     from kasoko_cli.operations.shared.record_files import parse_time

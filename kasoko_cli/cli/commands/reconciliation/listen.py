@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Events, Host, Port, WrongUsage, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.serve import Tls
@@ -18,8 +19,6 @@ commands = Commands()
 
 def _renewed(call: CommandContext, tls: Tls) -> None:
     """Read the certificate anew; one that cannot be used is told, and the one of before stays."""
-    from kasoko_cli.errors import ConfigurationError
-
     try:
         tls.reload()
         render.talk(call, f"The certificate was read anew: {tls.cert_file}")

@@ -10,7 +10,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Events, Host, MaybeMarketId, Port, WrongUsage, flag, option
-from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output import progress, render
 from kasoko_cli.cli.parsing import count_of, local
 
 if TYPE_CHECKING:
@@ -75,14 +75,13 @@ def _reconcile(
 ) -> None:
     """Ask, wait for the answers where this process listens, tell, and exit with the code."""
     from kasoko_cli.cli.listening import listening
-    from kasoko_cli.cli.output.progress import Events, OnScreen
     from kasoko_cli.cli.signals import stopping
     from kasoko_cli.operations.reconciliation.ask_and_wait import ask_and_wait, outcome_of
     from kasoko_cli.operations.shared.watching import Attended
 
     container = call.container
     container.config.require_daraja()
-    events = Events(container.clock, on=with_events)
+    events = progress.Events(container.clock, on=with_events)
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(stopping())
         work = stack.enter_context(call.at_work("reconcile", market=request.market))
@@ -90,7 +89,7 @@ def _reconcile(
             otherwise = "add --no-listen, for it takes the answers"
             heard = listening(call, *address, otherwise=otherwise, tell=lambda judged: events("callback", judged))
             stack.enter_context(heard)
-        attended = Attended(work, stopper, OnScreen(call, events))
+        attended = Attended(work, stopper, progress.OnScreen(call, events))
         report = ask_and_wait(call.context, container.gateway, container.ask_policy, container.trust, request, attended)
     found = outcome_of(container.db, report, request.market)
     if call.json or events.on:

@@ -8,6 +8,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
+from kasoko_cli.errors import NotFound
 
 commands = Commands("suspense")
 files = Commands("statement")
@@ -119,7 +120,6 @@ def undo(
     Exit status: 0 taken back, 1 it was not confirmed, 4 no such statement, 5 it
     cannot be taken back any more, or no reason was given.
     """
-    from kasoko_cli.errors import NotFound
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken, undo_statement
 
     container = call.container

@@ -9,6 +9,7 @@ import typer
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.progress import progress
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def take(call: CommandContext, file: Path, *, counted: bool, plan: bool, account
     except NobodysStatement as nobodys:
         if call.yes or not render.is_somebody_here():
             raise
-        render.say_again(nobodys.message)
+        render.aside(nobodys.message)
         account = render.ask("Whose is it? Type the shortcode of the account, or nothing to leave it:")
         if not account:
             raise
@@ -46,7 +47,6 @@ def take(call: CommandContext, file: Path, *, counted: bool, plan: bool, account
 def _take(
     call: CommandContext, read: StatementFile, *, counted: bool, plan: bool, account: str | None
 ) -> StatementReport:
-    from kasoko_cli.cli.output.progress import progress
     from kasoko_cli.operations.reconciliation import statement_import as operation
 
     container = call.container

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.progress import progress
 from kasoko_cli.cli.parsing import amount_of
 
 if TYPE_CHECKING:
@@ -118,7 +119,6 @@ def import_bets(
 
 def _import(call: CommandContext, path: Path, form: str | None, take_in: Callable[[InputFile, Told], Imported]) -> None:
     """Open the file, take it in, and say what became of it; a refusal tells programs every line."""
-    from kasoko_cli.cli.output.progress import progress
     from kasoko_cli.operations.shared.record_files import FileRefused, InputFile, open_input, spooled
 
     from_stdin = path == Path("-")

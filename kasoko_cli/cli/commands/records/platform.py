@@ -9,6 +9,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage, flag, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.exchange.platform_mirror import Mirrored
@@ -148,7 +149,6 @@ def mirror(
     Exit status: 0 done, 3 off, or the platform cannot be written, 8 a row there
     is newer (--again).
     """
-    from kasoko_cli.errors import ConfigurationError
     from kasoko_cli.operations.exchange import platform_mirror
 
     if plan + again + stop > 1:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Limit, WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import local
+from kasoko_cli.errors import KasokoError
+from kasoko_cli.streams import heed
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.reporting.event_log import EventLine
@@ -39,9 +43,6 @@ def events(
 
     Exit status: 0 listed, 2 the time cannot be read, 130 interrupted.
     """
-    import time
-
-    from kasoko_cli.errors import KasokoError
     from kasoko_cli.operations.reporting.event_log import list_events
     from kasoko_cli.operations.shared.record_files import parse_time
 
@@ -63,7 +64,7 @@ def events(
             else:
                 render.line("\t".join(_row(one)))
             last = one.id
-        render.heed_reader()
+        heed(sys.stdout)
         time.sleep(LOOK_SECONDS)
         found = list_events(db, subject=subject, actor=actor, since=begin, after=last, limit=1_000)
 

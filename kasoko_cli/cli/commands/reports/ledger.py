@@ -10,6 +10,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage, flag, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.progress import progress
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.audit.run import AuditReport
@@ -43,7 +44,6 @@ def audit(
     Exit status: 0 all holds, 4 no such folder, 5 the file cannot be written or
     is none of heads, 8 something does not hold.
     """
-    from kasoko_cli.cli.output.progress import progress
     from kasoko_cli.operations.audit import chain_check
     from kasoko_cli.operations.audit.run import audit as operation
 

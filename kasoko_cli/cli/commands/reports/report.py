@@ -293,21 +293,20 @@ def _answer(
     without: tuple[str, ...] = (),
 ) -> None:
     """Answer in the form that was asked for, on stdout or in a file that is there whole or not at all."""
-    from kasoko_cli.operations.exchange.export import written_whole
+    from kasoko_cli.operations.exchange.export import placed_whole
 
     output = wanted.output
     form = _form(call, wanted.name, output)
     chosen = _table(sheet, wanted.table)
-    if form == "xlsx":
-        _write_xlsx(call, sheet, output, private=private)
-    elif form == "table":
+    if form == "table":
         _show(call, sheet, without)
-    elif output is None:
-        _print(sheet, document, form, chosen)
-    else:
-        with written_whole(output, private=private) as file:
-            file.write(_written(sheet, document, form, chosen))
+    elif output is not None:
+        placed_whole(output, _written(sheet, document, form, chosen), private=private)
         render.answer(call, {"file": output}, f"Written to {output}")
+    elif form == "json":
+        render.document(document)
+    else:
+        render.records(_written(sheet, document, form, chosen).decode())
 
 
 def _form(call: CommandContext, form: str | None, output: Path | None) -> str:
@@ -333,34 +332,15 @@ def _table(sheet: Sheet, name: str | None) -> Table:
     return found
 
 
-def _written(sheet: Sheet, document: object, form: str, table: Table) -> str:
-    from kasoko_cli.cli.output.report_document import to_csv
+def _written(sheet: Sheet, document: object, form: str, table: Table) -> bytes:
+    from kasoko_cli.cli.output.report_document import to_csv, to_xlsx
     from kasoko_cli.cli.output.report_html import to_html
 
+    if form == "xlsx":
+        return to_xlsx(sheet)
     if form == "csv":
-        return to_csv(table)
-    return to_html(sheet) if form == "html" else render.as_json(document) + "\n"
-
-
-def _print(sheet: Sheet, document: object, form: str, table: Table) -> None:
-    if form == "json":
-        render.document(document)
-    else:
-        render.records(_written(sheet, document, form, table))
-
-
-def _write_xlsx(call: CommandContext, sheet: Sheet, output: Path | None, *, private: bool) -> None:
-    import tempfile
-
-    from kasoko_cli.cli.output.report_document import to_xlsx
-    from kasoko_cli.operations.exchange.export import placed_whole
-
-    assert output is not None, "a workbook without a file was refused"
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "report.xlsx"
-        to_xlsx(sheet, made)
-        placed_whole(output, made.read_bytes(), private=private)
-    render.answer(call, {"file": output}, f"Written to {output}")
+        return to_csv(table).encode()
+    return (to_html(sheet) if form == "html" else render.as_json(document) + "\n").encode()
 
 
 def _show(call: CommandContext, sheet: Sheet, without: tuple[str, ...]) -> None:
