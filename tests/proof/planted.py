@@ -381,8 +381,8 @@ BUGS: Sequence[Bug] = (
     _bug(
         "the one-live index dropped",
         "store/migrations/versions/0001_the_first_tables.py",
-        '"attempt_one_live_per_payout",\n        "attempts",\n        ["payout_id"],\n        unique=True,',
-        '"attempt_one_live_per_payout",\n        "attempts",\n        ["payout_id"],\n        unique=False,',
+        '"attempt_one_live_per_payout",\n        "attempts",\n        "payout_id",\n        unique=True,',
+        '"attempt_one_live_per_payout",\n        "attempts",\n        "payout_id",\n        unique=False,',
         "operations/shared/test_transitions.py::test_the_schema_refuses_a_second_live_attempt_of_one_payout",
     ),
     _bug(

@@ -11,12 +11,11 @@ from alembic import op
 from sqlmodel import Session
 
 from kasoko_cli.store.engine import hash_chain, row_digests
+from kasoko_cli.store.migrations.ddl import allow_changes, create_table, refuse_changes
 from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 #: The columns that are new.
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -30,25 +29,19 @@ AT_ONCE = 5_000
 
 
 def upgrade() -> None:
-    for table in ("entries", "events"):
-        _allow_changes(table)
+    allow_changes("entries", "events")
     for table, columns in COLUMNS.items():
         for name, kind in columns.items():
             op.add_column(table, sa.Column(name, kind, nullable=True))
-    op.create_table(
+    create_table(
         "links",
-        sa.Column("chain", sa.Text(), nullable=False),
-        sa.Column("number", sa.BigInteger(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("first", sa.BigInteger(), nullable=False),
-        sa.Column("last", sa.BigInteger(), nullable=False),
-        sa.Column("at", UtcTime(), nullable=False),
-        sa.Column("digest", sa.Text(), nullable=False),
-        sa.Column("hash", sa.Text(), nullable=False),
-        sa.CheckConstraint("chain IN ('books', 'inbox')", name=op.f("ck_links_chain_is_known")),
-        sa.CheckConstraint("kind IN ('entries', 'events', 'callbacks')", name=op.f("ck_links_kind_is_known")),
-        sa.CheckConstraint("first <= last", name=op.f("ck_links_rows_are_in_order")),
-        sa.PrimaryKeyConstraint("chain", "number", name=op.f("pk_links")),
+        "chain text, number whole, kind text, first whole, last whole, at time, digest text, hash text",
+        key="chain, number",
+        checks={
+            "chain_is_known": "chain IN ('books', 'inbox')",
+            "kind_is_known": "kind IN ('entries', 'events', 'callbacks')",
+            "rows_are_in_order": "first <= last",
+        },
     )
     with Session(op.get_bind()) as session:
         _salt(session)
@@ -57,19 +50,16 @@ def upgrade() -> None:
         _chain_events(session)
         hash_chain.seal(session)
         session.flush()
-    for table in ("entries", "events", "links"):
-        _refuse_changes(table)
+    refuse_changes("entries", "events", "links")
 
 
 def downgrade() -> None:
-    for table in ("entries", "events", "links"):
-        _allow_changes(table)
+    allow_changes("entries", "events", "links")
     op.drop_table("links")
     for table, columns in COLUMNS.items():
         for name in columns:
             op.drop_column(table, name)
-    for table in ("entries", "events"):
-        _refuse_changes(table)
+    refuse_changes("entries", "events")
 
 
 def _salt(session: Session) -> None:
@@ -82,7 +72,9 @@ def _salt(session: Session) -> None:
         after, rows = found[-1].id, []
         for row in found:
             salt = secrets.token_bytes(16)
-            rows.append({"salt": salt, "seal": row_digests.person_seal(salt, row.id, row.name, row.phone), "key": row.id})
+            rows.append(
+                {"salt": salt, "seal": row_digests.person_seal(salt, row.id, row.name, row.phone), "key": row.id}
+            )
         session.execute(sa.text("UPDATE users SET salt = :salt, seal = :seal, batch = 'before' WHERE id = :key"), rows)
 
 
@@ -109,12 +101,13 @@ def _chain_callbacks(session: Session) -> None:
 
 
 def _chain_entries(session: Session) -> None:
-    table = sa.table(
-        "entries", sa.column("id"), sa.column("key"), sa.column("kind"), sa.column("at", UtcTime())
-    )
+    table = sa.table("entries", sa.column("id"), sa.column("key"), sa.column("kind"), sa.column("at", UtcTime()))
     lines = sa.text("SELECT line, account, owner, amount_cents FROM postings WHERE entry_id = :key ORDER BY line")
     for found in _in_parts(session, table):
-        known, rows = row_digests.facts_of(session, [row_digests.About(row.key, row.kind) for row in found], with_duties=False), []
+        known, rows = (
+            row_digests.facts_of(session, [row_digests.About(row.key, row.kind) for row in found], with_duties=False),
+            [],
+        )
         for row in found:
             fact = known[row.key].digest if row.key in known else None
             postings = (tuple(line) for line in session.execute(lines, {"key": row.id}))
@@ -142,25 +135,3 @@ def _in_parts(session: Session, table: sa.TableClause) -> Iterator[Sequence[sa.R
     while found := session.execute(query.where(table.c.id > after)).all():
         after = found[-1].id
         yield found
-
-
-def _refuse_changes(table: str) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}"
-            " FOR EACH STATEMENT EXECUTE FUNCTION kasoko_append_only()"
-        )
-        return
-    for act in ("update", "delete"):
-        op.execute(
-            f"CREATE TRIGGER {table}_append_only_{act} BEFORE {act.upper()} ON {table}"
-            f" BEGIN SELECT RAISE(ABORT, '{table} is append-only: post a new row instead'); END"
-        )
-
-
-def _allow_changes(table: str) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(f"DROP TRIGGER {table}_append_only ON {table}")
-        return
-    for act in ("update", "delete"):
-        op.execute(f"DROP TRIGGER {table}_append_only_{act}")

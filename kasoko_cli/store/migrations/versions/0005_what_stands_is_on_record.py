@@ -9,14 +9,12 @@ import sqlalchemy as sa
 from alembic import op
 from sqlmodel import Session
 
-from kasoko_cli.store.engine import hash_chain, row_digests
 from kasoko_cli.store import log
+from kasoko_cli.store.engine import hash_chain, row_digests
 from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
 
 ACTOR = "kasoko db upgrade"
 
@@ -54,7 +52,9 @@ def _markets(session: Session) -> dict[str, str]:
     outcomes: dict[str, list[tuple[int, str]]] = {}
     for market_id, number, name in session.execute(sa.text("SELECT market_id, number, name FROM outcomes")):
         outcomes.setdefault(market_id, []).append((number, name))
-    return {row.id: row_digests.market_digest(row, outcomes.get(row.id, [])) for row in session.execute(sa.select(table))}
+    return {
+        row.id: row_digests.market_digest(row, outcomes.get(row.id, [])) for row in session.execute(sa.select(table))
+    }
 
 
 def _kind(name: str) -> UtcTime | None:
@@ -62,9 +62,7 @@ def _kind(name: str) -> UtcTime | None:
 
 
 def _closed_and_resolved(session: Session, now: datetime) -> None:
-    table = sa.table(
-        "markets", sa.column("id"), sa.column("resolution"), sa.column("resolved_at", UtcTime())
-    )
+    table = sa.table("markets", sa.column("id"), sa.column("resolution"), sa.column("resolved_at", UtcTime()))
     for row in session.execute(sa.select(table).where(table.c.resolution.is_not(None)).order_by(table.c.id)):
         _note(session, row.resolved_at, "market.upgrade", row.id, {"resolution": json.loads(row.resolution)})
     if session.execute(sa.text("SELECT 1 FROM switches WHERE name = 'breaker' AND is_on")).first():

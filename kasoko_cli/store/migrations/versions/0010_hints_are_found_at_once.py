@@ -7,16 +7,12 @@ from alembic import op
 
 revision = "0010"
 down_revision = "0009"
-branch_labels = None
-depends_on = None
 
 ON_SQLITE, ON_POSTGRES = sa.text("signed IS 0"), sa.text("signed IS false")
 
 
 def upgrade() -> None:
-    op.create_index(
-        "ix_callbacks_hints", "callbacks", ["id"], sqlite_where=ON_SQLITE, postgresql_where=ON_POSTGRES
-    )
+    op.create_index("ix_callbacks_hints", "callbacks", ["id"], sqlite_where=ON_SQLITE, postgresql_where=ON_POSTGRES)
 
 
 def downgrade() -> None:

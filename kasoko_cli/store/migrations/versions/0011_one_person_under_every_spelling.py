@@ -9,8 +9,6 @@ from kasoko_cli.domain.same_person import person_of
 
 revision = "0011"
 down_revision = "0010"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:

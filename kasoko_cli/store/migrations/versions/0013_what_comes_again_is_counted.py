@@ -5,14 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from kasoko_cli.store.migrations.ddl import create_index, create_table
 from kasoko_cli.store.schema.types import UtcTime, Whole
 
 revision = "0013"
 down_revision = "0012"
-branch_labels = None
-depends_on = None
-
-STANDS = sa.text("closed_at IS NULL")
 
 
 def upgrade() -> None:
@@ -26,24 +23,14 @@ def upgrade() -> None:
         batch.add_column(sa.Column("latest_callback_id", Whole, nullable=True))
         batch.add_column(sa.Column("answered_by", sa.Text(), nullable=True))
         batch.create_check_constraint("incident_was_raised", "count > 0")
-        batch.create_foreign_key(
-            "fk_incidents_latest_callback_id", "callbacks", ["latest_callback_id"], ["id"]
-        )
+        batch.create_foreign_key("fk_incidents_latest_callback_id", "callbacks", ["latest_callback_id"], ["id"])
         batch.create_foreign_key("fk_incidents_answered_by", "queries", ["answered_by"], ["id"])
     op.execute("UPDATE incidents SET last_at = opened_at, latest = what, latest_callback_id = callback_id")
     with op.batch_alter_table("incidents") as batch:
         batch.alter_column("last_at", existing_type=UtcTime(), nullable=False)
         batch.alter_column("latest", existing_type=sa.Text(), nullable=False)
-    op.create_index(
-        "incident_stands_once", "incidents", ["key"], unique=True, sqlite_where=STANDS, postgresql_where=STANDS
-    )
-    op.create_table(
-        "incident_evidence",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("evidence", sa.Text(), nullable=False),
-        sa.Column("seen_at", UtcTime(), nullable=False),
-        sa.PrimaryKeyConstraint("key", "evidence", name="pk_incident_evidence"),
-    )
+    create_index("incident_stands_once", "incidents", "key", unique=True, where="closed_at IS NULL")
+    create_table("incident_evidence", "key text, evidence text, seen_at time", key="key, evidence")
     _keep_what_was_seen()
 
 

@@ -9,8 +9,6 @@ from kasoko_cli.store.schema.types import UtcTime
 
 revision = "0014"
 down_revision = "0013"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
