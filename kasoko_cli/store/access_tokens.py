@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from sqlalchemy import update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from kasoko_cli.store.engine.changes import change, insert_into
 from kasoko_cli.store.schema.tables import AccessToken
 from kasoko_cli.store.schema.types import over
 
@@ -17,8 +17,9 @@ LONGEST_REFRESH = timedelta(seconds=60)
 
 def ensure_row(session: Session, account: str) -> None:
     """See that the account has a row, whoever makes it first."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    session.exec(insert(AccessToken).values(account=account).on_conflict_do_nothing(index_elements=["account"]))
+    session.exec(
+        insert_into(session, AccessToken).values(account=account).on_conflict_do_nothing(index_elements=["account"])
+    )
 
 
 def find_token(session: Session, account: str) -> AccessToken | None:
@@ -28,20 +29,13 @@ def find_token(session: Session, account: str) -> AccessToken | None:
 
 def claim_refresh(session: Session, account: str, refresher: str, *, now: datetime) -> bool:
     """Note that `refresher` is fetching a new token, unless somebody else is; returns whether it was noted."""
-    claimed = session.exec(
-        update(AccessToken)
-        .where(col(AccessToken.account) == account, over(col(AccessToken.refresh_until), now, LONGEST_REFRESH))
-        .values(refresher=refresher, refresh_until=now + LONGEST_REFRESH)
-        .execution_options(synchronize_session=False)
+    which = update(AccessToken).where(
+        col(AccessToken.account) == account, over(col(AccessToken.refresh_until), now, LONGEST_REFRESH)
     )
-    return claimed.rowcount == 1
+    return change(session, which.values(refresher=refresher, refresh_until=now + LONGEST_REFRESH)) == 1
 
 
 def end_refresh(session: Session, account: str, refresher: str, **values: object) -> None:
     """End a claim, with a new token or without; one that somebody else has taken over meanwhile stays."""
-    session.exec(
-        update(AccessToken)
-        .where(col(AccessToken.account) == account, col(AccessToken.refresher) == refresher)
-        .values(refresher=None, refresh_until=None, **values)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(AccessToken).where(col(AccessToken.account) == account, col(AccessToken.refresher) == refresher)
+    change(session, which.values(refresher=None, refresh_until=None, **values))

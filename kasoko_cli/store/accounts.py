@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import or_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.payout import LIVE, AttemptStatus
-from kasoko_cli.store.engine.locking import CHUNK
+from kasoko_cli.store.engine.changes import change, insert_into
+from kasoko_cli.store.engine.locking import chunks, rows_in
 from kasoko_cli.store.schema.tables import Attempt, DarajaAccount, Deployment, Exchange, Query
 from kasoko_cli.store.statements import RESTORED
 
@@ -34,12 +34,7 @@ class OpenElsewhere(NamedTuple):
     account: Known | None
 
 
-_COLUMNS = (
-    col(DarajaAccount.id),
-    col(DarajaAccount.shortcode),
-    col(DarajaAccount.environment),
-    col(DarajaAccount.api_base),
-)
+_COLUMNS = tuple(col(getattr(DarajaAccount, name)) for name in ("id", *Payer._fields))
 
 
 def find(session: Session, payer: Payer) -> int | None:
@@ -56,8 +51,9 @@ def ensure(session: Session, payer: Payer, *, at: datetime) -> int:
     """The number of an account here, written down now if it is new."""
     if (known := find(session, payer)) is not None:
         return known
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    session.exec(insert(DarajaAccount).values(**payer._asdict(), first_seen_at=at).on_conflict_do_nothing())
+    session.exec(
+        insert_into(session, DarajaAccount).values(**payer._asdict(), first_seen_at=at).on_conflict_do_nothing()
+    )
     known = find(session, payer)
     assert known is not None, "it was written just now, here or by somebody whose commit we waited for"
     return known
@@ -81,7 +77,7 @@ def is_in_force(session: Session, account_id: int) -> bool:
 
 def put_in_force(session: Session, account_id: int) -> None:
     """From now on this account pays."""
-    session.exec(update(Deployment).values(account_id=account_id).execution_options(synchronize_session=False))
+    change(session, update(Deployment).values(account_id=account_id))
 
 
 def open_elsewhere(session: Session, account_id: int | None) -> list[OpenElsewhere]:
@@ -160,30 +156,27 @@ def adopt(session: Session, attempt_ids: Collection[str], account: Known) -> int
     wanted = {one for one in attempt_ids if named.get(one) == {account.payer.shortcode}}
     if all(said == {account.payer.shortcode} for said in (*named.values(), *_lately(session))):
         wanted |= {one for one in attempt_ids if one not in named}
-    for part in _parts(wanted):
-        session.exec(_of(Attempt, part, account.id))
+    for part in chunks(wanted):
+        change(session, _of(Attempt, part, account.id))
         query = select(col(Query.id)).where(col(Query.attempt_id).in_(part), col(Query.account_id).is_(None))
         said = _shortcodes(session, "status", session.exec(query).all())
-        for asked in _parts([one for one, codes in said.items() if codes == {account.payer.shortcode}]):
-            session.exec(_of(Query, asked, account.id))
+        for asked in chunks([one for one, codes in said.items() if codes == {account.payer.shortcode}]):
+            change(session, _of(Query, asked, account.id))
     return len(wanted)
 
 
 def _of(table: type[Attempt] | type[Query], ids: Collection[str], account_id: int) -> sa.Update:
     found = update(table).where(col(table.id).in_(ids), col(table.account_id).is_(None))
-    return found.values(account_id=account_id).execution_options(synchronize_session=False)
+    return found.values(account_id=account_id)
 
 
 def _shortcodes(session: Session, kind: str, subjects: Collection[str]) -> dict[str, set[str]]:
     """The shortcodes that the kept requests about each of these name."""
     found: dict[str, set[str]] = {}
-    for part in _parts(subjects):
-        query = sa.select(col(Exchange.subject), col(Exchange.request)).where(
-            col(Exchange.subject).in_(part), col(Exchange.kind) == kind
-        )
-        for subject, request in session.execute(query):
-            if said := _PART_A.search(request):
-                found.setdefault(subject, set()).add(said[1])
+    query = sa.select(col(Exchange.subject), col(Exchange.request)).where(col(Exchange.kind) == kind)
+    for subject, request in rows_in(session, query, col(Exchange.subject), subjects):
+        if said := _PART_A.search(request):
+            found.setdefault(subject, set()).add(said[1])
     return found
 
 
@@ -191,8 +184,3 @@ def _lately(session: Session) -> list[set[str]]:
     query = select(col(Exchange.request)).where(or_(col(Exchange.kind) == "b2c", col(Exchange.kind) == "status"))
     requests = session.exec(query.order_by(col(Exchange.id).desc()).limit(_LATEST_CALLS))
     return [{said[1]} for request in requests if (said := _PART_A.search(request))]
-
-
-def _parts(ids: Iterable[str]) -> list[list[str]]:
-    every = list(ids)
-    return [every[start : start + CHUNK] for start in range(0, len(every), CHUNK)]

@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.same_person import person_of
+from kasoko_cli.store.engine.changes import change
 from kasoko_cli.store.schema.tables import Approval, Payout
 
 
@@ -47,32 +48,22 @@ def is_outstanding(session: Session, market_id: str, number: int) -> bool:
 
 def approve(session: Session, market_id: str, number: int, *, plan_hash: str, by: str, at: datetime) -> bool:
     """Write the second person's name down, once, for exactly this plan; says whether this call did it."""
-    approved = session.exec(
-        update(Approval)
-        .where(
-            col(Approval.market_id) == market_id,
-            col(Approval.settlement_no) == number,
-            col(Approval.plan_hash) == plan_hash,
-            col(Approval.approved_by).is_(None),
-            col(Approval.settled_person) != person_of(by),
-        )
-        .values(approved_by=by, approved_at=at, approved_person=person_of(by))
-        .execution_options(synchronize_session=False)
+    which = update(Approval).where(
+        col(Approval.market_id) == market_id,
+        col(Approval.settlement_no) == number,
+        col(Approval.plan_hash) == plan_hash,
+        col(Approval.approved_by).is_(None),
+        col(Approval.settled_person) != person_of(by),
     )
-    return approved.rowcount == 1
+    return change(session, which.values(approved_by=by, approved_at=at, approved_person=person_of(by))) == 1
 
 
 def release_all(session: Session, market_id: str, number: int, *, at: datetime) -> int:
     """Make due every payout of the settlement that waits and that M-Pesa can carry; says how many."""
-    moved = session.exec(
-        update(Payout)
-        .where(
-            col(Payout.market_id) == market_id,
-            col(Payout.settlement_no) == number,
-            col(Payout.status) == PayoutStatus.AWAITING_APPROVAL,
-            col(Payout.wire_cents) > 0,
-        )
-        .values(status=PayoutStatus.PENDING, updated_at=at)
-        .execution_options(synchronize_session=False)
+    which = update(Payout).where(
+        col(Payout.market_id) == market_id,
+        col(Payout.settlement_no) == number,
+        col(Payout.status) == PayoutStatus.AWAITING_APPROVAL,
+        col(Payout.wire_cents) > 0,
     )
-    return int(moved.rowcount)
+    return change(session, which.values(status=PayoutStatus.PENDING, updated_at=at))

@@ -14,7 +14,8 @@ from kasoko_cli.clock import farthest, is_over
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, attempt_sources_of
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.engine.bulk_rows import execute_many
-from kasoko_cli.store.engine.locking import MANY, chunks, for_update
+from kasoko_cli.store.engine.changes import change
+from kasoko_cli.store.engine.locking import MANY, for_update, rows_in, where_given
 from kasoko_cli.store.schema.tables import Attempt, Payout, Query
 from kasoko_cli.store.schema.types import over
 from kasoko_cli.store.statements import RESTORED, SPENT_SINCE
@@ -52,30 +53,20 @@ def list_attempts(session: Session, payout_id: str) -> Sequence[Attempt]:
 
 def of_payouts(session: Session, payout_ids: Iterable[str]) -> list[Attempt]:
     """Every attempt of these payouts, first to last."""
-    found = list[Attempt]()
-    for chunk in chunks(payout_ids):
-        query = select(Attempt).where(col(Attempt.payout_id).in_(chunk))
-        found += session.exec(query.order_by(col(Attempt.payout_id), col(Attempt.number)))
-    return found
+    query = select(Attempt).order_by(col(Attempt.payout_id), col(Attempt.number))
+    return list(rows_in(session, query, col(Attempt.payout_id), payout_ids))
 
 
 def names_of(session: Session, payout_ids: Iterable[str]) -> list[str]:
     """The ids of these payouts' attempts, and of the questions about them: what a callback with our mark may name."""
-    found = list[str]()
-    for chunk in chunks(payout_ids):
-        theirs = columns(col(Attempt.id)).where(col(Attempt.payout_id).in_(chunk))
-        found += session.execute(theirs).scalars()
-        found += session.execute(columns(col(Query.id)).where(col(Query.attempt_id).in_(theirs))).scalars()
-    return found
+    found = list(rows_in(session, select(col(Attempt.id)), col(Attempt.payout_id), payout_ids))
+    return found + list(rows_in(session, select(col(Query.id)), col(Query.attempt_id), found))
 
 
 def last_attempts(session: Session, payout_ids: Iterable[str]) -> dict[str, Attempt]:
     """The latest attempt of each payout that has one, by payout."""
-    latest = dict[str, Attempt]()
-    for chunk in chunks(payout_ids):
-        query = select(Attempt).where(col(Attempt.payout_id).in_(chunk)).order_by(col(Attempt.number))
-        latest |= {attempt.payout_id: attempt for attempt in session.exec(query)}
-    return latest
+    found = rows_in(session, select(Attempt).order_by(col(Attempt.number)), col(Attempt.payout_id), payout_ids)
+    return {attempt.payout_id: attempt for attempt in found}
 
 
 def list_stale(session: Session, *, now: datetime) -> Sequence[str]:
@@ -96,10 +87,9 @@ def is_being_sent(attempt: Attempt, now: datetime) -> bool:
 
 def list_live(session: Session, *, market_id: str | None = None) -> Sequence[Attempt]:
     """Attempts whose fate is not known, longest sent first."""
-    query = select(Attempt).where(col(Attempt.status).in_(LIVE)).order_by(col(Attempt.sent_at), col(Attempt.id))
-    if market_id is not None:
-        query = query.join(Payout, col(Payout.id) == col(Attempt.payout_id)).where(col(Payout.market_id) == market_id)
-    return session.exec(query).all()
+    query = select(Attempt).join(Payout, col(Payout.id) == col(Attempt.payout_id))
+    query = query.where(col(Attempt.status).in_(LIVE), *where_given((col(Payout.market_id), market_id)))
+    return session.exec(query.order_by(col(Attempt.sent_at), col(Attempt.id))).all()
 
 
 def oldest_unknown(session: Session) -> tuple[str, datetime] | None:
@@ -132,10 +122,7 @@ def wired_on(session: Session, phones: Sequence[str], day: tuple[datetime, datet
         session.execute(_LOCK_PHONES, {"phones": sorted(set(phones))})
     query = (
         columns(col(Attempt.phone), cast(func.sum(col(Attempt.wire_cents)), BigInteger))
-        .where(
-            col(Attempt.phone).in_(phones),
-            *_wired_on(day),
-        )
+        .where(col(Attempt.phone).in_(phones), *_wired_on(day))
         .group_by(col(Attempt.phone))
     )
     return dict.fromkeys(phones, 0) | {phone: int(cents) for phone, cents in session.execute(query)}
@@ -193,14 +180,7 @@ def lock_group(session: Session, attempt_ids: Sequence[str]) -> dict[str, HeldAt
     In the order of their payouts, and each payout before its attempt: as everybody locks them.
     """
     query = (
-        columns(
-            col(Attempt.id),
-            col(Attempt.payout_id),
-            col(Attempt.status),
-            col(Attempt.lease_token),
-            col(Attempt.sends),
-            col(Attempt.api),
-        )
+        columns(*(col(getattr(Attempt, name)) for name in HeldAttempt._fields))
         .select_from(Payout)
         .join(Attempt, col(Attempt.payout_id) == col(Payout.id))
         .where(col(Attempt.id).in_(attempt_ids))
@@ -323,31 +303,19 @@ def receipts_owned(session: Session, receipts: Collection[str]) -> set[str]:
 
 def owners_of(session: Session, receipts: Sequence[str]) -> dict[str, str]:
     """The attempt that each of these receipts proves; only those that prove one."""
-    found: dict[str, str] = {}
-    for chunk in chunks(receipts):
-        query = select(col(Attempt.receipt), col(Attempt.id)).where(col(Attempt.receipt).in_(chunk))
-        found |= {str(receipt): attempt_id for receipt, attempt_id in session.exec(query)}
-    return found
+    return dict(rows_in(session, columns(col(Attempt.receipt), col(Attempt.id)), col(Attempt.receipt), receipts))
 
 
 def paid_of(session: Session, attempt_ids: Iterable[str]) -> set[str]:
     """Those of the attempts that were paid, also where the money came back."""
-    found = set[str]()
-    for chunk in chunks(attempt_ids):
-        query = select(col(Attempt.id)).where(col(Attempt.id).in_(chunk), col(Attempt.receipt).is_not(None))
-        found.update(session.exec(query))
-    return found
+    query = select(col(Attempt.id)).where(col(Attempt.receipt).is_not(None))
+    return set(rows_in(session, query, col(Attempt.id), attempt_ids))
 
 
 def receipts_of(session: Session, payout_ids: Sequence[str]) -> dict[str, str]:
     """The receipt of each payout that was paid, by its latest attempt that was."""
-    found: dict[str, str] = {}
-    for chunk in chunks(payout_ids):
-        query = select(col(Attempt.payout_id), col(Attempt.receipt)).where(
-            col(Attempt.payout_id).in_(chunk), col(Attempt.receipt).is_not(None)
-        )
-        found |= {payout_id: str(receipt) for payout_id, receipt in session.exec(query.order_by(col(Attempt.number)))}
-    return found
+    query = columns(col(Attempt.payout_id), col(Attempt.receipt)).where(col(Attempt.receipt).is_not(None))
+    return dict(rows_in(session, query.order_by(col(Attempt.number)), col(Attempt.payout_id), payout_ids))
 
 
 def payouts_of(session: Session, subjects: Collection[str]) -> set[str]:
@@ -390,48 +358,30 @@ def move(
     if only_from is not None:
         assert sources.issuperset(only_from), f"{to} cannot follow all of {only_from}"
         sources = frozenset(only_from)
-    moved = session.exec(
-        update(Attempt)
-        .where(col(Attempt.id) == attempt_id, col(Attempt.status).in_(sources))
-        .values(status=to, status_at=at, **values)
-        .execution_options(synchronize_session=False)
-    )
-    return moved.rowcount == 1
+    which = update(Attempt).where(col(Attempt.id) == attempt_id, col(Attempt.status).in_(sources))
+    return change(session, which.values(status=to, status_at=at, **values)) == 1
 
 
 def keep_conversation(session: Session, attempt_id: str, *, conversation_id: str, gateway_id: str | None) -> bool:
     """Keep what a late acknowledgement named, unless something is kept already; returns whether it was."""
-    kept = session.exec(
-        update(Attempt)
-        .where(col(Attempt.id) == attempt_id, col(Attempt.conversation_id).is_(None))
-        .values(conversation_id=conversation_id, gateway_id=gateway_id)
-        .execution_options(synchronize_session=False)
-    )
-    return kept.rowcount == 1
+    which = update(Attempt).where(col(Attempt.id) == attempt_id, col(Attempt.conversation_id).is_(None))
+    return change(session, which.values(conversation_id=conversation_id, gateway_id=gateway_id)) == 1
 
 
 def note_met_before(session: Session, attempt_id: str) -> None:
     """Keep that M-Pesa, by its own word, met this id a second time: no acknowledgement is a measure since."""
-    session.exec(
-        update(Attempt)
-        .where(col(Attempt.id) == attempt_id)
-        .values(met_before=True)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(Attempt).where(col(Attempt.id) == attempt_id)
+    change(session, which.values(met_before=True))
 
 
 def end_doubt(session: Session, paid: Attempt) -> None:
     """An id was found paid, so those before it are known to have paid nobody: their marks of a restored copy go."""
-    session.exec(
-        update(Attempt)
-        .where(
-            col(Attempt.payout_id) == paid.payout_id,
-            col(Attempt.number) < paid.number,
-            col(Attempt.lease_token).like(f"{RESTORED}%"),
-        )
-        .values(lease_token=SPENT_SINCE)
-        .execution_options(synchronize_session=False)
+    which = update(Attempt).where(
+        col(Attempt.payout_id) == paid.payout_id,
+        col(Attempt.number) < paid.number,
+        col(Attempt.lease_token).like(f"{RESTORED}%"),
     )
+    change(session, which.values(lease_token=SPENT_SINCE))
 
 
 def was_paid_before(session: Session, payout_id: str, *, besides: str) -> bool:

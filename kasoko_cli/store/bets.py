@@ -14,7 +14,8 @@ from sqlmodel import Session, col, select
 from kasoko_cli.domain.market import BetRow
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.engine.bulk_rows import bytewise, streamed
-from kasoko_cli.store.engine.locking import CHUNK, for_update
+from kasoko_cli.store.engine.changes import change
+from kasoko_cli.store.engine.locking import for_update, rows_in
 from kasoko_cli.store.schema.tables import Bet
 
 
@@ -78,11 +79,7 @@ def list_bets(session: Session, market_id: str, *, limit: int | None = None) -> 
 
 def known_bets(session: Session, bet_ids: Iterable[str]) -> dict[str, Bet]:
     """Those of the bets that exist, by id."""
-    wanted, known = list(bet_ids), dict[str, Bet]()
-    for start in range(0, len(wanted), CHUNK):
-        query = select(Bet).where(col(Bet.id).in_(wanted[start : start + CHUNK]))
-        known |= {bet.id: bet for bet in session.exec(query)}
-    return known
+    return {bet.id: bet for bet in rows_in(session, select(Bet), col(Bet.id), bet_ids)}
 
 
 def stakes_by_outcome(session: Session, market_id: str) -> dict[int, tuple[int, int]]:
@@ -133,13 +130,8 @@ def bets_of(session: Session, market_id: str, user_id: str) -> Sequence[Bet]:
 
 def cancel(session: Session, bet_id: str, *, at: datetime) -> bool:
     """Cancel a bet that stands, and say whether this call did it."""
-    moved = session.exec(
-        update(Bet)
-        .where(col(Bet.id) == bet_id, col(Bet.cancelled_at).is_(None))
-        .values(cancelled_at=at)
-        .execution_options(synchronize_session=False)
-    )
-    return moved.rowcount == 1
+    which = update(Bet).where(col(Bet.id) == bet_id, col(Bet.cancelled_at).is_(None))
+    return change(session, which.values(cancelled_at=at)) == 1
 
 
 def any_until(session: Session, market_id: str, at: datetime) -> bool:

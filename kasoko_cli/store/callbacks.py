@@ -14,8 +14,9 @@ from sqlmodel import Session, col, select
 from kasoko_cli.clock import farthest
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.bulk_rows import execute_many, insert_directly
+from kasoko_cli.store.engine.changes import change
 from kasoko_cli.store.engine.driver import Direct
-from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update
+from kasoko_cli.store.engine.locking import MANY, chunks, for_update, rows_in, where_given
 from kasoko_cli.store.schema.tables import Callback, new_salts
 
 #: What is known of a callback when it arrives.
@@ -99,8 +100,8 @@ def list_waiting(
 def waiting_about(session: Session, subjects: Sequence[str]) -> list[Waiting]:
     """Whatever waits to be judged about these subjects, and all without our mark: its body names what it is about."""
     found: dict[int, Waiting] = {}
-    for start in range(0, len(subjects), CHUNK):
-        part = list_waiting(session, subjects=subjects[start : start + CHUNK], hints=True, limit=MOST_WAITING)
+    for chunk in chunks(subjects):
+        part = list_waiting(session, subjects=chunk, hints=True, limit=MOST_WAITING)
         found |= {one.id: one for one in part}
     return list(found.values())
 
@@ -109,11 +110,8 @@ def list_latest(
     session: Session, *, subject: str | None, verdict: str | None, waiting: bool, hints: bool, limit: int | None
 ) -> Sequence[Callback]:
     """The latest callbacks, newest first; each condition that is given narrows them."""
-    query = select(Callback).order_by(col(Callback.id).desc()).limit(limit)
-    if subject is not None:
-        query = query.where(col(Callback.subject) == subject)
-    if verdict is not None:
-        query = query.where(col(Callback.verdict) == verdict)
+    narrowed = where_given((col(Callback.subject), subject), (col(Callback.verdict), verdict))
+    query = select(Callback).where(*narrowed).order_by(col(Callback.id).desc()).limit(limit)
     if waiting:
         query = query.where(col(Callback.applied_at).is_(None))
     if hints:
@@ -129,12 +127,8 @@ def by_numbers(session: Session, numbers: Sequence[int], *, lock: bool = False) 
 
 def make_waiting(session: Session, numbers: Sequence[int]) -> None:
     """Let callbacks be judged again, as if they had just been stored."""
-    session.exec(
-        update(Callback)
-        .where(col(Callback.id).in_(numbers))
-        .values(applied_at=None, verdict=None, detail=None)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(Callback).where(col(Callback.id).in_(numbers))
+    change(session, which.values(applied_at=None, verdict=None, detail=None))
 
 
 def list_of(session: Session, subject: str) -> Sequence[Callback]:
@@ -184,19 +178,9 @@ _TAKE = (
 
 def last_hints(session: Session, attempt_ids: Sequence[str]) -> dict[str, datetime]:
     """When somebody last posted, without our mark, how each of these attempts ended."""
-    found = dict[str, datetime]()
-    for start in range(0, len(attempt_ids), CHUNK):
-        query = (
-            select(Callback.subject, Callback.received_at)
-            .where(
-                col(Callback.subject).in_(attempt_ids[start : start + CHUNK]),
-                col(Callback.signed).is_(False),
-                col(Callback.applied_at).is_not(None),
-            )
-            .order_by(col(Callback.id))
-        )
-        found |= dict(session.exec(query).all())
-    return found
+    judged = (col(Callback.signed).is_(False), col(Callback.applied_at).is_not(None))
+    query = columns(col(Callback.subject), col(Callback.received_at)).where(*judged).order_by(col(Callback.id))
+    return dict(rows_in(session, query, col(Callback.subject), attempt_ids))
 
 
 def was_judged(session: Session, subject: str, verdict: str, now: datetime) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, PayoutStatus
-from kasoko_cli.store.engine.locking import CHUNK
+from kasoko_cli.store.engine.changes import change
+from kasoko_cli.store.engine.locking import rows_in
 from kasoko_cli.store.schema.tables import (
     Attempt,
     Bet,
@@ -64,12 +65,8 @@ def empty_about(session: Session, attempt_ids: Sequence[str]) -> tuple[int, int]
     """Drop what was said about these attempts: how many callbacks and how many calls that touched."""
     asked = session.exec(select(col(Query.id)).where(col(Query.attempt_id).in_(attempt_ids))).all()
     subjects = [*attempt_ids, *asked]
-    session.execute(
-        sa.update(StatementLine)
-        .where(col(StatementLine.attempt_id).in_(subjects), col(StatementLine.party) != "")
-        .values(party=_NOBODY)
-        .execution_options(synchronize_session=False)
-    )
+    which = sa.update(StatementLine).where(col(StatementLine.attempt_id).in_(subjects), col(StatementLine.party) != "")
+    change(session, which.values(party=_NOBODY))
     return (
         _empty_bodies(session, col(Callback.subject).in_(subjects)),
         _empty_calls(session, col(Exchange.subject).in_(subjects)),
@@ -87,24 +84,14 @@ def empty_older(session: Session, before: datetime) -> tuple[int, int]:
 
 def _empty_bodies(session: Session, which: sa.ColumnElement[bool]) -> int:
     """Drop the bodies of these callbacks; their digests stay."""
-    done = session.exec(
-        sa.update(Callback)
-        .where(which, col(Callback.salt).is_not(None), col(Callback.applied_at).is_not(None))
-        .values(body=b"", salt=None)
-        .execution_options(synchronize_session=False)
-    )
-    return int(done.rowcount)
+    rows = sa.update(Callback).where(which, col(Callback.salt).is_not(None), col(Callback.applied_at).is_not(None))
+    return change(session, rows.values(body=b"", salt=None))
 
 
 def _empty_calls(session: Session, which: sa.ColumnElement[bool]) -> int:
     """Drop what was said in these calls; when, what and how it ended stay."""
-    done = session.exec(
-        sa.update(Exchange)
-        .where(which, sa.or_(col(Exchange.request) != EMPTIED, col(Exchange.response) != EMPTIED))
-        .values(request=EMPTIED, response=EMPTIED)
-        .execution_options(synchronize_session=False)
-    )
-    return int(done.rowcount)
+    rows = sa.update(Exchange).where(which, sa.or_(col(Exchange.request) != EMPTIED, col(Exchange.response) != EMPTIED))
+    return change(session, rows.values(request=EMPTIED, response=EMPTIED))
 
 
 class KnownOf(NamedTuple):
@@ -121,7 +108,7 @@ class KnownOf(NamedTuple):
 def known_of(session: Session, user_id: str) -> KnownOf:
     """What is known of a user, beside the user's own row and the books."""
     owed = session.exec(select(Payout).where(col(Payout.user_id) == user_id).order_by(col(Payout.id))).all()
-    tried: list[Attempt] = _in(session, Attempt, col(Attempt.payout_id), [payout.id for payout in owed])
+    tried = list(rows_in(session, select(Attempt), col(Attempt.payout_id), [payout.id for payout in owed]))
     attempt_ids = [attempt.id for attempt in tried]
     placed = session.exec(select(Bet).where(col(Bet.user_id) == user_id).order_by(col(Bet.placed_at))).all()
     subjects = [user_id, *(bet.id for bet in placed), *(payout.id for payout in owed)]
@@ -129,14 +116,7 @@ def known_of(session: Session, user_id: str) -> KnownOf:
         placed,
         owed,
         tried,
-        _in(session, Callback, col(Callback.subject), attempt_ids),
-        _in(session, StatementLine, col(StatementLine.attempt_id), attempt_ids),
-        _in(session, Event, col(Event.subject), subjects),
+        list(rows_in(session, select(Callback), col(Callback.subject), attempt_ids)),
+        list(rows_in(session, select(StatementLine), col(StatementLine.attempt_id), attempt_ids)),
+        list(rows_in(session, select(Event), col(Event.subject), subjects)),
     )
-
-
-def _in(session: Session, table: Any, column: Any, values: Sequence[str]) -> list[Any]:
-    found: list[Any] = []
-    for start in range(0, len(values), CHUNK):
-        found += session.exec(select(table).where(column.in_(values[start : start + CHUNK]))).all()
-    return found

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import func, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ProgrammingError
 from sqlmodel import Session, col, select
 
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.store.engine import hash_chain
 from kasoko_cli.store.engine.bulk_rows import streamed
-from kasoko_cli.store.engine.locking import CHUNK
+from kasoko_cli.store.engine.changes import change, insert_into
+from kasoko_cli.store.engine.locking import rows_in, where_given
 from kasoko_cli.store.engine.row_digests import incident_facts
 from kasoko_cli.store.schema.tables import Callback, Event, Exchange, Incident, IncidentEvidence, Payout, Switch
 
@@ -68,11 +68,7 @@ def list_events(
     limit: int,
 ) -> Sequence[Event]:
     """The last acts, latest first; or with `after` the next ones behind that number, earliest first."""
-    query = select(Event)
-    if subject is not None:
-        query = query.where(col(Event.subject) == subject)
-    if actor is not None:
-        query = query.where(col(Event.actor) == actor)
+    query = select(Event).where(*where_given((col(Event.subject), subject), (col(Event.actor), actor)))
     if since is not None:
         query = query.where(col(Event.at) >= since)
     if after is None:
@@ -187,11 +183,10 @@ def raise_incident(
     callback where that is left out, or else the key itself. Evidence that a person has dealt with raises nothing;
     evidence that is new raises another incident once the last one was closed.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     seen = evidence or (key if callback_id is None else _digest_of(session, callback_id))
     is_new = (
         session.execute(
-            insert(IncidentEvidence)
+            insert_into(session, IncidentEvidence)
             .values(key=key, evidence=seen, seen_at=at)
             .on_conflict_do_nothing(index_elements=["key", "evidence"])
             .returning(col(IncidentEvidence.key))
@@ -203,7 +198,7 @@ def raise_incident(
     if not is_new:
         return False
     number = session.execute(
-        insert(Incident)
+        insert_into(session, Incident)
         .values(
             key=key,
             kind=kind,
@@ -251,17 +246,12 @@ def _count_again(session: Session, key: str, what: str, at: datetime, callback_i
         "latest": what,
         "latest_callback_id": callback_id,
     }
-    counted = session.exec(
-        update(Incident)
-        .where(
-            col(Incident.key) == key,
-            col(Incident.closed_at).is_(None),
-            col(Incident.latest_callback_id).is_distinct_from(callback_id) if callback_id is not None else sa.true(),
-        )
-        .values(values | ({"answered_by": None} if is_new else {}))
-        .execution_options(synchronize_session=False)
+    which = update(Incident).where(
+        col(Incident.key) == key,
+        col(Incident.closed_at).is_(None),
+        col(Incident.latest_callback_id).is_distinct_from(callback_id) if callback_id is not None else sa.true(),
     )
-    return counted.rowcount == 1
+    return change(session, which.values(values | ({"answered_by": None} if is_new else {}))) == 1
 
 
 #: The incidents that stand, and of these the ones that hold back what is owed: no answer of M-Pesa's has settled them.
@@ -278,13 +268,10 @@ def answer_incidents(session: Session, attempt_id: str, *, query_id: str, asked_
     """
     if asked_at > now:
         return 0
-    answered = session.exec(
-        update(Incident)
-        .where(_HOLDS, col(Incident.attempt_id) == attempt_id, col(Incident.last_at) <= asked_at, _MAY_BE_ANSWERED)
-        .values(answered_by=query_id)
-        .execution_options(synchronize_session=False)
+    which = update(Incident).where(
+        _HOLDS, col(Incident.attempt_id) == attempt_id, col(Incident.last_at) <= asked_at, _MAY_BE_ANSWERED
     )
-    return answered.rowcount
+    return change(session, which.values(answered_by=query_id))
 
 
 def to_be_asked(session: Session, *, market_id: str | None = None) -> dict[str, datetime]:
@@ -308,13 +295,11 @@ def open_incidents(
 
     `before` leaves out those whose latest evidence came at that time or later.
     """
-    query = select(Incident).where(_STANDS).order_by(col(Incident.id))
-    if payout_id is not None:
-        query = query.where(col(Incident.payout_id) == payout_id)
-    if market_id is not None:
-        query = query.join(Payout, col(Payout.id) == col(Incident.payout_id)).where(col(Payout.market_id) == market_id)
-    if kind is not None:
-        query = query.where(col(Incident.kind) == kind)
+    of = where_given(
+        (col(Incident.payout_id), payout_id), (col(Payout.market_id), market_id), (col(Incident.kind), kind)
+    )
+    query = select(Incident).outerjoin(Payout, col(Payout.id) == col(Incident.payout_id)).where(_STANDS, *of)
+    query = query.order_by(col(Incident.id))
     if before is not None:
         query = query.where(col(Incident.last_at) < before)
     return session.exec(query).all()
@@ -345,27 +330,19 @@ class Standing(NamedTuple):
 def incidents_of(session: Session, payout_ids: Sequence[str]) -> dict[str, list[Standing]]:
     """The incidents that hold back each of these payouts, oldest first; only those that have any."""
     found: dict[str, list[Standing]] = {}
-    for start in range(0, len(payout_ids), CHUNK):
-        query = (
-            select(col(Incident.payout_id), col(Incident.id), _MAY_BE_ANSWERED)
-            .where(_HOLDS, col(Incident.payout_id).in_(payout_ids[start : start + CHUNK]))
-            .order_by(col(Incident.id))
-        )
-        for payout_id, number, is_asked in session.exec(query):
-            if payout_id is not None and number is not None:
-                found.setdefault(payout_id, []).append(Standing(number, bool(is_asked)))
+    query = sa.select(col(Incident.payout_id), col(Incident.id), _MAY_BE_ANSWERED).where(_HOLDS)
+    for payout_id, number, is_asked in rows_in(
+        session, query.order_by(col(Incident.id)), col(Incident.payout_id), payout_ids
+    ):
+        found.setdefault(payout_id, []).append(Standing(number, bool(is_asked)))
     return found
 
 
 def close_incident(session: Session, incident_id: int, *, by: str, reason: str, at: datetime) -> bool | None:
     """Close an incident that stands; says whether this call did it, None where there is no such incident."""
-    closed = session.exec(
-        update(Incident)
-        .where(col(Incident.id) == incident_id, col(Incident.closed_at).is_(None))
-        .values(closed_at=at, closed_by=by, close_reason=reason)
-        .execution_options(synchronize_session=False)
-    )
-    if closed.rowcount == 1:
+    which = update(Incident).where(col(Incident.id) == incident_id, col(Incident.closed_at).is_(None))
+    closed = change(session, which.values(closed_at=at, closed_by=by, close_reason=reason))
+    if closed == 1:
         return True
     known = session.exec(select(col(Incident.id)).where(col(Incident.id) == incident_id)).first()
     return None if known is None else False
@@ -383,9 +360,12 @@ def switch_on(session: Session) -> Switch | None:
 
 def set_switch(session: Session, name: str, *, is_on: bool, reason: str, actor: str, at: datetime) -> None:
     """Turn a switch on or off for all hosts; of two at once the last word stands."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     values = {"is_on": is_on, "reason": reason, "actor": actor, "at": at}
-    session.exec(insert(Switch).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))
+    session.exec(
+        insert_into(session, Switch)
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=values)
+    )
     if name == BREAKER and is_on:  # people say themselves what they do
         note_event(session, at=at, actor=actor, action=BREAKER, subject="sending", reason=reason)
 

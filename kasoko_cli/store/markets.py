@@ -11,7 +11,8 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import MarketStatus, nearest, sources_of
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.engine.locking import CHUNK, for_update
+from kasoko_cli.store.engine.changes import change
+from kasoko_cli.store.engine.locking import for_update, rows_in
 from kasoko_cli.store.platform import outbox
 from kasoko_cli.store.schema.tables import Market, Outcome, Settlement
 
@@ -47,21 +48,14 @@ def id_of(session: Session, market: str | None) -> str | None:
     return None if market is None else find_market(session, market).id
 
 
-def list_markets(session: Session, *, status: MarketStatus | None = None) -> Sequence[Market]:
+def list_markets(session: Session) -> Sequence[Market]:
     """Markets, the latest to close first."""
-    query = select(Market).order_by(col(Market.closes_at).desc(), col(Market.id))
-    if status is not None:
-        query = query.where(col(Market.status) == status)
-    return session.exec(query).all()
+    return session.exec(select(Market).order_by(col(Market.closes_at).desc(), col(Market.id))).all()
 
 
 def known_markets(session: Session, market_ids: Iterable[str]) -> dict[str, Market]:
     """Those of the markets that exist, by id."""
-    wanted, known = list(market_ids), dict[str, Market]()
-    for start in range(0, len(wanted), CHUNK):
-        query = select(Market).where(col(Market.id).in_(wanted[start : start + CHUNK]))
-        known |= {market.id: market for market in session.exec(query)}
-    return known
+    return {market.id: market for market in rows_in(session, select(Market), col(Market.id), market_ids)}
 
 
 def list_outcomes(session: Session, market_id: str) -> Sequence[Outcome]:
@@ -72,15 +66,11 @@ def list_outcomes(session: Session, market_id: str) -> Sequence[Outcome]:
 
 def move(session: Session, market_id: str, to: MarketStatus, *, at: datetime, **values: Any) -> bool:
     """Move a market to `to` if it may go there, and say whether this call did it. An end is noted for the platform."""
-    moved = session.exec(
-        update(Market)
-        .where(col(Market.id) == market_id, col(Market.status).in_(sources_of(to)))
-        .values(status=to, **values)
-        .execution_options(synchronize_session=False)
-    )
-    if moved.rowcount and to in (MarketStatus.RESOLVED, MarketStatus.VOID):
+    which = update(Market).where(col(Market.id) == market_id, col(Market.status).in_(sources_of(to)))
+    moved = change(session, which.values(status=to, **values))
+    if moved and to in (MarketStatus.RESOLVED, MarketStatus.VOID):
         outbox.note_market(session, market_id, at=at)
-    return moved.rowcount == 1
+    return moved == 1
 
 
 def standing_settlement(session: Session, market_id: str) -> Settlement | None:
@@ -109,34 +99,24 @@ def list_settlements(session: Session, market_id: str) -> Sequence[Settlement]:
 
 def supersede(session: Session, market_id: str, number: int, *, at: datetime) -> None:
     """A settlement stands no longer: it was taken back, or another one corrects it."""
-    done = session.exec(
-        update(Settlement)
-        .where(
-            col(Settlement.market_id) == market_id,
-            col(Settlement.number) == number,
-            col(Settlement.reversed_at).is_(None),
-        )
-        .values(reversed_at=at)
-        .execution_options(synchronize_session=False)
+    which = update(Settlement).where(
+        col(Settlement.market_id) == market_id, col(Settlement.number) == number, col(Settlement.reversed_at).is_(None)
     )
-    assert done.rowcount == 1, "a settlement that we hold stands"
+    done = change(session, which.values(reversed_at=at))
+    assert done == 1, "a settlement that we hold stands"
 
 
 def override(session: Session, market_id: str, *, was: str, to: MarketStatus, resolution: str, at: datetime) -> bool:
     """Give a market that ended another outcome, if it still has the one that was read; says whether it did."""
-    moved = session.exec(
-        update(Market)
-        .where(
-            col(Market.id) == market_id,
-            col(Market.resolution) == was,
-            col(Market.status).in_([MarketStatus.RESOLVED, MarketStatus.VOID]),
-        )
-        .values(status=to, resolution=resolution, resolved_at=at)
-        .execution_options(synchronize_session=False)
+    which = update(Market).where(
+        col(Market.id) == market_id,
+        col(Market.resolution) == was,
+        col(Market.status).in_([MarketStatus.RESOLVED, MarketStatus.VOID]),
     )
-    if moved.rowcount:
+    moved = change(session, which.values(status=to, resolution=resolution, resolved_at=at))
+    if moved:
         outbox.note_market(session, market_id, at=at)
-    return moved.rowcount == 1
+    return moved == 1
 
 
 def settled_markets(session: Session) -> set[str]:

@@ -15,7 +15,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, is_told, payout_sources_of
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.engine.locking import CHUNK, MANY, chunks, for_update
+from kasoko_cli.store.engine.changes import change
+from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update, rows_in, where_given
 from kasoko_cli.store.platform import outbox
 from kasoko_cli.store.schema.tables import Attempt, Payout, User
 from kasoko_cli.store.schema.types import UtcTime, over
@@ -45,10 +46,9 @@ def list_payouts(
     market_id: str | None = None,
     statuses: frozenset[PayoutStatus] | None = None,
     user_id: str | None = None,
-    limit: int | None = None,
 ) -> Sequence[Payout]:
     """Payouts in the order they were owed."""
-    return select_payouts(session, Wanted(market_id, statuses, user_id), limit=limit)
+    return select_payouts(session, Wanted(market_id, statuses, user_id))
 
 
 #: The word itself, as in the index of what is due: SQLite does not use it for a value that is bound later.
@@ -89,15 +89,13 @@ def shown(
         User, col(User.id) == col(Payout.user_id)
     )
     order = (col(Payout.wire_cents), *_PLACE) if smallest_first else _PLACE
-    found = found.where(_PENDING).order_by(*order)
+    found = found.where(_PENDING, *where_given((col(Payout.market_id), market_id))).order_by(*order)
     if due_at is not None:
         found = found.where(is_due_at(due_at))
-    if market_id is not None:
-        found = found.where(col(Payout.market_id) == market_id)
     if not only:
         rows: Iterable[Any] = session.execute(found.limit(limit).execution_options(yield_per=CHUNK))
     else:
-        several = [row for chunk in chunks(only) for row in session.execute(found.where(col(Payout.id).in_(chunk)))]
+        several = rows_in(session, found, col(Payout.id), only)
         # Each part came in order; together they have to be put in it.
         rows = sorted(several, key=lambda row: (row[1], *row[3:]) if smallest_first else tuple(row[3:]))[:limit]
     return (ShownPayout(*row[:3]) for row in rows)
@@ -105,9 +103,7 @@ def shown(
 
 def missing_among(session: Session, payout_ids: Sequence[str]) -> list[str]:
     """Those of the ids under which there is no payout."""
-    known = set[str]()
-    for chunk in chunks(payout_ids):
-        known.update(session.exec(select(col(Payout.id)).where(col(Payout.id).in_(chunk))))
+    known = set(rows_in(session, select(col(Payout.id)), col(Payout.id), payout_ids))
     return [payout_id for payout_id in payout_ids if payout_id not in known]
 
 
@@ -132,15 +128,13 @@ class Wanted:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The same as SQL."""
-        found: list[ColumnElement[bool]] = []
-        if self.market_id is not None:
-            found.append(col(Payout.market_id) == self.market_id)
+        found = where_given(
+            (col(Payout.market_id), self.market_id),
+            (col(Payout.user_id), self.user_id),
+            (col(Payout.failure_code), self.failure_code),
+        )
         if self.statuses is not None:
             found.append(col(Payout.status).in_(self.statuses))
-        if self.user_id is not None:
-            found.append(col(Payout.user_id) == self.user_id)
-        if self.failure_code is not None:
-            found.append(col(Payout.failure_code) == self.failure_code)
         if self.receipt is not None:
             paid = select(col(Attempt.payout_id)).where(col(Attempt.receipt) == self.receipt)
             found.append(col(Payout.id).in_(paid))
@@ -173,17 +167,11 @@ def list_due(
     only: Sequence[str] = (),
     smallest_first: bool = False,
 ) -> list[DuePayout]:
-    """Payouts that may be sent now, kept from other claimers until the transaction ends: those that are owed longest
-    first, or the smallest. With `only`, at most `CHUNK` ids, those of them in their order."""
-    found = columns(
-        col(Payout.id),
-        col(Payout.market_id),
-        col(Payout.settlement_no),
-        col(Payout.user_id),
-        col(Payout.kind),
-        col(Payout.leg),
-        col(Payout.wire_cents),
-    )
+    """Payouts that may be sent now, kept from other claimers until the transaction ends.
+
+    The one owed longest comes first, or the smallest; with `only`, at most `CHUNK` ids, they come in that order.
+    """
+    found = columns(*(col(getattr(Payout, name)) for name in DuePayout._fields))
     if smallest_first and not only:
         found = found.order_by(col(Payout.wire_cents))
     query = _due(found, now, market_id, only).limit(limit)
@@ -202,15 +190,8 @@ def is_due_at(now: datetime) -> ColumnElement[bool]:
 
 def _due(query: _Asked, now: datetime, market_id: str | None, only: Sequence[str]) -> _Asked:
     """Narrow a query to what may be sent now, longest owed first."""
-    query = query.where(
-        _PENDING,
-        is_due_at(now),
-    ).order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
-    if market_id is not None:
-        query = query.where(col(Payout.market_id) == market_id)
-    if only:
-        query = query.where(col(Payout.id).in_(only))
-    return query
+    query = query.where(_PENDING, is_due_at(now), *where_given((col(Payout.market_id), market_id))).order_by(*_PLACE)
+    return query.where(col(Payout.id).in_(only)) if only else query
 
 
 def due(now: datetime, limit: int | None, market_id: str | None, only: Sequence[str]) -> SelectOfScalar[Payout]:
@@ -242,9 +223,7 @@ def totals_due(
         cast(func.coalesce(func.sum(col(Payout.wire_cents)).filter(is_due), 0), BigInteger),
         func.count().filter(~is_due),
         func.min(col(Payout.not_before)).filter(~is_due),
-    ).where(_PENDING)
-    if market_id is not None:
-        query = query.where(col(Payout.market_id) == market_id)
+    ).where(_PENDING, *where_given((col(Payout.market_id), market_id)))
     if only:
         query = query.where(col(Payout.id).in_(only))
     count, cents, later, next_at = session.exec(query).one()
@@ -275,38 +254,19 @@ def settlement_totals(session: Session, market_id: str, number: int) -> Settleme
 
 def totals_by_status(session: Session, market_id: str | None = None) -> dict[PayoutStatus, tuple[int, int]]:
     """For each state with payouts: how many, and their amounts in cents."""
-    query = select(col(Payout.status), func.count(), cast(func.sum(col(Payout.amount_cents)), BigInteger)).group_by(
-        col(Payout.status)
-    )
-    if market_id is not None:
-        query = query.where(col(Payout.market_id) == market_id)
-    return {PayoutStatus(status): (count, int(cents)) for status, count, cents in session.exec(query)}
+    return _by_status(session, col(Payout.amount_cents), *where_given((col(Payout.market_id), market_id)))
 
 
-def parked_by_status(session: Session, market_id: str | None = None) -> dict[PayoutStatus, tuple[int, int]]:
+def parked_by_status(session: Session, market_id: str | None) -> dict[PayoutStatus, tuple[int, int]]:
     """Those that wait for a person, by state: how many, and their wires in cents."""
-    query = (
-        select(col(Payout.status), func.count(), cast(func.sum(col(Payout.wire_cents)), BigInteger))
-        .where(col(Payout.status).in_((PayoutStatus.HELD, PayoutStatus.AWAITING_APPROVAL)))
-        .group_by(col(Payout.status))
-    )
-    if market_id is not None:
-        query = query.where(col(Payout.market_id) == market_id)
-    return {PayoutStatus(status): (count, int(cents)) for status, count, cents in session.exec(query)}
+    parked = col(Payout.status).in_((PayoutStatus.HELD, PayoutStatus.AWAITING_APPROVAL))
+    return _by_status(session, col(Payout.wire_cents), parked, *where_given((col(Payout.market_id), market_id)))
 
 
-def totals_by_market(session: Session) -> dict[str, dict[PayoutStatus, tuple[int, int]]]:
-    """`totals_by_status` of every market that has payouts, in one pass."""
-    query = select(
-        col(Payout.market_id),
-        col(Payout.status),
-        func.count(),
-        cast(func.sum(col(Payout.amount_cents)), BigInteger),
-    ).group_by(col(Payout.market_id), col(Payout.status))
-    found: dict[str, dict[PayoutStatus, tuple[int, int]]] = {}
-    for market_id, status, count, cents in session.exec(query):
-        found.setdefault(market_id, {})[PayoutStatus(status)] = (count, int(cents))
-    return found
+def _by_status(session: Session, cents: Any, *which: ColumnElement[bool]) -> dict[PayoutStatus, tuple[int, int]]:
+    query = sa.select(col(Payout.status), func.count(), cast(func.sum(cents), BigInteger)).where(*which)
+    found = session.execute(query.group_by(col(Payout.status)))
+    return {PayoutStatus(status): (count, int(total)) for status, count, total in found}
 
 
 def move(
@@ -340,15 +300,11 @@ def move_all(
     if only_from is not None:
         assert sources.issuperset(only_from), f"{to} cannot follow all of {only_from}"
         sources = frozenset(only_from)
-    moved = session.exec(
-        update(Payout)
-        .where(col(Payout.id).in_(payout_ids), col(Payout.status).in_(sources))
-        .values(status=to, updated_at=at, **values)
-        .execution_options(synchronize_session=False)
-    )
-    if moved.rowcount and is_told(to, sources):
+    which = update(Payout).where(col(Payout.id).in_(payout_ids), col(Payout.status).in_(sources))
+    moved = change(session, which.values(status=to, updated_at=at, **values))
+    if moved and is_told(to, sources):
         outbox.note_payouts(session, payout_ids, at=at)
-    return moved.rowcount
+    return moved
 
 
 def of_settlement(session: Session, market_id: str, number: int) -> Sequence[Payout]:
@@ -364,11 +320,12 @@ def lock_payouts(session: Session, payout_ids: Collection[str]) -> dict[str, Pay
 
 
 def lock_market(session: Session, market_id: str) -> Sequence[Payout]:
-    """Every payout of a market, by id, kept from other writers until the transaction ends; the market is held before,
-    so that none is added."""
-    return session.exec(
-        for_update(select(Payout).where(col(Payout.market_id) == market_id).order_by(col(Payout.id)))
-    ).all()
+    """Every payout of a market, by id, kept from other writers until the transaction ends.
+
+    The market is held before, so that none is added.
+    """
+    query = select(Payout).where(col(Payout.market_id) == market_id).order_by(col(Payout.id))
+    return session.exec(for_update(query)).all()
 
 
 _LOCK = for_update(select(Payout).where(col(Payout.id).in_(MANY)).order_by(col(Payout.id)))
@@ -376,30 +333,17 @@ _LOCK = for_update(select(Payout).where(col(Payout.id).in_(MANY)).order_by(col(P
 
 def postpone(session: Session, payout_ids: Sequence[str], *, until: datetime, note: str, at: datetime) -> int:
     """Put pending payouts off until a time, with the reason; returns how many. The caller has at most `CHUNK`."""
-    moved = session.exec(
-        update(Payout)
-        .where(col(Payout.id).in_(payout_ids), col(Payout.status) == PayoutStatus.PENDING)
-        .values(not_before=until, note=note, updated_at=at)
-        .execution_options(synchronize_session=False)
-    )
-    return moved.rowcount
+    which = update(Payout).where(col(Payout.id).in_(payout_ids), col(Payout.status) == PayoutStatus.PENDING)
+    return change(session, which.values(not_before=until, note=note, updated_at=at))
 
 
 def count_try(session: Session, payout_id: str) -> int:
     """Count one more try that M-Pesa did not take; returns how many there were, this one included."""
-    session.exec(
-        update(Payout)
-        .where(col(Payout.id) == payout_id)
-        .values(tries=col(Payout.tries) + 1)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(Payout).where(col(Payout.id) == payout_id)
+    change(session, which.values(tries=col(Payout.tries) + 1))
     return session.exec(select(col(Payout.tries)).where(col(Payout.id) == payout_id)).one()
 
 
 def by_ids(session: Session, payout_ids: Sequence[str]) -> list[Payout]:
     """Those of the payouts that exist."""
-    found: list[Payout] = []
-    for chunk in chunks(payout_ids):
-        query = select(Payout).where(col(Payout.id).in_(chunk))
-        found += session.exec(query)
-    return found
+    return list(rows_in(session, select(Payout), col(Payout.id), payout_ids))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from kasoko_cli.store.engine.changes import change, insert_into
 from kasoko_cli.store.engine.locking import for_update
 from kasoko_cli.store.schema.tables import PaceRow
 
@@ -17,8 +17,9 @@ def lock(session: Session, account: str) -> PaceRow:
     query = for_update(select(PaceRow).where(col(PaceRow.account) == account))
     found = session.exec(query).one_or_none()
     if found is None:
-        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        session.exec(insert(PaceRow).values(account=account).on_conflict_do_nothing(index_elements=["account"]))
+        session.exec(
+            insert_into(session, PaceRow).values(account=account).on_conflict_do_nothing(index_elements=["account"])
+        )
         found = session.exec(query).one()
     return found
 
@@ -32,9 +33,5 @@ def keep(
     changed_at: datetime | None,
 ) -> None:
     """Write down when the next request may begin, and how fast they may follow."""
-    session.exec(
-        update(PaceRow)
-        .where(col(PaceRow.account) == account)
-        .values(next_at=next_at, per_1000_seconds=per_1000_seconds, changed_at=changed_at)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(PaceRow).where(col(PaceRow.account) == account)
+    change(session, which.values(next_at=next_at, per_1000_seconds=per_1000_seconds, changed_at=changed_at))

@@ -14,6 +14,7 @@ from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.store.engine.changes import change
 from kasoko_cli.store.schema.tables import Attempt, Callback, EntryRow, Event, Exchange, Payout, Query, User
 from kasoko_cli.store.statements import FORGOTTEN, RESTORED
 
@@ -41,47 +42,30 @@ def last_written(session: Session) -> datetime | None:
 
 def mark(session: Session, attempt_id: str, mark: str, *, at: datetime | None = None) -> None:
     """Note that an attempt that ended unpaid may have been sent since the copy was taken, or that this is known now."""
-    session.exec(
-        update(Attempt)
-        .where(col(Attempt.id) == attempt_id, _HAS_ENDED_UNPAID)
-        .values(lease_token=mark, **({} if at is None else {"status_at": at}))
-        .execution_options(synchronize_session=False)
-    )
+    which = update(Attempt).where(col(Attempt.id) == attempt_id, _HAS_ENDED_UNPAID)
+    change(session, which.values(lease_token=mark, **({} if at is None else {"status_at": at})))
 
 
 def mark_live(session: Session, mark: str) -> None:
     """The same of every attempt that was under way."""
-    session.exec(
-        update(Attempt)
-        .where(col(Attempt.status).in_(LIVE))
-        .values(lease_token=mark)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(Attempt).where(col(Attempt.status).in_(LIVE))
+    change(session, which.values(lease_token=mark))
 
 
 def hold_pending(session: Session, *, note: str, at: datetime) -> int:
     """Stop every payout that was due: PENDING -> HELD; returns how many."""
-    held = session.exec(
-        update(Payout)
-        .where(col(Payout.status) == PayoutStatus.PENDING)
-        .values(status=PayoutStatus.HELD, note=note, updated_at=at, not_before=None)
-        .execution_options(synchronize_session=False)
-    )
-    return held.rowcount
+    which = update(Payout).where(col(Payout.status) == PayoutStatus.PENDING)
+    return change(session, which.values(status=PayoutStatus.HELD, note=note, updated_at=at, not_before=None))
 
 
 def hold_settlement(session: Session, market_id: str, settlement_no: int, *, note: str) -> None:
     """Stop the payouts of a settlement that was just written: PENDING -> HELD."""
-    session.exec(
-        update(Payout)
-        .where(
-            col(Payout.market_id) == market_id,
-            col(Payout.settlement_no) == settlement_no,
-            col(Payout.status) == PayoutStatus.PENDING,
-        )
-        .values(status=PayoutStatus.HELD, note=note)
-        .execution_options(synchronize_session=False)
+    which = update(Payout).where(
+        col(Payout.market_id) == market_id,
+        col(Payout.settlement_no) == settlement_no,
+        col(Payout.status) == PayoutStatus.PENDING,
     )
+    change(session, which.values(status=PayoutStatus.HELD, note=note))
 
 
 def take_numbers(session: Session) -> None:
@@ -92,12 +76,10 @@ def take_numbers(session: Session) -> None:
         .where(col(Payout.id) == col(Attempt.payout_id))
         .scalar_subquery()
     )
-    session.exec(
-        update(Attempt)
-        .where(col(Attempt.status) == AttemptStatus.REJECTED, _HAS_MARK, col(Attempt.evidence) == FORGOTTEN)
-        .values(phone=theirs)
-        .execution_options(synchronize_session=False)
+    which = update(Attempt).where(
+        col(Attempt.status) == AttemptStatus.REJECTED, _HAS_MARK, col(Attempt.evidence) == FORGOTTEN
     )
+    change(session, which.values(phone=theirs))
 
 
 def list_doubted(session: Session) -> Sequence[Attempt]:

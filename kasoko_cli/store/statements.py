@@ -14,7 +14,8 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.engine.locking import CHUNK, for_update
+from kasoko_cli.store.engine.changes import change
+from kasoko_cli.store.engine.locking import chunks, for_update, rows_in
 from kasoko_cli.store.schema.tables import (
     Attempt,
     Bet,
@@ -52,22 +53,8 @@ class KnownAttempt(NamedTuple):
 
 
 _COLUMNS = (
-    col(Attempt.id),
-    col(Attempt.payout_id),
-    col(Payout.user_id),
-    col(Payout.status),
-    col(Attempt.status),
-    col(Attempt.phone),
-    col(Attempt.wire_cents),
-    col(Attempt.receipt),
-    col(Attempt.conversation_id),
-    col(Attempt.gateway_id),
-    col(Attempt.evidence),
-    col(Attempt.lease_token),
-    col(Attempt.created_at),
-    col(Attempt.sent_at),
-    col(Attempt.status_at),
-    col(Attempt.account_id),
+    *(col(Attempt.id), col(Attempt.payout_id), col(Payout.user_id), col(Payout.status)),
+    *(col(getattr(Attempt, name)) for name in KnownAttempt._fields[4:]),
 )
 
 #: How the mark begins of an attempt that a restored copy does not know to have been sent; it stands in place
@@ -106,10 +93,8 @@ def attempts_around(
         )
     ).order_by(col(Attempt.sent_at), col(Attempt.id))
     found = {row[0]: KnownAttempt(*row) for row in session.execute(by_time)}
-    wanted = list(dict.fromkeys(receipts))
-    for start in range(0, len(wanted), CHUNK):
-        query = base.where(col(Attempt.receipt).in_(wanted[start : start + CHUNK]))
-        found |= {row[0]: KnownAttempt(*row) for row in session.execute(query)}
+    proven = rows_in(session, base, col(Attempt.receipt), dict.fromkeys(receipts))
+    found |= {row[0]: KnownAttempt(*row) for row in proven}
     return list(found.values())
 
 
@@ -153,24 +138,17 @@ def every_key(session: Session, keys: Iterable[str]) -> list[str]:
 
 
 def _existing(session: Session, keys: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for start in range(0, len(keys), CHUNK):
-        query = sa.select(col(EntryRow.key)).where(col(EntryRow.key).in_(keys[start : start + CHUNK]))
-        found |= set(session.execute(query).scalars())
-    return found
+    return set(rows_in(session, select(col(EntryRow.key)), col(EntryRow.key), keys))
 
 
 def _posted_under(session: Session, wanted: Sequence[str], account: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for start in range(0, len(wanted), CHUNK):
-        query = (
-            sa.select(col(EntryRow.key), cast(func.sum(col(PostingRow.amount_cents)), BigInteger))
-            .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
-            .where(col(EntryRow.key).in_(wanted[start : start + CHUNK]), col(PostingRow.account) == account)
-            .group_by(col(EntryRow.key))
-        )
-        found |= {key: int(cents) for key, cents in session.execute(query)}
-    return found
+    query = (
+        sa.select(col(EntryRow.key), cast(func.sum(col(PostingRow.amount_cents)), BigInteger))
+        .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
+        .where(col(PostingRow.account) == account)
+        .group_by(col(EntryRow.key))
+    )
+    return {key: int(cents) for key, cents in rows_in(session, query, col(EntryRow.key), wanted)}
 
 
 def posted_by_owner(session: Session, keys: Iterable[str], account: str) -> dict[str, int]:
@@ -186,13 +164,8 @@ def posted_by_owner(session: Session, keys: Iterable[str], account: str) -> dict
 
 def collected_stakes(session: Session, bet_ids: Iterable[str]) -> dict[str, int]:
     """The stakes of those of the bets that the platform had collected, in cents."""
-    wanted, found = list(dict.fromkeys(bet_ids)), dict[str, int]()
-    for start in range(0, len(wanted), CHUNK):
-        query = sa.select(col(Bet.id), col(Bet.stake_cents)).where(
-            col(Bet.id).in_(wanted[start : start + CHUNK]), col(Bet.funding) == Funding.COLLECTED
-        )
-        found |= {row[0]: row[1] for row in session.execute(query)}
-    return found
+    query = sa.select(col(Bet.id), col(Bet.stake_cents)).where(col(Bet.funding) == Funding.COLLECTED)
+    return dict(rows_in(session, query, col(Bet.id), dict.fromkeys(bet_ids)))
 
 
 def answers_about(session: Session, attempt_ids: Iterable[str], now: datetime) -> dict[str, list[tuple[datetime, str]]]:
@@ -200,21 +173,19 @@ def answers_about(session: Session, attempt_ids: Iterable[str], now: datetime) -
 
     That it does not know one counts only by a clock that was not ahead: silence is measured in time.
     """
-    wanted, found = list(attempt_ids), dict[str, list[tuple[datetime, str]]]()
-    for start in range(0, len(wanted), CHUNK):
-        query = (
-            sa.select(col(Query.attempt_id), col(Query.answered_at), col(Query.answer))
-            .join(Attempt, col(Attempt.id) == col(Query.attempt_id))
-            .where(
-                col(Query.attempt_id).in_(wanted[start : start + CHUNK]),
-                or_(col(Query.answered_at) <= now, col(Query.answer) != "NOT_FOUND"),
-                col(Query.answered_at).is_not(None),
-                col(Query.account_id) == col(Attempt.account_id),
-            )
-            .order_by(col(Query.answered_at))
+    query = (
+        sa.select(col(Query.attempt_id), col(Query.answered_at), col(Query.answer))
+        .join(Attempt, col(Attempt.id) == col(Query.attempt_id))
+        .where(
+            or_(col(Query.answered_at) <= now, col(Query.answer) != "NOT_FOUND"),
+            col(Query.answered_at).is_not(None),
+            col(Query.account_id) == col(Attempt.account_id),
         )
-        for attempt_id, at, answer in session.execute(query):
-            found.setdefault(attempt_id, []).append((at, answer or ""))
+        .order_by(col(Query.answered_at))
+    )
+    found: dict[str, list[tuple[datetime, str]]] = {}
+    for attempt_id, at, answer in rows_in(session, query, col(Query.attempt_id), attempt_ids):
+        found.setdefault(attempt_id, []).append((at, answer or ""))
     return found
 
 
@@ -234,26 +205,19 @@ class KnownLine(NamedTuple):
 
 def known_lines(session: Session, keys: Iterable[str]) -> dict[str, KnownLine]:
     """Those of the lines that were taken in before, by key."""
-    wanted, found = list(keys), dict[str, KnownLine]()
-    for start in range(0, len(wanted), CHUNK):
-        query = sa.select(
-            col(StatementLine.key),
-            col(StatementLine.statement_id),
-            col(StatementLine.verdict),
-            col(StatementLine.resolved_at).is_not(None),
-        ).where(col(StatementLine.key).in_(wanted[start : start + CHUNK]))
-        found |= {row[0]: KnownLine(*row) for row in session.execute(query)}
-    return found
+    query = sa.select(
+        col(StatementLine.key),
+        col(StatementLine.statement_id),
+        col(StatementLine.verdict),
+        col(StatementLine.resolved_at).is_not(None),
+    )
+    return {row[0]: KnownLine(*row) for row in rows_in(session, query, col(StatementLine.key), keys)}
 
 
 def judge_again(session: Session, key: str, values: Mapping[str, object]) -> None:
     """Write down what a line that was left open turned out to be, and by which statement."""
-    session.execute(
-        update(StatementLine)
-        .where(col(StatementLine.key) == key)
-        .values(values)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(StatementLine).where(col(StatementLine.key) == key)
+    change(session, which.values(values))
 
 
 def list_suspense(session: Session) -> Sequence[StatementLine]:
@@ -332,8 +296,7 @@ def posted_together(session: Session, pairs: Sequence[tuple[str, str]]) -> list[
     first, other = aliased(EntryRow), aliased(EntryRow)
     of_second = {second: one for one, second in pairs}
     found: list[str] = []
-    for start in range(0, len(pairs), CHUNK):
-        some = pairs[start : start + CHUNK]
+    for some in chunks(pairs):
         query = (
             sa.select(col(first.key), col(other.key))
             .join(Link, sa.and_(col(Link.first) <= col(first.id), col(first.id) <= col(Link.last)))
@@ -347,16 +310,14 @@ def posted_together(session: Session, pairs: Sequence[tuple[str, str]]) -> list[
 
 def postings_of(session: Session, keys: Sequence[str]) -> dict[str, list[tuple[str, str, int]]]:
     """The lines of the entries with these keys, as account, owner and cents, in order; only those that exist."""
+    query = (
+        sa.select(col(EntryRow.key), col(PostingRow.account), col(PostingRow.owner), col(PostingRow.amount_cents))
+        .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
+        .order_by(col(EntryRow.id), col(PostingRow.line))
+    )
     found: dict[str, list[tuple[str, str, int]]] = {}
-    for start in range(0, len(keys), CHUNK):
-        query = (
-            sa.select(col(EntryRow.key), col(PostingRow.account), col(PostingRow.owner), col(PostingRow.amount_cents))
-            .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
-            .where(col(EntryRow.key).in_(keys[start : start + CHUNK]))
-            .order_by(col(EntryRow.id), col(PostingRow.line))
-        )
-        for key, account, owner, cents in session.execute(query):
-            found.setdefault(key, []).append((account, owner, cents))
+    for key, account, owner, cents in rows_in(session, query, col(EntryRow.key), keys):
+        found.setdefault(key, []).append((account, owner, cents))
     return found
 
 
@@ -428,10 +389,5 @@ def find_suspense(session: Session, name: str) -> StatementLine:
 
 def resolve_line(session: Session, key: str, *, resolution: str, by: str, at: datetime) -> bool:
     """Write down what money in suspense was; says whether this call did it."""
-    done = session.exec(
-        update(StatementLine)
-        .where(col(StatementLine.key) == key, col(StatementLine.resolved_at).is_(None))
-        .values(resolved_at=at, resolved_by=by, resolution=resolution)
-        .execution_options(synchronize_session=False)
-    )
-    return done.rowcount == 1
+    which = update(StatementLine).where(col(StatementLine.key) == key, col(StatementLine.resolved_at).is_(None))
+    return change(session, which.values(resolved_at=at, resolved_by=by, resolution=resolution)) == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import sqlalchemy as sa
 from sqlalchemy import func, or_, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.clock import farthest
-from kasoko_cli.store.engine.locking import CHUNK
+from kasoko_cli.store.engine.changes import change
+from kasoko_cli.store.engine.locking import rows_in
 from kasoko_cli.store.schema.tables import Attempt, Query
 
 #: What stands as the answer to a question that M-Pesa did not take.
@@ -37,16 +39,10 @@ NOT_BELIEVED = ("LACKING", "CONTRADICTED", "UNREADABLE")
 
 def note_answer(session: Session, query_id: str, *, answer: str, detail: str, at: datetime) -> bool:
     """Write down how a question was answered, the first time that it is believed; says whether this call did it."""
-    noted = session.exec(
-        update(Query)
-        .where(
-            col(Query.id) == query_id,
-            or_(col(Query.answered_at).is_(None), col(Query.answer).in_(NOT_BELIEVED)),
-        )
-        .values(answered_at=at, answer=answer, detail=detail)
-        .execution_options(synchronize_session=False)
+    which = update(Query).where(
+        col(Query.id) == query_id, or_(col(Query.answered_at).is_(None), col(Query.answer).in_(NOT_BELIEVED))
     )
-    return noted.rowcount == 1
+    return change(session, which.values(answered_at=at, answer=answer, detail=detail)) == 1
 
 
 def last_of(session: Session, attempt_id: str, now: datetime) -> Query | None:
@@ -67,12 +63,8 @@ def asked_about(session: Session, attempt_id: str, now: datetime) -> tuple[int, 
 
 def keep_conversation(session: Session, query_id: str, conversation_id: str) -> None:
     """Keep M-Pesa's own id for a question, by which its answer is known."""
-    session.exec(
-        update(Query)
-        .where(col(Query.id) == query_id)
-        .values(conversation_id=conversation_id)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(Query).where(col(Query.id) == query_id)
+    change(session, which.values(conversation_id=conversation_id))
 
 
 #: Answers to a status query that do not speak against sending again.
@@ -104,11 +96,8 @@ def count_unanswered(session: Session, query_ids: Sequence[str]) -> int:
 
 def ids_about(session: Session, attempt_ids: Sequence[str]) -> dict[str, str]:
     """The attempt that each question about these attempts is about, by the id of the question."""
-    found = dict[str, str]()
-    for start in range(0, len(attempt_ids), CHUNK):
-        query = select(Query.id, Query.attempt_id).where(col(Query.attempt_id).in_(attempt_ids[start : start + CHUNK]))
-        found |= {query_id: attempt_id for query_id, attempt_id in session.exec(query) if attempt_id is not None}
-    return found
+    query = sa.select(col(Query.id), col(Query.attempt_id))
+    return dict(rows_in(session, query, col(Query.attempt_id), attempt_ids))
 
 
 def list_about(session: Session, attempt_id: str) -> Sequence[Query]:

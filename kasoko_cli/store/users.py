@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.phone import ERASED
 from kasoko_cli.errors import NotFound
-from kasoko_cli.store.engine.locking import CHUNK, Turn, for_update, take_turn
+from kasoko_cli.store.engine.locking import Turn, for_update, rows_in, take_turn
 from kasoko_cli.store.engine.row_digests import person_seal
 from kasoko_cli.store.schema.tables import Event, User
 
@@ -31,7 +31,7 @@ def find_user(session: Session, user_id: str, *, lock: bool = False) -> User:
 
 
 def lock_wallets(session: Session, user_ids: Collection[str]) -> set[str]:
-    """Keep others from deciding by the money of these users until the transaction ends; says which of them exist.
+    """Keep others from deciding by the money of these users until the transaction ends; returns which of them exist.
 
     Rows that only name these users may be written meanwhile. Who holds several does so alone, so that one who comes
     upon more users as it goes on waits for nobody who waits for it; after that no other row is locked.
@@ -39,11 +39,8 @@ def lock_wallets(session: Session, user_ids: Collection[str]) -> set[str]:
     if not user_ids:
         return set()
     take_turn(session, Turn.WALLETS)
-    wanted, found = sorted(user_ids), set[str]()
-    for start in range(0, len(wanted), CHUNK):
-        query = columns(col(User.id)).where(col(User.id).in_(wanted[start : start + CHUNK])).order_by(col(User.id))
-        found |= {row[0] for row in session.execute(query.with_for_update(key_share=True))}
-    return found
+    query = select(col(User.id)).order_by(col(User.id)).with_for_update(key_share=True)
+    return set(rows_in(session, query, col(User.id), sorted(user_ids)))
 
 
 def list_users(session: Session, *, limit: int | None = None) -> Sequence[User]:
@@ -53,11 +50,7 @@ def list_users(session: Session, *, limit: int | None = None) -> Sequence[User]:
 
 def known_users(session: Session, user_ids: Iterable[str]) -> dict[str, User]:
     """Those of the users that exist, by id."""
-    wanted, known = list(user_ids), dict[str, User]()
-    for start in range(0, len(wanted), CHUNK):
-        query = select(User).where(col(User.id).in_(wanted[start : start + CHUNK]))
-        known |= {user.id: user for user in session.exec(query)}
-    return known
+    return {user.id: user for user in rows_in(session, select(User), col(User.id), user_ids)}
 
 
 def not_to_be_paid(session: Session, user_ids: Iterable[str]) -> dict[str, str]:

@@ -550,8 +550,8 @@ BUGS: Sequence[Bug] = (
     _bug(
         "what was under way in a restored copy and failed is credited",
         "store/restored.py",
-        "        .where(col(Attempt.status).in_(LIVE))\n        .values(lease_token=mark)",
-        "        .where(col(Attempt.status).in_(LIVE), col(Attempt.id).is_(None))\n        .values(lease_token=mark)",
+        "which = update(Attempt).where(col(Attempt.status).in_(LIVE))",
+        "which = update(Attempt).where(col(Attempt.status).in_(LIVE), col(Attempt.id).is_(None))",
         "operations/admin/test_backups.py::test_what_had_been_sent_before_the_copy_may_have_been_sent_again_since",
     ),
     _bug(

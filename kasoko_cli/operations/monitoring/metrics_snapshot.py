@@ -14,7 +14,7 @@ from kasoko_cli.domain.payout import GROUPS, AttemptStatus, PayoutStatus
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.shared.overview import Amount
-from kasoko_cli.store import balance_readings, callbacks, markets, payouts
+from kasoko_cli.store import balance_readings, callbacks, markets, overview
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import switches_on
 from kasoko_cli.store.monitoring import metrics as store
@@ -112,7 +112,7 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
     lately = now - timedelta(seconds=spans.lately_seconds)
     window = now - timedelta(seconds=spans.window_seconds)
     with db.reading() as session:
-        by_market = payouts.totals_by_market(session)
+        by_market = overview.totals_by_market(lambda query: session.connection().exec_driver_sql(query).all())
         ended = store.ended_since(session, min(window, lately), now)
         failed_lately = [one for one in store.ended_since(session, lately, now) if one.status in GROUPS["failed"]]
         live = {row.status: row for row in store.live_by_status(session)}

@@ -22,7 +22,7 @@ from sqlmodel import Session, SQLModel, col
 from kasoko_cli.domain.market import MarketStatus
 from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH
 from kasoko_cli.store.engine.driver import Direct, as_sqlalchemy_says
-from kasoko_cli.store.engine.locking import CHUNK
+from kasoko_cli.store.engine.locking import rows_in, where_given
 from kasoko_cli.store.schema.tables import Attempt, Bet, EntryRow, Funding, Market, Outcome, Payout, PostingRow, User
 
 #: A statement and a row of plain columns, whichever they are.
@@ -215,18 +215,18 @@ def _made(statement: Insert | Update, dialect: Dialect) -> _Made:
 def known_users(session: Session, user_ids: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     """Those of the users that exist, by id: id, name, phone."""
     query = sa.select(col(User.id), col(User.name), col(User.phone))
-    return {row[0]: (row[0], row[1], row[2]) for row in _with_ids(session, query, col(User.id), user_ids)}
+    return {row[0]: (row[0], row[1], row[2]) for row in rows_in(session, query, col(User.id), dict.fromkeys(user_ids))}
 
 
 def existing_users(session: Session, user_ids: Iterable[str]) -> set[str]:
     """The ids of those of the users that exist."""
-    return {row[0] for row in _with_ids(session, sa.select(col(User.id)), col(User.id), user_ids)}
+    return {row[0] for row in rows_in(session, sa.select(col(User.id)), col(User.id), dict.fromkeys(user_ids))}
 
 
 def known_bets(session: Session, bet_ids: Iterable[str]) -> dict[str, BetRecord]:
     """Those of the bets that exist, by id."""
-    query = sa.select(*_BET)
-    return {row[0]: BetRecord(*row) for row in _with_ids(session, query, col(Bet.id), bet_ids)}
+    query = sa.select(*BET_COLUMNS)
+    return {row[0]: BetRecord(*row) for row in rows_in(session, query, col(Bet.id), dict.fromkeys(bet_ids))}
 
 
 def markets_for_bets(session: Session) -> dict[str, OpenTo]:
@@ -253,7 +253,7 @@ def available_of(session: Session, user_ids: Iterable[str]) -> dict[str, int]:
         .where(col(PostingRow.account).in_(["wallet", "delivered"]))
         .group_by(col(PostingRow.owner))
     )
-    return {row[0]: int(row[1]) for row in _with_ids(session, query, col(PostingRow.owner), user_ids)}
+    return {row[0]: int(row[1]) for row in rows_in(session, query, col(PostingRow.owner), dict.fromkeys(user_ids))}
 
 
 # --- Streams, for exports --------------------------------------------------------------------------
@@ -261,49 +261,46 @@ def available_of(session: Session, user_ids: Iterable[str]) -> dict[str, int]:
 
 def stream_users(session: Session) -> Iterator[Sequence[Any]]:
     """Every user by id: id, name, phone."""
-    yield from streamed(
-        session,
-        sa.select(col(User.id), col(User.name), col(User.phone)).order_by(bytewise(session, col(User.id))),
-    )
+    query = sa.select(col(User.id), col(User.name), col(User.phone))
+    yield from streamed(session, query.order_by(bytewise(session, col(User.id))))
 
 
 def all_markets(session: Session, market_id: str | None = None) -> list[tuple[Market, list[str]]]:
     """Every market by id, or one, each with the names of its outcomes in their order."""
-    query = sa.select(Market).order_by(bytewise(session, col(Market.id)))
-    names = sa.select(col(Outcome.market_id), col(Outcome.name)).order_by(col(Outcome.number))
-    if market_id is not None:
-        query = query.where(col(Market.id) == market_id)
-        names = names.where(col(Outcome.market_id) == market_id)
+    query = sa.select(Market).where(*where_given((col(Market.id), market_id)))
+    names = sa.select(col(Outcome.market_id), col(Outcome.name)).where(
+        *where_given((col(Outcome.market_id), market_id))
+    )
     outcomes: dict[str, list[str]] = {}
-    for owner, name in session.execute(names):
+    for owner, name in session.execute(names.order_by(col(Outcome.number))):
         outcomes.setdefault(owner, []).append(name)
-    return [(market, outcomes.get(market.id, [])) for market in session.execute(query).scalars()]
+    return [
+        (market, outcomes.get(market.id, []))
+        for market in session.execute(query.order_by(bytewise(session, col(Market.id)))).scalars()
+    ]
 
 
 def any_from_a_wallet(session: Session, market_id: str | None = None) -> bool:
     """Whether a bet was paid for from a wallet here."""
-    query = sa.select(col(Bet.id)).where(col(Bet.funding) == Funding.WALLET).limit(1)
-    if market_id is not None:
-        query = query.where(col(Bet.market_id) == market_id)
-    return session.execute(query).first() is not None
+    from_one = col(Bet.funding) == Funding.WALLET, *where_given((col(Bet.market_id), market_id))
+    return session.execute(sa.select(col(Bet.id)).where(*from_one).limit(1)).first() is not None
 
 
 def stream_bets(session: Session, market_id: str | None = None) -> Iterator[Sequence[Any]]:
     """Every bet, or those of one market, by market and time: as `BetRecord`, the outcome by its name."""
-    query = sa.select(*_BET[:2], col(Outcome.name), *_BET[3:]).join(
+    query = sa.select(*BET_COLUMNS[:2], col(Outcome.name), *BET_COLUMNS[3:]).join(
         Outcome, (col(Outcome.market_id) == col(Bet.market_id)) & (col(Outcome.number) == col(Bet.outcome))
     )
-    if market_id is not None:
-        query = query.where(col(Bet.market_id) == market_id)
-    yield from streamed(
-        session,
-        query.order_by(bytewise(session, col(Bet.market_id)), col(Bet.placed_at), bytewise(session, col(Bet.id))),
-    )
+    query = query.where(*where_given((col(Bet.market_id), market_id)))
+    place = bytewise(session, col(Bet.market_id)), col(Bet.placed_at), bytewise(session, col(Bet.id))
+    yield from streamed(session, query.order_by(*place))
 
 
 def stream_payouts(session: Session, market_id: str | None = None) -> Iterator[tuple[Payout, Sequence[Any]]]:
-    """Every payout in the order they were owed, with slug, name, phone, and its latest attempt's
-    number (0 for none), id, conversation id and receipt."""
+    """Every payout in the order they were owed, with slug, name, phone, and its latest attempt.
+
+    Of the attempt the number (0 for none), id, conversation id and receipt.
+    """
     other = aliased(Attempt)
     latest = sa.select(func.max(col(other.number))).where(col(other.payout_id) == col(Payout.id)).scalar_subquery()
     query = (
@@ -320,10 +317,9 @@ def stream_payouts(session: Session, market_id: str | None = None) -> Iterator[t
         .join(Market, col(Market.id) == col(Payout.market_id))
         .join(User, col(User.id) == col(Payout.user_id))
         .outerjoin(Attempt, (col(Attempt.payout_id) == col(Payout.id)) & (col(Attempt.number) == latest))
+        .where(*where_given((col(Payout.market_id), market_id)))
         .order_by(col(Payout.created_at), bytewise(session, col(Payout.market_id)), col(Payout.number))
     )
-    if market_id is not None:
-        query = query.where(col(Payout.market_id) == market_id)
     for row in streamed(session, query):
         yield row[0], row[1:]
 
@@ -335,14 +331,8 @@ def stream_postings(session: Session, market_id: str | None = None) -> Iterator[
     """
     query = (
         sa.select(
-            col(EntryRow.id),
-            col(EntryRow.key),
-            col(EntryRow.kind),
-            col(EntryRow.at),
-            col(PostingRow.line),
-            col(PostingRow.account),
-            col(PostingRow.owner),
-            col(PostingRow.amount_cents),
+            *(col(getattr(EntryRow, name)) for name in ("id", "key", "kind", "at")),
+            *(col(getattr(PostingRow, name)) for name in ("line", "account", "owner", "amount_cents")),
         )
         .join(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
         .order_by(col(EntryRow.id), col(PostingRow.line))
@@ -366,23 +356,7 @@ def stream_postings(session: Session, market_id: str | None = None) -> Iterator[
 
 
 #: The columns of a bet, in the order of `BetRecord`.
-_BET = (
-    col(Bet.id),
-    col(Bet.market_id),
-    col(Bet.outcome),
-    col(Bet.user_id),
-    col(Bet.stake_cents),
-    col(Bet.funding),
-    col(Bet.placed_at),
-    col(Bet.cancelled_at),
-)
-
-
-def _with_ids(session: Session, query: Query, column: Any, ids: Iterable[str]) -> Iterator[Found]:
-    """The rows whose `column` is one of `ids`, asked for in lists that one statement can carry."""
-    wanted = list(dict.fromkeys(ids))
-    for start in range(0, len(wanted), CHUNK):
-        yield from session.execute(query.where(column.in_(wanted[start : start + CHUNK])))
+BET_COLUMNS = tuple(col(getattr(Bet, name)) for name in BetRecord._fields)
 
 
 def streamed(session: Session, query: Query) -> Iterator[Found]:

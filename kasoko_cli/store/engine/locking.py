@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from enum import IntEnum, unique
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, bindparam, text
+from sqlalchemy import BindParameter, ColumnElement, bindparam, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 from sqlmodel.sql.expression import SelectOfScalar
@@ -54,6 +54,17 @@ def chunks(values: Iterable[Value]) -> Iterator[list[Value]]:
     every = list(values)
     for start in range(0, len(every), CHUNK):
         yield every[start : start + CHUNK]
+
+
+def rows_in(session: Session, query: Any, column: Any, values: Iterable[Any]) -> Iterator[Any]:
+    """What a query finds where `column` has one of these values, however many there are."""
+    for chunk in chunks(values):
+        yield from session.exec(query.where(column.in_(chunk)))
+
+
+def where_given(*wanted: tuple[Any, object]) -> list[ColumnElement[bool]]:
+    """That each of these columns has its value, for those whose value is not None."""
+    return [column == value for column, value in wanted if value is not None]
 
 
 def for_update(query: SelectOfScalar[Row], *, share: bool = False, skip_locked: bool = False) -> SelectOfScalar[Row]:

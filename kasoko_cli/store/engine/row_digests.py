@@ -20,9 +20,9 @@ import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from kasoko_cli.domain.payout import AttemptStatus
-from kasoko_cli.store.engine.bulk_rows import bytewise, streamed
+from kasoko_cli.store.engine.bulk_rows import BET_COLUMNS, bytewise, streamed
 from kasoko_cli.store.engine.hash_chain import canonical, sealed, stamp
-from kasoko_cli.store.engine.locking import CHUNK, MANY
+from kasoko_cli.store.engine.locking import MANY, chunks
 from kasoko_cli.store.schema.tables import Attempt, Bet, Callback, Market, Outcome, Payout, Query, Settlement, User
 
 #: What stands before the digest that an attempt keeps in place of an erased phone.
@@ -84,17 +84,8 @@ def market_facts(market: Market, outcomes: Iterable[Outcome]) -> str:
 
 #: The columns of a market that never change, in the order of its digest.
 MARKET_FACTS = (
-    "id",
-    "slug",
-    "question",
-    "fee_bps",
-    "rounding",
-    "break_unit_cents",
-    "dead_heat",
-    "min_dividend",
-    "min_dividend_bps",
-    "closes_at",
-    "created_at",
+    *("id", "slug", "question", "fee_bps", "rounding", "break_unit_cents", "dead_heat"),
+    *("min_dividend", "min_dividend_bps", "closes_at", "created_at"),
 )
 
 
@@ -136,18 +127,9 @@ def facts_of(session: Session, entries: Sequence[About], *, with_duties: bool = 
 def _of_bets(session: Session, placed: Sequence[str], cancelled: Sequence[str]) -> dict[str, Fact]:
     by_placed = {key[len("bet:") :]: key for key in placed}
     by_cancelled = {key[len("bet:") : -len(":cancel")]: key for key in cancelled}
-    query = sa.select(
-        col(Bet.id),
-        col(Bet.market_id),
-        col(Bet.outcome),
-        col(Bet.user_id),
-        col(Bet.stake_cents),
-        col(Bet.funding),
-        col(Bet.placed_at),
-        col(Bet.cancelled_at),
-    )
     found: dict[str, Fact] = {}
-    for row in _among(session, query.where(col(Bet.id).in_(MANY)), {*by_placed, *by_cancelled}):
+    query = sa.select(*BET_COLUMNS).where(col(Bet.id).in_(MANY))
+    for row in _among(session, query, {*by_placed, *by_cancelled}):
         *what, placed_at, cancelled_at = row
         bet_id, facts = what[0], sealed("bet", *what, stamp(placed_at))
         if key := by_placed.get(bet_id):
@@ -159,22 +141,9 @@ def _of_bets(session: Session, placed: Sequence[str], cancelled: Sequence[str]) 
 
 #: The columns of a settlement that never change.
 _SETTLEMENT = (
-    "market_id",
-    "number",
-    "gross_cents",
-    "fee_cents",
-    "net_cents",
-    "winning_stake_cents",
-    "winners",
-    "payouts_cents",
-    "refunds_cents",
-    "breakage_cents",
-    "top_up_cents",
-    "bets",
-    "rules",
-    "resolution",
-    "bets_digest",
-    "plan_hash",
+    *("market_id", "number", "gross_cents", "fee_cents", "net_cents", "winning_stake_cents", "winners"),
+    *("payouts_cents", "refunds_cents", "breakage_cents", "top_up_cents"),
+    *("bets", "rules", "resolution", "bets_digest", "plan_hash"),
 )
 
 
@@ -233,23 +202,12 @@ def _of_attempts(session: Session, by_kind: dict[str, list[str]]) -> dict[str, F
 
 
 #: What is asked of an attempt, and of what its evidence names.
+_ATTEMPT = (
+    *("id", "payout_id", "number", "status", "phone", "wire_cents", "api", "sends", "sent_at"),
+    *("receipt", "result_code", "result_text", "evidence"),
+)
 _ATTEMPTS = (
-    sa.select(
-        col(Attempt.id),
-        col(Attempt.payout_id),
-        col(Attempt.number),
-        col(Attempt.status),
-        col(Attempt.phone),
-        col(Attempt.wire_cents),
-        col(Attempt.api),
-        col(Attempt.sends),
-        col(Attempt.sent_at),
-        col(Attempt.receipt),
-        col(Attempt.result_code),
-        col(Attempt.result_text),
-        col(Attempt.evidence),
-        col(User.salt),
-    )
+    sa.select(*(col(getattr(Attempt, name)) for name in _ATTEMPT), col(User.salt))
     .join(Payout, col(Payout.id) == col(Attempt.payout_id))
     .join(User, col(User.id) == col(Payout.user_id))
 )
@@ -273,6 +231,5 @@ def _evidence(session: Session, named: Collection[str]) -> dict[str, object]:
 
 def _among(session: Session, query: Any, values: Iterable[Any]) -> Iterable[Any]:
     """The rows that a query finds by `MANY`, which is given lists that one statement can carry."""
-    wanted = list(values)
-    for start in range(0, len(wanted), CHUNK):
-        yield from session.connection().execute(query, {"many": wanted[start : start + CHUNK]})
+    for chunk in chunks(values):
+        yield from session.connection().execute(query, {"many": chunk})

@@ -58,7 +58,7 @@ def _reference(table: str, name: str, columns: str, to: str) -> sa.ForeignKeyCon
 
 def create_index(name: str, table: str, columns: str, *, where: str | None = None, unique: bool = False) -> None:
     """Create an index on the listed columns, of the rows for which `where` holds."""
-    only = {} if where is None else dict.fromkeys(("sqlite_where", "postgresql_where"), sa.text(where))
+    only: dict[str, Any] = {} if where is None else dict.fromkeys(("sqlite_where", "postgresql_where"), sa.text(where))
     op.create_index(name, table, columns.split(", "), unique=unique, **only)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, or_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from kasoko_cli.store.engine.changes import change, insert_into
 from kasoko_cli.store.schema.tables import Alert
 from kasoko_cli.store.schema.types import over
 
@@ -18,30 +18,19 @@ LONGEST_CLAIM = timedelta(minutes=2)
 
 def claim(session: Session, key: str, *, mark: str, what: str, now: datetime, until: datetime) -> bool:
     """Take it on to tell people of this, unless they know it or somebody else is telling them; says whether."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    session.exec(insert(Alert).values(key=key, what=what, since=now).on_conflict_do_nothing(index_elements=["key"]))
-    claimed = session.exec(
-        update(Alert)
-        .where(
-            col(Alert.key) == key,
-            _is_free(now),
-            or_(col(Alert.told_mark).is_(None), col(Alert.told_mark) < mark),
-        )
-        .values(claimed_until=until, what=what)
-        .execution_options(synchronize_session=False)
+    session.exec(
+        insert_into(session, Alert).values(key=key, what=what, since=now).on_conflict_do_nothing(index_elements=["key"])
     )
-    return claimed.rowcount == 1
+    which = update(Alert).where(
+        col(Alert.key) == key, _is_free(now), or_(col(Alert.told_mark).is_(None), col(Alert.told_mark) < mark)
+    )
+    return change(session, which.values(claimed_until=until, what=what)) == 1
 
 
 def claim_over(session: Session, key: str, *, now: datetime, until: datetime) -> bool:
     """Take it on to say that this is over; says whether nobody else has."""
-    claimed = session.exec(
-        update(Alert)
-        .where(col(Alert.key) == key, _is_free(now), col(Alert.told_mark).is_not(None))
-        .values(claimed_until=until)
-        .execution_options(synchronize_session=False)
-    )
-    return claimed.rowcount == 1
+    which = update(Alert).where(col(Alert.key) == key, _is_free(now), col(Alert.told_mark).is_not(None))
+    return change(session, which.values(claimed_until=until)) == 1
 
 
 def _is_free(now: datetime) -> ColumnElement[bool]:
@@ -50,27 +39,19 @@ def _is_free(now: datetime) -> ColumnElement[bool]:
 
 def told(session: Session, key: str, *, mark: str, at: datetime) -> None:
     """Write down that people know it now."""
-    session.exec(
-        update(Alert)
-        .where(col(Alert.key) == key)
-        .values(told_mark=mark, told_at=at, claimed_until=None)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(Alert).where(col(Alert.key) == key)
+    change(session, which.values(told_mark=mark, told_at=at, claimed_until=None))
 
 
 def give_back(session: Session, keys: Collection[str]) -> None:
     """Nobody could be told: the next run tries again."""
-    session.exec(
-        update(Alert)
-        .where(col(Alert.key).in_(keys))
-        .values(claimed_until=None)
-        .execution_options(synchronize_session=False)
-    )
+    which = update(Alert).where(col(Alert.key).in_(keys))
+    change(session, which.values(claimed_until=None))
 
 
 def forget(session: Session, keys: Collection[str]) -> None:
     """It is over: the next time it is new."""
-    session.exec(delete(Alert).where(col(Alert.key).in_(keys)).execution_options(synchronize_session=False))
+    change(session, delete(Alert).where(col(Alert.key).in_(keys)))
 
 
 def list_alerts(session: Session) -> Sequence[Alert]:

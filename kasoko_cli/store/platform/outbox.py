@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Row, case, func, literal, update
 from sqlalchemy import select as columns
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from kasoko_cli.domain.market import MarketStatus
-from kasoko_cli.store.engine.locking import CHUNK, for_update
+from kasoko_cli.store.engine.changes import change, insert_into
+from kasoko_cli.store.engine.locking import chunks, for_update
 from kasoko_cli.store.schema.tables import Deployment, Market, OutboxRow, Payout
 from kasoko_cli.store.schema.types import Whole
 
@@ -42,8 +42,8 @@ class Waiting(NamedTuple):
 
 def note_payouts(session: Session, payout_ids: Sequence[str], *, at: datetime) -> None:
     """These payouts have changed, by the caller's transaction."""
-    for start in range(0, len(payout_ids), CHUNK):
-        chosen = col(Payout.id).in_(payout_ids[start : start + CHUNK])
+    for chunk in chunks(payout_ids):
+        chosen = col(Payout.id).in_(chunk)
         _note(session, PAYOUT, select(col(Payout.id)).where(chosen), at)
 
 
@@ -63,11 +63,10 @@ def _note(session: Session, kind: str, found: SelectOfScalar[str], at: datetime)
     session.flush()
     if not is_on(session):
         return
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     ids = found.subquery()
     news = columns(literal(kind).concat(ids.c[0]), literal(_version(at), Whole), literal(0, Whole))
     # SQLite reads ON after SELECT as a join's, unless a WHERE stands between.
-    added = insert(OutboxRow).from_select(["id", "version", "told_version"], news.where(literal(1) == 1))
+    added = insert_into(session, OutboxRow).from_select(["id", "version", "told_version"], news.where(literal(1) == 1))
     newer = added.excluded.version > col(OutboxRow.version)
     session.execute(
         added.on_conflict_do_update(
@@ -94,26 +93,17 @@ def begin(session: Session, *, at: datetime) -> bool:
     """
     if session.get_bind().dialect.name == "postgresql":
         session.connection().exec_driver_sql("LOCK TABLE markets, settlements, payouts IN SHARE MODE")
-    began = session.exec(
-        update(Deployment)
-        .where(col(Deployment.mirror_since).is_(None))
-        .values(mirror_since=at)
-        .execution_options(synchronize_session=False)
-    )
-    if began.rowcount:
+    which = update(Deployment).where(col(Deployment.mirror_since).is_(None))
+    began = change(session, which.values(mirror_since=at))
+    if began:
         note_all(session, at=at)
-    return bool(began.rowcount)
+    return bool(began)
 
 
 def end(session: Session) -> bool:
     """From now on nothing is noted; what was is kept. Says whether this call ended it."""
-    ended = session.exec(
-        update(Deployment)
-        .where(col(Deployment.mirror_since).is_not(None))
-        .values(mirror_since=None)
-        .execution_options(synchronize_session=False)
-    )
-    return bool(ended.rowcount)
+    which = update(Deployment).where(col(Deployment.mirror_since).is_not(None))
+    return bool(change(session, which.values(mirror_since=None)))
 
 
 def note_all(session: Session, *, at: datetime) -> None:
