@@ -6,7 +6,7 @@ in its body. A test holds that `kasoko --help` loads none of the heavy packages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from kasoko_cli.cli.command import Root
 from kasoko_cli.cli.help.command_index import ABOUT, WORDS, front_page
 
 
-class _Loaded(MutableMapping[str, Any]):
+class _Loaded(Mapping[str, Any]):
     """The commands by name; a command's module is loaded when it is first asked for."""
 
     def __init__(self) -> None:
@@ -33,14 +33,8 @@ class _Loaded(MutableMapping[str, Any]):
             self._commands[name] = found if commands.info.name == name else found.commands[name]
         return self._commands[name]
 
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._commands[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._commands[name]
-
     def __contains__(self, name: object) -> bool:
-        return name in self._words or name in self._commands
+        return name in self._words
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._words)

@@ -1,13 +1,7 @@
 """The one place where an error becomes a message and an exit code.
 
-A command is a plain function of a `CommandContext` and its own parameters:
-
-    @market.writes()
-    def close(call: CommandContext, market: MarketId) -> None:
-        \"\"\"Stop bets on MARKET.\"\"\"
-
-`reads` and `writes` add the options that every command takes, make the `CommandContext` of them, run the body,
-and see to it that whatever goes wrong ends as a sentence, a hint and a number.
+A command is a plain function of a `CommandContext` and its own parameters. `Commands.reads` and `writes` add the
+options that every command takes, run it, and see to it that whatever goes wrong ends as a sentence, a hint, a number.
 """
 
 from __future__ import annotations
@@ -252,23 +246,15 @@ class Commands(typer.Typer):
 
 
 #: The shared options: name in CommandContext or in the code below, annotation, default.
-_ALWAYS: Sequence[tuple[str, Any, Any]] = (
-    ("config_file", ConfigFile, None),
-    ("database_url", DatabaseUrl, None),
-    ("json", Json, False),
-    ("quiet", Quiet, False),
-    ("verbose", Verbose, False),
-)
-_WHEN_WRITING: Sequence[tuple[str, Any, Any]] = (
-    ("yes", Yes, False),
-    ("actor", ActorName, None),
-    ("reason", Reason, None),
-)
+_Shared = Sequence[tuple[str, Any, Any]]
+_ALWAYS: _Shared = [("config_file", ConfigFile, None), ("database_url", DatabaseUrl, None), ("json", Json, False)]
+_TALK: _Shared = [("quiet", Quiet, False), ("verbose", Verbose, False)]
+_WHEN_WRITING: _Shared = [("yes", Yes, False), ("actor", ActorName, None), ("reason", Reason, None)]
 
 
 def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bool) -> Callable[..., None]:
     """The function that Typer sees: the body's own parameters, then the shared ones."""
-    shared = (*_ALWAYS, *_WHEN_WRITING) if writes else _ALWAYS
+    shared = [*_ALWAYS, *_TALK, *(_WHEN_WRITING if writes else ())]
     first, *own = inspect.signature(body, eval_str=True).parameters.values()
     assert first.annotation is CommandContext, f"{body.__qualname__} takes a CommandContext first"
 

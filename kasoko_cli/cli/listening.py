@@ -69,11 +69,7 @@ def listening(
 
 
 def _sockets(call: CommandContext, host: str | None, port: int | None, otherwise: str) -> list[socket.socket]:
-    """What to listen on.
-
-    Raises:
-        ConfigurationError: the address cannot be bound.
-    """
+    """What to listen on."""
     import os
     from pathlib import Path
 

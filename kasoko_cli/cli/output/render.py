@@ -265,12 +265,12 @@ def line(text: str) -> None:
     sys.stdout.flush()
 
 
-def answer(call: CommandContext, document: object, text: str) -> None:
-    """Answer with what an act has done: the document with --json, else the sentence, as `did` does."""
+def answer(call: CommandContext, document: object, text: str, *, even_quiet: bool = False) -> None:
+    """Answer with the document with --json, else with the sentence: as `line` if `even_quiet`, else as `did`."""
     if call.json:
         _document_of(document)
-    else:
-        did(call, text)
+    elif even_quiet or not call.quiet:
+        line(text)
 
 
 def did(call: CommandContext, text: str) -> None:

@@ -91,9 +91,6 @@ def is_number(value: Value) -> bool:
     return isinstance(value, Cents) or (isinstance(value, int) and not isinstance(value, bool))
 
 
-# --- CSV -----------------------------------------------------------------------------------------
-
-
 def to_csv(table: Table) -> str:
     """One table: amounts in shillings with two decimals and no separators, times in UTC."""
     out = io.StringIO()
@@ -113,9 +110,6 @@ def _plain(value: Value) -> str | int:
     if value is None or isinstance(value, bool | date):
         return shown(value)
     return value
-
-
-# --- XLSX ----------------------------------------------------------------------------------------
 
 
 def to_xlsx(sheet: Sheet) -> bytes:

@@ -70,9 +70,6 @@ def _kind(cells: Sequence[Value]) -> str:
     return ' class="w"' if any(isinstance(cell, str) and len(cell) > 40 for cell in there) else ""
 
 
-# --- Charts --------------------------------------------------------------------------------------
-
-
 def _has_something(chart: Chart) -> bool:
     return any(value for _, values in chart.bars for value in values)
 

@@ -70,15 +70,9 @@ def _tell_ends(call: CommandContext, found: RunOutcome) -> None:
         is_idle = run.stopped is Stop.DONE and not (run.held or run.reaped or run.postponed or run.left)
         render.talk(call, "Nothing is due." if is_idle else "Nothing was sent.")
     troubled = [
-        (
-            one.payout_id,
-            render.kes(one.wire_cents),
-            one.status,
-            one.why or one.code,
-            None if one.not_before is None else local(one.not_before),
-        )
-        for one in found.ends
-        if one.status in ("FAILED", "PENDING", "UNKNOWN", "HELD")
+        (it.payout_id, render.kes(it.wire_cents), it.status, it.why or it.code, it.not_before and local(it.not_before))
+        for it in found.ends
+        if it.status in ("FAILED", "PENDING", "UNKNOWN", "HELD")
     ]
     if troubled:
         columns = render.columns("payout", ">KES", "status", "why", "again")

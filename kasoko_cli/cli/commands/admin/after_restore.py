@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from typing import TYPE_CHECKING
+from threading import Event
 
 import typer
 
 from kasoko_cli.cli.command import CommandContext
+from kasoko_cli.cli.container import Container
+from kasoko_cli.cli.listening import listening
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import nairobi_clock
-
-if TYPE_CHECKING:
-    from threading import Event
-
-    from kasoko_cli.cli.container import Container
-    from kasoko_cli.operations.reconciliation.restore_recovery import AfterRestore, Doubted
-    from kasoko_cli.operations.reconciliation.status_queries import AskedStatus
+from kasoko_cli.cli.signals import stopping
+from kasoko_cli.operations.reconciliation import restore_recovery, status_queries
+from kasoko_cli.operations.reconciliation.restore_recovery import AfterRestore, Doubted
+from kasoko_cli.operations.reconciliation.status_queries import AskedStatus
+from kasoko_cli.operations.shared.watching import stay
 
 #: So often is asked at most, each time after what one answer does not prove can be confirmed.
 LOOKS = 3
@@ -29,11 +29,6 @@ def prove(call: CommandContext, *, offline: bool, listen: bool, listen_seconds: 
 
     Who listens stays until M-Pesa was asked once more about what one answer does not prove.
     """
-    from kasoko_cli.cli.listening import listening
-    from kasoko_cli.cli.signals import stopping
-    from kasoko_cli.operations.reconciliation import restore_recovery
-    from kasoko_cli.operations.shared.watching import stay
-
     container = call.container
     container.hold_to_deployment(container.db)  # doctor reads; this asks, and lets go
     if not offline:
@@ -90,9 +85,6 @@ def _tell(call: CommandContext, found: AfterRestore) -> None:
 
 def _look(call: CommandContext, stopper: Event, *, offline: bool, most_seconds: int) -> tuple[list[AskedStatus], int]:
     """Ask about every id in doubt, until no answer brings another one into it; also how many payouts were let go."""
-    from kasoko_cli.operations.reconciliation import restore_recovery
-    from kasoko_cli.operations.shared.watching import stay
-
     container, let_go = call.container, 0
     asked: list[AskedStatus] = []
     for _ in range(restore_recovery.ROUNDS):
@@ -113,8 +105,6 @@ def _look(call: CommandContext, stopper: Event, *, offline: bool, most_seconds: 
 
 
 def _all_answered(container: Container, query_ids: list[str]) -> bool:
-    from kasoko_cli.operations.reconciliation import status_queries
-
     return not status_queries.unanswered(container.db, query_ids)
 
 

@@ -102,7 +102,8 @@ def _checks(
         yield "settings", lambda: [found]
         return
     yield "settings", lambda: _settings(container)
-    yield "tariff", lambda: _tariff(container)
+    since = "M-Pesa's charges are counted by the tariff of"
+    yield "tariff", lambda: [look.ok("tariff", f"{since} {container.tariff.valid_from}.")]
     yield "private files", lambda: look.private_files(_private(container))
     yield "time zone", look.time_zone
     db = _open(container)
@@ -148,12 +149,6 @@ def _settings(container: Container) -> Iterator[Finding]:
         yield look.fail("settings to pay", f"Not set: {named}.", "kasoko init asks for them; or set them in .env")
     else:
         yield look.ok("settings to pay", "All that paying needs is set.")
-
-
-def _tariff(container: Container) -> Iterator[Finding]:
-    from kasoko_cli.operations.admin import preflight as look
-
-    yield look.ok("tariff", f"M-Pesa's charges are counted by the tariff of {container.tariff.valid_from}.")
 
 
 def _private(container: Container) -> list[Path]:

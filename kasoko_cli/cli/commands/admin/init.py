@@ -201,10 +201,7 @@ def encrypt(
     password = render.ask_secret(f"Initiator password ({chosen}, not shown):")
     sealed = encrypt_security_credential(password, pem)
     noted = _note_encrypted(call, sealed, chosen)
-    if call.json:
-        render.document({"environment": chosen, "security_credential": sealed})
-    else:
-        render.line(sealed)
+    render.answer(call, {"environment": chosen, "security_credential": sealed}, sealed, even_quiet=True)
     render.talk(call, "Set it as MPESA_SECURITY_CREDENTIAL_ENCRYPTED. M-Pesa lets the password grow 90 days old.")
     if not noted:
         render.talk(

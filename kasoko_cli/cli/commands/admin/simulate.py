@@ -73,19 +73,13 @@ def simulator(
         if env_file is not None:
             write_env(env_file, needed_by_clients(simulated, running.url))
             render.talk(call, f"What a client needs stands in {env_file}.")
-        if call.json:
-            render.document({"url": running.url, "shortcode": settings.shortcode})
-        else:
-            render.line(f"Simulator on {running.url}: no money moves outside of it. Stop it with Ctrl-C.")
+        text = f"Simulator on {running.url}: no money moves outside of it. Stop it with Ctrl-C."
+        render.answer(call, {"url": running.url, "shortcode": settings.shortcode}, text, even_quiet=True)
         stopper.wait()
 
 
 def _from_and_to(mapped: str) -> tuple[str, str]:
-    """The two addresses of `--callback-map`.
-
-    Raises:
-        WrongUsage: there are not two.
-    """
+    """The two addresses of `--callback-map`."""
     public, _, here = (one.rstrip("/") for one in mapped.partition("="))
     if not all(urlsplit(one).scheme in ("http", "https") and urlsplit(one).netloc for one in (public, here)):
         raise WrongUsage(

@@ -67,9 +67,9 @@ def add(
     from kasoko_cli.operations.approvals import approvers
     from kasoko_cli.operations.approvals.key_files import public_key
 
-    container, public = call.container, public_key(key)
+    public = public_key(key)
     render.confirm_or_leave(call, f"Let {name} sign, with {public}?", otherwise="Nothing was changed.")
-    done = approvers.add(call.signed(sign_with), container.terms, name=name, public_key=public)
+    done = approvers.add(call.signed(sign_with), call.container.terms, name=name, public_key=public)
     if call.json:
         render.document(done)
     elif done.waits_for_second:
@@ -95,14 +95,8 @@ def list_(call: CommandContext) -> None:
     found = approvers.list_approvers(call.container.db)
     columns = render.columns("approver", "public key", "since", "added by", "removed")
     rows = [
-        (
-            one.name,
-            one.public_key[:16],
-            local(one.added_at),
-            one.added_by,
-            None if one.removed_at is None else local(one.removed_at),
-        )
-        for one in found.approvers
+        (it.name, it.public_key[:16], local(it.added_at), it.added_by, it.removed_at and local(it.removed_at))
+        for it in found.approvers
     ]
     render.table(call, "Approvers", columns, rows, document=found)
     if not call.json:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class OutcomeOptions:
     """What a market's outcome shall be, as it was typed, and how that is to happen."""
 
     market: str
@@ -42,7 +42,7 @@ class Outcome:
         return {"winners": self.winners, "weights": weights, "withdrawn": self.withdrawn}
 
 
-def override(call: CommandContext, given: Outcome) -> None:
+def override(call: CommandContext, given: OutcomeOptions) -> None:
     """Show what another outcome changes, ask, and do it or propose it; exits with 5 where a second person is needed."""
     from kasoko_cli.operations.approvals.second_person import WAITS
     from kasoko_cli.operations.records.markets import read_resolution
@@ -117,13 +117,7 @@ def _show(call: CommandContext, found: Override, *, document: object) -> None:
         return
     columns = render.columns("user", ">had", ">has", ">canceled", ">new", ">owes back")
     rows = [
-        (
-            one.user_id,
-            *(
-                render.kes(cents)
-                for cents in (one.before_cents, one.after_cents, one.canceled_cents, one.new_cents, one.overpaid_cents)
-            ),
-        )
-        for one in found.users
+        (it.user_id, it.before_cents, it.after_cents, it.canceled_cents, it.new_cents, it.overpaid_cents)
+        for it in found.users
     ]
-    render.table(call, "Who it changes", columns, rows)
+    render.table(call, "Who it changes", columns, [(user, *map(render.kes, cents)) for user, *cents in rows])

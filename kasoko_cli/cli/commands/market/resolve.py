@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.commands.market.override import Outcome
+from kasoko_cli.cli.commands.market.override import OutcomeOptions
 from kasoko_cli.cli.commands.market.override import override as override_outcome
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import MarketId, SignWith, WrongUsage, argument, flag, option
@@ -62,7 +62,7 @@ def resolve(
     resolved otherwise, or a second person has to confirm, 9 another process
     holds the database.
     """
-    given = Outcome(
+    given = OutcomeOptions(
         market=market,
         winners=outcome or [],
         weights=weight or [],
@@ -80,7 +80,7 @@ def resolve(
         _resolve(call, given)
 
 
-def _resolve(call: CommandContext, given: Outcome) -> None:
+def _resolve(call: CommandContext, given: OutcomeOptions) -> None:
     from kasoko_cli.operations.records import markets
 
     named = given.named()

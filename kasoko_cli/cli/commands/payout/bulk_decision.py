@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.confirmation import SHOWN_ROWS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 from kasoko_cli.errors import KasokoError
-
-if TYPE_CHECKING:
-    from kasoko_cli.cli.command import CommandContext
-    from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, SentSpan, UnknownList
+from kasoko_cli.operations.payouts import bulk_decision as operation
+from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, SentSpan, UnknownList
+from kasoko_cli.operations.shared.record_files import parse_time
 
 
 def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:
     """Show how many and how much, ask, and decide exactly that; exits with 5 where a second person is needed."""
-    from kasoko_cli.operations.payouts import bulk_decision as operation
-
     container, span = call.container, _span(between)
     found = operation.look(container.db, container.clock, span, container.caution)
     if not (call.json or render.unattended(call)):
@@ -52,9 +49,6 @@ def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_wit
 
 
 def _span(between: tuple[str, str]) -> SentSpan:
-    from kasoko_cli.operations.payouts.bulk_decision import SentSpan
-    from kasoko_cli.operations.shared.record_files import parse_time
-
     try:
         first, last = map(parse_time, between)
     except KasokoError as error:

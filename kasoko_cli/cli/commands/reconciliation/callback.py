@@ -41,15 +41,8 @@ def list_(
     )
     columns = render.columns(">callback", "received", "route", "about", "from", "verdict")
     rows = [
-        (
-            one.id,
-            nairobi_clock(one.received_at),
-            one.route,
-            one.subject or "-",
-            one.source,
-            one.verdict or "not judged yet",
-        )
-        for one in found
+        (it.id, nairobi_clock(it.received_at), it.route, it.subject or "-", it.source, it.verdict or "not judged yet")
+        for it in found
     ]
     render.table(call, "Callbacks", columns, rows, document={"callbacks": found})
     if not found and not call.json:
@@ -104,8 +97,7 @@ def replay(call: CommandContext, callbacks: Numbers) -> None:
     """
     from kasoko_cli.operations.callbacks import stored_callbacks
 
-    container = call.container
-    done = stored_callbacks.replay(call.context, container.trust, callbacks)
+    done = stored_callbacks.replay(call.context, call.container.trust, callbacks)
     columns = render.columns(">callback", "before", "now", "detail")
     rows = [(one.id, one.before or "-", one.verdict or "waits", one.detail or "-") for one in done]
     set_aside, waits = ({one.verdict for one in done} & {word} for word in ("poisonous", None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,11 +10,11 @@ from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.progress import progress
 from kasoko_cli.cli.parsing import amount_of, count_of, local
-
-if TYPE_CHECKING:
-    from kasoko_cli.operations.reconciliation.statement_import import StatementReport
-    from kasoko_cli.operations.reconciliation.statement_parser import StatementFile
-
+from kasoko_cli.operations.reconciliation import statement_import as operation
+from kasoko_cli.operations.reconciliation.statement_import import StatementReport
+from kasoko_cli.operations.reconciliation.statement_owner import NobodysStatement
+from kasoko_cli.operations.reconciliation.statement_parser import StatementFile, read_statement
+from kasoko_cli.operations.shared.record_files import open_input
 
 #: How many differences a person reads; --json has all.
 SHOWN = 50
@@ -23,10 +22,6 @@ SHOWN = 50
 
 def take(call: CommandContext, file: Path, *, counted: bool, plan: bool, account: str | None) -> None:
     """Compare a statement and tell; exits with 8 where something differs that a person has to see to."""
-    from kasoko_cli.operations.reconciliation.statement_owner import NobodysStatement
-    from kasoko_cli.operations.reconciliation.statement_parser import read_statement
-    from kasoko_cli.operations.shared.record_files import open_input
-
     with open_input(file) as stream:
         read = read_statement(file.name, stream.read())
     try:
@@ -47,8 +42,6 @@ def take(call: CommandContext, file: Path, *, counted: bool, plan: bool, account
 def _take(
     call: CommandContext, read: StatementFile, *, counted: bool, plan: bool, account: str | None
 ) -> StatementReport:
-    from kasoko_cli.operations.reconciliation import statement_import as operation
-
     container = call.container
     rules = operation.StatementRules(
         shortcode=container.config.daraja.shortcode,

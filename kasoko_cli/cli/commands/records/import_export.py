@@ -32,9 +32,6 @@ OfMarket = Annotated[str | None, option("--market", "MARKET", "Only of this mark
 ShowPhone = Annotated[bool, flag("--show-phone", "Whole phones; that you did is recorded.")]
 
 
-# --- import --------------------------------------------------------------------------------------
-
-
 @imports.writes("users")
 def import_users(call: CommandContext, file: InFile, form: FormatName = None) -> None:
     """Take in users from a file, all of them or none.
@@ -137,9 +134,6 @@ def _import(call: CommandContext, path: Path, form: str | None, take_in: Callabl
     staked = f"; {amount_of(done.stake_cents)} staked, {done.cancelled:,} cancelled" if done.stake_cents else ""
     counts = f"{done.new + done.known:,} {done.kind}: {done.new:,} new, {done.known:,} known"
     render.answer(call, done, f"{counts}{staked}")
-
-
-# --- export --------------------------------------------------------------------------------------
 
 
 @exports.reads("users")
@@ -265,11 +259,7 @@ def _export(
 
 
 def _format(form: str | None, path: Path | None, *, usual: str | None) -> Format:
-    """As --format says, else as the file's name ends, else as usual.
-
-    Raises:
-        WrongUsage: none of them says it.
-    """
+    """As --format says, else as the file's name ends, else as usual."""
     from kasoko_cli.operations.shared.record_files import ENDINGS, Format
 
     if form is not None:

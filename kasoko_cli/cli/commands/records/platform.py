@@ -212,11 +212,7 @@ def _count(differences: list[Difference]) -> str:
 
 
 def _end(call: CommandContext, answer: object, differences: list[Difference]) -> None:
-    """The whole answer to programs; to people each difference, and what to do about it.
-
-    Raises:
-        typer.Exit: there are differences.
-    """
+    """The whole answer to programs; to people each difference. Exits with 8 where there is one."""
     if call.json:
         render.document(answer)
     else:

@@ -219,10 +219,7 @@ def proof(
     key, db = _key(call), call.container.db
     if user is not None:
         [one] = settlement_proof.codes(db, market, key, user=user)
-        if call.json:
-            render.document(one)
-        else:
-            render.line(one.code)
+        render.answer(call, one, one.code, even_quiet=True)
         return
     text = settlement_proof.canonical_file(settlement_proof.prove(db, market, key))
     if codes is not None:
@@ -254,10 +251,7 @@ def proof_key(call: CommandContext) -> None:
     from kasoko_cli.domain.keys import public_key_of
 
     public = public_key_of(_key(call))
-    if call.json:
-        render.document({"public_key": public})
-    else:
-        render.line(public)
+    render.answer(call, {"public_key": public}, public, even_quiet=True)
 
 
 def _key(call: CommandContext) -> bytes:
@@ -270,11 +264,7 @@ def _key(call: CommandContext) -> bytes:
 
 
 def _day(text: str | None) -> date | None:
-    """A day as it is written on the command line.
-
-    Raises:
-        WrongUsage: there is no such day.
-    """
+    """A day as it is written on the command line."""
     if text is None:
         return None
     try:

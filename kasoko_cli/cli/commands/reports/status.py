@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from kasoko_cli.cli.parsing import amount_of, count_of, local
 if TYPE_CHECKING:
     from kasoko_cli.operations.monitoring.health import Health
     from kasoko_cli.operations.reporting.status_views import MarketStatusReport
-    from kasoko_cli.operations.shared.overview import Groups, Overview, RunFacts
+    from kasoko_cli.operations.shared.overview import Amount, Groups, Overview, RunFacts
 
 commands = Commands()
 
@@ -158,8 +159,7 @@ def _show_market(call: CommandContext, found: MarketStatusReport) -> None:
     show_concerns(call, found.incidents)
 
 
-def _warn_of_unknown(call: CommandContext, by_status: object) -> None:
-    assert isinstance(by_status, dict)
+def _warn_of_unknown(call: CommandContext, by_status: Mapping[str, Amount]) -> None:
     if unknown := by_status.get("UNKNOWN"):
         plural = "payout is" if unknown.count == 1 else "payouts are"
         render.warn(call, f"{unknown.count:,} {plural} unknown; ask M-Pesa how they ended: kasoko reconcile")
