@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -253,15 +253,22 @@ _WHEN_WRITING: _Shared = [("yes", Yes, False), ("actor", ActorName, None), ("rea
 
 
 def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bool) -> Callable[..., None]:
-    """The function that Typer sees: the body's own parameters, then the shared ones."""
+    """The function that Typer sees: the body's own parameters, then the shared ones.
+
+    A parameter that is a NamedTuple stands for its fields: options that several commands take together.
+    """
     shared = [*_ALWAYS, *_TALK, *(_WHEN_WRITING if writes else ())]
-    first, *own = inspect.signature(body, eval_str=True).parameters.values()
+    first, *taken = inspect.signature(body, eval_str=True).parameters.values()
+    together = {one.name: one.annotation for one in taken if hasattr(one.annotation, "_fields")}
+    own = [part for one in taken for part in (_parts_of(one.annotation) if one.name in together else [one])]
     assert first.annotation is CommandContext, f"{body.__qualname__} takes a CommandContext first"
 
     @functools.wraps(body)
     def command(ctx: typer.Context, **given: Any) -> None:
         said = {name: given.pop(name) for name, *_ in shared}
         said["actor"] = said.get("actor") or os_user()
+        for name, options in together.items():
+            given[name] = options(*(given.pop(part) for part in options._fields))
         server.called(ctx.command_path)
         call = CommandContext(**said, writes=writes, handed_in=ctx.obj)
         try:
@@ -282,6 +289,13 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bo
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _parts_of(options: Any) -> list[inspect.Parameter]:
+    """The fields of a NamedTuple as parameters of a command."""
+    hints = get_type_hints(options, include_extras=True)
+    kind, usual = inspect.Parameter.KEYWORD_ONLY, options._field_defaults
+    return [inspect.Parameter(name, kind, annotation=hints[name], default=usual[name]) for name in options._fields]
 
 
 def os_user() -> str:

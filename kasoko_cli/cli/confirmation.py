@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
 from kasoko_cli.cli.command import CommandContext
+from kasoko_cli.cli.options import ExpectTotal, MaxTotal, PlanHash, WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 from kasoko_cli.errors import Refused
@@ -23,16 +25,19 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 20
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What a caller who is not asked says about the run beforehand."""
 
-    expect_total: str | None = None
-    max_total: str | None = None
-    plan_hash: str | None = None
+    expect_total: ExpectTotal = None
+    max_total: MaxTotal = None
+    plan_hash: PlanHash = None
 
     def __bool__(self) -> bool:
         return any((self.expect_total, self.max_total, self.plan_hash))
+
+
+#: Nothing is said beforehand.
+UNBOUNDED = Bounds()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,7 @@ class SendOptions:
     listen: bool = False
     listen_seconds: int = 120
     max_seconds: int | None = None
-    bounds: Bounds = Bounds()
+    bounds: Bounds = UNBOUNDED
     #: Somebody has said yes already.
     asked: bool = False
     #: Send what is due now and nothing else, also where nobody is asked.
@@ -183,10 +188,6 @@ def check_hash_is_whole(wanted: str) -> None:
     Raises:
         WrongUsage: it is not 16 to 64 hex digits.
     """
-    import re
-
-    from kasoko_cli.cli.options import WrongUsage
-
     if not re.fullmatch(r"[0-9a-fA-F]{16,64}", wanted):
         raise WrongUsage("--plan-hash takes the 16 hex digits that the plan shows, or all 64 of its --json.")
 

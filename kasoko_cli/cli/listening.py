@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
+from kasoko_cli.daraja import serve
+from kasoko_cli.daraja.access_control import AllowList
+from kasoko_cli.daraja.connection_limits import Limits
+from kasoko_cli.daraja.listener import Counts, ListenerPolicy, listener_app, metrics_app
+from kasoko_cli.daraja.serve import Server, Tls, bound
 from kasoko_cli.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from kasoko_cli.daraja.serve import Tls
-    from kasoko_cli.operations.callbacks.apply_results import Judged
-    from kasoko_cli.operations.callbacks.inbox import Inbox
+from kasoko_cli.operations.callbacks.apply_results import Judged
+from kasoko_cli.operations.callbacks.inbox import Inbox
 
 
 @contextlib.contextmanager
@@ -33,12 +34,6 @@ def listening(
     the settings. `tls` is the certificate where the caller renews it; `otherwise` says what to do where a
     listener has the port already; `tell` hears of each callback judged.
     """
-    from kasoko_cli.daraja.access_control import AllowList
-    from kasoko_cli.daraja.connection_limits import Limits
-    from kasoko_cli.daraja.listener import Counts, ListenerPolicy, listener_app, metrics_app
-    from kasoko_cli.daraja.serve import Server, bound
-    from kasoko_cli.operations.callbacks.inbox import Inbox
-
     container, counts = call.container, Counts()
     settings = container.config.listener
     tls = tls or container.tls()
@@ -72,8 +67,6 @@ def _sockets(call: CommandContext, host: str | None, port: int | None, otherwise
     """What to listen on."""
     import os
     from pathlib import Path
-
-    from kasoko_cli.daraja import serve
 
     settings = call.container.config.listener
     if found := serve.inherited(os.environ):

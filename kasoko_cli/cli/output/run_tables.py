@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import typer
 
-from kasoko_cli.cli.output import render
+from kasoko_cli.cli.command import CommandContext
+from kasoko_cli.cli.output import cron_mail, render
+from kasoko_cli.cli.output.progress import Events
 from kasoko_cli.cli.parsing import count_of, local
-
-if TYPE_CHECKING:
-    from kasoko_cli.cli.command import CommandContext
-    from kasoko_cli.cli.output.progress import Events
-    from kasoko_cli.operations.payouts.retry import Retried
-    from kasoko_cli.operations.payouts.run import Run
-    from kasoko_cli.operations.payouts.send_and_wait import RunOutcome
+from kasoko_cli.operations.payouts.retry import Retried
+from kasoko_cli.operations.payouts.run import Run, Stop
+from kasoko_cli.operations.payouts.run_report import count_ends
+from kasoko_cli.operations.payouts.send_and_wait import RunOutcome
 
 #: How many payouts that have changed are named; the JSON has all.
 MOST_CHANGED = 20
@@ -44,8 +42,6 @@ def tell_run(call: CommandContext, found: RunOutcome, retried: Retried | None, e
             }
         )
     elif render.unattended(call):
-        from kasoko_cli.cli.output import cron_mail
-
         if cron_mail.needs_somebody(found.run, found.ends):
             render.mail(cron_mail.run_mail(found.run, found.ends))
             _tell_stop(call, found)
@@ -58,9 +54,6 @@ def tell_run(call: CommandContext, found: RunOutcome, retried: Retried | None, e
 
 def _tell_ends(call: CommandContext, found: RunOutcome) -> None:
     """How many ended in which way, and each that did not end well."""
-    from kasoko_cli.operations.payouts.run import Stop
-    from kasoko_cli.operations.payouts.run_report import count_ends
-
     columns = render.columns("became", ">payouts", ">KES to phones")
     rows = [(name, one.count, render.kes(one.amount_cents)) for name, one in count_ends(found.ends).items()]
     if rows:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.help.layout import Page, has_colour, width_of
+from kasoko_cli.cli.help.topics import TOPICS
 from kasoko_cli.cli.options import WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.errors import ConfigurationError
@@ -16,8 +18,6 @@ commands = Commands()
 
 
 def _topics(incomplete: str) -> list[str]:
-    from kasoko_cli.cli.help.topics import TOPICS
-
     return [name for name in TOPICS if name.startswith(incomplete)]
 
 
@@ -38,9 +38,6 @@ def help_(
     Exit status: 0 shown or written, 2 there is no such topic, 3 the folder cannot
     be written.
     """
-    from kasoko_cli.cli.help.layout import Page, has_colour, width_of
-    from kasoko_cli.cli.help.topics import TOPICS
-
     if man is not None:
         _write_manual(call, man)
     elif not topic:
@@ -62,8 +59,6 @@ def help_(
 def _help_of(words: list[str]) -> str:
     """The help text of a command that is named by its words."""
     from difflib import get_close_matches
-
-    from kasoko_cli.cli.help.topics import TOPICS
 
     ctx, command = _root()
     for word in words:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kasoko_cli.config import SETTINGS, Config, load_config
 from kasoko_cli.errors import ConfigurationError, Refused
+from kasoko_cli.store.engine.database import Database
 
 #: The template, in the package, so that an installed kasoko has it too.
 TEMPLATE = "kasoko.toml.example"
@@ -100,8 +101,6 @@ def refuse_second_database(file: Path, config: Config) -> None:
     has_key = env.is_file() and OWN_KEY in env.read_text(encoding="utf-8", errors="replace")
     there = [str(one.resolve()) for one, stands in ((file, file.exists()), (env, has_key)) if stands]
     if there:
-        from kasoko_cli.store.engine.database import Database
-
         place = Database(config.database.url).place
         raise Refused(
             f"There is no database at {place}, and {' and '.join(there)} {'is' if len(there) == 1 else 'are'} here."

@@ -10,6 +10,7 @@ from pathlib import Path
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
+from kasoko_cli.daraja.credentials import bundled_certificate, encrypt_security_credential
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.settings import SETTINGS, Config, callback_trouble, trouble_with
 
@@ -109,8 +110,6 @@ def ask_secrets(call: CommandContext, config: Config) -> Answers:
 
 def _sealed(call: CommandContext, environment: str) -> str:
     """The initiator's password, encrypted for M-Pesa; empty where none was typed."""
-    from kasoko_cli.daraja.credentials import bundled_certificate, encrypt_security_credential
-
     question = f"Initiator's password ({environment}; encrypted here, kept nowhere, not shown):"
     while password := _hidden(question):
         try:

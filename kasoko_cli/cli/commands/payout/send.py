@@ -9,15 +9,12 @@ from kasoko_cli.cli.confirmation import Bounds, SendOptions, look_and_ask, show_
 from kasoko_cli.cli.help import completion
 from kasoko_cli.cli.options import (
     Events,
-    ExpectTotal,
     Limit,
     Listen,
     ListenSeconds,
     MaxSeconds,
-    MaxTotal,
     MaybeMarketId,
     Plan,
-    PlanHash,
     Wait,
     WrongUsage,
     option,
@@ -42,9 +39,8 @@ def send(
     listen_seconds: ListenSeconds = 120,
     plan: Plan = False,
     max_seconds: MaxSeconds = None,
-    expect_total: ExpectTotal = None,
-    max_total: MaxTotal = None,
-    plan_hash: PlanHash = None,
+    *,
+    bounds: Bounds,
     events: Events = False,
     engine: Annotated[
         str, option("--engine", "NAME", "local sends here; celery enqueues for kasoko worker.")
@@ -79,7 +75,7 @@ def send(
         listen=listen,
         listen_seconds=listen_seconds,
         max_seconds=max_seconds,
-        bounds=Bounds(expect_total, max_total, plan_hash),
+        bounds=bounds,
         bind=engine == "celery",
         events=events,
     )

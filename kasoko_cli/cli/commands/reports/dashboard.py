@@ -7,18 +7,19 @@ each colour stands beside a word that says the same.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.progress import duration
 from kasoko_cli.cli.parsing import nairobi_clock
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from kasoko_cli.cli.command import CommandContext
-    from kasoko_cli.operations.reporting.dashboard import Board
-    from kasoko_cli.operations.shared.overview import Groups
+from kasoko_cli.cli.signals import stopping
+from kasoko_cli.operations.reporting.dashboard import Board, read_board
+from kasoko_cli.operations.shared.overview import Groups, is_dead
 
 #: How many markets and incidents the board shows at most; the rest are counted.
 MOST_MARKETS, MOST_INCIDENTS = 10, 3
@@ -28,16 +29,10 @@ WIDE = 100
 
 def watch(call: CommandContext, every_seconds: int) -> None:
     """Draw the board until somebody stops it; off a terminal once, as rows."""
-    from kasoko_cli.operations.reporting.dashboard import read_board
-
     container = call.container
     if call.json or not render.is_on_a_terminal():
         _snapshot(call, read_board(container.db, container.clock, container.tariff))
         return
-    from rich.live import Live
-
-    from kasoko_cli.cli.signals import stopping
-
     screen = render.console(sys.stdout)
     with stopping() as stopper, Live(console=screen, screen=True, auto_refresh=False, transient=True) as live:
         while not stopper.is_set():
@@ -62,10 +57,6 @@ def _in_words(groups: Groups) -> str:
 
 def drawn(board: Board, every_seconds: int, width: int, height: int) -> RenderableType:
     """The board as a terminal of this size shows it."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     head = Text.assemble(
         ("kasoko", "bold"),
         f"  {nairobi_clock(board.at)} Nairobi",
@@ -91,9 +82,6 @@ def drawn(board: Board, every_seconds: int, width: int, height: int) -> Renderab
 
 
 def _markets(board: Board, room: int, width: int) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
     found = board.overview.markets
     shown = sorted(found, key=lambda one: not one.payouts.pending.count)[:room]
     # On a narrow terminal the money that waits is shown, and of what has ended how many.
@@ -124,8 +112,6 @@ def _markets(board: Board, room: int, width: int) -> RenderableType:
 
 def _facts(board: Board) -> list[tuple[str, str, str]]:
     """What is to be known besides the money: name, text, colour."""
-    from kasoko_cli.operations.shared.overview import is_dead
-
     found = board.overview
     facts = [
         ("sending", f"STOPPED: {switch.name} by {switch.actor}, {switch.reason}", "bold red")

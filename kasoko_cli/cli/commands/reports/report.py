@@ -32,23 +32,31 @@ ShowPhone = Annotated[bool, flag("--show-phone", "Whole phones; that you did is 
 class Form(NamedTuple):
     """How a report is wanted: as what, in which file, and which of its tables where only one fits."""
 
-    name: str | None
-    output: Path | None
-    table: str | None
+    form: FormName = None
+    output: Output = None
+    table: TableName = None
+
+
+class Days(NamedTuple):
+    """From which Nairobi day to which; with no end where one is not named."""
+
+    since: Since = None
+    until: Until = None
+
+    def dates(self) -> dict[str, date | None]:
+        """Both as operations take them.
+
+        Raises:
+            WrongUsage: there is no such day.
+        """
+        return {"first": _day(self.since), "last": _day(self.until)}
 
 
 _ENDINGS = {".csv": "csv", ".json": "json", ".xlsx": "xlsx", ".html": "html", ".htm": "html"}
 
 
 @commands.reads()
-def settlement(
-    call: CommandContext,
-    market: MarketId,
-    form: FormName = None,
-    output: Output = None,
-    table: TableName = None,
-    show_phone: ShowPhone = False,
-) -> None:
+def settlement(call: CommandContext, market: MarketId, wanted: Form, show_phone: ShowPhone = False) -> None:
     """Show how MARKET was settled, with every payout.
 
     The terminal has figures, outcomes and states; the other forms have each
@@ -69,17 +77,17 @@ def settlement(
         finance.settlement_sheet(container.db, market)
         finance.note_unmasked(call.context, what="report settlement", subject=market)
     found = finance.settlement_sheet(container.db, market, show_phone=show_phone)
-    sheet, wanted = settlement_sheet_of(found, container.clock()), Form(form, output, table)
-    _answer(call, sheet, found, wanted, private=show_phone, without=("payouts",))
+    _answer(
+        call, settlement_sheet_of(found, container.clock()), found, wanted, private=show_phone, without=("payouts",)
+    )
 
 
 @commands.reads()
 def daily(
     call: CommandContext,
     day: Annotated[str | None, option("--date", "DATE", "The Nairobi day, 2026-11-24; else today so far.")] = None,
-    form: FormName = None,
-    output: Output = None,
-    table: TableName = None,
+    *,
+    wanted: Form,
 ) -> None:
     """Show the close of a Nairobi day: balances, payouts, income.
 
@@ -98,21 +106,14 @@ def daily(
 
     container = call.container
     found = finance.day_close(container.db, container.clock, _day(day))
-    _answer(call, day_sheet_of(found, container.clock()), found, Form(form, output, table))
+    _answer(call, day_sheet_of(found, container.clock()), found, wanted)
     if not found.is_balanced:
         render.hint(call, "The accounts do not sum to zero: kasoko audit")
         raise typer.Exit(8)
 
 
 @commands.reads()
-def charges(
-    call: CommandContext,
-    since: Since = None,
-    until: Until = None,
-    form: FormName = None,
-    output: Output = None,
-    table: TableName = None,
-) -> None:
+def charges(call: CommandContext, days: Days, wanted: Form) -> None:
     """Show what M-Pesa charged, by day, booked and expected.
 
     Expected is what the tariff says for the payments that arrived; booked is
@@ -129,19 +130,12 @@ def charges(
     from kasoko_cli.operations.reporting import finance
 
     container = call.container
-    found = finance.charges_report(container.db, container.tariff, first=_day(since), last=_day(until))
-    _answer(call, charges_sheet_of(found, container.clock()), found, Form(form, output, table))
+    found = finance.charges_report(container.db, container.tariff, **days.dates())
+    _answer(call, charges_sheet_of(found, container.clock()), found, wanted)
 
 
 @commands.reads()
-def incidents(
-    call: CommandContext,
-    since: Since = None,
-    until: Until = None,
-    form: FormName = None,
-    output: Output = None,
-    table: TableName = None,
-) -> None:
+def incidents(call: CommandContext, days: Days, wanted: Form) -> None:
     """Show incidents, the closed ones too, and how each ended.
 
     Tables: incidents, kinds.
@@ -157,19 +151,12 @@ def incidents(
     from kasoko_cli.operations.reporting import finance
 
     container = call.container
-    found = finance.incidents_report(container.db, first=_day(since), last=_day(until))
-    _answer(call, incidents_sheet_of(found, container.clock()), found, Form(form, output, table))
+    found = finance.incidents_report(container.db, **days.dates())
+    _answer(call, incidents_sheet_of(found, container.clock()), found, wanted)
 
 
 @commands.reads()
-def taxes(
-    call: CommandContext,
-    since: Since = None,
-    until: Until = None,
-    form: FormName = None,
-    output: Output = None,
-    table: TableName = None,
-) -> None:
+def taxes(call: CommandContext, days: Days, wanted: Form) -> None:
     """Show tax that was kept back of winners, paid, and due.
 
     By day and duty, and for files by person too. What was given back counts below
@@ -186,8 +173,8 @@ def taxes(
     from kasoko_cli.operations.reporting.taxes import taxes_report
 
     container = call.container
-    found = taxes_report(container.db, first=_day(since), last=_day(until))
-    _answer(call, taxes_sheet_of(found, container.clock()), found, Form(form, output, table), without=("people",))
+    found = taxes_report(container.db, **days.dates())
+    _answer(call, taxes_sheet_of(found, container.clock()), found, wanted, without=("people",))
 
 
 @commands.reads()
@@ -286,7 +273,7 @@ def _answer(
     from kasoko_cli.operations.exchange.export import placed_whole
 
     output = wanted.output
-    form = _form(call, wanted.name, output)
+    form = _form(call, wanted.form, output)
     chosen = _table(sheet, wanted.table)
     if form == "table":
         _show(call, sheet, without)
