@@ -64,12 +64,7 @@ class RoundOutcome:
 
 
 def ask_and_wait(
-    ctx: OperationContext,
-    gateway: Gateway,
-    policy: AskPolicy,
-    trust: Trust,
-    request: AskRequest,
-    attended: Attended,
+    ctx: OperationContext, gateway: Gateway, policy: AskPolicy, trust: Trust, request: AskRequest, attended: Attended
 ) -> Reconciled:
     """Ask about every payout whose turn it is, and wait for the answers if that is wanted.
 

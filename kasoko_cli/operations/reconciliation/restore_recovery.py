@@ -58,11 +58,7 @@ class AfterRestore:
 
 
 def look_after_restore(
-    ctx: OperationContext,
-    gateway: Gateway | None,
-    caution: Caution,
-    *,
-    besides: Collection[str] = (),
+    ctx: OperationContext, gateway: Gateway | None, caution: Caution, *, besides: Collection[str] = ()
 ) -> list[AskedStatus]:
     """Ask M-Pesa about every id under which a payout may have been sent since the copy was taken.
 

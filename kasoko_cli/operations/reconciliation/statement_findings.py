@@ -60,74 +60,57 @@ class LineVerdict(StrEnum):
     CHARGE_UNMATCHED = "charge-unmatched"  #: a charge for no payment of ours
 
 
+def _verdicts(words: str) -> frozenset[LineVerdict]:
+    return frozenset(map(LineVerdict, words.split()))
+
+
 #: Nothing differs.
-AGREED = frozenset(
-    {
-        LineVerdict.MATCHED,
-        LineVerdict.FAILED,
-        LineVerdict.PENDING,
-        LineVerdict.DEPOSIT,
-        LineVerdict.STAKE,
-        LineVerdict.CHARGE,
-    }
-)
+AGREED = _verdicts("matched failed pending deposit stake charge")
 #: What leaves no doubt which payment a line is, or is the charge of.
-CLEAR = frozenset(
-    {
-        LineVerdict.MATCHED,
-        LineVerdict.ENDED_PAID,
-        LineVerdict.LATE_SUCCESS,
-        LineVerdict.CHARGE,
-        LineVerdict.CHARGE_DIFFERS,
-    }
-)
+CLEAR = _verdicts("matched ended-paid late-success charge charge-differs")
 #: A difference that the statement itself resolves.
-SETTLED_BY_IT = frozenset(
-    {
-        LineVerdict.ENDED_PAID,
-        LineVerdict.LATE_SUCCESS,
-        LineVerdict.ENDED_NOT_PAID,
-        LineVerdict.RETURNED,
-        LineVerdict.PAID_BACK,
-        LineVerdict.CHARGE_DIFFERS,
-    }
-)
+SETTLED_BY_IT = _verdicts("ended-paid late-success ended-not-paid returned paid-back charge-differs")
 #: What a person has to see although no money is moved for it.
-CONTRADICTS = frozenset(
-    {
-        LineVerdict.WRONG_AMOUNT,
-        LineVerdict.WRONG_RECEIVER,
-        LineVerdict.WRONG_TIME,
-        LineVerdict.OTHER_RECEIPT,
-        LineVerdict.TWICE,
-        LineVerdict.FAILED_HERE,
-        LineVerdict.NOT_ON_STATEMENT,
-        LineVerdict.WRONG_RETURN,
-    }
-)
+CONTRADICTS = _verdicts("wrong-amount wrong-receiver wrong-time other-receipt twice failed-here not-on-statement")
+CONTRADICTS |= _verdicts("wrong-return")
 
 
 @dataclass(frozen=True, slots=True)
 class StatementFinding:
     """One line, or one payment that has no line, and what it says.
 
-    `is_payment` says that it counts as a payment to a customer, whatever its words call it. The three amounts are
-    what the books, M-Pesa's results and the statement have for it, in cents that went out. `suspense_cents` is
-    what goes to suspense: in positive, out negative.
+    `is_payment` says that it counts as a payment to a customer, whatever its words call it; `is_repeat`, that another
+    line is the payment of its attempt. `suspense_cents` is what goes to suspense: in positive, out negative.
     """
 
+    line: Line | None
     verdict: LineVerdict
     why: str
     command: str = ""
-    line: Line | None = None
     attempt: KnownAttempt | None = None
-    ledger_cents: int = 0
-    results_cents: int = 0
-    statement_cents: int = 0
     suspense_cents: int = 0
     due_cents: int = 0
     due_is_booked: bool = False
     is_payment: bool = False
+    is_repeat: bool = False
+
+    @property
+    def statement_cents(self) -> int:
+        """What the statement has for it, in cents that went out."""
+        return 0 if self.line is None else -self.line.moved_cents
+
+    @property
+    def ledger_cents(self) -> int:
+        """What the books have as paid for it, in cents."""
+        if self.attempt is None or self.is_repeat or not self.is_payment:
+            return 0
+        return self.attempt.wire_cents if self.attempt.status in PAID else 0
+
+    @property
+    def results_cents(self) -> int:
+        """What M-Pesa's own results say was paid for it, in cents."""
+        told = self.attempt is not None and (self.attempt.evidence or "").startswith(TOLD_BY_MPESA)
+        return self.ledger_cents if told else 0
 
     @property
     def is_open(self) -> bool:
@@ -179,17 +162,6 @@ def could_move(attempt: KnownAttempt) -> tuple[datetime, datetime]:
     if is_restored(attempt):
         last = max(last, attempt.status_at)
     return attempt.created_at - CLOCKS_APART, last + LATEST
-
-
-def of_results(attempt: KnownAttempt) -> int:
-    """What M-Pesa's own results say was paid, in cents."""
-    told = (attempt.evidence or "").startswith(TOLD_BY_MPESA)
-    return attempt.wire_cents if attempt.status in PAID and told else 0
-
-
-def of_books(attempt: KnownAttempt) -> int:
-    """What the books have as paid, in cents."""
-    return attempt.wire_cents if attempt.status in PAID else 0
 
 
 def resolve(line: Line, what: str = "WHAT", user_id: str | None = None) -> str:

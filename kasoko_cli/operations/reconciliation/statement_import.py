@@ -7,9 +7,10 @@ where it stands until a person says what it was. Nothing is ever sent here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlmodel import Session
 
@@ -40,6 +41,7 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Actor, needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.row_facts import facts_of
 from kasoko_cli.operations.shared.transitions import Success
 from kasoko_cli.store import accounts, attempts, payouts, statements, users
 from kasoko_cli.store.engine import bulk_rows
@@ -210,6 +212,14 @@ def take_statement(
         return _report(session, file, judged, row, is_new=not was_done)
 
 
+class _Batch(NamedTuple):
+    """The transaction in which some findings are applied, the taking in that they are of, and its time."""
+
+    session: Session
+    take: Take
+    now: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Take:
     """One taking in of a statement: its number, its mark, and who does it how carefully."""
@@ -257,12 +267,7 @@ def _new_statement(file: StatementFile, span: Span, actor: Actor, now: datetime)
 # --- What is known --------------------------------------------------------------------------------------------
 
 
-def _judge(
-    session: Session,
-    file: StatementFile,
-    rules: StatementRules,
-    now: datetime,
-) -> _Judged:
+def _judge(session: Session, file: StatementFile, rules: StatementRules, now: datetime) -> _Judged:
     named = [name for line in file.lines for name in (line.receipt, line.linked) if name]
     account_id = accounts.of_statement(session, rules.shortcode)
     attempts = statements.attempts_around(
@@ -326,10 +331,10 @@ def _past_the_guard(
     for one in findings:
         way = _way_of(one)
         found = None if way is None or one.attempt is None else against[way].get(one.attempt.payout_id)
-        why = one.why if found is None else f"{one.why}, but {found.why}"
-        kept.append(
-            one if found is None else replace(one, verdict=LineVerdict.STILL_UNKNOWN, why=why, command=found.hint)
-        )
+        if found is not None:
+            why = f"{one.why}, but {found.why}"
+            one = replace(one, verdict=LineVerdict.STILL_UNKNOWN, why=why, command=found.hint)
+        kept.append(one)
     return kept
 
 
@@ -342,17 +347,14 @@ def _middle(key: str) -> str:
 
 
 def _take_lines(
-    db: Database,
-    clock: Clock,
-    take: Take,
-    findings: Sequence[StatementFinding],
-    on_progress: Callable[[int], None],
+    db: Database, clock: Clock, take: Take, findings: Sequence[StatementFinding], on_progress: Callable[[int], None]
 ) -> None:
     for start in range(0, len(findings), BATCH):
         part = findings[start : start + BATCH]
         now = clock()
         with db.transaction() as session:
             take_turn(session, Turn.STATEMENT)
+            batch = _Batch(session, take, now)
             lines = {one.line.key: one for one in part if one.line is not None}
             known = statements.known_lines(session, lines)
             fresh = [one for key, one in lines.items() if key not in known]
@@ -372,14 +374,17 @@ def _take_lines(
             for one in clearer:
                 assert one.line is not None
                 statements.judge_again(session, one.line.key, _row(take.statement_id, one))
-            for one in sorted([*fresh, *clearer], key=_payout_of) + silent:
-                entries += _apply(session, take, one, now)
+            # Rows are locked in one order by everybody who locks several.
+            for one in (
+                sorted([*fresh, *clearer], key=lambda one: one.attempt.payout_id if one.attempt else "") + silent
+            ):
+                entries += _apply(batch, one)
             # Users are locked after payouts, as everybody does.
             users.lock_wallets(session, {one.attempt.user_id for one in paid_back if one.attempt is not None})
             paid_back = _no_more_than_owed(session, paid_back)
             bulk_rows.insert_rows(session, StatementLine, [_row(take.statement_id, one) for one in paid_back])
             for one in paid_back:
-                entries += _apply(session, take, one, now)
+                entries += _apply(batch, one)
             book.post(session, *posted_again(session, entries), at=now)
         on_progress(min(start + BATCH, len(findings)))
 
@@ -431,11 +436,6 @@ def _is_new_charge(finding: StatementFinding) -> bool:
     return finding.verdict in (LineVerdict.CHARGE, LineVerdict.CHARGE_DIFFERS) and not finding.due_is_booked
 
 
-def _payout_of(finding: StatementFinding) -> str:
-    """Rows are locked in one order by everybody who locks several."""
-    return "" if finding.attempt is None else finding.attempt.payout_id
-
-
 def _row(statement_id: int, finding: StatementFinding) -> dict[str, object]:
     line = finding.line
     assert line is not None
@@ -458,8 +458,9 @@ def _row(statement_id: int, finding: StatementFinding) -> dict[str, object]:
     }
 
 
-def _apply(session: Session, take: Take, finding: StatementFinding, now: datetime) -> tuple[Entry, ...]:
-    """Do what one finding asks for; the entries that follow from it."""
+def _apply(batch: _Batch, finding: StatementFinding) -> tuple[Entry, ...]:
+    """Do what one finding asks for; returns the entries that follow from it."""
+    session, take, now = batch
     if finding.verdict in CONTRADICTS:
         _raise(session, finding, now)
     line, known = finding.line, finding.attempt
@@ -473,7 +474,7 @@ def _apply(session: Session, take: Take, finding: StatementFinding, now: datetim
         payout = payouts.find_payout(session, known.payout_id, lock=True)
         if payment_guard.objections(session, way, [payout], take.caution, now=now):
             return entries  # something has spoken meanwhile: it stays open
-    return entries + _EFFECTS[finding.verdict](session, take, finding, known, now)
+    return entries + _EFFECTS[finding.verdict](batch, finding, known)
 
 
 def _raise(session: Session, finding: StatementFinding, now: datetime) -> None:
@@ -494,25 +495,19 @@ def _incident_key(finding: StatementFinding) -> str:
     return f"statement:{finding.verdict}:{name}"
 
 
-def _paid(
-    session: Session,
-    take: Take,  # noqa: ARG001
-    finding: StatementFinding,
-    known: KnownAttempt,
-    now: datetime,
-) -> tuple[Entry, ...]:
+def _paid(batch: _Batch, finding: StatementFinding, known: KnownAttempt) -> tuple[Entry, ...]:
     assert finding.line is not None
+    session = batch.session
     attempt, payout = transitions.lock(session, known.id)
     if attempts.receipt_owner(session, finding.line.receipt) not in (None, attempt.id):
         return ()  # a result has said meanwhile which payment it proves
     success = Success(attempt, payout, finding.line.receipt, f"statement:{finding.line.key}")
-    return transitions.paid(session, [success], at=now)[0].entries
+    return transitions.paid(session, [success], at=batch.now)[0].entries
 
 
-def _not_paid(
-    session: Session, take: Take, finding: StatementFinding, known: KnownAttempt, now: datetime
-) -> tuple[Entry, ...]:
+def _not_paid(batch: _Batch, finding: StatementFinding, known: KnownAttempt) -> tuple[Entry, ...]:
     """Nobody knows such a payment: under the same id where M-Pesa never took it, so that it refuses it if we err."""
+    session, take, now = batch
     attempt, payout = transitions.lock(session, known.id)
     if attempt.status is not known.status or attempt.lease_token != known.lease_token:
         return ()  # something else has spoken meanwhile
@@ -527,15 +522,13 @@ def _not_paid(
         return ()
     say = transitions.never_taken if attempt.conversation_id is None else transitions.not_paid
     evidence = "statement:no line, and M-Pesa knows no such payment"
-    return say(
-        session, attempt, transitions.Failure(transitions.NOT_ON_STATEMENT, finding.why, evidence), at=now
-    ).entries
+    failure = transitions.Failure(transitions.NOT_ON_STATEMENT, finding.why, evidence)
+    return say(session, attempt, failure, at=now).entries
 
 
-def _returned(
-    session: Session, take: Take, finding: StatementFinding, known: KnownAttempt, now: datetime
-) -> tuple[Entry, ...]:
+def _returned(batch: _Batch, finding: StatementFinding, known: KnownAttempt) -> tuple[Entry, ...]:
     assert finding.line is not None
+    session, take, now = batch
     attempt, payout = transitions.lock(session, known.id)
     if payout.status is not PayoutStatus.COMPLETED:
         return ()
@@ -545,35 +538,21 @@ def _returned(
     return transitions.returned(session, attempt, payout, at=now, why=why).entries
 
 
-def _paid_back(
-    session: Session,
-    take: Take,  # noqa: ARG001
-    finding: StatementFinding,
-    known: KnownAttempt,
-    now: datetime,  # noqa: ARG001
-) -> tuple[Entry, ...]:
+def _paid_back(batch: _Batch, finding: StatementFinding, known: KnownAttempt) -> tuple[Entry, ...]:
     assert known.receipt is not None
-    if book.is_posted(session, f"recover:{known.receipt}"):
+    if book.is_posted(batch.session, f"recover:{known.receipt}"):
         return ()  # a person wrote it down meanwhile
     paid_off = known.wire_cents - finding.suspense_cents
     return (journal.recovered(known.receipt, known.user_id, paid_off, Account.UTILITY),) if paid_off else ()
 
 
-def _charge(
-    session: Session,  # noqa: ARG001
-    take: Take,  # noqa: ARG001
-    finding: StatementFinding,
-    known: KnownAttempt,
-    now: datetime,  # noqa: ARG001
-) -> tuple[Entry, ...]:
+def _charge(_batch: _Batch, finding: StatementFinding, known: KnownAttempt) -> tuple[Entry, ...]:
     assert finding.line is not None
     expected = () if finding.due_is_booked else (journal.charged(known.id, finding.due_cents),)
     return (*expected, journal.charge_paid(known.id, finding.due_cents, finding.line.withdrawn_cents))
 
 
-_EFFECTS: Mapping[
-    LineVerdict, Callable[[Session, Take, StatementFinding, KnownAttempt, datetime], tuple[Entry, ...]]
-] = {
+_EFFECTS: Mapping[LineVerdict, Callable[[_Batch, StatementFinding, KnownAttempt], tuple[Entry, ...]]] = {
     LineVerdict.ENDED_PAID: _paid,
     LineVerdict.LATE_SUCCESS: _paid,
     LineVerdict.ENDED_NOT_PAID: _not_paid,
@@ -588,31 +567,21 @@ _EFFECTS: Mapping[
 
 
 def _report(
-    session: Session,
-    file: StatementFile,
-    judged: _Judged,
-    taken: Statement | None,
-    *,
-    is_new: bool,
+    session: Session, file: StatementFile, judged: _Judged, taken: Statement | None, *, is_new: bool
 ) -> StatementReport:
     findings, period = judged.findings, file.lead.period
     withdrawn = statements.withdrawn_incidents(session)
-    resolved = {
-        line.key
-        for line in statements.known_lines(session, (line.key for line in file.lines)).values()
-        if line.is_resolved
-    }
+    known = statements.known_lines(session, (line.key for line in file.lines))
+    resolved = {line.key for line in known.values() if line.is_resolved}
     incidents = {
         base: found
         for key, found in incidents_by_key(session).items()
         if (base := statements.base_of(key)) is not None and found.number not in withdrawn
     }
     differences = [_difference(one, resolved, incidents) for one in findings if one.verdict not in AGREED]
-    by_verdict: dict[str, Side] = {}
+    said: dict[LineVerdict, list[int]] = {}
     for one in findings:
-        before = by_verdict.get(one.verdict, Side(0, 0))
-        cents = abs(one.statement_cents) or one.ledger_cents
-        by_verdict[one.verdict] = Side(before.count + 1, before.amount_cents + cents)
+        said.setdefault(one.verdict, []).append(abs(one.statement_cents) or one.ledger_cents)
     return StatementReport(
         file=file.name,
         digest=file.digest,
@@ -633,7 +602,7 @@ def _report(
         taken_at=None if taken is None else taken.taken_at,
         is_new=is_new,
         payouts=_three_ways(findings),
-        by_verdict={str(verdict): by_verdict[verdict] for verdict in LineVerdict if verdict in by_verdict},
+        by_verdict={str(verdict): _side(said[verdict]) for verdict in LineVerdict if verdict in said},
         suspense_cents=-book.balance(session, Account.SUSPENSE),
         differences=differences,
         open=sum(one.open for one in differences),
@@ -680,21 +649,20 @@ def _with_number(
     )
 
 
+def _side(cents: Iterable[int]) -> Side:
+    amounts = list(cents)
+    return Side(len(amounts), sum(amounts))
+
+
 def _three_ways(findings: Sequence[StatementFinding]) -> ThreeWay:
     """The payouts as books, results and statement have them; what they differ by is what the findings say."""
     payments = [one for one in findings if one.is_payment]
-    ledger = [one.ledger_cents for one in payments if one.ledger_cents]
-    results = [one.results_cents for one in payments if one.results_cents]
-    said = [one.statement_cents for one in payments if one.statement_cents]
-    explained = sum(
-        one.statement_cents - one.ledger_cents for one in payments if one.verdict is not LineVerdict.MATCHED
-    )
-    return ThreeWay(
-        ledger=Side(len(ledger), sum(ledger)),
-        results=Side(len(results), sum(results)),
-        statement=Side(len(said), sum(said)),
-        unexplained_cents=sum(said) - sum(ledger) - explained,
-    )
+    ledger = _side(one.ledger_cents for one in payments if one.ledger_cents)
+    results = _side(one.results_cents for one in payments if one.results_cents)
+    said = _side(one.statement_cents for one in payments if one.statement_cents)
+    differing = (one for one in payments if one.verdict is not LineVerdict.MATCHED)
+    explained = sum(one.statement_cents - one.ledger_cents for one in differing)
+    return ThreeWay(ledger, results, said, said.amount_cents - ledger.amount_cents - explained)
 
 
 # --- Suspense -------------------------------------------------------------------------------------------------
@@ -725,13 +693,14 @@ class Suspended:
     amount_cents: int
 
 
+def _suspended(line: StatementLine) -> Suspended:
+    return facts_of(Suspended, line, at=line.completed_at, amount_cents=line.suspense_cents)
+
+
 def list_suspense(db: Database) -> list[Suspended]:
     """What stands on the suspense account, oldest first."""
     with db.reading() as session:
-        return [
-            Suspended(line.key, line.receipt, line.completed_at, line.party, line.reason, line.why, line.suspense_cents)
-            for line in statements.list_suspense(session)
-        ]
+        return list(map(_suspended, statements.list_suspense(session)))
 
 
 def resolve_suspense(ctx: OperationContext, *, name: str, resolution: str, user_id: str | None = None) -> Suspended:
@@ -762,9 +731,7 @@ def resolve_suspense(ctx: OperationContext, *, name: str, resolution: str, user_
         note_act(session, ctx.actor, "suspense.resolve", f"line:{line.key}", at=now, detail=detail)
         resolved = journal.suspense_resolved(line.key, line.suspense_cents, account, user_id or "")
         book.post(session, *posted_again(session, [resolved]), at=now)
-        return Suspended(
-            line.key, line.receipt, line.completed_at, line.party, line.reason, line.why, line.suspense_cents
-        )
+        return _suspended(line)
 
 
 def _check_owed(session: Session, account: Account, user_id: str, cents: int) -> None:

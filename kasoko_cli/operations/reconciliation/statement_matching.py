@@ -36,8 +36,6 @@ from kasoko_cli.operations.reconciliation.statement_findings import (
     decide_paid,
     is_open_ended,
     is_restored,
-    of_books,
-    of_results,
     resolve,
 )
 from kasoko_cli.operations.reconciliation.statement_parser import Line, LineKind, LineStatus, StatementFile
@@ -60,7 +58,7 @@ def match(file: StatementFile, known: KnownBooks) -> list[StatementFinding]:
     matching.identify()
     matching.judge_by_words()
     missing = list(matching.missing())
-    return [*matching.found_in_order(), *missing]
+    return [*(matching.found[line.number] for line in file.lines), *missing]
 
 
 class _Matching:
@@ -94,10 +92,6 @@ class _Matching:
             if one.status in PAID:
                 self.paid_by_end.setdefault(end, []).append(one)
 
-    def found_in_order(self) -> list[StatementFinding]:
-        """What each line says, oldest first."""
-        return [self.found[line.number] for line in self.file.lines]
-
     # --- First: which payment a line is, whatever its words ---------------------------------------------------------
 
     def identify(self) -> None:
@@ -114,18 +108,23 @@ class _Matching:
 
     def _by_our_id(self, lines: Sequence[Line]) -> None:
         """What of one receipt names a payment of ours in its details."""
-        for one, mine in _grouped((self._named(line), line) for line in lines):
-            line = _payment_among(mine, one)
-            if line is None or line.receipt in self.by_receipt:
+        naming: dict[str, list[Line]] = {}
+        for line in lines:
+            if (named := self._named(line)) is not None:
+                naming.setdefault(named.id, []).append(line)
+        for attempt_id, mine in naming.items():
+            one = self.by_id[attempt_id]
+            payment = _payment_among(mine, one)
+            if payment is None or payment.receipt in self.by_receipt:
                 continue
             if one.receipt is not None or one.id in self.taken:
                 receipt = one.receipt or self.taken[one.id].receipt
                 why = f"it is the payment {one.id}, for which the receipt {receipt} is known"
-                self._note(line, self._payment(line, LineVerdict.OTHER_RECEIPT, why, CLOSE, attempt=one))
-            elif (wrong := self._unlike(line, one)) is not None:
-                self._note(line, self._payment(line, *wrong, attempt=one))
+                self._note(payment, self._payment(payment, LineVerdict.OTHER_RECEIPT, why, CLOSE, attempt=one))
+            elif (wrong := self._unlike(payment, one)) is not None:
+                self._note(payment, self._payment(payment, *wrong, attempt=one))
             else:
-                self._note(line, self._paid(line, one))
+                self._note(payment, self._paid(payment, one))
 
     def _named(self, line: Line) -> KnownAttempt | None:
         for word in _OUR_ID.findall(line.details):
@@ -231,7 +230,7 @@ class _Matching:
         if line.status is LineStatus.FAILED:
             return self._failed(line)
         if line.status is LineStatus.PENDING:
-            return self._finding(line, LineVerdict.PENDING, "M-Pesa has not decided it; take a later statement in")
+            return StatementFinding(line, LineVerdict.PENDING, "M-Pesa has not decided it; take a later statement in")
         if line.withdrawn_cents:
             return self._went_out(line)
         if (attempt := self.by_receipt.get(line.linked)) is not None and line.paid_in_cents == attempt.wire_cents:
@@ -256,7 +255,7 @@ class _Matching:
         if line.kind is LineKind.CHARGE:
             why = "a charge for no payout here" if costs is None else f"a charge for {costs.payout_id} without it"
             end = resolve(line, "charges")
-            return self._finding(line, LineVerdict.CHARGE_UNMATCHED, why, end, suspense_cents=-line.withdrawn_cents)
+            return StatementFinding(line, LineVerdict.CHARGE_UNMATCHED, why, end, suspense_cents=-line.withdrawn_cents)
         return self._not_ours(line)
 
     def _could_be(self, line: Line) -> list[KnownAttempt]:
@@ -280,8 +279,8 @@ class _Matching:
         if twin is not None:
             why += f"; the same receiver had the same amount by {twin.payout_id}, receipt {twin.receipt}"
             end = resolve(line, "receivable", twin.user_id)
-        say = self._payment if line.kind is LineKind.PAYOUT else self._finding
-        return say(line, LineVerdict.UNMATCHED_OUT, why, end, suspense_cents=-line.withdrawn_cents)
+        is_payment, cents = line.kind is LineKind.PAYOUT, -line.withdrawn_cents
+        return StatementFinding(line, LineVerdict.UNMATCHED_OUT, why, end, suspense_cents=cents, is_payment=is_payment)
 
     def _failed(self, line: Line) -> StatementFinding:
         """No money moved by this line. It ends nothing: what is unknown is M-Pesa's to say, not a failed line's."""
@@ -291,17 +290,17 @@ class _Matching:
             self.taken[attempt.id] = line
             why = f"{attempt.payout_id} counts as paid by {line.receipt}, and the statement says it failed"
             return self._payment(line, LineVerdict.FAILED_HERE, why, CLOSE, attempt=attempt)
-        return self._finding(line, LineVerdict.FAILED, "no money moved")
+        return StatementFinding(line, LineVerdict.FAILED, "no money moved")
 
     def _charge(self, line: Line, attempt: KnownAttempt) -> StatementFinding:
         cents = line.withdrawn_cents
         in_books = self.known.charges_paid.get(attempt.id)
         if attempt.id in self.charged or in_books not in (None, cents):
             why, end = f"a second charge for {attempt.payout_id}", resolve(line, "charges")
-            return self._finding(line, LineVerdict.CHARGE_UNMATCHED, why, end, suspense_cents=-cents)
+            return StatementFinding(line, LineVerdict.CHARGE_UNMATCHED, why, end, suspense_cents=-cents)
         self.charged.add(attempt.id)
         if in_books is not None:
-            return self._finding(line, LineVerdict.MATCHED, "the books have this charge", attempt=attempt)
+            return StatementFinding(line, LineVerdict.MATCHED, "the books have this charge", attempt=attempt)
         due = self.known.charges_due.get(attempt.id)
         expected = due
         if due is None and self.known.tariff is not None:
@@ -311,51 +310,48 @@ class _Matching:
         if differs:
             why += f": KES {format_kes(cents)}, and KES {format_kes(expected or 0)} was expected"
         verdict = LineVerdict.CHARGE_DIFFERS if differs else LineVerdict.CHARGE
-        finding = self._finding(line, verdict, why, attempt=attempt)
-        return replace(finding, due_cents=cents if due is None else due, due_is_booked=due is not None)
+        found = StatementFinding(line, verdict, why, attempt=attempt, due_cents=cents)
+        return found if due is None else replace(found, due_cents=due, due_is_booked=True)
 
     def _came_back(self, line: Line, attempt: KnownAttempt) -> StatementFinding:
-        cents = line.paid_in_cents
-        if (attempt.receipt or "") in self.known.came_back:
-            return self._finding(line, LineVerdict.MATCHED, "the books have its return", attempt=attempt)
+        cents, name, receipt = line.paid_in_cents, attempt.payout_id, attempt.receipt or ""
+        if receipt in self.known.came_back:
+            return StatementFinding(line, LineVerdict.MATCHED, "the books have its return", attempt=attempt)
+        is_debt = receipt in self.known.overpaid
         if attempt.id in self.came_back:
-            why = f"the money of {attempt.payout_id} came back a second time"
-            end = f"{resolve(line)}; then: {CLOSE}"
-            return self._finding(line, LineVerdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
-        if cents != attempt.wire_cents:
-            why = (
-                f"KES {format_kes(cents)} came back of {attempt.payout_id}, which was sent with"
-                f" KES {format_kes(attempt.wire_cents)}"
+            why, end = f"the money of {name} came back a second time", resolve(line)
+        elif cents != attempt.wire_cents:
+            sent = format_kes(attempt.wire_cents)
+            why = f"KES {format_kes(cents)} came back of {name}, which was sent with KES {sent}"
+            end = resolve(line, "wallet", attempt.user_id)
+        elif is_debt or attempt.status is AttemptStatus.SUCCEEDED or attempt.id in self.taken:
+            self.came_back.add(attempt.id)
+            if is_debt:
+                why = f"the second payment of {name} came back"
+                return StatementFinding(line, LineVerdict.PAID_BACK, why, CLOSE, attempt)
+            why = f"the money of {name} came back; it stands in the wallet"
+            return StatementFinding(
+                line, LineVerdict.RETURNED, why, f"kasoko payout again {name} --reason WHY", attempt
             )
-            end = f"{resolve(line, 'wallet', attempt.user_id)}; then: {CLOSE}"
-            return self._finding(line, LineVerdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
-        if (attempt.receipt or "") in self.known.overpaid:
-            self.came_back.add(attempt.id)
-            why = f"the second payment of {attempt.payout_id} came back"
-            return self._finding(line, LineVerdict.PAID_BACK, why, CLOSE, attempt=attempt)
-        if attempt.status is AttemptStatus.SUCCEEDED or attempt.id in self.taken:
-            self.came_back.add(attempt.id)
-            why = f"the money of {attempt.payout_id} came back; it stands in the wallet"
-            end = f"kasoko payout again {attempt.payout_id} --reason WHY"
-            return self._finding(line, LineVerdict.RETURNED, why, end, attempt=attempt)
-        why = f"money came back of {attempt.payout_id}, which is {attempt.payout_status}"
-        end = f"{resolve(line)}; then: {CLOSE}"
-        return self._finding(line, LineVerdict.WRONG_RETURN, why, end, attempt=attempt, suspense_cents=cents)
+        else:
+            why, end = f"money came back of {name}, which is {attempt.payout_status}", resolve(line)
+        end = f"{end}; then: {CLOSE}"
+        return StatementFinding(line, LineVerdict.WRONG_RETURN, why, end, attempt, suspense_cents=cents)
 
     def _came_in(self, line: Line) -> StatementFinding:
         cents = line.paid_in_cents
         if self.known.deposits.get(line.receipt) == cents:
-            return self._finding(line, LineVerdict.DEPOSIT, "a deposit that the books have")
+            return StatementFinding(line, LineVerdict.DEPOSIT, "a deposit that the books have")
         for name in (line.receipt, line.account):
             if self.known.stakes.get(name) == cents:
-                return self._finding(line, LineVerdict.STAKE, f"the stake of the bet {name}")
+                return StatementFinding(line, LineVerdict.STAKE, f"the stake of the bet {name}")
         if line.kind is LineKind.CUSTOMER and self.known.customers_are_counted:
-            return self._finding(line, LineVerdict.STAKE, "a customer's payment, which the platform has counted")
+            return StatementFinding(line, LineVerdict.STAKE, "a customer's payment, which the platform has counted")
         why = "money came in, and neither a deposit nor a stake here says so"
         if (booked := self.known.deposits.get(line.receipt)) is not None:
             why = f"the books have this deposit with KES {format_kes(booked)}"
             cents -= booked
-        return self._finding(line, LineVerdict.UNMATCHED_IN, why, resolve(line), suspense_cents=cents)
+        return StatementFinding(line, LineVerdict.UNMATCHED_IN, why, resolve(line), suspense_cents=cents)
 
     # --- What no line speaks of -------------------------------------------------------------------------------------
 
@@ -370,22 +366,15 @@ class _Matching:
             if one.status in PAID:
                 # It was paid between its request and our knowledge of that: the whole of it has to be covered.
                 if self.known.span.covers(first, max(one.status_at, one.sent_at)):
-                    yield StatementFinding(
-                        LineVerdict.NOT_ON_STATEMENT,
-                        f"{one.payout_id} counts as paid by {one.receipt}, and the statement does not have it"
-                        + ("" if self.file.whole else "; but lines of the statement are missing"),
-                        CLOSE,
-                        attempt=one,
-                        ledger_cents=one.wire_cents,
-                        results_cents=of_results(one),
-                        is_payment=True,
-                    )
+                    why = f"{one.payout_id} counts as paid by {one.receipt}, and the statement does not have it"
+                    why += "" if self.file.whole else "; but lines of the statement are missing"
+                    yield StatementFinding(None, LineVerdict.NOT_ON_STATEMENT, why, CLOSE, one, is_payment=True)
             elif is_open_ended(one):
                 lines = list({line.number: line for line in (*mentions.get(one.id, ()), *rivals.of(one))}.values())
                 yield self._still_unknown(one, lines) if lines else self._silence(one, first, last)
 
     def _is_in_question(self, line: Line) -> bool:
-        """Whether a line is, or may become, money that went out of which it is not settled whose it was."""
+        """Whether a line is, or may become, money that went out for a payment that is not certain."""
         if not line.withdrawn_cents or line.status is LineStatus.FAILED:
             return False
         if line.status is LineStatus.PENDING:
@@ -413,18 +402,17 @@ class _Matching:
                 self.found[line.number] = replace(finding, why=why)
         said = " or ".join(f"{line.receipt} (line {line.number})" for line in lines[:NAMED])
         why = f"no line is {name} for certain, and {said} may be it"
-        return StatementFinding(LineVerdict.STILL_UNKNOWN, why, _ending(attempt), attempt=attempt, is_payment=True)
+        return StatementFinding(None, LineVerdict.STILL_UNKNOWN, why, _ending(attempt), attempt, is_payment=True)
 
     def _silence(self, attempt: KnownAttempt, first: datetime, last: datetime) -> StatementFinding:
         """An attempt whose end nobody knows, and which no line may be."""
-        name = attempt.payout_id
+        name, verdict = attempt.payout_id, LineVerdict.STILL_UNKNOWN
         why_not = self._not_paid_unless(attempt, first, last)
+        why, end = f"no line is {name}, and {why_not}", _ending(attempt)
         if why_not is None:
+            verdict, end = LineVerdict.ENDED_NOT_PAID, f"kasoko payout retry {name}"
             why = f"{name} was unknown; the statement and M-Pesa's answers know no such payment"
-            end = f"kasoko payout retry {name}"
-            return StatementFinding(LineVerdict.ENDED_NOT_PAID, why, end, attempt=attempt, is_payment=True)
-        why = f"no line is {name}, and {why_not}"
-        return StatementFinding(LineVerdict.STILL_UNKNOWN, why, _ending(attempt), attempt=attempt, is_payment=True)
+        return StatementFinding(None, verdict, why, end, attempt, is_payment=True)
 
     def _not_paid_unless(self, attempt: KnownAttempt, first: datetime, last: datetime) -> str | None:
         """Why the silence of this statement is no proof that an attempt was not paid; None where it is one."""
@@ -453,21 +441,6 @@ class _Matching:
 
     # --- Pieces -----------------------------------------------------------------------------------------------------
 
-    def _finding(
-        self,
-        line: Line,
-        verdict: LineVerdict,
-        why: str,
-        command: str = "",
-        *,
-        attempt: KnownAttempt | None = None,
-        suspense_cents: int = 0,
-    ) -> StatementFinding:
-        cents = -line.moved_cents
-        return StatementFinding(
-            verdict, why, command, line, attempt, statement_cents=cents, suspense_cents=suspense_cents
-        )
-
     def _payment(
         self,
         line: Line,
@@ -479,14 +452,13 @@ class _Matching:
         suspense_cents: int = 0,
     ) -> StatementFinding:
         """A finding about a line that counts as a payment to a customer: the first one of an attempt is that."""
-        found = self._finding(line, verdict, why, command, attempt=attempt, suspense_cents=suspense_cents)
-        if attempt is None or self.taken.get(attempt.id, line) is not line:
-            return replace(found, is_payment=True)
-        return replace(found, is_payment=True, ledger_cents=of_books(attempt), results_cents=of_results(attempt))
+        found = StatementFinding(line, verdict, why, command, attempt, suspense_cents=suspense_cents, is_payment=True)
+        is_repeat = attempt is not None and self.taken.get(attempt.id, line) is not line
+        return replace(found, is_repeat=is_repeat)
 
 
 class _Rivals:
-    """Lines of which it is not settled whose money they were, found by the payout that each may be."""
+    """Lines whose payment is not certain, found by the payout that each may be."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self.anybodys: dict[int, list[Line]] = {}
@@ -555,15 +527,6 @@ def _payment_among(lines: Sequence[Line], attempt: KnownAttempt) -> Line | None:
     if likest.withdrawn_cents == attempt.wire_cents:
         return likest
     return max((line for line in lines if line.kind is not LineKind.CHARGE), key=likeness, default=None)
-
-
-def _grouped(pairs: Iterable[tuple[KnownAttempt | None, Line]]) -> Iterator[tuple[KnownAttempt, list[Line]]]:
-    """Lines by the attempt that they name; those that name none are left out."""
-    of_attempt: dict[str, tuple[KnownAttempt, list[Line]]] = {}
-    for one, line in pairs:
-        if one is not None:
-            of_attempt.setdefault(one.id, (one, []))[1].append(line)
-    yield from of_attempt.values()
 
 
 def _connected(lines: Sequence[Line], candidates: Mapping[int, Sequence[KnownAttempt]]) -> list[list[Line]]:

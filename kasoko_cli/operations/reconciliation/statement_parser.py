@@ -6,7 +6,7 @@ tabs, amounts with thousands separators, times in both spellings. Whatever could
 refused, since a line that is misread here would end a payout wrongly.
 
 What a line is, is not decided here: `kind` is only what the words of its reason type say, and they are the last
-thing to be believed (`statement_match`).
+thing to be believed (`statement_matching`).
 
 Times are Nairobi's in the file, UTC from here on. Amounts are cents, never below zero.
 
@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 
 from kasoko_cli.domain.money import MAX_CENTS
 from kasoko_cli.domain.phone import mask_in, quoted
@@ -228,6 +229,10 @@ def _refused(name: str, problems: Sequence[Problem], *, hint: str | None = None)
     )
 
 
+def _unreadable(name: str, line: int, what: str) -> FileRefused:
+    return _refused(name, [Problem(line, "", what)])
+
+
 # --- The two formats ------------------------------------------------------------------------------------------
 
 #: A line's number and its cells.
@@ -238,40 +243,36 @@ def _bounded(name: str, rows: Iterator[Row]) -> Iterator[Row]:
     """The rows, held to be no longer than a statement's: what is, is looked at no further."""
     for number, cells in rows:
         if len(cells) > MOST_COLUMNS:
-            raise _refused(name, [Problem(number, "", f"it has {len(cells):,} columns: this is no statement")])
+            raise _unreadable(name, number, f"it has {len(cells):,} columns: this is no statement")
         for place, cell in enumerate(cells, start=1):
             if len(cell) > MOST_CHARACTERS:
                 what = f"its column {place} has {len(cell):,} characters: this is no statement"
-                raise _refused(name, [Problem(number, "", what)])
+                raise _unreadable(name, number, what)
         yield number, cells
 
 
 def _text_rows(name: str, content: bytes) -> Iterator[Row]:
     if not content.strip():
-        raise _refused(name, [Problem(1, "", "the file is empty")])
+        raise _unreadable(name, 1, "the file is empty")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _refused(name, [Problem(1, "", "it is UTF-16, and UTF-8 is needed: save it as `CSV UTF-8`")])
+        raise _unreadable(name, 1, "it is UTF-16, and UTF-8 is needed: save it as `CSV UTF-8`")
     try:
         text = content.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _refused(name, [Problem(line, "", f"it is not UTF-8: byte 0x{content[error.start]:02x}")]) from error
+        raise _unreadable(name, line, f"it is not UTF-8: byte 0x{content[error.start]:02x}") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise _refused(name, [Problem(line, "", "it holds a NUL character: this is no text file")])
+        raise _unreadable(name, line, "it holds a NUL character: this is no text file")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
-    return _csv_rows(name, reader)
-
-
-def _csv_rows(name: str, reader: Iterator[list[str]]) -> Iterator[Row]:
     while True:
-        first = getattr(reader, "line_num", 0) + 1
+        first = reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise _refused(name, [Problem(first, "", f"it cannot be split into columns: {error}")]) from error
+            raise _unreadable(name, first, f"it cannot be split into columns: {error}") from error
         yield first, [cell.strip() for cell in cells]
 
 
@@ -298,22 +299,22 @@ def _sheet_rows(name: str, content: bytes) -> Iterator[Row]:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             unpacked = sum(part.file_size for part in packed.infolist())
         if unpacked > MOST_UNPACKED_BYTES:
-            raise _refused(name, [Problem(1, "", "it unpacks to more than a gigabyte: this is no statement")])
+            raise _unreadable(name, 1, "it unpacks to more than a gigabyte: this is no statement")
         if unpacked > max(1 << 20, MOST_TIMES_PACKED * len(content)):
             what = f"it unpacks to {unpacked / len(content):,.0f} times its size: this is no statement"
-            raise _refused(name, [Problem(1, "", what)])
+            raise _unreadable(name, 1, what)
         book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as error:
-        raise _refused(name, [Problem(1, "", "it is no workbook that can be read")]) from error
+        raise _unreadable(name, 1, "it is no workbook that can be read") from error
     if len(book.worksheets) != 1:
-        raise _refused(name, [Problem(1, "", f"it has {len(book.worksheets)} sheets, and one is wanted")])
+        raise _unreadable(name, 1, f"it has {len(book.worksheets)} sheets, and one is wanted")
     sheet = book.worksheets[0]
     sheet.reset_dimensions()  # what a writer claims of its size is often wrong
     ends_at = time.monotonic() + MOST_SECONDS
     for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
         if time.monotonic() > ends_at:
             what = f"the workbook took longer than {MOST_SECONDS} seconds to read up to here; as CSV it is quick"
-            raise _refused(name, [Problem(number, "", what)])
+            raise _unreadable(name, number, what)
         yield number, [_cell(value) for value in row[: MOST_COLUMNS + 1]]
 
 
@@ -395,27 +396,18 @@ def _read_lines(name: str, digest: str, lead: Lead, columns: dict[str, int], row
     broken_at = _broken(lines)
     lines.sort(key=lambda line: line.completed_at)  # stable: within a second the order of the file stands
     return StatementFile(
-        name=name,
-        digest=digest,
-        lead=lead,
-        lines=lines,
-        whole=broken_at is None,
-        broken_at=broken_at or None,
+        name=name, digest=digest, lead=lead, lines=lines, whole=broken_at is None, broken_at=broken_at or None
     )
 
 
 def _broken(lines: Sequence[Line]) -> int | None:
     """The first line whose balance does not follow from the one before; 0 where no balance is told at all."""
-    told = [line for line in lines if line.moved_cents]
-    if not told or any(line.balance_cents is None for line in told):
+    moved = [line for line in lines if line.moved_cents]
+    told = [(line, line.balance_cents) for line in moved if line.balance_cents is not None]
+    if not told or len(told) < len(moved):
         return 0
-    balance = None
-    for line in told:
-        assert line.balance_cents is not None
-        if balance is not None and line.balance_cents != balance + line.moved_cents:
-            return line.number
-        balance = line.balance_cents
-    return None
+    pairs = ((line, before + line.moved_cents, balance) for (_, before), (line, balance) in pairwise(told))
+    return next((line.number for line, follows, balance in pairs if balance != follows), None)
 
 
 class _Reading:

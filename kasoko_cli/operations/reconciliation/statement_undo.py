@@ -9,6 +9,7 @@ by a line of it, what came back by one, and what was sent again since.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,7 @@ from kasoko_cli.operations.safeguards import restore_doubt
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Actor, needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.row_facts import facts_of
 from kasoko_cli.store import attempts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn, take_turn
@@ -81,21 +83,9 @@ def list_taken(db: Database) -> list[TakenStatement]:
 
 
 def _taken(row: Statement, brought: int, in_suspense: int) -> TakenStatement:
-    assert row.id is not None
-    state = "half taken" if row.done_at is None else "taken"
-    return TakenStatement(
-        row.id,
-        row.name,
-        row.digest,
-        row.taken_at,
-        row.actor,
-        row.covers_from,
-        row.covers_to,
-        row.lines,
-        brought,
-        in_suspense,
-        state if row.undone_at is None else "taken back",
-    )
+    state = "taken back" if row.undone_at is not None else "half taken" if row.done_at is None else "taken"
+    told = {"brought": brought, "in_suspense_cents": in_suspense, "state": state}
+    return facts_of(TakenStatement, row, file=row.name, **told)
 
 
 def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:
@@ -191,11 +181,11 @@ def _cannot_doubt(session: Session, detail: dict[str, Any], attempt: Attempt, pa
 
 def _check_users(session: Session, statement_id: int, reversals: Sequence[Entry]) -> None:
     """Nobody loses money that is spent: what a person said that suspense was may have gone on since."""
-    moved: dict[tuple[Account, str], int] = {}
+    moved: Counter[tuple[Account, str]] = Counter()
     for entry in reversals:
         for account, owner, cents in entry.postings:
             if owner:
-                moved[account, owner] = moved.get((account, owner), 0) + cents
+                moved[account, owner] += cents
     users.lock_wallets(session, {owner for _, owner in moved})
     for (account, owner), cents in moved.items():
         short = account is Account.WALLET and book.available(session, owner) < cents
@@ -231,12 +221,7 @@ def _reversals(session: Session, lines: Sequence[StatementLine]) -> list[Entry]:
 
 
 def _doubt(
-    session: Session,
-    actor: Actor,
-    row: Statement,
-    ended: tuple[dict[str, Any], Attempt, Payout],
-    *,
-    at: datetime,
+    session: Session, actor: Actor, row: Statement, ended: tuple[dict[str, Any], Attempt, Payout], *, at: datetime
 ) -> tuple[Entry, ...]:
     """What its silence ended is unknown again, or in doubt again since a copy was put back."""
     detail, attempt, payout = ended
@@ -249,17 +234,13 @@ def _doubt(
     return transitions.doubt_again(session, attempt, why=why, at=at).entries
 
 
-def _incident_of(line: StatementLine) -> str:
-    """How the key begins of the incident that a line raised; empty where it raised none."""
-    return f"statement:{line.verdict}:{line.key}" if line.verdict in CONTRADICTS else ""
-
-
 def _withdraw_incidents(
     session: Session, actor: Actor, row: Statement, lines: Sequence[StatementLine], *, at: datetime
 ) -> list[int]:
-    """Close the incidents that it raised, and that nobody has closed; returns which."""
+    """Close the incidents that it raised and nobody has closed; returns their numbers."""
     why = f"{statements.WITHDRAWN}{row.id}: {actor.reason}"
-    standing = statements.incidents_of(session, row, [_incident_of(line) for line in lines])
+    raised = [f"statement:{line.verdict}:{line.key}" for line in lines if line.verdict in CONTRADICTS]
+    standing = statements.incidents_of(session, row, raised)
     for number in standing:
         close_incident(session, number, by=actor.name, reason=why, at=at)
         note_event(session, at=at, actor=actor.name, action="incident.close", subject=f"incident:{number}", reason=why)
