@@ -18,6 +18,7 @@ from datetime import datetime
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
+from types import SimpleNamespace
 
 from sqlmodel import Session
 
@@ -39,7 +40,7 @@ Write = Callable[[str], object]
 Cell = str | int | None
 
 
-class Kind(StrEnum):
+class RecordKind(StrEnum):
     """What can be exported."""
 
     USERS = "users"  #: as `import users` reads them
@@ -69,13 +70,7 @@ ENTRY_COLUMNS = Columns(("entry", "key", "kind", "at", "line", "account", "owner
 
 
 def export(
-    db: Database,
-    kind: Kind,
-    form: Format,
-    write: Write,
-    *,
-    market: str | None = None,
-    show_phone: bool = False,
+    db: Database, kind: RecordKind, form: Format, write: Write, *, market: str | None = None, show_phone: bool = False
 ) -> Exported:
     """Write the records of one kind, all or those of one market, as they stand at one moment.
 
@@ -83,24 +78,24 @@ def export(
         NotFound: there is no such market.
         Refused: users do not belong to a market.
     """
-    if market is not None and kind is Kind.USERS:
+    if market is not None and kind is RecordKind.USERS:
         raise Refused("Users belong to no market; nothing was written.", hint="Leave --market out.")
     with db.reading() as session:
         market_id = markets.id_of(session, market)
         match kind:
-            case Kind.USERS:
+            case RecordKind.USERS:
                 columns, rows = USER_COLUMNS, _users(session, show_phone=show_phone)
                 names: Sequence[str] = columns.names
-            case Kind.MARKETS:
+            case RecordKind.MARKETS:
                 columns = MARKET_COLUMNS
                 names, rows = _markets(session, market_id)
-            case Kind.BETS:
+            case RecordKind.BETS:
                 columns = BET_COLUMNS
                 names, rows = _bets(session, market_id)
-            case Kind.PAYOUTS:
+            case RecordKind.PAYOUTS:
                 columns, rows = PAYOUT_COLUMNS, _payouts(session, market_id, show_phone=show_phone)
                 names = columns.names
-            case Kind.ENTRIES:
+            case RecordKind.ENTRIES:
                 columns, rows = ENTRY_COLUMNS, _entries(session, market_id)
                 names = columns.names
         if form is Format.CSV:
@@ -248,16 +243,9 @@ def _told(text: str | None, *, show_phone: bool) -> str | None:
 # --- Writing -------------------------------------------------------------------------------------
 
 
-class _Lines:
-    """What csv.writer writes to."""
-
-    def __init__(self, write: Write) -> None:
-        self.write = write
-
-
 def _write_csv(write: Write, names: Sequence[str], text: Sequence[str], rows: Iterable[Sequence[Cell]]) -> int:
     """A header line, then a line a record; lines end with a line feed."""
-    out = csv.writer(_Lines(write), lineterminator="\n")
+    out = csv.writer(SimpleNamespace(write=write), lineterminator="\n")
     out.writerow(names)
     words = [place for place, name in enumerate(names) if name in text]
     count = 0

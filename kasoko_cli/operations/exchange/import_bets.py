@@ -20,7 +20,7 @@ from kasoko_cli.domain.money import format_kes, parse_stake, plain_kes
 from kasoko_cli.domain.phone import quoted
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.exchange.import_records import Imported, Told, read_cell, take_in
+from kasoko_cli.operations.exchange.import_records import Imported, Intake, Told, take_in
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Columns, InputFile, Problems, Row, format_time, parse_time
 from kasoko_cli.store.engine import bulk_rows
@@ -36,11 +36,7 @@ BET_COLUMNS = Columns(
 
 
 def import_bets(
-    ctx: OperationContext,
-    file: InputFile,
-    *,
-    funding: Funding = Funding.COLLECTED,
-    told: Told | None = None,
+    ctx: OperationContext, file: InputFile, *, funding: Funding = Funding.COLLECTED, told: Told | None = None
 ) -> Imported:
     """Take in bets on open markets, and book their stakes.
 
@@ -57,20 +53,12 @@ def import_bets(
         return take_in(ctx, file, "bets", BET_COLUMNS, intake_of, told)
 
 
-class _Bets:
+class _Bets(Intake):
     """Takes in bets. What is to be booked waits in `spool`, a line of JSON for each part of the file."""
 
-    def __init__(
-        self,
-        funding: Funding,
-        spool: TextIO,
-        session: Session,
-        problems: Problems,
-        now: datetime,
-    ) -> None:
-        self.new = self.known = self.stake_cents = self.cancelled = 0
+    def __init__(self, funding: Funding, spool: TextIO, session: Session, problems: Problems, now: datetime) -> None:
+        super().__init__(session, problems, now)
         self._funding, self._spool = funding, spool
-        self._session, self._problems, self._now = session, problems, now
         self._markets = bulk_rows.markets_for_bets(session)
         self._users: set[str] = set()
         #: Of each user who pays from the wallet: what stood in it, less what this file stakes from it, in cents.
@@ -79,7 +67,6 @@ class _Bets:
         self._returned: dict[str, int] = {}
 
     def take(self, rows: Sequence[Row]) -> None:
-        """Take in bets that nobody knows yet; one that stands otherwise is a problem of its line."""
         standing = bulk_rows.known_bets(self._session, (row.values[0] for row in rows))
         self._users |= bulk_rows.existing_users(self._session, {row.values[2] for row in rows} - self._users)
         self._open_wallets({row.values[2] for row in rows if (row.values[7] or self._funding) == Funding.WALLET})
@@ -115,22 +102,18 @@ class _Bets:
         number = None
         market = self._markets.get(market_id)
         if market is None:
-            known = [*self._markets, *(one.slug for one in self._markets.values())]
-            guess = problems.suggestion(market_id, known)
-            problems.note(
-                line, "market_id", f"There is no market {quoted(market_id)}.{guess} Import the markets first."
-            )
-        else:
-            number = market.numbers.get(outcome)
-            if number is None:
-                number = self._loosely(line, market, outcome)
+            guess = problems.suggestion(market_id, [*self._markets, *(one.slug for one in self._markets.values())])
+            what = f"There is no market {quoted(market_id)}.{guess} Import the markets first."
+            problems.note(line, "market_id", what)
+        elif (number := market.numbers.get(outcome)) is None:
+            number = self._loosely(line, market, outcome)
         if user_id not in self._users:
             problems.note(line, "user_id", f"There is no user {quoted(user_id)}. Import the users first.")
-        read_cell(problems, line, "bet_id", _check_bet_id, bet_id)
-        cents = read_cell(problems, line, "stake_kes", parse_stake, stake)
-        placed_at = read_cell(problems, line, "placed_at", parse_time, placed)
-        cancelled_at = read_cell(problems, line, "cancelled_at", parse_time, cancelled) if cancelled else None
-        paid_from = self._funding if not funding else read_cell(problems, line, "funding", _funding, funding)
+        self._cell(line, "bet_id", lambda text: check_identifier(text, what="bet id"), bet_id)
+        cents = self._cell(line, "stake_kes", parse_stake, stake)
+        placed_at = self._cell(line, "placed_at", parse_time, placed)
+        cancelled_at = self._cell(line, "cancelled_at", parse_time, cancelled) if cancelled else None
+        paid_from = self._cell(line, "funding", _funding, funding) if funding else self._funding
         if number is None or cents is None or placed_at is None or paid_from is None or len(problems.found) > before:
             return None
         return BetRecord(bet_id, market_id, number, user_id, cents, paid_from, placed_at, cancelled_at)
@@ -141,12 +124,8 @@ class _Bets:
             return market.numbers[clean_text(outcome, what="outcome", most=100)]
         except (Refused, KeyError):
             guess = self._problems.suggestion(outcome, list(market.numbers))
-            self._problems.note(
-                line,
-                "outcome",
-                f"{quoted(outcome)} is not an outcome of {market.slug}.{guess}"
-                f" Its outcomes are: {', '.join(market.numbers)}",
-            )
+            what = f"{quoted(outcome)} is not an outcome of {market.slug}.{guess}"
+            self._problems.note(line, "outcome", f"{what} Its outcomes are: {', '.join(market.numbers)}")
             return None
 
     def _compare(self, line: int, bet: BetRecord, other: BetRecord) -> None:
@@ -156,17 +135,13 @@ class _Bets:
         here, there = self._cells(bet), self._cells(other)
         for column in here:
             if here[column] != there[column]:
-                advice = (
-                    f"Take it back here: kasoko bet cancel {bet.id}"
-                    if column == "cancelled_at" and other.cancelled_at is None
-                    else "A bet is not changed; another one needs another id."
+                advice = "A bet is not changed; another one needs another id."
+                if column == "cancelled_at" and other.cancelled_at is None:
+                    advice = f"Take it back here: kasoko bet cancel {bet.id}"
+                what = (
+                    f"The bet {bet.id!r} is known with {quoted(there[column])}, and here with {quoted(here[column])}."
                 )
-                self._problems.note(
-                    line,
-                    column,
-                    f"The bet {bet.id!r} is known with {quoted(there[column])}, and here with"
-                    f" {quoted(here[column])}. {advice}",
-                )
+                self._problems.note(line, column, f"{what} {advice}")
 
     def _cells(self, bet: BetRecord) -> dict[str, str]:
         names = {number: name for name, number in self._markets[bet.market_id].numbers.items()}
@@ -184,12 +159,8 @@ class _Bets:
         """Whether a new bet may be taken in; why not is noted."""
         market = self._markets[bet.market_id]
         if not market.is_open:
-            self._problems.note(
-                line,
-                "market_id",
-                f"{market.slug} takes no more bets: it is {market.status}, and the bet {bet.id!r} is not one of its"
-                " own. Leave it out.",
-            )
+            what = f"{market.slug} takes no more bets: it is {market.status}, and the bet {bet.id!r} is not one of its"
+            self._problems.note(line, "market_id", f"{what} own. Leave it out.")
             return False
         if bet.cancelled_at is not None and not self._taken_back_in_time(line, bet, bet.cancelled_at, market.closes_at):
             return False
@@ -203,12 +174,9 @@ class _Bets:
             return True
         free = self._left[bet.user_id] + self._returned.get(bet.user_id, 0)
         if bet.stake_cents > free:
-            self._problems.note(
-                line,
-                "stake_kes",
-                f"The wallet of {bet.user_id} has KES {format_kes(free)} left, and the stake is KES"
-                f" {format_kes(bet.stake_cents)}. Take in a deposit first: kasoko wallet deposit",
-            )
+            what = f"The wallet of {bet.user_id} has KES {format_kes(free)} left, and the stake is KES"
+            what += f" {format_kes(bet.stake_cents)}. Take in a deposit first: kasoko wallet deposit"
+            self._problems.note(line, "stake_kes", what)
             return False
         if bet.cancelled_at is None:
             self._left[bet.user_id] -= bet.stake_cents
@@ -258,10 +226,6 @@ class _Bets:
                     yield journal.bet_collected(bet_id, market_id, outcome, cents)
                 if cancelled:
                     yield journal.bet_cancelled(bet_id, user_id, market_id, outcome, cents)
-
-
-def _check_bet_id(text: str) -> str:
-    return check_identifier(text, what="bet id")
 
 
 def _funding(text: str) -> Funding:

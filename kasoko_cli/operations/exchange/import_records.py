@@ -1,7 +1,7 @@
 """Records from files of the operator's platform: all of a file, or nothing of it.
 
 A record is known by its platform's id. What stands already with the same content is left alone, so that a
-file can be taken in twice; the same id with other content is refused. Bets are taken in by `importing_bets`.
+file can be taken in twice; the same id with other content is refused. Bets are taken in by `import_bets`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import gc
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -71,22 +72,32 @@ class Imported:
     sha256: str
 
 
-class Intake(Protocol):
-    """Takes in the rows of one kind of file; what is wrong with one goes to the problems."""
+class Intake(ABC):
+    """Takes in the rows of one kind of file; what is wrong with one goes to the problems.
 
-    #: Records that were written.
-    new: int
-    #: Records that stood already, or came twice.
-    known: int
-    #: Of the new bets: their stakes, and how many are cancelled.
-    stake_cents: int
-    cancelled: int
+    `new` counts the records that were written, `known` those that stood already or came twice. `stake_cents` and
+    `cancelled` are those of new bets.
+    """
 
+    def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
+        self.new = self.known = self.stake_cents = self.cancelled = 0
+        self._session, self._problems, self._now = session, problems, now
+
+    @abstractmethod
     def take(self, rows: Sequence[Row]) -> None:
-        """Check these rows and write those that are new."""
+        """Write those that nobody knows yet; one that stands otherwise is a problem of its line."""
 
+    @abstractmethod
     def finish(self) -> dict[str, object]:
-        """Do what is done once every row is known to be good; says what the record of the import holds besides."""
+        """Do what is done once every row is known to be good; returns what the record of the import holds besides."""
+
+    def _cell(self, line: int, column: str, parse: Callable[[str], T], text: str) -> T | None:
+        """What the cell says, or None where it is refused, which is noted."""
+        try:
+            return parse(text)
+        except Refused as refused:
+            self._problems.note_refusal(line, column, refused)
+            return None
 
 
 def import_users(ctx: OperationContext, file: InputFile, *, told: Told | None = None) -> Imported:
@@ -154,26 +165,13 @@ def _without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def read_cell(problems: Problems, line: int, column: str, parse: Callable[[str], T], text: str) -> T | None:
-    """What the cell says, or None where it is refused, which is noted."""
-    try:
-        return parse(text)
-    except Refused as refused:
-        problems.note_refusal(line, column, refused)
-        return None
-
-
-class _Users:
-    """Takes in users."""
-
-    stake_cents = cancelled = 0
-
+class _Users(Intake):
     def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
-        self.new = self.known = 0
-        self._session, self._problems, self._now, self._batch = session, problems, now, new_batch()
+        super().__init__(session, problems, now)
+        self._batch = new_batch()
 
     def take(self, rows: Sequence[Row]) -> None:
-        """Take in users that nobody knows yet; one that stands otherwise is a problem of its line."""
+        common = {"created_at": self._now, "phone_set_at": self._now, "batch": self._batch}
         standing = bulk_rows.known_users(self._session, (row.values[0] for row in rows))
         fresh: list[dict[str, object]] = []
         for line, (user_id, name, phone) in rows:
@@ -183,50 +181,31 @@ class _Users:
             other = standing.get(one[0])
             if other is None:
                 standing[one[0]] = one
-                fresh.append(
-                    {
-                        "id": one[0],
-                        "name": one[1],
-                        "phone": one[2],
-                        "created_at": self._now,
-                        "phone_set_at": self._now,
-                        "salt": (salt := new_salt()),
-                        "seal": row_digests.person_seal(salt, *one),
-                        "batch": self._batch,
-                    }
-                )
+                seal = row_digests.person_seal(salt := new_salt(), *one)
+                fresh.append({"id": one[0], "name": one[1], "phone": one[2], "salt": salt, "seal": seal, **common})
             elif other == one:
                 self.known += 1
             elif other[1] != one[1]:
-                self._problems.note(
-                    line,
-                    "name",
-                    f"The user {user_id!r} is known as {quoted(other[1])}, and here as {quoted(one[1])}."
-                    " Another person needs another id.",
-                )
+                what = f"The user {user_id!r} is known as {quoted(other[1])}, and here as {quoted(one[1])}."
+                self._problems.note(line, "name", f"{what} Another person needs another id.")
             else:
-                self._problems.note(
-                    line,
-                    "phone",
+                what = (
                     f"The user {user_id!r} is known with {phones.mask(other[2])}, and here with {phones.mask(one[2])}."
-                    f" For a new number: kasoko user set-phone {user_id} PHONE",
                 )
+                what += f" For a new number: kasoko user set-phone {user_id} PHONE"
+                self._problems.note(line, "phone", what)
         bulk_rows.insert_rows(self._session, User, fresh)
         self.new += len(fresh)
 
     def _read(self, line: int, user_id: str, name: str, phone: str) -> tuple[str, str, str] | None:
-        problems = self._problems
-        good_id = read_cell(problems, line, "user_id", lambda text: check_identifier(text, what="user id"), user_id)
-        good_name = read_cell(problems, line, "name", lambda text: clean_text(text, what="name", most=200), name)
+        good_id = self._cell(line, "user_id", lambda text: check_identifier(text, what="user id"), user_id)
+        good_name = self._cell(line, "name", lambda text: clean_text(text, what="name", most=200), name)
         number = None
         if "*" in phone:
-            problems.note(
-                line,
-                "phone",
-                "The phone is masked, and a masked phone cannot be paid. Export the users with --show-phone.",
-            )
+            what = "The phone is masked, and a masked phone cannot be paid. Export the users with --show-phone."
+            self._problems.note(line, "phone", what)
         else:
-            number = read_cell(problems, line, "phone", phones.normalize, phone)
+            number = self._cell(line, "phone", phones.normalize, phone)
         if good_id is None or good_name is None or number is None:
             return None
         return good_id, good_name, number
@@ -236,20 +215,16 @@ class _Users:
         return {"batch": self._batch, "people": row_digests.people_digest(self._session, self._batch)}
 
 
-class _Markets:
+class _Markets(Intake):
     """Takes in markets. There are few, so each is looked at by itself."""
 
-    stake_cents = cancelled = 0
-
     def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
-        self.new = self.known = 0
-        self._session, self._problems, self._now = session, problems, now
+        super().__init__(session, problems, now)
         self._standing = {market.id: (market, names) for market, names in bulk_rows.all_markets(session)}
         self._slugs = {market.slug: market.id for market, _ in self._standing.values()}
         self._facts: dict[str, str] = {}
 
     def take(self, rows: Sequence[Row]) -> None:
-        """Take in markets that nobody knows yet; one that stands otherwise is a problem of its line."""
         markets: list[Market] = []
         outcomes: list[Outcome] = []
         for line, values in rows:
@@ -261,12 +236,9 @@ class _Markets:
             if market.id in self._standing:
                 self._compare(line, market, names, *self._standing[market.id])
             elif market.slug in self._slugs:
-                self._problems.note(
-                    line,
-                    "slug",
-                    f"The slug {market.slug!r} is taken by the market {self._slugs[market.slug]!r}."
-                    " Choose another slug.",
-                )
+                taken = self._slugs[market.slug]
+                what = f"The slug {market.slug!r} is taken by the market {taken!r}. Choose another slug."
+                self._problems.note(line, "slug", what)
             elif market.slug != market.id and market.slug in self._standing:
                 what = f"The slug {market.slug!r} is the id of another market. Choose another slug."
                 self._problems.note(line, "slug", what)
@@ -288,37 +260,28 @@ class _Markets:
         if not differing:
             self.known += 1
         for column in differing:
-            self._problems.note(
-                line,
-                column,
-                f"The market {market.id!r} is known with {quoted(there[column])}, and here with"
-                f" {quoted(here[column])}. A market is not changed; another one needs another id.",
+            what = (
+                f"The market {market.id!r} is known with {quoted(there[column])}, and here with {quoted(here[column])}."
             )
+            self._problems.note(line, column, f"{what} A market is not changed; another one needs another id.")
 
     def _read(self, line: int, cells: dict[str, str]) -> tuple[Market, list[Outcome]] | None:
-        problems = self._problems
-        before = len(problems.found)
-        read_cell(
-            problems, line, "market_id", lambda text: check_identifier(text, what="market id"), cells["market_id"]
+        before, market_id, slug, question = (
+            len(self._problems.found),
+            *(cells[name] for name in MARKET_COLUMNS.names[:3]),
         )
-        read_cell(problems, line, "slug", check_slug, cells["slug"])
-        read_cell(
-            problems, line, "question", lambda text: clean_text(text, what="question", most=500), cells["question"]
-        )
-        closes_at = read_cell(problems, line, "closes_at", parse_time, cells["closes_at"])
+        self._cell(line, "market_id", lambda text: check_identifier(text, what="market id"), market_id)
+        self._cell(line, "slug", check_slug, slug)
+        self._cell(line, "question", lambda text: clean_text(text, what="question", most=500), question)
+        closes_at = self._cell(line, "closes_at", parse_time, cells["closes_at"])
         rules = self._rules(line, cells)
-        if closes_at is None or rules is None or len(problems.found) > before:
+        if closes_at is None or rules is None or len(self._problems.found) > before:
             return None
-        return read_cell(
-            problems,
-            line,
-            "outcomes",
-            lambda text: new_market(
-                NewMarket(cells["market_id"], cells["slug"], cells["question"], text.split("|"), closes_at, rules),
-                self._now,
-            ),
-            cells["outcomes"],
-        )
+
+        def market_of(outcomes: str) -> tuple[Market, list[Outcome]]:
+            return new_market(NewMarket(market_id, slug, question, outcomes.split("|"), closes_at, rules), self._now)
+
+        return self._cell(line, "outcomes", market_of, cells["outcomes"])
 
     def _rules(self, line: int, cells: dict[str, str]) -> Rules | None:
         """The rules, each asked for by itself first, so that what is wrong has its column."""
@@ -331,8 +294,7 @@ class _Markets:
                 self._problems.note(line, column, f"{quoted(text)} is not a whole number. Write digits only.")
                 continue
             value = int(text) if column in _NUMBERS else text
-            check = functools.partial(_rule, column, value)
-            if read_cell(self._problems, line, column, check, text) is not None:
+            if self._cell(line, column, functools.partial(_rule, column, value), text) is not None:
                 given[column] = value
         return Rules(**{"fee_bps": 0, **given})  # type: ignore[arg-type]
 

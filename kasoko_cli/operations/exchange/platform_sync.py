@@ -1,7 +1,7 @@
 """Records from the operator's platform: what is new comes in, what was changed behind our back is told.
 
 The platform is read once, in one picture of it, into files of our own; those go the way of any other file
-(`importing`, `importing_bets`), in one transaction. There is no second way of taking in records, and none of
+(`import_records`, `import_bets`), in one transaction. There is no second way of taking in records, and none of
 changing one: what stands here differently is left out, named, and never overwritten.
 """
 
@@ -17,25 +17,23 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from kasoko_cli.domain.market import MarketStatus, clean_text
 from kasoko_cli.domain.money import plain_kes
 from kasoko_cli.domain.phone import quoted
 from kasoko_cli.errors import Busy, NotFound, Refused
-from kasoko_cli.operations.exchange.import_bets import import_bets
-from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
+from kasoko_cli.operations.exchange.import_bets import BET_COLUMNS, import_bets
+from kasoko_cli.operations.exchange.import_records import MARKET_COLUMNS, Imported, import_markets, import_users
 from kasoko_cli.operations.records import bets as betting
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile, Problem, format_time, parse_time
-from kasoko_cli.store import bets
+from kasoko_cli.store import bets, markets, users
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database, WithinTransaction
-from kasoko_cli.store.log import platform_incident, raise_platform_incident
+from kasoko_cli.store.log import platform_incident, raise_platform_incident, words_about
 from kasoko_cli.store.platform import outbox, source
-from kasoko_cli.store.platform.source import SourceBet, SourceMarket, SourceUser
-from kasoko_cli.store.schema.tables import Event, Market, Outcome, Settlement, User
+from kasoko_cli.store.platform.source import SourceBet, SourceMarket
 
 #: What the parts of the platform are called where files have their names.
 PLATFORM = "platform"
@@ -125,8 +123,9 @@ def sync(ctx: OperationContext, platform: Database, *, plan: bool = False) -> Sy
     """
     with ctx.db.reading() as session:
         named = _unsettled(session)
+        known = {market.id for market, _ in bulk_rows.all_markets(session)}
     with tempfile.TemporaryDirectory() as folder:
-        files, seen = _fetched(platform, Path(folder), named, known=_known_markets(ctx.db))
+        files, seen = _fetched(platform, Path(folder), named, known)
         with suppress(_Rehearsed), ctx.db.transaction() as session:
             intake = _Intake(replace(ctx, db=WithinTransaction(ctx.db, session)))
             for kind, take in (("users", import_users), ("markets", import_markets), ("bets", import_bets)):
@@ -139,15 +138,9 @@ def sync(ctx: OperationContext, platform: Database, *, plan: bool = False) -> Sy
 
 def _unsettled(session: Session) -> list[str]:
     """The markets whose bets still matter: those without a settlement that stands. `compare` looks at the others."""
-    settled = sa.select(col(Settlement.market_id)).where(col(Settlement.reversed_at).is_(None))
-    query = sa.select(col(Market.id)).where(col(Market.status) != MarketStatus.VOID, col(Market.id).not_in(settled))
-    return sorted(row[0] for row in session.execute(query))
-
-
-def _known_markets(db: Database) -> dict[str, str]:
-    """The outcomes of each market that is known here, parted by bars."""
-    with db.reading() as session:
-        return {market.id: "|".join(names) for market, names in bulk_rows.all_markets(session)}
+    settled = markets.settled_markets(session)
+    found = (one for one in markets.list_markets(session) if one.status is not MarketStatus.VOID)
+    return sorted(one.id for one in found if one.id not in settled)
 
 
 # --- Reading the platform -------------------------------------------------------------------------
@@ -162,9 +155,7 @@ class _Seen:
     bets: Collection[str]
 
 
-def _fetched(
-    platform: Database, folder: Path, named: Sequence[str], known: dict[str, str]
-) -> tuple[dict[str, Path], _Seen]:
+def _fetched(platform: Database, folder: Path, named: Sequence[str], known: set[str]) -> tuple[dict[str, Path], _Seen]:
     """What the platform shows, as a file of each kind: read to the end before a transaction of ours is open."""
     files = {kind: folder / f"{kind}.jsonl" for kind in _ID}
     bet_ids = set[str]()
@@ -174,14 +165,14 @@ def _fetched(
         return one
 
     with source.looking(platform) as session:
-        markets = source.markets(session)
-        taking = {one.market_id for one in markets if one.takes}
-        ended = (taking & known.keys()) - set(named)
-        _write(files["markets"], (_market(one) for one in markets if one.takes or one.market_id in known))
-        _write(files["users"], map(_user, source.users(session, named)))
-        shown = (noted(one) for one in source.bets(session, named) if one.market_id not in ended)
-        _write(files["bets"], map(_bet, shown))
-    return files, _Seen({one.market_id for one in markets}, taking, bet_ids)
+        shown = source.markets(session)
+        taking = {one.market_id for one in shown if one.takes}
+        ended = (taking & known) - set(named)
+        _write(files["markets"], (_market(one) for one in shown if one.takes or one.market_id in known))
+        _write(files["users"], (one._asdict() for one in source.users(session, named)))
+        standing = (noted(one) for one in source.bets(session, named) if one.market_id not in ended)
+        _write(files["bets"], map(_bet, standing))
+    return files, _Seen({one.market_id for one in shown}, taking, bet_ids)
 
 
 def _gone(session: Session, unsettled: Sequence[str], seen: _Seen, *, at: datetime) -> list[Difference]:
@@ -191,21 +182,25 @@ def _gone(session: Session, unsettled: Sequence[str], seen: _Seen, *, at: dateti
     for market_id in (one for one in unsettled if one in ours):
         lacks = []
         if market_id not in seen.markets:
-            lacks.append(Difference("markets", market_id, "", "The platform does not have it any more."))
+            lacks.append(_gone_market(market_id))
         elif market_id not in seen.taking and not _was_told(session, market_id):
-            lacks.append(
-                Difference("markets", market_id, "", "The platform ended it by itself, and may pay for it too.")
-            )
-        lacks += [
-            Difference("bets", bet_id, "", f"The platform has no such bet on {market_id} any more.")
-            for bet_id in bets.ids_that_stand(session, market_id)
-            if bet_id not in seen.bets
-        ]
+            what = "The platform ended it by itself, and may pay for it too."
+            lacks.append(Difference("markets", market_id, "", what))
+        standing = bets.ids_that_stand(session, market_id)
+        lacks += [_gone_bet(bet_id, market_id) for bet_id in standing if bet_id not in seen.bets]
         for one in lacks:
             raise_platform_incident(session, market_id, what=str(one), at=at)
         if platform_incident(session, market_id) is not None:
             found += lacks  # what a person has answered is told no more
     return found
+
+
+def _gone_market(market_id: str) -> Difference:
+    return Difference("markets", market_id, "", "The platform does not have it any more.")
+
+
+def _gone_bet(bet_id: str, market_id: str) -> Difference:
+    return Difference("bets", bet_id, "", f"The platform has no such bet on {market_id} any more.")
 
 
 def _was_told(session: Session, market_id: str) -> bool:
@@ -220,31 +215,15 @@ def _write(file: Path, rows: Iterable[dict[str, str | None]]) -> None:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _user(one: SourceUser) -> dict[str, str | None]:
-    return {"user_id": one.user_id, "name": one.name, "phone": one.phone}
-
-
 def _market(one: SourceMarket) -> dict[str, str | None]:
-    return {
-        "market_id": one.market_id,
-        "slug": one.slug,
-        "question": one.question,
-        "outcomes": one.outcomes,
-        "closes_at": _time(one.closes_at),
-        "fee_bps": _whole(one.fee_bps),
-    }
+    told = one._asdict() | {"closes_at": _time(one.closes_at), "fee_bps": _whole(one.fee_bps)}
+    return {column: told[column] for column in MARKET_COLUMNS.required}
 
 
 def _bet(one: SourceBet) -> dict[str, str | None]:
-    return {
-        "bet_id": one.bet_id,
-        "market_id": one.market_id,
-        "user_id": one.user_id,
-        "outcome": one.outcome,
-        "stake_kes": _shillings(one.stake_cents),
-        "placed_at": _time(one.placed_at),
-        "cancelled_at": _time(one.cancelled_at),
-    }
+    told = one._asdict() | {"stake_kes": _shillings(one.stake_cents)}
+    told |= {"placed_at": _time(one.placed_at), "cancelled_at": _time(one.cancelled_at)}
+    return {column: told[column] for column in BET_COLUMNS.required}
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -321,9 +300,8 @@ class _Intake:
         closed: set[str] = set()
         forgotten: set[str] = set()
         if kind == "users":
-            known = set(bulk_rows.existing_users(session, ids))
-            erased = sa.select(col(User.id)).where(col(User.erased_at).is_not(None))
-            forgotten = {row[0] for row in session.execute(erased)}
+            people = users.known_users(session, ids)
+            known, forgotten = set(people), {one.id for one in people.values() if one.erased_at is not None}
         elif kind == "markets":
             known = {market.id for market, _ in bulk_rows.all_markets(session)}
         else:
@@ -380,34 +358,31 @@ def compare(db: Database, platform: Database) -> Compared:
         ConfigurationError: the platform does not show what it should.
     """
     differences: list[Difference] = []
-    markets = counted = 0
+    looked_at = counted = 0
     with db.reading() as session, source.looking(platform) as other:
         shown = {one.market_id for one in source.markets(other)}
         from_there = shown | _taken_in(session)
         for market, _ in bulk_rows.all_markets(session):
             if market.status is MarketStatus.OPEN or market.id not in from_there:
                 continue
-            markets += 1
+            looked_at += 1
             if market.id not in shown:
-                differences.append(Difference("markets", market.id, "", "The platform does not have it any more."))
+                differences.append(_gone_market(market.id))
             for found in _compared(session, market.id, source.bets_of(other, market.id)):
                 counted += 1
                 differences += found
-    return Compared(markets, counted, differences)
+    return Compared(looked_at, counted, differences)
 
 
 def _taken_in(session: Session) -> set[str]:
     """The markets that came from the platform, by the record of each import."""
-    acts = sa.select(col(Event.detail)).where(
-        col(Event.action) == "import.markets", col(Event.subject) == f"{PLATFORM} markets"
-    )
-    return {market_id for (detail,) in session.execute(acts) for market_id in json.loads(detail)["markets"]}
+    acts = words_about(session, f"{PLATFORM} markets", "import.markets")
+    return {market_id for act in acts for market_id in json.loads(act.detail)["markets"]}
 
 
 def _compared(session: Session, market_id: str, theirs: Iterable[SourceBet]) -> Iterator[list[Difference]]:
     """Each bet that stands here, and each that only the platform has: what is different about it."""
-    names = sa.select(col(Outcome.name)).where(col(Outcome.market_id) == market_id)
-    spell = functools.partial(_spelt, {row[0] for row in session.execute(names)})
+    spell = functools.partial(_spelt, {one.name for one in markets.list_outcomes(session, market_id)})
     left = {one.bet_id: _cells(_bet(one), spell) for one in theirs}
     for bet_id, _, outcome, user_id, cents, _, placed_at, cancelled_at in bulk_rows.stream_bets(session, market_id):
         here = {
@@ -420,7 +395,7 @@ def _compared(session: Session, market_id: str, theirs: Iterable[SourceBet]) -> 
         }
         there = left.pop(bet_id, None)
         if there is None:
-            yield [Difference("bets", bet_id, "", f"The platform has no such bet on {market_id} any more.")]
+            yield [_gone_bet(bet_id, market_id)]
             continue
         yield [
             Difference("bets", bet_id, column, f"It is {quoted(here[column])} here, and {quoted(there[column])} there.")

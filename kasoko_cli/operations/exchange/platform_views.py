@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from kasoko_cli.domain.phone import quoted
 from kasoko_cli.errors import Refused
@@ -19,32 +18,28 @@ from kasoko_cli.errors import Refused
 NONE = "-"
 
 #: What a usual Django platform calls its tables.
-TABLES: Mapping[str, str] = MappingProxyType(
-    {"market": "markets_market", "bet": "markets_bet", "user": "users_customuser"}
-)
+TABLES: Mapping[str, str] = {"market": "markets_market", "bet": "markets_bet", "user": "users_customuser"}
 
 #: What it calls their columns. `-` is for one that it does not have.
-COLUMNS: Mapping[str, str] = MappingProxyType(
-    {
-        "market.id": "id",
-        "market.slug": "slug",
-        "market.question": "question",
-        "market.status": "status",
-        "market.closes_at": "closes_at",
-        "market.fee": "fee",
-        "market.outcomes": NONE,
-        "bet.id": "id",
-        "bet.market": "market_id",
-        "bet.user": "user_id",
-        "bet.outcome": "outcome",
-        "bet.stake": "stake",
-        "bet.placed_at": "placed_at",
-        "bet.cancelled_at": "cancelled_at",
-        "user.id": "id",
-        "user.name": "name",
-        "user.phone": "phone",
-    }
-)
+COLUMNS: Mapping[str, str] = {
+    "market.id": "id",
+    "market.slug": "slug",
+    "market.question": "question",
+    "market.status": "status",
+    "market.closes_at": "closes_at",
+    "market.fee": "fee",
+    "market.outcomes": NONE,
+    "bet.id": "id",
+    "bet.market": "market_id",
+    "bet.user": "user_id",
+    "bet.outcome": "outcome",
+    "bet.stake": "stake",
+    "bet.placed_at": "placed_at",
+    "bet.cancelled_at": "cancelled_at",
+    "user.id": "id",
+    "user.name": "name",
+    "user.phone": "phone",
+}
 
 #: Columns that a platform can do without, and what is said in their place.
 _WITHOUT = frozenset({"market.slug", "market.status", "market.fee", "market.outcomes", "bet.cancelled_at"})
@@ -159,11 +154,7 @@ def sql_for(shape: Shape, role: str, *, mirror: bool = False) -> str:
 
 
 def _views(shape: Shape, role: str) -> str:
-    """The three views, and who may read them.
-
-    Raises:
-        Refused: a name or a word cannot stand in SQL.
-    """
+    """The three views, and who may read them."""
     column = {key: identifier(name) if name != NONE else "" for key, name in shape.columns.items()}
     who = identifier(role)
     bar = literal("|".join(shape.outcomes))

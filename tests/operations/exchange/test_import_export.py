@@ -20,7 +20,7 @@ from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account, pool_owner
 from kasoko_cli.operations.audit.run import audit
-from kasoko_cli.operations.exchange.export import Kind, export, written_whole
+from kasoko_cli.operations.exchange.export import RecordKind, export, written_whole
 from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
 from kasoko_cli.operations.records import bets, markets, users, wallets
@@ -92,7 +92,7 @@ def everything(db: Database) -> list[object]:
         ]
 
 
-def exported(db: Database, kind: Kind, form: Format = Format.CSV, **options: object) -> str:
+def exported(db: Database, kind: RecordKind, form: Format = Format.CSV, **options: object) -> str:
     parts: list[str] = []
     export(db, kind, form, parts.append, **options)  # type: ignore[arg-type]
     return "".join(parts)
@@ -589,15 +589,18 @@ def test_an_export_imports_into_the_other_database_and_is_exported_the_same(
     builder.bets(BETS_HEADER + "b-1,M1,Zoe,+1,1,2026-11-20T09:00:00.000001Z,\nB1,M1,_,''=x,2,2026-11-20T09:00:00Z,\n")
     elsewhere = Platform(other_db, clock, actor)
 
-    first = {kind: exported(builder.db, kind, form, show_phone=True) for kind in (Kind.USERS, Kind.MARKETS, Kind.BETS)}
-    assert elsewhere.users(first[Kind.USERS], form).new == 4
-    assert elsewhere.markets(first[Kind.MARKETS], form).new == 3
-    assert elsewhere.bets(first[Kind.BETS], form).new == 5
+    first = {
+        kind: exported(builder.db, kind, form, show_phone=True)
+        for kind in (RecordKind.USERS, RecordKind.MARKETS, RecordKind.BETS)
+    }
+    assert elsewhere.users(first[RecordKind.USERS], form).new == 4
+    assert elsewhere.markets(first[RecordKind.MARKETS], form).new == 3
+    assert elsewhere.bets(first[RecordKind.BETS], form).new == 5
 
     for kind, written in first.items():
         assert exported(other_db, kind, form, show_phone=True) == written
-    assert builder.users(first[Kind.USERS], form).new == builder.markets(first[Kind.MARKETS], form).new == 0
-    assert builder.bets(first[Kind.BETS], form).known == 5
+    assert builder.users(first[RecordKind.USERS], form).new == builder.markets(first[RecordKind.MARKETS], form).new == 0
+    assert builder.bets(first[RecordKind.BETS], form).known == 5
     names = {user.id: user.name for user in users.list_users(other_db)}
     assert names["Zoe"] == "=HYPERLINK(\"http://x\"), 'q'"
     assert [line.name for line in markets.show_market(other_db, "heat").outcomes] == ["+1", "-1", "'=x"]
@@ -605,26 +608,26 @@ def test_an_export_imports_into_the_other_database_and_is_exported_the_same(
 
 def test_no_cell_of_words_in_a_csv_begins_like_a_formula(builder: Platform) -> None:
     builder.users("user_id,name,phone\nx1,=1+1,0733000111\nx2,@x,0733000112\nx3,-x,0733000113\nx4,+x,0733000114\n")
-    names = [row["name"] for row in csv.DictReader(io.StringIO(exported(builder.db, Kind.USERS)))]
+    names = [row["name"] for row in csv.DictReader(io.StringIO(exported(builder.db, RecordKind.USERS)))]
     assert names == ["Ann Auma", "Ben Müller", "'=1+1", "'@x", "'-x", "'+x"]
 
 
 def test_phones_are_masked_unless_they_are_asked_for(builder: Platform) -> None:
-    masked = exported(builder.db, Kind.USERS)
+    masked = exported(builder.db, RecordKind.USERS)
     assert masked == "user_id,name,phone\nann,Ann Auma,2547****5678\nben,Ben Müller,2547****0111\n"
-    assert "254712345678" in exported(builder.db, Kind.USERS, show_phone=True)
+    assert "254712345678" in exported(builder.db, RecordKind.USERS, show_phone=True)
 
 
 def test_where_a_stake_came_from_has_a_column_only_if_it_was_a_wallet(builder: Platform) -> None:
     builder.bets(BETS)
-    assert exported(builder.db, Kind.BETS).startswith(BETS_HEADER)
+    assert exported(builder.db, RecordKind.BETS).startswith(BETS_HEADER)
     deposit(builder, "ann", 1)
     builder.bets(BETS_HEADER + "w1,m1,ann,Yes,1,2026-11-20T09:00:00Z,\n", funding=Funding.WALLET)
-    written = exported(builder.db, Kind.BETS)
+    written = exported(builder.db, RecordKind.BETS)
     assert written.splitlines()[0] == BETS_HEADER.strip() + ",funding"
     assert "w1,m1,ann,Yes,1.00,2026-11-20T09:00:00Z,,wallet\n" in written
     assert builder.bets(written).known == 4
-    assert exported(builder.db, Kind.BETS, market="sun").splitlines() == [
+    assert exported(builder.db, RecordKind.BETS, market="sun").splitlines() == [
         BETS_HEADER.strip(),
         "b3,m2,ben,Oui,0.01,2026-11-20T15:00:00Z,",
     ]
@@ -632,27 +635,31 @@ def test_where_a_stake_came_from_has_a_column_only_if_it_was_a_wallet(builder: P
 
 def test_the_entries_of_a_market_are_those_of_its_bets(builder: Platform) -> None:
     builder.bets(BETS)
-    of_m2 = list(csv.DictReader(io.StringIO(exported(builder.db, Kind.ENTRIES, market="sun"))))
+    of_m2 = list(csv.DictReader(io.StringIO(exported(builder.db, RecordKind.ENTRIES, market="sun"))))
     assert [(row["key"], row["account"], row["owner"], row["amount_cents"]) for row in of_m2] == [
         ("bet:b3", "utility", "", "1"),
         ("bet:b3", "pool", "m2/0", "-1"),
     ]
-    every = [json.loads(line) for line in exported(builder.db, Kind.ENTRIES, Format.JSONL).splitlines()]
+    every = [json.loads(line) for line in exported(builder.db, RecordKind.ENTRIES, Format.JSONL).splitlines()]
     assert len(every) == 8
     assert sum(line["amount_cents"] for line in every) == 0
 
 
 def test_an_export_of_nothing_is_an_import_of_nothing(platform: Platform) -> None:
-    for kind, take_in in ((Kind.USERS, platform.users), (Kind.MARKETS, platform.markets), (Kind.BETS, platform.bets)):
+    for kind, take_in in (
+        (RecordKind.USERS, platform.users),
+        (RecordKind.MARKETS, platform.markets),
+        (RecordKind.BETS, platform.bets),
+    ):
         done = take_in(exported(platform.db, kind))
         assert (done.new, done.known) == (0, 0)
 
 
 def test_an_export_of_no_such_market_is_refused(builder: Platform) -> None:
     with pytest.raises(NotFound, match="There is no market 'rian'"):
-        exported(builder.db, Kind.BETS, market="rian")
+        exported(builder.db, RecordKind.BETS, market="rian")
     with pytest.raises(Refused, match="Users belong to no market"):
-        exported(builder.db, Kind.USERS, market="rain")
+        exported(builder.db, RecordKind.USERS, market="rain")
 
 
 # --- Files ---------------------------------------------------------------------------------------
@@ -711,4 +718,4 @@ def test_the_operators_files_import_cleanly_and_the_books_hold_their_stakes(plat
         assert -book.balance(session, Account.WALLET, None) == cancelled
         assert book.balance(session, Account.UTILITY) == standing + cancelled
     assert audit(platform.db, deep=True).ok
-    assert exported(platform.db, Kind.MARKETS) == (DATA / "markets.csv").read_text(encoding="utf-8")
+    assert exported(platform.db, RecordKind.MARKETS) == (DATA / "markets.csv").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from kasoko_cli.domain.market import Resolution
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.exchange import export
-from kasoko_cli.operations.exchange.export import Kind
+from kasoko_cli.operations.exchange.export import RecordKind
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.records import privacy, users
@@ -84,7 +84,7 @@ def test_an_erased_persons_number_is_shown_nowhere_as_if_it_were_one(paid: DataB
     [row] = finance.settlement_sheet(paid.db, "rain", show_phone=whole).rows
     [line] = [one for one in users.list_users(paid.db) if one.id == "ann"]
     assert [users.show_user(paid.db, "ann").phone, line.phone, row.phone] == ["****"] * 3
-    for kind in (Kind.USERS, Kind.PAYOUTS):
+    for kind in (RecordKind.USERS, RecordKind.PAYOUTS):
         written: list[str] = []
         export.export(paid.db, kind, Format.CSV, written.append, show_phone=whole)
         assert "****" in "".join(written)

@@ -236,7 +236,7 @@ def _export(
     market: str | None = None,
     show_phone: bool = False,
 ) -> None:
-    from kasoko_cli.operations.exchange.export import Kind, export, written_whole
+    from kasoko_cli.operations.exchange.export import RecordKind, export, written_whole
 
     if output == Path("-"):
         output = None
@@ -248,12 +248,12 @@ def _export(
 
         note_unmasked(call.context, what=f"export {kind}", subject=market or "all")
     if output is None:
-        done = export(call.container.db, Kind(kind), chosen, render.records, market=market, show_phone=show_phone)
+        done = export(call.container.db, RecordKind(kind), chosen, render.records, market=market, show_phone=show_phone)
         render.talk(call, f"{done.rows:,} {done.kind}")
         return
     db = call.container.db  # opened first: no part of a file is left where there is no database
     with written_whole(output, private=show_phone) as file:
-        done = export(db, Kind(kind), chosen, file.write, market=market, show_phone=show_phone)
+        done = export(db, RecordKind(kind), chosen, file.write, market=market, show_phone=show_phone)
     document = {"kind": done.kind, "rows": done.rows, "file": output}
     render.answer(call, document, f"{done.rows:,} {done.kind} written to {output}")
 
