@@ -357,10 +357,10 @@ class Container:
 
     def listener_figures(self, counts: Counts, inbox: Inbox, doors: Doors) -> Callable[[], bytes]:
         """What /metrics answers: what this listener has done, and how everything stands."""
-        from kasoko_cli.operations.monitoring import listener_metrics, prometheus
+        from kasoko_cli.operations.monitoring import prometheus
 
         return lambda: (
-            listener_metrics.exposition(counts, inbox, doors)
+            prometheus.listener_exposition(counts, inbox, doors)
             + prometheus.exposition(self.db, self.clock, self.limits_of_health)
         )
 

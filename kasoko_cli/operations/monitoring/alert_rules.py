@@ -10,122 +10,69 @@ _FLOAT_SHORT = (
     " or (kasoko_float_wanted_cents > 0 unless kasoko_float_available_cents)"
 )
 
-#: Alert, expression, how long it has to hold, severity, what is said. `{...}` are limits of the settings.
-_RULES = (
-    (
-        "KasokoPayoutFailed",
-        "kasoko_payouts_failed_last_hour > 0",
-        "0m",
-        "critical",
-        "{{{{ $value }}}} payouts failed of late",
-        "failed",
-    ),
-    (
-        "KasokoSuccessRateLow",
-        "kasoko_payout_success_ratio < {success}",
-        "0m",
-        "warning",
-        "Fewer than {success_pct} of payouts succeed",
-        "success",
-    ),
-    (
-        "KasokoSettlementSlow",
-        "kasoko_unsettled_age_seconds > {settlement}",
-        "0m",
-        "warning",
-        "A market is resolved and not through after {settlement} s",
-        "settlement",
-    ),
-    (
-        "KasokoMarketUnresolved",
-        "kasoko_unresolved_age_seconds > {unresolved}",
-        "0m",
-        "warning",
-        "A market is past its close and has no outcome after {unresolved} s",
-        "unresolved",
-    ),
-    (
-        "KasokoMarketUnsettled",
-        "kasoko_never_settled_age_seconds > {settlement}",
-        "0m",
-        "warning",
-        "A market has ended and was not settled after {settlement} s",
-        "unsettled",
-    ),
-    (
-        "KasokoUnknownPayouts",
-        "kasoko_unknown_age_seconds > {unknown}",
-        "0m",
-        "critical",
-        "How a payout ended has been unknown for over {unknown} s",
-        "unknown",
-    ),
-    (
-        "KasokoDarajaSlow",
-        "kasoko_daraja_p95_seconds > {daraja}",
-        "5m",
-        "warning",
-        "M-Pesa takes over {daraja} s",
-        "daraja",
-    ),
-    (
-        "KasokoListenerDeaf",
-        "kasoko_result_awaited_seconds > {listener} and time() - kasoko_listener_heard_timestamp_seconds > {listener}",
-        "0m",
-        "critical",
-        "Results are due and none arrive",
-        "listener",
-    ),
-    (
-        "KasokoNobodySends",
-        "kasoko_due_age_seconds > {due}",
-        "0m",
-        "critical",
-        "A payout has been due for over {due} s and nobody sends it",
-        "due",
-    ),
-    (
-        "KasokoIncidentOpen",
-        "kasoko_incidents > 0",
-        "0m",
-        "critical",
-        "{{{{ $value }}}} incidents wait for a person",
-        "incidents",
-    ),
-    (
-        "KasokoAccountRefused",
-        'kasoko_sending_stopped{{switch="breaker"}} == 1',
-        "0m",
-        "critical",
-        "M-Pesa refuses the account, and nothing is sent",
-        "breaker",
-    ),
-    ("KasokoPaused", 'kasoko_sending_stopped{{switch="pause"}} == 1', "1h", "warning", "Sending is paused", "paused"),
-    (
-        "KasokoFloatShort",
-        _FLOAT_SHORT,
-        "5m",
-        "warning",
-        "The float does not cover what is owed, or is not known",
-        "float",
-    ),
-    (
-        "KasokoResultsWaiting",
-        "kasoko_callbacks_waiting > 0",
-        "5m",
-        "warning",
-        "Results are stored and not applied",
-        "waiting",
-    ),
-    (
-        "KasokoMetricsStale",
-        "time() - kasoko_collected_timestamp_seconds > 600",
-        "0m",
-        "warning",
-        "kasoko metrics write has not run",
-        "metrics",
-    ),
-)
+#: Three lines a rule: its name, its severity, how long it has to hold, and its place in the runbook; the expression;
+#: what is said. `{...}` are limits of the settings.
+_RULES = """
+KasokoPayoutFailed critical 0m failed
+kasoko_payouts_failed_last_hour > 0
+{{{{ $value }}}} payouts failed of late
+
+KasokoSuccessRateLow warning 0m success
+kasoko_payout_success_ratio < {success}
+Fewer than {success_pct} of payouts succeed
+
+KasokoSettlementSlow warning 0m settlement
+kasoko_unsettled_age_seconds > {settlement}
+A market is resolved and not through after {settlement} s
+
+KasokoMarketUnresolved warning 0m unresolved
+kasoko_unresolved_age_seconds > {unresolved}
+A market is past its close and has no outcome after {unresolved} s
+
+KasokoMarketUnsettled warning 0m unsettled
+kasoko_never_settled_age_seconds > {settlement}
+A market has ended and was not settled after {settlement} s
+
+KasokoUnknownPayouts critical 0m unknown
+kasoko_unknown_age_seconds > {unknown}
+How a payout ended has been unknown for over {unknown} s
+
+KasokoDarajaSlow warning 5m daraja
+kasoko_daraja_p95_seconds > {daraja}
+M-Pesa takes over {daraja} s
+
+KasokoListenerDeaf critical 0m listener
+kasoko_result_awaited_seconds > {listener} and time() - kasoko_listener_heard_timestamp_seconds > {listener}
+Results are due and none arrive
+
+KasokoNobodySends critical 0m due
+kasoko_due_age_seconds > {due}
+A payout has been due for over {due} s and nobody sends it
+
+KasokoIncidentOpen critical 0m incidents
+kasoko_incidents > 0
+{{{{ $value }}}} incidents wait for a person
+
+KasokoAccountRefused critical 0m breaker
+kasoko_sending_stopped{{switch="breaker"}} == 1
+M-Pesa refuses the account, and nothing is sent
+
+KasokoPaused warning 1h paused
+kasoko_sending_stopped{{switch="pause"}} == 1
+Sending is paused
+
+KasokoFloatShort warning 5m float
+{float}
+The float does not cover what is owed, or is not known
+
+KasokoResultsWaiting warning 5m waiting
+kasoko_callbacks_waiting > 0
+Results are stored and not applied
+
+KasokoMetricsStale warning 0m metrics
+time() - kasoko_collected_timestamp_seconds > 600
+kasoko metrics write has not run
+"""
 
 
 def alert_rules(limits: Limits) -> str:
@@ -139,9 +86,12 @@ def alert_rules(limits: Limits) -> str:
         "daraja": f"{limits.daraja_ms / 1_000:g}",
         "listener": limits.listener_seconds,
         "due": limits.due_seconds,
+        "float": _FLOAT_SHORT,
     }
     lines = ["groups:", "  - name: kasoko", "    rules:"]
-    for alert, expression, lasts, severity, says, page in _RULES:
+    for rule in _RULES.strip().split("\n\n"):
+        head, expression, says = rule.splitlines()
+        alert, severity, lasts, page = head.split()
         lines += [
             f"      - alert: {alert}",
             f"        expr: {expression.format(**values)}",

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.domain.payout import GROUPS, AttemptStatus, PayoutStatus
+from kasoko_cli.domain.payout import GROUPS, AttemptStatus
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.account import balances
-from kasoko_cli.operations.shared.overview import Amount
-from kasoko_cli.store import balance_readings, callbacks, markets, overview
+from kasoko_cli.operations.shared.overview import Amount, by_status_of, groups_of
+from kasoko_cli.store import balance_readings, callbacks, markets, overview, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import switches_on
 from kasoko_cli.store.monitoring import metrics as store
@@ -113,6 +113,7 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
     window = now - timedelta(seconds=spans.window_seconds)
     with db.reading() as session:
         by_market = overview.totals_by_market(lambda query: session.connection().exec_driver_sql(query).all())
+        totals = payouts.totals_by_status(session)
         ended = store.ended_since(session, min(window, lately), now)
         failed_lately = [one for one in store.ended_since(session, lately, now) if one.status in GROUPS["failed"]]
         live = {row.status: row for row in store.live_by_status(session)}
@@ -128,18 +129,7 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
         available = None if tariff is None else balances.available_by(session, now, tariff)
         owed = None if tariff is None else balance_readings.sum_owed(session, tariff)
 
-    totals: dict[PayoutStatus, tuple[int, int]] = {}
-    for states in by_market.values():
-        for status, (count, cents) in states.items():
-            before = totals.get(status, (0, 0))
-            totals[status] = (before[0] + count, before[1] + cents)
-    open_by_market = {
-        market_id: (
-            sum(states[status][0] for status in states if status in GROUPS["pending"]),
-            sum(states[status][1] for status in states if status in GROUPS["pending"]),
-        )
-        for market_id, states in by_market.items()
-    }
+    pending = {market_id: groups_of(states).pending for market_id, states in by_market.items()}
     last_ended: dict[str, datetime] = {}
     for row in ended:
         last_ended[row.market_id] = max(row.last_at, last_ended.get(row.market_id, row.last_at))
@@ -148,7 +138,7 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
     unknown, accepted = live.get(AttemptStatus.UNKNOWN), live.get(AttemptStatus.ACCEPTED)
     return Figures(
         at=now,
-        by_status={str(status): Amount(*totals[status]) for status in PayoutStatus if status in totals},
+        by_status=by_status_of(totals),
         completed=completed,
         failed=failed,
         success_bps=completed * 10_000 // (completed + failed) if completed + failed else None,
@@ -164,12 +154,12 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
         settled=[
             SettlementTime(resolved[market_id].slug, _seconds(resolved[market_id].resolved_at, at), at)
             for market_id, at in sorted(last_ended.items(), key=lambda one: one[1])
-            if market_id in resolved and not open_by_market[market_id][0]
+            if market_id in resolved and not pending[market_id].count
         ],
         unsettled=[
-            Unsettled(resolved[market_id].slug, resolved[market_id].resolved_at or now, count, cents)
-            for market_id, (count, cents) in sorted(open_by_market.items())
-            if count and market_id in resolved
+            Unsettled(resolved[market_id].slug, resolved[market_id].resolved_at or now, left.count, left.amount_cents)
+            for market_id, left in sorted(pending.items())
+            if left.count and market_id in resolved
         ],
         calls_lately=calls_lately,
         daraja_p95_ms=p95_ms,

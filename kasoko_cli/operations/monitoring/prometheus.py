@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -25,8 +26,14 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.monitoring.health import Limits, State, check_health, float_known, float_wanted
 from kasoko_cli.operations.monitoring.metrics_snapshot import Figures, calls_ever
+from kasoko_cli.operations.shared.overview import Amount
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.monitoring.metrics import BUCKETS_MS, CallsRow
+
+if TYPE_CHECKING:
+    from kasoko_cli.daraja.connection_limits import Doors
+    from kasoko_cli.daraja.listener import Counts
+    from kasoko_cli.operations.callbacks.inbox import Inbox
 
 #: The name of the file that `metrics write` makes in the collector's folder.
 FILE_NAME = "kasoko.prom"
@@ -44,9 +51,12 @@ class Written:
 
 def exposition(db: Database, clock: Clock, limits: Limits) -> bytes:
     """Every metric as it stands now, in Prometheus' text format."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once(list(_collected(db, clock, limits))))
-    return generate_latest(registry)
+    return _exposed(_collected(db, clock, limits))
+
+
+def listener_exposition(counts: Counts, inbox: Inbox, doors: Doors) -> bytes:
+    """The metrics of one running listener: what came, what was refused and why, and what waits."""
+    return _exposed(_listener_metrics(counts, inbox, doors))
 
 
 def write_metrics(db: Database, clock: Clock, limits: Limits, folder: Path) -> Written:
@@ -78,22 +88,53 @@ def write_metrics(db: Database, clock: Clock, limits: Limits, folder: Path) -> W
 
 
 class _Once(Collector):
-    """Hands metrics that were collected already to a registry."""
-
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)
 
-    def collect(self) -> Iterator[Metric]:
-        """The metrics."""
-        return iter(self._metrics)
+    def collect(self) -> Iterable[Metric]:
+        """The metrics, which were collected already."""
+        return self._metrics
+
+
+def _exposed(metrics: Iterable[Metric]) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once(metrics))
+    return generate_latest(registry)
+
+
+def _by(label: str, name: str, says: str, values: Mapping[str, float]) -> Metric:
+    """A gauge with a value for each word of a label."""
+    gauge = GaugeMetricFamily(name, says, labels=[label])
+    for word, value in values.items():
+        gauge.add_metric([word], value)
+    return gauge
+
+
+def _listener_metrics(counts: Counts, inbox: Inbox, doors: Doors) -> Iterator[Metric]:
+    came = CounterMetricFamily("kasoko_listener_requests", "Requests by how they ended.", labels=["ended"])
+    for ended, count in (
+        ("stored", counts.stored),
+        ("hint", counts.hints),
+        ("missed", counts.missed - counts.not_allowed),
+        ("not_allowed", counts.not_allowed),
+        ("refused", counts.refused),
+        ("overflowed", counts.overflowed),
+        ("not_stored", counts.failed),
+    ):
+        came.add_metric([ended], count)
+    yield came
+    says = "Misses answered with 429, among those missed."
+    yield CounterMetricFamily("kasoko_listener_limited", says, counts.limited)
+    yield CounterMetricFamily("kasoko_listener_cut_off", "Connections cut off, late or to make room.", doors.cut_off)
+    yield CounterMetricFamily("kasoko_listener_applied", "Callbacks applied here.", inbox.applied)
+    yield GaugeMetricFamily("kasoko_listener_connections", "Connections now.", len(doors.open))
+    yield GaugeMetricFamily("kasoko_listener_queued", "Callbacks that wait to be stored.", inbox.queued)
 
 
 def _collected(db: Database, clock: Clock, limits: Limits) -> Iterator[Metric]:
     health = check_health(db, clock, limits)
     now = health.figures
-    info = GaugeMetricFamily("kasoko_build_info", "Which kasoko this is.", labels=["version"])
-    info.add_metric([__version__], 1)
-    yield info
+    yield _by("version", "kasoko_build_info", "Which kasoko this is.", {__version__: 1})
     yield GaugeMetricFamily("kasoko_collected_timestamp_seconds", "When these figures were read.", now.at.timestamp())
     yield GaugeMetricFamily(
         "kasoko_health_state",
@@ -116,29 +157,18 @@ def _collected(db: Database, clock: Clock, limits: Limits) -> Iterator[Metric]:
         if known is not None:
             says = "What of the utility account can be counted on, in cents; left out where it is not known."
             yield GaugeMetricFamily("kasoko_float_available_cents", says, known)
-    succeeded = GaugeMetricFamily(
-        "kasoko_last_success_timestamp_seconds", "When a command last ended well.", labels=["command"]
-    )
-    for command, at in now.succeeded.items():
-        succeeded.add_metric([command], at.timestamp())
-    yield succeeded
+    ended = {command: at.timestamp() for command, at in now.succeeded.items()}
+    yield _by("command", "kasoko_last_success_timestamp_seconds", "When a command last ended well.", ended)
 
 
 def _payout_metrics(now: Figures) -> Iterator[Metric]:
-    counts = GaugeMetricFamily("kasoko_payouts", "Payouts by state.", labels=["state"])
-    cents = GaugeMetricFamily("kasoko_payouts_cents", "Their amounts in cents, by state.", labels=["state"])
-    for status in PayoutStatus:
-        one = now.by_status.get(str(status))
-        counts.add_metric([str(status)], one.count if one else 0)
-        cents.add_metric([str(status)], one.amount_cents if one else 0)
-    yield counts
-    yield cents
-    ended = GaugeMetricFamily(
-        "kasoko_payouts_ended_lately", "Payouts that ended within health.window_hours.", labels=["how"]
-    )
-    ended.add_metric(["completed"], now.completed)
-    ended.add_metric(["failed"], now.failed)
-    yield ended
+    states = {str(status): now.by_status.get(str(status), Amount(0, 0)) for status in PayoutStatus}
+    counts = {state: one.count for state, one in states.items()}
+    cents = {state: one.amount_cents for state, one in states.items()}
+    yield _by("state", "kasoko_payouts", "Payouts by state.", counts)
+    yield _by("state", "kasoko_payouts_cents", "Their amounts in cents, by state.", cents)
+    ended = {"completed": now.completed, "failed": now.failed}
+    yield _by("how", "kasoko_payouts_ended_lately", "Payouts that ended within health.window_hours.", ended)
     if now.success_bps is not None:
         yield GaugeMetricFamily(
             "kasoko_payout_success_ratio", "Completed of those that ended within the window.", now.success_bps / 10_000
@@ -163,11 +193,8 @@ def _time_metrics(now: Figures) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "kasoko_settlement_seconds", "Resolution to last payout final, of the latest market.", last.seconds
         )
-        yield GaugeMetricFamily(
-            "kasoko_settlement_seconds_max",
-            "The longest of the window.",
-            max(one.seconds for one in now.settled),
-        )
+        longest = max(one.seconds for one in now.settled)
+        yield GaugeMetricFamily("kasoko_settlement_seconds_max", "The longest of the window.", longest)
     yield GaugeMetricFamily("kasoko_unsettled_markets", "Resolved, payouts not final.", len(now.unsettled))
     yield _age(
         "kasoko_unsettled_age_seconds",
@@ -223,16 +250,10 @@ def _call_metrics(calls: list[CallsRow], now: Figures) -> Iterator[Metric]:
 
 
 def _trouble_metrics(now: Figures) -> Iterator[Metric]:
-    incidents = GaugeMetricFamily("kasoko_incidents_open", "Incidents nobody has closed, by kind.", labels=["kind"])
-    for kind, count in now.incidents.items():
-        incidents.add_metric([kind], count)
-    yield incidents
-    yield GaugeMetricFamily(
-        "kasoko_incidents", "Incidents that nobody has closed, of all kinds.", sum(now.incidents.values())
-    )
-    switches = GaugeMetricFamily("kasoko_sending_stopped", "1 while this switch stops all sending.", labels=["switch"])
+    yield _by("kind", "kasoko_incidents_open", "Incidents nobody has closed, by kind.", now.incidents)
+    total = sum(now.incidents.values())
+    yield GaugeMetricFamily("kasoko_incidents", "Incidents that nobody has closed, of all kinds.", total)
     on = {one.name for one in now.switches}
-    for name in ("pause", "breaker"):
-        switches.add_metric([name], 1 if name in on else 0)
-    yield switches
+    switches = {name: int(name in on) for name in ("pause", "breaker")}
+    yield _by("switch", "kasoko_sending_stopped", "1 while this switch stops all sending.", switches)
     yield GaugeMetricFamily("kasoko_callbacks_waiting", "Results stored and not applied.", now.callbacks_waiting)

@@ -42,14 +42,11 @@ def read_board(db: Database, clock: Clock, tariff: Tariff) -> Board:
     found = overview(db)
     now = clock()
     heard = found.callback_heard_at
-    heard_seconds = None if heard is None else _seconds(now, heard)
-    return Board(now, found, _oldest_unknown(db, now), heard_seconds, report(db, clock, tariff))
-
-
-def _oldest_unknown(db: Database, now: datetime) -> Oldest | None:
     with db.reading() as session:
-        found = attempts.oldest_unknown(session)
-    return None if found is None else Oldest(found[0], found[1], _seconds(now, found[1]))
+        unknown = attempts.oldest_unknown(session)
+    oldest = None if unknown is None else Oldest(*unknown, _seconds(now, unknown[1]))
+    heard_seconds = None if heard is None else _seconds(now, heard)
+    return Board(now, found, oldest, heard_seconds, report(db, clock, tariff))
 
 
 def _seconds(now: datetime, then: datetime) -> int:

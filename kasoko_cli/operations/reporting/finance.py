@@ -28,6 +28,7 @@ from kasoko_cli.operations.settlement.settle import SettlementFigures, figures_o
 from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import Amount, Groups, by_status_of, groups_of
+from kasoko_cli.operations.shared.row_facts import facts_of
 from kasoko_cli.store import attempts, bets, markets, payouts
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
@@ -108,13 +109,11 @@ def settlement_sheet(db: Database, market: str, *, show_phone: bool = False) -> 
         staked = bets.stakes_by_outcome(session, row.id)
         winning = {*resolution.winners, *(outcome for outcome, _ in resolution.weights)}
         totals = payouts.totals_by_status(session, row.id)
-        return SettlementSheet(
+        return facts_of(
+            SettlementSheet,
+            row,
             market=row.id,
-            slug=row.slug,
-            question=row.question,
             outcome=describe_resolution(resolution, names) or "",
-            closed_at=row.closed_at,
-            resolved_at=row.resolved_at,
             settled_at=settlement.settled_at,
             settlement_no=settlement.number,
             rules=json.loads(settlement.rules),
@@ -133,20 +132,8 @@ def settlement_sheet(db: Database, market: str, *, show_phone: bool = False) -> 
 
 def _payout_rows(session: Session, market_id: str, *, show_phone: bool) -> Iterator[PayoutRow]:
     for payout, (_, name, phone, _, _, _, receipt) in bulk_rows.stream_payouts(session, market_id):
-        yield PayoutRow(
-            payout.id,
-            payout.user_id,
-            name,
-            shown(phone, whole=show_phone),
-            str(payout.kind),
-            payout.leg,
-            payout.amount_cents,
-            payout.wire_cents,
-            str(payout.status),
-            receipt,
-            payout.failure_code,
-            payout.updated_at,
-        )
+        who = {"user": payout.user_id, "name": name, "phone": shown(phone, whole=show_phone)}
+        yield facts_of(PayoutRow, payout, payout_id=payout.id, receipt=receipt, **who)
 
 
 # --- A day ---------------------------------------------------------------------------------------
@@ -267,10 +254,8 @@ def _hours(session: Session, start: datetime, end: datetime) -> list[HourDay]:
     sums: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for kind, _, at, cents in daybook.movements(session, start=start, end=end, kinds=_OF_THE_WIRE):
         sums[at.astimezone(NAIROBI).hour][kind] += cents
-    return [
-        HourDay(hour, of["reserve"] + of["late_reserve"], of["deliver"], of["release"])
-        for hour, of in ((hour, sums[hour]) for hour in range(24))
-    ]
+    by_hour = ((hour, sums[hour]) for hour in range(24))
+    return [HourDay(hour, of["reserve"] + of["late_reserve"], of["deliver"], of["release"]) for hour, of in by_hour]
 
 
 def _unknown(session: Session, end: datetime) -> Amount:
@@ -451,25 +436,10 @@ def incidents_report(db: Database, *, first: date | None = None, last: date | No
     start, end = between(first, last)
     with db.reading() as session:
         query = select(Incident).where(col(Incident.opened_at) >= start, col(Incident.opened_at) < end)
-        rows = [
-            IncidentRow(
-                one.id or 0,
-                one.kind,
-                one.what,
-                one.payout_id,
-                one.opened_at,
-                one.closed_at,
-                one.closed_by,
-                one.close_reason,
-                one.count,
-                one.last_at,
-            )
-            for one in session.exec(query.order_by(col(Incident.id)))
-        ]
+        rows = [facts_of(IncidentRow, one) for one in session.exec(query.order_by(col(Incident.id)))]
     kinds = Counter(row.kind for row in rows)
-    return IncidentsReport(
-        first, last, len(rows), sum(row.closed_at is None for row in rows), dict(sorted(kinds.items())), rows
-    )
+    still_open = sum(row.closed_at is None for row in rows)
+    return IncidentsReport(first, last, len(rows), still_open, dict(sorted(kinds.items())), rows)
 
 
 # --- Whole phones --------------------------------------------------------------------------------

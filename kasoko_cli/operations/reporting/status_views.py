@@ -25,6 +25,7 @@ from kasoko_cli.operations.shared.overview import (
     groups_of,
     read_overview,
 )
+from kasoko_cli.operations.shared.row_facts import facts_of
 from kasoko_cli.store import attempts, callbacks, log, markets, payouts, statements, status_queries, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
@@ -131,9 +132,6 @@ class Story:
     moments: list[Moment]
 
 
-NOTHING = Amount(0, 0)
-
-
 def market_status(db: Database, market: str, *, with_items: bool = False) -> MarketStatusReport:
     """One market's settlement and payouts; `with_items` lists each payout.
 
@@ -163,7 +161,7 @@ def overview(db: Database) -> Overview:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PayoutPage:
     """Some payouts, and how many there are of the kind that was asked for."""
 
     items: list[Item]
@@ -191,7 +189,7 @@ class PayoutFilter:
     after: str | None = None
 
 
-def list_page(db: Database, only: PayoutFilter = PayoutFilter(), *, limit: int | None = None) -> Page:
+def list_page(db: Database, only: PayoutFilter = PayoutFilter(), *, limit: int | None = None) -> PayoutPage:
     """Payouts in the order they were owed; `limit` at most.
 
     Raises:
@@ -208,7 +206,7 @@ def list_page(db: Database, only: PayoutFilter = PayoutFilter(), *, limit: int |
         )
         found = payouts.select_payouts(session, wanted, limit=limit)
         short = limit is not None and len(found) == limit
-        return Page(_items(session, found), payouts.count_payouts(session, wanted) if short else len(found))
+        return PayoutPage(_items(session, found), payouts.count_payouts(session, wanted) if short else len(found))
 
 
 def story(db: Database, payout_id: str) -> Story:
@@ -235,35 +233,14 @@ def story(db: Database, payout_id: str) -> Story:
         )
 
 
-def _market_facts(session: Session, market: Market) -> MarketFacts:
-    names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
-    return MarketFacts(
-        id=market.id,
-        slug=market.slug,
-        question=market.question,
-        status=str(market.status),
-        resolved_outcome=None
-        if market.status is MarketStatus.VOID
-        else describe_resolution(resolution_of(market), names),
-        resolved_at=market.resolved_at,
-    )
+def _market_facts(session: Session, row: Market) -> MarketFacts:
+    names = [outcome.name for outcome in markets.list_outcomes(session, row.id)]
+    outcome = None if row.status is MarketStatus.VOID else describe_resolution(resolution_of(row), names)
+    return facts_of(MarketFacts, row, resolved_outcome=outcome)
 
 
 def _concerns(found: Sequence[Incident]) -> list[Concern]:
-    return [
-        Concern(
-            one.id or 0,
-            one.kind,
-            one.what,
-            one.payout_id,
-            one.opened_at,
-            one.count,
-            one.last_at,
-            one.latest,
-            one.answered_by is None,
-        )
-        for one in found
-    ]
+    return [facts_of(Concern, one, holds=one.answered_by is None) for one in found]
 
 
 def _items(session: Session, found: Sequence[Payout]) -> list[Item]:
@@ -273,42 +250,20 @@ def _items(session: Session, found: Sequence[Payout]) -> list[Item]:
 
 
 def _item(payout: Payout, phone: str, last: Attempt | None) -> Item:
-    return Item(
-        id=payout.id,
+    return facts_of(
+        Item,
+        payout,
         user=payout.user_id,
         phone=mask(last.phone if last is not None and payout.status is not PayoutStatus.PENDING else phone),
-        kind=str(payout.kind),
-        leg=payout.leg,
-        amount_cents=payout.amount_cents,
-        wire_cents=payout.wire_cents,
-        status=str(payout.status),
         attempts=last.number if last is not None else 0,
         originator_conversation_id=last.id if last is not None else None,
         conversation_id=last.conversation_id if last is not None else None,
         receipt=last.receipt if last is not None else None,
-        failure_code=payout.failure_code,
-        failure_reason=payout.failure_reason,
-        not_before=payout.not_before,
-        updated_at=payout.updated_at,
     )
 
 
 def _attempt_facts(attempt: Attempt) -> AttemptFacts:
-    return AttemptFacts(
-        originator_conversation_id=attempt.id,
-        number=attempt.number,
-        status=str(attempt.status),
-        phone=mask(attempt.phone),
-        wire_cents=attempt.wire_cents,
-        sends=attempt.sends,
-        sent_at=attempt.sent_at,
-        status_at=attempt.status_at,
-        conversation_id=attempt.conversation_id,
-        receipt=attempt.receipt,
-        result_code=attempt.result_code,
-        result_text=attempt.result_text,
-        evidence=attempt.evidence,
-    )
+    return facts_of(AttemptFacts, attempt, originator_conversation_id=attempt.id, phone=mask(attempt.phone))
 
 
 def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[tuple[EntryRow, list[str]]]:

@@ -122,54 +122,31 @@ def taxes_report(db: Database, *, first: date | None = None, last: date | None =
         )
 
 
-@dataclass(slots=True)
-class _Sums:
-    times: int = 0
-    base_cents: int = 0
-    withheld_cents: int = 0
-
-
 def _rows(session: Session, start: datetime, end: datetime) -> list[TaxRow]:
     """By day and rule. A settlement's base is the one that it was written with; a payment's follows from it."""
     settlements = {(one.market_id, one.number): one for one in session.exec(select(Settlement))}
     known: dict[tuple[str, int], Duties] = {}
-    sums: dict[tuple[date, On, str, int, str, str], _Sums] = {}
-    for entry in _entries(session, start, end):
-        on = On.WITHDRAWALS if entry.kind in _KINDS[On.WITHDRAWALS] else On.WINNINGS
-        place = _settlement_of(entry.key)
+    kept: dict[tuple[date, str, str, int, str, str], list[tuple[int, int, int]]] = {}
+    for key, kind, at, lines, withheld_cents, sent_cents in _entries(session, start, end):
+        on = On.WITHDRAWALS if kind in _KINDS[On.WITHDRAWALS] else On.WINNINGS
+        place = _settlement_of(key)
         one = settlements[place]
         duties = known.setdefault(place, duties_of(one))
         duty = duties.winnings if on is On.WINNINGS else duties.withdrawals
         assert duty is not None, "what was kept back was kept back by a rule"
-        day = entry.at.astimezone(NAIROBI).date()
-        of = sums.setdefault((day, on, duty.name, duty.rate_bps, str(duty.base), duty.source), _Sums())
-        sign = -1 if entry.kind in ("reverse", "return") else 1
+        sign = -1 if kind in ("reverse", "return") else 1
         if on is On.WITHDRAWALS:
-            base_cents = sign * duty.base_of_sent(abs(entry.sent_cents), abs(entry.withheld_cents))
+            base_cents = sign * duty.base_of_sent(abs(sent_cents), abs(withheld_cents))
         else:
             before = settlements[place[0], one.corrects].taxed_cents if one.corrects is not None else 0
             base_cents = sign * (one.taxed_cents - before)
-        of.times += sign * entry.lines
-        of.base_cents += base_cents
-        of.withheld_cents += entry.withheld_cents
-    return [
-        TaxRow(day, str(on), name, rate_bps, base, source, of.times, of.base_cents, of.withheld_cents)
-        for (day, on, name, rate_bps, base, source), of in sorted(sums.items())
-    ]
+        rule = (at.astimezone(NAIROBI).date(), str(on), duty.name, duty.rate_bps, str(duty.base), duty.source)
+        kept.setdefault(rule, []).append((sign * lines, base_cents, withheld_cents))
+    return [TaxRow(*rule, *map(sum, zip(*of, strict=True))) for rule, of in sorted(kept.items())]
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    key: str
-    kind: str
-    at: datetime
-    lines: int
-    withheld_cents: int
-    sent_cents: int
-
-
-def _entries(session: Session, start: datetime, end: datetime) -> Iterator[_Entry]:
-    """Every entry of these days that kept something back or gave it back."""
+def _entries(session: Session, start: datetime, end: datetime) -> Iterator[tuple[str, str, datetime, int, int, int]]:
+    """Every entry of these days that kept something back or gave it back: key, kind, time, users, withheld, sent."""
     delivered = aliased(PostingRow)
     cents = col(PostingRow.amount_cents)
     query = (
@@ -190,7 +167,7 @@ def _entries(session: Session, start: datetime, end: datetime) -> Iterator[_Entr
         .group_by(col(EntryRow.id), col(EntryRow.key), col(EntryRow.kind), col(EntryRow.at))
         .order_by(col(EntryRow.id))
     )
-    return (_Entry(*row) for row in streamed(session, query))
+    return (tuple(row) for row in streamed(session, query))
 
 
 def _settlement_of(key: str) -> tuple[str, int]:
