@@ -135,13 +135,9 @@ def restore(url: str, file: Path, clock: Clock, actor: Actor, expected: Expected
             f"There is no file {file}; nothing was changed.", hint="Name a file that kasoko db backup wrote."
         )
     made_ready = functools.partial(_made_ready, file=file, clock=clock, actor=actor, expected=expected)
-    place = Database(url)
-    try:
-        if place.is_sqlite:
-            return _restore_file(place, file, clock, made_ready=made_ready, replace=replace)
-        return _restore_server(place, file, clock, made_ready=made_ready, replace=replace)
-    finally:
-        place.close()
+    with closing(Database(url)) as place:
+        put_back = _restore_file if place.is_sqlite else _restore_server
+        return put_back(place, file, clock, made_ready=made_ready, replace=replace)
 
 
 def _sha256(file: Path) -> str:
@@ -170,8 +166,7 @@ def _looked_at(db: Database, file: Path, *, with_audit: bool) -> tuple[str, str 
 
 
 def _examined(url: str, *, with_audit: bool) -> tuple[str, str | None, list[str]]:
-    copy = Database(url)
-    try:
+    with closing(Database(url)) as copy:
         schema = schema_version(copy)
         broken = [line for line in check(copy) if not line.startswith("The tables are of version")]
         if schema is None or broken:
@@ -184,8 +179,6 @@ def _examined(url: str, *, with_audit: bool) -> tuple[str, str | None, list[str]
         report = audit(copy, limit_per_check=5)
         found = [f"{one.name}: {bad.subject} {bad.what}" for one in report.checks for bad in one.violations]
         return "restored and audited", schema, found
-    finally:
-        copy.close()
 
 
 # --- SQLite ---------------------------------------------------------------------------------------------------
@@ -239,12 +232,8 @@ def _made_ready(url: str, file: Path, clock: Clock, actor: Actor, expected: Expe
     if whose is not None:
         hold_to_deployment(str(file), whose, expected.deployment)
     upgrade(url)
-    copy = open_database(url)
-    try:
-        with copy.transaction() as session:
-            held = hold_unsent(session, actor, api=expected.api, payer=expected.payer, now=clock())
-    finally:
-        copy.close()
+    with closing(open_database(url)) as copy, copy.transaction() as session:
+        held = hold_unsent(session, actor, api=expected.api, payer=expected.payer, now=clock())
     return was, held
 
 
@@ -275,13 +264,9 @@ def _set_aside(target: Path, clock: Clock) -> Path:
 
 def _pause(url: str, clock: Clock) -> None:
     """Whoever still has the old database sends nothing more from it."""
-    old = open_database(url, check_schema=False)
-    try:
-        with old.transaction() as session:
-            why = "this database was replaced by a restored copy"
-            pause_sending(session, reason=why, actor="kasoko db restore", at=clock())
-    finally:
-        old.close()
+    with closing(open_database(url, check_schema=False)) as old, old.transaction() as session:
+        why = "this database was replaced by a restored copy"
+        pause_sending(session, reason=why, actor="kasoko db restore", at=clock())
 
 
 def _remove(file: Path) -> None:
@@ -345,10 +330,8 @@ def _restore_server(
 
 
 def _has_tables(place: Database) -> bool:
-    try:
+    with closing(place):
         return schema_version(place) is not None
-    finally:
-        place.close()
 
 
 def _rename_aside(place: Database, name: str, aside: str, clock: Clock) -> None:

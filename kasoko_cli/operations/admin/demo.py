@@ -104,7 +104,6 @@ class _Set:
     daraja: DarajaClient
     links: Links
     simulator: Simulator
-    listener_url: str
 
     @property
     def context(self) -> OperationContext:
@@ -154,7 +153,7 @@ def _furnished(folder: Path) -> Iterator[_Set]:
             shelf = DatabaseShelf(db, system_clock, account, random_id())
             daraja = DarajaClient(account, shelf, system_clock, limits=RequestLimits(3, 5))
             try:
-                yield _Set(db, daraja, links, simulator, server.url)
+                yield _Set(db, daraja, links, simulator)
             finally:
                 daraja.close()
     finally:
@@ -198,11 +197,7 @@ def _the_example(on: _Set, stage: Stage) -> None:
 
 
 def _open(
-    on: _Set,
-    slug: str,
-    question: str,
-    outcomes: Sequence[str],
-    stakes: Sequence[tuple[str, str, str, int]],
+    on: _Set, slug: str, question: str, outcomes: Sequence[str], stakes: Sequence[tuple[str, str, str, int]]
 ) -> None:
     """Take in the people with their money, open the market, take their bets, close it."""
     closes_at = system_clock() + timedelta(hours=1)

@@ -61,7 +61,7 @@ SILENCE_SECONDS = 900
 ENCRYPTED = "credential.encrypt"
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """How one thing was found."""
 
     #: As it should be.
@@ -75,39 +75,39 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One check: what it found, and what to type where something is to be done."""
 
     check: str
-    state: State
+    state: CheckState
     says: str
     remedy: str = ""
 
 
-Check = Callable[[], Iterable[Finding]]
+Check = Callable[[], Iterable[CheckResult]]
 
 
-def ok(check: str, says: str) -> Finding:
+def ok(check: str, says: str) -> CheckResult:
     """It is as it should be."""
-    return Finding(check, State.OK, says)
+    return CheckResult(check, CheckState.OK, says)
 
 
-def warn(check: str, says: str, remedy: str) -> Finding:
+def warn(check: str, says: str, remedy: str) -> CheckResult:
     """Somebody should look."""
-    return Finding(check, State.WARN, says, remedy)
+    return CheckResult(check, CheckState.WARN, says, remedy)
 
 
-def fail(check: str, says: str, remedy: str) -> Finding:
+def fail(check: str, says: str, remedy: str) -> CheckResult:
     """A run would fail, or would not be safe."""
-    return Finding(check, State.FAIL, says, remedy)
+    return CheckResult(check, CheckState.FAIL, says, remedy)
 
 
-def skip(check: str, why: str) -> Finding:
+def skip(check: str, why: str) -> CheckResult:
     """It was not looked at."""
-    return Finding(check, State.SKIP, why)
+    return CheckResult(check, CheckState.SKIP, why)
 
 
-def examine(check: str, look: Check) -> list[Finding]:
+def examine(check: str, look: Check) -> list[CheckResult]:
     """What a check finds; whatever goes wrong in it is a finding too, and keeps no other from being made."""
     try:
         return list(look())
@@ -120,7 +120,7 @@ def examine(check: str, look: Check) -> list[Finding]:
 # --- Files ---------------------------------------------------------------------------------------
 
 
-def private_files(files: Sequence[Path]) -> Iterable[Finding]:
+def private_files(files: Sequence[Path]) -> Iterable[CheckResult]:
     """Files that hold secrets or people's numbers are for their owner alone."""
     there = [file for file in files if file.exists()]
     open_ones = [file for file in there if stat.S_IMODE(file.stat().st_mode) & 0o077]
@@ -130,22 +130,20 @@ def private_files(files: Sequence[Path]) -> Iterable[Finding]:
         yield ok("private files", f"Only their owner can read them: {', '.join(map(str, there)) or 'none is there'}.")
 
 
-def room(folder: Path) -> Iterable[Finding]:
+def room(folder: Path) -> Iterable[CheckResult]:
     """Free room where the database lies."""
     free = disk_usage(folder).free
     says = f"{free / 2**30:,.1f} GiB are free at {folder}."
     if free < LEAST_FREE:
         yield fail("disk", says, "Make room: a full disk stops a run in the middle, and nothing is written any more.")
-    elif free < LITTLE_FREE:
-        yield warn("disk", says, "Make room before it is full.")
     else:
-        yield ok("disk", says)
+        yield warn("disk", says, "Make room before it is full.") if free < LITTLE_FREE else ok("disk", says)
 
 
 # --- The database --------------------------------------------------------------------------------
 
 
-def tables(db: Database) -> Iterable[Finding]:
+def tables(db: Database) -> Iterable[CheckResult]:
     """The tables are of this program's version."""
     found, head = schema_version(db), head_version()
     if found == head:
@@ -155,14 +153,11 @@ def tables(db: Database) -> Iterable[Finding]:
     elif found > head:
         yield fail("tables", f"They are of version {found}; this program knows {head}.", "Install the newer kasoko.")
     else:
-        yield fail(
-            "tables",
-            f"They are of version {found}; this program needs {head}.",
-            "kasoko db backup FILE, then: kasoko db upgrade",
-        )
+        says = f"They are of version {found}; this program needs {head}."
+        yield fail("tables", says, "kasoko db backup FILE, then: kasoko db upgrade")
 
 
-def server(db: Database) -> Iterable[Finding]:
+def server(db: Database) -> Iterable[CheckResult]:
     """The server takes writes, and what stands before it is known."""
     if db.is_sqlite:
         yield skip("server", "SQLite has none.")
@@ -186,7 +181,7 @@ def server(db: Database) -> Iterable[Finding]:
     yield ok("server", f"PostgreSQL {version}{behind if is_pooled else ''}.")
 
 
-def durability(db: Database, sqlite_version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Iterable[Finding]:
+def durability(db: Database, sqlite_version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Iterable[CheckResult]:
     """What a commit is worth: an instruction that has left must be on the disk."""
     with db.reading() if db.is_sqlite else db.transaction() as session:
         connection = session.connection()
@@ -202,11 +197,8 @@ def durability(db: Database, sqlite_version: tuple[int, ...] = sqlite3.sqlite_ve
         journal = str(connection.execute(text("PRAGMA journal_mode")).scalar())
         synchronous = int(connection.execute(text("PRAGMA synchronous")).scalar() or 0)
     if journal != "wal" or synchronous < 2:
-        yield fail(
-            "durability",
-            f"SQLite has journal_mode={journal} and synchronous={synchronous}, and not WAL and FULL.",
-            "Keep the file on a local disk: WAL does not work over NFS.",
-        )
+        says = f"SQLite has journal_mode={journal} and synchronous={synchronous}, and not WAL and FULL."
+        yield fail("durability", says, "Keep the file on a local disk: WAL does not work over NFS.")
     else:
         yield ok("durability", "SQLite writes ahead (WAL) and syncs each commit (FULL).")
     version = ".".join(map(str, sqlite_version))
@@ -223,7 +215,7 @@ def durability(db: Database, sqlite_version: tuple[int, ...] = sqlite3.sqlite_ve
 # --- Time ----------------------------------------------------------------------------------------
 
 
-def time_zone() -> Iterable[Finding]:
+def time_zone() -> Iterable[CheckResult]:
     """kasoko counts Nairobi's days as UTC+3; where the machine knows the zone, it must say the same."""
     import zoneinfo
 
@@ -236,17 +228,16 @@ def time_zone() -> Iterable[Finding]:
     if moment.astimezone(zone).utcoffset() == NAIROBI.utcoffset(None):
         yield ok("time zone", "Nairobi is UTC+3, as this machine's time zone data say too.")
     else:
-        yield fail(
-            "time zone",
-            f"This machine says that Nairobi is UTC{moment.astimezone(zone):%z}, and kasoko counts its days as UTC+3.",
-            "Report it: the limit of a day would be counted wrongly.",
+        says = (
+            f"This machine says that Nairobi is UTC{moment.astimezone(zone):%z}, and kasoko counts its days as UTC+3."
         )
+        yield fail("time zone", says, "Report it: the limit of a day would be counted wrongly.")
 
 
 # --- The credential and the key ------------------------------------------------------------------
 
 
-def credential(sealed: str, *, environment: str, is_safaricoms: bool) -> Iterable[Finding]:
+def credential(sealed: str, *, environment: str, is_safaricoms: bool) -> Iterable[CheckResult]:
     """The encrypted password looks as one does: 344 characters of base64, and a number below the key's modulus."""
     remedy = f"kasoko credential encrypt --environment {environment}"
     wrong = ""
@@ -287,7 +278,7 @@ def note_encrypted(db: Database, clock: Clock, *, actor: str, reason: str, seale
         )
 
 
-def credential_age(session: Session | None, now: datetime, sealed: str, set_on: date | None) -> Iterable[Finding]:
+def credential_age(session: Session | None, now: datetime, sealed: str, set_on: date | None) -> Iterable[CheckResult]:
     """How old the password is, by the setting or by the record of its encryption; M-Pesa ends it after 90 days."""
     made, source = set_on, "was set"
     if made is None and session is not None:
@@ -306,22 +297,18 @@ def credential_age(session: Session | None, now: datetime, sealed: str, set_on: 
     days = (now.astimezone(NAIROBI).date() - made).days
     says = f"The initiator's password {source} {days} days ago; M-Pesa ends it after {PASSWORD_DAYS}."
     remedy = "Have a new one set on the M-Pesa portal, then: kasoko credential encrypt"
-    if days >= PASSWORD_DAYS:
-        yield fail("password age", says, remedy)
-    elif days >= PASSWORD_WARN_DAYS:
-        yield warn("password age", says, remedy)
+    if days >= PASSWORD_WARN_DAYS:
+        make = fail if days >= PASSWORD_DAYS else warn
+        yield make("password age", says, remedy)
     else:
         yield ok("password age", says)
 
 
-def callback_key(key: bytes) -> Iterable[Finding]:
+def callback_key(key: bytes) -> Iterable[CheckResult]:
     """A key that somebody could guess lets them post results."""
     if len(set(key)) < len(key) // 3 or key in key[1:] + key[:-1]:
-        yield fail(
-            "callback key",
-            "KASOKO_CALLBACK_KEY repeats itself, so that it could be guessed.",
-            "When no payout is under way: openssl rand -hex 32, and set it in .env",
-        )
+        says = "KASOKO_CALLBACK_KEY repeats itself, so that it could be guessed."
+        yield fail("callback key", says, "When no payout is under way: openssl rand -hex 32, and set it in .env")
     else:
         yield ok("callback key", f"It has {len(key)} bytes and does not repeat itself.")
 
@@ -329,15 +316,14 @@ def callback_key(key: bytes) -> Iterable[Finding]:
 # --- The network ---------------------------------------------------------------------------------
 
 
-def daraja(base_url: str, clock: Clock) -> Iterable[Finding]:
+def daraja(base_url: str, clock: Clock) -> Iterable[CheckResult]:
     """M-Pesa answers, its certificate holds, and our clock agrees with its own."""
     before = clock()
     seen = probe.look(base_url + "/")
     middle = before + (clock() - before) / 2
     if isinstance(seen, Unseen):
-        yield fail(
-            "daraja", f"{base_url}: {seen.why}.", "Check the network, and MPESA_BASE_URL: kasoko config show --origin"
-        )
+        remedy = "Check the network, and MPESA_BASE_URL: kasoko config show --origin"
+        yield fail("daraja", f"{base_url}: {seen.why}.", remedy)
         yield skip("clock", "M-Pesa's clock could not be read.")
         return
     yield ok("daraja", f"{base_url} answers (HTTP {seen.http_status}).")
@@ -348,15 +334,14 @@ def daraja(base_url: str, clock: Clock) -> Iterable[Finding]:
     # The header has whole seconds.
     off = int((middle - seen.date - timedelta(milliseconds=500)).total_seconds())
     says = f"This machine's clock is {abs(off)} seconds {'ahead of' if off > 0 else 'behind'} M-Pesa's."
-    if abs(off) > SKEW_FAIL:
-        yield fail("clock", says, "Set it: timedatectl set-ntp true")
-    elif abs(off) > SKEW_WARN:
-        yield warn("clock", says, "Set it: timedatectl set-ntp true")
+    if abs(off) > SKEW_WARN:
+        make = fail if abs(off) > SKEW_FAIL else warn
+        yield make("clock", says, "Set it: timedatectl set-ntp true")
     else:
         yield ok("clock", "This machine's clock agrees with M-Pesa's.")
 
 
-def certificate(check: str, ends: datetime | None, now: datetime, *, theirs: bool = False) -> Iterable[Finding]:
+def certificate(check: str, ends: datetime | None, now: datetime, *, theirs: bool = False) -> Iterable[CheckResult]:
     """How long a certificate still holds."""
     if ends is None:
         return
@@ -370,7 +355,7 @@ def certificate(check: str, ends: datetime | None, now: datetime, *, theirs: boo
         yield ok(check, says)
 
 
-def callback(links: Links, clock: Clock, *, production: bool, has_allow_list: bool = False) -> Iterable[Finding]:
+def callback(links: Links, clock: Clock, *, production: bool, has_allow_list: bool = False) -> Iterable[CheckResult]:
     """Our public address leads to a listener of ours that reads our marks. Nothing is posted.
 
     A GET to a signed address is answered 405 by a listener with our key, and 404 by everybody else, and by a
@@ -388,30 +373,26 @@ def callback(links: Links, clock: Clock, *, production: bool, has_allow_list: bo
         return
     yield from certificate("callback certificate", seen.certificate_ends, clock())
     if seen.http_status != 200:
-        yield fail(
-            "callback",
-            f"{links.base}/healthz answers HTTP {seen.http_status}, and not as kasoko listen does.",
-            "Have the proxy pass /healthz and /api/payments/ on to kasoko listen.",
-        )
+        says = f"{links.base}/healthz answers HTTP {seen.http_status}, and not as kasoko listen does."
+        yield fail("callback", says, "Have the proxy pass /healthz and /api/payments/ on to kasoko listen.")
         return
     signed = probe.look(links.of_status("kq-doctor").result)
-    if isinstance(signed, Seen) and signed.http_status == 405:
+    status = signed.http_status if isinstance(signed, Seen) else None
+    if status == 405:
         yield ok("callback", f"{links.base} leads to a listener that knows our key.")
-    elif isinstance(signed, Seen) and signed.http_status == 404 and has_allow_list:
+    elif status == 404 and has_allow_list:
         says = f"A listener answers at {links.base}; its list of addresses keeps this machine from seeing whose it is."
         yield warn("callback", says, "Put this machine on listener.allow_from for the look.")
-    elif isinstance(signed, Seen) and signed.http_status == 404:
-        yield fail(
-            "callback",
-            f"A listener answers at {links.base} and does not know our key, or its proxy keeps /api/payments/ back.",
-            "Give both the same KASOKO_CALLBACK_KEY, start kasoko listen again, and look at the proxy.",
-        )
+    elif status == 404:
+        says = f"A listener answers at {links.base} and does not know our key, or its proxy keeps /api/payments/ back."
+        remedy = "Give both the same KASOKO_CALLBACK_KEY, start kasoko listen again, and look at the proxy."
+        yield fail("callback", says, remedy)
     else:
-        how = signed.why if isinstance(signed, Unseen) else f"HTTP {signed.http_status}"
+        how = signed.why if isinstance(signed, Unseen) else f"HTTP {status}"
         yield fail("callback", f"{links.base}/api/payments/ answers strangely: {how}.", "Look at the proxy.")
 
 
-def tls_file(file: Path, now: datetime) -> Iterable[Finding]:
+def tls_file(file: Path, now: datetime) -> Iterable[CheckResult]:
     """A certificate that the listener itself serves with."""
     check = "listener certificate"
     try:
@@ -425,7 +406,7 @@ def tls_file(file: Path, now: datetime) -> Iterable[Finding]:
 # --- How things stand ----------------------------------------------------------------------------
 
 
-def float_known(session: Session, now: datetime, policy: GatePolicy) -> Iterable[Finding]:
+def float_known(session: Session, now: datetime, policy: GatePolicy) -> Iterable[CheckResult]:
     """What is in the utility account is known, and fresh."""
     if policy.check is FloatCheck.OFF:
         yield skip("float", "payout.float_check is off.")
@@ -447,12 +428,11 @@ def float_known(session: Session, now: datetime, policy: GatePolicy) -> Iterable
 def _short_of_owed(session: Session, now: datetime, policy: GatePolicy) -> int:
     """How much of what has not left yet the float does not cover, in cents; 0 or less where it covers all."""
     owed = balance_readings.sum_owed(session, policy.tariff)
-    return (
-        owed.wire_cents + owed.charges_cents - (balances.available_by(session, now, policy.tariff, policy.payer) or 0)
-    )
+    available = balances.available_by(session, now, policy.tariff, policy.payer) or 0
+    return owed.wire_cents + owed.charges_cents - available
 
 
-def deployment(found: str, wanted: str | None) -> Iterable[Finding]:
+def deployment(found: str, wanted: str | None) -> Iterable[CheckResult]:
     """The settings know whose database this is, so that no other is taken for it."""
     if wanted is None:
         says = f"The settings do not say whose database this is, so another one could be taken for it: it is {found}."
@@ -464,7 +444,7 @@ def deployment(found: str, wanted: str | None) -> Iterable[Finding]:
         yield ok("deployment", f"The database is of {found}, as the settings are.")
 
 
-def account(session: Session, payer: Payer | None) -> Iterable[Finding]:
+def account(session: Session, payer: Payer | None) -> Iterable[CheckResult]:
     """The settings are of the account that this database pays as.
 
     Raises:
@@ -481,21 +461,17 @@ def account(session: Session, payer: Payer | None) -> Iterable[Finding]:
         yield ok("account", f"{payer.name} pays." if current else f"{payer.name} is to pay; nothing was paid yet.")
 
 
-def heard(session: Session, now: datetime) -> Iterable[Finding]:
+def heard(session: Session, now: datetime) -> Iterable[CheckResult]:
     """The listener hears from M-Pesa, and what it heard is applied."""
     last = callbacks.last_heard(session, now)
     silent = select(func.min(col(Attempt.status_at)), func.count()).where(
-        col(Attempt.status) == AttemptStatus.ACCEPTED,
-        col(Attempt.status_at) < now - timedelta(seconds=SILENCE_SECONDS),
+        col(Attempt.status) == AttemptStatus.ACCEPTED, col(Attempt.status_at) < now - timedelta(seconds=SILENCE_SECONDS)
     )
     since, count = session.exec(silent).one()
     when = "never" if last is None else f"at {iso(last)}"
     if count and (last is None or last < since):
-        yield fail(
-            "listener",
-            f"M-Pesa took {count} payments, the first at {iso(since)}, and was last heard from {when}.",
-            "kasoko listen, and see that it is reached: kasoko doctor. Then: kasoko reconcile",
-        )
+        says = f"M-Pesa took {count} payments, the first at {iso(since)}, and was last heard from {when}."
+        yield fail("listener", says, "kasoko listen, and see that it is reached: kasoko doctor. Then: kasoko reconcile")
     elif last is None:
         yield skip("listener", "Nothing was heard yet, and nothing is waited for.")
     else:
@@ -504,7 +480,7 @@ def heard(session: Session, now: datetime) -> Iterable[Finding]:
         yield warn("stored results", f"{waiting} are stored and not applied yet.", "kasoko reconcile")
 
 
-def waiting_markets(session: Session, now: datetime, limits: Limits) -> Iterable[Finding]:
+def waiting_markets(session: Session, now: datetime, limits: Limits) -> Iterable[CheckResult]:
     """No market waits too long for its outcome, or for its settlement."""
     late = list(late_markets(metrics.waiting_markets(session, now), now, limits))
     for one in late:
@@ -513,7 +489,7 @@ def waiting_markets(session: Session, now: datetime, limits: Limits) -> Iterable
         yield ok("markets", "None waits for its outcome or for its settlement.")
 
 
-def stored_times(session: Session, now: datetime) -> Iterable[Finding]:
+def stored_times(session: Session, now: datetime) -> Iterable[CheckResult]:
     """Nothing that is stored is dated later than now."""
     found = dated_ahead(session, now)
     if not found:
@@ -528,7 +504,7 @@ def stored_times(session: Session, now: datetime) -> Iterable[Finding]:
     )
 
 
-def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
+def in_the_open(session: Session, now: datetime) -> Iterable[CheckResult]:
     """What waits for somebody: lost senders, unknown ends, incidents, switches, a second person."""
     lost = len(attempts.list_stale(session, now=now))
     totals = payouts.totals_by_status(session)
@@ -550,9 +526,8 @@ def in_the_open(session: Session, now: datetime) -> Iterable[Finding]:
     for switch in switches:
         yield warn("switches", f"Nothing is sent: {switch.name} by {switch.actor}, {switch.reason}", "kasoko resume")
     if waits:
-        yield warn(
-            "approval", f"{waits} payouts, KES {format_kes(cents)}, wait for a second person.", "kasoko approve MARKET"
-        )
+        says = f"{waits} payouts, KES {format_kes(cents)}, wait for a second person."
+        yield warn("approval", says, "kasoko approve MARKET")
     if not (dead or lost or unknown or incidents or switches):
         yield ok("open matters", "No dead runs, no unknown payouts, no incidents; nothing is paused.")
 

@@ -34,12 +34,8 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 UMask=0077"""
 
-_PAYING = (
-    "MPESA_CONSUMER_KEY",
-    "MPESA_CONSUMER_SECRET",
-    "MPESA_SECURITY_CREDENTIAL_ENCRYPTED",
-    "KASOKO_CALLBACK_KEY",
-)
+_PAYING = ("MPESA_CONSUMER_KEY", "MPESA_CONSUMER_SECRET", "MPESA_SECURITY_CREDENTIAL_ENCRYPTED", "KASOKO_CALLBACK_KEY")
+_ONLINE = ("Wants=network-online.target", "After=network-online.target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +79,15 @@ class _Job:
 
 
 def _jobs(place: Place) -> list[_Job]:
+    send = f"payout --yes --quiet --max-seconds 240 --max-total {place.most_kes}"
+    send_again = "retry-failed --yes --quiet --max-seconds 1500"
+    ask = "reconcile --quiet --no-listen --max-seconds 600"
+    figures, folder = f"metrics write {place.metrics} --quiet", (str(place.metrics),)
     jobs = [
-        _Job(
-            "payout",
-            "sends what is due",
-            f"payout --yes --quiet --max-seconds 240 --max-total {place.most_kes}",
-            "*:0/5",
-            _PAYING,
-        ),
-        _Job(
-            "retry-failed",
-            "sends definite failures again",
-            "retry-failed --yes --quiet --max-seconds 1500",
-            "*:07",
-            _PAYING,
-        ),
-        _Job(
-            "reconcile",
-            "asks M-Pesa how unknown payouts ended",
-            "reconcile --quiet --no-listen --max-seconds 600",
-            "*:2/15",
-            _PAYING,
-        ),
-        _Job(
-            "metrics",
-            "writes figures for Prometheus",
-            f"metrics write {place.metrics} --quiet",
-            "*:*:00",
-            writes=(str(place.metrics),),
-        ),
+        _Job("payout", "sends what is due", send, "*:0/5", _PAYING),
+        _Job("retry-failed", "sends definite failures again", send_again, "*:07", _PAYING),
+        _Job("reconcile", "asks M-Pesa how unknown payouts ended", ask, "*:2/15", _PAYING),
+        _Job("metrics", "writes figures for Prometheus", figures, "*:*:00", writes=folder),
         _Job("audit", "recomputes everything from the bets up", "audit --deep --quiet", "02:30", persistent=True),
     ]
     if place.has_alerts:
@@ -123,16 +99,9 @@ def _jobs(place: Place) -> list[_Job]:
         command = "db expire --quiet --reason privacy.keep_days"
         jobs.append(_Job("expire", "empties results and calls that are old", command, "03:30", persistent=True))
     if place.is_sqlite:
-        jobs.append(
-            _Job(
-                "backup",
-                "copies the database",
-                # A percent sign is systemd's own, and a dollar too.
-                'db backup "backups/kasoko-$$(date +%%Y-%%m-%%dT%%H%%M%%S).db" --quiet',
-                "02:00",
-                persistent=True,
-            )
-        )
+        # A percent sign is systemd's own, and a dollar too.
+        command = 'db backup "backups/kasoko-$$(date +%%Y-%%m-%%dT%%H%%M%%S).db" --quiet'
+        jobs.append(_Job("backup", "copies the database", command, "02:00", persistent=True))
     return jobs
 
 
@@ -158,12 +127,7 @@ def _listener(place: Place) -> str:
     socket = ["Requires=kasoko-listen.socket", "After=kasoko-listen.socket"] if place.listens_on is not None else []
     return _unit(
         {
-            "Unit": [
-                "Description=kasoko listener: takes in the results that M-Pesa posts",
-                "Wants=network-online.target",
-                "After=network-online.target",
-                *socket,
-            ],
+            "Unit": ["Description=kasoko listener: takes in the results that M-Pesa posts", *_ONLINE, *socket],
             "Service": [
                 "Type=exec",
                 f"ExecStart={place.program} listen",
@@ -183,11 +147,7 @@ def _service(place: Place, job: _Job) -> str:
         command = f"/bin/sh -c 'mkdir -p backups && exec {place.program} {job.command}'"
     return _unit(
         {
-            "Unit": [
-                f"Description=kasoko {job.name}: {job.says}",
-                "Wants=network-online.target",
-                "After=network-online.target",
-            ],
+            "Unit": [f"Description=kasoko {job.name}: {job.says}", *_ONLINE],
             "Service": [
                 "Type=oneshot",
                 f"ExecStart={command}",
@@ -202,11 +162,7 @@ def _timer(job: _Job) -> str:
     return _unit(
         {
             "Unit": [f"Description=kasoko {job.name}, by the clock"],
-            "Timer": [
-                f"OnCalendar={job.when}",
-                "AccuracySec=5s",
-                *(["Persistent=yes"] if job.persistent else []),
-            ],
+            "Timer": [f"OnCalendar={job.when}", "AccuracySec=5s", *(["Persistent=yes"] if job.persistent else [])],
             "Install": ["WantedBy=timers.target"],
         }
     )
@@ -217,8 +173,7 @@ def _common(place: Place, secrets: Sequence[str], writes: Sequence[str] = ()) ->
     loaded: list[str] = []
     if place.credentials is not None:
         for name in named:
-            loaded.append(f"LoadCredential={name}:{place.credentials / name}")
-            loaded.append(f"Environment={name}_FILE=%d/{name}")
+            loaded += [f"LoadCredential={name}:{place.credentials / name}", f"Environment={name}_FILE=%d/{name}"]
     return [
         f"User={place.user}",
         f"WorkingDirectory={place.folder}",

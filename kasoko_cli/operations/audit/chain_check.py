@@ -8,14 +8,14 @@ written anew from some row on is whole in itself, and only such a file tells.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlmodel import Session, col
@@ -63,13 +63,13 @@ class Heads:
     days: list[DayHead]
 
 
-class _Leaf:
-    """One row that is chained: its number, the digest worked out now, and a name for people."""
+class _Leaf(NamedTuple):
+    """One chained row: its number, the digest worked out now, a name for people, whether it is as written."""
 
-    __slots__ = ("is_as_written", "leaf", "name", "number")
-
-    def __init__(self, number: int, leaf: bytes, name: str, *, is_as_written: bool = True) -> None:
-        self.number, self.leaf, self.name, self.is_as_written = number, leaf, name, is_as_written
+    number: int
+    leaf: bytes
+    name: str
+    is_as_written: bool
 
 
 def broken_links(session: Session) -> Iterator[Violation]:
@@ -101,16 +101,8 @@ def _broken_chain(session: Session, name: str, deployment: str) -> Iterator[Viol
 
 
 def _links() -> Any:
-    return sa.select(
-        col(Link.chain),
-        col(Link.number),
-        col(Link.kind),
-        col(Link.first),
-        col(Link.last),
-        col(Link.at),
-        col(Link.digest),
-        col(Link.hash),
-    )
+    names = ("chain", "number", "kind", "first", "last", "at", "digest", "hash")
+    return sa.select(*(getattr(Link, name) for name in names))
 
 
 def _touched(session: Session, kind: str, leaves: Iterator[_Leaf]) -> Iterator[Violation]:
@@ -150,58 +142,35 @@ def _told(link: Any, kind: str, touched: Sequence[str], count: int) -> Iterator[
 
 
 def _entries(session: Session) -> Iterator[_Leaf]:
+    of_entry = (getattr(EntryRow, name) for name in ("id", "key", "kind", "at", "facts", "digest"))
+    of_line = (getattr(PostingRow, name) for name in ("line", "account", "owner", "amount_cents"))
     query = (
-        sa.select(
-            col(EntryRow.id),
-            col(EntryRow.key),
-            col(EntryRow.kind),
-            col(EntryRow.at),
-            col(EntryRow.facts),
-            col(EntryRow.digest),
-            col(PostingRow.line),
-            col(PostingRow.account),
-            col(PostingRow.owner),
-            col(PostingRow.amount_cents),
-        )
+        sa.select(*of_entry, *of_line)
         .outerjoin(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
         .order_by(col(EntryRow.id), col(PostingRow.line))
     )
-    for number, rows in groupby(streamed(session, query), key=itemgetter(0)):
+    for number, rows in itertools.groupby(streamed(session, query), key=itemgetter(0)):
         first = next(rows)
-        lines = (tuple(row[6:]) for row in _chained(first, rows) if row[6] is not None)
+        lines = (tuple(row[6:]) for row in itertools.chain([first], rows) if row[6] is not None)
         leaf = chain.entry_leaf(first[1], first[2], first[3], first[4], lines)
-        yield _Leaf(number, leaf, first[1], is_as_written=leaf == first[5])
-
-
-def _chained(first: Any, rest: Iterable[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
+        yield _Leaf(number, leaf, first[1], leaf == first[5])
 
 
 def _events(session: Session) -> Iterator[_Leaf]:
     columns = [getattr(Event, name) for name in chain.EVENT_FACTS]
     for *facts, digest in streamed(session, sa.select(*columns, col(Event.digest)).order_by(col(Event.id))):
         leaf = chain.event_leaf(facts)
-        yield _Leaf(facts[0], leaf, f"event:{facts[0]}", is_as_written=leaf == digest)
+        yield _Leaf(facts[0], leaf, f"event:{facts[0]}", leaf == digest)
 
 
 def _callbacks(session: Session) -> Iterator[_Leaf]:
-    query = sa.select(
-        col(Callback.id),
-        col(Callback.received_at),
-        col(Callback.route),
-        col(Callback.subject),
-        col(Callback.signed),
-        col(Callback.source),
-        col(Callback.digest),
-        col(Callback.body),
-        col(Callback.salt),
-    ).order_by(col(Callback.id))
+    names = ("id", "received_at", "route", "subject", "signed", "source", "digest", "body", "salt")
+    query = sa.select(*(getattr(Callback, name) for name in names)).order_by(col(Callback.id))
     for number, received_at, route, subject, signed, source, digest, body, salt in streamed(session, query):
         leaf = chain.callback_leaf(number, received_at, route, subject if signed else None, source, digest or b"")
         # A body that was dropped took its salt with it. SQLite keeps a text in a column of bytes, if it is told to.
         whole = salt is None or (isinstance(body, bytes) and chain.body_digest(salt, body) == digest)
-        yield _Leaf(number, leaf, f"callback:{number}", is_as_written=whole)
+        yield _Leaf(number, leaf, f"callback:{number}", whole)
 
 
 # --- Heads --------------------------------------------------------------------------------------------------------

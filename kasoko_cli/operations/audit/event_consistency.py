@@ -22,7 +22,7 @@ from kasoko_cli.operations.records.privacy import ERASED_NAME, ERASED_PHONE
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import row_digests
 from kasoko_cli.store.engine.bulk_rows import streamed
-from kasoko_cli.store.log import BREAKER, RAISED
+from kasoko_cli.store.log import BREAKER, RAISED, stream_events
 from kasoko_cli.store.schema.tables import (
     Attempt,
     Callback,
@@ -49,11 +49,9 @@ def _details(session: Session, *actions: str, upgrade: str) -> Iterator[tuple[st
     An upgrade that put on record what stood by then goes before everything earlier.
     """
     since = sa.select(sa.func.coalesce(sa.func.max(col(Event.id)), 0)).where(col(Event.action) == upgrade)
-    query = sa.select(col(Event.subject), col(Event.detail)).where(
-        col(Event.action).in_((*actions, upgrade)), col(Event.id) >= since.scalar_subquery()
-    )
-    for subject, detail in streamed(session, query.order_by(col(Event.id))):
-        yield subject, json.loads(detail)
+    are_of_it = col(Event.action).in_((*actions, upgrade))
+    for act in stream_events(session, are_of_it, col(Event.id) >= since.scalar_subquery()):
+        yield act.subject, act.detail
 
 
 def _latest(*actions: str) -> sa.Subquery:
@@ -78,18 +76,9 @@ def people_unlike_record(session: Session) -> Iterator[Violation]:
         if row_digests.people_digest(session, batch) != detail.get("people"):
             yield Violation(subject, "those who were taken in by it are not those who stand here")
     last = _latest(*CHANGED)
+    of_user = (getattr(User, name) for name in ("id", "name", "phone", "salt", "seal", "batch", "erased_at"))
     query = (
-        sa.select(
-            col(User.id),
-            col(User.name),
-            col(User.phone),
-            col(User.salt),
-            col(User.seal),
-            col(User.batch),
-            col(User.erased_at),
-            col(Event.action),
-            col(Event.detail),
-        )
+        sa.select(*of_user, col(Event.action), col(Event.detail))
         .outerjoin(last, last.c.subject == col(User.id))
         .outerjoin(Event, col(Event.id) == last.c.last)
         .order_by(col(User.id))
@@ -129,16 +118,12 @@ def markets_unlike_record(session: Session) -> Iterator[Violation]:
 
 
 def _ended_otherwise(session: Session, market: Market) -> Iterator[Violation]:
-    about = sa.select(col(Event.action), col(Event.at), col(Event.detail)).where(
-        col(Event.subject) == market.id, col(Event.action).like("market.%")
-    )
     closed, resolved = dict[str, Any](), set[tuple[str, str]]()
-    for action, at, text in session.execute(about.order_by(col(Event.id))):
-        detail = json.loads(text)
-        if action == "market.close":
-            closed = detail
-        if "resolution" in detail:
-            resolved.add((json.dumps(detail["resolution"], sort_keys=True), iso(at)))
+    for act in stream_events(session, col(Event.subject) == market.id, col(Event.action).like("market.%")):
+        if act.action == "market.close":
+            closed = act.detail
+        if "resolution" in act.detail:
+            resolved.add((json.dumps(act.detail["resolution"], sort_keys=True), iso(act.at)))
     if market.closed_at is not None:
         stands = {
             "closed_at": iso(market.closed_at),
@@ -158,14 +143,8 @@ def _ended_otherwise(session: Session, market: Market) -> Iterator[Violation]:
 def incidents_unlike_record(session: Session) -> Iterator[Violation]:
     """Incidents that are gone, were raised otherwise, or were closed by nobody."""
     raised = dict(_details(session, RAISED, upgrade=""))
-    closed = {
-        (subject, actor, reason)
-        for subject, actor, reason in session.execute(
-            sa.select(col(Event.subject), col(Event.actor), col(Event.reason)).where(
-                col(Event.action) == "incident.close"
-            )
-        )
-    }
+    acts = stream_events(session, col(Event.action) == "incident.close")
+    closed = {(act.subject, act.actor, act.reason) for act in acts}
     for one in session.execute(sa.select(Incident).order_by(col(Incident.id))).scalars():
         name = f"incident:{one.id}"
         stands = row_digests.incident_facts(one.key, one.kind, one.what, one.payout_id, one.attempt_id, one.callback_id)
@@ -194,14 +173,12 @@ def _is_answered(session: Session, one: Incident) -> bool:
 def switches_unlike_record(session: Session) -> Iterator[Violation]:
     """Switches that nobody turned as they stand."""
     on: dict[str, bool] = {}
-    query = sa.select(col(Event.action), col(Event.detail)).where(
-        col(Event.subject) == "sending", col(Event.action).in_(("pause", BREAKER, "resume"))
-    )
-    for action, detail in streamed(session, query.order_by(col(Event.id))):
-        if action == "resume":
-            on |= dict.fromkeys(json.loads(detail).get("were_on", ()), False)
+    turned = col(Event.action).in_(("pause", BREAKER, "resume"))
+    for act in stream_events(session, col(Event.subject) == "sending", turned):
+        if act.action == "resume":
+            on |= dict.fromkeys(act.detail.get("were_on", ()), False)
         else:
-            on[action] = True
+            on[act.action] = True
     stand = {row[0]: row[1] for row in session.execute(sa.select(col(Switch.name), col(Switch.is_on)))}
     for name in sorted(stand.keys() | on.keys()):
         if stand.get(name, False) != on.get(name, False):
@@ -252,8 +229,7 @@ def payouts_unlike_record(session: Session) -> Iterator[Violation]:
     again = (
         sa.select(col(Payout.id), col(Attempt.id), col(Attempt.sends), col(Attempt.wire_cents))
         .join(
-            Attempt,
-            sa.and_(col(Attempt.payout_id) == col(Payout.id), col(Attempt.number) == number.scalar_subquery()),
+            Attempt, sa.and_(col(Attempt.payout_id) == col(Payout.id), col(Attempt.number) == number.scalar_subquery())
         )
         .outerjoin(
             acts,

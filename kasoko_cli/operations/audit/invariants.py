@@ -7,7 +7,6 @@ an entry without its row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +37,7 @@ from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH, LIVE, AttemptStatus, Pay
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine import row_digests
+from kasoko_cli.store.log import stream_events
 from kasoko_cli.store.schema.tables import (
     Approval,
     Attempt,
@@ -188,10 +188,7 @@ def pools_unlike_stakes(session: Session) -> Iterator[Violation]:
         sa.select(_pool_owner(), held, staked)
         .outerjoin(Settlement, _stands_for(col(Outcome.market_id)))
         .outerjoin(pools, pools.c.owner == _pool_owner())
-        .outerjoin(
-            stakes,
-            and_(stakes.c.market_id == col(Outcome.market_id), stakes.c.outcome == col(Outcome.number)),
-        )
+        .outerjoin(stakes, and_(stakes.c.market_id == col(Outcome.market_id), stakes.c.outcome == col(Outcome.number)))
         .where(col(Settlement.market_id).is_(None), held != staked)
         .order_by(col(Outcome.market_id), col(Outcome.number))
     )
@@ -294,8 +291,7 @@ def attempts_too_many(session: Session) -> Iterator[Violation]:
     query = (
         sa.select(col(Attempt.id), col(Attempt.number), col(before.id), col(before.status))
         .outerjoin(
-            before,
-            and_(col(before.payout_id) == col(Attempt.payout_id), col(before.number) == col(Attempt.number) - 1),
+            before, and_(col(before.payout_id) == col(Attempt.payout_id), col(before.number) == col(Attempt.number) - 1)
         )
         # What failed on evidence and was paid after all is known, and a person has it before them.
         .outerjoin(Incident, col(Incident.key) == literal("late-success:").concat(col(before.id)))
@@ -393,11 +389,7 @@ def wrong_credits(session: Session) -> Iterator[Violation]:
         .outerjoin(PostingRow, col(PostingRow.entry_id) == col(EntryRow.id))
         .group_by(col(Payout.id), col(Payout.user_id), col(Payout.amount_cents))
         .having(
-            or_(
-                into_wallet != -col(Payout.amount_cents),
-                from_payable != col(Payout.amount_cents),
-                func.count() != 2,
-            )
+            or_(into_wallet != -col(Payout.amount_cents), from_payable != col(Payout.amount_cents), func.count() != 2)
         )
         .order_by(col(Payout.id))
     )
@@ -537,12 +529,8 @@ def remittances_unlike_acts(session: Session) -> Iterator[Violation]:
         .where(paid)
     )
     booked = {key: (on, cents) for key, on, cents in session.execute(query)}
-    said: dict[str, tuple[str, int]] = {}
-    for reference, detail in session.execute(
-        sa.select(col(Event.subject), col(Event.detail)).where(col(Event.action) == "tax.remit")
-    ):
-        told = json.loads(detail)
-        said[f"remit:{reference}"] = (told["on"], told["cents"])
+    acts = stream_events(session, col(Event.action) == "tax.remit")
+    said = {f"remit:{act.subject}": (act.detail["on"], act.detail["cents"]) for act in acts}
     for key in sorted(booked.keys() | said.keys()):
         if booked.get(key) != said.get(key):
             on, cents = booked.get(key, ("nothing", 0))
@@ -619,8 +607,7 @@ def wallets_unlike_bets(session: Session) -> Iterator[Violation]:
     )
     for user_id, in_book, by_bets in _at_odds(session, moved, standing, given_back):
         yield Violation(
-            user_id,
-            f"the wallet gave KES {format_kes(in_book)} to bets, and the bets say KES {format_kes(by_bets)}",
+            user_id, f"the wallet gave KES {format_kes(in_book)} to bets, and the bets say KES {format_kes(by_bets)}"
         )
 
 

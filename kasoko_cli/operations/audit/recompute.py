@@ -144,13 +144,7 @@ class _Again:
     """
 
     def __init__(
-        self,
-        session: Session,
-        market: Market,
-        rules: Rules,
-        resolution: Resolution,
-        duties: Duties,
-        pool: _Summed,
+        self, session: Session, market: Market, rules: Rules, resolution: Resolution, duties: Duties, pool: _Summed
     ) -> None:
         self._session, self._market, self._duty = session, market, duties.winnings
         self._terms = terms_of(pool.valid, rules, resolution)
@@ -213,16 +207,9 @@ def _divided(session: Session, market: Market, rules: Rules, resolution: Resolut
 
 def _written(session: Session, settlement: Settlement) -> Iterator[Owed]:
     """The payouts of a settlement as its plan had them."""
+    names = ("number", "user_id", "kind", "leg", "amount_cents", "wire_cents", "withheld_cents")
     query = (
-        sa.select(
-            col(Payout.number),
-            col(Payout.user_id),
-            col(Payout.kind),
-            col(Payout.leg),
-            col(Payout.amount_cents),
-            col(Payout.wire_cents),
-            col(Payout.withheld_cents),
-        )
+        sa.select(*(getattr(Payout, name) for name in names))
         .where(col(Payout.market_id) == settlement.market_id, col(Payout.settlement_no) == settlement.number)
         .order_by(col(Payout.number))
     )

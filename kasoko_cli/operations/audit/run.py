@@ -166,10 +166,7 @@ RULES = (
         _SHOW_PAYOUT,
     ),
     _Rule(
-        "wire-within-payout",
-        "No attempt was sent with more than its payout.",
-        invariants.wires_too_large,
-        _SHOW_PAYOUT,
+        "wire-within-payout", "No attempt was sent with more than its payout.", invariants.wires_too_large, _SHOW_PAYOUT
     ),
     _Rule(
         "second-person-releases",

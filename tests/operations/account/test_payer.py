@@ -19,7 +19,7 @@ from kasoko_cli.ledger import book
 from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.account import payer as accounts
 from kasoko_cli.operations.account.tariff_file import load_tariff
-from kasoko_cli.operations.admin.preflight import State, examine
+from kasoko_cli.operations.admin.preflight import CheckState, examine
 from kasoko_cli.operations.admin.preflight import account as look_at_account
 from kasoko_cli.operations.payouts import float_check, manual_decision, run_report, sending, switches
 from kasoko_cli.operations.payouts.float_check import GatePolicy
@@ -399,14 +399,14 @@ def test_a_copy_put_back_with_the_settings_of_another_account_waits_for_a_person
 
 
 def test_the_doctor_says_whose_settings_these_are(harness: PayoutHarness, elsewhere: PayoutHarness) -> None:
-    def states(who: PayoutHarness) -> list[State]:
+    def states(who: PayoutHarness) -> list[CheckState]:
         with harness.db.reading() as session:
             return [one.state for one in examine("account", lambda: look_at_account(session, who.daraja.account.payer))]
 
-    assert (states(harness), states(elsewhere)) == ([State.OK], [State.OK])
+    assert (states(harness), states(elsewhere)) == ([CheckState.OK], [CheckState.OK])
     harness.owe({"ann": ANN})
     harness.send()
-    assert (states(harness), states(elsewhere)) == ([State.OK], [State.FAIL])
+    assert (states(harness), states(elsewhere)) == ([CheckState.OK], [CheckState.FAIL])
     harness.deliver()
-    assert (states(harness), states(elsewhere)) == ([State.OK], [State.WARN])
+    assert (states(harness), states(elsewhere)) == ([CheckState.OK], [CheckState.WARN])
     assert harness.attempt("ann").status is AttemptStatus.SUCCEEDED

@@ -30,7 +30,7 @@ from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.account.tariff_file import load_tariff
 from kasoko_cli.operations.admin import preflight
-from kasoko_cli.operations.admin.preflight import Finding
+from kasoko_cli.operations.admin.preflight import CheckResult
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.shared.actor import Actor
@@ -45,7 +45,7 @@ from tests.operations.settlement.test_approval import owe
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 
-def states(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+def states(findings: Iterable[CheckResult]) -> list[tuple[str, str]]:
     return [(one.check, str(one.state)) for one in findings]
 
 
@@ -53,10 +53,10 @@ def states(findings: Iterable[Finding]) -> list[tuple[str, str]]:
 
 
 def test_what_goes_wrong_in_a_check_is_a_finding_and_hides_no_other() -> None:
-    def refused() -> Iterable[Finding]:
+    def refused() -> Iterable[CheckResult]:
         raise Refused("The wire is cut.", hint="Mend it.")
 
-    def broken() -> Iterable[Finding]:
+    def broken() -> Iterable[CheckResult]:
         raise ZeroDivisionError
 
     assert preflight.examine("wire", refused) == [preflight.fail("wire", "The wire is cut.", "Mend it.")]
@@ -239,7 +239,7 @@ def listening(key: bytes = KEY) -> Iterator[tuple[str, list[Delivery]]]:
         yield server.url, taken
 
 
-def look_back(url: str, clock: FixedClock, *, production: bool = False) -> list[Finding]:
+def look_back(url: str, clock: FixedClock, *, production: bool = False) -> list[CheckResult]:
     return list(preflight.callback(Links(url, KEY), clock, production=production))
 
 
@@ -374,7 +374,7 @@ def test_a_certificate_file_is_read(tmp_path: Path) -> None:
 # --- How things stand ----------------------------------------------------------------------------
 
 
-def inside(harness: PayoutHarness, look: Callable[..., Iterable[Finding]], *more: object) -> list[Finding]:
+def inside(harness: PayoutHarness, look: Callable[..., Iterable[CheckResult]], *more: object) -> list[CheckResult]:
     with harness.db.reading() as session:
         return list(look(session, harness.clock(), *more))
 

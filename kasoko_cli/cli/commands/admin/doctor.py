@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from kasoko_cli.cli.container import Container
-    from kasoko_cli.operations.admin.preflight import Check, Finding
+    from kasoko_cli.operations.admin.preflight import Check, CheckResult
     from kasoko_cli.store.engine.database import Database
 
 commands = Commands()
@@ -63,19 +63,23 @@ def doctor(
 
         prove(call, offline=offline, listen=listen, listen_seconds=listen_seconds)
         return
-    from kasoko_cli.operations.admin.preflight import State, examine
+    from kasoko_cli.operations.admin.preflight import CheckState, examine
 
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     with contextlib.ExitStack() as stack:
         for check, look in _checks(call, stack, offline=offline, listen=listen):
             findings += examine(check, look)
     counts = Counter(one.state for one in findings)
-    code = 8 if counts[State.FAIL] else 0
+    code = 8 if counts[CheckState.FAIL] else 0
     if call.json:
-        document = {"checks": findings, **{str(state).lower(): counts[state] for state in State}, "exit_code": code}
+        document = {
+            "checks": findings,
+            **{str(state).lower(): counts[state] for state in CheckState},
+            "exit_code": code,
+        }
         render.document(document)
     else:
-        shown = [one for one in findings if not (call.quiet and one.state in (State.OK, State.SKIP))]
+        shown = [one for one in findings if not (call.quiet and one.state in (CheckState.OK, CheckState.SKIP))]
         columns = render.columns("check", "state", "what was found")
         rows: list[tuple[object, ...]] = []
         for one in shown:
@@ -84,7 +88,7 @@ def doctor(
                 rows.append(("", "", f"do: {one.remedy}"))
         if rows:
             render.table(call, "What a real run needs", columns, rows)
-        render.talk(call, ", ".join(f"{counts[state]} {state}" for state in State if counts[state]) + ".")
+        render.talk(call, ", ".join(f"{counts[state]} {state}" for state in CheckState if counts[state]) + ".")
     if code:
         raise typer.Exit(code)
 
@@ -107,12 +111,12 @@ def _checks(
     yield "private files", lambda: look.private_files(_private(container))
     yield "time zone", look.time_zone
     db = _open(container)
-    if isinstance(db, look.Finding):
+    if isinstance(db, look.CheckResult):
         yield "database", lambda: [db]
     else:
         stack.callback(db.close)
         yield from _database_checks(container, db)
-    yield from _secrets_checks(container, None if isinstance(db, look.Finding) else db)
+    yield from _secrets_checks(container, None if isinstance(db, look.CheckResult) else db)
     if offline:
         for check in ("daraja", "clock", "token", "callback"):
             yield check, lambda check=check: [look.skip(check, "left out by --offline")]  # type: ignore[misc]
@@ -128,7 +132,7 @@ def _checks(
     yield from _network_checks(container)
 
 
-def _settings(container: Container) -> Iterator[Finding]:
+def _settings(container: Container) -> Iterator[CheckResult]:
     from kasoko_cli.daraja.callback_urls import doubt_of
     from kasoko_cli.operations.admin import preflight as look
     from kasoko_cli.settings import NEEDED_TO_PAY, SETTINGS
@@ -166,7 +170,7 @@ def _private(container: Container) -> list[Path]:
     return files
 
 
-def _open(container: Container) -> Database | Finding:
+def _open(container: Container) -> Database | CheckResult:
     """The database, whatever version its tables are of; or why there is none."""
     from kasoko_cli.operations.admin import preflight as look
     from kasoko_cli.store.engine.database import open_database, schema_version
@@ -202,8 +206,8 @@ def _database_checks(container: Container, db: Database) -> Iterator[tuple[str, 
         yield "open matters", lambda: [look.skip("open matters", "the tables are of another version")]
         return
 
-    def reading(check: Callable[[Session], Iterable[Finding]]) -> Check:
-        def look_inside() -> list[Finding]:
+    def reading(check: Callable[[Session], Iterable[CheckResult]]) -> Check:
+        def look_inside() -> list[CheckResult]:
             with db.reading() as session:
                 return list(check(session))
 
@@ -235,7 +239,7 @@ def _secrets_checks(container: Container, db: Database | None) -> Iterator[tuple
     is_theirs = look.is_safaricoms(daraja.base_url)
     yield "credential", lambda: look.credential(sealed, environment=environment, is_safaricoms=is_theirs)
 
-    def age() -> list[Finding]:
+    def age() -> list[CheckResult]:
         set_on = daraja.security_credential_set_on
         if db is None:
             return list(look.credential_age(None, container.clock(), sealed, set_on))
@@ -262,14 +266,14 @@ def _network_checks(container: Container) -> Iterator[tuple[str, Check]]:
         yield "callback", lambda: _callback(container)
 
 
-def _token(container: Container) -> list[Finding]:
+def _token(container: Container) -> list[CheckResult]:
     from kasoko_cli.operations.admin import preflight as look
 
     container.daraja.check_account()
     return [look.ok("token", f"{container.config.daraja.base_url} gives a token for the consumer key.")]
 
 
-def _callback(container: Container) -> list[Finding]:
+def _callback(container: Container) -> list[CheckResult]:
     from kasoko_cli.operations.admin import preflight as look
 
     links = container.links  # refuses what breaks M-Pesa's rules
