@@ -72,8 +72,8 @@ class _Leaf(NamedTuple):
     is_as_written: bool
 
 
-def broken_links(session: Session) -> Iterator[Violation]:
-    """Links that do not follow from the one before, and rows that are not those that were chained."""
+def chain_holds(session: Session) -> Iterator[Violation]:
+    """Every entry, event and callback is as it was written, none is missing, and none came in beside the chain."""
     deployment = chain.deployment_of(session)
     for name in (chain.BOOKS, chain.INBOX):
         yield from _broken_chain(session, name, deployment)

@@ -7,7 +7,7 @@ a row says that no act said was written by hand.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ from kasoko_cli.store.engine import row_digests
 from kasoko_cli.store.engine.bulk_rows import streamed
 from kasoko_cli.store.log import BREAKER, RAISED, stream_events
 from kasoko_cli.store.schema.tables import (
+    APPEND_ONLY,
     Attempt,
     Callback,
     EntryRow,
@@ -67,8 +68,8 @@ def _latest(*actions: str) -> sa.Subquery:
 # --- People -------------------------------------------------------------------------------------------------------
 
 
-def people_unlike_record(session: Session) -> Iterator[Violation]:
-    """Users who were taken in otherwise, or whose name or phone no act gave them."""
+def people_are_as_recorded(session: Session) -> Iterator[Violation]:
+    """Every user was taken in by an act that is on record, and has the name and the phone that acts gave."""
     batches = set[str]()
     for subject, detail in _details(session, *TAKEN_IN, upgrade="upgrade.users"):
         batch = str(detail.get("batch"))
@@ -98,8 +99,10 @@ def people_unlike_record(session: Session) -> Iterator[Violation]:
 # --- Markets ------------------------------------------------------------------------------------------------------
 
 
-def markets_unlike_record(session: Session) -> Iterator[Violation]:
-    """Markets that were opened, closed or resolved otherwise than the record says."""
+def markets_are_as_recorded(session: Session) -> Iterator[Violation]:
+    """Every market has the question, outcomes and rules that it was opened with, and was closed and resolved by acts
+    on record.
+    """
     opened: dict[str, Any] = {}
     for subject, detail in _details(session, "market.add", "import.markets", upgrade="upgrade.markets"):
         opened |= detail["markets"] if "markets" in detail else {subject: detail.get("facts")}
@@ -140,8 +143,8 @@ def _ended_otherwise(session: Session, market: Market) -> Iterator[Violation]:
 # --- Incidents and switches ---------------------------------------------------------------------------------------
 
 
-def incidents_unlike_record(session: Session) -> Iterator[Violation]:
-    """Incidents that are gone, were raised otherwise, or were closed by nobody."""
+def incidents_are_as_recorded(session: Session) -> Iterator[Violation]:
+    """Every incident that was raised stands as it was raised, and those that are closed were closed by somebody."""
     raised = dict(_details(session, RAISED, upgrade=""))
     acts = stream_events(session, col(Event.action) == "incident.close")
     closed = {(act.subject, act.actor, act.reason) for act in acts}
@@ -170,8 +173,8 @@ def _is_answered(session: Session, one: Incident) -> bool:
     )
 
 
-def switches_unlike_record(session: Session) -> Iterator[Violation]:
-    """Switches that nobody turned as they stand."""
+def switches_are_as_recorded(session: Session) -> Iterator[Violation]:
+    """Sending is paused or let go as acts on record left it."""
     on: dict[str, bool] = {}
     turned = col(Event.action).in_(("pause", BREAKER, "resume"))
     for act in stream_events(session, col(Event.subject) == "sending", turned):
@@ -212,8 +215,8 @@ def _made_due_after(session: Session, payout_id: str, released: str) -> bool:
     return bool(session.execute(later).scalar())
 
 
-def payouts_unlike_record(session: Session) -> Iterator[Violation]:
-    """Payouts that were let go, or made due again, by nobody; and those that were owed at another time."""
+def payouts_are_as_recorded(session: Session) -> Iterator[Violation]:
+    """No payout that was held or had failed is due again without somebody who let it go."""
     acts = aliased(Event)
     last = _latest("payout.hold", "payout.release", "payout.retry", "payout.to-wallet")
     held = (
@@ -262,8 +265,8 @@ def payouts_unlike_record(session: Session) -> Iterator[Violation]:
         yield Violation(payout_id, "was owed at another time than its settlement")
 
 
-def bodies_unlike_record(session: Session) -> Iterator[Violation]:
-    """Bodies of callbacks that were dropped, and neither had expired nor were about somebody who was erased."""
+def results_are_kept(session: Session) -> Iterator[Violation]:
+    """The body of a result is there, unless it expired or the person it is about was erased."""
     expired = [datetime.fromisoformat(detail["before"]) for _, detail in _details(session, "db.expire", upgrade="")]
     about = (
         sa.select(col(Attempt.id))
@@ -281,14 +284,14 @@ def bodies_unlike_record(session: Session) -> Iterator[Violation]:
         yield Violation(f"callback:{number}", "has lost its body, and nobody dropped it")
 
 
-def triggers_gone(session: Session, tables: Iterable[str]) -> Iterator[Violation]:
-    """Tables that are written once and have lost the trigger that refuses anything else."""
+def what_is_written_once_is_guarded(session: Session) -> Iterator[Violation]:
+    """The database itself refuses to change what is written once."""
     if session.get_bind().dialect.name == "postgresql":
         stand = sa.text("SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'")
-        wanted = {f"{table}_append_only": table for table in tables}
+        wanted = {f"{table}_append_only": table for table in APPEND_ONLY}
     else:
         stand = sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        wanted = {f"{table}_append_only_{act}": table for table in tables for act in ("update", "delete")}
+        wanted = {f"{table}_append_only_{act}": table for table in APPEND_ONLY for act in ("update", "delete")}
     there = set(session.execute(stand).scalars())
     for name, table in wanted.items():
         if name not in there:

@@ -1,8 +1,8 @@
-"""What speaks against each thing that must always hold, found by one question to the database each.
+"""What must always hold, each asked of the database by a function of that name.
 
-Every function yields what is wrong and nothing where all is well. Sums are of BIGINT cents; keys of
-entries are built here as the journal builds them, so that a row without its entry is found as surely as
-an entry without its row.
+A function's docstring says what must hold; it yields what speaks against it, and nothing where all is well. Sums are
+of BIGINT cents; keys of entries are built here as the journal builds them, so that a row without its entry is found as
+surely as an entry without its row.
 """
 
 from __future__ import annotations
@@ -26,10 +26,7 @@ from sqlalchemy import (
     literal,
     or_,
 )
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import aliased
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import GenericFunction
 from sqlmodel import Session, col
 
 from kasoko_cli.domain.money import format_kes
@@ -72,30 +69,11 @@ FLYING = {
 }
 
 
-class before_colon(GenericFunction[str]):
-    """The part of a text before its first colon; neither database has the other's function for it."""
-
-    type = Text()
-    inherit_cache = True
-
-
-@compiles(before_colon, "sqlite")
-def _before_colon_sqlite(element: before_colon, compiler: SQLCompiler, **options: Any) -> str:
-    [part] = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"substr({part}, 1, instr({part}, ':') - 1)"
-
-
-@compiles(before_colon, "postgresql")
-def _before_colon_postgresql(element: before_colon, compiler: SQLCompiler, **options: Any) -> str:
-    [part] = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"split_part({part}, ':', 1)"
-
-
 # --- The books by themselves ----------------------------------------------------------------------------------
 
 
-def unbalanced_entries(session: Session) -> Iterator[Violation]:
-    """Entries whose lines do not sum to zero."""
+def entries_balance(session: Session) -> Iterator[Violation]:
+    """Each entry sums to zero."""
     total = _sum(col(PostingRow.amount_cents))
     query = (
         sa.select(col(EntryRow.key), total)
@@ -108,23 +86,23 @@ def unbalanced_entries(session: Session) -> Iterator[Violation]:
         yield Violation(key, f"its lines sum to {cents} cents")
 
 
-def unbalanced_book(session: Session) -> Iterator[Violation]:
-    """The sum of all postings, where it is not zero."""
+def book_balances(session: Session) -> Iterator[Violation]:
+    """All postings together sum to zero."""
     cents = session.execute(sa.select(_sum(col(PostingRow.amount_cents)))).scalar_one()
     if cents:
         yield Violation("the book", f"all postings together sum to {cents} cents")
 
 
-def negative_wallets(session: Session) -> Iterator[Violation]:
-    """Users with less than nothing available."""
+def available_not_negative(session: Session) -> Iterator[Violation]:
+    """Nobody has less than nothing available."""
     held = _balances(Account.WALLET, Account.DELIVERED)
     query = sa.select(held.c.owner, held.c.cents).where(held.c.cents > 0).order_by(held.c.owner)
     for user_id, cents in session.execute(query):
         yield Violation(user_id, f"has KES {format_kes(-cents)} available")
 
 
-def wrong_reversals(session: Session) -> Iterator[Violation]:
-    """Reversals that name no entry, or do not take back exactly what they name."""
+def reversal_negates_target(session: Session) -> Iterator[Violation]:
+    """A reversal takes back exactly the entry that it names."""
     target = aliased(EntryRow)
     named = col(target.key) == func.substr(col(EntryRow.key), len("reverse:") + 1)
     is_reversal = col(EntryRow.key).like("reverse:%")
@@ -150,8 +128,10 @@ def wrong_reversals(session: Session) -> Iterator[Violation]:
         yield Violation(key, f"together with its target it leaves {cents} cents on {_named(account, owner)}")
 
 
-def rows_unlike_facts(session: Session) -> Iterator[Violation]:
-    """Entries whose bet, settlement or attempt is not what it was when they were posted."""
+def rows_are_as_booked(session: Session) -> Iterator[Violation]:
+    """The bet, the settlement or the attempt behind each entry is what it was when the entry was posted, with its
+    phone, its receipt and its evidence.
+    """
     after = 0
     query = (
         sa.select(col(EntryRow.id), col(EntryRow.key), col(EntryRow.kind), col(EntryRow.facts))
@@ -174,8 +154,8 @@ def rows_unlike_facts(session: Session) -> Iterator[Violation]:
 # --- Pools ----------------------------------------------------------------------------------------------------
 
 
-def pools_unlike_stakes(session: Session) -> Iterator[Violation]:
-    """Outcomes of markets that are not settled whose pool is not the sum of their stakes; pools of nothing."""
+def open_pools_equal_stakes(session: Session) -> Iterator[Violation]:
+    """The pool of a market that is not settled holds exactly its stakes."""
     pools = _balances(Account.POOL)
     stakes = (
         sa.select(col(Bet.market_id), col(Bet.outcome), _sum(col(Bet.stake_cents)).label("cents"))
@@ -204,8 +184,8 @@ def pools_unlike_stakes(session: Session) -> Iterator[Violation]:
         yield Violation(owner, f"is no outcome of any market, and its pool holds KES {format_kes(-cents)}")
 
 
-def pools_left_over(session: Session) -> Iterator[Violation]:
-    """Outcomes of settled markets that still hold something."""
+def settled_markets_hold_nothing(session: Session) -> Iterator[Violation]:
+    """A settled market has divided every cent that it held."""
     pools = _balances(Account.POOL)
     query = (
         sa.select(pools.c.owner, pools.c.cents)
@@ -221,11 +201,11 @@ def pools_left_over(session: Session) -> Iterator[Violation]:
 # --- Attempts and what is in flight ---------------------------------------------------------------------------
 
 
-def in_flight_unlike_attempts(session: Session) -> Iterator[Violation]:
-    """Attempts that hold more or less in flight than they should, and money in flight that is no attempt's."""
+def in_flight_equals_live_attempts(session: Session) -> Iterator[Violation]:
+    """What is in flight is what the attempts whose fate is open were sent with, one by one."""
     # Called a text, or SQLite makes no index of it for the join below, and looks at each one for each attempt.
     sent = sa.select(
-        cast(before_colon(func.substr(col(EntryRow.key), len("attempt:") + 1)), Text).label("attempt_id"),
+        cast(func.substr(col(EntryRow.key), len("attempt:") + 1, ATTEMPT_ID_LENGTH), Text).label("attempt_id"),
         col(PostingRow.amount_cents),
     ).join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
     arrived = (
@@ -263,8 +243,10 @@ def in_flight_unlike_attempts(session: Session) -> Iterator[Violation]:
         )
 
 
-def payouts_unlike_attempts(session: Session) -> Iterator[Violation]:
-    """Payouts on their way without the attempt that carries them, and attempts on their way without a reason."""
+def payouts_follow_their_attempts(session: Session) -> Iterator[Violation]:
+    """A payout that is being sent, sent or unknown has one attempt in that state, and no other payout has one unless
+    it was paid by another.
+    """
     flying = and_(col(Attempt.payout_id) == col(Payout.id), col(Attempt.status).in_(LIVE))
     fits = or_(*(and_(col(Payout.status) == p, col(Attempt.status) == a) for p, a in FLYING.items()))
     # A late success of an earlier attempt completes a payout while a later one is still on its way.
@@ -285,8 +267,8 @@ def payouts_unlike_attempts(session: Session) -> Iterator[Violation]:
         yield Violation(payout_id, f"is {status}, and {other}")
 
 
-def attempts_too_many(session: Session) -> Iterator[Violation]:
-    """Attempts under a new id although the one before may have moved, or did move, the money."""
+def new_attempt_has_dead_predecessor(session: Session) -> Iterator[Violation]:
+    """A payout is tried under a new id only after the attempt before it ended without the money moving for good."""
     before = aliased(Attempt)
     query = (
         sa.select(col(Attempt.id), col(Attempt.number), col(before.id), col(before.status))
@@ -314,8 +296,8 @@ def attempts_too_many(session: Session) -> Iterator[Violation]:
         yield Violation(attempt_id, f"is attempt {number} of its payout, and {what}")
 
 
-def successes_without_proof(session: Session) -> Iterator[Violation]:
-    """Paid attempts without a receipt, without evidence, or whose evidence is not in this database."""
+def success_has_receipt_and_evidence(session: Session) -> Iterator[Violation]:
+    """An attempt that was paid has a receipt, and its evidence is in this database."""
     callback_says = and_(
         col(Attempt.evidence) == literal("callback:").concat(cast(col(Callback.id), Text)),
         col(Callback.subject) == col(Attempt.id),
@@ -353,8 +335,8 @@ def successes_without_proof(session: Session) -> Iterator[Violation]:
         yield Violation(attempt_id, what)
 
 
-def wires_too_large(session: Session) -> Iterator[Violation]:
-    """Attempts that were sent with more than their payout."""
+def wire_within_payout(session: Session) -> Iterator[Violation]:
+    """No attempt was sent with more than its payout."""
     query = (
         sa.select(col(Attempt.id), col(Attempt.wire_cents), col(Payout.id), col(Payout.wire_cents))
         .join(Payout, col(Payout.id) == col(Attempt.payout_id))
@@ -370,8 +352,8 @@ def wires_too_large(session: Session) -> Iterator[Violation]:
 # --- Payouts and what their users were credited with ----------------------------------------------------------
 
 
-def wrong_credits(session: Session) -> Iterator[Violation]:
-    """Credits that belong to no payout, and those of another amount or to another user than the payout's."""
+def win_credited_once(session: Session) -> Iterator[Violation]:
+    """Each credit is the whole of one payout, to its own user."""
     stray = (
         sa.select(col(EntryRow.key))
         .outerjoin(Payout, _credits())
@@ -399,8 +381,8 @@ def wrong_credits(session: Session) -> Iterator[Violation]:
         )
 
 
-def wrong_completions(session: Session) -> Iterator[Violation]:
-    """Payouts whose state says something else than their credit and their deliveries."""
+def completed_means_credited_and_delivered(session: Session) -> Iterator[Violation]:
+    """A completed payout was credited and delivered exactly once, and no other has a delivery that stands."""
     delivered, returned = _count_entries(_deliver_key()), _count_entries(_return_key())
     standing = func.coalesce(delivered.c.entries, 0) - func.coalesce(returned.c.entries, 0)
     came_back = func.coalesce(returned.c.entries, 0)
@@ -427,8 +409,8 @@ def wrong_completions(session: Session) -> Iterator[Violation]:
         yield Violation(payout_id, f"is {status}, was {credited}, and has {times} deliveries that stand")
 
 
-def wrong_deliveries(session: Session) -> Iterator[Violation]:
-    """Paid attempts that are booked nowhere or twice, and bookings without a paid attempt or of another amount."""
+def paid_attempts_are_booked_once(session: Session) -> Iterator[Violation]:
+    """An attempt that M-Pesa paid is booked once, as delivered or as overpaid, and no other attempt is."""
     stray = (
         sa.select(col(EntryRow.key))
         .outerjoin(Attempt, _delivers())
@@ -470,23 +452,19 @@ def wrong_deliveries(session: Session) -> Iterator[Violation]:
         )
 
 
-def payable_unlike_payouts(session: Session) -> Iterator[Violation]:
-    """Users whom the books owe something else than their payouts that were not credited yet."""
-    on_books: Select[*tuple[Any, ...]] = sa.select(
-        col(PostingRow.owner).label("user_id"),
-        (-col(PostingRow.amount_cents)).label("booked"),
-        cast(literal(0), BigInteger).label("owed"),
-    ).where(col(PostingRow.account) == str(Account.PAYABLE))
+def payable_equals_uncredited_payouts(session: Session) -> Iterator[Violation]:
+    """What the books owe each user is the sum of the payouts that were not credited yet."""
+    on_books = sa.select(col(PostingRow.owner), -col(PostingRow.amount_cents)).where(
+        col(PostingRow.account) == str(Account.PAYABLE)
+    )
     open_payouts = (
-        sa.select(col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.amount_cents))
+        sa.select(col(Payout.user_id), col(Payout.amount_cents))
         .outerjoin(EntryRow, col(EntryRow.key) == _credit_key())
         .where(col(EntryRow.id).is_(None), col(Payout.status) != PayoutStatus.CANCELED)
     )
     # What came back and is sent again was credited before: it is owed to the phone until it has arrived.
     sent_again = (
-        sa.select(
-            col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.wire_cents) + col(Payout.withheld_cents)
-        )
+        sa.select(col(Payout.user_id), col(Payout.wire_cents) + col(Payout.withheld_cents))
         .join(EntryRow, _credits())
         .where(col(Payout.status).not_in([*CREDITED, PayoutStatus.CANCELED]))
     )
@@ -498,18 +476,14 @@ def payable_unlike_payouts(session: Session) -> Iterator[Violation]:
         )
 
 
-def withheld_unlike_payouts(session: Session) -> Iterator[Violation]:
-    """Users of whom something else was kept back of what was sent than their payments that arrived say."""
-    booked_rows: Select[*tuple[Any, ...]] = (
-        sa.select(
-            col(PostingRow.owner).label("user_id"),
-            (-col(PostingRow.amount_cents)).label("booked"),
-            cast(literal(0), BigInteger).label("due"),
-        )
+def withheld_equals_what_arrived(session: Session) -> Iterator[Violation]:
+    """What was kept back of what was sent to a user is what their payments that arrived say."""
+    booked_rows = (
+        sa.select(col(PostingRow.owner), -col(PostingRow.amount_cents))
         .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
         .where(col(PostingRow.account) == str(Account.TAX_WITHHELD), col(EntryRow.kind).in_(["deliver", "return"]))
     )
-    arrived = sa.select(col(Payout.user_id), cast(literal(0), BigInteger), col(Payout.withheld_cents)).where(
+    arrived = sa.select(col(Payout.user_id), col(Payout.withheld_cents)).where(
         col(Payout.withheld_cents) > 0, col(Payout.status) == PayoutStatus.COMPLETED
     )
     for user_id, in_book, by_payouts in _at_odds(session, booked_rows, arrived):
@@ -520,8 +494,8 @@ def withheld_unlike_payouts(session: Session) -> Iterator[Violation]:
         )
 
 
-def remittances_unlike_acts(session: Session) -> Iterator[Violation]:
-    """Payments to the authority that nobody booked so, and acts whose payment is not in the books."""
+def remittances_are_as_recorded(session: Session) -> Iterator[Violation]:
+    """Each payment of tax to the authority is in the books as somebody booked it."""
     paid = col(PostingRow.account) == str(Account.TAX_REMITTED)
     query = (
         sa.select(col(EntryRow.key), col(PostingRow.owner), col(PostingRow.amount_cents))
@@ -538,16 +512,16 @@ def remittances_unlike_acts(session: Session) -> Iterator[Violation]:
             yield Violation(key, f"the books have KES {format_kes(cents)} on {on}, and the act says {by_act}")
 
 
-def negative_receivables(session: Session) -> Iterator[Violation]:
-    """Users who owe less than nothing."""
+def receivables_not_negative(session: Session) -> Iterator[Violation]:
+    """Nobody has given back more than was overpaid."""
     owed = _balances(Account.RECEIVABLE)
     query = sa.select(owed.c.owner, owed.c.cents).where(owed.c.cents < 0).order_by(owed.c.owner)
     for user_id, cents in session.execute(query):
         yield Violation(user_id, f"has given back KES {format_kes(-cents)} more than was overpaid")
 
 
-def suspense_unlike_lines(session: Session) -> Iterator[Violation]:
-    """Lines of statements whose money is not in suspense as they say, and suspense that is no line's."""
+def suspense_equals_open_lines(session: Session) -> Iterator[Violation]:
+    """What stands in suspense is the money of statement lines that nobody has resolved, one by one."""
     line_key = case(
         (col(EntryRow.key).like("suspense:%"), func.substr(col(EntryRow.key), len("suspense:") + 1, 24)),
         (
@@ -587,22 +561,18 @@ def suspense_unlike_lines(session: Session) -> Iterator[Violation]:
         yield Violation(key, f"is no line of a statement, and has KES {format_kes(cents)} in suspense")
 
 
-def wallets_unlike_bets(session: Session) -> Iterator[Violation]:
-    """Wallets that gave to bets, or got back from them, something else than the bets say."""
-    moved: Select[*tuple[Any, ...]] = (
-        sa.select(
-            col(PostingRow.owner).label("user_id"),
-            col(PostingRow.amount_cents).label("booked"),
-            cast(literal(0), BigInteger).label("staked"),
-        )
+def wallets_recompute(session: Session) -> Iterator[Violation]:
+    """What each wallet gave to bets and got back from them is what the bets themselves say."""
+    moved = (
+        sa.select(col(PostingRow.owner), col(PostingRow.amount_cents))
         .join(EntryRow, col(EntryRow.id) == col(PostingRow.entry_id))
         .where(col(PostingRow.account) == str(Account.WALLET), col(EntryRow.kind).in_(["bet", "bet_cancel"]))
     )
-    standing = sa.select(col(Bet.user_id), cast(literal(0), BigInteger), col(Bet.stake_cents)).where(
+    standing = sa.select(col(Bet.user_id), col(Bet.stake_cents)).where(
         col(Bet.funding) == Funding.WALLET, col(Bet.cancelled_at).is_(None)
     )
     # The platform had collected these, and their cancelling put them into the wallet.
-    given_back = sa.select(col(Bet.user_id), cast(literal(0), BigInteger), -col(Bet.stake_cents)).where(
+    given_back = sa.select(col(Bet.user_id), -col(Bet.stake_cents)).where(
         col(Bet.funding) == Funding.COLLECTED, col(Bet.cancelled_at).is_not(None)
     )
     for user_id, in_book, by_bets in _at_odds(session, moved, standing, given_back):
@@ -614,8 +584,8 @@ def wallets_unlike_bets(session: Session) -> Iterator[Violation]:
 # --- The second person ----------------------------------------------------------------------------------------
 
 
-def unapproved_payouts(session: Session) -> Iterator[Violation]:
-    """Payouts that went on before their settlement was released, and those that wait where nobody is asked.
+def second_person_releases(session: Session) -> Iterator[Violation]:
+    """What waits for a second person has not gone on, and nothing waits that asks for none.
 
     Not those that were released and paid, and then an older copy was put back: that was found out since.
     """
@@ -651,11 +621,14 @@ def unapproved_payouts(session: Session) -> Iterator[Violation]:
 # --- Pieces of the questions ----------------------------------------------------------------------------------
 
 
-def _at_odds(session: Session, *rows: Select[*tuple[Any, ...]]) -> Result[*tuple[Any, ...]]:
-    """The users whose two sums differ, with both; each row has a user, cents on one side, and cents on the other."""
-    both = sa.union_all(*rows).subquery("both")
-    user_id, here, there = both.columns
-    one, other = _sum(here), _sum(there)
+def _at_odds(
+    session: Session, booked: Select[*tuple[Any, ...]], *rows: Select[*tuple[Any, ...]]
+) -> Result[*tuple[Any, ...]]:
+    """The users for whom what is booked and what the rows say differ, with both sums; each row is a user and cents."""
+    of_rows = (one.add_columns(literal(0)) for one in rows)
+    both = sa.union_all(booked.add_columns(literal(1)), *of_rows).subquery("both")
+    user_id, cents, is_booked = both.columns
+    one, other = (_sum(case((is_booked == side, cents), else_=0)) for side in (1, 0))
     return session.execute(sa.select(user_id, one, other).group_by(user_id).having(one != other).order_by(user_id))
 
 

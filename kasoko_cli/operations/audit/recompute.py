@@ -41,10 +41,10 @@ from kasoko_cli.store.engine.bulk_rows import bytewise, streamed
 from kasoko_cli.store.schema.tables import EntryRow, Market, Payout, PostingRow, Settlement
 
 
-def changed_markets(session: Session) -> Iterator[Violation]:
-    """Closed markets whose rules or bets are no longer those that were frozen at the close.
+def closed_markets_keep_their_bets(session: Session) -> Iterator[Violation]:
+    """The bets and rules of a closed market are those that stood at the close.
 
-    Settled markets are left to `changed_settlements`, which reads the same bets.
+    Settled markets are left to `settlements_recompute`, which reads the same bets.
     """
     query = (
         select(Market)
@@ -60,8 +60,8 @@ def changed_markets(session: Session) -> Iterator[Violation]:
             yield Violation(market.slug, "its rules are not those that stood when it closed")
 
 
-def changed_settlements(session: Session) -> Iterator[Violation]:
-    """Settlements that come out differently when they are worked out again."""
+def settlements_recompute(session: Session) -> Iterator[Violation]:
+    """Every settlement, worked out again from its bets, owes the same to the same people."""
     query = (
         select(Settlement, Market)
         .join(Market, col(Market.id) == col(Settlement.market_id))

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from inspect import cleandoc
+from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
@@ -20,7 +21,6 @@ from kasoko_cli.operations.approvals import second_person, signatures
 from kasoko_cli.operations.audit import chain_check, event_consistency, invariants, recompute
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.schema.tables import APPEND_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,22 @@ class AuditReport:
     heads: chain_check.Heads | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+Find = Callable[[Session], Iterable[Violation]]
+
+
+class _Rule(NamedTuple):
     """A check before it is made: `find` yields what speaks against it."""
 
     name: str
     says: str
-    find: Callable[[Session], Iterable[Violation]]
+    find: Find
     hint: str
+
+
+def _rule(find: Find, hint: str) -> _Rule:
+    """A check that is named as its function; what must hold is the first paragraph of the function's docstring."""
+    says, _, _ = cleandoc(find.__doc__ or "").partition("\n\n")
+    return _Rule(find.__name__.replace("_", "-"), says.replace("\n", " "), find, hint)
 
 
 #: What to do where the books themselves were written wrongly: nothing here can repair them.
@@ -69,109 +77,41 @@ _EDITED = (
     "Somebody edited the database by hand. Send nothing more, keep a copy of it as it is, and restore these rows"
     " from a backup."
 )
+_NO_BET = "Take no bet and pay nothing out of this wallet until it is explained: kasoko wallet show USER"
 _SHOW_PAYOUT = "Send nothing of it until a person has compared it with M-Pesa's statement: kasoko payout show PAYOUT"
 
 RULES = (
-    _Rule("entries-balance", "Each entry sums to zero.", invariants.unbalanced_entries, _KEEP),
-    _Rule("book-balances", "All postings together sum to zero.", invariants.unbalanced_book, _KEEP),
-    _Rule(
-        "available-not-negative",
-        "Nobody has less than nothing available.",
-        invariants.negative_wallets,
-        "Take no bet and pay nothing out of this wallet until it is explained: kasoko wallet show USER",
-    ),
-    _Rule(
-        "open-pools-equal-stakes",
-        "The pool of a market that is not settled holds exactly its stakes.",
-        invariants.pools_unlike_stakes,
+    _rule(invariants.entries_balance, _KEEP),
+    _rule(invariants.book_balances, _KEEP),
+    _rule(invariants.available_not_negative, _NO_BET),
+    _rule(
+        invariants.open_pools_equal_stakes,
         "Do not settle this market. Compare its bets with those of your platform: kasoko bet list MARKET",
     ),
-    _Rule(
-        "settled-markets-hold-nothing",
-        "A settled market has divided every cent that it held.",
-        invariants.pools_left_over,
+    _rule(
+        invariants.settled_markets_hold_nothing,
         "Send nothing more of this market, and look at how it was settled: kasoko status MARKET",
     ),
-    _Rule(
-        "in-flight-equals-live-attempts",
-        "What is in flight is what the attempts whose fate is open were sent with, one by one.",
-        invariants.in_flight_unlike_attempts,
-        _SHOW_PAYOUT,
+    _rule(invariants.in_flight_equals_live_attempts, _SHOW_PAYOUT),
+    _rule(invariants.payouts_follow_their_attempts, _SHOW_PAYOUT),
+    _rule(
+        invariants.win_credited_once, "Pay nothing out of this wallet until it is explained: kasoko wallet show USER"
     ),
-    _Rule(
-        "payouts-follow-their-attempts",
-        "A payout that is being sent, sent or unknown has one attempt in that state, and no other payout has one"
-        " unless it was paid by another.",
-        invariants.payouts_unlike_attempts,
-        _SHOW_PAYOUT,
-    ),
-    _Rule(
-        "win-credited-once",
-        "Each credit is the whole of one payout, to its own user.",
-        invariants.wrong_credits,
-        "Pay nothing out of this wallet until it is explained: kasoko wallet show USER",
-    ),
-    _Rule(
-        "completed-means-credited-and-delivered",
-        "A completed payout was credited and delivered exactly once, and no other has a delivery that stands.",
-        invariants.wrong_completions,
-        _SHOW_PAYOUT,
-    ),
-    _Rule(
-        "paid-attempts-are-booked-once",
-        "An attempt that M-Pesa paid is booked once, as delivered or as overpaid, and no other attempt is.",
-        invariants.wrong_deliveries,
-        _SHOW_PAYOUT,
-    ),
-    _Rule(
-        "new-attempt-has-dead-predecessor",
-        "A payout is tried under a new id only after the attempt before it ended without the money moving for good.",
-        invariants.attempts_too_many,
-        _SHOW_PAYOUT,
-    ),
-    _Rule(
-        "payable-equals-uncredited-payouts",
-        "What the books owe each user is the sum of the payouts that were not credited yet.",
-        invariants.payable_unlike_payouts,
+    _rule(invariants.completed_means_credited_and_delivered, _SHOW_PAYOUT),
+    _rule(invariants.paid_attempts_are_booked_once, _SHOW_PAYOUT),
+    _rule(invariants.new_attempt_has_dead_predecessor, _SHOW_PAYOUT),
+    _rule(
+        invariants.payable_equals_uncredited_payouts,
         "Send nothing to this user until it is explained: kasoko user show USER",
     ),
-    _Rule(
-        "withheld-equals-what-arrived",
-        "What was kept back of what was sent to a user is what their payments that arrived say.",
-        invariants.withheld_unlike_payouts,
-        _SHOW_PAYOUT,
-    ),
-    _Rule(
-        "remittances-are-as-recorded",
-        "Each payment of tax to the authority is in the books as somebody booked it.",
-        invariants.remittances_unlike_acts,
-        _KEEP,
-    ),
-    _Rule(
-        "receivables-not-negative",
-        "Nobody has given back more than was overpaid.",
-        invariants.negative_receivables,
-        "Look at what was recovered and written off: kasoko wallet show USER",
-    ),
-    _Rule(
-        "suspense-equals-open-lines",
-        "What stands in suspense is the money of statement lines that nobody has resolved, one by one.",
-        invariants.suspense_unlike_lines,
-        "Resolve nothing until it is explained: kasoko suspense list",
-    ),
-    _Rule(
-        "success-has-receipt-and-evidence",
-        "An attempt that was paid has a receipt, and its evidence is in this database.",
-        invariants.successes_without_proof,
-        _SHOW_PAYOUT,
-    ),
-    _Rule(
-        "wire-within-payout", "No attempt was sent with more than its payout.", invariants.wires_too_large, _SHOW_PAYOUT
-    ),
-    _Rule(
-        "second-person-releases",
-        "What waits for a second person has not gone on, and nothing waits that asks for none.",
-        invariants.unapproved_payouts,
+    _rule(invariants.withheld_equals_what_arrived, _SHOW_PAYOUT),
+    _rule(invariants.remittances_are_as_recorded, _KEEP),
+    _rule(invariants.receivables_not_negative, "Look at what was recovered and written off: kasoko wallet show USER"),
+    _rule(invariants.suspense_equals_open_lines, "Resolve nothing until it is explained: kasoko suspense list"),
+    _rule(invariants.success_has_receipt_and_evidence, _SHOW_PAYOUT),
+    _rule(invariants.wire_within_payout, _SHOW_PAYOUT),
+    _rule(
+        invariants.second_person_releases,
         "Send nothing more of this market: kasoko pause --reason audit. Who did what: kasoko payout show PAYOUT",
     ),
     _Rule(
@@ -187,92 +127,40 @@ RULES = (
         signatures.bad_signatures,
         "Send nothing of it until they have said whether it was them. Who signs: kasoko approver list",
     ),
-    _Rule(
-        "reversal-negates-target",
-        "A reversal takes back exactly the entry that it names.",
-        invariants.wrong_reversals,
-        _KEEP,
-    ),
-    _Rule(
-        "closed-markets-keep-their-bets",
-        "The bets and rules of a closed market are those that stood at the close.",
-        recompute.changed_markets,
+    _rule(invariants.reversal_negates_target, _KEEP),
+    _rule(
+        recompute.closed_markets_keep_their_bets,
         "Somebody edited the database by hand: restore those rows from a backup before this market is settled.",
     ),
-    _Rule(
-        "settlements-recompute",
-        "Every settlement, worked out again from its bets, owes the same to the same people.",
-        recompute.changed_settlements,
+    _rule(
+        recompute.settlements_recompute,
         "Send nothing more of this market. Somebody edited its rows by hand: restore them from a backup.",
     ),
 )
 
 #: Asked for besides, since they read every movement of every wallet.
 DEEP_RULES = (
-    _Rule(
-        "wallets-recompute",
-        "What each wallet gave to bets and got back from them is what the bets themselves say.",
-        invariants.wallets_unlike_bets,
-        "Take no bet and pay nothing out of this wallet until it is explained: kasoko wallet show USER",
-    ),
-    _Rule(
-        "rows-are-as-booked",
-        "The bet, the settlement or the attempt behind each entry is what it was when the entry was posted, with its"
-        " phone, its receipt and its evidence.",
-        invariants.rows_unlike_facts,
-        _EDITED,
-    ),
-    _Rule(
-        "people-are-as-recorded",
-        "Every user was taken in by an act that is on record, and has the name and the phone that acts gave.",
-        event_consistency.people_unlike_record,
+    _rule(invariants.wallets_recompute, _NO_BET),
+    _rule(invariants.rows_are_as_booked, _EDITED),
+    _rule(
+        event_consistency.people_are_as_recorded,
         "Send nothing to these users until their numbers are known: somebody edited the database by hand.",
     ),
-    _Rule(
-        "markets-are-as-recorded",
-        "Every market has the question, outcomes and rules that it was opened with, and was closed and resolved by"
-        " acts on record.",
-        event_consistency.markets_unlike_record,
-        _EDITED,
-    ),
-    _Rule(
-        "incidents-are-as-recorded",
-        "Every incident that was raised stands as it was raised, and those that are closed were closed by somebody.",
-        event_consistency.incidents_unlike_record,
-        _EDITED,
-    ),
-    _Rule(
-        "switches-are-as-recorded",
-        "Sending is paused or let go as acts on record left it.",
-        event_consistency.switches_unlike_record,
+    _rule(event_consistency.markets_are_as_recorded, _EDITED),
+    _rule(event_consistency.incidents_are_as_recorded, _EDITED),
+    _rule(
+        event_consistency.switches_are_as_recorded,
         "Turn it as it should be, with a reason: kasoko pause, kasoko resume",
     ),
-    _Rule(
-        "payouts-are-as-recorded",
-        "No payout that was held or had failed is due again without somebody who let it go.",
-        event_consistency.payouts_unlike_record,
-        _SHOW_PAYOUT,
-    ),
-    _Rule(
-        "results-are-kept",
-        "The body of a result is there, unless it expired or the person it is about was erased.",
-        event_consistency.bodies_unlike_record,
-        _EDITED,
-    ),
+    _rule(event_consistency.payouts_are_as_recorded, _SHOW_PAYOUT),
+    _rule(event_consistency.results_are_kept, _EDITED),
 )
 
 #: Asked for besides, since they work out the digest of every row that is written once.
 CHAIN_RULES = (
-    _Rule(
-        "chain-holds",
-        "Every entry, event and callback is as it was written, none is missing, and none came in beside the chain.",
-        chain_check.broken_links,
-        _EDITED,
-    ),
-    _Rule(
-        "what-is-written-once-is-guarded",
-        "The database itself refuses to change what is written once.",
-        partial(event_consistency.triggers_gone, tables=APPEND_ONLY),
+    _rule(chain_check.chain_holds, _EDITED),
+    _rule(
+        event_consistency.what_is_written_once_is_guarded,
         "Somebody took the guard away. See what else was touched, restore from a backup, and change the password.",
     ),
 )

@@ -240,12 +240,7 @@ def _note_done(session: Session, actor: Actor, file: StatementFile, account: Pro
     if row is None or row.done_at is not None:
         return
     row.done_at = now
-    detail = {
-        "digest": file.digest,
-        "lines": len(file.lines),
-        "account": account.shortcode,
-        "proof": str(account.by),
-    }
+    detail = {"digest": file.digest, "lines": len(file.lines), "account": account.shortcode, "proof": str(account.by)}
     note_act(session, actor, "statement.take", f"statement:{row.id}", at=now, detail=detail)
 
 

@@ -229,10 +229,10 @@ def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_n
         assert book.balance(session, Account.CHARGES) == charges
         assert book.balance(session, Account.SUSPENSE) == EACH * (3_300 + 5_000 - 1_000_000)
         for rule in (
-            invariants.unbalanced_entries,
-            invariants.negative_wallets,
-            invariants.suspense_unlike_lines,
-            invariants.successes_without_proof,
-            invariants.payable_unlike_payouts,
+            invariants.entries_balance,
+            invariants.available_not_negative,
+            invariants.suspense_equals_open_lines,
+            invariants.success_has_receipt_and_evidence,
+            invariants.payable_equals_uncredited_payouts,
         ):
             assert list(rule(session)) == []
