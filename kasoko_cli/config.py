@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from kasoko_cli.domain.addresses import passwords_in
 from kasoko_cli.domain.payer import SAFARICOM
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.settings import EXPECTED, SETTINGS, Config, DatabaseSettings, shown
+from kasoko_cli.settings import SETTINGS, Config, DatabaseSettings, expected_of, shown
 
 __all__ = ["SETTINGS", "Config", "load_config"]
 
@@ -315,13 +315,10 @@ def _place_database(
 
 def _explained(problem: Any, given: Mapping[str, _Given]) -> str:
     """One of pydantic's findings as a sentence: the setting, its value, its origin, what was expected."""
-    expected = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     setting = ".".join(str(part) for part in problem["loc"][:2])
-    if setting not in given:  # a rule that joins several settings names them itself
-        return str(expected)
-    if problem["type"] == "string_pattern_mismatch":
-        expected = EXPECTED.get(setting, expected)
-    return f"{_told(setting, given[setting])} {expected[:1].lower()}{expected[1:]}"
+    expected = expected_of(setting, problem)
+    # A rule that joins several settings names them itself.
+    return f"{_told(setting, given[setting])} {expected}" if setting in given else expected
 
 
 def _told(setting: str, one: _Given) -> str:

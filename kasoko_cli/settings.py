@@ -634,14 +634,7 @@ class Config(SettingsTable):
     def explain(self) -> list[ShownSetting]:
         """Every setting, its value (secrets masked) and where it came from, in the order of kasoko.toml.example."""
         return [
-            ShownSetting(
-                setting=name,
-                value=shown(getattr(getattr(self, name.split(".")[0]), name.split(".")[1]), about),
-                origin=self.origin(name),
-                unit=about.unit,
-                meaning=about.meaning,
-                variable=about.variable,
-            )
+            ShownSetting(name, self.shown_value(name), self.origin(name), about.unit, about.meaning, about.variable)
             for name, about in SETTINGS.items()
         ]
 
@@ -733,11 +726,16 @@ def trouble_with(setting: str, value: object) -> str:
         kind.model_validate({name: value})
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
-        if problem["type"] == "string_pattern_mismatch":
-            return EXPECTED.get(setting, problem["msg"])
-        said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        return said[:1].lower() + said[1:]
+        return expected_of(setting, problem)
     return ""
+
+
+def expected_of(setting: str, problem: Any) -> str:
+    """What one of pydantic's findings says that a setting must be: `must be a shortcode of digits only ...`."""
+    if problem["type"] == "string_pattern_mismatch" and setting in EXPECTED:
+        return EXPECTED[setting]
+    said = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return said[:1].lower() + said[1:]
 
 
 #: What to say instead of a regular expression.

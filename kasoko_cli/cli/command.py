@@ -47,21 +47,16 @@ INTERRUPTED = 130
 class CommandContext:
     """One call of one command: what its shared options say, and the container behind it."""
 
-    #: --config; None means kasoko.toml of this folder, if it is there.
+    #: None means kasoko.toml of this folder, if it is there.
     config_file: Path | None = None
-    #: --database; None means what the settings say.
+    #: None means what the settings say.
     database_url: str | None = None
-    #: Answer with one JSON document.
     json: bool = False
-    #: No talk on stderr.
     quiet: bool = False
-    #: Tracebacks, and whatever a command tells more.
     verbose: bool = False
-    #: Do not ask.
     yes: bool = False
-    #: Who does this, recorded on every act.
+    #: Who does this and why, recorded on every act.
     actor: str = ""
-    #: Why, in the operator's words.
     reason: str | None = None
     #: Whether the command changes something.
     writes: bool = True

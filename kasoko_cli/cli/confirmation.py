@@ -61,23 +61,16 @@ class SendOptions:
     events: bool = False
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What a run needs, and what it is bound to; None where nobody was shown a sum: then it sends what is due."""
-
-    gate: Gate
-    bound: Bound | None
-
-
 def look_and_ask(
     call: CommandContext,
     options: SendOptions,
     *,
     question: str = "Send {}, to phones by M-Pesa?",
     seal: Seal | None = None,
-) -> Looked:
+) -> tuple[Gate, Bound | None]:
     """Hold the run against its bounds and the float, tell what is to be known, and ask.
 
+    Returns what the run needs, and what it is bound to; None where nobody was shown a sum: then it sends what is due.
     Whoever names a bound or payouts, or is asked, says yes to what stands there now: the run is bound to it. So is
     one that must be (`bind`). With `wait`, what is due later counts too.
 
@@ -109,7 +102,7 @@ def look_and_ask(
     container.config.require_daraja()
     if not found.payments:
         _tell_of_approval(call, options.market)
-        return Looked(found, bound)
+        return found, bound
     float_check.pass_or_refuse(found)
     if found.warning and not call.json:  # a program that reads stderr shall find one document there
         render.warn(call, found.warning)
@@ -120,7 +113,7 @@ def look_and_ask(
     elif not (options.asked or render.confirm(call, question.format(sum_of))):
         render.talk(call, "Nothing was sent.")
         raise typer.Exit(1)
-    return Looked(found, bound)
+    return found, bound
 
 
 def _tell_of_approval(call: CommandContext, market: str | None) -> None:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.retry import Retried
     from kasoko_cli.operations.shared.run_registry import AtWork
 
-#: What is told at the first Ctrl-C.
-_STOPPING = "Stopping: what is in flight is waited for. Once more to stop at once; both are safe."
-
 
 def send_payouts(
     call: CommandContext, options: SendOptions, *, retried: Retried | None = None, work: AtWork | None = None
@@ -38,18 +35,19 @@ def send_payouts(
     from kasoko_cli.operations.shared.watching import Attended
 
     container = call.container
-    looked = look_and_ask(call, options)
+    gate, bound = look_and_ask(call, options)
     order = SendOrder(
         container.send_policy,
         container.trust,
         Selection(options.market, limit=options.limit),
-        bound=looked.bound,
+        bound=bound,
         max_seconds=options.max_seconds,
         stay=options.wait,
     )
     events = Events(container.clock, on=options.events)
     with contextlib.ExitStack() as stack:
-        stopper = stack.enter_context(stopping(functools.partial(render.talk, call, _STOPPING)))
+        told = "Stopping: what is in flight is waited for. Once more to stop at once; both are safe."
+        stopper = stack.enter_context(stopping(functools.partial(render.talk, call, told)))
         if work is None:
             work = stack.enter_context(call.at_work("payout", market=options.market, alone=not options.only))
         if options.listen:
@@ -61,7 +59,7 @@ def send_payouts(
             order,
             attended,
             listen_seconds=options.listen_seconds if options.listen else None,
-            expected=looked.gate.payments,
+            expected=gate.payments,
         )
     tell_run(call, outcome_of(container.db, run), retried, events)
 

@@ -78,7 +78,7 @@ def stopping(
         if number != signal.SIGHUP or (renew is None and not is_deaf):
             signal.signal(number, words.heed)
         elif renew is not None:
-            signal.signal(number, _nothing)  # a handler of ours, so that the pipe is written to
+            signal.signal(number, lambda *_: None)  # a handler of ours, so that the pipe is written to
     try:
         yield stopper
     finally:
@@ -98,10 +98,6 @@ def _hear(reading: int, heard: Callable[[int], None]) -> None:
         while numbers := pipe.read(256):
             for number in dict.fromkeys(numbers):
                 heard(number)
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """For a signal that the thread sees to."""
 
 
 def _has_terminal() -> bool:

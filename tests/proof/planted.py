@@ -322,7 +322,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "a run is not bound to what was shown",
         "cli/payout_run.py",
-        "bound=looked.bound,",
+        "bound=bound,",
         "bound=None,",
         "cli/test_confirmation.py::test_an_older_and_larger_payout_that_is_released_meanwhile_is_not_sent",
     ),

@@ -22,11 +22,10 @@ def write(root: Any, folder: Path) -> list[str]:
         OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, text in pages(root):
+    made = dict(pages(root))
+    for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8")
-        written.append(name)
-    return written
+    return list(made)
 
 
 def _of_tree(command: Any, path: tuple[str, ...], parent: Any) -> Iterator[tuple[str, str]]:

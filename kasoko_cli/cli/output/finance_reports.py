@@ -105,7 +105,9 @@ def day_sheet_of(found: DayClose, now: datetime) -> Sheet:
     accounts["closing"] = "closing_cents"
     by_hour = [(row.hour, (row.sent_cents, row.delivered_cents, row.released_cents)) for row in found.hours]
     through = ("sent", "arrived", "came back")
-    earned = {"fee": found.fee_cents, "breakage": found.breakage_cents} if _can_be_drawn(found) else {}
+    earned = {"fee": found.fee_cents, "breakage": found.breakage_cents}
+    if min(earned.values()) < 0:  # a bar below zero has no length
+        earned = {}
     return Sheet(
         f"Day close {found.day}",
         "Nairobi day, midnight to midnight" + ("" if found.is_over else "; the day is not over"),
@@ -126,11 +128,6 @@ def day_sheet_of(found: DayClose, now: datetime) -> Sheet:
         ),
         ("A debit balance is positive. Every figure is of the books, by the time of its entry.", _made(now)),
     )
-
-
-def _can_be_drawn(found: DayClose) -> bool:
-    """Whether what was earned is nowhere below zero, where a bar would have no length."""
-    return min(found.fee_cents, found.breakage_cents) >= 0
 
 
 def charges_sheet_of(found: ChargesReport, now: datetime) -> Sheet:

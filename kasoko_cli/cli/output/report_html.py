@@ -21,7 +21,7 @@ MOST_LYING = 10
 def to_html(sheet: Sheet) -> str:
     """The whole page."""
     template = Template(files("kasoko_cli.cli.output").joinpath("report.html").read_text(encoding="utf-8"))
-    charts = "\n".join(_chart(one) for one in sheet.charts if _has_something(one))
+    charts = "\n".join(_chart(one) for one in sheet.charts if any(any(values) for _, values in one.bars))
     return template.substitute(
         title=_text(sheet.title),
         subtitle=_text(sheet.subtitle),
@@ -68,10 +68,6 @@ def _kind(cells: Sequence[Value]) -> str:
     if any(isinstance(cell, datetime) for cell in there):
         return ' class="t"'
     return ' class="w"' if any(isinstance(cell, str) and len(cell) > 40 for cell in there) else ""
-
-
-def _has_something(chart: Chart) -> bool:
-    return any(value for _, values in chart.bars for value in values)
 
 
 def _chart(chart: Chart) -> str:

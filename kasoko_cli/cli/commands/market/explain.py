@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 commands = Commands()
 
-#: Said to whom asks for Swahili where there is none: the tables of codes are in English only.
-CODES_IN_ENGLISH = "Majedwali ya misimbo yako kwa Kiingereza tu."
-
 
 @commands.reads()
 def explain(
@@ -47,7 +44,7 @@ def explain(
         _explain_payout(call, what, lang)
         return
     if lang == "sw" and not call.json:
-        render.talk(call, CODES_IN_ENGLISH)
+        render.talk(call, "Majedwali ya misimbo yako kwa Kiingereza tu.")  # the tables of codes are in English only
     if what is None:
         _show_codes(call)
     else:
@@ -93,11 +90,8 @@ def _explain_code(call: CommandContext, code: str) -> None:
         _show_code(call, one)
 
 
-#: Whether money moved, in a sentence.
-_MOVED = {"yes": "Yes: the money moved.", "no": "No money moved.", "maybe": "It may have: ask, never send it again."}
-
-
 def _show_code(call: CommandContext, one: Meaning) -> None:
+    moved = {"yes": "Yes: the money moved.", "no": "No money moved.", "maybe": "It may have: ask, never send it again."}
     where = {
         "result": "the result of a payment",
         "answer": "the answer to a request",
@@ -108,7 +102,7 @@ def _show_code(call: CommandContext, one: Meaning) -> None:
         ("code", one.code),
         ("means", one.meaning),
         ("more", one.more),
-        ("money", _MOVED[str(one.money_moved)]),
+        ("money", moved[str(one.money_moved)]),
         ("becomes", one.becomes + ("; everything else stops too" if one.stops_all else "")),
         ("do", one.advice or None),
         ("said by", where),

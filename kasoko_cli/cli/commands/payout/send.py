@@ -95,10 +95,11 @@ def _enqueue(call: CommandContext, options: SendOptions) -> None:
     from kasoko_cli.operations.payouts import sending
 
     tasks, container = tasks_of(call), call.container
-    looked = look_and_ask(call, options, question="Enqueue {}, for the workers to send?", seal=container.links.seal)
+    question, seal = "Enqueue {}, for the workers to send?", container.links.seal
+    _, bound = look_and_ask(call, options, question=question, seal=seal)
     sending.check_ready(call.context, container.daraja)
     tasks.check_broker()
-    assert looked.bound is not None, "it was bound"
-    tasks.enqueue(looked.bound.marks())
-    document = {"engine": "celery", "enqueued": looked.bound.ids}
-    render.answer(call, document, f"{count_of(len(looked.bound.ids), 'payout')} enqueued. How they end: kasoko status")
+    assert bound is not None, "it was bound"
+    tasks.enqueue(bound.marks())
+    document = {"engine": "celery", "enqueued": bound.ids}
+    render.answer(call, document, f"{count_of(len(bound.ids), 'payout')} enqueued. How they end: kasoko status")

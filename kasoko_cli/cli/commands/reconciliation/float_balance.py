@@ -68,17 +68,8 @@ def float_(
     code = 6 if not asked.taken else 7 if said is None or said else 0
     if not code:
         call.ended_well("float")
-    _show(
-        call,
-        balances.report(container.db, container.clock, container.tariff, container.payer),
-        asked,
-        _trouble(asked, said),
-        code,
-    )
-
-
-#: What to type next where M-Pesa has not said its balance.
-_AGAIN = "Ask again, and let this command take the answer: kasoko float --listen"
+    found = balances.report(container.db, container.clock, container.tariff, container.payer)
+    _show(call, found, asked, _trouble(asked, said), code)
 
 
 def _trouble(asked: AskedBalance, said: str | None) -> str:
@@ -95,7 +86,9 @@ def _next(trouble: str) -> str:
     from kasoko_cli.operations.shared.next_steps import BALANCE_ROLE, question_refused
 
     refused = question_refused(trouble, BALANCE_ROLE)
-    return f"{refused} Then ask again: kasoko float --listen" if refused else _AGAIN
+    if refused:
+        return f"{refused} Then ask again: kasoko float --listen"
+    return "Ask again, and let this command take the answer: kasoko float --listen"
 
 
 def _show(call: CommandContext, found: FloatReport, asked: AskedBalance | None, trouble: str, code: int) -> None:

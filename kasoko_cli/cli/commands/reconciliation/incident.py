@@ -78,13 +78,12 @@ def close(
     if (incident is None) == which.is_all:
         raise WrongUsage("Say which: either the number of an incident, or --kind, --payout, --before.")
     needs_reason(call.who, "Closing an incident")
-    container = call.container
     if incident is not None:
         closed = bool(close_incidents(call.context, numbers=[incident]))
         did = "is closed" if closed else "was closed already"
         render.answer(call, {"incident": incident, "changed": closed}, f"Incident {incident} {did}.")
         return
-    numbers = list_incidents(container.db, which)
+    numbers = list_incidents(call.container.db, which)
     if numbers:
         render.confirm_or_leave(call, f"Close {count_of(len(numbers), 'incident')}, the first {numbers[0]}?")
     done = close_incidents(call.context, numbers=numbers)

@@ -122,8 +122,7 @@ def undo(
     """
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken, undo_statement
 
-    container = call.container
-    found = next((one for one in list_taken(container.db) if one.id == statement), None)
+    found = next((one for one in list_taken(call.container.db) if one.id == statement), None)
     if found is None:
         raise NotFound(f"There is no statement {statement}.", hint="See them: kasoko statement list")
     what = f"{found.file}, {count_of(found.brought, 'line')}, {amount_of(found.in_suspense_cents)} in suspense"

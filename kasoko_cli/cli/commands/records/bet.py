@@ -39,10 +39,9 @@ def place(
     from kasoko_cli.operations.records import bets
     from kasoko_cli.store.schema.tables import Funding
 
-    container = call.container
     placed = bets.place_bet(
         call.context,
-        bets.NewBet(bet_id or container.new_id(), market, user, outcome, parse_stake(amount), Funding(funding)),
+        bets.NewBet(bet_id or call.container.new_id(), market, user, outcome, parse_stake(amount), Funding(funding)),
     )
     bet, did = placed.bet, "stands" if placed.is_new else "stands already"
     stake = f"{amount_of(bet.stake_cents)} on {bet.outcome} in {placed.market}"

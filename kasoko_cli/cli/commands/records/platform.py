@@ -9,6 +9,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage, flag, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import count_of
 from kasoko_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -105,8 +106,10 @@ def sync(
     with call.container.platform(source) as theirs:
         if check:
             compared = operation.compare(call.container.db, theirs)
-            counted = f"{compared.markets:,} closed markets, {compared.bets:,} bets"
-            _say(call, f"{counted}: {_count(compared.differences)}")
+            found = f"{count_of(len(compared.differences), 'difference')}."
+            if not compared.differences:
+                found = "the platform has them as they stand here."
+            _say(call, f"{compared.markets:,} closed markets, {compared.bets:,} bets: {found}")
             _end(call, compared, compared.differences)
             return
         try:
@@ -197,18 +200,12 @@ def _tell_mirrored(call: CommandContext, found: Mirrored, *, plan: bool) -> None
 
 
 def _things(markets: int, payouts: int) -> str:
-    return f"{markets:,} market{'s' * (markets != 1)}, {payouts:,} payout{'s' * (payouts != 1)}"
+    return f"{count_of(markets, 'market')}, {count_of(payouts, 'payout')}"
 
 
 def _say(call: CommandContext, text: str) -> None:
     if not call.json:
         render.did(call, text)
-
-
-def _count(differences: list[Difference]) -> str:
-    if not differences:
-        return "the platform has them as they stand here."
-    return "1 difference." if len(differences) == 1 else f"{len(differences):,} differences."
 
 
 def _end(call: CommandContext, answer: object, differences: list[Difference]) -> None:

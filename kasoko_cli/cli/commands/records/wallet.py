@@ -89,9 +89,9 @@ def recover(
 
     if source not in wallets.SOURCES:
         raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
-    cents, container = parse_stake(amount), call.container
+    cents, caution = parse_stake(amount), call.container.caution
     is_new = wallets.recover(
-        call.context, user_id=user, cents=cents, source=source, reference=reference, caution=container.caution
+        call.context, user_id=user, cents=cents, source=source, reference=reference, caution=caution
     )
     _tell_debt(call, user, reference, cents, "recovered", changed=is_new)
 
@@ -109,9 +109,11 @@ def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Refer
     from kasoko_cli.domain.money import parse_stake
     from kasoko_cli.operations.records import wallets
 
-    cents, container = parse_stake(amount), call.container
+    cents = parse_stake(amount)
     render.confirm_or_leave(call, f"Give up {amount_of(cents)} that {user} owes?")
-    is_new = wallets.write_off(call.context, user_id=user, cents=cents, reference=reference, caution=container.caution)
+    is_new = wallets.write_off(
+        call.context, user_id=user, cents=cents, reference=reference, caution=call.container.caution
+    )
     _tell_debt(call, user, reference, cents, "written off", changed=is_new)
 
 
