@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
-#: Says what time it is: always aware, always UTC.
+#: Returns the time: always aware, always UTC.
 Clock = Callable[[], datetime]
 
 #: Makes a new identifier that nobody else has: lower-case hex.

@@ -23,7 +23,7 @@ _ALLOWED = ("event_id", "timestamp", "platform", "level", "release", "exception"
 
 
 def tell_sentry(config: Config, error: BaseException, *, transport: Any = None) -> bool:
-    """Send a bug to Sentry, if it is set up; says whether it was sent. Never raises: the bug itself comes first."""
+    """Send a bug to Sentry, if it is set up; returns whether it was sent. Never raises: the bug itself comes first."""
     dsn = config.alerts.sentry_dsn
     if dsn is None:
         return False

@@ -254,14 +254,14 @@ def check_broker() -> None:
 
 
 def enqueue_market(container: Container, market: str) -> list[str]:
-    """Enqueue every payout of a market that is due; says which."""
+    """Enqueue every payout of a market that is due; returns their ids."""
     due = show(container.db, container.clock(), Selection(market), seal=container.links.seal)
     enqueue(due.marks())
     return due.ids
 
 
 def enqueue(marked: Sequence[tuple[str, str]]) -> None:
-    """Put one task a payout on the queue, each with its mark.
+    """Put one task for each payout on the queue, with its mark.
 
     Raises:
         NotSent: the broker, or the result backend, does not answer; what was enqueued before is on the queue, and

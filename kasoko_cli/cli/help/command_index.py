@@ -20,7 +20,7 @@ ABOUT = "Settle pari-mutuel prediction markets and pay the winners by M-Pesa, on
 ROAD, RECORDS, MPESA, BOOKS, HOUSE = "The road", "Records", "M-Pesa", "Books", "House"
 
 
-class IndexedCommand(NamedTuple):
+class Listed(NamedTuple):
     """A command or a group of commands: its name, where it is written, its panel, and what it does."""
 
     name: str
@@ -32,76 +32,58 @@ class IndexedCommand(NamedTuple):
 
 #: Every word, in the order in which `kasoko --help` shows it.
 WORDS = (
-    IndexedCommand("resolve", "market.resolve", ROAD, "Name the winning outcome of MARKET."),
-    IndexedCommand("settle", "market.settle", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."),
-    IndexedCommand("approve", "market.approve", ROAD, "Release a settlement that waits for a second person."),
-    IndexedCommand("approver", "market.approver", ROAD, "People whose signatures count, each by a key of their own."),
-    IndexedCommand("payout", "payout.payout", ROAD, "Send what is owed, and look at it."),
-    IndexedCommand("retry-failed", "payout.retry_failed", ROAD, "Send definite failures again, where it can help."),
-    IndexedCommand("status", "reports.status", ROAD, "Show how everything stands, one market, or one payout."),
-    IndexedCommand("explain", "market.explain", ROAD, "Explain how a payout's amount came about, or a code."),
-    IndexedCommand("incident", "reconciliation.incident", ROAD, "What contradicts itself, until a person closes it."),
-    IndexedCommand("pause", "payout.switches", ROAD, "Stop all sending, on every host, until kasoko resume."),
-    IndexedCommand("resume", "payout.switches", ROAD, "Let sending go on after a pause or a refused account."),
-    IndexedCommand("market", "market.market", RECORDS, "Questions with outcomes that people bet on."),
-    IndexedCommand("user", "records.user", RECORDS, "The people who bet, and the phones they are paid on."),
-    IndexedCommand("bet", "records.bet", RECORDS, "Stakes on the outcomes of a market."),
-    IndexedCommand("wallet", "records.wallet", RECORDS, "What users hold with the operator."),
-    IndexedCommand("import", "records.import_export:imports", RECORDS, "Take in users, markets and bets from files."),
-    IndexedCommand("export", "records.import_export:exports", RECORDS, "Write records and reports to files."),
-    IndexedCommand(
-        "connect", "records.platform:connect", RECORDS, "Let kasoko see the records of a platform that you have."
-    ),
-    IndexedCommand(
-        "sync", "records.platform", RECORDS, "Take in what is new on the platform: users, markets and bets."
-    ),
-    IndexedCommand(
-        "mirror", "records.platform", RECORDS, "Tell the platform how markets ended and what became of payouts."
-    ),
-    IndexedCommand(
-        "listen", "reconciliation.listen", MPESA, "Take in the results that M-Pesa posts, until told to stop."
-    ),
-    IndexedCommand(
+    Listed("resolve", "market.resolve", ROAD, "Name the winning outcome of MARKET."),
+    Listed("settle", "market.settle", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."),
+    Listed("approve", "market.approve", ROAD, "Release a settlement that waits for a second person."),
+    Listed("approver", "market.approver", ROAD, "People whose signatures count, each by a key of their own."),
+    Listed("payout", "payout.payout", ROAD, "Send what is owed, and look at it."),
+    Listed("retry-failed", "payout.retry_failed", ROAD, "Send definite failures again, where it can help."),
+    Listed("status", "reports.status", ROAD, "Show how everything stands, one market, or one payout."),
+    Listed("explain", "market.explain", ROAD, "Explain how a payout's amount came about, or a code."),
+    Listed("incident", "reconciliation.incident", ROAD, "What contradicts itself, until a person closes it."),
+    Listed("pause", "payout.switches", ROAD, "Stop all sending, on every host, until kasoko resume."),
+    Listed("resume", "payout.switches", ROAD, "Let sending go on after a pause or a refused account."),
+    Listed("market", "market.market", RECORDS, "Questions with outcomes that people bet on."),
+    Listed("user", "records.user", RECORDS, "The people who bet, and the phones they are paid on."),
+    Listed("bet", "records.bet", RECORDS, "Stakes on the outcomes of a market."),
+    Listed("wallet", "records.wallet", RECORDS, "What users hold with the operator."),
+    Listed("import", "records.import_export:imports", RECORDS, "Take in users, markets and bets from files."),
+    Listed("export", "records.import_export:exports", RECORDS, "Write records and reports to files."),
+    Listed("connect", "records.platform:connect", RECORDS, "Let kasoko see the records of a platform that you have."),
+    Listed("sync", "records.platform", RECORDS, "Take in what is new on the platform: users, markets and bets."),
+    Listed("mirror", "records.platform", RECORDS, "Tell the platform how markets ended and what became of payouts."),
+    Listed("listen", "reconciliation.listen", MPESA, "Take in the results that M-Pesa posts, until told to stop."),
+    Listed(
         "reconcile", "reconciliation.reconcile", MPESA, "Find out how unknown payouts ended: apply results, ask M-Pesa."
     ),
-    IndexedCommand("worker", "admin.worker", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),
-    IndexedCommand(
+    Listed("worker", "admin.worker", MPESA, "Serve the tasks of a Celery fleet, until told to stop."),
+    Listed(
         "float", "reconciliation.float_balance", MPESA, "Ask M-Pesa for its balances, and compare them with the books."
     ),
-    IndexedCommand("callback", "reconciliation.callback", MPESA, "What M-Pesa, or somebody, posted to the listener."),
-    IndexedCommand("simulator", "admin.simulate", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
-    IndexedCommand("credential", "admin.init:credential", MPESA, "The password that M-Pesa wants encrypted."),
-    IndexedCommand("audit", "reports.ledger", BOOKS, "Recompute everything from the bets up."),
-    IndexedCommand("suspense", "reconciliation.statement", BOOKS, "Money on M-Pesa's statement that matched nothing."),
-    IndexedCommand(
+    Listed("callback", "reconciliation.callback", MPESA, "What M-Pesa, or somebody, posted to the listener."),
+    Listed("simulator", "admin.simulate", MPESA, "Run a Daraja on this machine, with a ledger of its own."),
+    Listed("credential", "admin.init:credential", MPESA, "The password that M-Pesa wants encrypted."),
+    Listed("audit", "reports.ledger", BOOKS, "Recompute everything from the bets up."),
+    Listed("suspense", "reconciliation.statement", BOOKS, "Money on M-Pesa's statement that matched nothing."),
+    Listed(
         "statement",
         "reconciliation.statement:files",
         BOOKS,
         "Statements of M-Pesa that were taken in, and taking one back.",
     ),
-    IndexedCommand(
-        "events", "reports.events", BOOKS, "List who did what, when and why; the last 50 unless said otherwise."
-    ),
-    IndexedCommand(
-        "report", "reports.report", BOOKS, "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML."
-    ),
-    IndexedCommand("tax", "records.tax", BOOKS, "Tax that is kept back of winners, and paying it to the authority."),
-    IndexedCommand("verify", "market.verify", BOOKS, "Check a proof of settlement; needs no database and no settings."),
-    IndexedCommand("init", "admin.init", HOUSE, "Write kasoko.toml and .env, and set up the database."),
-    IndexedCommand("doctor", "admin.doctor", HOUSE, "Check all that a real run needs, each with its remedy."),
-    IndexedCommand("demo", "admin.demo", HOUSE, "Watch markets settle and winners get paid, in some seconds."),
-    IndexedCommand(
-        "notify", "reports.monitoring", HOUSE, "Tell people what is not well, once each, and when it is over."
-    ),
-    IndexedCommand(
-        "metrics", "reports.monitoring:metrics", HOUSE, "Figures for Prometheus, and the rules that alert on them."
-    ),
-    IndexedCommand("units", "admin.systemd", HOUSE, "systemd services and timers for all that runs by itself."),
-    IndexedCommand("config", "admin.init:config", HOUSE, "Settings, and where each came from."),
-    IndexedCommand(
-        "help", "admin.help_pages", HOUSE, "Read about exit codes, states, environment, formats, cron, recovery."
-    ),
-    IndexedCommand("db", "admin.database", HOUSE, "The database: its tables, a copy of it, its health."),
+    Listed("events", "reports.events", BOOKS, "List who did what, when and why; the last 50 unless said otherwise."),
+    Listed("report", "reports.report", BOOKS, "Sheets for finance: on the terminal, or as CSV, JSON, XLSX, HTML."),
+    Listed("tax", "records.tax", BOOKS, "Tax that is kept back of winners, and paying it to the authority."),
+    Listed("verify", "market.verify", BOOKS, "Check a proof of settlement; needs no database and no settings."),
+    Listed("init", "admin.init", HOUSE, "Write kasoko.toml and .env, and set up the database."),
+    Listed("doctor", "admin.doctor", HOUSE, "Check all that a real run needs, each with its remedy."),
+    Listed("demo", "admin.demo", HOUSE, "Watch markets settle and winners get paid, in some seconds."),
+    Listed("notify", "reports.monitoring", HOUSE, "Tell people what is not well, once each, and when it is over."),
+    Listed("metrics", "reports.monitoring:metrics", HOUSE, "Figures for Prometheus, and the rules that alert on them."),
+    Listed("units", "admin.systemd", HOUSE, "systemd services and timers for all that runs by itself."),
+    Listed("config", "admin.init:config", HOUSE, "Settings, and where each came from."),
+    Listed("help", "admin.help_pages", HOUSE, "Read about exit codes, states, environment, formats, cron, recovery."),
+    Listed("db", "admin.database", HOUSE, "The database: its tables, a copy of it, its health."),
 )
 
 _OPTIONS = (

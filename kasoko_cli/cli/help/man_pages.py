@@ -16,7 +16,7 @@ def pages(root: Any) -> Iterator[tuple[str, str]]:
 
 
 def write(root: Any, folder: Path) -> list[str]:
-    """Write every page into a folder that is made if need be; says their names.
+    """Write every page into a folder that is made if need be; returns their names.
 
     Raises:
         OSError: it cannot be written.

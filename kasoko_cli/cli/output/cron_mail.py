@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.run_report import End
     from kasoko_cli.operations.reconciliation.status_queries import Contradiction, Reconciled, StillOpen
 
-#: So many payouts are named; the rest is counted.
+#: How many payouts are named; the rest are counted.
 MOST = 12
 
 #: What became of the money of a payout in this state.

@@ -1,8 +1,8 @@
 """What a payout's bettor is told, in English and in Swahili: sentences that can be read aloud as they stand.
 
-Every figure comes from `operations.explaining`; here are only words. A sentence has both languages side by
-side, so that neither is forgotten. Swahili is that of Kenya; the time of day is told both as people say it
-(saa tisa is three o'clock) and as a clock shows it.
+Every figure comes from `operations/settlement/explanation.py`; here are only words, in both languages side by side,
+so that neither is forgotten. Swahili is that of Kenya; the time of day is told both as people say it (saa tisa is
+three o'clock) and as a clock shows it.
 """
 
 from __future__ import annotations

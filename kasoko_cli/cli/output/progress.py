@@ -184,7 +184,7 @@ def _drawn(tally: Tally) -> RenderableType:
 
 
 class Events:
-    """`--events`: what happens, a JSON object a line on stdout, as it happens; silent unless it is `on`."""
+    """`--events`: what happens, as it happens, one JSON object per line on stdout; silent unless it is `on`."""
 
     def __init__(self, clock: Clock, *, on: bool) -> None:
         self.clock, self.on = clock, on

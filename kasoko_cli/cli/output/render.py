@@ -58,7 +58,7 @@ def table(
     *,
     document: object = None,
 ) -> None:
-    """Answer with rows. Off a terminal: a header line, then a line a row, fields parted by tabs.
+    """Answer with rows. Off a terminal: a header line, then one line for each row, fields separated by tabs.
 
     `document` is the same answer for programs, and is what --json prints instead.
     """
@@ -222,7 +222,7 @@ def colour_of(state: str) -> str:
 
 
 def card(call: CommandContext, title: str, pairs: Iterable[tuple[str, object]], *, document: object = None) -> None:
-    """Answer with the facts of one thing, a line each. Off a terminal: name, tab, value.
+    """Answer with the facts of one thing, one on each line. Off a terminal: name, tab, value.
 
     `document` is the same answer for programs, and is what --json prints instead.
     """
@@ -318,7 +318,7 @@ def records(text: str) -> None:
 
 
 def page(text: str) -> None:
-    """Answer with a page that `pages` laid out for the terminal: all of it is ours, its bold too."""
+    """Answer with a page that `layout` made for the terminal: all of it is ours, its bold too."""
     _write(sys.stdout, text.rstrip("\n"))
 
 

@@ -20,7 +20,7 @@ from kasoko_cli.operations.reconciliation.restore_recovery import AfterRestore, 
 from kasoko_cli.operations.reconciliation.status_queries import AskedStatus
 from kasoko_cli.operations.shared.watching import stay
 
-#: So often is asked at most, each time after what one answer does not prove can be confirmed.
+#: How many rounds of questions there are at most; each waits until a first answer can be confirmed.
 LOOKS = 3
 
 

@@ -87,7 +87,7 @@ def refuse_other_settings(file: Path, wanted: Mapping[str, str]) -> None:
 
 
 def new_deployment() -> str:
-    """A name for a deployment that begins, by chance."""
+    """A random name for a new deployment."""
     return secrets.token_hex(8)
 
 

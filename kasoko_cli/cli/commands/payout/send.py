@@ -90,7 +90,7 @@ def send(
 
 
 def _enqueue(call: CommandContext, options: SendOptions) -> None:
-    """Put a task a payout on the queue of a Celery fleet; nothing is claimed, and nothing changes in the database."""
+    """Put one task for each payout on the queue of a Celery fleet; nothing is claimed, the database does not change."""
     from kasoko_cli.cli.celery_fleet import tasks_of
     from kasoko_cli.operations.payouts import sending
 

@@ -42,7 +42,7 @@ def watch(call: CommandContext, every_seconds: int) -> None:
 
 
 def _snapshot(call: CommandContext, board: Board) -> None:
-    """The same once, for a pipe: a line a fact."""
+    """The same once, for a pipe: one fact on each line."""
     found = board.overview
     pairs: list[tuple[str, object]] = [(name, text) for name, text, _ in _facts(board)]
     for name, groups in [*((f"market {one.slug}", one.payouts) for one in found.markets), ("all", found.payouts)]:
