@@ -33,7 +33,7 @@ from kasoko_cli.ledger.chart import OWNED, Account
 from kasoko_cli.operations.audit import run
 from kasoko_cli.operations.exchange import export, import_bets, import_records
 from kasoko_cli.operations.monitoring.alert_rules import alert_rules
-from kasoko_cli.operations.monitoring.health import Limits
+from kasoko_cli.operations.monitoring.health import HealthLimits
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.safeguards.payment_guard import GUARDS, Condition
 from kasoko_cli.operations.shared.record_files import FileRefused
@@ -329,7 +329,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 def test_the_runbook_has_a_section_for_each_alert_and_names_it_as_prometheus_does() -> None:
     page = ROOT / "docs" / "runbook.md"
-    rules = alert_rules(Limits())
+    rules = alert_rules(HealthLimits())
     leads = re.findall(r"docs/runbook\.md#(\w+)", rules)
     assert sorted(leads) == sorted(headings(page) - {"the-runbook"})
     told = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.approvals.second_person import Terms
     from kasoko_cli.operations.callbacks.apply_results import Trust
     from kasoko_cli.operations.callbacks.inbox import Caps, Inbox
-    from kasoko_cli.operations.monitoring.health import Limits
+    from kasoko_cli.operations.monitoring.health import HealthLimits
     from kasoko_cli.operations.payouts.float_check import GatePolicy
     from kasoko_cli.operations.payouts.run import SendPolicy
     from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
@@ -303,16 +303,16 @@ class Container:
         )
 
     @property
-    def limits_of_health(self) -> Limits:
+    def limits_of_health(self) -> HealthLimits:
         """From when on something is not well."""
         from kasoko_cli.domain.float_cover import FloatCheck
-        from kasoko_cli.operations.monitoring.health import FloatWatch, Limits
+        from kasoko_cli.operations.monitoring.health import FloatWatch, HealthLimits
         from kasoko_cli.operations.monitoring.metrics_snapshot import Spans
 
         health, gate = self.config.health, self.gate_policy
         floor_cents = health.float_floor_kes * 100
         is_watched = gate.check is not FloatCheck.OFF
-        return Limits(
+        return HealthLimits(
             float_watch=FloatWatch(gate.tariff, gate.max_age_seconds, floor_cents) if is_watched else None,
             spans=Spans(window_seconds=health.window_hours * 3_600, lately_seconds=health.failed_minutes * 60),
             success_bps=int(health.success_pct * 100),

@@ -1,7 +1,7 @@
 """A copy of the database that was looked at before it is trusted, and putting one back.
 
 A copy that was put back has forgotten what was sent since it was taken. So nothing of it is sent until that
-is found out (`forgotten`, `after_restore`), and the database that it replaces is kept beside it.
+is found out (`restore_doubt`, `restore_recovery`), and the database that it replaces is kept beside it.
 """
 
 from __future__ import annotations
@@ -359,7 +359,7 @@ def _scratch(url: URL) -> Iterator[URL]:
 
 
 def _on_server(url: URL, statement: str, **values: str) -> int:
-    """Run one statement beside the database itself; says what it counted, if it counts."""
+    """Run one statement on the server, outside the database itself; returns what it counted, or 0."""
     engine = create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT", hide_parameters=True)
     try:
         with engine.connect() as connection:

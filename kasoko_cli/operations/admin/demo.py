@@ -67,7 +67,7 @@ ACT = Actor("demo", "the demo")
 FEE = Rules(fee_bps=500)
 
 
-class Stage(Protocol):
+class Presenter(Protocol):
     """Who shows the demo."""
 
     def scene(self, title: str) -> None:
@@ -116,7 +116,7 @@ class _Set:
         return Gateway(self.daraja, self.links, random_id)
 
 
-def run(folder: Path, stage: Stage) -> DemoReport:
+def run(folder: Path, stage: Presenter) -> DemoReport:
     """Play the whole road in `folder`, and prove it."""
     started = time.monotonic()
     with _furnished(folder) as on:
@@ -164,7 +164,7 @@ def _furnished(folder: Path) -> Iterator[_Set]:
 # --- The operator's example ------------------------------------------------------------------------
 
 
-def _the_example(on: _Set, stage: Stage) -> None:
+def _the_example(on: _Set, stage: Presenter) -> None:
     stage.scene("1. Three people bet, Yes wins, two are paid")
     stakes = [("wanjiku", "0712345678", "Yes", 10_000), ("otieno", "0722345678", "Yes", 20_000)]
     stakes.append(("kamau", "0110345678", "No", 15_000))
@@ -173,19 +173,9 @@ def _the_example(on: _Set, stage: Stage) -> None:
     markets.resolve_market(on.context, market="rain", winners=["Yes"])
     settled = settle.settle_market(on.context, WireLimits(), market="rain")
     figures = settled.settlement
-    stage.table(
-        ("market", "gross KES", "fee KES", "net KES", "payouts KES", "breakage KES"),
-        [
-            (
-                "rain",
-                format_kes(figures.gross_cents),
-                format_kes(figures.fee_cents),
-                format_kes(figures.net_cents),
-                format_kes(figures.payouts_cents),
-                format_kes(figures.breakage_cents),
-            )
-        ],
-    )
+    columns = ("market", "gross KES", "fee KES", "net KES", "payouts KES", "breakage KES")
+    cents = [figures.gross_cents, figures.fee_cents, figures.net_cents, figures.payouts_cents, figures.breakage_cents]
+    stage.table(columns, [("rain", *map(format_kes, cents))])
     _send(on, market="rain")
     _until_heard(on, "rain")
     stage.say("M-Pesa carries whole shillings: the 50 cents stay in the wallet.")
@@ -214,20 +204,13 @@ def _open(
     markets.close_market(on.context, market=slug)
 
 
-def _show_winners(on: _Set, stage: Stage, market: str) -> None:
+def _show_winners(on: _Set, stage: Presenter, market: str) -> None:
     rows = []
     for item in status_views.list_items(on.db, market=market):
         wallet = wallets.show_wallet(on.db, item.user)
-        rows.append(
-            (
-                item.user,
-                format_kes(item.amount_cents),
-                format_kes(item.wire_cents),
-                item.receipt,
-                format_kes(wallet.balance_cents),
-                format_kes(wallet.available_cents),
-            )
-        )
+        owed, sent = format_kes(item.amount_cents), format_kes(item.wire_cents)
+        left = (format_kes(wallet.balance_cents), format_kes(wallet.available_cents))
+        rows.append((item.user, owed, sent, item.receipt, *left))
     columns = ("winner", "owed KES", "to phone KES", "receipt", "balance KES", "available KES")
     stage.table(columns, rows)
 
@@ -254,7 +237,7 @@ def _waiting(on: _Set) -> int:
 # --- Every kind of trouble -------------------------------------------------------------------------
 
 
-def _the_troubles(on: _Set, stage: Stage) -> None:
+def _the_troubles(on: _Set, stage: Presenter) -> None:
     stage.scene("2. Seven winners, and something goes wrong for six of them")
     stakes = [(name.lower(), phone, "Gor Mahia", 10_000 + 700 * n) for n, (name, phone, _) in enumerate(TROUBLES)]
     stakes.append(("zainabu", "0712000999", "AFC Leopards", 90_000))
@@ -319,7 +302,7 @@ def _until(done: Callable[[], bool], seconds: float = 15.0) -> None:
 # --- The proof -------------------------------------------------------------------------------------
 
 
-def _the_proof(on: _Set, stage: Stage, started: float) -> DemoReport:
+def _the_proof(on: _Set, stage: Presenter, started: float) -> DemoReport:
     stage.scene("3. The proof")
     checked = audit(on.db)
     wrong = sum(check.count for check in checked.checks)

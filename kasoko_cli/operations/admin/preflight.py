@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from shutil import disk_usage
+from typing import Any
 
 from cryptography import x509
 from sqlalchemy import func, text
@@ -31,16 +32,16 @@ from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.account.payer import check_account
-from kasoko_cli.operations.monitoring.health import Limits, late_markets
+from kasoko_cli.operations.monitoring.health import HealthLimits, late_markets
 from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.shared import run_registry
 from kasoko_cli.operations.shared.overview import is_dead
 from kasoko_cli.store import attempts, balance_readings, callbacks, payouts
 from kasoko_cli.store.engine.database import Database, head_version, schema_version
-from kasoko_cli.store.log import note_event, open_incidents, switches_on
+from kasoko_cli.store.log import note_event, open_incidents, switches_on, words_about
 from kasoko_cli.store.monitoring import metrics
 from kasoko_cli.store.monitoring.future_dates import dated_ahead
-from kasoko_cli.store.schema.tables import Attempt, Event
+from kasoko_cli.store.schema.tables import Attempt
 
 #: M-Pesa lets an initiator's password grow so old. Source: Daraja portal, transaction status page, questions.
 PASSWORD_DAYS = 90
@@ -157,18 +158,20 @@ def tables(db: Database) -> Iterable[CheckResult]:
         yield fail("tables", says, "kasoko db backup FILE, then: kasoko db upgrade")
 
 
+def _asked(session: Session, words: str) -> Any:
+    return session.connection().execute(text(words)).scalar()
+
+
 def server(db: Database) -> Iterable[CheckResult]:
     """The server takes writes, and what stands before it is known."""
     if db.is_sqlite:
         yield skip("server", "SQLite has none.")
         return
     with db.reading() as session:
-        connection = session.connection()
-        version = connection.execute(text("SHOW server_version")).scalar()
-        is_replica = connection.execute(text("SELECT pg_is_in_recovery()")).scalar()
-        is_read_only = connection.execute(text("SHOW default_transaction_read_only")).scalar() == "on"
-        ours, theirs = connection.connection.driver_connection, connection.execute(text("SELECT pg_backend_pid()"))
-        is_pooled = ours is not None and ours.info.backend_pid != theirs.scalar()
+        version, is_replica = _asked(session, "SHOW server_version"), _asked(session, "SELECT pg_is_in_recovery()")
+        is_read_only = _asked(session, "SHOW default_transaction_read_only") == "on"
+        ours, theirs = session.connection().connection.driver_connection, _asked(session, "SELECT pg_backend_pid()")
+        is_pooled = ours is not None and ours.info.backend_pid != theirs
     if is_replica:
         yield fail("server", "It is a replica, and takes no writes.", "Point database.url at the primary.")
         return
@@ -184,18 +187,17 @@ def server(db: Database) -> Iterable[CheckResult]:
 def durability(db: Database, sqlite_version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Iterable[CheckResult]:
     """What a commit is worth: an instruction that has left must be on the disk."""
     with db.reading() if db.is_sqlite else db.transaction() as session:
-        connection = session.connection()
         if not db.is_sqlite:
             for name in ("fsync", "synchronous_commit", "full_page_writes"):
-                value = str(connection.execute(text(f"SHOW {name}")).scalar())
+                value = str(_asked(session, f"SHOW {name}"))
                 if value == "off":
                     says = f"PostgreSQL has {name} = off: a power cut forgets what left."
                     yield fail("durability", says, f"ALTER SYSTEM SET {name} = on, then reload it.")
                 else:
                     yield ok("durability", f"PostgreSQL has {name} = {value}.")
             return
-        journal = str(connection.execute(text("PRAGMA journal_mode")).scalar())
-        synchronous = int(connection.execute(text("PRAGMA synchronous")).scalar() or 0)
+        journal = str(_asked(session, "PRAGMA journal_mode"))
+        synchronous = int(_asked(session, "PRAGMA synchronous") or 0)
     if journal != "wal" or synchronous < 2:
         says = f"SQLite has journal_mode={journal} and synchronous={synchronous}, and not WAL and FULL."
         yield fail("durability", says, "Keep the file on a local disk: WAL does not work over NFS.")
@@ -258,14 +260,14 @@ def credential(sealed: str, *, environment: str, is_safaricoms: bool) -> Iterabl
 
 
 def credential_subject(sealed: str) -> str:
-    """Under which name the making of a credential is written down; the credential cannot be told from it."""
+    """The name under which the making of a credential is written down; it does not reveal the credential."""
     import hashlib
 
     return f"credential:{hashlib.sha256(sealed.encode()).hexdigest()[:16]}"
 
 
 def note_encrypted(db: Database, clock: Clock, *, actor: str, reason: str, sealed: str, environment: str) -> None:
-    """Write down when a credential was made, so that its age can be told."""
+    """Write down when a credential was made, so that its age is known."""
     with db.transaction() as session:
         note_event(
             session,
@@ -282,10 +284,8 @@ def credential_age(session: Session | None, now: datetime, sealed: str, set_on: 
     """How old the password is, by the setting or by the record of its encryption; M-Pesa ends it after 90 days."""
     made, source = set_on, "was set"
     if made is None and session is not None:
-        query = select(func.min(col(Event.at))).where(
-            col(Event.action) == ENCRYPTED, col(Event.subject) == credential_subject(sealed)
-        )
-        noted = session.exec(query).one()
+        acts = words_about(session, credential_subject(sealed), ENCRYPTED)
+        noted = min((act.at for act in acts), default=None)
         made, source = (None if noted is None else noted.astimezone(NAIROBI).date()), "was encrypted"
     if made is None:
         yield warn(
@@ -433,7 +433,7 @@ def _short_of_owed(session: Session, now: datetime, policy: GatePolicy) -> int:
 
 
 def deployment(found: str, wanted: str | None) -> Iterable[CheckResult]:
-    """The settings know whose database this is, so that no other is taken for it."""
+    """The settings say whose database this is, so that no other can be used by mistake."""
     if wanted is None:
         says = f"The settings do not say whose database this is, so another one could be taken for it: it is {found}."
         yield warn("deployment", says, f'Write into kasoko.toml, under [database]: deployment = "{found}"')
@@ -480,7 +480,7 @@ def heard(session: Session, now: datetime) -> Iterable[CheckResult]:
         yield warn("stored results", f"{waiting} are stored and not applied yet.", "kasoko reconcile")
 
 
-def waiting_markets(session: Session, now: datetime, limits: Limits) -> Iterable[CheckResult]:
+def waiting_markets(session: Session, now: datetime, limits: HealthLimits) -> Iterable[CheckResult]:
     """No market waits too long for its outcome, or for its settlement."""
     late = list(late_markets(metrics.waiting_markets(session, now), now, limits))
     for one in late:

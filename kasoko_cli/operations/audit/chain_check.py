@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -202,53 +202,49 @@ def export_heads(heads: Heads, file: Path) -> None:
         stream.write(json.dumps(asdict(heads), indent=1, default=iso) + "\n")
 
 
-def read_heads(file: Path) -> Mapping[str, Any]:
+def read_heads(file: Path) -> Heads:
     """The heads that `export_heads` wrote.
 
     Raises:
         Refused: it is no such file.
         ConfigurationError: it cannot be read.
     """
+    from pydantic import TypeAdapter
+
+    hint = "Name a file that kasoko audit --chain --export wrote."
     try:
-        found = json.loads(file.read_bytes())
-        if found["form"] == FORM:
-            for head in (*found["heads"], *found["days"]):
-                str(head["chain"]), int(head["number"]), str(head["hash"])
-            str(found["deployment"]), str(found["made_at"])
-            return found  # type: ignore[no-any-return]
+        found = TypeAdapter(Heads).validate_json(file.read_bytes())
     except OSError as error:
-        raise ConfigurationError(
-            f"{file} cannot be read: {error.strerror}.", hint="Name a file that kasoko audit --chain --export wrote."
-        ) from error
-    except (ValueError, TypeError, LookupError):
-        pass
-    raise Refused(
-        f"{file} is no file of heads, or not whole.", hint="Name one that kasoko audit --chain --export wrote."
-    )
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.", hint=hint) from error
+    except ValueError:
+        found = None
+    if found is None or found.form != FORM:
+        raise Refused(f"{file} is no file of heads, or not whole.", hint=hint)
+    return found
 
 
-def unlike_heads(session: Session, exported: Mapping[str, Any]) -> Iterator[Violation]:
+def unlike_heads(session: Session, exported: Heads) -> Iterator[Violation]:
     """What speaks against this being the database whose heads were exported, grown since."""
     deployment = chain.deployment_of(session)
-    if exported["deployment"] != deployment:
-        yield Violation(deployment, f"is not the deployment of the exported heads, {exported['deployment']}")
+    if exported.deployment != deployment:
+        yield Violation(deployment, f"is not the deployment of the exported heads, {exported.deployment}")
         return
     last = sa.select(col(Link.chain), sa.func.max(col(Link.number))).group_by(col(Link.chain))
     ends = {row[0]: int(row[1]) for row in session.execute(last)}
-    for head in exported["heads"]:
-        if head["number"] > ends.get(head["chain"], 0):
+    for head in exported.heads:
+        end = ends.get(head.chain, 0)
+        if head.number > end:
             yield Violation(
-                f"{head['chain']}:{head['number']}",
-                f"this database is older than the head, which was exported at {exported['made_at']}: its chain ends"
-                f" at {head['chain']}:{ends.get(head['chain'], 0)}. It is an older copy, or its end was cut off",
+                f"{head.chain}:{head.number}",
+                f"this database is older than the head, which was exported at {iso(exported.made_at)}: its chain ends"
+                f" at {head.chain}:{end}. It is an older copy, or its end was cut off",
             )
-    for head in (*exported["heads"], *exported["days"]):
-        stands = session.execute(
-            sa.select(col(Link.hash)).where(col(Link.chain) == head["chain"], col(Link.number) == head["number"])
-        ).scalar()
-        if stands is not None and stands != head["hash"]:
+    every: list[Head | DayHead] = [*exported.heads, *exported.days]
+    for kept in every:
+        stands = sa.select(col(Link.hash)).where(col(Link.chain) == kept.chain, col(Link.number) == kept.number)
+        if session.execute(stands).scalar() not in (None, kept.hash):
             yield Violation(
-                f"{head['chain']}:{head['number']}",
-                f"has another hash than the one exported at {exported['made_at']}: the chain was written anew from"
+                f"{kept.chain}:{kept.number}",
+                f"has another hash than the one exported at {iso(exported.made_at)}: the chain was written anew from"
                 " there or before",
             )

@@ -47,7 +47,7 @@ TAKEN_IN, CHANGED = ("user.add", "import.users"), ("user.set-phone", "user.erase
 def _details(session: Session, *actions: str, upgrade: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The subject and the detail of every event of these kinds, earliest first.
 
-    An upgrade that put on record what stood by then goes before everything earlier.
+    Where an upgrade put on record what stood at that time, nothing before it counts.
     """
     since = sa.select(sa.func.coalesce(sa.func.max(col(Event.id)), 0)).where(col(Event.action) == upgrade)
     are_of_it = col(Event.action).in_((*actions, upgrade))

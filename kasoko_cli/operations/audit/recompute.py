@@ -35,6 +35,7 @@ from kasoko_cli.operations.settlement.settle import (
     hash_plan,
     keys_of_settlement,
 )
+from kasoko_cli.operations.shared.row_facts import facts_of
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.engine.bulk_rows import bytewise, streamed
@@ -182,16 +183,13 @@ class _Again:
     def figures(self) -> SettlementFigures:
         """The figures of the division; only after `shares` was read to its end."""
         terms = self._terms
-        return SettlementFigures(
-            gross_cents=terms.gross_cents,
-            fee_cents=terms.fee_cents,
-            net_cents=terms.net_cents,
-            winning_stake_cents=terms.winning_stake_cents,
+        return facts_of(
+            SettlementFigures,
+            terms,
             winners=self._winners,
             payouts_cents=self._paid,
             refunds_cents=self._refunds,
             breakage_cents=terms.net_cents - self._paid,
-            top_up_cents=terms.top_up_cents,
             taxed_cents=self._taxed,
             tax_cents=self._kept,
         )

@@ -8,11 +8,11 @@ others. It writes nothing, and it trusts no figure that can be worked out from o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from inspect import cleandoc
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlmodel import Session
 
@@ -173,7 +173,7 @@ def audit(
     *,
     deep: bool = False,
     chain: bool = False,
-    head: Mapping[str, Any] | None = None,
+    head: chain_check.Heads | None = None,
     limit_per_check: int = 20,
 ) -> AuditReport:
     """Make every check on one unchanging picture of the database; `deep` also works the wallets out again.
@@ -192,7 +192,7 @@ def check_all(
     *,
     deep: bool = False,
     chain: bool = False,
-    head: Mapping[str, Any] | None = None,
+    head: chain_check.Heads | None = None,
     limit_per_check: int = 20,
 ) -> list[Check]:
     """Make every check in a transaction that is open already."""

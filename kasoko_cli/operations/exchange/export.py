@@ -36,7 +36,7 @@ from kasoko_cli.store.schema.tables import Funding
 #: Takes what is written, a part at a time.
 Write = Callable[[str], object]
 
-#: What a cell holds before it is written: None where there is no value.
+#: A cell before it is written; None where there is no value.
 Cell = str | int | None
 
 
@@ -200,30 +200,12 @@ def _payouts(session: Session, market_id: str | None, *, show_phone: bool) -> It
     for payout, (slug, name, phone, number, attempt_id, conversation_id, receipt) in bulk_rows.stream_payouts(
         session, market_id
     ):
-        yield (
-            payout.id,
-            payout.market_id,
-            slug,
-            payout.settlement_no,
-            payout.user_id,
-            name,
-            phones.shown(phone, whole=show_phone),
-            str(payout.kind),
-            payout.leg,
-            payout.amount_cents,
-            payout.wire_cents,
-            str(payout.status),
-            number,
-            attempt_id,
-            conversation_id,
-            receipt,
-            payout.failure_code,
-            _told(payout.failure_reason, show_phone=show_phone),
-            _told(payout.note, show_phone=show_phone),
-            _time(payout.not_before),
-            _time(payout.created_at),
-            _time(payout.updated_at),
-        )
+        what = (payout.id, payout.market_id, slug, payout.settlement_no, payout.user_id, name)
+        owed = (str(payout.kind), payout.leg, payout.amount_cents, payout.wire_cents, str(payout.status))
+        sent = (number, attempt_id, conversation_id, receipt, payout.failure_code)
+        said = (_told(text, show_phone=show_phone) for text in (payout.failure_reason, payout.note))
+        times = map(_time, (payout.not_before, payout.created_at, payout.updated_at))
+        yield (*what, phones.shown(phone, whole=show_phone), *owed, *sent, *said, *times)
 
 
 def _entries(session: Session, market_id: str | None) -> Iterator[Sequence[Cell]]:

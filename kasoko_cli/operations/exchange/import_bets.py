@@ -198,18 +198,7 @@ class _Bets(Intake):
 
     def _write(self, fresh: Sequence[BetRecord]) -> None:
         bulk_rows.insert_rows(self._session, Bet, [bet._asdict() for bet in fresh])
-        told = [
-            (
-                bet.id,
-                bet.market_id,
-                bet.outcome,
-                bet.user_id,
-                bet.stake_cents,
-                bet.funding,
-                bet.cancelled_at is not None,
-            )
-            for bet in fresh
-        ]
+        told = [(*bet[:6], bet.cancelled_at is not None) for bet in fresh]
         self._spool.write(json.dumps(told, separators=(",", ":")) + "\n")
         self.new += len(fresh)
         self.stake_cents += sum(bet.stake_cents for bet in fresh)

@@ -189,11 +189,10 @@ class _Users(Intake):
                 what = f"The user {user_id!r} is known as {quoted(other[1])}, and here as {quoted(one[1])}."
                 self._problems.note(line, "name", f"{what} Another person needs another id.")
             else:
-                what = (
-                    f"The user {user_id!r} is known with {phones.mask(other[2])}, and here with {phones.mask(one[2])}."
-                )
-                what += f" For a new number: kasoko user set-phone {user_id} PHONE"
-                self._problems.note(line, "phone", what)
+                stands, here = phones.mask(other[2]), phones.mask(one[2])
+                what = f"The user {user_id!r} is known with {stands}, and here with {here}."
+                advice = f"For a new number: kasoko user set-phone {user_id} PHONE"
+                self._problems.note(line, "phone", f"{what} {advice}")
         bulk_rows.insert_rows(self._session, User, fresh)
         self.new += len(fresh)
 

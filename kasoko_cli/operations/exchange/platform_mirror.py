@@ -32,7 +32,7 @@ AT_A_TIME = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What the platform was told, and what waits still. `began` says that it is told from now on, since this call.
+    """What the platform was told, and what waits still. `began` says that this call was the first.
 
     `newer` has the ids of rows that are newer there than anything that this database has made: they were left.
     """
@@ -99,7 +99,7 @@ def look(db: Database) -> Mirrored:
 
 
 def stop(ctx: OperationContext) -> bool:
-    """Note nothing for the platform from now on, on any host; says whether this call did it."""
+    """Note nothing for the platform from now on, on any host; returns whether this call ended it."""
     now = ctx.clock()
     with ctx.db.transaction() as session:
         ended = outbox.end(session)

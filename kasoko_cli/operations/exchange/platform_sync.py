@@ -49,7 +49,7 @@ Take = Callable[[OperationContext, InputFile], Imported]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A record that the platform has otherwise than it stands here; `column` is empty where it is all of it."""
+    """A record that differs between the platform and here; `column` is empty where it is the whole record."""
 
     kind: str
     id: str
@@ -204,7 +204,7 @@ def _gone_bet(bet_id: str, market_id: str) -> Difference:
 
 
 def _was_told(session: Session, market_id: str) -> bool:
-    """Whether the platform knows from us how the market ended: that it has ended there too is no news then."""
+    """Whether the platform knows from us how the market ended: then it is expected to have ended there too."""
     name = f"{outbox.MARKET}{market_id}"
     return outbox.versions(session, [name]).get(name, (0, 0))[1] > 0
 

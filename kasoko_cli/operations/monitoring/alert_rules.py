@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kasoko_cli.operations.monitoring.health import Limits, percent
+from kasoko_cli.operations.monitoring.health import HealthLimits, percent
 
 #: Too little can be counted on, or nobody knows how much while something is wanted of it.
 _FLOAT_SHORT = (
@@ -75,7 +75,7 @@ kasoko metrics write has not run
 """
 
 
-def alert_rules(limits: Limits) -> str:
+def alert_rules(limits: HealthLimits) -> str:
     """The rules as a file for Prometheus, with these limits."""
     values = {
         "success": f"{limits.success_bps / 10_000:g}",

@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 from kasoko_cli.clock import Clock
 from kasoko_cli.domain.phone import mask_in
 from kasoko_cli.errors import ConfigurationError, NotSent
-from kasoko_cli.operations.monitoring.health import Finding, Limits, check_health, length
+from kasoko_cli.operations.monitoring.health import Finding, HealthLimits, check_health, length
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.monitoring import alerts
 from kasoko_cli.store.schema.tables import Alert
 
 
 class Courier(Protocol):
-    """Brings a message to every address; says which it could not bring it to, and to how many it could."""
+    """Brings a message to every address; returns how many it reached, and the names of those that it did not."""
 
     def bring(self, title: str, body: str) -> tuple[int, list[str]]:
         """Deliver one message."""
@@ -99,7 +99,7 @@ def send_test(courier: Courier, actor: str) -> None:
 
 
 def notify(
-    db: Database, clock: Clock, limits: Limits, courier: Courier, *, scrub: Callable[[str], str] = mask_in
+    db: Database, clock: Clock, limits: HealthLimits, courier: Courier, *, scrub: Callable[[str], str] = mask_in
 ) -> Notified:
     """Judge, tell what is new, and say what is over.
 
@@ -140,7 +140,7 @@ def notify(
 
 
 def _told(courier: Courier, message: tuple[str, str], scrub: Callable[[str], str], failed: list[str]) -> bool:
-    """Bring a message; whether anybody got it. Who did not get it is added to `failed`."""
+    """Bring a message; returns whether anybody got it. Addresses that did not are added to `failed`."""
     title, body = message
     reached, missed = courier.bring(scrub(title), scrub(body))
     failed += missed

@@ -34,7 +34,7 @@ class State(StrEnum):
 class FloatWatch:
     """What the utility account has to hold: what is owed to phones with M-Pesa's charges, and a floor of ours.
 
-    A balance that is older than `max_age_seconds` is not known, and not known is never taken for enough.
+    A balance older than `max_age_seconds` counts as not known, and what is not known is never enough.
     """
 
     tariff: Tariff
@@ -43,7 +43,7 @@ class FloatWatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class HealthLimits:
     """From when on something is not well. Times in seconds."""
 
     spans: Spans = field(default_factory=Spans)
@@ -54,7 +54,7 @@ class Limits:
     listener_seconds: int = 600
     due_seconds: int = 900
     unresolved_seconds: int = 86_400
-    #: None where nobody wants the float to be looked at.
+    #: None where the float is not watched.
     float_watch: FloatWatch | None = None
 
 
@@ -83,11 +83,11 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is to be looked at."""
+        """Whether nobody has to look at anything."""
         return self.state is State.OK
 
 
-def check_health(db: Database, clock: Clock, limits: Limits) -> Health:
+def check_health(db: Database, clock: Clock, limits: HealthLimits) -> Health:
     """Read the figures and judge them."""
     watch = limits.float_watch
     figures = read_figures(db, clock, limits.spans, None if watch is None else watch.tariff)
@@ -98,7 +98,7 @@ def check_health(db: Database, clock: Clock, limits: Limits) -> Health:
     return Health(state, findings, figures)
 
 
-def judge(now: Figures, limits: Limits) -> Iterator[Finding]:
+def judge(now: Figures, limits: HealthLimits) -> Iterator[Finding]:
     """What is not well, rule by rule; no database is asked."""
 
     def age(since: datetime | None) -> int:
@@ -153,10 +153,8 @@ def judge(now: Figures, limits: Limits) -> Iterator[Finding]:
         yield Finding("settlement", State.WARNING, what, f"See what it waits for: kasoko status {first.market}")
     yield from late_markets(now.waiting_markets, now.at, limits)
     if now.daraja_p95_ms is not None and now.daraja_p95_ms > limits.daraja_ms:
-        what = (
-            f"M-Pesa takes {now.daraja_p95_ms / 1000:.1f} s for 95 of 100 requests, and"
-            f" {limits.daraja_ms / 1000:.0f} s is wanted"
-        )
+        took, wanted = now.daraja_p95_ms / 1000, limits.daraja_ms / 1000
+        what = f"M-Pesa takes {took:.1f} s for 95 of 100 requests, and {wanted:.0f} s is wanted"
         yield Finding("daraja", State.WARNING, what, "Nothing is lost. If it lasts, pause, and ask Safaricom.")
     if limits.float_watch is not None:
         yield from _judge_float(now, limits.float_watch)
@@ -193,17 +191,13 @@ def _judge_float(now: Figures, watch: FloatWatch) -> Iterator[Finding]:
     yield Finding("float", State.WARNING, what, "Ask M-Pesa: kasoko float --listen", "1 not known")
 
 
-def late_markets(waiting: Sequence[WaitingMarket], at: datetime, limits: Limits) -> Iterator[Finding]:
+def late_markets(waiting: Sequence[WaitingMarket], at: datetime, limits: HealthLimits) -> Iterator[Finding]:
     """Markets that wait for a person longer than they should: those without an outcome, then those not settled."""
-    for is_resolved, key, limit, says, do in (
-        (
-            False,
-            "unresolved",
-            limits.unresolved_seconds,
-            "closed {} ago and nobody has resolved it",
-            "resolve {} OUTCOME",
-        ),
-        (True, "unsettled", limits.settlement_seconds, "ended {} ago and was never settled", "settle {}"),
+    resolve = ("closed {} ago and nobody has resolved it", "resolve {} OUTCOME")
+    settle = ("ended {} ago and was never settled", "settle {}")
+    for is_resolved, key, limit, (says, do) in (
+        (False, "unresolved", limits.unresolved_seconds, resolve),
+        (True, "unsettled", limits.settlement_seconds, settle),
     ):
         late = [one for one in waiting if one.is_resolved is is_resolved and (at - one.since).total_seconds() > limit]
         if late:
@@ -215,7 +209,7 @@ def late_markets(waiting: Sequence[WaitingMarket], at: datetime, limits: Limits)
             yield Finding(key, State.WARNING, what, f"Type: kasoko {do.format(first.slug)}", mark)
 
 
-def _judge_listener(now: Figures, limits: Limits, awaited_seconds: int) -> Iterator[Finding]:
+def _judge_listener(now: Figures, limits: HealthLimits, awaited_seconds: int) -> Iterator[Finding]:
     """A listener is deaf when results are due and nothing at all has come since they were sent."""
     silent = now.heard_at is None or (now.awaited_since is not None and now.heard_at < now.awaited_since)
     if awaited_seconds > limits.listener_seconds and silent:

@@ -24,7 +24,7 @@ from kasoko_cli import __version__
 from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import ConfigurationError
-from kasoko_cli.operations.monitoring.health import Limits, State, check_health, float_known, float_wanted
+from kasoko_cli.operations.monitoring.health import HealthLimits, State, check_health, float_known, float_wanted
 from kasoko_cli.operations.monitoring.metrics_snapshot import Figures, calls_ever
 from kasoko_cli.operations.shared.overview import Amount
 from kasoko_cli.store.engine.database import Database
@@ -49,7 +49,7 @@ class Written:
     bytes: int
 
 
-def exposition(db: Database, clock: Clock, limits: Limits) -> bytes:
+def exposition(db: Database, clock: Clock, limits: HealthLimits) -> bytes:
     """Every metric as it stands now, in Prometheus' text format."""
     return _exposed(_collected(db, clock, limits))
 
@@ -59,7 +59,7 @@ def listener_exposition(counts: Counts, inbox: Inbox, doors: Doors) -> bytes:
     return _exposed(_listener_metrics(counts, inbox, doors))
 
 
-def write_metrics(db: Database, clock: Clock, limits: Limits, folder: Path) -> Written:
+def write_metrics(db: Database, clock: Clock, limits: HealthLimits, folder: Path) -> Written:
     """Write them to `kasoko.prom` in the folder; a collector sees the old file or the new one, never a part.
 
     Raises:
@@ -131,7 +131,7 @@ def _listener_metrics(counts: Counts, inbox: Inbox, doors: Doors) -> Iterator[Me
     yield GaugeMetricFamily("kasoko_listener_queued", "Callbacks that wait to be stored.", inbox.queued)
 
 
-def _collected(db: Database, clock: Clock, limits: Limits) -> Iterator[Metric]:
+def _collected(db: Database, clock: Clock, limits: HealthLimits) -> Iterator[Metric]:
     health = check_health(db, clock, limits)
     now = health.figures
     yield _by("version", "kasoko_build_info", "Which kasoko this is.", {__version__: 1})

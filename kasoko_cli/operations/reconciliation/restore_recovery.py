@@ -1,6 +1,6 @@
 """After a copy was put back: M-Pesa is asked about every id in doubt, until each payout's is ended.
 
-What comes into doubt, and by which answers the doubt ends, stands in `forgotten`. Nothing is sent here.
+What comes into doubt, and by which answers the doubt ends, stands in `restore_doubt`. Nothing is sent here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt
 from kasoko_cli.store.statements import RESTORED
 
-#: So often is asked about what the last answers brought into doubt; what is left then is asked about the next time.
+#: How many rounds of questions follow from one another; what the last one brings into doubt is asked about next time.
 ROUNDS = 20
 
 

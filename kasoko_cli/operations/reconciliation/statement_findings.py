@@ -54,7 +54,7 @@ class LineVerdict(StrEnum):
     NOT_ON_STATEMENT = "not-on-statement"  #: the books say paid, and the statement does not have it
     STILL_UNKNOWN = "still-unknown"  #: nobody knows, and this statement does not say either
     AMBIGUOUS = "ambiguous"  #: a payout that nobody knows the end of could be this line, or several could
-    WRONG_RETURN = "wrong-return"  #: something came back that is no whole payment of ours
+    WRONG_RETURN = "wrong-return"  #: what came back is not the whole of a payment of ours
     UNMATCHED_OUT = "unmatched-out"  #: money went out, and nothing here says why
     UNMATCHED_IN = "unmatched-in"  #: money came in, and nothing here says why
     CHARGE_UNMATCHED = "charge-unmatched"  #: a charge for no payment of ours
@@ -135,7 +135,7 @@ class KnownBooks:
     tariff: Tariff | None = None
     #: Receipts of payments that were booked as overpaid.
     overpaid: frozenset[str] = frozenset()
-    #: Receipts of payments of which the books have the return already.
+    #: Receipts of payments whose return the books have already.
     came_back: frozenset[str] = frozenset()
     #: Deposits by their reference, collected stakes by their bet, in cents.
     deposits: Mapping[str, int] = field(default_factory=dict)
@@ -152,7 +152,7 @@ def is_restored(attempt: KnownAttempt) -> bool:
 
 
 def is_open_ended(attempt: KnownAttempt) -> bool:
-    """Whether nobody knows how it ended: only of such a one is asked what a statement's silence says."""
+    """Whether nobody knows how it ended: only then does it matter what a statement's silence says."""
     return attempt.status in LIVE or is_restored(attempt)
 
 
@@ -176,7 +176,7 @@ def decide(payout_id: str) -> str:
 
 
 def decide_paid(payout_id: str, line: Line) -> str:
-    """Ends it as paid by a line, where a person says that it is that."""
+    """Ends it as paid by a line that a person says is the payment."""
     return f"kasoko payout decide {payout_id} --paid --receipt {quote(line.receipt)} --evidence WHERE --reason WHY"
 
 

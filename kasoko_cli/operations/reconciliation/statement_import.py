@@ -275,24 +275,24 @@ def _judge(session: Session, file: StatementFile, rules: StatementRules, now: da
     account = prove(file, attempts, shortcode=rules.shortcode, said=rules.said_account)
     span = file.span(now)
     receipts = [one.receipt for one in attempts if one.receipt]
-    due = statements.posted_under(session, (f"attempt:{one.id}:charge" for one in attempts), Account.CHARGES_DUE)
-    paid = statements.posted_under(session, (f"attempt:{one.id}:charge_paid" for one in attempts), Account.UTILITY)
-    over = statements.posted_under(session, (f"overpaid:{one}" for one in receipts), Account.UTILITY)
-    back = statements.posted_under(session, (f"recover:{one}" for one in receipts), Account.UTILITY)
+    due = _posted(session, (f"attempt:{one.id}:charge" for one in attempts), Account.CHARGES_DUE)
+    paid = _posted(session, (f"attempt:{one.id}:charge_paid" for one in attempts), Account.UTILITY)
+    over = _posted(session, (f"overpaid:{one}" for one in receipts), Account.UTILITY)
+    back = _posted(session, (f"recover:{one}" for one in receipts), Account.UTILITY)
     returned = {one.receipt for one in attempts if one.status is AttemptStatus.RETURNED and one.receipt}
     came_in = [line for line in file.lines if line.paid_in_cents]
-    deposits = statements.posted_under(session, (f"deposit:{line.receipt}" for line in came_in), Account.UTILITY)
+    deposits = _posted(session, (f"deposit:{line.receipt}" for line in came_in), Account.UTILITY)
     names = (name for line in came_in for name in (line.receipt, line.account) if name)
     known = KnownBooks(
         attempts=attempts,
         account=account,
         account_id=account_id,
         span=span,
-        charges_due={_middle(key): -cents for key, cents in due.items()},
-        charges_paid={_middle(key): -cents for key, cents in paid.items()},
-        overpaid=frozenset(_middle(key) for key in over) - {_middle(key) for key in back},
-        came_back=frozenset(returned | {_middle(key) for key in back}),
-        deposits={_middle(key): cents for key, cents in deposits.items()},
+        charges_due={attempt_id: -cents for attempt_id, cents in due.items()},
+        charges_paid={attempt_id: -cents for attempt_id, cents in paid.items()},
+        overpaid=frozenset(over.keys() - back.keys()),
+        came_back=frozenset(returned | back.keys()),
+        deposits=deposits,
         stakes=statements.collected_stakes(session, names),
         answers=statements.answers_about(session, (one.id for one in attempts if one.receipt is None), now),
         customers_are_counted=rules.customers_are_counted,
@@ -301,6 +301,11 @@ def _judge(session: Session, file: StatementFile, rules: StatementRules, now: da
     lines = statements.known_lines(session, (line.key for line in file.lines))
     found = _no_more_than_owed(session, match(file, known))
     return _Judged(account, account_id, span, _past_the_guard(session, found, rules.caution, now), lines)
+
+
+def _posted(session: Session, keys: Iterable[str], account: Account) -> dict[str, int]:
+    """What entries posted to an account, by the second part of their key: what they are about."""
+    return {key.split(":")[1]: cents for key, cents in statements.posted_under(session, keys, account).items()}
 
 
 def _way_of(finding: StatementFinding) -> Way | None:
@@ -331,11 +336,6 @@ def _past_the_guard(
             one = replace(one, verdict=LineVerdict.STILL_UNKNOWN, why=why, command=found.hint)
         kept.append(one)
     return kept
-
-
-def _middle(key: str) -> str:
-    """What an entry's key is about: its second part."""
-    return key.split(":")[1]
 
 
 # --- Taking it in ---------------------------------------------------------------------------------------------
@@ -403,10 +403,9 @@ def posted_again(session: Session, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _no_more_than_owed(session: Session, findings: Sequence[StatementFinding]) -> list[StatementFinding]:
-    """The same, where money of a second payment came back of which its user owes less by now, or nothing.
+    """The same, but where a second payment came back, no more of it pays off a debt than its user still owes.
 
-    What was given up or recovered before is no debt any more: the rest goes to suspense, for a person to say whose
-    it is.
+    What was given up or recovered before is no debt any more: the rest goes to suspense, and a person says whose it is.
     """
     owed: dict[str, int] = {}
     found = []
@@ -702,7 +701,7 @@ def resolve_suspense(ctx: OperationContext, *, name: str, resolution: str, user_
     """Say what money in suspense was, once.
 
     Raises:
-        NotFound: nothing in suspense is called so, or there is no such user.
+        NotFound: nothing in suspense has this name, or there is no such user.
         Refused: it was resolved before, no reason was given, or a user is missing or too many.
     """
     needs_reason(ctx.actor, "Resolving money in suspense")

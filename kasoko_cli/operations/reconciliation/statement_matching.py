@@ -46,7 +46,7 @@ from kasoko_cli.store.statements import KnownAttempt
 QUIET = timedelta(hours=1)
 #: A line may be a payout although its time is off by so much: a clock was wrong, or a file has another zone's times.
 TIMES_DIFFER = timedelta(hours=24)
-#: So many payouts, or lines, are named where several could be meant.
+#: At most so many payouts, or lines, are named where several could be meant.
 NAMED = 5
 
 _OUR_ID = re.compile(r"ks-[0-9a-f]{32}|AG_[0-9]{8}_[0-9A-Za-z]+")
@@ -221,7 +221,7 @@ class _Matching:
     # --- Last: what is left, by its words ---------------------------------------------------------------------------
 
     def judge_by_words(self) -> None:
-        """Judge each line that is no payment of ours for certain."""
+        """Judge each line that was not identified as a payment of ours."""
         for line in self.file.lines:
             if line.number not in self.found:
                 self._note(line, self._left(line))
@@ -259,7 +259,7 @@ class _Matching:
         return self._not_ours(line)
 
     def _could_be(self, line: Line) -> list[KnownAttempt]:
-        """Some of the payouts of which nobody knows the end that this line may be."""
+        """Some of the payouts with an unknown end that this line may be."""
         keys = line.party.keys
         if keys is None:
             some: Iterable[KnownAttempt] = self.unended.get(line.withdrawn_cents, ())

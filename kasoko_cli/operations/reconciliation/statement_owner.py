@@ -95,11 +95,7 @@ def prove(file: StatementFile, attempts: Iterable[KnownAttempt], *, shortcode: s
 
 
 def _has_payments_of_ours(file: StatementFile, attempts: Iterable[KnownAttempt]) -> bool:
-    ours = {
-        one.receipt: one
-        for one in attempts
-        if one.receipt is not None and (one.evidence or "").startswith(TOLD_BY_MPESA)
-    }
+    ours = {one.receipt: one for one in attempts if (one.evidence or "").startswith(TOLD_BY_MPESA)}
     return any(
         (one := ours.get(line.receipt)) is not None
         and line.withdrawn_cents == one.wire_cents

@@ -8,14 +8,13 @@ by a line of it, what came back by one, and what was sent again since.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.money import format_kes
@@ -35,10 +34,10 @@ from kasoko_cli.operations.shared.row_facts import facts_of
 from kasoko_cli.store import attempts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn, take_turn
-from kasoko_cli.store.log import close_incident, note_event
+from kasoko_cli.store.log import close_incident, note_event, stream_events
 from kasoko_cli.store.schema.tables import Attempt, Event, Payout, Statement, StatementLine
 
-#: So many reasons against it are named.
+#: At most so many reasons against it are named.
 NAMED = 5
 
 
@@ -161,8 +160,8 @@ def _against(session: Session, row: Statement, lines: Sequence[StatementLine]) -
 
 def _ended_by(session: Session, mark: str) -> list[dict[str, Any]]:
     """What the silence of this taking in ended, as it was written down."""
-    acts = session.exec(select(Event).where(col(Event.action) == SILENCE).order_by(col(Event.id)))
-    return [detail for event in acts if (detail := json.loads(event.detail))["take"] == mark]
+    acts = stream_events(session, col(Event.action) == SILENCE)
+    return [act.detail for act in acts if act.detail["take"] == mark]
 
 
 def _cannot_doubt(session: Session, detail: dict[str, Any], attempt: Attempt, payout: Payout) -> str:

@@ -262,9 +262,8 @@ class _Question:
 def _open_questions(session: Session, policy: AskPolicy, market_id: str | None, now: datetime) -> list[_Question]:
     """Attempts whose end is not known, failures that are to be confirmed, and whatever a hint names.
 
-    And those that silence ended of which it is not on record that their own account was asked.
-
-    And what left although it had been ended, and whatever was said to be otherwise than the books have it: until
+    Also those that a statement's silence ended, unless it is on record that the account that made them was asked; those
+    that left although they had been ended; and those about which something was said that the books do not have: until
     M-Pesa has answered, that holds the payout back.
     """
     live = [one for one in attempts.list_live(session, market_id=market_id) if one.status is not AttemptStatus.INTENT]

@@ -259,7 +259,7 @@ def _hours(session: Session, start: datetime, end: datetime) -> list[HourDay]:
 
 
 def _unknown(session: Session, end: datetime) -> Amount:
-    """What was sent by then and whose end nobody knows now."""
+    """What was sent until then and is unknown now."""
     live = select(func.count(), cast(func.coalesce(func.sum(col(Attempt.wire_cents)), 0), BigInteger))
     count, cents = session.exec(
         live.where(col(Attempt.status) == AttemptStatus.UNKNOWN, col(Attempt.sent_at) < end)

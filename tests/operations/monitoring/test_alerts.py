@@ -12,7 +12,7 @@ import pytest
 from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.errors import ConfigurationError, NotSent
 from kasoko_cli.operations.monitoring.alerts import Notified, courier_for, notify, send_test
-from kasoko_cli.operations.monitoring.health import Limits
+from kasoko_cli.operations.monitoring.health import HealthLimits
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
@@ -33,7 +33,7 @@ class Pigeon:
 
 
 def tell(harness: PayoutHarness, pigeon: Pigeon) -> Notified:
-    return notify(harness.db, harness.clock, Limits(), pigeon)
+    return notify(harness.db, harness.clock, HealthLimits(), pigeon)
 
 
 def fail(harness: PayoutHarness, user: str, phone: str, market: str) -> None:

@@ -11,7 +11,7 @@ from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations.admin import preflight
 from kasoko_cli.operations.monitoring import prometheus
-from kasoko_cli.operations.monitoring.health import Finding, FloatWatch, Limits, State, check_health, judge
+from kasoko_cli.operations.monitoring.health import Finding, FloatWatch, HealthLimits, State, check_health, judge
 from kasoko_cli.operations.monitoring.metrics_snapshot import (
     Figures,
     SettlementTime,
@@ -67,8 +67,8 @@ def ago(**length: int) -> datetime:
     return NOW - timedelta(**length)
 
 
-def found(figures: Figures, limits: Limits | None = None) -> list[tuple[str, State]]:
-    return [(one.key, one.state) for one in judge(figures, limits or Limits())]
+def found(figures: Figures, limits: HealthLimits | None = None) -> list[tuple[str, State]]:
+    return [(one.key, one.state) for one in judge(figures, limits or HealthLimits())]
 
 
 # --- The rules -----------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ KNOWN = replace(QUIET, float_cents=50_000, float_as_of=ago(hours=1), float_avail
     ],
 )
 def test_a_float_that_is_short_or_not_known_is_a_warning(figures: Figures, floor_cents: int, what: str | None) -> None:
-    limits = Limits(float_watch=replace(WATCH, floor_cents=floor_cents))
+    limits = HealthLimits(float_watch=replace(WATCH, floor_cents=floor_cents))
     said = [(one.key, one.state, one.what) for one in judge(figures, limits)]
     assert said == ([] if what is None else [("float", State.WARNING, what)])
     assert found(figures) == [], "where nobody watches it, nothing is said"
@@ -189,7 +189,7 @@ def test_what_is_owed_is_counted_with_its_charges_and_what_is_under_way_is_not_t
     harness.send(limit=1)
     now = read_figures(harness.db, harness.clock, Spans(), TARIFF)
     assert (now.float_cents, now.float_available_cents, now.float_needed_cents) == (50_000, 29_500, 20_500)
-    found_in = samples(prometheus.exposition(harness.db, harness.clock, Limits(float_watch=WATCH)))
+    found_in = samples(prometheus.exposition(harness.db, harness.clock, HealthLimits(float_watch=WATCH)))
     assert found_in["kasoko_float_available_cents", ()] == 29_500
     assert found_in["kasoko_float_wanted_cents", ()] == 20_500
 
@@ -197,19 +197,21 @@ def test_what_is_owed_is_counted_with_its_charges_and_what_is_under_way_is_not_t
 def test_metrics_leave_out_a_float_that_is_too_old_to_be_known(harness: PayoutHarness) -> None:
     lock_in(harness, "500.00")
     harness.clock.forward(86_401)
-    names = {name for name, _ in samples(prometheus.exposition(harness.db, harness.clock, Limits(float_watch=WATCH)))}
+    names = {
+        name for name, _ in samples(prometheus.exposition(harness.db, harness.clock, HealthLimits(float_watch=WATCH)))
+    }
     assert "kasoko_float_wanted_cents" in names
     assert "kasoko_float_available_cents" not in names
 
 
 def test_the_limits_are_the_operators() -> None:
     slow = replace(QUIET, daraja_p95_ms=900, due_since=ago(seconds=90))
-    assert [key for key, _ in found(slow, Limits(daraja_ms=800, due_seconds=60))] == ["due", "daraja"]
+    assert [key for key, _ in found(slow, HealthLimits(daraja_ms=800, due_seconds=60))] == ["due", "daraja"]
 
 
 def test_a_further_failure_has_a_larger_mark_and_so_is_told_again() -> None:
     first, second = (
-        next(iter(judge(replace(QUIET, failed_lately=1, last_failed_at=at), Limits())))
+        next(iter(judge(replace(QUIET, failed_lately=1, last_failed_at=at), HealthLimits())))
         for at in (ago(minutes=2), ago(minutes=1))
     )
     assert first.mark < second.mark
@@ -217,7 +219,7 @@ def test_a_further_failure_has_a_larger_mark_and_so_is_told_again() -> None:
 
 def test_unknown_that_becomes_critical_has_a_larger_mark() -> None:
     young, old = (
-        next(iter(judge(replace(QUIET, unknown=1, unknown_since=since), Limits())))
+        next(iter(judge(replace(QUIET, unknown=1, unknown_since=since), HealthLimits())))
         for since in (ago(minutes=1), ago(hours=2))
     )
     assert young.mark < old.mark
@@ -234,7 +236,7 @@ def test_every_finding_says_what_to_type_or_to_look_at() -> None:
         due_since=ago(days=3),
         unsettled=[Unsettled("rain", ago(hours=5), 3, 9_700), Unsettled("cup", ago(hours=1), 1, 100)],
     )
-    said = {one.key: f"{one.what}. {one.do}" for one in judge(all_of_it, Limits())}
+    said = {one.key: f"{one.what}. {one.do}" for one in judge(all_of_it, HealthLimits())}
     assert said == {
         "failed": "2 payouts failed in the last 60 min. See why: kasoko payout list --status FAILED",
         "incidents": "3 incidents that nobody has closed: overpaid, receipt. Read them: kasoko incident list",
@@ -295,9 +297,9 @@ def test_a_market_is_through_when_its_last_payout_is_final(harness: PayoutHarnes
 
 def test_a_market_that_nobody_resolves_or_settles_is_told_everywhere(harness: PayoutHarness) -> None:
     def told() -> list[str]:
-        health = check_health(harness.db, harness.clock, Limits())
+        health = check_health(harness.db, harness.clock, HealthLimits())
         with harness.db.reading() as session:
-            named = list(preflight.waiting_markets(session, harness.clock(), Limits()))
+            named = list(preflight.waiting_markets(session, harness.clock(), HealthLimits()))
         said = [f"{one.what}. {one.do}" for one in health.findings if one.key in ("unresolved", "unsettled")]
         assert [f"{one.says} Type: {one.remedy}" for one in named if one.state == "warn"] == said
         return said
@@ -323,7 +325,7 @@ def test_a_market_that_nobody_resolves_or_settles_is_told_everywhere(harness: Pa
 
 def test_a_failure_is_told_for_an_hour(busy: PayoutHarness) -> None:
     def keys() -> set[str]:
-        return {one.key for one in check_health(busy.db, busy.clock, Limits()).findings}
+        return {one.key for one in check_health(busy.db, busy.clock, HealthLimits()).findings}
 
     assert "failed" in keys()
     busy.clock.forward(3_601)
@@ -333,7 +335,7 @@ def test_a_failure_is_told_for_an_hour(busy: PayoutHarness) -> None:
 
 def test_the_worst_stands_first(busy: PayoutHarness, actor: Actor) -> None:
     switches.pause(OperationContext(busy.db, busy.clock, actor))
-    health = check_health(busy.db, busy.clock, Limits())
+    health = check_health(busy.db, busy.clock, HealthLimits())
     assert health.state is State.CRITICAL
     assert health.findings[0].key == "failed"
     assert isinstance(health.findings[0], Finding)

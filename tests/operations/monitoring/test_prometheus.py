@@ -16,7 +16,7 @@ from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.account.tariff_file import load_tariff
 from kasoko_cli.operations.monitoring import health, prometheus
 from kasoko_cli.operations.monitoring.alert_rules import alert_rules
-from kasoko_cli.operations.monitoring.health import FloatWatch, Limits
+from kasoko_cli.operations.monitoring.health import FloatWatch, HealthLimits
 from kasoko_cli.operations.shared import run_registry
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
@@ -55,7 +55,7 @@ def busy(harness: PayoutHarness) -> PayoutHarness:
 
 def test_the_metrics_are_what_the_rows_say(busy: PayoutHarness) -> None:
     busy.clock.forward(120)
-    found = samples(prometheus.exposition(busy.db, busy.clock, Limits()))
+    found = samples(prometheus.exposition(busy.db, busy.clock, HealthLimits()))
     assert of(found, "kasoko_payouts", state="COMPLETED") == 1
     assert of(found, "kasoko_payouts", state="PENDING") == 0
     assert of(found, "kasoko_payouts_cents", state="FAILED") == 14_250
@@ -78,7 +78,7 @@ def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(
     for _ in range(2):
         harness.clock.forward(60)
         run_registry.note_success(OperationContext(harness.db, harness.clock, actor), "db backup")
-    found = samples(prometheus.exposition(harness.db, harness.clock, Limits()))
+    found = samples(prometheus.exposition(harness.db, harness.clock, HealthLimits()))
     at = of(found, "kasoko_last_success_timestamp_seconds", command="db backup")
     assert at == harness.clock().timestamp()
     with harness.db.reading() as session:
@@ -86,14 +86,14 @@ def test_a_command_that_is_no_run_is_in_the_metrics_with_its_last_good_end(
 
 
 def test_what_was_never_read_is_left_out_and_not_zero(harness: PayoutHarness) -> None:
-    names = {name for name, _ in samples(prometheus.exposition(harness.db, harness.clock, Limits()))}
+    names = {name for name, _ in samples(prometheus.exposition(harness.db, harness.clock, HealthLimits()))}
     assert "kasoko_payouts" in names
     for never in ("success_ratio", "heard_timestamp", "p95", "settlement_seconds", "float"):
         assert not any(never in name for name in names), never
 
 
 def test_the_buckets_of_the_histogram_grow_and_end_with_all(busy: PayoutHarness) -> None:
-    found = samples(prometheus.exposition(busy.db, busy.clock, Limits()))
+    found = samples(prometheus.exposition(busy.db, busy.clock, HealthLimits()))
     buckets = {
         float(dict(labels)["le"]): value
         for (name, labels), value in found.items()
@@ -106,7 +106,7 @@ def test_the_buckets_of_the_histogram_grow_and_end_with_all(busy: PayoutHarness)
 
 
 def test_no_phone_no_id_and_no_name_is_in_the_metrics(busy: PayoutHarness) -> None:
-    text = prometheus.exposition(busy.db, busy.clock, Limits()).decode()
+    text = prometheus.exposition(busy.db, busy.clock, HealthLimits()).decode()
     for private in ("2547", "ann", "derby", busy.attempt("ann").id):
         assert private not in text
 
@@ -118,7 +118,7 @@ def test_the_file_is_replaced_whole_and_readable_by_the_collector(harness: Payou
     before = tmp_path / prometheus.FILE_NAME
     before.write_text("old")
     opened = before.open()
-    written = prometheus.write_metrics(harness.db, harness.clock, Limits(), tmp_path)
+    written = prometheus.write_metrics(harness.db, harness.clock, HealthLimits(), tmp_path)
     with opened:
         assert opened.read() == "old", "who has the old one open still reads the old one, whole"
     assert [one.name for one in tmp_path.iterdir() if one.name.endswith((".prom", ".tmp"))] == ["kasoko.prom"]
@@ -129,7 +129,7 @@ def test_the_file_is_replaced_whole_and_readable_by_the_collector(harness: Payou
 
 def test_a_folder_that_is_not_there_is_a_sentence(harness: PayoutHarness, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be written: No such file or directory"):
-        prometheus.write_metrics(harness.db, harness.clock, Limits(), tmp_path / "nowhere")
+        prometheus.write_metrics(harness.db, harness.clock, HealthLimits(), tmp_path / "nowhere")
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file_and_no_rest(
@@ -142,7 +142,7 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_no_rest(
 
     monkeypatch.setattr(Path, "replace", no_room)
     with pytest.raises(ConfigurationError, match="No space left"):
-        prometheus.write_metrics(harness.db, harness.clock, Limits(), tmp_path)
+        prometheus.write_metrics(harness.db, harness.clock, HealthLimits(), tmp_path)
     rest = [one.name for one in tmp_path.iterdir() if one.name.endswith((".prom", ".tmp"))]
     assert rest == ["kasoko.prom"]
     assert (tmp_path / prometheus.FILE_NAME).read_text() == "old"
@@ -155,20 +155,20 @@ def test_every_alert_speaks_of_metrics_that_there_are(busy: PayoutHarness) -> No
     lock_in(busy, "500.00")
     busy.owe({"dan": "254712000444"}, market="late")
     busy.clock.forward(60)
-    named = set(re.findall(r"\bkasoko_\w+", alert_rules(Limits())))
-    limits = Limits(float_watch=FloatWatch(load_tariff(), max_age_seconds=86_400))
+    named = set(re.findall(r"\bkasoko_\w+", alert_rules(HealthLimits())))
+    limits = HealthLimits(float_watch=FloatWatch(load_tariff(), max_age_seconds=86_400))
     known = {name for name, _ in samples(prometheus.exposition(busy.db, busy.clock, limits))}
     assert named <= known
 
 
 def test_the_alerts_have_the_limits_of_the_settings() -> None:
-    text = alert_rules(Limits(success_bps=9_950, settlement_seconds=600))
+    text = alert_rules(HealthLimits(success_bps=9_950, settlement_seconds=600))
     assert "kasoko_payout_success_ratio < 0.995" in text
     assert "kasoko_unsettled_age_seconds > 600" in text
 
 
 def test_there_is_an_alert_for_each_rule_of_health() -> None:
-    pages = set(re.findall(r"runbook\.md#(\w+)", alert_rules(Limits())))
+    pages = set(re.findall(r"runbook\.md#(\w+)", alert_rules(HealthLimits())))
     keys = set(re.findall(r'Finding\(\s*"(\w+)"', Path(health.__file__).read_text()))
     assert len(keys) > 8
     assert keys <= pages
@@ -177,9 +177,9 @@ def test_there_is_an_alert_for_each_rule_of_health() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_prometheus_itself_reads_the_rules_and_the_metrics(harness: PayoutHarness, tmp_path: Path) -> None:
     rules = tmp_path / "kasoko.rules.yml"
-    rules.write_text(alert_rules(Limits()))
+    rules.write_text(alert_rules(HealthLimits()))
     done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    text = prometheus.exposition(harness.db, harness.clock, Limits())
+    text = prometheus.exposition(harness.db, harness.clock, HealthLimits())
     read = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
     assert read.returncode in (0, 3), read.stderr  # 3: advice on names
