@@ -221,10 +221,15 @@ def test_every_command_hands_on_how_careful_the_settings_are() -> None:
     careful = {one.name for one in ALL.values() if one.is_told}
     silent, heard = [], set[str]()
     for path in sorted((ROOT / "cli").rglob("*.py")):
-        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+        tree = ast.parse(path.read_text("utf-8"))
+        for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef):
                 continue
-            imported = dict(_imported(function)) | ({"retry": "payouts.retry.retry"} if path.stem == "tasks" else {})
+            imported = (
+                dict(_imported(tree))
+                | dict(_imported(function))
+                | ({"retry": "payouts.retry.retry"} if path.stem == "tasks" else {})
+            )
             for called in (part for part in ast.walk(function) if isinstance(part, ast.Call)):
                 words = ast.unparse(called.func).split(".")
                 name = ".".join([imported.get(words[0], ""), *words[1:]])
