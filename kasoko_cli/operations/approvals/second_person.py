@@ -61,15 +61,7 @@ class Heard:
     note: str = WAITS
 
 
-def hear(
-    session: Session,
-    actor: Actor,
-    terms: Terms,
-    word: Word,
-    *,
-    at: datetime,
-    confirms: bool = True,
-) -> Heard:
+def hear(session: Session, actor: Actor, terms: Terms, word: Word, *, at: datetime, confirms: bool = True) -> Heard:
     """Look for another person's word that says the same; where there is none, write this one down as the first.
 
     The caller holds what the word is about, so that nothing of it changes before the act is done. A word that

@@ -307,13 +307,7 @@ def _unsigned(session: Session, callback: Waiting, result: Result | None, troubl
 
 
 def _judge_result(
-    session: Session,
-    callback: Waiting,
-    result: Result,
-    tried: tuple[Attempt, Payout],
-    trust: Trust,
-    *,
-    at: datetime,
+    session: Session, callback: Waiting, result: Result, tried: tuple[Attempt, Payout], trust: Trust, *, at: datetime
 ) -> Judgement | None:
     attempt, payout = tried
     rule, receipt = judge_result(result), result.receipt()
@@ -451,13 +445,7 @@ def _judge_status(
 
 
 def _judge_end(
-    session: Session,
-    callback: Waiting,
-    query: Query,
-    tried: tuple[Attempt, Payout],
-    result: Result,
-    *,
-    at: datetime,
+    session: Session, callback: Waiting, query: Query, tried: tuple[Attempt, Payout], result: Result, *, at: datetime
 ) -> Judgement:
     """An answer that says how a payment ended, paid or not: believed where it names our question and our payment."""
     (attempt, payout), answer = tried, read_status(result)

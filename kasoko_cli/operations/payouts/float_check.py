@@ -58,12 +58,7 @@ class Gate:
 
 
 def look(
-    db: Database,
-    clock: Clock,
-    policy: GatePolicy,
-    selection: Selection = EVERYTHING,
-    *,
-    bound: Bound | None = None,
+    db: Database, clock: Clock, policy: GatePolicy, selection: Selection = EVERYTHING, *, bound: Bound | None = None
 ) -> Gate:
     """What a run would need now, or one that is bound, and whether the float covers it; nothing is written.
 
@@ -75,12 +70,7 @@ def look(
         market_id = markets.id_of(session, selection.market)
         if bound is None:
             run = balance_readings.sum_of_run(
-                session,
-                policy.tariff,
-                now=now,
-                market_id=market_id,
-                only=tuple(selection.only),
-                limit=selection.limit,
+                session, policy.tariff, now=now, market_id=market_id, only=tuple(selection.only), limit=selection.limit
             )
         else:
             charges_cents = sum(map(policy.tariff.charge_cents, bound.wires_cents))

@@ -49,11 +49,7 @@ def take(session: Session, account: str, count: int, per_second: int, *, now: da
     if kept.next_at is not None and now < kept.next_at <= now + timedelta(seconds=FARTHEST_SECONDS):
         first = kept.next_at
     rate_limits.keep(
-        session,
-        account,
-        next_at=first + timedelta(seconds=count * apart),
-        per_1000_seconds=pace,
-        changed_at=changed_at,
+        session, account, next_at=first + timedelta(seconds=count * apart), per_1000_seconds=pace, changed_at=changed_at
     )
     wait_seconds = (first - now).total_seconds()
     return [wait_seconds + number * apart for number in range(count)]

@@ -104,11 +104,7 @@ class Recorder:
         )
 
     def _acknowledged(
-        self,
-        session: Session,
-        plain: Sequence[tuple[Claimed, Answer]],
-        found: Mapping[str, HeldAttempt],
-        now: datetime,
+        self, session: Session, plain: Sequence[tuple[Claimed, Answer]], found: Mapping[str, HeldAttempt], now: datetime
     ) -> dict[str, Sent]:
         """What M-Pesa took, without anything strange about it: nearly all, so one statement is for all of them."""
         ours = (_acknowledgement(found[one.attempt_id], answer, one.send, self.context.run_id) for one, answer in plain)

@@ -11,14 +11,7 @@ from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.payouts import sending
 from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.run import Run, Sent, Stop
-from kasoko_cli.operations.payouts.run_report import (
-    End,
-    ends_of,
-    exit_code_of,
-    heed_breaker,
-    note_run,
-    unknown_between,
-)
+from kasoko_cli.operations.payouts.run_report import End, ends_of, exit_code_of, heed_breaker, note_run, unknown_between
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.operations.shared.hooks import Hooks
 from kasoko_cli.operations.shared.watching import Attended

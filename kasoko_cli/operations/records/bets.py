@@ -163,9 +163,7 @@ def cancel_bet(ctx: OperationContext, *, bet_id: str, at: datetime | None = None
             return False
         note_act(session, ctx.actor, "bet.cancel", bet_id, at=now)
         book.post(
-            session,
-            journal.bet_cancelled(bet_id, bet.user_id, bet.market_id, bet.outcome, bet.stake_cents),
-            at=now,
+            session, journal.bet_cancelled(bet_id, bet.user_id, bet.market_id, bet.outcome, bet.stake_cents), at=now
         )
     return True
 

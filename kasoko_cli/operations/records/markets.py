@@ -332,12 +332,7 @@ def _end(
         _close(session, market, actor, at=market.closes_at, now=now)
     to = MarketStatus.VOID if resolution.void else MarketStatus.RESOLVED
     moved = markets.move(
-        session,
-        market.id,
-        to,
-        at=now,
-        resolved_at=now,
-        resolution=json.dumps(resolution.as_dict(), sort_keys=True),
+        session, market.id, to, at=now, resolved_at=now, resolution=json.dumps(resolution.as_dict(), sort_keys=True)
     )
     assert moved, "a market locked as CLOSED can be resolved"
     detail = {"outcome": describe_resolution(resolution, names), "resolution": resolution.as_dict()}

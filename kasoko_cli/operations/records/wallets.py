@@ -113,12 +113,7 @@ def recover(
 
 
 def write_off(
-    ctx: OperationContext,
-    *,
-    user_id: str,
-    cents: int,
-    reference: str,
-    caution: Caution = payment_guard.CAREFUL,
+    ctx: OperationContext, *, user_id: str, cents: int, reference: str, caution: Caution = payment_guard.CAREFUL
 ) -> bool:
     """Give up what a user owes; says whether it is new.
 
@@ -131,12 +126,7 @@ def write_off(
 
 
 def _reduce_debt(
-    ctx: OperationContext,
-    how: tuple[Way, Caution, Account | None],
-    *,
-    user_id: str,
-    cents: int,
-    reference: str,
+    ctx: OperationContext, how: tuple[Way, Caution, Account | None], *, user_id: str, cents: int, reference: str
 ) -> bool:
     way, caution, source = how
     what = "write-off" if source is None else "recover"

@@ -148,12 +148,7 @@ def plan_override(
 
 
 def override(
-    ctx: OperationContext,
-    policy: OverridePolicy,
-    *,
-    market: str,
-    resolution: Resolution,
-    confirm: str | None = None,
+    ctx: OperationContext, policy: OverridePolicy, *, market: str, resolution: Resolution, confirm: str | None = None
 ) -> Override:
     """Give a market another outcome. Once money has left, a second person has to confirm the first one's plan.
 
@@ -304,11 +299,7 @@ def _shares(division: Division) -> dict[str, int]:
 
 
 def _differences(
-    session: Session,
-    work: _Work,
-    owed: Sequence[Payout],
-    tries: Mapping[str, Sequence[Attempt]],
-    limits: WireLimits,
+    session: Session, work: _Work, owed: Sequence[Payout], tries: Mapping[str, Sequence[Attempt]], limits: WireLimits
 ) -> list[UserChange]:
     """User by user: what stays, what is canceled, what is owed anew, and what is owed back."""
     standing = [one for one in owed if one.status is not PayoutStatus.CANCELED]

@@ -22,12 +22,7 @@ def _undo() -> NoReturn:
 
 
 def preview_resolution(
-    ctx: OperationContext,
-    limits: WireLimits,
-    *,
-    market: str,
-    named: Named,
-    duties: DutyBook = NO_BOOK,
+    ctx: OperationContext, limits: WireLimits, *, market: str, named: Named, duties: DutyBook = NO_BOOK
 ) -> Settled | None:
     """How the market would be settled if it were resolved so; None where it is resolved so already.
 

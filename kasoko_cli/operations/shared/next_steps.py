@@ -42,10 +42,7 @@ def explain(payout: Payout, last: Attempt | None) -> tuple[str | None, str | Non
         asked = "Ask M-Pesa: kasoko reconcile --now. What it never knows its portal does, then: kasoko payout decide"
         return (last.result_text if last is not None else None), asked
     if payout.status is PayoutStatus.SENT:
-        return (
-            "M-Pesa took it; its result comes to kasoko listen",
-            "If it does not come: kasoko reconcile",
-        )
+        return ("M-Pesa took it; its result comes to kasoko listen", "If it does not come: kasoko reconcile")
     if payout.status is PayoutStatus.SENDING and last is not None and last.status is AttemptStatus.INTENT:
         until = iso(last.lease_until)
         return (
