@@ -37,7 +37,7 @@ from kasoko_cli.operations.callbacks.verification import (
 )
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.next_steps import account_refused
-from kasoko_cli.operations.shared.transitions import Success, TransitionResult
+from kasoko_cli.operations.shared.transitions import Failure, Success, TransitionResult, about_attempt
 from kasoko_cli.store import attempts, callbacks, status_queries
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.engine.database import Database
@@ -146,6 +146,11 @@ class _Body:
     #: What reading it ended in where that was not foreseen.
     broken: Exception | None = None
 
+    @property
+    def evidence(self) -> str:
+        """What an attempt that it ended carries as its evidence."""
+        return f"callback:{self.callback.id}"
+
 
 def _read(callback: Waiting) -> _Body:
     try:
@@ -235,7 +240,7 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
         attempt, payout = touched[callback.subject]
         has_succeeded = attempt.status is AttemptStatus.SUCCEEDED
         is_alone = subjects[attempt.id] == payouts_touched[payout.id] == 1
-        success = Success(attempt, payout, result.receipt() or "", f"callback:{callback.id}")
+        success = Success(attempt, payout, result.receipt() or "", body.evidence)
         if not has_succeeded and not (is_alone and success.is_plain):
             continue
         if judge_result(result).fate is Fate.PAID and verify_result(result, attempt, receipt_owner=None) == BELIEVED:
@@ -262,76 +267,81 @@ def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Judg
     """What a callback is worth and what follows; None where it has to wait for its acknowledgement."""
     if body.broken is not None:
         raise body.broken
-    callback, result, trouble = body.callback, body.result, body.trouble
+    callback = body.callback
     if not callback.signed:
-        return _unsigned(session, callback, result, trouble, at=at)
+        return _unsigned(session, body, at=at)
     kind = Kind(callback.route)
-    if kind in (Kind.RESULT, Kind.TIMEOUT):
-        try:
-            attempt, payout = transitions.lock(session, callback.subject)
-        except NotFound:
-            return _stray(session, callback, at=at)
-        if kind is Kind.TIMEOUT:
-            # Whatever its shape or code: a notice of the queue is neither paid nor failed.
-            outcome = transitions.doubtful(
-                session, attempt, why="M-Pesa says that it waited too long in the queue", at=at
-            )
-            return Judgement("timeout", outcome, payout.id)
-        if result is None:
-            return _unreadable(session, callback, attempt, trouble, at=at)
-        return _judge_result(session, callback, result, (attempt, payout), trust, at=at)
     if kind is Kind.STATUS:
-        return _judge_status(session, callback, result, trouble, at=at)
+        return _judge_status(session, body, at=at)
     if kind is Kind.BALANCE:
-        balance = balances.judge_answer(session, callback, result, trouble, at=at)
+        balance = balances.judge_answer(session, callback, body.result, body.trouble, at=at)
         return None if balance is None else Judgement(balance[0], transitions.unmoved(balance[1]))
-    return _note_answer(session, callback, result, trouble, at=at)
+    if kind not in (Kind.RESULT, Kind.TIMEOUT):
+        return _note_answer(session, body, at=at)
+    try:
+        attempt, payout = transitions.lock(session, callback.subject)
+    except NotFound:
+        return _stray(session, callback, at=at)
+    if kind is Kind.RESULT:
+        return _judge_result(session, body, (attempt, payout), trust, at=at)
+    # Whatever its shape or code: a notice of the queue is neither paid nor failed.
+    outcome = transitions.doubtful(session, attempt, why="M-Pesa says that it waited too long in the queue", at=at)
+    return Judgement("timeout", outcome, payout.id)
 
 
-def _unsigned(session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime) -> Judgement:
+def _unsigned(session: Session, body: _Body, *, at: datetime) -> Judgement:
     """Posted without our mark: kept and never believed, whoever posted it; but M-Pesa is asked about what it names.
 
     It moves no state. That a payment which ended unpaid was made after all is an incident: until somebody has
     looked, nothing is sent again for it.
     """
-    why = trouble or "posted without a signature: kept, never believed"
-    if result is None or Kind(callback.route) not in (Kind.RESULT, Kind.TIMEOUT):
+    result, route = body.result, body.callback.route
+    why = body.trouble or "posted without a signature: kept, never believed"
+    if result is None or Kind(route) not in (Kind.RESULT, Kind.TIMEOUT):
         return Judgement("hint", transitions.unmoved(why))
     attempt = attempts.named_as(session, result.originator_conversation_id)
     if attempt is None:
         return Judgement("hint", transitions.unmoved(why))
-    stated = judge_result(result).fate if callback.route == Kind.RESULT else Fate.UNKNOWN
-    if stated is Fate.PAID:
-        _speaks_against(session, callback, attempt, stated, "a result was posted without a signature", at=at)
+    if route == Kind.RESULT and judge_result(result).fate is Fate.PAID:
+        _speaks_against(session, body, attempt, Fate.PAID, "a result was posted without a signature", at=at)
     return Judgement("hint", transitions.unmoved(f"{why}; M-Pesa is asked"), attempt.payout_id, about=attempt.id)
 
 
 def _judge_result(
-    session: Session, callback: Waiting, result: Result, tried: tuple[Attempt, Payout], trust: Trust, *, at: datetime
+    session: Session, body: _Body, tried: tuple[Attempt, Payout], trust: Trust, *, at: datetime
 ) -> Judgement | None:
-    attempt, payout = tried
+    (attempt, payout), result = tried, body.result
+    if result is None:
+        key = f"{Asking.UNREADABLE}:{attempt.id}"
+        what = (
+            f"A callback for {attempt.id} cannot be read ({body.trouble}). Its bytes are kept; the payout is asked"
+            " about."
+        )
+        raise_incident(session, key=key, kind="unreadable", what=what, at=at, **about_attempt(attempt, body.evidence))
+        return Judgement("unreadable", transitions.doubtful(session, attempt, why=body.trouble, at=at), payout.id)
     rule, receipt = judge_result(result), result.receipt()
     owner = attempts.receipt_owner(session, receipt) if rule.fate is Fate.PAID and receipt else None
     verified = verify_result(result, attempt, receipt_owner=owner)
     if verified.level is TrustLevel.CONTRADICTED:
-        return _contradicted(session, callback, attempt, f"A result for {attempt.id}: {verified.why}.", at=at)
+        return _contradicted(session, body, attempt, f"A result for {attempt.id}: {verified.why}.", at=at)
     if verified.level is TrustLevel.NO_ACK and attempts.is_being_sent(attempt, at):
         return None
     if verified.level is TrustLevel.NO_ACK and rule.fate is Fate.PAID and trust.success_without_ack:
         verified = BELIEVED
-    evidence, text = f"callback:{callback.id}", redact(result.result_desc)[:500]
     if verified.level is not TrustLevel.BELIEVED:
-        return _hinted(session, callback, attempt, rule.fate, f"a result that is not believed: {verified.why}", at=at)
+        # It lacks a factor: a reason to ask, and an incident where the attempt has ended otherwise.
+        why = f"a result that is not believed: {verified.why}"
+        outcome = transitions.doubtful(session, attempt, why=why, at=at)
+        _speaks_against(session, body, attempt, rule.fate, why, at=at)
+        return Judgement("hint", outcome, payout.id)
     if rule.fate is Fate.PAID:
         assert receipt is not None, "a success is believed with its receipt only"
         balances.note_results(session, [(attempt.id, result)], at=at)
-        [outcome] = transitions.paid(session, [Success(attempt, payout, receipt, evidence)], at=at)
+        [outcome] = transitions.paid(session, [Success(attempt, payout, receipt, body.evidence)], at=at)
         return Judgement("paid", outcome, payout.id)
     if rule.fate is Fate.FAILED:
-        code = result.result_code or rule.code
-        outcome = transitions.not_paid(
-            session, attempt, transitions.Failure(code, text or rule.meaning, evidence), at=at
-        )
+        code, text = result.result_code or rule.code, redact(result.result_desc)[:500] or rule.meaning
+        outcome = transitions.not_paid(session, attempt, Failure(code, text, body.evidence), at=at)
         if rule.account_level and outcome.moved:
             why = account_refused(code, rule.meaning, rule.advice)
             set_switch(session, "breaker", is_on=True, reason=why, actor=LISTENER, at=at)
@@ -339,64 +349,25 @@ def _judge_result(
     if rule.code == ALREADY_TAKEN:
         attempts.note_met_before(session, attempt.id)
     why = f"code {result.result_code or 'missing'}: {rule.meaning}"
-    return Judgement(
-        "unclear", transitions.doubtful(session, attempt, why=why, at=at, code=result.result_code), payout.id
-    )
+    outcome = transitions.doubtful(session, attempt, why=why, at=at, code=result.result_code)
+    return Judgement("unclear", outcome, payout.id)
 
 
-def _hinted(
-    session: Session, callback: Waiting, attempt: Attempt, stated: Fate, why: str, *, at: datetime
-) -> Judgement:
-    """A result that lacks a factor: never believed, but a reason to ask. On an attempt that ended, an incident."""
-    outcome = transitions.doubtful(session, attempt, why=why, at=at)
-    _speaks_against(session, callback, attempt, stated, why, at=at)
-    return Judgement("hint", TransitionResult(outcome.moved, (), why), attempt.payout_id)
-
-
-def _speaks_against(
-    session: Session, callback: Waiting, attempt: Attempt, stated: Fate, why: str, *, at: datetime
-) -> None:
+def _speaks_against(session: Session, body: _Body, attempt: Attempt, stated: Fate, why: str, *, at: datetime) -> None:
     """Raise an incident if an attempt has ended otherwise than this says."""
     ended = {AttemptStatus.FAILED: Fate.PAID, AttemptStatus.REJECTED: Fate.PAID, AttemptStatus.SUCCEEDED: Fate.FAILED}
     if ended.get(attempt.status) is stated:
+        what = f"The attempt {attempt.id} is {attempt.status}, and {why}; it says {stated}. Nothing was changed."
+        key = f"{Asking.HINT}:{attempt.id}:{stated}"
         raise_incident(
-            session,
-            key=f"{Asking.HINT}:{attempt.id}:{stated}",
-            kind="contradiction",
-            what=f"The attempt {attempt.id} is {attempt.status}, and {why}; it says {stated}. Nothing was changed.",
-            at=at,
-            payout_id=attempt.payout_id,
-            attempt_id=attempt.id,
-            callback_id=callback.id,
+            session, key=key, kind="contradiction", what=what, at=at, **about_attempt(attempt, body.evidence)
         )
 
 
-def _contradicted(session: Session, callback: Waiting, attempt: Attempt, what: str, *, at: datetime) -> Judgement:
-    raise_incident(
-        session,
-        key=f"{Asking.MISMATCH}:{attempt.id}",
-        kind="mismatch",
-        what=f"{what} Nothing was changed.",
-        at=at,
-        payout_id=attempt.payout_id,
-        attempt_id=attempt.id,
-        callback_id=callback.id,
-    )
+def _contradicted(session: Session, body: _Body, attempt: Attempt, what: str, *, at: datetime) -> Judgement:
+    key, told = f"{Asking.MISMATCH}:{attempt.id}", f"{what} Nothing was changed."
+    raise_incident(session, key=key, kind="mismatch", what=told, at=at, **about_attempt(attempt, body.evidence))
     return Judgement("mismatch", transitions.unmoved(what), attempt.payout_id)
-
-
-def _unreadable(session: Session, callback: Waiting, attempt: Attempt, why: str, *, at: datetime) -> Judgement:
-    raise_incident(
-        session,
-        key=f"{Asking.UNREADABLE}:{attempt.id}",
-        kind="unreadable",
-        what=f"A callback for {attempt.id} cannot be read ({why}). Its bytes are kept; the payout is asked about.",
-        at=at,
-        payout_id=attempt.payout_id,
-        attempt_id=attempt.id,
-        callback_id=callback.id,
-    )
-    return Judgement("unreadable", transitions.doubtful(session, attempt, why=why, at=at), attempt.payout_id)
 
 
 def _stray(session: Session, callback: Waiting, *, at: datetime) -> Judgement:
@@ -413,39 +384,37 @@ def _stray(session: Session, callback: Waiting, *, at: datetime) -> Judgement:
     return Judgement("stray", transitions.unmoved("no such attempt here"))
 
 
-def _judge_status(
-    session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
-) -> Judgement | None:
+def _judge_status(session: Session, body: _Body, *, at: datetime) -> Judgement | None:
     """What the answer to a status query is worth and what follows; None while its acknowledgement is to come."""
-    query = status_queries.find_query(session, callback.subject)
+    query = status_queries.find_query(session, body.callback.subject)
     if query is None or query.attempt_id is None:
         return Judgement("stray", transitions.unmoved("no such query here"))
     if status_queries.is_being_asked(query, at):
         return None
     attempt, payout = transitions.lock(session, query.attempt_id)
-    if result is None:
-        status_queries.note_answer(session, query.id, answer="UNREADABLE", detail=trouble, at=at)
-        return Judgement("unreadable", transitions.unmoved(trouble), payout.id)
-    answer = read_status(result)
+    if body.result is None:
+        status_queries.note_answer(session, query.id, answer="UNREADABLE", detail=body.trouble, at=at)
+        return Judgement("unreadable", transitions.unmoved(body.trouble), payout.id)
+    answer = read_status(body.result)
     if not _said_by_its_account(query, attempt, answer):
         why = "another account asked than the one that paid, so its answer says nothing of the payment"
         status_queries.note_answer(session, query.id, answer=status_queries.OTHER_ACCOUNT, detail=why, at=at)
         if answer.fate is StatusFate.COMPLETED:
-            _speaks_against(session, callback, attempt, Fate.PAID, f"{why}; but this one says that it paid", at=at)
+            _speaks_against(session, body, attempt, Fate.PAID, f"{why}; but this one says that it paid", at=at)
         return Judgement("hint", transitions.unmoved(why), payout.id)
     if answer.fate not in (StatusFate.COMPLETED, StatusFate.NOT_PAID):
-        tied = verify_envelope(result, query)
+        tied = verify_envelope(body.result, query)
         said = answer.fate.upper() if tied is BELIEVED else tied.level.upper()
         status_queries.note_answer(session, query.id, answer=said, detail=tied.why or answer.meaning, at=at)
         if said == "NOT_FOUND" and attempt.status is AttemptStatus.REJECTED:
             # So the books have it, too: it was never taken, and goes again under the same id only.
             answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
         return Judgement(answer.fate.value, transitions.unmoved(tied.why or answer.meaning), payout.id)
-    return _judge_end(session, callback, query, (attempt, payout), result, at=at)
+    return _judge_end(session, body, query, (attempt, payout), body.result, at=at)
 
 
 def _judge_end(
-    session: Session, callback: Waiting, query: Query, tried: tuple[Attempt, Payout], result: Result, *, at: datetime
+    session: Session, body: _Body, query: Query, tried: tuple[Attempt, Payout], result: Result, *, at: datetime
 ) -> Judgement:
     """An answer that says how a payment ended, paid or not: believed where it names our question and our payment."""
     (attempt, payout), answer = tried, read_status(result)
@@ -454,14 +423,13 @@ def _judge_end(
     said = answer.fate.upper() if verified.level is TrustLevel.BELIEVED else verified.level.upper()
     status_queries.note_answer(session, query.id, answer=said, detail=verified.why or answer.meaning, at=at)
     if verified.level is TrustLevel.CONTRADICTED:
-        return _contradicted(session, callback, attempt, f"The status of {attempt.id}: {verified.why}.", at=at)
+        return _contradicted(session, body, attempt, f"The status of {attempt.id}: {verified.why}.", at=at)
     if verified.level is not TrustLevel.BELIEVED:
         return Judgement("hint", transitions.unmoved(verified.why), payout.id)
     evidence = f"status:{query.id}"
     if answer.fate is StatusFate.NOT_PAID:
-        outcome = transitions.not_paid(
-            session, attempt, transitions.Failure(transitions.STATUS_SAYS_NO, answer.meaning, evidence), at=at
-        )
+        failure = Failure(transitions.STATUS_SAYS_NO, answer.meaning, evidence)
+        outcome = transitions.not_paid(session, attempt, failure, at=at)
         if outcome.moved or attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED):
             answer_incidents(session, attempt.id, query_id=query.id, asked_at=query.asked_at, now=at)
         return Judgement("failed", outcome, payout.id)
@@ -483,12 +451,10 @@ def _said_by_its_account(query: Query, attempt: Attempt, answer: StatusAnswer) -
     return query.account_id == attempt.account_id
 
 
-def _note_answer(
-    session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
-) -> Judgement:
+def _note_answer(session: Session, body: _Body, *, at: datetime) -> Judgement:
     """Notices that move no money: a query that waited too long."""
-    said = trouble or (
-        f"code {result.result_code}" if result is not None and result.result_code else "a timeout notice"
-    )
-    status_queries.note_answer(session, callback.subject, answer=Kind(callback.route).name, detail=said, at=at)
+    code = None if body.result is None else body.result.result_code
+    said = body.trouble or (f"code {code}" if code else "a timeout notice")
+    answer = Kind(body.callback.route).name
+    status_queries.note_answer(session, body.callback.subject, answer=answer, detail=said, at=at)
     return Judgement("noted", transitions.unmoved(said))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
@@ -31,6 +31,7 @@ from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doubted
 from kasoko_cli.operations.settlement.settle import (
     Owed,
+    Plan,
     SettlementFigures,
     duties_of,
     duties_on,
@@ -41,7 +42,6 @@ from kasoko_cli.operations.settlement.settle import (
     write_payouts,
     write_settlement,
 )
-from kasoko_cli.operations.settlement.settle import Plan as Division
 from kasoko_cli.operations.shared.actor import Actor, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, markets, payouts, statements, users
@@ -121,12 +121,11 @@ class _Work:
 
     market: Market
     standing: Settlement | None
-    division: Division
+    plan: Plan
+    #: A digest of how the market, its payouts and their attempts stand.
+    stands: str
     cancel: list[Payout] = field(default_factory=list)
     owed: list[Owed] = field(default_factory=list)
-    shown: Override | None = None
-    #: A digest of how the market, its payouts and their attempts stand.
-    stands: str = ""
 
 
 def plan_override(
@@ -142,9 +141,7 @@ def plan_override(
     payment_guard.judge_first(db, clock, policy.caution)
     with db.reading() as session:
         row, now = markets.find_market(session, market), clock()
-        work = _work_out(session, policy, row, resolution, now)
-        assert work.shown is not None
-        return work.shown
+        return _work_out(session, policy, row, resolution, now)[1]
 
 
 def override(
@@ -172,9 +169,8 @@ def override(
         # Nobody begins to send one of them while we hold them all, and nobody spends what they were credited with.
         held = payouts.lock_market(session, row.id)
         users.lock_wallets(session, {one.user_id for one in held})
-        work = _work_out(session, policy, row, resolution, now)
-        shown, first = work.shown, None
-        assert shown is not None
+        work, shown = _work_out(session, policy, row, resolution, now)
+        first = None
         if confirm is not None and (len(confirm) < HASH_DIGITS or not shown.plan_hash.startswith(confirm.lower())):
             raise Refused(
                 f"The plan for {row.slug} is {shown.plan_hash[:HASH_DIGITS]} now, and not {confirm[:64]}."
@@ -190,14 +186,16 @@ def override(
             if heard.first is None:
                 return replace(shown, waits_for_second=True, proposed_by=ctx.actor.name, note=heard.note)
             first = heard.first
-        _write(session, ctx.actor, work, resolution, now, first=first)
+        _write(session, ctx.actor, work, shown, now, first=first)
         return replace(shown, is_new=True, proposed_by=first)
 
 
 # --- Working it out -------------------------------------------------------------------------------------------
 
 
-def _work_out(session: Session, policy: OverridePolicy, market: Market, resolution: Resolution, now: datetime) -> _Work:
+def _work_out(
+    session: Session, policy: OverridePolicy, market: Market, resolution: Resolution, now: datetime
+) -> tuple[_Work, Override]:
     was = resolution_of(market)
     if was is None:
         raise Refused(
@@ -218,17 +216,16 @@ def _work_out(session: Session, policy: OverridePolicy, market: Market, resoluti
         way = "reversal" if is_whole else "correction"
         if not is_whole:
             today = replace(today, winnings=duties_of(standing).winnings)
-    division = work_out(session, market, policy.limits, resolution=resolution, duties=today)
-    work = _Work(market, standing, division, stands=_digest_of(market, owed, tries))
+    plan = work_out(session, market, policy.limits, resolution=resolution, duties=today)
+    work = _Work(market, standing, plan, _digest_of(market, owed, tries))
     changes: list[UserChange] = []
     if standing is not None and way == "reversal":
         work.cancel = [one for one in owed if one.settlement_no == standing.number]
-        changes = _changed_by_settling_anew(work.cancel, division)
+        changes = _changed_by_settling_anew(work.cancel, plan)
     elif standing is not None:
         changes = _differences(session, work, owed, tries, policy.limits)
     payment_guard.check(session, Way.OVERRIDE, work.cancel, policy.caution, now=now, subject=market.slug)
-    work.shown = _show(work, way, said, becomes, changes)
-    return work
+    return work, _show(work, way, said, becomes, changes)
 
 
 def _tries(session: Session, payout_ids: Sequence[str]) -> dict[str, list[Attempt]]:
@@ -275,8 +272,8 @@ def _nothing_left(
     return all(book.available(session, user_id) >= cents for user_id, cents in credited.items())
 
 
-def _changed_by_settling_anew(canceled: Sequence[Payout], division: Division) -> list[UserChange]:
-    before, after = _sums(canceled), _shares(division)
+def _changed_by_settling_anew(canceled: Sequence[Payout], plan: Plan) -> list[UserChange]:
+    before, after = _sums(canceled), _sums(plan.owed)
     return [
         UserChange(user, before.get(user, 0), after.get(user, 0), 0, before.get(user, 0), after.get(user, 0), 0)
         for user in dict.fromkeys([*before, *after])
@@ -284,18 +281,12 @@ def _changed_by_settling_anew(canceled: Sequence[Payout], division: Division) ->
     ]
 
 
-def _sums(owed: Sequence[Payout]) -> dict[str, int]:
+def _sums(owed: Iterable[Payout | Owed]) -> dict[str, int]:
+    """The cents of each user."""
     sums: dict[str, int] = {}
     for one in owed:
         sums[one.user_id] = sums.get(one.user_id, 0) + one.amount_cents
     return sums
-
-
-def _shares(division: Division) -> dict[str, int]:
-    shares: dict[str, int] = {}
-    for line in division.owed:
-        shares[line.user_id] = shares.get(line.user_id, 0) + line.amount_cents
-    return shares
 
 
 def _differences(
@@ -304,7 +295,7 @@ def _differences(
     """User by user: what stays, what is canceled, what is owed anew, and what is owed back."""
     standing = [one for one in owed if one.status is not PayoutStatus.CANCELED]
     debts = _debts(session, work.market.id)
-    given, after = _sums(standing), _shares(work.division)
+    given, after = _sums(standing), _sums(work.plan.owed)
     of_user: dict[str, list[Payout]] = {}
     for one in standing:
         of_user.setdefault(one.user_id, []).append(one)
@@ -341,16 +332,16 @@ def _can_cancel(payout: Payout, tries: Mapping[str, Sequence[Attempt]]) -> bool:
 
 def _owe(work: _Work, user: str, cents: int, limits: WireLimits) -> None:
     """A new payout of the difference, in as many legs as M-Pesa needs."""
-    kinds = {line.kind for line in work.division.owed if line.user_id == user} if cents else set()
+    kinds = {line.kind for line in work.plan.owed if line.user_id == user} if cents else set()
     kind = PayoutKind.REFUND if kinds == {PayoutKind.REFUND} else PayoutKind.PAYOUT
-    duty = work.division.duties.on_sending(refund=kind is PayoutKind.REFUND)
+    duty = work.plan.duties.on_sending(refund=kind is PayoutKind.REFUND)
     for leg, cut in enumerate(legs(cents, limits, duty), start=1):
         work.owed.append(Owed(len(work.owed) + 1, user, kind, leg, *cut))
 
 
 def _show(work: _Work, way: str, was: str, becomes: str, changes: list[UserChange]) -> Override:
     before = None if work.standing is None else figures_of(work.standing)
-    after = work.division.figures
+    after = work.plan.figures
     canceled = sorted(one.id for one in work.cancel)
     overpaid = sum(one.overpaid_cents for one in changes)
     lost = 0
@@ -361,7 +352,7 @@ def _show(work: _Work, way: str, was: str, becomes: str, changes: list[UserChang
         market=work.market.id,
         slug=work.market.slug,
         way=way,
-        number=work.division.number if way == "correction" else None,
+        number=work.plan.number if way == "correction" else None,
         was=was,
         becomes=becomes,
         before=before,
@@ -378,18 +369,15 @@ def _show(work: _Work, way: str, was: str, becomes: str, changes: list[UserChang
 
 def _hash(work: _Work, way: str, changes: Sequence[UserChange], canceled: Sequence[str]) -> str:
     """A digest of exactly this plan: everything that it would book, and for whom."""
-    told = [way, work.division.plan_hash, [list(asdict(one).values()) for one in changes], list(canceled)]
+    told = [way, work.plan.plan_hash, [list(asdict(one).values()) for one in changes], list(canceled)]
     return hashlib.sha256(json.dumps(told, separators=(",", ":")).encode()).hexdigest()
 
 
 # --- Writing it -----------------------------------------------------------------------------------------------
 
 
-def _write(
-    session: Session, actor: Actor, work: _Work, resolution: Resolution, now: datetime, *, first: str | None
-) -> None:
-    shown, market = work.shown, work.market
-    assert shown is not None
+def _write(session: Session, actor: Actor, work: _Work, shown: Override, now: datetime, *, first: str | None) -> None:
+    market, resolution = work.market, work.plan.resolution
     entries: list[Entry] = []
     small: list[Entry] = []
     for payout in work.cancel:
@@ -408,7 +396,7 @@ def _write(
     if shown.way == "correction":
         entries.append(_correct(session, work, shown, now))
         small = [
-            journal.credited(payout_id(market.id, work.division.number, one.number), one.user_id, one.amount_cents)
+            journal.credited(payout_id(market.id, work.plan.number, one.number), one.user_id, one.amount_cents)
             for one in work.owed
             if not one.wire_cents
         ]
@@ -439,18 +427,18 @@ def _write(
 
 def _correct(session: Session, work: _Work, shown: Override, now: datetime) -> Entry:
     """The settlement that corrects the standing one, the payouts of the differences, and their entry."""
-    standing, division, before, after = work.standing, work.division, shown.before, shown.after
+    standing, plan, before, after = work.standing, work.plan, shown.before, shown.after
     assert standing is not None
     assert before is not None
     booked = statements.posted_by_owner(session, keys_of_settlement(session, standing), Account.TAX_WITHHELD)
-    people = dict.fromkeys([*booked, *division.kept])
-    withheld = {user: division.kept.get(user, 0) + booked.get(user, 0) for user in people}
-    plan_hash = hash_plan(division.basis, work.owed)
-    write_settlement(session, division, plan_hash=plan_hash, now=now, corrects=standing.number)
-    write_payouts(session, work.market.id, division.number, work.owed, now)
+    people = dict.fromkeys([*booked, *plan.kept])
+    withheld = {user: plan.kept.get(user, 0) + booked.get(user, 0) for user in people}
+    plan_hash = hash_plan(plan, work.owed)
+    write_settlement(session, plan, plan_hash=plan_hash, now=now, corrects=standing.number)
+    write_payouts(session, work.market.id, plan.number, work.owed, now)
     return journal.corrected(
         work.market.id,
-        division.number,
+        plan.number,
         [UserCorrection(one.user_id, one.after_cents - one.before_cents, one.overpaid_cents) for one in shown.users],
         earned=Earnings(
             after.fee_cents - before.fee_cents,

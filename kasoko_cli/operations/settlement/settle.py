@@ -29,6 +29,7 @@ from kasoko_cli.store import approvals, bets, markets, payouts
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import platform_incident
+from kasoko_cli.store.payouts import SettlementTotals
 from kasoko_cli.store.platform import outbox
 from kasoko_cli.store.schema.tables import Market, Payout, Settlement
 
@@ -112,36 +113,39 @@ class Basis:
     bets_digest: str
     rules: Rules
     resolution: Resolution
-    duties: Duties = NO_DUTIES
+    duties: Duties
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Basis):
     """A settlement worked out in full, before anything is written."""
 
     market: Market
-    number: int
-    rules: Rules
-    resolution: Resolution
     division: Division
     pools: dict[int, int]
     bets: int
-    bets_digest: str
     owed: list[Owed]
-    plan_hash: str
-    duties: Duties
     #: What a duty on winnings keeps back of each winner.
     kept: Mapping[str, int]
-
-    @property
-    def basis(self) -> Basis:
-        """What it is worked out from."""
-        return Basis(self.market.id, self.number, self.bets_digest, self.rules, self.resolution, self.duties)
+    plan_hash: str = ""
 
     @property
     def figures(self) -> SettlementFigures:
         """The figures of the division, with what is kept back of it."""
-        return figures_by(self.division, self.duties, self.kept)
+        division = self.division
+        return SettlementFigures(
+            gross_cents=division.gross_cents,
+            fee_cents=division.fee_cents,
+            net_cents=division.net_cents,
+            winning_stake_cents=division.winning_stake_cents,
+            winners=len(division.payouts),
+            payouts_cents=sum(division.payouts.values()),
+            refunds_cents=sum(division.refunds.values()),
+            breakage_cents=division.breakage_cents,
+            top_up_cents=division.top_up_cents,
+            taxed_cents=taxed_of_winners(self.duties.winnings, division.payouts, division.staked),
+            tax_cents=sum(self.kept.values()),
+        )
 
 
 def plan_settlement(
@@ -162,7 +166,7 @@ def plan_settlement(
                 hint=f"See it: kasoko status {row.slug}",
             )
         plan = work_out(session, row, limits, duties=duties_on(duties, clock()))
-        return _settled(session, plan, settled_at=None, is_new=False), plan.owed
+        return _planned(session, plan), plan.owed
 
 
 def settle_market(
@@ -193,14 +197,15 @@ def settle_market(
         _check_platform(session, row)
         plan = work_out(session, row, limits, duties=duties_on(duties, now), tell=tell)
         waits = approval_above_cents is not None and sum(one.amount_cents for one in plan.owed) > approval_above_cents
-        _write(session, plan, now, waits=waits, tell=tell)
+        write_settlement(session, plan, plan_hash=plan.plan_hash, now=now)
+        write_payouts(session, row.id, plan.number, _telling(plan.owed, tell), now, waits=waits)
         if waits:
             approvals.ask_for(session, row.id, plan.number, plan_hash=plan.plan_hash, settled_by=ctx.actor.name)
         detail = {"settlement": plan.number, "plan_hash": plan.plan_hash, "payouts": len(plan.owed)}
         note_act(session, ctx.actor, "market.settle", row.id, at=now, detail=detail)
         tell("Booking", 0, 0)
         _post(session, plan, now, waits=waits)
-        return replace(_settled(session, plan, settled_at=now, is_new=True), awaits_approval=waits)
+        return replace(_planned(session, plan), settled_at=now, is_new=True, awaits_approval=waits)
 
 
 def _check_platform(session: Session, market: Market) -> None:
@@ -215,7 +220,7 @@ def _check_platform(session: Session, market: Market) -> None:
 
 def plan_in(session: Session, market: Market, limits: WireLimits, duties: Duties = NO_DUTIES) -> Settled:
     """How a market would be settled, worked out in the caller's transaction."""
-    return _settled(session, work_out(session, market, limits, duties=duties), settled_at=None, is_new=False)
+    return _planned(session, work_out(session, market, limits, duties=duties))
 
 
 def duties_on(book_of_duties: DutyBook, now: datetime) -> Duties:
@@ -292,10 +297,9 @@ def work_out(
     if not duties.winnings:
         division = replace(division, staked={})  # a tenth of the memory for a million winners; a duty alone asks for it
     owed = list(_owed(division, limits, duties, kept))
-    plan_hash = hash_plan(Basis(market.id, number, digest.hexdigest(), rules, resolution, duties), owed)
-    return Plan(
-        market, number, rules, resolution, division, pools, count, digest.hexdigest(), owed, plan_hash, duties, kept
-    )
+    basis = (market.id, number, digest.hexdigest(), rules, resolution, duties)
+    plan = Plan(*basis, market, division, pools, count, owed, kept)
+    return replace(plan, plan_hash=hash_plan(plan, owed))
 
 
 def _owed(division: Division, limits: WireLimits, duties: Duties, kept: Mapping[str, int]) -> Iterator[Owed]:
@@ -342,11 +346,6 @@ def hash_plan(basis: Basis, owed: Iterable[Owed]) -> str:
     return digest.hexdigest()
 
 
-def _write(session: Session, plan: Plan, now: datetime, *, waits: bool, tell: Tell) -> None:
-    write_settlement(session, plan, plan_hash=plan.plan_hash, now=now)
-    write_payouts(session, plan.market.id, plan.number, _told(plan.owed, tell), now, waits=waits)
-
-
 def write_settlement(
     session: Session, plan: Plan, *, plan_hash: str, now: datetime, corrects: int | None = None
 ) -> None:
@@ -369,7 +368,7 @@ def write_settlement(
     session.flush()
 
 
-def _told(owed: Sequence[Owed], tell: Tell) -> Iterator[Owed]:
+def _telling(owed: Sequence[Owed], tell: Tell) -> Iterator[Owed]:
     """The same lines; how many of them were taken is told."""
     for done, line in enumerate(owed):
         if not done % TELL_EVERY:
@@ -408,20 +407,8 @@ def write_payouts(
 
 #: What `write_payouts` says of a payout; the rest of its row is empty.
 _PAYOUT_COLUMNS = (
-    "id",
-    "market_id",
-    "settlement_no",
-    "number",
-    "user_id",
-    "kind",
-    "leg",
-    "amount_cents",
-    "wire_cents",
-    "status",
-    "tries",
-    "created_at",
-    "updated_at",
-    "withheld_cents",
+    *("id", "market_id", "settlement_no", "number", "user_id", "kind", "leg", "amount_cents", "wire_cents"),
+    *("status", "tries", "created_at", "updated_at", "withheld_cents"),
 )
 
 
@@ -447,23 +434,6 @@ def _post(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
     book.post_many(session, small, at=now)
 
 
-def figures_by(division: Division, duties: Duties, kept: Mapping[str, int]) -> SettlementFigures:
-    """The figures of a division, of which `kept` is kept back of each winner."""
-    return SettlementFigures(
-        gross_cents=division.gross_cents,
-        fee_cents=division.fee_cents,
-        net_cents=division.net_cents,
-        winning_stake_cents=division.winning_stake_cents,
-        winners=len(division.payouts),
-        payouts_cents=sum(division.payouts.values()),
-        refunds_cents=sum(division.refunds.values()),
-        breakage_cents=division.breakage_cents,
-        top_up_cents=division.top_up_cents,
-        taxed_cents=taxed_of_winners(duties.winnings, division.payouts, division.staked),
-        tax_cents=sum(kept.values()),
-    )
-
-
 def figures_of(settlement: Settlement) -> SettlementFigures:
     """The figures that a settlement was written with."""
     return SettlementFigures(**{name: getattr(settlement, name) for name in SettlementFigures.__slots__})
@@ -471,69 +441,63 @@ def figures_of(settlement: Settlement) -> SettlementFigures:
 
 def _warnings(figures: SettlementFigures) -> list[str]:
     """What a person should read before the money is owed."""
-    found = []
     if figures.winners and figures.payouts_cents < figures.winning_stake_cents:
-        found.append(
-            "Winners get back less than they staked: nearly everybody backed the winner, and the fee is taken"
-            " all the same."
-        )
+        return [_LITTLE]
     if not figures.winners and figures.refunds_cents:
-        found.append(
-            "Nobody backed the winner, or the market is void: every stake goes back in full, and the fee is 0."
-        )
-    return found
+        return ["Nobody backed the winner, or the market is void: every stake goes back in full, and the fee is 0."]
+    return []
 
 
-def _settled(session: Session, plan: Plan, *, settled_at: datetime | None, is_new: bool) -> Settled:
-    figures = plan.figures
-    names = [outcome.name for outcome in markets.list_outcomes(session, plan.market.id)]
-    small = [line for line in plan.owed if not line.wire_cents]
-    return Settled(
-        market=plan.market.id,
-        slug=plan.market.slug,
-        resolved_outcome=describe_resolution(plan.resolution, names) or "",
-        number=plan.number,
-        bets=plan.bets,
-        settlement=figures,
+_LITTLE = (
+    "Winners get back less than they staked: nearly everybody backed the winner, and the fee is taken all the same."
+)
+
+
+def _planned(session: Session, plan: Plan) -> Settled:
+    totals = SettlementTotals(
         payouts=len(plan.owed),
-        to_phones=len(plan.owed) - len(small),
+        to_phones=sum(line.wire_cents > 0 for line in plan.owed),
+        amount_cents=sum(line.amount_cents for line in plan.owed),
         wire_cents=sum(line.wire_cents for line in plan.owed),
-        to_wallets=len(small),
-        to_wallets_cents=sum(line.amount_cents - line.wire_cents - line.withheld_cents for line in plan.owed),
-        plan_hash=plan.plan_hash,
-        warnings=_warnings(figures),
-        settled_at=settled_at,
-        is_new=is_new,
         withheld_cents=sum(line.withheld_cents for line in plan.owed),
-        duties=_names(plan.duties),
     )
+    return _answer(session, plan.market, (plan, plan.figures), totals, plan.resolution, plan.duties)
 
 
 def _settled_before(session: Session, market: Market, standing: Settlement) -> Settled:
-    names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
     totals = payouts.settlement_totals(session, market.id, standing.number)
-    figures = figures_of(standing)
+    written, resolution = (standing, figures_of(standing)), resolution_of(market)
+    waits = approvals.is_outstanding(session, market.id, standing.number)
+    found = _answer(session, market, written, totals, resolution, duties_of(standing))
+    return replace(found, settled_at=standing.settled_at, awaits_approval=waits)
+
+
+def _answer(
+    session: Session,
+    market: Market,
+    settled: tuple[Plan | Settlement, SettlementFigures],
+    totals: SettlementTotals,
+    resolution: Resolution | None,
+    duties: Duties,
+) -> Settled:
+    names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
+    settlement, figures = settled
     return Settled(
         market=market.id,
         slug=market.slug,
-        resolved_outcome=describe_resolution(resolution_of(market), names) or "",
-        number=standing.number,
-        bets=standing.bets,
+        resolved_outcome=describe_resolution(resolution, names) or "",
+        number=settlement.number,
+        bets=settlement.bets,
         settlement=figures,
         payouts=totals.payouts,
         to_phones=totals.to_phones,
         wire_cents=totals.wire_cents,
         to_wallets=totals.payouts - totals.to_phones,
         to_wallets_cents=totals.amount_cents - totals.wire_cents - totals.withheld_cents,
-        plan_hash=standing.plan_hash,
+        plan_hash=settlement.plan_hash,
         warnings=_warnings(figures),
-        settled_at=standing.settled_at,
+        settled_at=None,
         is_new=False,
-        awaits_approval=approvals.is_outstanding(session, market.id, standing.number),
         withheld_cents=totals.withheld_cents,
-        duties=_names(duties_of(standing)),
+        duties=[duty.name for duty in (duties.winnings, duties.withdrawals) if duty is not None],
     )
-
-
-def _names(duties: Duties) -> list[str]:
-    return [duty.name for duty in (duties.winnings, duties.withdrawals) if duty is not None]

@@ -130,17 +130,20 @@ def not_taken(
     """
     if not attempts.move(session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=failure.evidence):
         return REPEAT
-    payouts.move(
-        session,
-        attempt.payout_id,
-        PayoutStatus.FAILED if again_at is None else PayoutStatus.PENDING,
-        at=at,
-        only_from={PayoutStatus.SENDING},
-        not_before=again_at,
-        failure_code=failure.code,
-        failure_reason=failure.reason,
-    )
-    return TransitionResult(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
+    to = PayoutStatus.FAILED if again_at is None else PayoutStatus.PENDING
+    return _unpaid(session, attempt, failure, to, at=at, only_from={PayoutStatus.SENDING}, not_before=again_at)
+
+
+def _unpaid(
+    session: Session, attempt: Attempt, failure: Failure, to: PayoutStatus = PayoutStatus.FAILED, **moved: Any
+) -> TransitionResult:
+    """What follows for the payout of an attempt that ended unpaid, and for the money that was in flight for it."""
+    payouts.move(session, attempt.payout_id, to, failure_code=failure.code, failure_reason=failure.reason, **moved)
+    return TransitionResult(True, (_released(attempt),), failure.reason)
+
+
+def _released(attempt: Attempt) -> Entry:
+    return journal.released(attempt.id, attempt.sends, attempt.wire_cents)
 
 
 def doubtful(
@@ -164,26 +167,14 @@ def doubt_again(session: Session, attempt: Attempt, *, why: str, at: datetime) -
     It counts as one more send, though nothing is sent: each entry of an attempt is booked under its send's number.
     """
     send, from_here = attempt.sends + 1, {AttemptStatus.FAILED, AttemptStatus.REJECTED}
+    nothing_known = {"evidence": None, "result_code": None, "result_text": why}
     moved = attempts.move(
-        session,
-        attempt.id,
-        AttemptStatus.UNKNOWN,
-        at=at,
-        only_from=from_here,
-        sends=send,
-        evidence=None,
-        result_code=None,
-        result_text=why,
+        session, attempt.id, AttemptStatus.UNKNOWN, at=at, only_from=from_here, sends=send, **nothing_known
     )
     assert moved, f"an attempt that is {attempt.status} and locked may be doubted again"
+    no_failure = {"failure_code": None, "failure_reason": None}
     moved = payouts.move(
-        session,
-        attempt.payout_id,
-        PayoutStatus.UNKNOWN,
-        at=at,
-        only_from={PayoutStatus.FAILED},
-        failure_code=None,
-        failure_reason=None,
+        session, attempt.payout_id, PayoutStatus.UNKNOWN, at=at, only_from={PayoutStatus.FAILED}, **no_failure
     )
     assert moved, "a payout that is FAILED and locked may be doubted again"
     return TransitionResult(True, (journal.reserved(attempt.id, send, attempt.wire_cents),), why)
@@ -199,30 +190,14 @@ def not_paid(session: Session, attempt: Attempt, failure: Failure, *, at: dateti
             what=f"The attempt {attempt.id} was paid (receipt {attempt.receipt}), and now a result says it failed:"
             f" {failure.code} {failure.reason}. Nothing was changed.",
             at=at,
-            **_about(attempt, failure.evidence),
+            **about_attempt(attempt, failure.evidence),
         )
         return unmoved("a failure after a success: kept as evidence, nothing changed")
-    moved = attempts.move(
-        session,
-        attempt.id,
-        AttemptStatus.FAILED,
-        at=at,
-        result_code=failure.code,
-        result_text=failure.reason,
-        evidence=failure.evidence,
-    )
-    if not moved:
+    result: dict[str, Any] = {"result_code": failure.code, "result_text": failure.reason}
+    if not attempts.move(session, attempt.id, AttemptStatus.FAILED, at=at, evidence=failure.evidence, **result):
         return REPEAT
-    payouts.move(
-        session,
-        attempt.payout_id,
-        PayoutStatus.FAILED,
-        at=at,
-        only_from={PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN},
-        failure_code=failure.code,
-        failure_reason=failure.reason,
-    )
-    return TransitionResult(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
+    open_states = {PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN}
+    return _unpaid(session, attempt, failure, at=at, only_from=open_states)
 
 
 def never_taken(session: Session, attempt: Attempt, failure: Failure, *, at: datetime) -> TransitionResult:
@@ -235,16 +210,7 @@ def never_taken(session: Session, attempt: Attempt, failure: Failure, *, at: dat
         session, attempt.id, AttemptStatus.REJECTED, at=at, evidence=failure.evidence, result_text=failure.reason
     ):
         return REPEAT
-    payouts.move(
-        session,
-        attempt.payout_id,
-        PayoutStatus.FAILED,
-        at=at,
-        only_from={PayoutStatus.UNKNOWN},
-        failure_code=failure.code,
-        failure_reason=failure.reason,
-    )
-    return TransitionResult(True, (journal.released(attempt.id, attempt.sends, attempt.wire_cents),), failure.reason)
+    return _unpaid(session, attempt, failure, at=at, only_from={PayoutStatus.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +283,7 @@ def _note_surprise(session: Session, success: Success, at: datetime) -> None:
             what=f"The attempt {attempt.id} was taken for {before.lower()}, and M-Pesa paid it after all:"
             f" receipt {success.receipt}, KES {format_kes(attempt.wire_cents)}.",
             at=at,
-            **_about(attempt),
+            **about_attempt(attempt),
         )
 
 
@@ -381,7 +347,7 @@ def _paid_before(session: Session, success: Success, at: datetime) -> Transition
         what=f"The attempt {attempt.id} has the receipt {attempt.receipt}, and a result names another: {receipt}."
         " Nothing was changed.",
         at=at,
-        **_about(attempt, receipt),
+        **about_attempt(attempt, receipt),
     )
     return unmoved("a second receipt for one attempt: kept as evidence, nothing changed")
 
@@ -395,22 +361,19 @@ def _overpaid(session: Session, success: Success, at: datetime) -> TransitionRes
         what=f"The payout {payout.id} was {payout.status} already, and M-Pesa paid it again: receipt {receipt},"
         f" KES {format_kes(attempt.wire_cents)}. The user {payout.user_id} owes it back.",
         at=at,
-        **_about(attempt),
+        **about_attempt(attempt),
     )
-    back = [] if success.was_released else [journal.released(attempt.id, attempt.sends, attempt.wire_cents)]
-    return TransitionResult(
-        True,
-        (*back, journal.overpaid(receipt, payout.user_id, attempt.wire_cents)),
-        f"paid a second time, receipt {receipt}",
-    )
+    back = [] if success.was_released else [_released(attempt)]
+    owed_back = journal.overpaid(receipt, payout.user_id, attempt.wire_cents)
+    return TransitionResult(True, (*back, owed_back), f"paid a second time, receipt {receipt}")
 
 
-def _about(attempt: Attempt, evidence: str | None = None) -> dict[str, Any]:
-    """What an incident is about. `evidence` is `callback:N`, or whatever else says it in short."""
-    about: dict[str, Any] = {"payout_id": attempt.payout_id, "attempt_id": attempt.id}
+def about_attempt(attempt: Attempt, evidence: str | None = None) -> dict[str, Any]:
+    """What an incident about an attempt refers to. `evidence` is `callback:N`, or whatever else says it in short."""
+    named: dict[str, Any] = {"payout_id": attempt.payout_id, "attempt_id": attempt.id}
     if evidence is not None and evidence.startswith("callback:"):
-        return about | {"callback_id": int(evidence.removeprefix("callback:"))}
-    return about | {"evidence": evidence}
+        return named | {"callback_id": int(evidence.removeprefix("callback:"))}
+    return named | {"evidence": evidence}
 
 
 def reap(session: Session, *, now: datetime) -> int:
