@@ -29,7 +29,7 @@ def send_payouts(
     from kasoko_cli.cli.listening import listening
     from kasoko_cli.cli.output.progress import Events, OnScreen
     from kasoko_cli.cli.output.run_tables import tell_run
-    from kasoko_cli.operations.payouts.order import SendOrder
+    from kasoko_cli.operations.payouts.dispatcher import SendOrder
     from kasoko_cli.operations.payouts.run import Selection
     from kasoko_cli.operations.payouts.send_and_wait import outcome_of, send_and_wait
     from kasoko_cli.operations.shared.watching import Attended

@@ -28,7 +28,7 @@ from kasoko_cli.cli.container import Container
 from kasoko_cli.config import Config
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 from kasoko_cli.operations.payouts import sending
-from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.retry import retry
 from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.payouts.send_and_wait import send_and_wait

@@ -40,7 +40,7 @@ from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.exchange.import_bets import import_bets
 from kasoko_cli.operations.exchange.import_records import import_markets, import_users
 from kasoko_cli.operations.payouts import sending
-from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.run import SendPolicy
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement import settle

@@ -43,8 +43,8 @@ from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.payouts import bulk_decision, manual_decision, retry, returns, sending, switches
+from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.manual_decision import Decision
-from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.run import Selection, SendPolicy
 from kasoko_cli.operations.reconciliation import statement_import, statement_undo, status_queries
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry

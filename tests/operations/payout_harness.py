@@ -38,7 +38,7 @@ from kasoko_cli.operations.callbacks import apply_results as receive
 from kasoko_cli.operations.callbacks.apply_results import Judged, Trust
 from kasoko_cli.operations.callbacks.inbox import Inbox
 from kasoko_cli.operations.payouts import retry, sending
-from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.retry import Retried
 from kasoko_cli.operations.payouts.run import Run, Selection, SendPolicy, Sent
 from kasoko_cli.operations.reconciliation import status_queries as reconcile
@@ -50,7 +50,7 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
-from kasoko_cli.operations.shared.hooks import Hooks
+from kasoko_cli.operations.shared.watching import Hooks
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents

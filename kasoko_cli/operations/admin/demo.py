@@ -35,7 +35,7 @@ from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.callbacks.inbox import Inbox
 from kasoko_cli.operations.payouts import retry, sending
-from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.run import Selection, SendPolicy
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.records import bets, markets, users, wallets

@@ -35,7 +35,7 @@ from kasoko_cli.operations.account.payer import check_account
 from kasoko_cli.operations.monitoring.health import HealthLimits, late_markets
 from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.shared import run_registry
-from kasoko_cli.operations.shared.overview import is_dead
+from kasoko_cli.operations.shared.overview import DEAD_SECONDS, is_dead
 from kasoko_cli.store import attempts, balance_readings, callbacks, payouts
 from kasoko_cli.store.engine.database import Database, head_version, schema_version
 from kasoko_cli.store.log import note_event, open_incidents, switches_on, words_about
@@ -514,7 +514,7 @@ def in_the_open(session: Session, now: datetime) -> Iterable[CheckResult]:
     dead = [run for run in run_registry.list_runs(session) if is_dead(run, now)]
     if dead:
         first = f"kasoko {dead[0].command} of {dead[0].actor} on {dead[0].host}, since {iso(dead[0].started_at)}"
-        says = f"{len(dead)} were not heard of for {run_registry.DEAD_SECONDS} seconds, the first: {first}."
+        says = f"{len(dead)} were not heard of for {DEAD_SECONDS} seconds, the first: {first}."
         yield warn("dead runs", says, "The next run takes their place. What they began: kasoko reconcile --now")
     if lost:
         yield warn("lost senders", f"{lost} sends began and never said how they went.", "kasoko reconcile --now")

@@ -7,7 +7,6 @@ by two others. Removing takes one, since it lets nobody do more; but the last on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from sqlmodel import Session
 
@@ -15,7 +14,7 @@ from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import signatures
 from kasoko_cli.operations.approvals.second_person import Terms, Word, hear
-from kasoko_cli.operations.approvals.signatures import ADD, REMOVE, REMOVED, REQUIRE, SUBJECT, Known
+from kasoko_cli.operations.approvals.signatures import ADD, REMOVE, REMOVED, REQUIRE, SUBJECT, Approver, Known
 from kasoko_cli.operations.shared.actor import needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import hash_chain
@@ -24,22 +23,11 @@ from kasoko_cli.store.log import note_event, raise_incident
 
 
 @dataclass(frozen=True, slots=True)
-class ApproverLine:
-    """Somebody whose signature counts, or counted until `removed_at`."""
-
-    name: str
-    public_key: str
-    added_at: datetime
-    added_by: str
-    removed_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Approvers:
     """Who signs, and whether everything has to be signed."""
 
     required: bool
-    approvers: list[ApproverLine]
+    approvers: list[Approver]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +44,7 @@ def list_approvers(db: Database) -> Approvers:
     """Everybody whose signature counts, and those who were removed."""
     with db.reading() as session:
         known = signatures.known_now(session)
-    there = [ApproverLine(one.name, one.public_key, one.added_at, one.added_by) for one in known.people.values()]
-    gone = [ApproverLine(one.name, one.public_key, one.added_at, one.added_by, at) for one, at in known.removed]
-    return Approvers(known.required, [*there, *gone])
+    return Approvers(known.required, [*known.people.values(), *known.removed])
 
 
 def add(ctx: OperationContext, terms: Terms, *, name: str, public_key: str) -> ApproverAdded:
@@ -102,7 +88,7 @@ def _check_new(known: Known, name: str, public_key: str) -> None:
         )
 
 
-def remove(ctx: OperationContext, terms: Terms, *, name: str) -> ApproverLine:
+def remove(ctx: OperationContext, terms: Terms, *, name: str) -> Approver:
     """Let somebody's signature count no more; what was signed so far can still be checked.
 
     Where signatures are required one approver has to sign it, and the last one stays. With settings that do not
@@ -139,7 +125,7 @@ def remove(ctx: OperationContext, terms: Terms, *, name: str) -> ApproverLine:
             )
         detail = {"name": one.name, "public_key": one.public_key}
         signatures.note_signed(session, actor, REMOVE, SUBJECT, at=now, detail=detail)
-    return ApproverLine(one.name, one.public_key, one.added_at, one.added_by, now)
+    return replace(one, removed_at=now)
 
 
 def _hold(session: Session) -> Known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlmodel import Session, col
@@ -38,12 +38,13 @@ REMOVED = "approver-removed:"
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """Somebody whose signature counts, by name as it was given, and since when."""
+    """Somebody whose signature counts, or counted until `removed_at`; the name is as it was given."""
 
     name: str
     public_key: str
     added_at: datetime
     added_by: str
+    removed_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class Known:
     """
 
     people: dict[str, Approver] = field(default_factory=dict)
-    removed: list[tuple[Approver, datetime]] = field(default_factory=list)
+    removed: list[Approver] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     required: bool = False
     were_two: bool = False
@@ -70,7 +71,7 @@ class Known:
             self.keys.add(key)
             self.were_two |= len(self.people) > 1
         elif word.action == REMOVE and (gone := self.people.pop(person_of(str(word.detail["name"])), None)):
-            self.removed.append((gone, word.at))
+            self.removed.append(replace(gone, removed_at=word.at))
             if not self.people:
                 self.required = self.were_two = False
 

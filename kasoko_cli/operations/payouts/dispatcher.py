@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from kasoko_cli.daraja.callback_urls import Links
@@ -20,12 +21,13 @@ from kasoko_cli.daraja.client import Answer
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.messages import Payment
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
+from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.payouts.claim import Claimer
-from kasoko_cli.operations.payouts.order import SendOrder
 from kasoko_cli.operations.payouts.outage import Outage, last_in_a_row
 from kasoko_cli.operations.payouts.record import Recorder
-from kasoko_cli.operations.payouts.run import Claimed, Due, RunContext, Sent, Stop
-from kasoko_cli.operations.shared.hooks import NO_HOOKS, Hooks
+from kasoko_cli.operations.payouts.run import EVERYTHING, Claimed, Due, RunContext, Selection, SendPolicy, Sent, Stop
+from kasoko_cli.operations.payouts.spending_bound import Bound
+from kasoko_cli.operations.shared.watching import NO_HOOKS, Hooks
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.reconnect import patiently
@@ -48,6 +50,25 @@ TURNS_AHEAD_SECONDS = 0.5
 LOOK_AFTER_SECONDS = 1.0
 #: How long a fast run lets answers gather before it writes them down.
 GATHER_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SendOrder:
+    """Which payouts a run sends, within which limits, and how long it works.
+
+    With a `bound` it sends what that names and nothing else, as it was shown. Payouts that are named are a bound of
+    what they are now. A run without either sends what is due, also what becomes due meanwhile. `max_seconds` ends it
+    between two payouts; `stay` also waits for those that are due later. `run_id` is its name in the list of runs, and
+    on the attempts that it holds; a new one where it is left out.
+    """
+
+    policy: SendPolicy
+    trust: Trust
+    selection: Selection = EVERYTHING
+    bound: Bound | None = None
+    max_seconds: float | None = None
+    stay: bool = False
+    run_id: str | None = None
 
 
 class Dispatcher:

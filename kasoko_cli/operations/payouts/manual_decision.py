@@ -199,16 +199,7 @@ def release(ctx: OperationContext, *, payout_id: str, caution: Caution = payment
     """
     needs_reason(ctx.actor, "A release")
     payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
-    return _move(
-        ctx,
-        payout_id,
-        None,
-        only_from={PayoutStatus.HELD},
-        past=(Way.RELEASE, caution),
-        note=None,
-        not_before=None,
-        tries=0,
-    )
+    return _move(ctx, payout_id, None, only_from={PayoutStatus.HELD}, past=(Way.RELEASE, caution), **transitions.ANEW)
 
 
 def to_wallet(ctx: OperationContext, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:

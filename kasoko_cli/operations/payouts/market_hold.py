@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.payouts.manual_decision import after_a_hold
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
-from kasoko_cli.operations.shared.actor import Actor, note_act
+from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.transitions import ANEW
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.schema.tables import Payout
 
@@ -46,7 +46,7 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
         NotFound: there is no such market.
         Refused: no reason was given.
     """
-    _needs_reason(ctx.actor)
+    needs_reason(ctx.actor, "To hold or release a whole market")
     now = ctx.clock()
     with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
@@ -76,7 +76,7 @@ def release_market(ctx: OperationContext, *, market: str, caution: Caution = pay
         NotFound: there is no such market.
         Refused: no reason was given.
     """
-    _needs_reason(ctx.actor)
+    needs_reason(ctx.actor, "To hold or release a whole market")
     payment_guard.judge_first(ctx.db, ctx.clock, caution)
     now = ctx.clock()
     moved: Counter[str] = Counter()
@@ -90,9 +90,7 @@ def release_market(ctx: OperationContext, *, market: str, caution: Caution = pay
         against = payment_guard.objections(session, Way.RELEASE, stopped, caution, now=now)
         for one in stopped:
             to, why = _may_go(session, one, against.get(one.id))
-            if why or not payouts.move(
-                session, one.id, to, at=now, only_from={PayoutStatus.HELD}, note=None, not_before=None, tries=0
-            ):
+            if why or not payouts.move(session, one.id, to, at=now, only_from={PayoutStatus.HELD}, **ANEW):
                 left.append(f"{one.id} stays held: {why}")
                 continue
             moved[str(to)] += 1
@@ -110,11 +108,3 @@ def _may_go(session: Session, payout: Payout, against: Objection | None) -> tupl
     if not (payout.note or "").startswith(WITH_ITS_MARKET):
         return to, f"it was stopped by itself ({payout.note}); let it go with kasoko payout release {payout.id}"
     return to, f"{against.why}. {against.hint}" if against is not None else ""
-
-
-def _needs_reason(actor: Actor) -> None:
-    if not actor.reason.strip():
-        raise Refused(
-            "To hold or release a whole market needs a reason, for whoever reads the record. Nothing was changed.",
-            hint="Add --reason 'why'",
-        )

@@ -19,6 +19,7 @@ from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.transitions import ANEW
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -104,16 +105,7 @@ def _make_due(
         if against is not None:
             code = payout.failure_code or ""
             return LeftAlone(payout_id, str(payout.status), code, against.why, against.hint)
-        moved = payouts.move(
-            session,
-            payout.id,
-            PayoutStatus.PENDING,
-            at=now,
-            only_from={PayoutStatus.FAILED},
-            tries=0,
-            not_before=None,
-            note=None,
-        )
+        moved = payouts.move(session, payout.id, PayoutStatus.PENDING, at=now, only_from={PayoutStatus.FAILED}, **ANEW)
         assert moved, "a payout that we hold as FAILED may be tried again"
         note_act(session, actor, "payout.retry", payout.id, at=now, detail={"after": payout.failure_code})
         return payout.wire_cents

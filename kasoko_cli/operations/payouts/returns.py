@@ -83,14 +83,7 @@ def send_again(ctx: OperationContext, *, payout_id: str, caution: Caution = paym
             )
         nth = attempts.count_returned(session, payout_id)
         moved = payouts.move(
-            session,
-            payout_id,
-            PayoutStatus.PENDING,
-            at=now,
-            only_from={PayoutStatus.RETURNED},
-            tries=0,
-            not_before=None,
-            note=None,
+            session, payout_id, PayoutStatus.PENDING, at=now, only_from={PayoutStatus.RETURNED}, **transitions.ANEW
         )
         assert moved, "a payout that we hold as RETURNED may be sent again"
         note_act(session, ctx.actor, "payout.again", payout_id, at=now, detail={"cents": back, "after": nth})

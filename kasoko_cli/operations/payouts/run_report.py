@@ -10,11 +10,13 @@ from sqlmodel import Session
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations.payouts.run import Run, Stop
+from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.overview import Amount
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.log import BREAKER, note_event, switches_on
+from kasoko_cli.store.log import BREAKER, switches_on
 
 
 def note_run(ctx: OperationContext, run: Run, *, market: str | None) -> None:
@@ -29,16 +31,7 @@ def note_run(ctx: OperationContext, run: Run, *, market: str | None) -> None:
     }
 
     def note(session: Session) -> None:
-        actor, subject = ctx.actor.name, market or "all"
-        note_event(
-            session,
-            at=ctx.clock(),
-            actor=actor,
-            action="payout.send",
-            subject=subject,
-            reason=ctx.actor.reason,
-            detail=detail,
-        )
+        note_act(session, ctx.actor, "payout.send", market or "all", at=ctx.clock(), detail=detail)
 
     reconnect.write(ctx.db, note)
 
@@ -53,14 +46,6 @@ class End:
     code: str
     why: str
     not_before: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """How many payouts, and their wire cents."""
-
-    count: int
-    amount_cents: int
 
 
 def ends_of(db: Database, run: Run) -> list[End]:
@@ -89,14 +74,10 @@ def heed_breaker(db: Database, run: Run) -> None:
         run.stopped, run.why = Stop.ACCOUNT, breaker.reason
 
 
-def count_ends(ends: Sequence[End]) -> dict[str, Counted]:
+def count_ends(ends: Sequence[End]) -> dict[str, Amount]:
     """How many ended in each state, in the order of the states."""
-    counted: dict[str, Counted] = {}
-    for status in PayoutStatus:
-        cents = [end.wire_cents for end in ends if end.status == status]
-        if cents:
-            counted[str(status)] = Counted(len(cents), sum(cents))
-    return counted
+    cents = {str(status): [end.wire_cents for end in ends if end.status == status] for status in PayoutStatus}
+    return {status: Amount(len(some), sum(some)) for status, some in cents.items() if some}
 
 
 def unknown_between(db: Database, run: Run) -> tuple[datetime, datetime] | None:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from kasoko_cli.clock import iso
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.payouts import sending
-from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.run import Run, Sent, Stop
 from kasoko_cli.operations.payouts.run_report import End, ends_of, exit_code_of, heed_breaker, note_run, unknown_between
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
-from kasoko_cli.operations.shared.hooks import Hooks
-from kasoko_cli.operations.shared.watching import Attended
+from kasoko_cli.operations.shared.watching import Attended, Hooks
 from kasoko_cli.store.engine.database import Database
 
 

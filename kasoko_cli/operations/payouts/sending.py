@@ -20,14 +20,13 @@ from kasoko_cli.errors import AccountRefused, Paused
 from kasoko_cli.operations.account import payer
 from kasoko_cli.operations.account.access_tokens import account_key
 from kasoko_cli.operations.callbacks import apply_results
-from kasoko_cli.operations.payouts.dispatcher import Dispatcher
-from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.dispatcher import Dispatcher, SendOrder
 from kasoko_cli.operations.payouts.outage import last_in_a_row
 from kasoko_cli.operations.payouts.run import Due, Run, RunContext, SendPolicy, Sent, Stop
 from kasoko_cli.operations.payouts.spending_bound import Bound, show
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
-from kasoko_cli.operations.shared.hooks import NO_HOOKS, Hooks
+from kasoko_cli.operations.shared.watching import NO_HOOKS, Hooks
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database

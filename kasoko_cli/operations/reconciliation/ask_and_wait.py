@@ -21,8 +21,7 @@ from kasoko_cli.operations.reconciliation.status_queries import (
     unanswered,
 )
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
-from kasoko_cli.operations.shared.hooks import Hooks
-from kasoko_cli.operations.shared.watching import Attended, stay
+from kasoko_cli.operations.shared.watching import Attended, Hooks, stay
 from kasoko_cli.store.engine.database import Database
 
 

@@ -26,8 +26,8 @@ from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.call_log import keep_calls, were_kept
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
-from kasoko_cli.operations.shared.hooks import NO_HOOKS, Hooks
 from kasoko_cli.operations.shared.next_steps import STATUS_ROLE, question_refused
+from kasoko_cli.operations.shared.watching import NO_HOOKS, Hooks
 from kasoko_cli.store import accounts, attempts, callbacks, markets, payouts, status_queries
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from fractions import Fraction
 
@@ -78,14 +78,7 @@ class MarketView:
 
 def rules_of(market: Market) -> Rules:
     """The rules a market is divided by."""
-    return Rules(
-        fee_bps=market.fee_bps,
-        rounding=market.rounding,
-        break_unit_cents=market.break_unit_cents,
-        dead_heat=market.dead_heat,
-        min_dividend=market.min_dividend,
-        min_dividend_bps=market.min_dividend_bps,
-    )
+    return Rules(**{one.name: getattr(market, one.name) for one in fields(Rules)})
 
 
 def resolution_of(market: Market) -> Resolution | None:
@@ -122,7 +115,7 @@ def new_market(described: NewMarket, now: datetime) -> tuple[Market, list[Outcom
     Raises:
         Refused: the id, slug, question or outcomes are not usable.
     """
-    market_id, slug, rules = check_identifier(described.market_id, what="market id"), described.slug, described.rules
+    market_id, slug = check_identifier(described.market_id, what="market id"), described.slug
     names = [clean_text(name, what="outcome", most=100) for name in described.outcomes]
     if not 2 <= len(names) <= MOST_OUTCOMES:
         raise Refused(f"A market has 2 to {MOST_OUTCOMES} outcomes; {slug!r} has {len(names)}. Nothing was changed.")
@@ -135,12 +128,7 @@ def new_market(described: NewMarket, now: datetime) -> tuple[Market, list[Outcom
         slug=check_slug(slug),
         question=clean_text(described.question, what="question", most=500),
         closes_at=described.closes_at,
-        fee_bps=rules.fee_bps,
-        rounding=rules.rounding,
-        break_unit_cents=rules.break_unit_cents,
-        dead_heat=rules.dead_heat,
-        min_dividend=rules.min_dividend,
-        min_dividend_bps=rules.min_dividend_bps,
+        **asdict(described.rules),
         created_at=now,
     )
     return market, [Outcome(market_id=market_id, number=n, name=name) for n, name in enumerate(names)]
@@ -272,26 +260,18 @@ def resolve_in(session: Session, ctx: OperationContext, *, market: str, named: N
     return row, is_new
 
 
-def read_resolution(
-    db: Database,
-    *,
-    market: str,
-    winners: Sequence[str] = (),
-    weights: Sequence[tuple[str, Fraction]] = (),
-    withdrawn: Sequence[str] = (),
-    void: bool = False,
-) -> Resolution:
+def read_resolution(db: Database, *, market: str, named: Named, void: bool = False) -> Resolution:
     """The resolution that these names say, in the market's own numbers.
 
     Raises:
         NotFound: there is no such market, or an outcome is not one of its own.
         Refused: it names nothing, or two things that contradict each other.
     """
-    if void and not (winners or weights or withdrawn):
+    if void and not (named.winners or named.weights or named.withdrawn):
         return Resolution(void=True)
     with db.reading() as session:
         row = markets.find_market(session, market)
-        return Named(winners, weights, withdrawn).numbered(row, list(markets.list_outcomes(session, row.id)))
+        return named.numbered(row, list(markets.list_outcomes(session, row.id)))
 
 
 def void_market(ctx: OperationContext, *, market: str) -> MarketView:

@@ -23,7 +23,7 @@ from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.records import wallets
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
-from kasoko_cli.operations.shared.actor import note_act
+from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import erasure, payouts, users
 from kasoko_cli.store.engine import reconnect, row_digests
@@ -54,8 +54,7 @@ def erase(ctx: OperationContext, *, user_id: str, caution: Caution = payment_gua
         NotFound: there is no such user.
         Refused: no reason was given, money is owed, in flight or staked, or the guard objects.
     """
-    if not ctx.actor.reason.strip():
-        raise Refused("Erasing a person needs a reason. Nothing was changed.", hint="Add --reason 'their request'")
+    needs_reason(ctx.actor, "Erasing a person")
     theirs = reconnect.read(ctx.db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
     payment_guard.judge_first(ctx.db, ctx.clock, caution, theirs)
     now = ctx.clock()

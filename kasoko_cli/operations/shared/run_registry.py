@@ -24,14 +24,12 @@ from sqlmodel import Session
 from kasoko_cli.clock import Clock, NewId, iso
 from kasoko_cli.errors import Busy, KasokoError
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.overview import DEAD_SECONDS as DEAD_SECONDS
-from kasoko_cli.operations.shared.overview import RunFacts
-from kasoko_cli.operations.shared.overview import is_dead as is_dead
+from kasoko_cli.operations.shared.overview import DEAD_SECONDS, RunFacts, is_dead
 from kasoko_cli.store import markets, runs
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn, take_turn
 from kasoko_cli.store.engine.reconnect import wait_for_server
-from kasoko_cli.store.engine.server import host_name as host_name
+from kasoko_cli.store.engine.server import host_name
 from kasoko_cli.store.schema.tables import RunRow
 
 #: How often a run says that it is alive.

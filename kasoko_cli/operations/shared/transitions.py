@@ -9,7 +9,7 @@ The caller holds the payout's row (`lock`), so two processes rule on one payout 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,8 @@ from kasoko_cli.store.log import last_restore, raise_incident
 from kasoko_cli.store.schema.tables import Attempt, Payout
 from kasoko_cli.store.statements import RESTORED
 
+#: What a payout has that is made due anew: its schedule begins again, at once, and nothing is noted of it.
+ANEW: Mapping[str, Any] = {"tries": 0, "not_before": None, "note": None}
 #: What a payout that M-Pesa did not take carries as its failure code once the schedule is used up.
 NOT_SENT = "NOT_SENT"
 #: What a status answer that says Declined, Cancelled or Expired leaves as the failure code.

@@ -1,4 +1,4 @@
-"""How an operation that takes long is attended: where it stands in the list of runs, who stops it, who watches."""
+"""How a long operation is attended: where it stands in the list of runs, who stops it, who watches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,23 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from kasoko_cli.operations.shared.run_registry import AtWork
+
+Progress = TypeVar("Progress")
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks(Generic[Progress]):
+    """`should_stop` is asked between two steps; `on_progress` is called with what came of each."""
+
+    should_stop: Callable[[], bool] = lambda: False
+    on_progress: Callable[[Progress], None] = lambda _: None
+
+
+#: Nobody stops it, and nobody listens.
+NO_HOOKS: Hooks[Any] = Hooks()
 
 
 class Watcher(Protocol):

@@ -13,8 +13,9 @@ from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.keys import public_key_of
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import approvers, signatures
-from kasoko_cli.operations.approvals.approvers import ApproverAdded, ApproverLine
+from kasoko_cli.operations.approvals.approvers import ApproverAdded
 from kasoko_cli.operations.approvals.second_person import Terms
+from kasoko_cli.operations.approvals.signatures import Approver
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decided, Decision
@@ -43,7 +44,7 @@ def add(harness: PayoutHarness, name: str, actor: Actor, terms: Terms = SIGNED, 
     )
 
 
-def remove(harness: PayoutHarness, name: str, actor: Actor, terms: Terms = SIGNED) -> ApproverLine:
+def remove(harness: PayoutHarness, name: str, actor: Actor, terms: Terms = SIGNED) -> Approver:
     return approvers.remove(OperationContext(harness.db, harness.clock, actor), terms, name=name)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.run import Run, Selection
 from kasoko_cli.operations.payouts.send_and_wait import RunOutcome, outcome_of, send_and_wait
 from kasoko_cli.operations.reconciliation.ask_and_wait import AskRequest, ask_and_wait

@@ -13,10 +13,10 @@ from kasoko_cli.domain.payout import PayoutKind
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.payouts import manual_decision, sending
 from kasoko_cli.operations.payouts import spending_bound as bounds
-from kasoko_cli.operations.payouts.order import SendOrder
+from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.run import Selection, SendPolicy, Stop
 from kasoko_cli.operations.payouts.spending_bound import Bound, Step, show
-from kasoko_cli.operations.shared.hooks import Hooks
+from kasoko_cli.operations.shared.watching import Hooks
 from kasoko_cli.store import payouts
 from kasoko_cli.store.engine import locking
 from kasoko_cli.store.engine.database import Database

@@ -106,7 +106,7 @@ def test_nobody_is_erased_while_money_is_open(paid: DataBuilder) -> None:
     told, _ = refusal(
         lambda: privacy.erase(OperationContext(paid.db, paid.clock, Actor("tester")), user_id="ann"), Refused
     )
-    assert told == "Erasing a person needs a reason. Nothing was changed."
+    assert told == "Erasing a person needs a reason, for whoever reads the record. Nothing was changed."
     assert NAME in _everything(paid)
 
 

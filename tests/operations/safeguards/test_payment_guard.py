@@ -402,7 +402,7 @@ def approve_it(scene: Scene, caution: Caution) -> str | None:
 
 def override_it(scene: Scene, caution: Caution) -> str | None:
     builder = scene.builder
-    other = markets.read_resolution(builder.db, market=scene.market, winners=["No"], weights=[], withdrawn=[])
+    other = markets.read_resolution(builder.db, market=scene.market, named=markets.Named(["No"]))
     assert isinstance(other, Resolution)
     policy = correction.OverridePolicy(LIMITS, caution=caution)
     planned = partial(

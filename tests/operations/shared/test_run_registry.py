@@ -17,6 +17,7 @@ from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.shared import run_registry
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.overview import DEAD_SECONDS
 from kasoko_cli.operations.shared.run_registry import AtWork, at_work
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
@@ -90,7 +91,7 @@ def test_a_run_that_died_is_in_nobodys_way(db: Database, clock: FixedClock, begi
             with db.transaction() as session:
                 session.execute(text("UPDATE runs SET pid = :pid"), {"pid": dead_process()})
         else:
-            clock.forward(run_registry.DEAD_SECONDS)
+            clock.forward(DEAD_SECONDS)
             with pytest.raises(Busy), begin(host="pay1"):
                 pass
             clock.forward(1)

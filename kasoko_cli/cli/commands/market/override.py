@@ -45,13 +45,13 @@ class OutcomeOptions:
 def override(call: CommandContext, given: OutcomeOptions) -> None:
     """Show what another outcome changes, ask, and do it or propose it; exits with 5 where a second person is needed."""
     from kasoko_cli.operations.approvals.second_person import WAITS
-    from kasoko_cli.operations.records.markets import read_resolution
+    from kasoko_cli.operations.records.markets import Named, read_resolution
     from kasoko_cli.operations.settlement import correction as operation
 
     if given.void and (given.winners or given.weights or given.withdrawn):
         raise WrongUsage("--void names no outcome.")
     container = call.container
-    resolution = read_resolution(container.db, market=given.market, **given.named(), void=given.void)
+    resolution = read_resolution(container.db, market=given.market, named=Named(**given.named()), void=given.void)
     policy = operation.OverridePolicy(container.limits, container.duties, container.terms, container.caution)
     planned = operation.plan_override(
         container.db, policy, market=given.market, resolution=resolution, clock=container.clock
