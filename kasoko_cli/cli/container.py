@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.float_check import GatePolicy
     from kasoko_cli.operations.payouts.run import SendPolicy
     from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
+    from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
     from kasoko_cli.operations.safeguards.payment_guard import Caution
     from kasoko_cli.operations.shared.context import Gateway
     from kasoko_cli.operations.shared.overview import Overview
@@ -296,11 +297,15 @@ class Container:
         """When reconcile asks how a payout ended."""
         from kasoko_cli.operations.reconciliation.status_queries import AskPolicy
 
-        return AskPolicy(
-            after_seconds=self.config.reconcile.after_seconds,
-            confirm_above_cents=self.config.payout.confirm_failures_above_cents,
-            confirm_apart_seconds=self.config.reconcile.confirm_negative_seconds,
-        )
+        return AskPolicy(after_seconds=self.config.reconcile.after_seconds, confirm=self._confirm)
+
+    @property
+    def _confirm(self) -> Confirm:
+        """How a failure is confirmed before its payout is sent under another id."""
+        from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
+
+        payout, reconcile = self.config.payout, self.config.reconcile
+        return Confirm(payout.confirm_failures_above_cents, reconcile.confirm_negative_seconds)
 
     @property
     def limits_of_health(self) -> HealthLimits:
@@ -336,11 +341,7 @@ class Container:
         """What has to be certain before money goes any way out."""
         from kasoko_cli.operations.safeguards.payment_guard import Caution
 
-        return Caution(
-            self.config.payout.confirm_failures_above_cents,
-            self.trust,
-            confirm_apart_seconds=self.config.reconcile.confirm_negative_seconds,
-        )
+        return Caution(self._confirm, self.trust)
 
     def tls(self) -> Tls | None:
         """The listener's certificate, where it speaks TLS itself.

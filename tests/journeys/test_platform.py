@@ -306,12 +306,12 @@ def test_what_is_gone_or_ended_there_is_told_and_stops_the_market_until_a_person
     message, hint = refusal(settled_now, Refused)
     assert message == f"rain was not settled: {what} Nothing was changed."
     assert f"kasoko incident close {number} --reason" in hint
-    manual_decision.close_incident(OperationContext(db, clock, actor), incident_id=number)
+    manual_decision.close_incidents(OperationContext(db, clock, actor), numbers=[number])
     assert sync().differences == [], "a person has answered it"
     django.sql("DELETE FROM markets_bet WHERE stake = 33.33")
     assert "bet 3: The platform has no such bet on 1 any more." in map(str, sync().differences)
     refusal(settled_now, Refused)
-    manual_decision.close_incident(OperationContext(db, clock, actor), incident_id=number + 1)
+    manual_decision.close_incidents(OperationContext(db, clock, actor), numbers=[number + 1])
     assert settled_now()
     assert audit(db, clock, deep=True, chain=True).ok
 

@@ -148,7 +148,7 @@ class Payouts(RuleBasedStateMachine):
     def send(self, deals: list[Deal], limit: int | None, lie: int | None, crash: Crashes) -> None:
         """`kasoko payout`. Where the operator has every failure confirmed, M-Pesa may post one that is not true."""
         with self.at_work(crash) as world:
-            if lie is not None and world.confirm_above_cents == 0:
+            if lie is not None and world.confirm.above_cents == 0:
                 deals = deals or [Deal()]
                 deals[lie % len(deals)] = replace(deals[lie % len(deals)], faults=FALSE_FAILURES)
             world.send(deals, limit=limit)
@@ -157,9 +157,9 @@ class Payouts(RuleBasedStateMachine):
     def reconcile(self, deals: list[Deal], at_once: bool, lies: bool, crash: Crashes) -> None:
         """`kasoko reconcile`; M-Pesa may deny once what it paid. Beside a false failure there is no other untruth."""
         with self.at_work(crash) as world:
-            if lies and world.confirm_above_cents:
+            if lies and world.confirm.above_cents:
                 deals = [replace(deals[0], faults=LIES), *deals[1:]]
-            if world.confirm_above_cents == 0:
+            if world.confirm.above_cents == 0:
                 deals = [
                     replace(deal, faults=tuple(fault for fault in deal.faults if fault is not Fault.STATUS_LAGS))
                     for deal in deals

@@ -51,6 +51,7 @@ from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inqui
 from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.records.markets import NewMarket
+from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import correction, settle
 from kasoko_cli.operations.shared.actor import Actor
@@ -200,8 +201,8 @@ class World:
         self.house = house
         self.tally = tally or Tally()
         #: With this every failure is confirmed before it is tried again, and M-Pesa may post failures that are false.
-        self.confirm_above_cents = 0 if doubts_failures else 1_000_000
-        self.caution = Caution(self.confirm_above_cents)
+        self.confirm = Confirm(0 if doubts_failures else 1_000_000)
+        self.caution = Caution(self.confirm)
         self.policy = replace(POLICY, caution=self.caution)
         self.clock, self.new_id, self.plug = FixedClock(), CountedIds(), Plug()
         self.mpesa_clock = MpesaClock(self.clock)
@@ -580,7 +581,7 @@ class World:
                 status_queries.ask_around(
                     OperationContext(self.db, self.clock, ACT),
                     self.gateway,
-                    Inquiry(AskPolicy(confirm_above_cents=self.confirm_above_cents), Trust(), at_once=at_once),
+                    Inquiry(AskPolicy(confirm=self.confirm), Trust(), at_once=at_once),
                 )
             except (Refused, NotSent, ConfigurationError) as error:
                 self.tally.add(f"ask: {type(error).__name__}")
@@ -824,7 +825,7 @@ class World:
             numbers = [incident.id for incident in open_incidents(session)]
         for number in numbers:
             assert number is not None
-            manual_decision.close_incident(OperationContext(self.db, self.clock, ACT), incident_id=number)
+            manual_decision.close_incidents(OperationContext(self.db, self.clock, ACT), numbers=[number])
 
     def resume(self) -> None:
         """Sending may go on."""
@@ -967,7 +968,7 @@ class World:
             assert (payment["receipt"], payment["amount_cents"]) == (attempt.receipt, attempt.wire_cents)
         elif attempt.status is AttemptStatus.FAILED:
             # A failure that M-Pesa itself invents is believed; it is asked about before anything is sent again.
-            is_false = self.confirm_above_cents == 0 or attempt.id in self.lied_about
+            is_false = self.confirm.above_cents == 0 or attempt.id in self.lied_about
             assert payment is None or is_false, f"{attempt.id} is believed failed, and was paid"
         elif attempt.status is AttemptStatus.REJECTED:
             assert payment is None or attempt.id in self.forgotten, f"{attempt.id} is believed not taken, and was paid"

@@ -46,6 +46,7 @@ from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inqui
 from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.records.markets import NewMarket
+from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Actor
@@ -289,7 +290,7 @@ class PayoutHarness:
         report = reconcile.ask_around(
             self.context,
             self.gateway,
-            Inquiry(AskPolicy(confirm_above_cents=confirm_above_cents), self.trust, at_once=at_once),
+            Inquiry(AskPolicy(confirm=Confirm(confirm_above_cents)), self.trust, at_once=at_once),
         )
         if deliver:
             self.deliver()
@@ -297,7 +298,7 @@ class PayoutHarness:
 
     def retry(self, *, confirm_above_cents: int = 1_000_000, confirm_apart_seconds: int = 300, **which: Any) -> Retried:
         """What failed becomes due again, where that can help."""
-        caution = Caution(confirm_above_cents, self.trust, confirm_apart_seconds=confirm_apart_seconds)
+        caution = Caution(Confirm(confirm_above_cents, confirm_apart_seconds), self.trust)
         return retry.retry(self.context, caution=caution, **which)
 
     def set_phone(self, user_id: str, phone: str) -> None:

@@ -152,7 +152,7 @@ def _decide_since_copy(bench: Bench, done: Finish, payout: Payout) -> None:
         if payment is None:
             for incident in contradicted:
                 assert incident.id is not None
-                manual_decision.close_incident(OperationContext(db, bench.clock, ACT), incident_id=incident.id)
+                manual_decision.close_incidents(OperationContext(db, bench.clock, ACT), numbers=[incident.id])
         said = manual_decision.Decision(None if payment is None else payment.receipt, "the portal")
         try:
             manual_decision.decide(OperationContext(db, bench.clock, ACT), payout_id=payout.id, decision=said)
@@ -205,7 +205,7 @@ def _decide(bench: Bench, done: Finish, asked: Counter[str]) -> None:
                     stand = [incident.id for incident in open_incidents(session, payout_id=one.payout_id)]
                 for number in stand:
                     assert number is not None
-                    manual_decision.close_incident(OperationContext(db, bench.clock, ACT), incident_id=number)
+                    manual_decision.close_incidents(OperationContext(db, bench.clock, ACT), numbers=[number])
                     done.told.append(f"a person closes the incident {number} of {one.payout_id}")
             said = manual_decision.Decision(None if payment is None else payment.receipt, "the portal")
             try:
@@ -238,7 +238,7 @@ def _close_incidents(bench: Bench, done: Finish) -> None:
                 if failed[str(incident.payout_id)] is PayoutStatus.FAILED and not bench.lies:
                     bench.troubles.append(f"{incident.payout_id} failed, and was paid: {incident.what}")
                 continue
-            manual_decision.close_incident(OperationContext(db, bench.clock, ACT), incident_id=incident.id)
+            manual_decision.close_incidents(OperationContext(db, bench.clock, ACT), numbers=[incident.id])
             done.told.append(f"a person closes the incident {incident.kind} of {incident.payout_id}")
 
 

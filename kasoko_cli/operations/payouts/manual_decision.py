@@ -25,8 +25,7 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import DECIDED, Success, TransitionResult
 from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.log import close_incident as close_row
-from kasoko_cli.store.log import open_incidents
+from kasoko_cli.store.log import close_incident, open_incidents
 from kasoko_cli.store.schema.tables import Attempt, Payout
 
 
@@ -301,20 +300,10 @@ def close_incidents(ctx: OperationContext, *, numbers: Sequence[int]) -> list[in
     now, done = ctx.clock(), list[int]()
     with ctx.db.transaction() as session:
         for number in sorted(set(numbers)):
-            closed = close_row(session, number, by=ctx.actor.name, reason=ctx.actor.reason, at=now)
+            closed = close_incident(session, number, by=ctx.actor.name, reason=ctx.actor.reason, at=now)
             if closed is None:
                 raise NotFound(f"There is no incident {number}.", hint="See which stand: kasoko incident list")
             if closed:
                 note_act(session, ctx.actor, "incident.close", f"incident:{number}", at=now)
                 done.append(number)
     return done
-
-
-def close_incident(ctx: OperationContext, *, incident_id: int) -> bool:
-    """Record that a person has dealt with an incident; returns whether this call closed it.
-
-    Raises:
-        NotFound: there is no such incident.
-        Refused: no reason was given.
-    """
-    return bool(close_incidents(ctx, numbers=[incident_id]))

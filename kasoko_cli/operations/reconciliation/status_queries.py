@@ -44,19 +44,12 @@ class AskPolicy:
     """Whom to ask about, and how often.
 
     `after_seconds` is how long a result may take before it is asked for. After the last step of the
-    ladder the question is asked once a step of that length. Failures above `confirm_above_cents`, and
-    answers that say not paid, are confirmed too, `confirm_apart_seconds` later.
+    ladder the question is asked once a step of that length. Negatives are asked about again as `confirm` says.
     """
 
     after_seconds: int = 300
     ladder: Sequence[int] = LADDER_SECONDS
-    confirm_above_cents: int = 1_000_000
-    confirm_apart_seconds: int = 300
-
-    @property
-    def confirm(self) -> Confirm:
-        """How a negative is confirmed."""
-        return Confirm(self.confirm_above_cents, self.confirm_apart_seconds)
+    confirm: Confirm = field(default_factory=Confirm)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,20 +102,14 @@ GUARDS: Mapping[Way, Sequence[Condition]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """What the settings say of it: how a failure is confirmed (`Confirm`); how much a callback is believed.
+    """What the settings say of it: how a failure is confirmed; how much a callback is believed.
 
     `account_id` is the account that is about to send, where one is.
     """
 
-    confirm_above_cents: int = 1_000_000
+    confirm: Confirm = field(default_factory=Confirm)
     trust: Trust = field(default_factory=Trust)
     account_id: int | None = None
-    confirm_apart_seconds: int = 300
-
-    @property
-    def confirm(self) -> Confirm:
-        """How a negative is confirmed."""
-        return Confirm(self.confirm_above_cents, self.confirm_apart_seconds)
 
 
 #: As the settings have it that nobody has changed.
@@ -137,7 +131,8 @@ class Case:
 
     `phone` is the user's number now; `incidents` are those that hold it back, `unjudged` the numbers of what waits;
     `lacks` is what is missing before its failure opens another payment. `was_asked` is False where silence ended
-    it and it is not on record that M-Pesa was asked as the account that had made it.
+    it and it is not on record that M-Pesa was asked as the account that had made it. `account_id` is the account that
+    is about to send, where one is.
     """
 
     payout: Payout
@@ -148,6 +143,7 @@ class Case:
     lacks: Missing | None = None
     was_asked: bool = True
     awaits_approval: bool = False
+    account_id: int | None = None
 
 
 def judge_first(db: Database, clock: Clock, caution: Caution, payout_ids: Sequence[str] | None = None) -> None:
@@ -158,10 +154,10 @@ def judge_first(db: Database, clock: Clock, caution: Caution, payout_ids: Sequen
     wait_for_server(db, lambda: apply_results.apply_waiting(db, clock, caution.trust, subjects=subjects, hints=True))
 
 
-def objection(way: Way, case: Case, caution: Caution) -> Objection | None:
+def objection(way: Way, case: Case) -> Objection | None:
     """What speaks first against one payout going this way, or None."""
     for condition in GUARDS[way]:
-        if (against := _FOUND_BY[condition](case, caution)) is not None:
+        if (against := _FOUND_BY[condition](case)) is not None:
             return Objection(condition, *against)
     return None
 
@@ -170,11 +166,8 @@ def objections(
     session: Session, way: Way, some: Iterable[Payout], caution: Caution, *, now: datetime
 ) -> dict[str, Objection]:
     """What speaks against each of these payouts, by id; the caller holds their locks."""
-    found = {}
-    for case in _look(session, way, list(some), caution, now):
-        if (against := objection(way, case, caution)) is not None:
-            found[case.payout.id] = against
-    return found
+    found = {case.payout.id: objection(way, case) for case in _look(session, way, list(some), caution, now)}
+    return {payout_id: against for payout_id, against in found.items() if against is not None}
 
 
 def check(
@@ -214,20 +207,20 @@ _NOT_DONE: Mapping[Way, str] = {
 _Against = tuple[str, str] | None
 
 
-def _unjudged(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _unjudged(case: Case) -> _Against:
     if not case.unjudged:
         return None
     return "a result about it has arrived and is not judged yet", "Have it judged: kasoko reconcile"
 
 
-def _live(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _live(case: Case) -> _Against:
     live = next((one for one in case.tries if one.status in LIVE), None)
     if live is None:
         return None
     return f"money may still move under {live.id}, which is {live.status}", "Find out how it ended: kasoko reconcile"
 
 
-def _incident(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _incident(case: Case) -> _Against:
     numbers = [one.number for one in case.incidents if not one.is_asked]
     if not numbers:
         return None
@@ -237,7 +230,7 @@ def _incident(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
     )
 
 
-def _asked(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _asked(case: Case) -> _Against:
     numbers = [one.number for one in case.incidents if one.is_asked]
     if not numbers:
         return None
@@ -251,7 +244,7 @@ def _close(number: int) -> str:
     return f"kasoko incident close {number} --reason WHY"
 
 
-def _restored(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _restored(case: Case) -> _Against:
     if not any(is_doubted(one) for one in case.tries):
         return None
     return (
@@ -260,11 +253,11 @@ def _restored(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
     )
 
 
-def _unconfirmed(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _unconfirmed(case: Case) -> _Against:
     return None if case.lacks is None else (case.lacks.why, case.lacks.hint)
 
 
-def _silence(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _silence(case: Case) -> _Against:
     if case.was_asked:
         return None
     return (
@@ -273,8 +266,8 @@ def _silence(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
     )
 
 
-def _account(case: Case, caution: Caution) -> _Against:
-    if caution.account_id is None or not case.tries or not may_be_paid_elsewhere(case.tries[-1], caution.account_id):
+def _account(case: Case) -> _Against:
+    if case.account_id is None or not case.tries or not may_be_paid_elsewhere(case.tries[-1], case.account_id):
         return None
     return (
         "another account tried it, and only silence says that it was not taken",
@@ -282,7 +275,7 @@ def _account(case: Case, caution: Caution) -> _Against:
     )
 
 
-def _same_number(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _same_number(case: Case) -> _Against:
     payout, code = case.payout, case.payout.failure_code or ""
     if not _speaks_of_the_number(case):
         return None
@@ -296,23 +289,21 @@ def _same_number(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
     )
 
 
-def _hopeless(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _hopeless(case: Case) -> _Against:
     if not _speaks_of_the_number(case):
         return None
     rule = lookup(case.payout.failure_code or "", case.payout.failure_reason or "")
     return None if rule.may_succeed_again else (f"it cannot succeed unchanged: {rule.meaning}", rule.advice)
 
 
-def _approval(case: Case, caution: Caution) -> _Against:  # noqa: ARG001
+def _approval(case: Case) -> _Against:
     if not case.awaits_approval:
         return None
-    return (
-        "it waits for a second person",
-        f"Have its settlement released first: kasoko approve {case.payout.market_id}",
-    )
+    release = f"Have its settlement released first: kasoko approve {case.payout.market_id}"
+    return "it waits for a second person", release
 
 
-_FOUND_BY: Mapping[Condition, Callable[[Case, Caution], _Against]] = {
+_FOUND_BY: Mapping[Condition, Callable[[Case], _Against]] = {
     _C.UNJUDGED: _unjudged,
     _C.LIVE: _live,
     _C.INCIDENT: _incident,
@@ -373,6 +364,7 @@ def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution, 
             lacks=missing(session, theirs[-1], caution.confirm, now) if theirs and _C.UNCONFIRMED in asked else None,
             was_asked=not is_silent or status_queries.was_not_found(session, theirs[-1].id, now),
             awaits_approval=(payout.market_id, payout.settlement_no) in unapproved,
+            account_id=caution.account_id,
         )
 
 

@@ -211,7 +211,7 @@ def prepare(db: Database, clock: FixedClock) -> tuple[DataBuilder, dict[str, str
             raise_incident(session, key=key, kind="test", what="Something.", at=clock())
     with db.reading() as session:
         numbers = {key: number for number, key in session.execute(text("SELECT id, key FROM incidents")).all()}
-    manual_decision.close_incident(OperationContext(db, clock, actor), incident_id=numbers["test:closed"])
+    manual_decision.close_incidents(OperationContext(db, clock, actor), numbers=[numbers["test:closed"]])
     retried = retry.retry(OperationContext(db, clock, actor), only=[builder.payout_of("refused-winner").id])
     assert retried.retried
     markets.close_market(OperationContext(db, clock, actor), market="spare")

@@ -142,7 +142,7 @@ def _until_nothing_is_open(harness: PayoutHarness) -> dict[str, str]:
                 by_person[one.payout_id] = one.last_answer
                 _decide(harness, one)
         for incident in harness.all_incidents():
-            manual_decision.close_incident(harness.context, incident_id=incident.id or 0)
+            manual_decision.close_incidents(harness.context, numbers=[incident.id or 0])
         for payout in _held(harness):
             manual_decision.release(harness.context, payout_id=payout)
         for user, status in harness.statuses().items():

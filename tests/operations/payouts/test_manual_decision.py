@@ -343,17 +343,17 @@ def test_an_incident_stands_until_a_person_closes_it_with_a_reason(acknowledged:
     assert incident.id is not None
 
     with pytest.raises(Refused, match="Closing an incident needs a reason"):
-        manual_decision.close_incident(
-            OperationContext(acknowledged.db, acknowledged.clock, Actor("boss")), incident_id=incident.id
+        manual_decision.close_incidents(
+            OperationContext(acknowledged.db, acknowledged.clock, Actor("boss")), numbers=[incident.id]
         )
-    assert manual_decision.close_incident(
-        OperationContext(acknowledged.db, acknowledged.clock, BOSS), incident_id=incident.id
+    assert manual_decision.close_incidents(
+        OperationContext(acknowledged.db, acknowledged.clock, BOSS), numbers=[incident.id]
     )
-    assert not manual_decision.close_incident(
-        OperationContext(acknowledged.db, acknowledged.clock, OTHER), incident_id=incident.id
+    assert not manual_decision.close_incidents(
+        OperationContext(acknowledged.db, acknowledged.clock, OTHER), numbers=[incident.id]
     )
     with pytest.raises(NotFound, match=r"There is no incident 999\."):
-        manual_decision.close_incident(OperationContext(acknowledged.db, acknowledged.clock, BOSS), incident_id=999)
+        manual_decision.close_incidents(OperationContext(acknowledged.db, acknowledged.clock, BOSS), numbers=[999])
 
     [closed] = acknowledged.all_incidents()
     assert (closed.closed_by, closed.close_reason) == ("boss", "the portal says so")

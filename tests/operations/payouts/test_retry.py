@@ -189,7 +189,7 @@ def test_a_payout_about_which_something_else_was_posted_is_asked_about_first(har
         "Ask M-Pesa: kasoko reconcile --now. Where it does not say: kasoko incident close 1 --reason WHY",
     )
     [incident] = harness.all_incidents()
-    manual_decision.close_incident(harness.context, incident_id=incident.id or 0)
+    manual_decision.close_incidents(harness.context, numbers=[incident.id or 0])
     assert harness.retry().retried == ["derby.1.1"]
 
 

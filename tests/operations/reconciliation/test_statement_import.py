@@ -72,7 +72,7 @@ def obey(harness: PayoutHarness, line: str) -> None:
         statement_import.resolve_suspense(harness.context, name=item, resolution=what, user_id=user_id)
     else:
         assert verb == ["incident", "close"]
-        assert manual_decision.close_incident(harness.context, incident_id=int(item))
+        assert manual_decision.close_incidents(harness.context, numbers=[int(item)])
 
 
 def standing(harness: PayoutHarness, key: str) -> int:

@@ -313,7 +313,7 @@ def test_a_story_shows_incidents_until_a_person_closes_them(busy: PayoutHarness)
     assert (concern.kind, concern.payout_id) == ("contradiction", "derby.1.1")
     assert concern in status_views.market_status(busy.db, "derby").incidents
     assert concern in status_views.overview(busy.db).incidents
-    manual_decision.close_incident(busy.context, incident_id=concern.id)
+    manual_decision.close_incidents(busy.context, numbers=[concern.id])
     story = status_views.story(busy.db, "derby.1.1")
     assert story.incidents == []
     assert [moment.kind for moment in story.moments][-2:] == ["incident", "act"]

@@ -188,7 +188,7 @@ def test_the_walk_sees_the_deeds_and_the_guard() -> None:
         "payouts.claim._intend",
     }
     assert reaches("payouts.manual_decision.to_wallet", ASKS)
-    assert not reaches("payouts.manual_decision.close_incident", ASKS)
+    assert not reaches("payouts.manual_decision.close_incidents", ASKS)
 
 
 @pytest.mark.parametrize("name", sorted(one.name for one in ALL.values() if one.deeds and not is_unasked(one.name)))

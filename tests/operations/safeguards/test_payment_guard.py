@@ -31,7 +31,7 @@ from kasoko_cli.operations.payouts.manual_decision import Decision
 from kasoko_cli.operations.reconciliation import restore_recovery, statement_import
 from kasoko_cli.operations.records import markets, privacy, users, wallets
 from kasoko_cli.operations.safeguards import payment_guard
-from kasoko_cli.operations.safeguards.failure_confirmation import Missing
+from kasoko_cli.operations.safeguards.failure_confirmation import Confirm, Missing
 from kasoko_cli.operations.safeguards.payment_guard import GUARDS, Case, Caution, Condition, Objection, Way
 from kasoko_cli.operations.safeguards.restore_doubt import HELD_SINCE
 from kasoko_cli.operations.settlement import approval as approve
@@ -264,7 +264,7 @@ class Scene:
                 self.update(Attempt, Attempt.id, live.id, status=AttemptStatus.FAILED, evidence="callback:1")
             case _C.INCIDENT:
                 [number] = re.findall(r"kasoko incident close ([0-9]+) --reason", hint)
-                manual_decision.close_incident(self.builder.context, incident_id=int(number))
+                manual_decision.close_incidents(self.builder.context, numbers=[int(number)])
             case _C.RESTORED:
                 assert "kasoko doctor --after-restore" in hint
                 doubted = self.last()
@@ -489,7 +489,7 @@ def scenes(builder: DataBuilder, harness: PayoutHarness) -> Iterator[Scene]:
 def caution_of(condition: Condition) -> Caution:
     """Above nothing every failure is confirmed; else none of these is."""
     above_cents = 0 if condition is _C.UNCONFIRMED else 10**9
-    return Caution(above_cents, account_id=2 if condition is _C.ACCOUNT else None)
+    return Caution(Confirm(above_cents), account_id=2 if condition is _C.ACCOUNT else None)
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -587,6 +587,7 @@ def _case(condition: Condition | None) -> Case:
             return replace(case, was_asked=False)
         case _C.ACCOUNT:
             attempt.status, attempt.account_id = AttemptStatus.REJECTED, 1
+            return replace(case, account_id=2)
         case _C.APPROVAL:
             return replace(case, awaits_approval=True)
         case _:
@@ -597,7 +598,7 @@ def _case(condition: Condition | None) -> Case:
 @pytest.mark.parametrize("condition", Condition)
 @pytest.mark.parametrize("way", Way)
 def test_a_way_is_stopped_by_what_its_row_names_and_by_nothing_else(way: Way, condition: Condition) -> None:
-    found = payment_guard.objection(way, _case(condition), caution_of(condition))
+    found = payment_guard.objection(way, _case(condition))
     if condition in GUARDS[way]:
         assert isinstance(found, Objection)
         assert found.condition is condition
@@ -613,7 +614,7 @@ def test_whatever_pays_or_credits_asks_whether_the_phone_has_had_it(way: Way) ->
     assert GUARDS[way][0] is _C.UNJUDGED
     if way in (Way.SEND, Way.RETRY, Way.AGAIN, Way.RELEASE, Way.APPROVE, Way.TO_WALLET):
         assert {_C.LIVE, _C.INCIDENT, _C.RESTORED, _C.UNCONFIRMED} <= set(GUARDS[way])
-    assert payment_guard.objection(way, _case(None), Caution(10**9)) is None
+    assert payment_guard.objection(way, _case(None)) is None
 
 
 def test_an_incident_that_was_closed_stops_nothing(scenes: Iterator[Scene]) -> None:

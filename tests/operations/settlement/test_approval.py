@@ -16,6 +16,7 @@ from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.payouts import manual_decision, market_hold
 from kasoko_cli.operations.records import markets
+from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import approval, settle
 from kasoko_cli.operations.settlement.approval import Approved
@@ -198,7 +199,7 @@ def test_a_hold_is_no_way_round_the_second_person(harness: PayoutHarness) -> Non
     assert caught.value.message == (
         f"{held} was not paid into the wallet: it waits for a second person. Nothing was changed."
     )
-    released = manual_decision.release(harness.context, payout_id=held, caution=Caution(10**9))
+    released = manual_decision.release(harness.context, payout_id=held, caution=Caution(Confirm(10**9)))
     assert released == "AWAITING_APPROVAL"
     assert harness.send().sent == []
 
@@ -206,7 +207,7 @@ def test_a_hold_is_no_way_round_the_second_person(harness: PayoutHarness) -> Non
 
     assert (done.released, done.to_wallets) == (1, 0)
     assert harness.statuses() == {"ann": "PENDING", "ben": "HELD"}
-    assert manual_decision.release(harness.context, payout_id=small, caution=Caution(10**9)) == "WALLET"
+    assert manual_decision.release(harness.context, payout_id=small, caution=Caution(Confirm(10**9))) == "WALLET"
     assert harness.wallet("ben") == (499, 499)
 
 
@@ -237,7 +238,9 @@ def hold(harness: PayoutHarness, reason: str = "the result is disputed") -> mark
 
 def let_go(harness: PayoutHarness) -> market_hold.MarketMoved:
     return market_hold.release_market(
-        OperationContext(harness.db, harness.clock, Actor("boss", "it stands")), market="derby", caution=Caution(10**9)
+        OperationContext(harness.db, harness.clock, Actor("boss", "it stands")),
+        market="derby",
+        caution=Caution(Confirm(10**9)),
     )
 
 

@@ -303,7 +303,7 @@ def test_a_payout_that_was_made_due_again_is_put_off_when_a_doubtful_success_of_
     sent.assert_books()
     # A person looks into it and lets it go: only then does a second attempt leave.
     for incident in sent.all_incidents():
-        assert manual_decision.close_incident(sent.context, incident_id=incident.id or 0)
+        assert manual_decision.close_incidents(sent.context, numbers=[incident.id or 0])
     sent.clock.forward(300)
     assert [str(one.became) for one in sent.send().sent] == ["SENT"]
     assert len(sent.attempts("ann")) == 2
