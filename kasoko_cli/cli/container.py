@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kasoko_cli.domain.payout import WireLimits
     from kasoko_cli.domain.tariff import Tariff
     from kasoko_cli.domain.withholding import DutyBook
-    from kasoko_cli.operations.approvals.second_person import Terms
+    from kasoko_cli.operations.approvals.second_person import ApprovalTerms
     from kasoko_cli.operations.callbacks.apply_results import Trust
     from kasoko_cli.operations.callbacks.inbox import Caps, Inbox
     from kasoko_cli.operations.monitoring.health import HealthLimits
@@ -265,11 +265,11 @@ class Container:
         return GatePolicy(payout.float_check, self.tariff, payout.float_max_age_hours * 3600, self.payer)
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> ApprovalTerms:
         """What is asked of a person's word where two have to say the same."""
-        from kasoko_cli.operations.approvals.second_person import Terms
+        from kasoko_cli.operations.approvals.second_person import ApprovalTerms
 
-        return Terms(hours=self.config.approval.expires_hours, signed=self.config.approval.signed)
+        return ApprovalTerms(hours=self.config.approval.expires_hours, signed=self.config.approval.signed)
 
     def signing_key(self, file: Path | None) -> bytes | None:
         """The key that a person signs with: in this file, or in the one of the settings; None where there is none.

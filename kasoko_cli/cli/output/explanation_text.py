@@ -16,7 +16,7 @@ from kasoko_cli.clock import NAIROBI
 from kasoko_cli.domain.money import format_kes
 
 if TYPE_CHECKING:
-    from kasoko_cli.operations.settlement.explanation import DividendFact, Explained, SendFact
+    from kasoko_cli.operations.settlement.explanation import DividendFact, PayoutExplanation, SendFact
 
 Language = Literal["en", "sw"]
 
@@ -24,7 +24,7 @@ Language = Literal["en", "sw"]
 PLACES = 6
 
 
-def spoken(found: Explained, language: Language) -> list[str]:
+def spoken(found: PayoutExplanation, language: Language) -> list[str]:
     """The whole story of the number, a sentence or two a step."""
     return [text for text in _Speaker(found, language).story() if text]
 
@@ -56,7 +56,7 @@ _STANDING = {
 class _Speaker:
     """Tells one payout in one language."""
 
-    def __init__(self, found: Explained, language: Language) -> None:
+    def __init__(self, found: PayoutExplanation, language: Language) -> None:
         self.found, self.language = found, language
 
     def say(self, english: str, swahili: str) -> str:

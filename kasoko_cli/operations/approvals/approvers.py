@@ -13,8 +13,8 @@ from sqlmodel import Session
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import signatures
-from kasoko_cli.operations.approvals.second_person import Terms, Word, hear
-from kasoko_cli.operations.approvals.signatures import ADD, REMOVE, REMOVED, REQUIRE, SUBJECT, Approver, Known
+from kasoko_cli.operations.approvals.second_person import ApprovalTerms, Declaration, hear
+from kasoko_cli.operations.approvals.signatures import ADD, REMOVE, REMOVED, REQUIRE, SUBJECT, Approver, KnownApprovers
 from kasoko_cli.operations.shared.actor import needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine import hash_chain
@@ -47,7 +47,7 @@ def list_approvers(db: Database) -> Approvers:
     return Approvers(known.required, [*known.people.values(), *known.removed])
 
 
-def add(ctx: OperationContext, terms: Terms, *, name: str, public_key: str) -> ApproverAdded:
+def add(ctx: OperationContext, terms: ApprovalTerms, *, name: str, public_key: str) -> ApproverAdded:
     """Let somebody's signature count.
 
     Raises:
@@ -65,7 +65,7 @@ def add(ctx: OperationContext, terms: Terms, *, name: str, public_key: str) -> A
                 note_event(session, at=now, actor=actor.name, action=REQUIRE, subject=SUBJECT)
         detail: dict[str, object] = {"name": name, "public_key": public_key}
         if known.were_two and terms.signed:
-            heard = hear(session, actor, terms, Word(ADD, SUBJECT, detail), at=now)
+            heard = hear(session, actor, terms, Declaration(ADD, SUBJECT, detail), at=now)
             if heard.first is None:
                 return ApproverAdded(name, public_key, heard.note, waits_for_second=True)
             detail |= {signatures.FIRST: heard.first}
@@ -73,7 +73,7 @@ def add(ctx: OperationContext, terms: Terms, *, name: str, public_key: str) -> A
     return ApproverAdded(name, public_key, "signs from now on")
 
 
-def _check_new(known: Known, name: str, public_key: str) -> None:
+def _check_new(known: KnownApprovers, name: str, public_key: str) -> None:
     if not person_of(name):
         raise Refused("An approver needs a name. Nothing was changed.", hint="kasoko approver add NAME --key FILE")
     if (one := known.people.get(person_of(name))) is not None:
@@ -88,7 +88,7 @@ def _check_new(known: Known, name: str, public_key: str) -> None:
         )
 
 
-def remove(ctx: OperationContext, terms: Terms, *, name: str) -> Approver:
+def remove(ctx: OperationContext, terms: ApprovalTerms, *, name: str) -> Approver:
     """Let somebody's signature count no more; what was signed so far can still be checked.
 
     Where signatures are required one approver has to sign it, and the last one stays. With settings that do not
@@ -128,7 +128,7 @@ def remove(ctx: OperationContext, terms: Terms, *, name: str) -> Approver:
     return replace(one, removed_at=now)
 
 
-def _hold(session: Session) -> Known:
+def _hold(session: Session) -> KnownApprovers:
     """Whose signatures count, kept from others who would change it until the transaction ends."""
     hash_chain.lock_deployment(session)
     return signatures.known_now(session)

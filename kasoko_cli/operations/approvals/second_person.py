@@ -32,7 +32,7 @@ WAITS = "a second person has to say the same"
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ApprovalTerms:
     """What the settings ask of a person's word: for how many hours the first of two counts, and a signature."""
 
     hours: int = 24
@@ -40,11 +40,11 @@ class Terms:
 
 
 #: What is asked where nothing else is set.
-USUAL = Terms()
+USUAL = ApprovalTerms()
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Declaration:
     """What one of two people says: `bound` is what both have to say, in plain JSON; `detail` only goes on record."""
 
     action: str
@@ -61,7 +61,9 @@ class Heard:
     note: str = WAITS
 
 
-def hear(session: Session, actor: Actor, terms: Terms, word: Word, *, at: datetime, confirms: bool = True) -> Heard:
+def hear(
+    session: Session, actor: Actor, terms: ApprovalTerms, word: Declaration, *, at: datetime, confirms: bool = True
+) -> Heard:
     """Look for another person's word that says the same; where there is none, write this one down as the first.
 
     The caller holds what the word is about, so that nothing of it changes before the act is done. A word that
@@ -83,7 +85,7 @@ def hear(session: Session, actor: Actor, terms: Terms, word: Word, *, at: dateti
     return heard
 
 
-def _said_by_another(session: Session, actor: Actor, terms: Terms, wanted: Word, at: datetime) -> Heard:
+def _said_by_another(session: Session, actor: Actor, terms: ApprovalTerms, wanted: Declaration, at: datetime) -> Heard:
     note, known = WAITS, known_now(session) if terms.signed else None
     for word in words_about(session, wanted.subject, wanted.action + PROPOSED):
         if are_one(word.actor, actor.name):

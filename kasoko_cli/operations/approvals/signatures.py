@@ -48,7 +48,7 @@ class Approver:
 
 
 @dataclass(slots=True)
-class Known:
+class KnownApprovers:
     """Whose signatures count at one point of the record.
 
     `required` is whether everything has to be signed from here on. `were_two` is whether two have ever been known
@@ -76,9 +76,9 @@ class Known:
                 self.required = self.were_two = False
 
 
-def known_now(session: Session) -> Known:
+def known_now(session: Session) -> KnownApprovers:
     """Whose signatures count now."""
-    known = Known()
+    known = KnownApprovers()
     for word in stream_events(session, col(Event.subject) == SUBJECT, col(Event.action).in_((ADD, REMOVE, REQUIRE))):
         known.take_in(word)
     return known
@@ -143,7 +143,7 @@ def hold_signed(session: Session, actor: Actor, *, wanted: bool, at: datetime, w
         note_event(session, at=at, actor=actor.name, action=REQUIRE, subject=SUBJECT)
 
 
-def _why_not(known: Known, actor: str, public_key: str) -> str | None:
+def _why_not(known: KnownApprovers, actor: str, public_key: str) -> str | None:
     """Why a key does not sign for this name."""
     approver = known.people.get(person_of(actor))
     if approver is None:
@@ -153,7 +153,7 @@ def _why_not(known: Known, actor: str, public_key: str) -> str | None:
     return None
 
 
-def trouble_with(word: EventFacts, known: Known, deployment: str) -> str | None:
+def trouble_with(word: EventFacts, known: KnownApprovers, deployment: str) -> str | None:
     """Why the signature of an act does not hold, by those who are known; None where it holds."""
     given = word.detail.get(SIGNATURE)
     if not isinstance(given, dict):
@@ -168,7 +168,7 @@ def trouble_with(word: EventFacts, known: Known, deployment: str) -> str | None:
     return None if holds else f"has a signature that {word.actor} did not give, or was changed after it was given"
 
 
-def is_good(session: Session, event: Event, known: Known) -> bool:
+def is_good(session: Session, event: Event, known: KnownApprovers) -> bool:
     """Whether an event carries a signature that counts now."""
     word = EventFacts(0, event.at, event.actor, event.action, event.subject, event.reason, json.loads(event.detail))
     return trouble_with(word, known, hash_chain.deployment_of(session)) is None
@@ -181,7 +181,7 @@ def bad_signatures(session: Session) -> Iterator[Violation]:
     """Acts whose signature is missing, forged, used before or of somebody who was no approver then; for the audit."""
     if not known_now(session).keys:
         return
-    deployment, known, used = hash_chain.deployment_of(session), Known(), set[str]()
+    deployment, known, used = hash_chain.deployment_of(session), KnownApprovers(), set[str]()
     for word in stream_events(session, col(Event.action).in_((*_ACTS, REMOVE, REQUIRE))):
         trouble = trouble_with(word, known, deployment) if _has_to_hold(session, word, known) else None
         # A first word may be said twice; who did an act did it once.
@@ -196,7 +196,7 @@ def bad_signatures(session: Session) -> Iterator[Violation]:
             known.take_in(word)
 
 
-def _has_to_hold(session: Session, word: EventFacts, known: Known) -> bool:
+def _has_to_hold(session: Session, word: EventFacts, known: KnownApprovers) -> bool:
     """Whether an act has to be signed, or says that it is."""
     if SIGNATURE in word.detail:
         return True

@@ -20,7 +20,7 @@ from kasoko_cli.domain.proof import canonical
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
+from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms, Declaration, hear
 from kasoko_cli.operations.approvals.signatures import DECIDE, DECIDE_ALL, FIRST, hold_signed, note_signed
 from kasoko_cli.operations.payouts.manual_decision import Decided, Decision, end, needs_evidence, said_of
 from kasoko_cli.operations.safeguards import payment_guard
@@ -109,7 +109,7 @@ def decide_all(
     said: BulkDecision,
     *,
     two_people: bool = False,
-    terms: Terms = USUAL,
+    terms: ApprovalTerms = USUAL,
     caution: Caution = payment_guard.CAREFUL,
 ) -> DecidedAll:
     """End every payout of the list as not paid, in one transaction, each as `decide` ends one.
@@ -133,7 +133,7 @@ def decide_all(
         detail: dict[str, object] = {"evidence": said.evidence, "cents": listed.wire_cents}
         done = DecidedAll(listed.list_hash, listed.wire_cents, "", [], listed.left)
         if two_people:
-            heard = hear(session, ctx.actor, terms, Word(DECIDE_ALL, SUBJECT, bound, detail), at=now)
+            heard = hear(session, ctx.actor, terms, Declaration(DECIDE_ALL, SUBJECT, bound, detail), at=now)
             if heard.first is None:
                 return replace(done, note=heard.note, waits_for_second=True)
             bound |= {FIRST: heard.first}

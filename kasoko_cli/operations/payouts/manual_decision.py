@@ -14,7 +14,7 @@ from sqlmodel import Session
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
+from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms, Declaration, hear
 from kasoko_cli.operations.approvals.signatures import DECIDE, FIRST, hold_signed, note_signed
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
@@ -58,7 +58,7 @@ def decide(
     payout_id: str,
     decision: Decision,
     two_people: bool = False,
-    terms: Terms = USUAL,
+    terms: ApprovalTerms = USUAL,
     caution: Caution = payment_guard.CAREFUL,
 ) -> Decided:
     """End an unknown payout on a person's evidence: M-Pesa's portal, its statement, the customer's message.
@@ -92,7 +92,7 @@ def decide(
         detail = said_of(attempt, decision)
         seen = {"evidence": decision.evidence}
         if two_people:
-            heard = hear(session, ctx.actor, terms, Word(DECIDE, payout_id, detail, seen), at=now)
+            heard = hear(session, ctx.actor, terms, Declaration(DECIDE, payout_id, detail, seen), at=now)
             if heard.first is None:
                 return Decided(payout_id, str(payout.status), heard.note, waits_for_second=True)
             detail |= {FIRST: heard.first}

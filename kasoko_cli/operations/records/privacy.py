@@ -26,7 +26,7 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import erasure, payouts, users
-from kasoko_cli.store.engine import reconnect, row_digests
+from kasoko_cli.store.engine import row_digests
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import User
 
@@ -55,8 +55,7 @@ def erase(ctx: OperationContext, *, user_id: str, caution: Caution = payment_gua
         Refused: no reason was given, money is owed, in flight or staked, or the guard objects.
     """
     needs_reason(ctx.actor, "Erasing a person")
-    theirs = reconnect.read(ctx.db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
-    payment_guard.judge_first(ctx.db, ctx.clock, caution, theirs)
+    payment_guard.judge_first_of(ctx.db, ctx.clock, caution, user_id)
     now = ctx.clock()
     with ctx.db.transaction() as session:
         user = users.find_user(session, user_id, lock=True)

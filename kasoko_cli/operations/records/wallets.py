@@ -15,7 +15,6 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import payouts, users
-from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
 
@@ -134,14 +133,12 @@ def _reduce_debt(
     reference = check_identifier(reference, what="reference")
     if cents <= 0:
         raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
-    theirs = reconnect.read(ctx.db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
-    payment_guard.judge_first(ctx.db, ctx.clock, caution, theirs)
+    payment_guard.judge_first_of(ctx.db, ctx.clock, caution, user_id)
     now = ctx.clock()
-    entry = (
-        journal.written_off(reference, user_id, cents)
-        if source is None
-        else journal.recovered(reference, user_id, cents, source)
-    )
+    if source is None:
+        entry = journal.written_off(reference, user_id, cents)
+    else:
+        entry = journal.recovered(reference, user_id, cents, source)
     with told_of_a_collision(f"the reference {reference}"), ctx.db.transaction() as session:
         users.find_user(session, user_id, lock=True)
         if book.is_posted(session, entry.key):

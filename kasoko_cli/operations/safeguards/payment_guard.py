@@ -24,7 +24,7 @@ from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.safeguards.failure_confirmation import Confirm, Missing, missing
 from kasoko_cli.operations.shared.transitions import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
-from kasoko_cli.store import approvals, attempts, callbacks, status_queries, users
+from kasoko_cli.store import approvals, attempts, callbacks, payouts, status_queries, users
 from kasoko_cli.store.callbacks import Waiting
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
@@ -152,6 +152,12 @@ def judge_first(db: Database, clock: Clock, caution: Caution, payout_ids: Sequen
     if payout_ids is not None and len(payout_ids) <= FEW:
         subjects = reconnect.read(db, lambda session: attempts.names_of(session, payout_ids))
     wait_for_server(db, lambda: apply_results.apply_waiting(db, clock, caution.trust, subjects=subjects, hints=True))
+
+
+def judge_first_of(db: Database, clock: Clock, caution: Caution, user_id: str) -> None:
+    """The same for all payouts of a user."""
+    theirs = reconnect.read(db, lambda session: [one.id for one in payouts.list_payouts(session, user_id=user_id)])
+    judge_first(db, clock, caution, theirs)
 
 
 def objection(way: Way, case: Case) -> Objection | None:

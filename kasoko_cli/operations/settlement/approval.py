@@ -14,7 +14,7 @@ from kasoko_cli.domain.phone import mask
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.approvals.second_person import USUAL, Terms
+from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms
 from kasoko_cli.operations.approvals.signatures import APPROVE, hold_signed, note_signed
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
@@ -121,7 +121,7 @@ def approve(
     market: str,
     plan_hash: str,
     caution: Caution = payment_guard.CAREFUL,
-    terms: Terms = USUAL,
+    terms: ApprovalTerms = USUAL,
 ) -> Approved:
     """Release a settlement: its payouts are due, and what M-Pesa cannot carry is credited to the wallets.
 

@@ -24,7 +24,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Earnings, Entry, UserCorrection
-from kasoko_cli.operations.approvals.second_person import USUAL, Terms, Word, hear
+from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms, Declaration, hear
 from kasoko_cli.operations.approvals.signatures import FIRST, OVERRIDE, hold_signed, note_signed
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.safeguards import payment_guard
@@ -111,7 +111,7 @@ class OverridePolicy:
 
     limits: WireLimits
     duties: DutyBook = NO_BOOK
-    terms: Terms = USUAL
+    terms: ApprovalTerms = USUAL
     caution: Caution = payment_guard.CAREFUL
 
 
@@ -181,7 +181,7 @@ def override(
         if shown.needs_second:
             hold_signed(session, ctx.actor, wanted=policy.terms.signed, at=now, what="Another outcome")
             bound = {"plan_hash": shown.plan_hash, "stands": work.stands}
-            word = Word(OVERRIDE, row.id, bound, {"becomes": shown.becomes})
+            word = Declaration(OVERRIDE, row.id, bound, {"becomes": shown.becomes})
             heard = hear(session, ctx.actor, policy.terms, word, at=now, confirms=confirm is not None)
             if heard.first is None:
                 return replace(shown, waits_for_second=True, proposed_by=ctx.actor.name, note=heard.note)

@@ -95,7 +95,7 @@ class SendFact:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class PayoutExplanation:
     """Every figure of one payout, in the order in which it is worked out.
 
     `had_cents` is what the user had, or was owed, before: above zero where the outcome was corrected after
@@ -144,7 +144,7 @@ class Explained:
     at_fault: str | None
 
 
-def explain_payout(db: Database, payout_id: str) -> Explained:
+def explain_payout(db: Database, payout_id: str) -> PayoutExplanation:
     """How a payout came about.
 
     Raises:
@@ -252,7 +252,7 @@ def _given(session: Session, payout: Payout) -> int:
     return standing - debts.get(payout.user_id, 0)
 
 
-def _explained(case: _Case, share: _Share, tries: Sequence[Attempt]) -> Explained:
+def _explained(case: _Case, share: _Share, tries: Sequence[Attempt]) -> PayoutExplanation:
     payout, market, settlement, rules, resolution = (
         case.payout, case.market, case.settlement, case.rules, case.resolution
     )  # fmt: skip
@@ -269,7 +269,7 @@ def _explained(case: _Case, share: _Share, tries: Sequence[Attempt]) -> Explaine
     owed = sum(leg.amount_cents for leg in legs)
     weights = dict(resolution.weights)
     failed = payout.status is PayoutStatus.FAILED
-    return Explained(
+    return PayoutExplanation(
         payout_id=payout.id,
         market=market.slug,
         question=market.question,
@@ -365,21 +365,12 @@ def _send(attempt: Attempt) -> SendFact:
     )
 
 
-#: What a bettor is told of a failure: whose matter it is, never what is wrong with our account.
-_FAULTS = {
-    Who.TIME: "busy",
-    Who.OPERATOR: "ours",
-    Who.PERMANENT: "ours",
-    Who.CUSTOMER: "limit",
-    Who.ASK: "ours",
-    Who.NOBODY: "ours",
-}
-
-
 def _at_fault(payout: Payout) -> str:
-    """number, limit, busy or ours."""
+    """What a bettor is told of a failure, never what is wrong with our account: number, limit, busy or ours."""
     code = payout.failure_code or ""
     if "." in code:
         return "number"  # the gateway refused this request itself
     rule = lookup(code, payout.failure_reason or "")
-    return "number" if rule.needs_other_phone else _FAULTS[rule.who]
+    if rule.needs_other_phone:
+        return "number"
+    return {Who.TIME: "busy", Who.CUSTOMER: "limit"}.get(rule.who, "ours")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from sqlmodel import Session
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain import proof
@@ -17,6 +20,7 @@ from kasoko_cli.operations.records.markets import resolution_of, rules_of
 from kasoko_cli.operations.settlement.settle import duties_of, figures_of
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.engine.database import Database
+from kasoko_cli.store.schema.tables import Market, Settlement
 
 
 def key_of(file: Path, *, make: bool) -> bytes:
@@ -51,16 +55,12 @@ def prove(db: Database, market: str, key: bytes) -> dict[str, Any]:
         CheckFailed: its bets no longer give what was settled.
     """
     with db.reading() as session:
-        row = markets.find_market(session, market)
-        standing = markets.standing_settlement(session, row.id)
-        if standing is None or row.closed_at is None:
-            raise Refused(f"{row.slug} is not settled; there is nothing to prove.", hint=f"kasoko settle {row.slug}")
+        row, closed_at, standing = _settled(session, market)
         rules, resolution, digest = rules_of(row), resolution_of(row), BetsDigest()
         assert resolution is not None, "a market that was settled was resolved"
 
         def read() -> Iterator[BetRow]:
-            assert row.closed_at is not None
-            for bet in bets.stream_bets(session, row.id, row.closed_at):
+            for bet in bets.stream_bets(session, row.id, closed_at):
                 digest.add(bet)
                 yield bet
 
@@ -85,7 +85,7 @@ def prove(db: Database, market: str, key: bytes) -> dict[str, Any]:
                     "slug": row.slug,
                     "question": row.question,
                     "outcomes": outcomes,
-                    "closed_at": iso(row.closed_at),
+                    "closed_at": iso(closed_at),
                 },
                 "rules": rules.as_dict(),
                 "resolution": resolution.as_dict(),
@@ -95,6 +95,15 @@ def prove(db: Database, market: str, key: bytes) -> dict[str, Any]:
             },
             key,
         )
+
+
+def _settled(session: Session, market: str) -> tuple[Market, datetime, Settlement]:
+    """A market that is settled, when it was closed, and its settlement."""
+    row = markets.find_market(session, market)
+    standing = markets.standing_settlement(session, row.id)
+    if standing is None or row.closed_at is None:
+        raise Refused(f"{row.slug} is not settled; there is nothing to prove.", hint=f"kasoko settle {row.slug}")
+    return row, row.closed_at, standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +122,8 @@ def codes(db: Database, market: str, key: bytes, *, user: str | None = None) -> 
         Refused: it is not settled.
     """
     with db.reading() as session:
-        row = markets.find_market(session, market)
-        standing = markets.standing_settlement(session, row.id)
-        if standing is None or row.closed_at is None:
-            raise Refused(f"{row.slug} is not settled; there is nothing to prove.", hint=f"kasoko settle {row.slug}")
-        people = dict.fromkeys(bet[1] for bet in bets.stream_bets(session, row.id, row.closed_at))
+        row, closed_at, standing = _settled(session, market)
+        people = {bet[1] for bet in bets.stream_bets(session, row.id, closed_at)}
     found = [
         Code(one, proof.code_of(key, row.id, standing.number, one)) for one in sorted(people) if user in (None, one)
     ]
@@ -173,16 +179,12 @@ def verify(file: Path, *, code: str | None = None, public_key: str | None = None
                 hint="Type it as you got it: your id, a colon, sixteen letters and digits. Is it of this market?",
             )
         mine = dict(leaf)
-    figures = found["settlement"]
     return Verified(
         market=found["market"]["slug"],
         question=found["market"]["question"],
         resolution=found["resolution"],
         bettors=len(found["leaves"]),
-        gross_cents=figures["gross_cents"],
-        fee_cents=figures["fee_cents"],
-        payouts_cents=figures["payouts_cents"],
-        refunds_cents=figures["refunds_cents"],
+        **{name: found["settlement"][name] for name in ("gross_cents", "fee_cents", "payouts_cents", "refunds_cents")},
         root=found["root"],
         public_key=found["public_key"],
         mine=mine,

@@ -14,7 +14,7 @@ from kasoko_cli.domain.keys import public_key_of
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import approvers, signatures
 from kasoko_cli.operations.approvals.approvers import ApproverAdded
-from kasoko_cli.operations.approvals.second_person import Terms
+from kasoko_cli.operations.approvals.second_person import ApprovalTerms
 from kasoko_cli.operations.approvals.signatures import Approver
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.payouts import manual_decision
@@ -26,7 +26,7 @@ from kasoko_cli.store.schema.tables import Event
 from tests.operations.payout_harness import ANN, RECEIPT, PayoutHarness
 
 KEYS = {name: bytes([number]) * 32 for number, name in enumerate(("wanjiku", "otieno", "amina", "mallory"), start=1)}
-SIGNED, UNSIGNED = Terms(signed=True), Terms()
+SIGNED, UNSIGNED = ApprovalTerms(signed=True), ApprovalTerms()
 PAID = Decision(RECEIPT, "statement of 23 November")
 
 
@@ -35,7 +35,9 @@ def by(name: str, *, key: str | None = "") -> Actor:
     return Actor(name, "I have read it", None if key is None else KEYS[key or name])
 
 
-def add(harness: PayoutHarness, name: str, actor: Actor, terms: Terms = SIGNED, *, key: str = "") -> ApproverAdded:
+def add(
+    harness: PayoutHarness, name: str, actor: Actor, terms: ApprovalTerms = SIGNED, *, key: str = ""
+) -> ApproverAdded:
     return approvers.add(
         OperationContext(harness.db, harness.clock, actor),
         terms,
@@ -44,12 +46,17 @@ def add(harness: PayoutHarness, name: str, actor: Actor, terms: Terms = SIGNED, 
     )
 
 
-def remove(harness: PayoutHarness, name: str, actor: Actor, terms: Terms = SIGNED) -> Approver:
+def remove(harness: PayoutHarness, name: str, actor: Actor, terms: ApprovalTerms = SIGNED) -> Approver:
     return approvers.remove(OperationContext(harness.db, harness.clock, actor), terms, name=name)
 
 
 def say(
-    harness: PayoutHarness, actor: Actor, decision: Decision = PAID, terms: Terms = SIGNED, *, two_people: bool = True
+    harness: PayoutHarness,
+    actor: Actor,
+    decision: Decision = PAID,
+    terms: ApprovalTerms = SIGNED,
+    *,
+    two_people: bool = True,
 ) -> Decided:
     return manual_decision.decide(
         OperationContext(harness.db, harness.clock, actor),

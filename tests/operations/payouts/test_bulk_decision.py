@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Refused
-from kasoko_cli.operations.approvals.second_person import Terms
+from kasoko_cli.operations.approvals.second_person import ApprovalTerms
 from kasoko_cli.operations.payouts import bulk_decision
 from kasoko_cli.operations.payouts.bulk_decision import BulkDecision, DecidedAll, SentSpan, UnknownList
 from kasoko_cli.operations.shared.actor import Actor
@@ -143,5 +143,5 @@ def test_a_word_on_many_is_signed_too(outage: PayoutHarness) -> None:
         bulk_decision.decide_all(
             OperationContext(outage.db, outage.clock, BOSS),
             BulkDecision(span(outage), look(outage).list_hash, "statement"),
-            terms=Terms(signed=True),
+            terms=ApprovalTerms(signed=True),
         )

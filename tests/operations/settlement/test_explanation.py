@@ -20,7 +20,7 @@ from kasoko_cli.operations.records import bets, markets, users
 from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.records.markets import NewMarket
 from kasoko_cli.operations.settlement import settle
-from kasoko_cli.operations.settlement.explanation import Explained, explain_payout
+from kasoko_cli.operations.settlement.explanation import PayoutExplanation, explain_payout
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.store.schema.tables import Funding
 from tests.operations.payout_harness import ANN, PayoutHarness
@@ -69,7 +69,7 @@ def settled(harness: PayoutHarness, rules: Rules, placed: Sequence[Placed], **ho
     settle.settle_market(harness.context, WireLimits(), market="derby")
 
 
-def of_user(harness: PayoutHarness, user: str) -> Explained:
+def of_user(harness: PayoutHarness, user: str) -> PayoutExplanation:
     return explain_payout(harness.db, harness.payout(user).id)
 
 

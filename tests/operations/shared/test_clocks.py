@@ -18,7 +18,7 @@ from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 from kasoko_cli.operations.admin import preflight
-from kasoko_cli.operations.approvals.second_person import USUAL, Word, hear
+from kasoko_cli.operations.approvals.second_person import USUAL, Declaration, hear
 from kasoko_cli.operations.monitoring.metrics_snapshot import Spans, read_figures
 from kasoko_cli.operations.payouts import rate_limit
 from kasoko_cli.operations.shared.actor import Actor
@@ -302,7 +302,7 @@ def test_a_first_word_of_a_clock_that_ran_ahead_counts_for_nothing(harness: Payo
     def say(actor: str) -> str | None:
         now = harness.clock()
         with harness.db.transaction() as session:
-            return hear(session, Actor(actor, "so"), USUAL, Word("a", "s", {}), at=now).first
+            return hear(session, Actor(actor, "so"), USUAL, Declaration("a", "s", {}), at=now).first
 
     with off(harness.clock):
         assert say("ann") is None
