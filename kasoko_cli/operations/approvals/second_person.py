@@ -67,10 +67,7 @@ def hear(
     """Look for another person's word that says the same; where there is none, write this one down as the first.
 
     The caller holds what the word is about, so that nothing of it changes before the act is done. A word that
-    `confirms` nothing is a first word, whatever others said.
-
-    Raises:
-        Refused: the act names nobody.
+    `confirms` nothing is a first word, whatever others said. Raises Refused if the act names nobody.
     """
     if not person_of(actor.name):
         raise Refused(

@@ -72,11 +72,7 @@ class Gauge:
         self._hour = _hour(clock())
 
     def check(self, delivery: Delivery) -> None:
-        """Count one delivery.
-
-        Raises:
-            TooMany: it is over the limit, and is not kept.
-        """
+        """Count one delivery. Raises TooMany if it is over the limit, and is not kept."""
         since, until = self._hour
         if not since <= delivery.received_at < until:
             self._hour, self._hints = _hour(delivery.received_at), 0

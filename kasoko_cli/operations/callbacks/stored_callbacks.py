@@ -80,11 +80,7 @@ def list_received(
 
 
 def show_received(db: Database, number: int) -> ShownCallback:
-    """One callback with its body.
-
-    Raises:
-        NotFound: there is no such callback.
-    """
+    """One callback with its body. Raises NotFound if there is no such callback."""
     with db.reading() as session:
         [callback] = _found(callbacks.by_numbers(session, [number]), [number])
         return ShownCallback(_received(callback), redact(callback.body.decode("utf-8", "backslashreplace")))

@@ -103,11 +103,7 @@ def decide(
 
 
 def needs_evidence(evidence: str) -> None:
-    """Hold that the next person can see what somebody has seen.
-
-    Raises:
-        Refused: nothing was said of it.
-    """
+    """Hold that the next person can see what somebody has seen. Raises Refused if nothing was said of it."""
     if not evidence.strip():
         raise Refused(
             "A decision needs its evidence: where can the next person see it? Nothing was changed.",
@@ -277,11 +273,7 @@ class Which:
 
 
 def list_incidents(db: Database, which: Which) -> list[int]:
-    """The numbers of the incidents that stand and are meant.
-
-    Raises:
-        NotFound: there is no such payout.
-    """
+    """The numbers of the incidents that stand and are meant. Raises NotFound if there is no such payout."""
     with db.reading() as session:
         if which.payout_id is not None:
             payouts.find_payout(session, which.payout_id)

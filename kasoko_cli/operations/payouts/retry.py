@@ -1,8 +1,7 @@
 """Try definite failures again, and say why each of the others is left alone.
 
-Only evidence that no money moved makes a payout FAILED, so only FAILED payouts are ever retried; what is
-unknown belongs to reconcile. A failure that cannot succeed unchanged is left alone until what caused it
-has changed.
+Only evidence that no money moved makes a payout FAILED, so only FAILED payouts are ever retried; what is unknown
+belongs to reconcile. A failure that cannot succeed unchanged is left alone until what caused it has changed.
 """
 
 from __future__ import annotations

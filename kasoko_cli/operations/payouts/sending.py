@@ -36,11 +36,7 @@ from kasoko_cli.store.log import check_may_pause, switch_on
 
 
 def state_of(db: Database, payout_id: str) -> str:
-    """Where one payout stands.
-
-    Raises:
-        NotFound: there is no such payout.
-    """
+    """Where one payout stands. Raises NotFound if there is no such payout."""
     with db.reading() as session:
         return str(payouts.find_payout(session, payout_id).status)
 

@@ -74,11 +74,7 @@ class Bound:
 
     @classmethod
     def carried(cls, payout_id: str, mark: str, seal: Seal) -> Bound:
-        """A bound of one payout whose mark came with a task.
-
-        Raises:
-            Refused: it is no mark.
-        """
+        """A bound of one payout whose mark came with a task. Raises Refused if it is no mark."""
         if not re.fullmatch(r"[0-9a-f]{16}", str(mark)):
             raise Refused(
                 f"The task for {payout_id} carries a mark that is none; nothing was sent.",

@@ -169,11 +169,7 @@ def cancel_bet(ctx: OperationContext, *, bet_id: str, at: datetime | None = None
 
 
 def list_bets(db: Database, market: str, *, limit: int | None = None) -> list[BetLine]:
-    """The bets of a market, earliest first.
-
-    Raises:
-        NotFound: there is no such market.
-    """
+    """The bets of a market, earliest first. Raises NotFound if there is no such market."""
     with db.reading() as session:
         row = markets.find_market(session, market)
         names = {outcome.number: outcome.name for outcome in markets.list_outcomes(session, row.id)}

@@ -233,11 +233,7 @@ class Named:
     withdrawn: Sequence[str] = ()
 
     def numbered(self, market: Market, outcomes: list[Outcome]) -> Resolution:
-        """The same in the market's own numbers.
-
-        Raises:
-            NotFound: a name is not one of its outcomes.
-        """
+        """The same in the market's own numbers. Raises NotFound if a name is not one of its outcomes."""
         return Resolution(
             winners=tuple(dict.fromkeys(find_outcome(market, outcomes, name).number for name in self.winners)),
             weights=tuple((find_outcome(market, outcomes, name).number, weight) for name, weight in self.weights),
@@ -342,11 +338,7 @@ def _resolved(session: Session, market: Market) -> str | None:
 
 
 def show_market(db: Database, market: str) -> MarketView:
-    """One market with its rules and the stakes on each outcome.
-
-    Raises:
-        NotFound: there is no such market.
-    """
+    """One market with its rules and the stakes on each outcome. Raises NotFound if there is no such market."""
     with db.reading() as session:
         row = markets.find_market(session, market)
         outcomes = markets.list_outcomes(session, row.id)

@@ -100,11 +100,7 @@ def list_users(db: Database, *, limit: int | None = None) -> list[UserLine]:
 
 
 def show_user(db: Database, user_id: str) -> UserView:
-    """One user with both balances.
-
-    Raises:
-        NotFound: there is no such user.
-    """
+    """One user with both balances. Raises NotFound if there is no such user."""
     with db.reading() as session:
         user = users.find_user(session, user_id)
         return UserView(

@@ -42,11 +42,7 @@ class Wallet:
 
 
 def show_wallet(db: Database, user_id: str, *, limit: int = 50) -> Wallet:
-    """A user's wallet with its latest movements.
-
-    Raises:
-        NotFound: there is no such user.
-    """
+    """A user's wallet with its latest movements. Raises NotFound if there is no such user."""
     with db.reading() as session:
         users.find_user(session, user_id)
         return Wallet(

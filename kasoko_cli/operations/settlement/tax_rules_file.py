@@ -20,11 +20,7 @@ _HINT = "Nothing was settled. Begin from a copy of docs/duties.example.toml, and
 
 
 def load_duties(file: Path) -> DutyBook:
-    """Read the operator's rules.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or holds no such rules.
-    """
+    """Read the operator's rules. Raises ConfigurationError if the file cannot be read, or holds no such rules."""
     text = read_text(
         file,
         f"the duties {file}",
@@ -35,11 +31,7 @@ def load_duties(file: Path) -> DutyBook:
 
 
 def parse_duties(text: str, *, name: str) -> DutyBook:
-    """Rules as a file has them: [[duty]] tables.
-
-    Raises:
-        ConfigurationError: it is no such text.
-    """
+    """Rules as a file has them: [[duty]] tables. Raises ConfigurationError if it is no such text."""
     found = parse(text, f"The duties {name} are", hint=_HINT)
     tables = found.pop("duty", [])
     if found or not isinstance(tables, list):

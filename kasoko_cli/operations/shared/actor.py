@@ -32,11 +32,7 @@ class Actor:
 
 
 def needs_reason(actor: Actor, what: str) -> None:
-    """Hold that a reason was given.
-
-    Raises:
-        Refused: none was.
-    """
+    """Hold that a reason was given. Raises Refused if none was."""
     if not actor.reason.strip():
         raise Refused(
             f"{what} needs a reason, for whoever reads the record. Nothing was changed.", hint="Add --reason 'why'"
