@@ -100,9 +100,8 @@ def ask(ctx: OperationContext, gateway: Gateway) -> AskedBalance:
         if taken and answer.conversation_id:
             status_queries.keep_conversation(session, query_id, answer.conversation_id)
         elif not taken:
-            status_queries.note_answer(
-                session, query_id, answer=status_queries.NOT_ASKED, detail=answer.meaning, at=clock()
-            )
+            nothing, why = status_queries.NOT_ASKED, answer.meaning
+            status_queries.note_answer(session, query_id, answer=nothing, detail=why, at=clock())
         keep_calls(session, (query_id, answer))
     return AskedBalance(query_id, taken, answer.meaning if taken else f"{answer.meaning} {answer.advice}".strip())
 
@@ -113,11 +112,9 @@ def answer_of(db: Database, query_id: str) -> str | None:
         query = status_queries.find_query(session, query_id)
         if query is None or query.answered_at is None:
             return None
-        return (
-            ""
-            if balance_readings.reading_of_query(session, query_id) is not None
-            else (query.detail or "it was not read")
-        )
+        if balance_readings.reading_of_query(session, query_id) is not None:
+            return ""
+        return query.detail or "it was not read"
 
 
 # --- Taking down ---------------------------------------------------------------------------------

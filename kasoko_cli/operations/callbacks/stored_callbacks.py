@@ -112,15 +112,12 @@ def replay(ctx: OperationContext, trust: Trust, numbers: Sequence[int]) -> list[
     judged: dict[int, Judged] = {}
     for subject in subjects:
         judged |= {one.callback_id: one for one in apply_waiting(ctx.db, ctx.clock, trust, subjects=[subject])}
-    return [
-        Replayed(
-            number,
-            before[number],
-            judged[number].verdict if number in judged else None,
-            judged[number].detail if number in judged else None,
-        )
-        for number in dict.fromkeys(numbers)
-    ]
+
+    def replayed(number: int) -> Replayed:
+        one = judged.get(number)
+        return Replayed(number, before[number], one.verdict if one else None, one.detail if one else None)
+
+    return [replayed(number) for number in dict.fromkeys(numbers)]
 
 
 def _found(found: Sequence[Callback], numbers: Sequence[int]) -> Sequence[Callback]:

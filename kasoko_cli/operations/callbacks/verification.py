@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from kasoko_cli.daraja.codes import Fate, StatusAnswer, StatusFate, judge_result
 from kasoko_cli.daraja.messages import Result
@@ -34,6 +35,8 @@ class Verification:
 
 
 BELIEVED = Verification(TrustLevel.BELIEVED)
+_contradicted = partial(Verification, TrustLevel.CONTRADICTED)
+_lacking = partial(Verification, TrustLevel.LACKING)
 
 
 def known_id(attempt: Attempt) -> str | None:
@@ -56,9 +59,7 @@ def _is_another(attempt: Attempt, acknowledged: str | None, stated: str | None) 
     return acknowledged is not None and stated not in (None, acknowledged) and attempt.sends > 1
 
 
-_EARLIER_SEND = Verification(
-    TrustLevel.LACKING, "its conversation id is not the one of the last acknowledgement, and the id was sent before"
-)
+_EARLIER_SEND = _lacking("its conversation id is not the one of the last acknowledgement, and the id was sent before")
 
 
 def verify_result(result: Result, attempt: Attempt, *, receipt_owner: str | None) -> Verification:
@@ -66,51 +67,46 @@ def verify_result(result: Result, attempt: Attempt, *, receipt_owner: str | None
     stated = result.originator_conversation_id
     acknowledged = _acknowledged(attempt, stated)
     if stated is not None and (known := {known_id(attempt), attempt.gateway_id} - {None}) and stated not in known:
-        return Verification(TrustLevel.CONTRADICTED, f"its originator conversation id is {stated[:64]!r}")
+        return _contradicted(f"its originator conversation id is {stated[:64]!r}")
     is_earlier = _is_another(attempt, acknowledged, result.conversation_id)
     if acknowledged is not None and result.conversation_id not in (None, acknowledged) and not is_earlier:
-        return Verification(TrustLevel.CONTRADICTED, "its conversation id is not the one of the acknowledgement")
+        return _contradicted("its conversation id is not the one of the acknowledgement")
     if judge_result(result).fate is Fate.PAID and (trouble := _verify_payment(result, attempt, receipt_owner)):
         return trouble
     if stated is None:
-        return Verification(TrustLevel.LACKING, "it does not name our id")
+        return _lacking("it does not name our id")
     if acknowledged is None:
         return Verification(TrustLevel.NO_ACK, "no acknowledgement was recorded, so its conversation id proves nothing")
     if result.conversation_id is None:
-        return Verification(TrustLevel.LACKING, "it does not name its conversation id")
+        return _lacking("it does not name its conversation id")
     return _EARLIER_SEND if is_earlier else BELIEVED
 
 
 def _verify_payment(result: Result, attempt: Attempt, receipt_owner: str | None) -> Verification | None:
     amount, receipt = result.amount_cents(), result.receipt()
     if amount is not None and amount != attempt.wire_cents:
-        return Verification(
-            TrustLevel.CONTRADICTED,
+        return _contradicted(
             f"it says KES {format_kes(amount)}, and KES {format_kes(attempt.wire_cents)} was sent",
         )
     if result.receipts_disagree:
-        return Verification(TrustLevel.CONTRADICTED, "it names two different receipts")
+        return _contradicted("it names two different receipts")
     if receipt_owner not in (None, attempt.id):
-        return Verification(
-            TrustLevel.CONTRADICTED, f"its receipt {receipt} already proves the attempt {receipt_owner}"
-        )
+        return _contradicted(f"its receipt {receipt} already proves the attempt {receipt_owner}")
     if result.receiver_phone() not in (None, attempt.phone):
-        return Verification(TrustLevel.CONTRADICTED, "it names another receiver")
+        return _contradicted("it names another receiver")
     if amount is None:
-        return Verification(TrustLevel.LACKING, "it does not say the amount")
+        return _lacking("it does not say the amount")
     if receipt is None:
-        return Verification(TrustLevel.LACKING, "it has no receipt")
+        return _lacking("it has no receipt")
     return None
 
 
 def verify_envelope(result: Result, query: Query) -> Verification:
     """Whether an answer is tied to our question: by the conversation id that only the acknowledgement of it carried."""
     if result.conversation_id is not None and query.conversation_id not in (None, result.conversation_id):
-        return Verification(
-            TrustLevel.CONTRADICTED, "its conversation id is not the one of the query's acknowledgement"
-        )
+        return _contradicted("its conversation id is not the one of the query's acknowledgement")
     if query.conversation_id is None or result.conversation_id is None:
-        return Verification(TrustLevel.LACKING, "it cannot be tied to the query by a conversation id")
+        return _lacking("it cannot be tied to the query by a conversation id")
     return BELIEVED
 
 
@@ -126,17 +122,15 @@ def verify_status(
         # know another number than the one that the id went to. Disbelieved, it would never end: no id follows.
         phone = answer.receiver_phone or phone
     if differences := answer.differences(attempt_id=named, wire_cents=attempt.wire_cents, phone=phone):
-        return Verification(TrustLevel.CONTRADICTED, ", ".join(differences))
+        return _contradicted(", ".join(differences))
     acknowledged = _acknowledged(attempt, answer.originator_conversation_id)
     is_earlier = _is_another(attempt, acknowledged, answer.conversation_id)
     if answer.conversation_id is not None and acknowledged not in (None, answer.conversation_id) and not is_earlier:
-        return Verification(TrustLevel.CONTRADICTED, "the payment's conversation id differs")
+        return _contradicted("the payment's conversation id differs")
     if receipt_owner not in (None, attempt.id):
-        return Verification(
-            TrustLevel.CONTRADICTED, f"its receipt {answer.receipt} already proves the attempt {receipt_owner}"
-        )
+        return _contradicted(f"its receipt {answer.receipt} already proves the attempt {receipt_owner}")
     if answer.originator_conversation_id is None and (answer.conversation_id is None or acknowledged is None):
-        return Verification(TrustLevel.LACKING, "it names no id of the payment that we know")
+        return _lacking("it names no id of the payment that we know")
     # That an earlier send paid ends the question. That it did not leaves the last one, which may have.
     if is_earlier and (answer.originator_conversation_id is None or answer.fate is StatusFate.NOT_PAID):
         return _EARLIER_SEND

@@ -85,7 +85,7 @@ class Claimer:
                     session, context.account_key, len(claimed), context.policy.rate_per_second, now=now
                 )
                 begun = time.monotonic()
-                claimed = [one.sent_from(begun + slot) for one, slot in zip(claimed, slots, strict=True)]
+                claimed = [replace(one, send_at=begun + slot) for one, slot in zip(claimed, slots, strict=True)]
             self._last = claimed
         context.run.held += held
         context.run.postponed += postponed

@@ -183,11 +183,6 @@ class Dispatcher:
         return True
 
     def _room(self) -> int:
-        """How many more payouts may be claimed now, by the limit of the run too."""
-        room = self._room_of_senders()
-        return room if self.left is None else min(room, self.left)
-
-    def _room_of_senders(self) -> int:
         """How many more payouts may be claimed now: one for each sender that is free, and some ahead.
 
         Ahead is claimed when half of it is used up, so that one claim is worth its commit.
@@ -196,6 +191,7 @@ class Dispatcher:
         if self.claims.qsize() * 2 > ahead > 0:
             return 0
         room = self.outage.room(self.policy.concurrency + ahead - self.in_hand, self.in_hand)
+        room = room if self.left is None else min(room, self.left)
         if not self.policy.rate_per_second:
             return room
         now = time.monotonic()

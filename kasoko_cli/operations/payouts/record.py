@@ -20,7 +20,7 @@ from kasoko_cli.operations.payouts.run import Claimed, RunContext, Sent, Stop
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.call_log import keep_calls, were_kept
 from kasoko_cli.operations.shared.next_steps import account_refused
-from kasoko_cli.operations.shared.transitions import AcknowledgedSend
+from kasoko_cli.operations.shared.transitions import AcknowledgedSend, Failure
 from kasoko_cli.store import attempts, payouts
 from kasoko_cli.store.attempts import HeldAttempt
 from kasoko_cli.store.log import LATE_ACKNOWLEDGEMENT, raise_incident, set_switch
@@ -75,19 +75,12 @@ class Recorder:
         """Payouts that were claimed and whose requests certainly never left are due again, as if never claimed."""
         now = self.context.clock()
         entries: list[Entry] = []
+        why = Failure(transitions.NOT_SENT, "the run ended before it was sent", "answer:never left")
         with self.context.db.transaction() as session:
             for one in sorted(unsent, key=lambda one: one.payout_id):
                 attempt, _ = transitions.lock(session, one.attempt_id)
                 if self._holds(one, attempt):
-                    why = "the run ended before it was sent"
-                    outcome = transitions.not_taken(
-                        session,
-                        attempt,
-                        transitions.Failure(transitions.NOT_SENT, why, "answer:never left"),
-                        at=now,
-                        again_at=now,
-                    )
-                    entries += outcome.entries
+                    entries += transitions.not_taken(session, attempt, why, at=now, again_at=now).entries
             book.post(session, *entries, at=now)
 
     def apply_overtaking(self, sent: Sequence[Sent]) -> None:
@@ -119,11 +112,9 @@ class Recorder:
         if verdict is Verdict.TAKEN and (strange := _strange(answer, attempt)):
             _raise_strange(session, one, strange, now)
             if answer.conversation_id:
+                theirs = answer.originator_conversation_id
                 attempts.keep_conversation(
-                    session,
-                    attempt.id,
-                    conversation_id=answer.conversation_id,
-                    gateway_id=answer.originator_conversation_id,
+                    session, attempt.id, conversation_id=answer.conversation_id, gateway_id=theirs
                 )
             verdict, meaning = Verdict.UNKNOWN, strange
         if verdict is Verdict.DUPLICATE:
@@ -133,13 +124,8 @@ class Recorder:
             became = PayoutStatus.UNKNOWN
         else:
             again_at, code = self._again_at(session, payout, answer, now)
-            outcome = transitions.not_taken(
-                session,
-                attempt,
-                transitions.Failure(code, answer.text or answer.meaning, f"answer:{answer.code or 'never left'}"),
-                at=now,
-                again_at=again_at,
-            )
+            failure = Failure(code, answer.text or answer.meaning, f"answer:{answer.code or 'never left'}")
+            outcome = transitions.not_taken(session, attempt, failure, at=now, again_at=again_at)
             became = PayoutStatus.FAILED if again_at is None else PayoutStatus.PENDING
         return one.became(became, answer.code, meaning, again_at), outcome.entries
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -78,10 +78,6 @@ class Claimed:
     lease: Lease
     #: When its turn is, by this machine's monotonic clock; 0 is at once.
     send_at: float = 0.0
-
-    def sent_from(self, moment: float) -> Claimed:
-        """The same, with its turn."""
-        return replace(self, send_at=moment)
 
     def became(self, status: PayoutStatus, code: str, why: str, not_before: datetime | None = None) -> Sent:
         """What came of sending it."""

@@ -149,15 +149,14 @@ def add_market(ctx: OperationContext, described: NewMarket) -> bool:
             raise Refused(
                 f"The market id {market.id!r} names another market; nothing was changed.", hint="Choose another id."
             )
-        if any(other.slug == market.slug for other in markets.list_markets(session)):
-            raise Refused(
-                f"The slug {market.slug!r} is taken by another market; nothing was changed.",
-                hint="Choose another slug.",
-            )
         for other in markets.list_markets(session):
-            for name, its, what in ((market.id, other.slug, "slug"), (market.slug, other.id, "id")):
-                if name != its:
-                    continue
+            if other.slug == market.slug:
+                raise Refused(
+                    f"The slug {market.slug!r} is taken by another market; nothing was changed.",
+                    hint="Choose another slug.",
+                )
+            if market.id == other.slug or market.slug == other.id:
+                name, what = (market.id, "slug") if market.id == other.slug else (market.slug, "id")
                 raise Refused(
                     f"{name!r} is the {what} of another market; nothing was changed.",
                     hint="Choose another: whoever names a market by its id or slug must mean one.",

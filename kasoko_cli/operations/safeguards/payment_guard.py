@@ -286,7 +286,8 @@ def _same_number(case: Case) -> _Against:
     if not _speaks_of_the_number(case):
         return None
     rule = lookup(code, payout.failure_reason or "")
-    if not (rule.needs_other_phone or _is_refusal(code)):
+    is_refusal = "." in code  # M-Pesa refused the request itself, at once: result codes have no dots
+    if not (rule.needs_other_phone or is_refusal):
         return None
     said = rule.meaning if rule.needs_other_phone else payout.failure_reason
     return (
@@ -339,20 +340,13 @@ def _speaks_of_the_number(case: Case) -> bool:
     return bool(sent) and case.phone == sent[-1].phone
 
 
-def _is_refusal(code: str) -> bool:
-    """Whether M-Pesa refused the request itself, at once: those codes have dots, result codes have none."""
-    return "." in code
-
-
 # --- What is known ----------------------------------------------------------------------------------------------
 
 
 def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution, now: datetime) -> Iterator[Case]:
     """What the conditions of this way look at, for many payouts by few queries."""
     asked, ids = GUARDS[way], [one.id for one in some]
-    tries: dict[str, list[Attempt]] = {}
-    for one in attempts.of_payouts(session, ids):
-        tries.setdefault(one.payout_id, []).append(one)
+    tries = tries_of(session, ids)
     stand = incidents_of(session, ids) if _C.INCIDENT in asked else {}
     waits = _waiting_about(session, tries)
     people = users.known_users(session, {one.user_id for one in some}) if _C.SAME_NUMBER in asked else {}
@@ -372,6 +366,14 @@ def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution, 
             awaits_approval=(payout.market_id, payout.settlement_no) in unapproved,
             account_id=caution.account_id,
         )
+
+
+def tries_of(session: Session, payout_ids: Sequence[str]) -> dict[str, list[Attempt]]:
+    """The attempts of each of these payouts that has any."""
+    tries: dict[str, list[Attempt]] = {}
+    for one in attempts.of_payouts(session, payout_ids):
+        tries.setdefault(one.payout_id, []).append(one)
+    return tries
 
 
 def _waiting_about(session: Session, tries: Mapping[str, Sequence[Attempt]]) -> dict[str, list[int]]:

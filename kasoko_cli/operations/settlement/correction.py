@@ -28,11 +28,12 @@ from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms, 
 from kasoko_cli.operations.approvals.signatures import FIRST, OVERRIDE, hold_signed, note_signed
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.safeguards import payment_guard
-from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doubted
+from kasoko_cli.operations.safeguards.payment_guard import Caution, Way, is_doubted, tries_of
 from kasoko_cli.operations.settlement.settle import (
     Owed,
     Plan,
     SettlementFigures,
+    debts_of,
     duties_of,
     duties_on,
     figures_of,
@@ -44,7 +45,7 @@ from kasoko_cli.operations.settlement.settle import (
 )
 from kasoko_cli.operations.shared.actor import Actor, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.store import attempts, markets, payouts, statements, users
+from kasoko_cli.store import markets, payouts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.hash_chain import stamp
 from kasoko_cli.store.schema.tables import Attempt, Market, Payout, Settlement
@@ -208,7 +209,7 @@ def _work_out(
         raise Refused(f"{market.slug} is resolved as {said!r} already; nothing was changed.")
     standing = markets.standing_settlement(session, market.id)
     owed = payouts.list_payouts(session, market_id=market.id) if standing is not None else []
-    tries = _tries(session, [one.id for one in owed])
+    tries = tries_of(session, [one.id for one in owed])
     _check_no_doubt(market, tries)
     way, today = "resolution", duties_on(policy.duties, now)
     if standing is not None:
@@ -226,13 +227,6 @@ def _work_out(
         changes = _differences(session, work, owed, tries, policy.limits)
     payment_guard.check(session, Way.OVERRIDE, work.cancel, policy.caution, now=now, subject=market.slug)
     return work, _show(work, way, said, becomes, changes)
-
-
-def _tries(session: Session, payout_ids: Sequence[str]) -> dict[str, list[Attempt]]:
-    found: dict[str, list[Attempt]] = {}
-    for one in attempts.of_payouts(session, payout_ids):
-        found.setdefault(one.payout_id, []).append(one)
-    return found
 
 
 def _digest_of(market: Market, owed: Sequence[Payout], tries: Mapping[str, Sequence[Attempt]]) -> str:
@@ -294,7 +288,7 @@ def _differences(
 ) -> list[UserChange]:
     """User by user: what stays, what is canceled, what is owed anew, and what is owed back."""
     standing = [one for one in owed if one.status is not PayoutStatus.CANCELED]
-    debts = _debts(session, work.market.id)
+    debts = debts_of(session, work.market.id)
     given, after = _sums(standing), _sums(work.plan.owed)
     of_user: dict[str, list[Payout]] = {}
     for one in standing:
@@ -317,12 +311,6 @@ def _differences(
         changes.append(UserChange(user, before, wanted, before - taken_back, taken_back, new, overpaid))
         _owe(work, user, new, limits)
     return changes
-
-
-def _debts(session: Session, market_id: str) -> dict[str, int]:
-    """What the corrections of a market made each user owe back, less what later ones dropped of it."""
-    keys = [f"correction:{market_id}:{one.number}" for one in markets.list_settlements(session, market_id)]
-    return statements.posted_by_owner(session, keys, Account.RECEIVABLE)
 
 
 def _can_cancel(payout: Payout, tries: Mapping[str, Sequence[Attempt]]) -> bool:

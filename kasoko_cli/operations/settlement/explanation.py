@@ -23,9 +23,8 @@ from kasoko_cli.domain.payout import PayoutKind, PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.domain.withholding import Duties, Duty
 from kasoko_cli.errors import CheckFailed
-from kasoko_cli.ledger.chart import Account
-from kasoko_cli.operations.settlement.settle import duties_of
-from kasoko_cli.store import attempts, bets, markets, payouts, statements
+from kasoko_cli.operations.settlement.settle import debts_of, duties_of
+from kasoko_cli.store import attempts, bets, markets, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Attempt, Market, Payout, Settlement
 
@@ -242,10 +241,8 @@ def _share(session: Session, case: _Case) -> _Share:
 def _given(session: Session, payout: Payout) -> int:
     """What a user has of a market or is owed of it after its corrections, less what those made them owe back."""
     owed = payouts.list_payouts(session, market_id=payout.market_id, user_id=payout.user_id)
-    keys = [f"correction:{one.market_id}:{one.number}" for one in markets.list_settlements(session, payout.market_id)]
-    debts = statements.posted_by_owner(session, keys, Account.RECEIVABLE)
     standing = sum(one.amount_cents for one in owed if one.status is not PayoutStatus.CANCELED)
-    return standing - debts.get(payout.user_id, 0)
+    return standing - debts_of(session, payout.market_id).get(payout.user_id, 0)
 
 
 def _explained(case: _Case, share: _Share, tries: Sequence[Attempt]) -> PayoutExplanation:

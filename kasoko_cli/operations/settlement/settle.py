@@ -21,11 +21,12 @@ from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, WireLimits, legs,
 from kasoko_cli.domain.withholding import NO_BOOK, NO_DUTIES, Duties, DutyBook, kept_of_winners, taxed_of_winners
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
+from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of, rules_of
 from kasoko_cli.operations.safeguards.restore_doubt import hold_settled
 from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.store import approvals, bets, markets, payouts
+from kasoko_cli.store import approvals, bets, markets, payouts, statements
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import platform_incident
@@ -245,6 +246,12 @@ def keys_of_settlement(session: Session, settlement: Settlement) -> list[str]:
         keys.append(f"correction:{one.market_id}:{one.number}")
         one = by_number[one.corrects]
     return [*keys, f"settle:{one.market_id}:{one.number}"]
+
+
+def debts_of(session: Session, market_id: str) -> dict[str, int]:
+    """What the corrections of a market made each user owe back, less what later ones dropped of it."""
+    keys = [f"correction:{market_id}:{one.number}" for one in markets.list_settlements(session, market_id)]
+    return statements.posted_by_owner(session, keys, Account.RECEIVABLE)
 
 
 def work_out(
