@@ -1,9 +1,8 @@
 """Where two people have to say the same: the first one's word, and whether the second one's is about the same thing.
 
-A first word is an event, which nobody can change or take away afterwards. Beside what was said it holds all that
-it is *bound* to: the send that it speaks of, the state of that, a plan's hash. The second word counts only where
-the first one says the same of the same thing, comes from somebody else, and has not expired. Whatever happens in
-between (another send, another state) makes the first word one about something else.
+A first word is an event, with all that it is *bound* to: the send that it speaks of, its state, a plan's hash. The
+second counts only where the first says the same of the same thing, comes from somebody else, and has not expired.
+Whatever happens in between makes the first word one about something else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whose signature an act carries, and whether that is a person who may: each has a key of their own.
 
-Who may sign is what the record says: keys are added and removed by events, which nobody can change afterwards,
-so that an old signature can be checked as long as the record is there. What is signed is the act itself as it
-stands on record: the deployment, the time, the name, what was done to which thing, why, and all that it is bound to.
+Keys are added and removed by events, which nobody can change, so that old signatures can still be checked. What is
+signed is the act as it stands on record: deployment, time, name, what was done to what, why, and all that it is bound
+to.
 """
 
 from __future__ import annotations

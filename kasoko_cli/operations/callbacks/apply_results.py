@@ -1,11 +1,10 @@
 """Write down what M-Pesa says, then apply it.
 
-A callback is unsigned by M-Pesa, may be lost, doubled, early, late or forged. It is stored as it came, in a commit of
-its own, before anybody is answered. Only then is it judged, and it moves money only if four factors agree: the MAC in
-its address, our id, the conversation id of the acknowledgement (which only TLS ever carried), and the amount with a
-receipt that is new. Whatever lacks a factor makes the payout UNKNOWN, and M-Pesa is asked; whatever contradicts one
-changes nothing and raises an incident. A forged failure is worse than a forged success, since it invites a second
-payment: so no failure is believed either unless its ids hold.
+A callback may be lost, doubled, early, late or forged. It is stored, in a commit of its own, before it is answered.
+It moves money only if four factors agree: the MAC in its address, our id, the conversation id of the acknowledgement
+(which only TLS ever carried), and the amount with a receipt that is new. What lacks one makes the payout UNKNOWN, and
+M-Pesa is asked; what contradicts one raises an incident. A failure needs its ids too: a forged one would invite a
+second payment.
 """
 
 from __future__ import annotations

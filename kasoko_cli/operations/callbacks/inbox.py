@@ -1,9 +1,8 @@
-"""The listener's two hands: one thread writes callbacks down in groups, another applies them.
+"""The listener's two threads: one writes callbacks down in groups, another applies them.
 
-Each delivery is answered only after the commit that holds it. Storing comes before applying: that rests
-after each group for as long as the group took, and much longer while many results come. What was not
-applied when the process ends is applied by the next command. What nobody has to keep (posts without a mark,
-the hundredth body about one payment) is kept only up to a limit, so that no flood fills the disk.
+A delivery is answered only after the commit that holds it. Storing comes before applying, which rests after each
+group for as long as the group took, and much longer while many results come; what it leaves the next command applies.
+What nobody has to keep (posts without a mark, the hundredth body about one payment) is kept only up to a limit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What M-Pesa, or somebody, has posted: looked at, and judged once more.
+"""What M-Pesa, or somebody, has posted: shown, and judged once more.
 
-Judging again is safe whatever it was: evidence that is known already moves nothing. It helps after a body
-broke the judge and that was mended, or after a payment turned up that was not known before.
+Judging again is safe: evidence that is known already moves nothing. It helps after a bug in the judging was mended,
+or after a payment turned up that was not known before.
 """
 
 from __future__ import annotations

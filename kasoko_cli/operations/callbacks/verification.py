@@ -1,8 +1,7 @@
 """How far a callback is to be believed. Pure: it reads rows and bodies, it moves nothing.
 
-Four factors make a result believed: the MAC in its address, our id, the conversation id of the
-acknowledgement, and the amount with a receipt that is new. The listener checks the first before it
-reads the body; the other three are verified here.
+Of the four factors (`apply_results`) the listener checks the MAC before it reads the body; the others are verified
+here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""One word on many: every payout that is unknown since an outage, ended as not paid, each past the same guard.
+"""One decision on many: every payout that is unknown since an outage, ended as not paid, each past the same guard.
 
-A network that swallows requests leaves all of them unknown, and whoever looks at the statement sees at once that
-none of them is on it. What is shown and asked about is one list, by its hash; exactly that list is decided, or
-nothing of it. What the guard objects to is named and left as it is.
+What is shown and asked about is one list, by its hash; exactly that list is decided, or nothing of it. What the guard
+objects to is named and left as it is.
 """
 
 from __future__ import annotations

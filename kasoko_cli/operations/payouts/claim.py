@@ -1,7 +1,7 @@
-"""The first transaction of a payout: from its commit on the payout is ours to send.
+"""The first transaction of a payout: once it has committed, the payout is ours to send.
 
-An attempt with its own id stands as INTENT, with a lease, and its cents are in flight. It is done for a group
-of payouts at a time: each statement here is about all of them.
+An attempt with its own id stands as INTENT, with a lease, and its cents are in flight. Each statement is about a
+group.
 """
 
 from __future__ import annotations

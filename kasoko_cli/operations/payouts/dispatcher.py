@@ -1,9 +1,8 @@
 """A run at work: one thread that does all the committing, and senders that only talk to M-Pesa.
 
-The committing thread claims payouts in groups, a little ahead of the senders, and records their answers in
-groups: a group is what came together while the last one was being written, so it grows with the speed. No
-transaction is open while a sender waits for an answer. A database that goes away is waited for: what was sent
-and answered is recorded when it is back.
+The committing thread claims payouts in groups, a little ahead of the senders, and records together the answers that
+came while the last group was being written. No transaction is open while a sender waits for an answer. A database
+that goes away is waited for: what was sent and answered is recorded when it is back.
 """
 
 from __future__ import annotations

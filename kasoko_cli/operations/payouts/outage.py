@@ -1,9 +1,8 @@
 """Whether M-Pesa answers at all, seen by all senders of a run together.
 
-In an outage each request may have been taken and may not: one that is sent into it becomes a question. So after a
-few in a row that brought no clear answer a run stops, and what was claimed and has not left is given back. The next
-one sends a single payout first, and goes on when that is answered clearly. A run that stays holds instead, and after
-a pause sends a single payout in the same way.
+In an outage nobody knows which requests were taken. After a few in a row without a clear answer a run stops, and
+gives back what it claimed and has not sent. The next one sends a single payout first, and goes on once that is
+answered clearly. A run that stays pauses instead, and then sends a single payout in the same way.
 """
 
 from __future__ import annotations

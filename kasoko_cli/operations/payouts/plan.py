@@ -1,7 +1,6 @@
 """What a run of sending would do, shown before it begins: who gets what, what it needs, what stands in its way.
 
-Nothing is written here. The plan's hash names exactly these payouts, amounts and phones, so that a run can be
-bound to what was shown.
+Nothing is written. The plan's hash names exactly these payouts, amounts and phones, to bind a run to what was shown.
 """
 
 from __future__ import annotations

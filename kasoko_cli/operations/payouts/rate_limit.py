@@ -1,11 +1,8 @@
-"""The one pace of a Daraja account, for all senders on all hosts.
+"""The one pace of a Daraja account, for all senders on all hosts: a row says when the next request may begin.
 
-A row of the database says when the next request may begin. Who claims a group of payouts takes as many turns
-with one update, in the same transaction. Where M-Pesa says that it is asked too often (a spike arrest), the
-pace is halved for everybody, and comes back by a tenth of the full one every ten seconds without another.
-
-A turn is a moment of the hosts' clocks, which NTP keeps together; one that is off by a second takes its
-turns a second too early or late, and no more of them.
+Who claims a group of payouts takes as many turns with one update, in the same transaction. Where M-Pesa says that it
+is asked too often (a spike arrest), the pace is halved, and comes back by a tenth every ten seconds without another.
+Turns are moments of the hosts' clocks: one that is off takes its turns too early or late, and no more of them.
 
 Source: Daraja portal, error codes 500.003.02 and 500.003.03.
 """

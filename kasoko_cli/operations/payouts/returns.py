@@ -1,8 +1,7 @@
 """Money that came back from a receiver, and sending it again.
 
-What came back stands in the user's wallet, which was credited when the payout was paid, and is not credited
-a second time. To be sent again it is taken out of what the user can spend, until it has arrived or is left
-in the wallet for good.
+It stands in the user's wallet, which was credited when the payout was paid, and is not credited a second time. To be
+sent again it is kept from what the user can spend, until it has arrived or is left in the wallet for good.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """Send what is owed, one payout or a run of them.
 
-For each payout: one transaction in which an attempt with its own id stands as INTENT and its cents are
-in flight; then, with no transaction open, the request; then one transaction with what came of it. A
-crash in between leaves an INTENT, which becomes UNKNOWN when its lease runs out and is asked about.
-
-`claim` has the first transaction, `dispatcher` the threads and the requests, `record` the second transaction,
-`run_report` what came of it all.
+For each payout: one transaction in which an attempt stands as INTENT and its cents are in flight (`claim`); then,
+with no transaction open, the request (`dispatcher`); then one with what came of it (`record`). A crash in between
+leaves an INTENT, which becomes UNKNOWN when its lease runs out and is asked about.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """What a run may send where somebody was shown a sum: exactly those payouts, with those amounts, to those phones.
 
-A bound is of money and not of counts. It is made in one look at the database, before anything is asked; a claim
-then takes only what it names. What became due meanwhile is not in it, whatever its place in the order; what has
-another amount or phone by now is left and named; and no more cents are ever claimed than were shown, each payout
-counted once however often it is sent.
-
-A million payouts take about a hundred megabytes: their ids, and sixteen bytes for each.
+A bound is made in one look at the database, before anything is asked, and a claim takes only what it names. What
+became due meanwhile is not in it; what has another amount or phone by now is left and named; and no more cents are
+claimed than were shown, each payout counted once however often it is sent. A million payouts take about a hundred
+megabytes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What the program knows of a person: shown to them, forgotten when they ask, and not kept longer than needed.
+"""What the program knows of a person: shown to them, erased when they ask, and not kept longer than needed.
 
-Books, bets and acts name users by an id only. Name and phone stand in a few places that can be emptied: the user,
-attempts, the log of calls, the bodies of callbacks and, with its ends alone, the lines of statements. What is
-chained holds only salted digests of them, and the salt goes with the person: the audit stays whole, and nobody can
-find the number from it.
+Books, bets and acts name users by an id only. Name and phone stand where they can be emptied: the user, attempts, the
+log of calls, callbacks and, with its ends alone, statement lines. What is chained holds only salted digests of them,
+and the salt goes with the person: the audit stays whole, and nobody can find the number from it.
 """
 
 from __future__ import annotations

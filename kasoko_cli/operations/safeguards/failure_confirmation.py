@@ -1,11 +1,9 @@
 """What is still missing before a payment that failed is made again under a new id.
 
-A false "not paid" opens a second payment, so one is not enough. M-Pesa's own "Declined" is asked for again after a
-while; above a limit every negative is held against another: a result against an answer, an answer against a later
-one, a statement's silence and a person's word against an answer. Pure reading: nothing is moved here.
-
-That time has passed is shown by stored times, so what is dated later than now, by a clock that ran ahead, shows
-nothing: no such answer confirms anything, and what it is to confirm counts from the next thing that was stored after.
+A false "not paid" opens a second payment, so M-Pesa's "Declined" is asked for again after a while, and above a limit
+every negative is held against other evidence. Nothing is moved here. Elapsed time is shown by stored times: what a
+clock that ran ahead dated later than now confirms nothing, and what it is to confirm counts from the next thing
+stored.
 """
 
 from __future__ import annotations

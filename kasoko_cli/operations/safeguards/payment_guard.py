@@ -1,8 +1,7 @@
 """One guard before every way out to money: whatever frees, moves, credits or re-sends it passes here.
 
-Each way has its conditions in one table, `GUARDS`; how each condition is found, and what is said of it, stands
-below. A way first has what has arrived judged (`judge_first`), and asks again inside the transaction that holds
-the payout's lock: what came in between objects too. Nothing here moves anything.
+`GUARDS` has the conditions of each way. A way first has what has arrived judged (`judge_first`), and asks again
+inside the transaction that holds the payout's lock: what came in between objects too. Nothing here moves anything.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """What a copy that was put back has forgotten: nobody is paid again for what the lost hours had paid.
 
-A copy does not know what was sent after it was taken. The id of an attempt is a function of what is owed, so this
-database can say under which id each payout may have been sent since. That id is in doubt: an attempt stands for it,
-REJECTED, with no money in flight and the mark `restored:TIME`, and every way out to money is closed meanwhile.
+An attempt's id follows from what is owed, so this database can say under which id each payout may have been sent
+since. That id is in doubt: an attempt stands for it, REJECTED, with no money in flight and the mark `restored:TIME`,
+and every way out to money is closed meanwhile. Nothing here asks anybody (`after_restore` does).
 
-Ids are used in their order, and the next one only after the last had ended unpaid, or its money had come back. So
-the doubt of a payout ends when an id is found paid; or when an id is found that M-Pesa never took, and every
-earlier one is confirmed to have paid nobody. An id that M-Pesa knows and that paid nobody ends nothing: the next
-one may have been used after it, and comes into doubt with it. Nothing here asks anybody (`after_restore` does).
+The next id was used only after the last had ended unpaid, or its money had come back. So the doubt of a payout ends
+when an id is found paid; or when one is found that M-Pesa never took, and every earlier one is confirmed to have paid
+nobody. An id that M-Pesa knows and that paid nobody ends nothing: the next one comes into doubt with it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Another outcome for a market that was resolved before: nothing is edited, the difference is booked.
+"""Another outcome for a market that is resolved already: nothing is edited, the difference is booked.
 
-Before anything was sent, the settlement is taken back exactly and its payouts are canceled; the market is
-then settled anew, under the next number. Once money has left, only the differences are booked, user by
-user: who gained gets a payout of the rest, and who was overpaid owes it back. A plan shows both first, and
-a second person has to confirm exactly that plan, by its hash, while nothing of the market has changed.
+Before anything was sent, the settlement is reversed, its payouts are canceled, and the market is settled anew under
+the next number. Once money has left, only each user's difference is booked: a further payout, or a debt. A second
+person confirms exactly the plan that was shown, by its hash, while nothing of the market has changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How one payout came about: every figure of it, worked out again from the bets.
 
-The dividing itself is asked again, with the stakes of everybody else as one: what one cent on an outcome
-returns depends on the sums alone. So a market of a million bets is explained at once, and an explanation
-that does not end at the amount that is owed is a failed check, never a story.
+What one cent on an outcome returns depends on the sums alone, so everybody else's stakes are divided as one. An
+explanation that does not end at the amount that is owed is a failed check.
 """
 
 from __future__ import annotations

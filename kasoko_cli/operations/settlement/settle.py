@@ -1,7 +1,6 @@
 """Divide the pool of a market that has ended, and owe the payouts. No money leaves here.
 
-One transaction: the settlement, the entry that empties the pool, and a payout for everybody who is
-owed something. Nothing in this module can reach M-Pesa.
+One transaction: the settlement, the entry that empties the pool, and the payouts. Nothing here can reach M-Pesa.
 """
 
 from __future__ import annotations

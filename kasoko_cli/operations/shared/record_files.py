@@ -1,7 +1,7 @@
 """Files of records, CSV and JSON Lines: read row by row, each thing wrong named by line and column.
 
-A file is read once, from its first byte to its last, and never held in memory. What cannot be read as a
-row is noted and left out; whoever reads on decides, at the end, that a file with notes is refused whole.
+A file is read once and never held in memory. What cannot be read as a row is noted and left out; whoever reads on
+decides, at the end, that a file with notes is refused whole.
 """
 
 from __future__ import annotations

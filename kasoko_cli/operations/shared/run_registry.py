@@ -1,11 +1,8 @@
 """Which commands are at work, and that one work has one of them.
 
-Safety never rests on this: claims, leases and guarded updates keep any number of senders from paying twice.
-A row here says who works on what, so that `status` can show it, and so that a second cron job does not do the
-first one's work in its way: it ends with exit 9 and says who has the work.
-
-A run is heard of every few seconds. One that was not heard of for a minute counts as dead, and so does one
-on this machine whose process is gone: the next one takes its place without anybody's hand.
+A row says who works on what, for `status`, and so that a second cron job ends with exit 9 and says who has the work.
+No payment depends on it. A run that was not heard of for a minute counts as dead, and so does one on this machine
+whose process is gone: the next one takes its place.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """What evidence does to an attempt, to its payout and to the books. Nothing else ends an attempt.
 
-Each function moves the attempt by one guarded UPDATE, moves the payout if this attempt decides it,
-and returns the entries that follow, for the caller to post last in the same transaction. A repeat
-moves nothing and returns nothing; a contradiction raises an incident and moves no money.
-
-The caller holds the payout's row (`lock`), so two processes rule on one payout one after the other.
+Each function moves the attempt by one guarded UPDATE, moves the payout if this attempt decides it, and returns the
+entries that follow, for the caller to post last in the same transaction. A repeat moves nothing; a contradiction
+raises an incident and moves no money. The caller holds the payout's row (`lock`).
 """
 
 from __future__ import annotations
