@@ -102,16 +102,8 @@ def note_signed(
 def text_of(word: EventFacts, deployment: str) -> bytes:
     """What is signed of an act: all that stands on record of it, in one spelling."""
     plain = {name: value for name, value in word.detail.items() if name != SIGNATURE}
-    parts = [
-        "kasoko act 1",
-        deployment,
-        hash_chain.stamp(word.at),
-        word.actor,
-        word.action,
-        word.subject,
-        word.reason,
-        plain,
-    ]
+    who_did_what = (word.actor, word.action, word.subject, word.reason)
+    parts = ["kasoko act 1", deployment, hash_chain.stamp(word.at), *who_did_what, plain]
     return json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 

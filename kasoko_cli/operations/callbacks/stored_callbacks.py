@@ -7,7 +7,7 @@ or after a payment turned up that was not known before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from kasoko_cli.daraja.messages import redact
@@ -129,16 +129,5 @@ def _found(found: Sequence[Callback], numbers: Sequence[int]) -> Sequence[Callba
 
 
 def _received(callback: Callback) -> Received:
-    assert callback.id is not None, "what is stored has a number"
-    return Received(
-        callback.id,
-        callback.received_at,
-        callback.route,
-        callback.subject,
-        callback.signed,
-        callback.source,
-        len(callback.body),
-        callback.verdict,
-        callback.detail,
-        callback.applied_at,
-    )
+    stored = {one.name: getattr(callback, one.name) for one in fields(Received) if one.name != "bytes"}
+    return Received(**stored, bytes=len(callback.body))

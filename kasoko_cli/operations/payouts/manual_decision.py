@@ -5,7 +5,7 @@ Each act has an actor and a reason, and each is refused unless the payout is whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,6 +27,9 @@ from kasoko_cli.store import approvals, attempts, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import close_incident, open_incidents
 from kasoko_cli.store.schema.tables import Attempt, Payout
+
+#: What has not left and may be stopped.
+STOPPABLE = frozenset({PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +177,7 @@ def hold(ctx: OperationContext, *, payout_id: str) -> str:
         Refused: no reason was given, or it is on its way or has ended.
     """
     needs_reason(ctx.actor, "A hold")
-    return _move(
-        ctx,
-        payout_id,
-        PayoutStatus.HELD,
-        only_from={PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED},
-        note=ctx.actor.reason,
-    )
+    return _move(ctx, payout_id, PayoutStatus.HELD, only_from=STOPPABLE, note=ctx.actor.reason)
 
 
 def release(ctx: OperationContext, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:
@@ -222,7 +219,7 @@ def _move(
     payout_id: str,
     wanted: PayoutStatus | None,
     *,
-    only_from: set[PayoutStatus],
+    only_from: Collection[PayoutStatus],
     past: tuple[Way, Caution] | None = None,
     **values: object,
 ) -> str:

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.payouts.manual_decision import after_a_hold
+from kasoko_cli.operations.payouts.manual_decision import STOPPABLE, after_a_hold
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
 from kasoko_cli.operations.shared.actor import needs_reason, note_act
@@ -20,8 +20,6 @@ from kasoko_cli.store.schema.tables import Payout
 
 #: How a payout is marked that was stopped with its market: only those are let go with it.
 WITH_ITS_MARKET = "with its whole market: "
-#: What has not left and may be stopped.
-STOPPABLE = frozenset({PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED})
 
 
 @dataclass(frozen=True, slots=True)

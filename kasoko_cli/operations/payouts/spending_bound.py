@@ -65,7 +65,7 @@ class Bound:
         for one in shown:
             line = plan_line(one.id, one.wire_cents, one.phone)
             digest.update(line)
-            bound._add(one.id, bound._mark(line))
+            bound._add(one.id, bound.mark(line))
             bound.wires_cents.append(one.wire_cents)
         bound.most_cents, bound.plan_hash = bound.wire_cents, digest.hexdigest()
         return bound
@@ -97,11 +97,8 @@ class Bound:
         """The sum that was shown."""
         return sum(self.wires_cents)
 
-    def mark(self, payout_id: str, wire_cents: int, phone: str) -> int:
-        """A payout as it was shown, as a number."""
-        return self._mark(plan_line(payout_id, wire_cents, phone))
-
-    def _mark(self, line: bytes) -> int:
+    def mark(self, line: bytes) -> int:
+        """A payout as it was shown (`plan_line`), as a number."""
         return int.from_bytes(self._seal(line)[:8], "big")
 
     def marks(self) -> list[tuple[str, str]]:
@@ -162,7 +159,8 @@ class Step:
         bound, ours = self.bound, list[DuePayout]()
         for payout in due:
             index = self._index[payout.id]
-            if bound._marks[index] != bound.mark(payout.id, payout.wire_cents, phones[payout.user_id]):
+            line = plan_line(payout.id, payout.wire_cents, phones[payout.user_id])
+            if bound._marks[index] != bound.mark(line):
                 self.changed.append(payout.id)
                 continue
             if not bound._is_spent[index]:

@@ -17,7 +17,7 @@ from sqlmodel import Session
 
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.domain.market import MarketStatus, Resolution
-from kasoko_cli.domain.payout import AttemptStatus, PayoutKind, PayoutStatus, WireLimits, legs, payout_id
+from kasoko_cli.domain.payout import AttemptStatus, PayoutKind, PayoutStatus, WireLimits, legs
 from kasoko_cli.domain.withholding import NO_BOOK, DutyBook
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
@@ -32,6 +32,7 @@ from kasoko_cli.operations.settlement.settle import (
     Owed,
     Plan,
     SettlementFigures,
+    credits_of,
     debts_of,
     duties_of,
     duties_on,
@@ -366,7 +367,6 @@ def _hash(work: _Work, way: str, changes: Sequence[UserChange], canceled: Sequen
 def _write(session: Session, actor: Actor, work: _Work, shown: Override, now: datetime, *, first: str | None) -> None:
     market, resolution = work.market, work.plan.resolution
     entries: list[Entry] = []
-    small: list[Entry] = []
     for payout in work.cancel:
         moved = payouts.move(
             session, payout.id, PayoutStatus.CANCELED, at=now, note=f"the outcome was overridden: {actor.reason}"
@@ -382,11 +382,7 @@ def _write(session: Session, actor: Actor, work: _Work, shown: Override, now: da
         entries += [journal.reversal(key, book.lines_of(session, key)) for key in keys]
     if shown.way == "correction":
         entries.append(_correct(session, work, shown, now))
-        small = [
-            journal.credited(payout_id(market.id, work.plan.number, one.number), one.user_id, one.amount_cents)
-            for one in work.owed
-            if not one.wire_cents
-        ]
+        entries += credits_of(work.plan, work.owed)
     to = MarketStatus.VOID if resolution.void else MarketStatus.RESOLVED
     assert market.resolution is not None
     overridden = markets.override(
@@ -409,7 +405,7 @@ def _write(session: Session, actor: Actor, work: _Work, shown: Override, now: da
     note_signed(
         session, actor if first is not None else replace(actor, key=None), OVERRIDE, market.id, at=now, detail=detail
     )
-    book.post(session, *entries, *small, at=now)
+    book.post(session, *entries, at=now)
 
 
 def _correct(session: Session, work: _Work, shown: Override, now: datetime) -> Entry:

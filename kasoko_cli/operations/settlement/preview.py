@@ -31,13 +31,13 @@ def preview_resolution(
     Raises:
         NotFound, Refused, CheckFailed: as resolving and settling would.
     """
-    found: list[Settled | None] = []
+    found: list[Settled] = []
     try:
         with ctx.db.transaction() as session:
             row, is_new = markets.resolve_in(session, ctx, market=market, named=named)
-            found.append(
-                settle.plan_in(session, row, limits, settle.duties_on(duties, ctx.clock())) if is_new else None
-            )
+            if is_new:
+                plan = settle.work_out(session, row, limits, duties=settle.duties_on(duties, ctx.clock()))
+                found.append(settle.planned(session, plan))
             _undo()
     except _Enough:
-        return found[0]
+        return found[0] if found else None

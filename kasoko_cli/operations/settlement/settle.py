@@ -21,6 +21,7 @@ from kasoko_cli.domain.withholding import NO_BOOK, NO_DUTIES, Duties, DutyBook, 
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
+from kasoko_cli.ledger.journal import Entry
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of, rules_of
 from kasoko_cli.operations.safeguards.restore_doubt import hold_settled
 from kasoko_cli.operations.shared.actor import note_act
@@ -166,7 +167,7 @@ def plan_settlement(
                 hint=f"See it: kasoko status {row.slug}",
             )
         plan = work_out(session, row, limits, duties=duties_on(duties, clock()))
-        return _planned(session, plan), plan.owed
+        return planned(session, plan), plan.owed
 
 
 def settle_market(
@@ -205,7 +206,7 @@ def settle_market(
         note_act(session, ctx.actor, "market.settle", row.id, at=now, detail=detail)
         tell("Booking", 0, 0)
         _post(session, plan, now, waits=waits)
-        return replace(_planned(session, plan), settled_at=now, is_new=True, awaits_approval=waits)
+        return replace(planned(session, plan), settled_at=now, is_new=True, awaits_approval=waits)
 
 
 def _check_platform(session: Session, market: Market) -> None:
@@ -216,11 +217,6 @@ def _check_platform(session: Session, market: Market) -> None:
             hint="Ask whoever runs the platform which is right, so that not both pay. A bet that is none is taken back"
             f" first (kasoko bet cancel). Then: kasoko incident close {incident.id} --reason TEXT, and settle again.",
         )
-
-
-def plan_in(session: Session, market: Market, limits: WireLimits, duties: Duties = NO_DUTIES) -> Settled:
-    """How a market would be settled, worked out in the caller's transaction."""
-    return _planned(session, work_out(session, market, limits, duties=duties))
 
 
 def duties_on(book_of_duties: DutyBook, now: datetime) -> Duties:
@@ -432,12 +428,16 @@ def _post(session: Session, plan: Plan, now: datetime, *, waits: bool) -> None:
     book.post(session, entry, at=now)
     if waits:
         return
-    small = (
-        journal.credited(payout_id(plan.market.id, plan.number, line.number), line.user_id, line.amount_cents)
-        for line in plan.owed
-        if not line.wire_cents
+    book.post_many(session, credits_of(plan, plan.owed), at=now)
+
+
+def credits_of(plan: Plan, owed: Iterable[Owed]) -> Iterator[Entry]:
+    """What M-Pesa cannot carry of these payouts, credited to the wallets."""
+    small = (line for line in owed if not line.wire_cents)
+    return (
+        journal.credited(payout_id(plan.market_id, plan.number, one.number), one.user_id, one.amount_cents)
+        for one in small
     )
-    book.post_many(session, small, at=now)
 
 
 def figures_of(settlement: Settlement) -> SettlementFigures:
@@ -459,7 +459,8 @@ _LITTLE = (
 )
 
 
-def _planned(session: Session, plan: Plan) -> Settled:
+def planned(session: Session, plan: Plan) -> Settled:
+    """What settling by this plan would do."""
     totals = SettlementTotals(
         payouts=len(plan.owed),
         to_phones=sum(line.wire_cents > 0 for line in plan.owed),
