@@ -11,9 +11,10 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.client import Answer
@@ -49,6 +50,8 @@ TURNS_AHEAD_SECONDS = 0.5
 LOOK_AFTER_SECONDS = 1.0
 #: How long a fast run lets answers gather before it writes them down.
 GATHER_SECONDS = 0.1
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +240,7 @@ class Dispatcher:
             return []
         if self.speed.ahead() and not self.claims.empty():
             time.sleep(GATHER_SECONDS)
-        with contextlib.suppress(Empty):
-            while True:
-                group.append(self.answers.get_nowait())
-        return group
+        return [*group, *_drain(self.answers)]
 
     def _record(self, group: Sequence[tuple[Claimed, Answer | None]]) -> None:
         self.unrecorded = list(group)
@@ -271,17 +271,14 @@ class Dispatcher:
     def _leave(self) -> None:
         """Record what was answered and give back what no sender has taken; whatever is still under way stays."""
         self._take_back()
-        with contextlib.suppress(Empty):
-            while True:
-                self.unrecorded.append(self.answers.get_nowait())
+        self.unrecorded += _drain(self.answers)
         self._write(again=True)
 
     def _take_back(self) -> None:
         """What no sender has taken yet is not sent any more."""
-        with contextlib.suppress(Empty):
-            while True:
-                if (one := self.claims.get_nowait()) is not None:
-                    self.answers.put((one, None))
+        for one in _drain(self.claims):
+            if one is not None:
+                self.answers.put((one, None))
 
     def _waiting(self, market_id: str | None) -> Due:
         with self.context.db.reading() as session:
@@ -334,6 +331,13 @@ class Dispatcher:
                 return attempts.is_held(session, one.attempt_id, lease_token=self.context.run_id, send=one.send)
         except KasokoError:
             return False
+
+
+def _drain(queue: SimpleQueue[Item]) -> Iterator[Item]:
+    """Whatever is in a queue now, taken out."""
+    with contextlib.suppress(Empty):
+        while True:
+            yield queue.get_nowait()
 
 
 class _Speed:

@@ -7,7 +7,7 @@ and the salt goes with the person: the audit stays whole, and nobody can find th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,6 @@ from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import erasure, payouts, users
 from kasoko_cli.store.engine import row_digests
-from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import User
 
 #: What stands in place of the name and of the phone of somebody who was erased.
@@ -111,15 +110,9 @@ def expire(ctx: OperationContext, *, days: int) -> Expired:
     with ctx.db.transaction() as session:
         bodies, calls = erasure.empty_older(session, before)
         if bodies or calls:
-            note_event(
-                session,
-                at=now,
-                actor=ctx.actor.name,
-                action="db.expire",
-                subject="callbacks",
-                reason=ctx.actor.reason or f"kept for {days} days",
-                detail={"before": iso(before), "callbacks": bodies, "calls": calls},
-            )
+            actor = replace(ctx.actor, reason=ctx.actor.reason or f"kept for {days} days")
+            detail = {"before": iso(before), "callbacks": bodies, "calls": calls}
+            note_act(session, actor, "db.expire", "callbacks", at=now, detail=detail)
     return Expired(before, bodies, calls)
 
 

@@ -23,8 +23,6 @@ from kasoko_cli.store.schema.tables import Attempt, Query
 
 #: So many questions that M-Pesa took and did not answer, and there is no second kind of evidence beside a person's.
 ASKED_ENOUGH = 3
-
-
 #: What stands as the answer to a question where M-Pesa has said nothing.
 NO_ANSWERS = frozenset({status_queries.NOT_ASKED, *status_queries.NOT_BELIEVED})
 

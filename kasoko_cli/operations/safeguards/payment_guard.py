@@ -213,9 +213,8 @@ _Against = tuple[str, str] | None
 
 
 def _unjudged(case: Case) -> _Against:
-    if not case.unjudged:
-        return None
-    return "a result about it has arrived and is not judged yet", "Have it judged: kasoko reconcile"
+    why = "a result about it has arrived and is not judged yet"
+    return (why, "Have it judged: kasoko reconcile") if case.unjudged else None
 
 
 def _live(case: Case) -> _Against:
@@ -250,12 +249,9 @@ def _close(number: int) -> str:
 
 
 def _restored(case: Case) -> _Against:
-    if not any(is_doubted(one) for one in case.tries):
-        return None
-    return (
-        "nobody knows yet whether it was sent before this database was restored",
-        "Find out first: kasoko doctor --after-restore",
-    )
+    why = "nobody knows yet whether it was sent before this database was restored"
+    is_any = any(is_doubted(one) for one in case.tries)
+    return (why, "Find out first: kasoko doctor --after-restore") if is_any else None
 
 
 def _unconfirmed(case: Case) -> _Against:
@@ -263,12 +259,8 @@ def _unconfirmed(case: Case) -> _Against:
 
 
 def _silence(case: Case) -> _Against:
-    if case.was_asked:
-        return None
-    return (
-        "it counts as not paid since nobody knew it, and it is not on record that its own account was asked",
-        "Ask M-Pesa first: kasoko reconcile --now",
-    )
+    why = "it counts as not paid since nobody knew it, and it is not on record that its own account was asked"
+    return None if case.was_asked else (why, "Ask M-Pesa first: kasoko reconcile --now")
 
 
 def _account(case: Case) -> _Against:
@@ -303,10 +295,8 @@ def _hopeless(case: Case) -> _Against:
 
 
 def _approval(case: Case) -> _Against:
-    if not case.awaits_approval:
-        return None
     release = f"Have its settlement released first: kasoko approve {case.payout.market_id}"
-    return "it waits for a second person", release
+    return ("it waits for a second person", release) if case.awaits_approval else None
 
 
 _FOUND_BY: Mapping[Condition, Callable[[Case], _Against]] = {

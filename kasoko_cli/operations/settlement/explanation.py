@@ -245,9 +245,8 @@ def _given(session: Session, payout: Payout) -> int:
 
 
 def _explained(case: _Case, share: _Share, tries: Sequence[Attempt]) -> PayoutExplanation:
-    payout, market, settlement, rules, resolution = (
-        case.payout, case.market, case.settlement, case.rules, case.resolution
-    )  # fmt: skip
+    payout, market, settlement = case.payout, case.market, case.settlement
+    rules, resolution = case.rules, case.resolution
     names, division, sums, legs = case.names, case.division, case.sums, case.legs
     assert market.closed_at is not None
     won = sorted(division.dividends)

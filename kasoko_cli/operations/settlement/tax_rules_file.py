@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,7 @@ from kasoko_cli.domain.withholding import BASES, Base, Duty, DutyBook, On, Round
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.shared.toml_files import parse, read_text
 
-_KEYS = {
-    *("name", "on", "base", "rate_bps", "valid_from", "valid_until"),
-    *("rounding", "unit_cents", "with_refunds", "source"),
-}
+_KEYS = {one.name for one in fields(Duty)}
 #: What a rule may leave out.
 _OPTIONAL: dict[str, Any] = {"valid_until": None, "unit_cents": 1, "with_refunds": False}
 _HINT = "Nothing was settled. Begin from a copy of docs/duties.example.toml, and have an accountant read it."

@@ -42,27 +42,20 @@ def explain(payout: Payout, last: Attempt | None) -> tuple[str | None, str | Non
         asked = "Ask M-Pesa: kasoko reconcile --now. What it never knows its portal does, then: kasoko payout decide"
         return (last.result_text if last is not None else None), asked
     if payout.status is PayoutStatus.SENT:
-        return ("M-Pesa took it; its result comes to kasoko listen", "If it does not come: kasoko reconcile")
+        return "M-Pesa took it; its result comes to kasoko listen", "If it does not come: kasoko reconcile"
     if payout.status is PayoutStatus.SENDING and last is not None and last.status is AttemptStatus.INTENT:
-        until = iso(last.lease_until)
-        return (
-            "its sender has not said how it went",
-            f"If that has died, it counts as unknown after {until}: kasoko reconcile",
-        )
+        died = f"If that has died, it counts as unknown after {iso(last.lease_until)}: kasoko reconcile"
+        return "its sender has not said how it went", died
     if payout.status is PayoutStatus.RETURNED:
-        return (
-            "its money came back, and stands in the wallet",
-            f"Send it again: kasoko payout again {payout.id}. Or leave it: kasoko payout to-wallet {payout.id}",
-        )
+        choice = f"Send it again: kasoko payout again {payout.id}. Or leave it: kasoko payout to-wallet {payout.id}"
+        return "its money came back, and stands in the wallet", choice
     code = payout.failure_code
     if code is None or payout.status not in (PayoutStatus.FAILED, PayoutStatus.PENDING, PayoutStatus.HELD):
         return None, None
     if code == NOT_SENT:
-        due = payout.status is PayoutStatus.PENDING
-        return (
-            "M-Pesa certainly did not take it",
-            "It goes again by itself: kasoko payout" if due else f"Send it again: {again}",
-        )
+        is_due = payout.status is PayoutStatus.PENDING
+        then = "It goes again by itself: kasoko payout" if is_due else f"Send it again: {again}"
+        return "M-Pesa certainly did not take it", then
     if code == STATUS_SAYS_NO:
         return "M-Pesa, asked, says that it was not paid", f"Send it again: {again}"
     if code == NOT_ON_STATEMENT:
@@ -70,9 +63,7 @@ def explain(payout: Payout, last: Attempt | None) -> tuple[str | None, str | Non
     if code == DECIDED:
         return "a person said that it was not paid", f"Send it again: {again}"
     if "." in code:
-        return (
-            "M-Pesa refused the request itself, at once",
-            f"Correct the number: kasoko user set-phone {payout.user_id} PHONE, then: {again}",
-        )
+        correct = f"Correct the number: kasoko user set-phone {payout.user_id} PHONE, then: {again}"
+        return "M-Pesa refused the request itself, at once", correct
     rule = lookup(code, payout.failure_reason or "")
     return rule.meaning, rule.advice
