@@ -40,7 +40,7 @@ class DatabaseShelf:
             return self._open(access_tokens.find_token(session, self._account))
 
     def claim_refresh(self, stale: Token | None) -> bool:
-        """Whether the caller shall fetch a new one: `stale` still lies there and nobody else is fetching."""
+        """Whether the caller shall fetch a new one: `stale` is still the current one and nobody else is fetching."""
         with self._db.transaction() as session:
             access_tokens.ensure_row(session, self._account)
             if self._open(access_tokens.find_token(session, self._account)) != stale:

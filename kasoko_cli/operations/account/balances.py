@@ -1,4 +1,4 @@
-"""What is in the M-Pesa accounts: asked for, taken down when it is said by the way, and held against the books.
+"""What is in the M-Pesa accounts: asked for, noted where a payment's result mentions it, compared with the books.
 
 A balance is a reading of one moment. What may have moved since is subtracted from it, and a reading that is
 too old, or that was never taken, is *not known*: never zero, and never enough.
@@ -121,7 +121,7 @@ def answer_of(db: Database, query_id: str) -> str | None:
 
 
 def note_results(session: Session, results: Sequence[tuple[str, Result | None]], *, at: datetime) -> None:
-    """Take down the balances that believed results of payments say by the way, of those that say when.
+    """Note the balances that believed results of payments mention, where they say as of when.
 
     `results` are attempts and what M-Pesa said of each.
     """
@@ -136,7 +136,7 @@ def note_results(session: Session, results: Sequence[tuple[str, Result | None]],
 def judge_answer(
     session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
 ) -> tuple[str, str] | None:
-    """Take down a signed answer to a balance query; a verdict and why, or None where it waits to be acknowledged.
+    """Judge a signed answer to a balance query; a verdict and why, or None where it waits for its acknowledgement.
 
     It is believed if it answers a question of ours under the conversation id that M-Pesa gave it.
     """

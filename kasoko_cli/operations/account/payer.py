@@ -34,10 +34,9 @@ _log = logging.getLogger(__name__)
 
 
 def hold_to_account(ctx: OperationContext, payer: Payer) -> None:
-    """Hold that M-Pesa may be met as this account now; take what is older than accounts for its own where it is.
+    """Check that we may act as this account now; payments from before accounts were recorded are taken for its own.
 
-    Raises:
-        Refused: this database is of the other environment, or another account has payments under way.
+    Raises Refused if this database is of the other environment, or another account has payments under way.
     """
 
     def may_have_older(session: Session) -> bool:
@@ -50,10 +49,9 @@ def hold_to_account(ctx: OperationContext, payer: Payer) -> None:
 
 
 def check_account(session: Session, payer: Payer) -> Known | None:
-    """Hold that this account may pay and ask now; returns which one pays until now.
+    """Check that this account may pay and ask now; returns which one has paid until now.
 
-    Raises:
-        Refused: this database is of the other environment, or another account has payments under way.
+    Raises Refused if this database is of the other environment, or another account has payments under way.
     """
     current = accounts.in_force(session)
     if current is not None and current.payer.environment != payer.environment:
@@ -64,10 +62,9 @@ def check_account(session: Session, payer: Payer) -> Known | None:
 
 
 def put_in_force(ctx: OperationContext, payer: Payer) -> int:
-    """From now on this account pays; its number. Whoever is about to pay by another one finds that out.
+    """Make this the account that pays from now on; returns its number. A run that pays as another one finds out.
 
-    Raises:
-        Refused: as `hold_to_account` has it.
+    Raises Refused as `hold_to_account` does.
     """
 
     def act_on(session: Session) -> int:

@@ -17,8 +17,7 @@ BUNDLED = "tariff.toml"
 def load_tariff(file: Path | None = None) -> Tariff:
     """Read the operator's tariff, or the one that came along.
 
-    Raises:
-        ConfigurationError: the file cannot be read, or is no tariff.
+    Raises ConfigurationError if the file cannot be read, or is no tariff.
     """
     text = read_text(
         files("kasoko_cli").joinpath(BUNDLED) if file is None else file,
@@ -32,8 +31,7 @@ def load_tariff(file: Path | None = None) -> Tariff:
 def parse_tariff(text: str, *, name: str) -> Tariff:
     """A tariff as a file has it: valid_from, source, and [[band]] with up_to_kes and charge_kes.
 
-    Raises:
-        ConfigurationError: it is no such text.
+    Raises ConfigurationError if it is no such text.
     """
     found = parse(text, f"The tariff {name} is", hint=_HINT)
     valid_from, source, bands = found.get("valid_from"), found.get("source"), found.get("band")

@@ -50,8 +50,7 @@ def list_approvers(db: Database) -> Approvers:
 def add(ctx: OperationContext, terms: ApprovalTerms, *, name: str, public_key: str) -> ApproverAdded:
     """Let somebody's signature count.
 
-    Raises:
-        Refused: the name or the key has one already, or those who have to sign it did not.
+    Raises Refused if the name or the key has one already, or those who have to sign it did not.
     """
     actor, name, now = ctx.actor, " ".join(name.split()), ctx.clock()
     with ctx.db.transaction() as session:

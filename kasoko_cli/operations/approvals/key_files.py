@@ -43,7 +43,7 @@ def seed_in(file: Path) -> bytes:
 
 
 def make_key(file: Path) -> Path:
-    """Make a key of a person: the private half in `file`, the public one beside it; says where that is.
+    """Make a key of a person: the private half in `file`, the public one beside it; returns where that is.
 
     Raises:
         Refused: one of the files is there.

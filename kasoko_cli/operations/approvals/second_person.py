@@ -108,7 +108,7 @@ def _why_not(word: Event, expired_at: str | None, at: datetime) -> str:
 
 
 def agreements_of_one(session: Session) -> Iterator[Violation]:
-    """Acts of two people that one did under two names, or that nobody had said before; for the audit."""
+    """Acts of two people that one person did under two names, or that nobody had said before; for the audit."""
     for one in approvals.list_approved(session):
         if one.approved_by is not None and are_one(one.settled_by, one.approved_by):
             what = f"was settled by {one.settled_by} and released by {one.approved_by}, who is the same"

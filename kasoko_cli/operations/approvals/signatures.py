@@ -108,12 +108,10 @@ def text_of(word: EventFacts, deployment: str) -> bytes:
 
 
 def hold_signed(session: Session, actor: Actor, *, wanted: bool, at: datetime, what: str) -> None:
-    """Hold that an act is signed by a known person under their own name, where it has to be; `wanted` is the setting.
+    """Raise Refused unless an act is signed by a known person under their own name, where it has to be.
 
-    A signature that is given though nobody asks for one has to hold too.
-
-    Raises:
-        Refused: it is not, or the settings ask for less than this database has been told to.
+    `wanted` is the setting; where it asks for less than this database was told to, that is refused too. A signature
+    that is given though nobody asks for one has to be good as well.
     """
     known = known_now(session)
     if known.required and not wanted:

@@ -97,7 +97,7 @@ class DecidedAll:
 
 
 def look(db: Database, clock: Clock, span: SentSpan, caution: Caution = payment_guard.CAREFUL) -> UnknownList:
-    """What is unknown and was sent within the span; what has arrived meanwhile is judged first."""
+    """List what is unknown and was sent within the span; what has arrived meanwhile is judged first."""
     _judge(db, clock, span, caution)
     with db.reading() as session:
         return _list(attempts.list_unknown(session, *span), session, span, caution, clock())[0]

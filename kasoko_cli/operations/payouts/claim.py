@@ -32,7 +32,7 @@ from kasoko_cli.store.schema.tables import Attempt
 
 #: Why a run ends that began as one account, and somebody pays as another one since.
 CHANGED = "This database pays as another account since this run began."
-#: How long a payout waits of which something has arrived that is to be judged, or asked about.
+#: How long a payout waits about which something has arrived that is to be judged, or asked about.
 _WAITS_SECONDS: Mapping[Condition, int] = {Condition.UNJUDGED: 5, Condition.ASKED: 300, Condition.UNCONFIRMED: 300}
 
 
@@ -109,7 +109,7 @@ class Claimer:
         return []
 
     def stand(self) -> list[Claimed]:
-        """What the last claim took, if it was committed after all; else nothing. They stand all or none."""
+        """What the last claim took, if it was committed after all; else nothing: all of it stands or none does."""
         if not self._last:
             return []
         one = self._last[0]
@@ -131,13 +131,13 @@ class Claimer:
         return payment_guard.objections(session, Way.SEND, held.values(), caution, now=now)
 
     def _hold(self, session: Session, against: Mapping[str, Objection], now: datetime) -> int:
-        """Stop payouts that came into doubt after they were due: an earlier attempt may have been paid."""
+        """Hold payouts that came into doubt after they were due: an earlier attempt may have been paid."""
         doubted = {one: why for one, why in against.items() if why.condition not in _WAITS_SECONDS}
         self._stop(session, {one: f"{why.why}. {why.hint}" for one, why in doubted.items()}, now)
         return len(doubted)
 
     def _hold_strangers(self, session: Session, due: Sequence[DuePayout], now: datetime) -> set[str]:
-        """Stop payouts to whoever was erased, or is not who an act of ours took in: a number edited in the database."""
+        """Hold payouts to people who were erased, or whose row is not as we took it in: a number edited by hand."""
         found = users.not_to_be_paid(session, (one.user_id for one in due))
         strangers = {payout.id: found[payout.user_id] for payout in due if payout.user_id in found}
         locked = payouts.lock_payouts(session, strangers)

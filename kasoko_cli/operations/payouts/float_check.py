@@ -62,8 +62,7 @@ def look(
 ) -> Gate:
     """What a run would need now, or one that is bound, and whether the float covers it; nothing is written.
 
-    Raises:
-        NotFound: there is no such market.
+    Raises NotFound if there is no such market.
     """
     now = clock()
     with db.reading() as session:
@@ -117,11 +116,7 @@ def look_at_plan(db: Database, clock: Clock, policy: GatePolicy, wires_cents: Se
 
 
 def pass_or_refuse(gate: Gate) -> None:
-    """Hold that a run may begin.
-
-    Raises:
-        Refused: the float does not cover it, or is not known where the settings require it.
-    """
+    """Raise Refused if the float does not cover a run, or is not known where the settings require it."""
     if not gate.refused:
         return
     if gate.shortfall_cents:

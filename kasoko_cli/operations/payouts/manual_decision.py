@@ -29,7 +29,7 @@ from kasoko_cli.store.log import close_incident, open_incidents
 from kasoko_cli.store.schema.tables import Attempt, Payout
 
 #: What has not left and may be stopped.
-STOPPABLE = frozenset({PayoutStatus.AWAITING_APPROVAL, PayoutStatus.PENDING, PayoutStatus.FAILED})
+STOPPABLE = transitions.UNSENT - {PayoutStatus.HELD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def decide(
 
 
 def needs_evidence(evidence: str) -> None:
-    """Hold that the next person can see what somebody has seen. Raises Refused if nothing was said of it."""
+    """Raise Refused unless it is said where the next person can see the evidence."""
     if not evidence.strip():
         raise Refused(
             "A decision needs its evidence: where can the next person see it? Nothing was changed.",

@@ -20,6 +20,7 @@ from kasoko_cli.store.schema.tables import Payout
 
 #: How a payout is marked that was stopped with its market: only those are let go with it.
 WITH_ITS_MARKET = "with its whole market: "
+_ON_THEIR_WAY = frozenset({PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,7 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
                 session, one.id, PayoutStatus.HELD, at=now, only_from=STOPPABLE, note=WITH_ITS_MARKET + ctx.actor.reason
             )
         ]
-        on_their_way = payouts.list_payouts(
-            session,
-            market_id=row.id,
-            statuses=frozenset({PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN}),
-        )
+        on_their_way = payouts.list_payouts(session, market_id=row.id, statuses=_ON_THEIR_WAY)
         note_act(session, ctx.actor, "market.hold", row.id, at=now, detail={"payouts": len(moved)})
     left = [f"{one.id} is {one.status}: it may be on its way, and goes on to its result" for one in on_their_way]
     by_state = {str(PayoutStatus.HELD): len(moved)} if moved else {}

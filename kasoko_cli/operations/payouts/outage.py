@@ -27,7 +27,7 @@ UNKNOWN_STOPS_AFTER = 3
 
 
 def last_in_a_row(session: Session) -> datetime | None:
-    """When the last of several payouts in a row was sent that all ended unknown; None where they did not.
+    """When the last payout was sent, if several in a row ended unknown; else None.
 
     By all runs and tasks of all hosts: a run that begins after such a row sends a single payout first.
     """

@@ -80,8 +80,7 @@ def plan(
 ) -> RunPlan:
     """Work out a run and write nothing. `daily_cents` is the most for one receiver in a Nairobi day.
 
-    Raises:
-        NotFound: there is no such market or payout.
+    Raises NotFound if there is no such market or payout.
     """
     now = clock()
     looked = float_check.look(db, clock, policy, selection)

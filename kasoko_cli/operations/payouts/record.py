@@ -149,7 +149,7 @@ class Recorder:
     def _late(
         self, session: Session, one: Claimed, answer: Answer, attempt: Attempt, payout: Payout, now: datetime
     ) -> tuple[Sent, tuple[Entry, ...]]:
-        """The lease ran out while we waited, and somebody marked the attempt: it stays for reconcile.
+        """The lease ran out while we waited, and the attempt was marked: it is left to reconcile.
 
         Only what an acknowledgement names is kept, since a result needs it to be believed. Where somebody has
         ended the attempt as not paid meanwhile, the request left all the same: the payout is in doubt until a

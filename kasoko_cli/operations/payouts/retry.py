@@ -59,9 +59,7 @@ def retry(
     Each goes under a new id if M-Pesa took the last one, and under the same if it never did.
 
     `only` names payouts; otherwise all that failed in the last `hours`, of one market or of all.
-
-    Raises:
-        NotFound: there is no such market or payout.
+    Raises NotFound if there is no such market or payout.
     """
     now = ctx.clock()
     report = Retried()
@@ -141,8 +139,6 @@ _NOT_FAILED = {
 }
 
 _HINTS = {
-    PayoutStatus.UNKNOWN: "kasoko reconcile",
-    PayoutStatus.SENDING: "kasoko reconcile",
-    PayoutStatus.SENT: "kasoko reconcile",
+    **dict.fromkeys((PayoutStatus.UNKNOWN, PayoutStatus.SENDING, PayoutStatus.SENT), "kasoko reconcile"),
     PayoutStatus.PENDING: "kasoko payout",
 }

@@ -46,7 +46,7 @@ class Selection:
     limit: int | None = None
 
 
-#: Whatever there is.
+#: Every payout.
 EVERYTHING = Selection()
 
 

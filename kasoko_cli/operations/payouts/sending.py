@@ -130,7 +130,7 @@ def is_outage(db: Database, clock: Clock, policy: SendPolicy) -> bool:
 
 
 def check_ready(ctx: OperationContext, daraja: DarajaClient) -> None:
-    """See that something can be sent at all, before anything is changed for it.
+    """Check that anything can be sent at all, before anything is changed for it.
 
     Raises:
         Refused: sending is paused, or the payments of another account are open.

@@ -195,9 +195,7 @@ def show(
     """What a run would send now; nothing is claimed.
 
     `later` has those too that are due only later, for a run that stays.
-
-    Raises:
-        NotFound: there is no such market or payout.
+    Raises NotFound if there is no such market or payout.
     """
 
     def look(session: Session) -> Bound:

@@ -11,8 +11,7 @@ from kasoko_cli.store.log import pause_sending, set_switch, switches_on
 def pause(ctx: OperationContext) -> None:
     """Stop all sending, on every host, until `resume`. What was sent already goes on to its result.
 
-    Raises:
-        Refused: no reason was given.
+    Raises Refused if no reason was given.
     """
     if not ctx.actor.reason.strip():
         raise Refused(

@@ -44,8 +44,7 @@ class Placed:
 def find_outcome(market: Market, outcomes: list[Outcome], name: str) -> Outcome:
     """The market's outcome with this name, whatever its case.
 
-    Raises:
-        NotFound: it is not one of the market's; the nearest is suggested.
+    Raises NotFound if it is not one of the market's; the nearest is suggested.
     """
     for outcome in outcomes:
         if outcome.name == name:

@@ -112,8 +112,7 @@ class NewMarket:
 def new_market(described: NewMarket, now: datetime) -> tuple[Market, list[Outcome]]:
     """Check a market's description and build its rows.
 
-    Raises:
-        Refused: the id, slug, question or outcomes are not usable.
+    Raises Refused if the id, slug, question or outcomes are not usable.
     """
     market_id, slug = check_identifier(described.market_id, what="market id"), described.slug
     names = [clean_text(name, what="outcome", most=100) for name in described.outcomes]
@@ -137,8 +136,7 @@ def new_market(described: NewMarket, now: datetime) -> tuple[Market, list[Outcom
 def add_market(ctx: OperationContext, described: NewMarket) -> bool:
     """Open a market; says whether it is new.
 
-    Raises:
-        Refused: the description is not usable, or the id or slug names another market.
+    Raises Refused if the description is not usable, or the id or slug names another market.
     """
     now = ctx.clock()
     market, answers = new_market(described, now)
@@ -179,8 +177,7 @@ def same_market(session: Session, known: Market, market: Market, answers: Sequen
 def close_market(ctx: OperationContext, *, market: str) -> bool:
     """Stop bets now and freeze the rules and the bets; says whether this call did it.
 
-    Raises:
-        NotFound: there is no such market.
+    Raises NotFound if there is no such market.
     """
     with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
@@ -243,8 +240,7 @@ class Named:
 def resolve_in(session: Session, ctx: OperationContext, *, market: str, named: Named) -> tuple[Market, bool]:
     """Name the winning outcome in the caller's transaction; the market, and whether that is new.
 
-    Raises:
-        NotFound, Refused: as `resolve_market`.
+    Raises what `resolve_market` raises.
     """
     row = markets.find_market(session, market, lock=True)
     outcomes = list(markets.list_outcomes(session, row.id))

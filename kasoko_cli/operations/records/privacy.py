@@ -44,7 +44,7 @@ class Erased:
 
 
 def erase(ctx: OperationContext, *, user_id: str, caution: Caution = payment_guard.CAREFUL) -> Erased:
-    """Forget a person: name and phone, wherever they stand. The books, the bets and the record stay as they are.
+    """Erase a person's name and phone, wherever they stand. The books, the bets and the record stay as they are.
 
     Cents that M-Pesa cannot carry stay in the wallet of the id.
 
@@ -119,8 +119,7 @@ def expire(ctx: OperationContext, *, days: int) -> Expired:
 def data_of(ctx: OperationContext, *, user_id: str) -> dict[str, Any]:
     """Everything that is known of one person, with the whole phone, for that person. That it was asked is recorded.
 
-    Raises:
-        NotFound: there is no such user.
+    Raises NotFound if there is no such user.
     """
     wallet = wallets.show_wallet(ctx.db, user_id, limit=1_000_000)
     now = ctx.clock()

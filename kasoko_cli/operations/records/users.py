@@ -44,8 +44,7 @@ class UserLine:
 def add_user(ctx: OperationContext, *, user_id: str, name: str, phone: str) -> bool:
     """Take in a user; says whether it is new.
 
-    Raises:
-        Refused: the phone is not a Kenyan mobile, or this id already names somebody else.
+    Raises Refused if the phone is not a Kenyan mobile, or this id already names somebody else.
     """
     user_id = check_identifier(user_id, what="user id")
     name = clean_text(name, what="name", most=200)

@@ -111,7 +111,7 @@ class Caution:
     account_id: int | None = None
 
 
-#: As the settings have it that nobody has changed.
+#: By the default settings.
 CAREFUL = Caution()
 
 
@@ -178,12 +178,9 @@ def objections(
 def check(
     session: Session, way: Way, some: Iterable[Payout], caution: Caution, *, now: datetime, subject: str = ""
 ) -> None:
-    """Hold that nothing speaks against these payouts going this way.
+    """Raise Refused if anything speaks against one of these payouts going this way.
 
     `subject` is what is refused where that is not the payout itself: a market, a user.
-
-    Raises:
-        Refused: something speaks against one of them.
     """
     for payout_id, against in objections(session, way, some, caution, now=now).items():
         which = f"{subject} {_NOT_DONE[way]}: {payout_id}: " if subject else f"{payout_id} {_NOT_DONE[way]}: "

@@ -1,4 +1,4 @@
-"""What a copy that was put back has forgotten: nobody is paid again for what the lost hours had paid.
+"""What a restored copy does not know: nobody is paid again for what the lost hours had paid.
 
 An attempt's id follows from what is owed, so this database can say under which id each payout may have been sent
 since. That id is in doubt: an attempt stands for it, REJECTED, with no money in flight and the mark `restored:TIME`,
@@ -25,6 +25,7 @@ from kasoko_cli.operations.account.payer import NOT_SENT_SINCE
 from kasoko_cli.operations.safeguards.failure_confirmation import NO_ANSWERS, Confirm, missing
 from kasoko_cli.operations.safeguards.payment_guard import is_doubted
 from kasoko_cli.operations.shared.actor import Actor, note_act
+from kasoko_cli.operations.shared.transitions import UNSENT
 from kasoko_cli.store import accounts, attempts, bets, payouts, restored, status_queries, users
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.hash_chain import deployment_of
@@ -36,15 +37,7 @@ from kasoko_cli.store.statements import FORGOTTEN, RESTORED, SPENT_SINCE
 #: How the reason of a payout begins that is held because of a restored copy.
 HELD_SINCE = "restored from a copy of "
 #: Payouts that may have been sent since the copy was taken.
-UNSENT = frozenset(
-    {
-        PayoutStatus.PENDING,
-        PayoutStatus.HELD,
-        PayoutStatus.AWAITING_APPROVAL,
-        PayoutStatus.FAILED,
-        PayoutStatus.RETURNED,
-    }
-)
+MAY_BE_SENT = UNSENT | {PayoutStatus.RETURNED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ def hold_unsent(session: Session, actor: Actor, *, api: str, payer: Payer | None
     """
     copy_at = restored.last_written(session) or now
     mark = f"{RESTORED}{iso(copy_at)}"
-    found = [one for one in payouts.list_payouts(session, statuses=UNSENT) if one.wire_cents]
+    found = [one for one in payouts.list_payouts(session, statuses=MAY_BE_SENT) if one.wire_cents]
     last = attempts.last_attempts(session, [one.id for one in found])
     current = accounts.in_force(session)
     account_id = None if current is None else current.id
@@ -136,7 +129,7 @@ def hold_settled(session: Session, market_id: str, settlement_no: int) -> None:
     current = accounts.in_force(session)
     account_id = None if current is None else current.id
     doubt = _Doubt(f"{RESTORED}{iso(since.copy_at)}", since.copy_at, since.at, since.api, account_id)
-    owed = payouts.list_payouts(session, market_id=market_id, statuses=UNSENT)
+    owed = payouts.list_payouts(session, market_id=market_id, statuses=MAY_BE_SENT)
     fresh = [(one, 1) for one in owed if one.settlement_no == settlement_no and one.wire_cents]
     _stand_for(session, fresh, doubt)
     restored.hold_settlement(session, market_id, settlement_no, note=f"{HELD_SINCE}{iso(since.copy_at)}")

@@ -45,6 +45,7 @@ from kasoko_cli.operations.settlement.settle import (
 )
 from kasoko_cli.operations.shared.actor import Actor, needs_reason
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.transitions import UNSENT
 from kasoko_cli.store import markets, payouts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.hash_chain import stamp
@@ -53,8 +54,6 @@ from kasoko_cli.store.schema.tables import Attempt, Market, Payout, Settlement
 #: So many digits of a plan's hash name it.
 HASH_DIGITS = 16
 
-#: Payouts that nobody has sent: what they owe can be taken back.
-UNSENT = frozenset({PayoutStatus.AWAITING_APPROVAL, PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED})
 #: Attempts by which no money moved.
 MOVED_NOTHING = frozenset({AttemptStatus.FAILED, AttemptStatus.REJECTED})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import contextlib
 
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.domain.withholding import NO_BOOK, DutyBook
@@ -17,27 +17,19 @@ class _Enough(Exception):
     """Undoes the transaction: it was only a look."""
 
 
-def _undo() -> NoReturn:
-    raise _Enough
-
-
 def preview_resolution(
     ctx: OperationContext, limits: WireLimits, *, market: str, named: Named, duties: DutyBook = NO_BOOK
 ) -> Settled | None:
     """How the market would be settled if it were resolved so; None where it is resolved so already.
 
     Nothing is written: the market is resolved and planned in a transaction that is undone.
-
-    Raises:
-        NotFound, Refused, CheckFailed: as resolving and settling would.
+    Raises what resolving and settling would.
     """
-    found: list[Settled] = []
-    try:
-        with ctx.db.transaction() as session:
-            row, is_new = markets.resolve_in(session, ctx, market=market, named=named)
-            if is_new:
-                plan = settle.work_out(session, row, limits, duties=settle.duties_on(duties, ctx.clock()))
-                found.append(settle.planned(session, plan))
-            _undo()
-    except _Enough:
-        return found[0] if found else None
+    found: Settled | None = None
+    with contextlib.suppress(_Enough), ctx.db.transaction() as session:
+        row, is_new = markets.resolve_in(session, ctx, market=market, named=named)
+        if is_new:
+            plan = settle.work_out(session, row, limits, duties=settle.duties_on(duties, ctx.clock()))
+            found = settle.planned(session, plan)
+        raise _Enough
+    return found

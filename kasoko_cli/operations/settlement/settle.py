@@ -41,7 +41,7 @@ TELL_EVERY = 5_000
 
 
 def _nobody(_doing: str, _done: int, _total: int) -> None:
-    """Nobody wants to know."""
+    """Tells nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +227,7 @@ def duties_on(book_of_duties: DutyBook, now: datetime) -> Duties:
 def duties_of(settlement: Settlement) -> Duties:
     """The duties that a settlement is under.
 
-    Raises:
-        ConfigurationError, ValueError, TypeError or LookupError: somebody edited them, and they cannot be read.
+    Raises ConfigurationError, ValueError, TypeError or LookupError if somebody edited them, and they cannot be read.
     """
     return NO_DUTIES if settlement.duties is None else Duties.from_dict(json.loads(settlement.duties))
 
@@ -320,8 +319,7 @@ def _owed(division: Division, limits: WireLimits, duties: Duties, kept: Mapping[
 def basis_of(settlement: Settlement) -> Basis:
     """What a settlement that was written says it was worked out from.
 
-    Raises:
-        KasokoError, ValueError, TypeError or LookupError: somebody edited it, and it cannot be read.
+    Raises KasokoError, ValueError, TypeError or LookupError if somebody edited it, and it cannot be read.
     """
     return Basis(
         settlement.market_id,

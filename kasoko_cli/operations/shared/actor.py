@@ -32,7 +32,7 @@ class Actor:
 
 
 def needs_reason(actor: Actor, what: str) -> None:
-    """Hold that a reason was given. Raises Refused if none was."""
+    """Raise Refused unless a reason was given."""
     if not actor.reason.strip():
         raise Refused(
             f"{what} needs a reason, for whoever reads the record. Nothing was changed.", hint="Add --reason 'why'"

@@ -1,4 +1,4 @@
-"""How everything stands, from queries alone: nothing is loaded for it that one look does not need."""
+"""How everything stands, from queries alone: nothing is loaded that one look does not need."""
 
 from __future__ import annotations
 

@@ -162,8 +162,7 @@ def unguard(cell: str) -> str:
 def parse_time(text: str) -> datetime:
     """Read an ISO 8601 time with its offset from UTC, such as `2026-11-20T18:00:00+03:00` or `...T15:00:00Z`.
 
-    Raises:
-        Refused: it is another spelling, has no offset, or does not exist.
+    Raises Refused if it is another spelling, has no offset, or does not exist.
     """
     match = _TIME.fullmatch(text)
     if match is not None and match[1] is None:
@@ -310,8 +309,7 @@ class RowReader:
     def _csv_header(self) -> _CsvRows:
         """Read the header line; says how the rows under it lie.
 
-        Raises:
-            FileRefused: it is not the header of such a file.
+        Raises FileRefused if it is not the header of such a file.
         """
         reader = csv.reader(self._lines(), strict=True)
         try:

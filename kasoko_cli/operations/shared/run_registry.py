@@ -58,7 +58,7 @@ def at_work(
     alone: bool = True,
     host: str | None = None,
 ) -> Iterator[AtWork]:
-    """Stand in the list of runs while the body works; `alone` refuses where the same work has a run already.
+    """List this run while the body works; `alone` refuses where the same work has a run already.
 
     On SQLite one such run at a time may work, on PostgreSQL one on each host: there the hosts share the work.
 

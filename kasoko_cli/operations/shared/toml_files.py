@@ -13,8 +13,7 @@ from kasoko_cli.errors import ConfigurationError
 def read_text(source: Path | Traversable, what: str, *, undone: str, hint: str) -> str:
     """The text of a file. `what` names it, and `undone` says what was not done where it cannot be read.
 
-    Raises:
-        ConfigurationError: it cannot be read.
+    Raises ConfigurationError if it cannot be read.
     """
     try:
         return source.read_text(encoding="utf-8")
@@ -26,8 +25,7 @@ def read_text(source: Path | Traversable, what: str, *, undone: str, hint: str) 
 def parse(text: str, what: str, *, hint: str) -> dict[str, Any]:
     """What a text holds as TOML; `what` names it with its verb, "The tariff FILE is".
 
-    Raises:
-        ConfigurationError: it is no TOML.
+    Raises ConfigurationError if it is no TOML.
     """
     try:
         return tomllib.loads(text)

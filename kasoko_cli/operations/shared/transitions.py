@@ -24,6 +24,8 @@ from kasoko_cli.store.log import last_restore, raise_incident
 from kasoko_cli.store.schema.tables import Attempt, Payout
 from kasoko_cli.store.statements import RESTORED
 
+#: States of payouts that nobody has sent, or that certainly reached nobody.
+UNSENT = frozenset({PayoutStatus.AWAITING_APPROVAL, PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED})
 #: What a payout has that is made due anew: its schedule begins again, at once, and nothing is noted of it.
 ANEW: Mapping[str, Any] = {"tries": 0, "not_before": None, "note": None}
 #: What a payout that M-Pesa did not take carries as its failure code once the schedule is used up.
@@ -66,8 +68,7 @@ REPEAT = unmoved("known already")
 def lock(session: Session, attempt_id: str) -> tuple[Attempt, Payout]:
     """The attempt and its payout, kept from other writers until the transaction ends.
 
-    Raises:
-        NotFound: there is no such attempt.
+    Raises NotFound if there is no such attempt.
     """
     payout_id = attempts.find_attempt(session, attempt_id).payout_id
     payout = payouts.find_payout(session, payout_id, lock=True)
