@@ -26,6 +26,8 @@ from kasoko_cli.store.schema.tables import Event
 
 #: What stands in a first word beside what it is bound to.
 _FREE = frozenset({"evidence", "becomes", "expires_at", SIGNATURE})
+#: So many digits of its hash name a plan or a list.
+HASH_DIGITS = 16
 #: What the first of two is told.
 WAITS = "a second person has to say the same"
 
@@ -58,6 +60,11 @@ class Heard:
 
     first: str | None
     note: str = WAITS
+
+
+def is_named(plan_hash: str, digits: str) -> bool:
+    """Whether a plan or a list is named by its hash, or by enough of its first digits."""
+    return len(digits) >= HASH_DIGITS and plan_hash.startswith(digits.lower())
 
 
 def hear(

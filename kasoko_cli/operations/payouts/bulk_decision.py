@@ -19,7 +19,7 @@ from kasoko_cli.domain.proof import canonical
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.journal import Entry
-from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms, Declaration, hear
+from kasoko_cli.operations.approvals.second_person import HASH_DIGITS, USUAL, ApprovalTerms, Declaration, hear, is_named
 from kasoko_cli.operations.approvals.signatures import DECIDE, DECIDE_ALL, FIRST, hold_signed, note_signed
 from kasoko_cli.operations.payouts.manual_decision import Decided, Decision, end, needs_evidence, said_of
 from kasoko_cli.operations.safeguards import payment_guard
@@ -32,8 +32,6 @@ from kasoko_cli.store.schema.tables import Attempt, Payout
 
 #: What a word on many is about.
 SUBJECT = "payouts"
-#: So many digits of a list's hash name it.
-HASH_DIGITS = 16
 
 
 class SentSpan(NamedTuple):
@@ -160,7 +158,7 @@ def _check_shown(listed: UnknownList, list_hash: str) -> None:
             "No payout that was sent then is unknown and may be decided. Nothing was changed.",
             hint="See which are unknown: kasoko payout list --status UNKNOWN",
         )
-    if len(list_hash) < HASH_DIGITS or not listed.list_hash.startswith(list_hash.lower()):
+    if not is_named(listed.list_hash, list_hash):
         raise Refused(
             f"The list is {listed.list_hash[:HASH_DIGITS]} now, and not {list_hash[:64]}. Nothing was changed.",
             hint="Something of it was sent or has ended since it was shown. Look again, with the same command.",

@@ -14,7 +14,7 @@ from kasoko_cli.domain.phone import mask
 from kasoko_cli.domain.same_person import person_of
 from kasoko_cli.errors import CheckFailed, Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms
+from kasoko_cli.operations.approvals.second_person import HASH_DIGITS, USUAL, ApprovalTerms, is_named
 from kasoko_cli.operations.approvals.signatures import APPROVE, hold_signed, note_signed
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
@@ -138,9 +138,9 @@ def approve(
     now = ctx.clock()
     with ctx.db.transaction() as session:
         row, standing, approval = _find(session, market, lock=True)
-        if len(plan_hash) < 16 or not approval.plan_hash.startswith(plan_hash.lower()):
+        if not is_named(approval.plan_hash, plan_hash):
             raise Refused(
-                f"{row.slug} is settled by the plan {approval.plan_hash[:16]}, and not by {plan_hash[:64]}."
+                f"{row.slug} is settled by the plan {approval.plan_hash[:HASH_DIGITS]}, and not by {plan_hash[:64]}."
                 " Nothing was released.",
                 hint=f"Read the plan that stands: kasoko approve {row.slug}",
             )

@@ -23,7 +23,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
 from kasoko_cli.ledger.journal import Earnings, Entry, UserCorrection
-from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms, Declaration, hear
+from kasoko_cli.operations.approvals.second_person import HASH_DIGITS, USUAL, ApprovalTerms, Declaration, hear, is_named
 from kasoko_cli.operations.approvals.signatures import FIRST, OVERRIDE, hold_signed, note_signed
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.safeguards import payment_guard
@@ -50,9 +50,6 @@ from kasoko_cli.store import markets, payouts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.hash_chain import stamp
 from kasoko_cli.store.schema.tables import Attempt, Market, Payout, Settlement
-
-#: So many digits of a plan's hash name it.
-HASH_DIGITS = 16
 
 #: Attempts by which no money moved.
 MOVED_NOTHING = frozenset({AttemptStatus.FAILED, AttemptStatus.REJECTED})
@@ -171,7 +168,7 @@ def override(
         users.lock_wallets(session, {one.user_id for one in held})
         work, shown = _work_out(session, policy, row, resolution, now)
         first = None
-        if confirm is not None and (len(confirm) < HASH_DIGITS or not shown.plan_hash.startswith(confirm.lower())):
+        if confirm is not None and not is_named(shown.plan_hash, confirm):
             raise Refused(
                 f"The plan for {row.slug} is {shown.plan_hash[:HASH_DIGITS]} now, and not {confirm[:64]}."
                 " Nothing was changed.",

@@ -44,7 +44,7 @@ class OutcomeOptions:
 
 def override(call: CommandContext, given: OutcomeOptions) -> None:
     """Show what another outcome changes, ask, and do it or propose it; exits with 5 where a second person is needed."""
-    from kasoko_cli.operations.approvals.second_person import WAITS
+    from kasoko_cli.operations.approvals.second_person import HASH_DIGITS, WAITS
     from kasoko_cli.operations.records.markets import Named, read_resolution
     from kasoko_cli.operations.settlement import correction as operation
 
@@ -75,8 +75,7 @@ def override(call: CommandContext, given: OutcomeOptions) -> None:
             render.talk(call, f"{done.note[:1].upper()}{done.note[1:]}.")
         render.hint(
             call,
-            "Somebody else, who has read it: the same command with"
-            f" --confirm {done.plan_hash[: operation.HASH_DIGITS]}",
+            f"Somebody else, who has read it: the same command with --confirm {done.plan_hash[:HASH_DIGITS]}",
         )
     else:
         render.did(call, f"{done.slug} has the outcome {done.becomes}, and not {done.was}.")

@@ -12,6 +12,7 @@ from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 from kasoko_cli.errors import KasokoError
+from kasoko_cli.operations.approvals.second_person import HASH_DIGITS
 from kasoko_cli.operations.payouts import bulk_decision as operation
 from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, SentSpan, UnknownList
 from kasoko_cli.operations.shared.record_files import parse_time
@@ -37,7 +38,7 @@ def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_wit
     if call.json:
         render.document(done)
     elif done.waits_for_second:
-        render.line(f"{sum_of} of the list {done.list_hash[: operation.HASH_DIGITS]} stay unknown: {done.note}.")
+        render.line(f"{sum_of} of the list {done.list_hash[:HASH_DIGITS]} stay unknown: {done.note}.")
     else:
         render.did(call, f"{sum_of}: FAILED, {done.note}.")
         _tell_left(call, done.left)
