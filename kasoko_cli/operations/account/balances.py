@@ -61,7 +61,7 @@ class FloatDifference:
 
 @dataclass(frozen=True, slots=True)
 class FloatReport:
-    """The float: what M-Pesa said, what of it can be counted on now, and how it stands to the books.
+    """The float: what M-Pesa said, what of it can be counted on now, and how it compares with the books.
 
     `available_cents` is the utility account less all that the reading may not hold yet. `differences` sum to
     `difference_cents`, which is M-Pesa's figure less that of the books. What is not known is None.
@@ -220,7 +220,7 @@ def available_by(session: Session, now: datetime, tariff: Tariff, payer: Payer |
 
 
 def report(db: Database, clock: Clock, tariff: Tariff, payer: Payer | None = None) -> FloatReport:
-    """The float as it was last told of an account, or of the one that pays now, and how it stands to the books."""
+    """The float as M-Pesa last said of an account, or of the one that pays now, compared with the books."""
     now = clock()
     with db.reading() as session:
         row = balance_readings.latest_reading(session, now, payer)

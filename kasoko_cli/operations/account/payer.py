@@ -129,7 +129,7 @@ def _wrong_environment(current: Known, payer: Payer) -> Refused:
 
 
 def _adopt(session: Session, clock: Clock, actor: Actor, payer: Payer) -> None:
-    """Take what was sent before accounts were written down for this account's, unless something speaks against it."""
+    """Take payments from before accounts were recorded for this account's, unless something speaks against it."""
     older, now = accounts.unclaimed(session), clock()
     account_id = accounts.ensure(session, payer, at=now)
     adopted = accounts.adopt(session, older, Known(account_id, payer))

@@ -88,7 +88,7 @@ def _check_new(known: KnownApprovers, name: str, public_key: str) -> None:
 
 
 def remove(ctx: OperationContext, terms: ApprovalTerms, *, name: str) -> Approver:
-    """Let somebody's signature count no more; what was signed so far can still be checked.
+    """Stop counting somebody's signature; what was signed so far can still be checked.
 
     Where signatures are required one approver has to sign it, and the last one stays. With settings that do not
     ask for it any more (`approval.signed = false`) it goes without, and raises an incident each time.
@@ -128,6 +128,6 @@ def remove(ctx: OperationContext, terms: ApprovalTerms, *, name: str) -> Approve
 
 
 def _hold(session: Session) -> KnownApprovers:
-    """Whose signatures count, kept from others who would change it until the transaction ends."""
+    """Whose signatures count; nobody else can change that until the transaction ends."""
     hash_chain.lock_deployment(session)
     return signatures.known_now(session)

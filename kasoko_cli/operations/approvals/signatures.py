@@ -62,7 +62,7 @@ class KnownApprovers:
     were_two: bool = False
 
     def take_in(self, word: EventFacts) -> None:
-        """Go on by one event about the keys."""
+        """Apply one event about the keys."""
         if word.action == REQUIRE:
             self.required = True
         elif word.action == ADD:
@@ -100,7 +100,7 @@ def note_signed(
 
 
 def text_of(word: EventFacts, deployment: str) -> bytes:
-    """What is signed of an act: all that stands on record of it, in one spelling."""
+    """What is signed of an act: all that is on record of it, in canonical form."""
     plain = {name: value for name, value in word.detail.items() if name != SIGNATURE}
     who_did_what = (word.actor, word.action, word.subject, word.reason)
     parts = ["kasoko act 1", deployment, hash_chain.stamp(word.at), *who_did_what, plain]
@@ -144,7 +144,7 @@ def _why_not(known: KnownApprovers, actor: str, public_key: str) -> str | None:
 
 
 def trouble_with(word: EventFacts, known: KnownApprovers, deployment: str) -> str | None:
-    """Why the signature of an act does not hold, by those who are known; None where it holds."""
+    """Why the signature of an act is not good; None where it is."""
     given = word.detail.get(SIGNATURE)
     if not isinstance(given, dict):
         return "is not signed"
@@ -168,7 +168,7 @@ def is_good(session: Session, event: Event, known: KnownApprovers) -> bool:
 
 
 def bad_signatures(session: Session) -> Iterator[Violation]:
-    """Acts whose signature is missing, forged, used before or of somebody who was no approver then; for the audit."""
+    """Acts whose signature is missing, forged, used before, or by somebody who was no approver; for the audit."""
     if not known_now(session).keys:
         return
     deployment, known, used = hash_chain.deployment_of(session), KnownApprovers(), set[str]()

@@ -116,7 +116,7 @@ def judge_waiting(
     hints: bool = False,
     most: Callable[[], int] = lambda: GROUP,
 ) -> Iterator[Sequence[Judged]]:
-    """The same group by group, each in a transaction of its own, and nothing is held between two of them.
+    """Judge them group by group, each in a transaction of its own; nothing is held between two of them.
 
     `most` says how many the next group may have: on SQLite nobody can store anything while one is judged.
     """
@@ -164,7 +164,7 @@ _NO_BODYS_FAULT = (Busy, ConfigurationError)
 
 
 def _judge_group(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_Body]) -> Sequence[Judged]:
-    """Judge callbacks together. Where one of them breaks that, each alone, and the poisonous one is set aside."""
+    """Judge callbacks together; where one makes that fail, each alone, and the one that fails is set aside."""
     try:
         return _judge_together(db, clock, trust, bodies)
     except _NO_BODYS_FAULT:
@@ -198,7 +198,7 @@ def _judge_together(db: Database, clock: Clock, trust: Trust, bodies: Sequence[_
 
 
 def _set_aside(db: Database, clock: Clock, body: _Body, error: Exception) -> Sequence[Judged]:
-    """A body that breaks the judge: it stands in nobody's way, its bytes are kept, and a person is called."""
+    """Set a callback aside that cannot be judged: its bytes are kept, and an incident is raised."""
     now, what, callback = clock(), type(error).__name__, body.callback
     note = f"applying it ended in {what}; nothing was changed"
     with db.transaction() as session:
@@ -288,7 +288,7 @@ def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Judg
 
 
 def _unsigned(session: Session, body: _Body, *, at: datetime) -> Judgement:
-    """Posted without our mark: kept and never believed, whoever posted it; but M-Pesa is asked about what it names.
+    """What was posted without our mark is kept and never believed; but M-Pesa is asked about what it names.
 
     It moves no state. That a payment which ended unpaid was made after all is an incident: until somebody has
     looked, nothing is sent again for it.
@@ -369,7 +369,7 @@ def _contradicted(session: Session, body: _Body, attempt: Attempt, what: str, *,
 
 
 def _stray(session: Session, callback: Waiting, *, at: datetime) -> Judgement:
-    """Our own signature on an attempt that this database does not know: it was taken from an older copy."""
+    """Our own signature on an attempt that this database does not know: it was restored from an older copy."""
     raise_incident(
         session,
         key=f"stray:{callback.subject}",
@@ -450,7 +450,7 @@ def _said_by_its_account(query: Query, attempt: Attempt, answer: StatusAnswer) -
 
 
 def _note_answer(session: Session, body: _Body, *, at: datetime) -> Judgement:
-    """Notices that move no money: a query that waited too long."""
+    """Note notices that move no money: a query that waited too long."""
     code = None if body.result is None else body.result.result_code
     said = body.trouble or (f"code {code}" if code else "a timeout notice")
     answer = Kind(body.callback.route).name

@@ -61,7 +61,7 @@ class Caps:
 
 
 class Gauge:
-    """Says of each delivery whether it may still be kept; memory is bounded, and hours are fixed ones."""
+    """Says of each delivery whether it may still be kept. It counts by the full hour, in bounded memory."""
 
     def __init__(self, caps: Caps, hint_bytes: int, clock: Clock) -> None:
         self._caps = caps
@@ -94,7 +94,7 @@ class Gauge:
 
 
 def _hour(moment: datetime) -> tuple[datetime, datetime]:
-    """When the hour of a moment begins, and when it ends."""
+    """The hour that a moment is in: when it begins, and when it ends."""
     since = moment.replace(minute=0, second=0, microsecond=0)
     return since, since + timedelta(hours=1)
 

@@ -70,8 +70,7 @@ def list_received(
     hints: bool = False,
     limit: int | None = SOME,
 ) -> list[Received]:
-    """The latest callbacks, newest first: all, or those about one attempt or question, with one verdict,
-    not judged yet, or without our mark."""
+    """The latest callbacks, newest first; `about` names an attempt or a question, `hints` are those without a mark."""
     with db.reading() as session:
         found = callbacks.list_latest(
             session, subject=about, verdict=verdict, waiting=waiting, hints=hints, limit=limit

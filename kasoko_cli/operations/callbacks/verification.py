@@ -44,9 +44,9 @@ def known_id(attempt: Attempt) -> str | None:
 
 
 def _acknowledged(attempt: Attempt, stated: str | None) -> str | None:
-    """The conversation id of the acknowledgement, as a measure for words that name the payment `stated`.
+    """The conversation id of the acknowledgement, to compare with that of a body that names the payment `stated`.
 
-    Where the acknowledgement named another id and these words name ours, what it said proves nothing. Nor does it
+    Where the acknowledgement named another id and this body names ours, what it said proves nothing. Nor does it
     where M-Pesa met the id a second time: what it acknowledged last was the repeat, and the payment is the first.
     """
     mixed_up = attempt.gateway_id is not None and stated == attempt.id
@@ -54,7 +54,7 @@ def _acknowledged(attempt: Attempt, stated: str | None) -> str | None:
 
 
 def _is_another(attempt: Attempt, acknowledged: str | None, stated: str | None) -> bool:
-    """Whether words name another conversation than the acknowledgement, which may be that of an earlier send."""
+    """Whether a body names another conversation than the acknowledgement: it may be that of an earlier send."""
     return acknowledged is not None and stated not in (None, acknowledged) and attempt.sends > 1
 
 

@@ -75,7 +75,7 @@ class UnknownList:
 
 @dataclass(frozen=True, slots=True)
 class BulkDecision:
-    """That nothing of a list was paid: of the span and by the hash that were shown, and where that can be seen."""
+    """A statement that nothing of a list was paid: the span and the hash that were shown, and the evidence."""
 
     span: SentSpan
     list_hash: str
@@ -168,7 +168,7 @@ def _check_shown(listed: UnknownList, list_hash: str) -> None:
 def _list(
     found: Sequence[tuple[Attempt, Payout]], session: Session, span: SentSpan, caution: Caution, now: datetime
 ) -> tuple[UnknownList, list[tuple[Attempt, Payout]]]:
-    """What of it may be decided, with its hash, and those rows; what the guard objects to stands apart."""
+    """List what may be decided, with its hash, and those rows; what the guard objects to is listed apart."""
     against = payment_guard.objections(session, Way.DECIDE_NOT_PAID, [payout for _, payout in found], caution, now=now)
     rows = [(attempt, payout) for attempt, payout in found if payout.id not in against]
     told = [[payout.id, attempt.id, attempt.sends, attempt.wire_cents] for attempt, payout in rows]

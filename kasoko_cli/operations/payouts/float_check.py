@@ -81,7 +81,7 @@ def look(
 
 
 def _there_is(session: Session, policy: GatePolicy, now: datetime) -> tuple[Reading | None, int | None]:
-    """What M-Pesa said last, and the cents that can be counted on: None where that is too old, or was never said."""
+    """What M-Pesa said last, and the cents that can be counted on; None where it is too old or was never said."""
     reading = balances.last_known(session, now, policy.payer)
     known = reading is not None and reading.age_seconds <= policy.max_age_seconds
     return reading, balances.available_by(session, now, policy.tariff, policy.payer) if known else None

@@ -34,7 +34,7 @@ STOPPABLE = transitions.UNSENT - {PayoutStatus.HELD}
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How a payout ended, in a person's word: paid with M-Pesa's receipt, or not paid (no receipt)."""
+    """How a payout ended, as a person says: paid with M-Pesa's receipt, or not paid (no receipt)."""
 
     receipt: str | None
     evidence: str
@@ -159,7 +159,7 @@ def _open_attempt(session: Session, payout: Payout) -> Attempt:
 
 
 def said_of(attempt: Attempt, decision: Decision) -> dict[str, object]:
-    """What a decision says, of which send: a word about an earlier one, or about another state, is another word."""
+    """What a decision says, and of which send in which state: of another one it is another decision."""
     return {
         "attempt": attempt.id,
         "sends": attempt.sends,
@@ -181,7 +181,7 @@ def hold(ctx: OperationContext, *, payout_id: str) -> str:
 
 
 def release(ctx: OperationContext, *, payout_id: str, caution: Caution = payment_guard.CAREFUL) -> str:
-    """Let a held payout go: it is due again, or waits again for the second person; returns its state.
+    """Release a held payout: it is due again, or waits again for the second person; returns its state.
 
     One that had failed is released only where it may be tried again, as `retry` has it.
 
@@ -249,7 +249,7 @@ def _move(
 
 
 def after_a_hold(session: Session, payout: Payout) -> PayoutStatus:
-    """Where a payout goes that is let go: a hold is no way round the second person."""
+    """The state of a payout once it is released: a hold is no way round the second person."""
     if approvals.is_outstanding(session, payout.market_id, payout.settlement_no):
         return PayoutStatus.AWAITING_APPROVAL
     return PayoutStatus.PENDING if payout.wire_cents else PayoutStatus.WALLET
@@ -257,7 +257,7 @@ def after_a_hold(session: Session, payout: Payout) -> PayoutStatus:
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Which of the incidents that stand: of one kind, about one payout, whose latest evidence is older than a time."""
+    """Which open incidents: of one kind, about one payout, whose latest evidence is older than a time."""
 
     kind: str | None = None
     payout_id: str | None = None
@@ -270,7 +270,7 @@ class Which:
 
 
 def list_incidents(db: Database, which: Which) -> list[int]:
-    """The numbers of the incidents that stand and are meant. Raises NotFound if there is no such payout."""
+    """The numbers of the open incidents that are meant. Raises NotFound if there is no such payout."""
     with db.reading() as session:
         if which.payout_id is not None:
             payouts.find_payout(session, which.payout_id)

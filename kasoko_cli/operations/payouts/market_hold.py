@@ -1,4 +1,4 @@
-"""A whole market stopped before it is sent, and let go again."""
+"""A whole market held before it is sent, and released again."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
 
 
 def release_market(ctx: OperationContext, *, market: str, caution: Caution = payment_guard.CAREFUL) -> MarketMoved:
-    """Let go what was stopped with its whole market; what was stopped by itself stays.
+    """Release what was held with its whole market; what was held by itself stays held.
 
     Raises:
         NotFound: there is no such market.

@@ -57,7 +57,7 @@ class Outage:
         return self._held > 0 and self.is_closed
 
     def note(self, answer: Answer) -> None:
-        """One request came to this."""
+        """Note what one request came to."""
         if answer.held_back:
             return
         with self._lock:

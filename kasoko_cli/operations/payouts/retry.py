@@ -115,7 +115,7 @@ def _failed(session: Session, market: str | None, since: datetime | None) -> lis
 
 
 def _not_failed(payout: Payout) -> LeftAlone | None:
-    """Why a payout is none to try again: only what is FAILED has evidence that no money moved."""
+    """Why a payout cannot be tried again, unless it is FAILED: only then is there evidence that no money moved."""
     if payout.status is PayoutStatus.FAILED:
         return None
     why = _NOT_FAILED.get(payout.status, f"it is {payout.status}")

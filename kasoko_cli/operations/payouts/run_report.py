@@ -66,7 +66,7 @@ def ends_of(db: Database, run: Run) -> list[End]:
 
 
 def heed_breaker(db: Database, run: Run) -> None:
-    """Say on a run that came to its end that a result has meanwhile stopped all sending."""
+    """Note on a finished run that a result has meanwhile stopped all sending."""
     if run.stopped not in (Stop.DONE, Stop.LIMIT, Stop.TIME, Stop.BOUND):
         return
     breaker = next((switch for switch in reconnect.read(db, switches_on) if switch.name == BREAKER), None)
@@ -81,7 +81,7 @@ def count_ends(ends: Sequence[End]) -> dict[str, Amount]:
 
 
 def unknown_between(db: Database, run: Run) -> tuple[datetime, datetime] | None:
-    """When the first and the last of those were sent that the run left unknown, to whole seconds around them."""
+    """When the first and the last payout that the run left unknown were sent, rounded outwards to whole seconds."""
     ids = [sent.payout_id for sent in run.sent if sent.became is PayoutStatus.UNKNOWN]
     found = reconnect.read(db, lambda session: attempts.last_attempts(session, ids))
     times = [one.sent_at for one in found.values() if one.status is AttemptStatus.UNKNOWN]

@@ -106,7 +106,7 @@ def _begin(ctx: OperationContext, gateway: Gateway, order: SendOrder, deployment
 
 
 def _end_of_bound(ctx: OperationContext, run: Run, bound: Bound, market_id: str | None, *, is_limited: bool) -> None:
-    """What a bound run leaves: of its own, and what became due meanwhile."""
+    """Note what a bound run leaves: of its own, and of what became due meanwhile."""
 
     def look(session: Session) -> tuple[Due, Due]:
         now = ctx.clock()

@@ -174,7 +174,7 @@ class Step:
         return ours
 
     def done(self) -> None:
-        """The claim has committed."""
+        """Take over what a claim did, once it has committed."""
         bound = self.bound
         bound.at = self.at
         bound.changed += self.changed

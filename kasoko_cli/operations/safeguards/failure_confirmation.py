@@ -40,7 +40,7 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Why an attempt does not count as unpaid for certain yet, and from when on a question can tell."""
+    """Why an attempt is not certain to be unpaid yet, and from when on asking M-Pesa can tell."""
 
     why: str
     from_at: datetime
@@ -109,7 +109,7 @@ class _Asked:
         return cls(session, now, by_now, asked[len(by_now) :])
 
     def apart_from(self, at: datetime, apart: timedelta, *, callback_id: int | None = None) -> datetime:
-        """From when on a question is so far apart from what was written down at a time.
+        """From when on a question is far enough apart from what was written down at `at`.
 
         Where that was done by a clock that ran ahead: from what came next after the callback that brought it, and
         while nothing has, a question is to be asked.

@@ -58,7 +58,7 @@ class Way(StrEnum):
 
 
 class Condition(StrEnum):
-    """What speaks against it."""
+    """What may speak against it."""
 
     UNJUDGED = "what has arrived about it is judged"
     LIVE = "no attempt may still move money"
@@ -312,7 +312,7 @@ _FOUND_BY: Mapping[Condition, Callable[[Case], _Against]] = {
 
 
 def is_doubted(attempt: Attempt) -> bool:
-    """Whether it, or what came after it, may have been sent since a copy that was put back."""
+    """Whether it, or what came after it, may have been sent since the copy that was restored was taken."""
     ended = (AttemptStatus.REJECTED, AttemptStatus.FAILED, AttemptStatus.RETURNED)
     return attempt.status in ended and attempt.lease_token.startswith(RESTORED)
 
@@ -355,7 +355,7 @@ def _look(session: Session, way: Way, some: Sequence[Payout], caution: Caution, 
 
 
 def tries_of(session: Session, payout_ids: Sequence[str]) -> dict[str, list[Attempt]]:
-    """The attempts of each of these payouts that has any."""
+    """The attempts of each of these payouts."""
     tries: dict[str, list[Attempt]] = {}
     for one in attempts.of_payouts(session, payout_ids):
         tries.setdefault(one.payout_id, []).append(one)

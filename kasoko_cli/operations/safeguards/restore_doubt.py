@@ -66,7 +66,7 @@ class LastWord:
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """What the attempt that stands for a forgotten request has, whoever it is for."""
+    """What all attempts that stand for forgotten requests have in common."""
 
     mark: str
     copy_at: datetime
@@ -136,7 +136,7 @@ def hold_settled(session: Session, market_id: str, settlement_no: int) -> None:
 
 
 def _raise_two_accounts(session: Session, payout_id: str, then: Payer, now_is: Payer, *, at: datetime) -> None:
-    """Only one account can be asked about an id, and since the copy two may have paid: that is a person's to see."""
+    """Only one account can be asked about an id, and two may have paid since the copy: a person has to look."""
     raise_incident(
         session,
         key=f"restored-two-accounts:{payout_id}:{iso(at)}",
@@ -204,7 +204,7 @@ def word_of(session: Session, attempt: Attempt, confirm: Confirm, now: datetime)
 
 
 def go_on(session: Session, payout: Payout, actor: Actor, confirm: Confirm, *, why: str, at: datetime) -> bool:
-    """Go on with the doubt of a payout as far as what is known allows; returns whether it ended, and it was let go.
+    """Resolve the doubt about a payout as far as what is known allows; returns whether it was let go.
 
     An id that is spent brings the next one into doubt at once, so that all of them are asked about together; the
     payout is let go when every one of them is sure, or none is left in doubt. The caller holds the payout's lock,
@@ -222,7 +222,7 @@ def go_on(session: Session, payout: Payout, actor: Actor, confirm: Confirm, *, w
 
 
 def silent(session: Session, payout: Payout) -> list[str]:
-    """Take the silence of a statement, or a person's word, for it that no forgotten request of a payout was paid.
+    """Take a statement's silence, or a person's word, as proof that no forgotten request of a payout was paid.
 
     Returns their ids. What this database itself knows to have failed is confirmed as ever.
     """
@@ -239,7 +239,7 @@ def silent(session: Session, payout: Payout) -> list[str]:
 def let_go(
     session: Session, payout: Payout, actor: Actor, *, spent: Collection[str] = (), why: str, at: datetime
 ) -> None:
-    """It was not paid since the copy was taken: what was held for that may be sent, under its last id.
+    """Let a payout go that was not paid since the copy was taken: what was held may be sent, under its last id.
 
     `spent` are the ids that M-Pesa took: they are not used again.
     """
@@ -255,7 +255,7 @@ def let_go(
 def doubt_again(
     session: Session, payout: Payout, *, attempt_ids: Sequence[str], mark: str, note: str | None, at: datetime
 ) -> None:
-    """What was let go by evidence that was taken back is in doubt again, as it was: with its mark, and held."""
+    """Doubt again, with its mark and held, what was let go by evidence that was taken back."""
     for one in attempt_ids:
         restored.mark(session, one, mark)
     if note is not None and payout.status is PayoutStatus.PENDING:
@@ -266,7 +266,7 @@ def doubt_again(
 
 
 def _doubt_next(session: Session, payout: Payout, spent: Attempt, *, at: datetime) -> None:
-    """The id was used and paid nobody, so the next one may have been used after it: that is in doubt too."""
+    """Doubt the next id too: this one was used and paid nobody, so the next may have been used after it."""
     since = last_restore(session)
     copy_at, restored_at = (spent.created_at, at) if since is None else (since.copy_at, since.at)
     doubt = _Doubt(spent.lease_token, copy_at, restored_at, spent.api, spent.account_id)

@@ -212,7 +212,7 @@ class _Share:
 
 
 def _share(session: Session, case: _Case) -> _Share:
-    """The user's share, if it is what is owed. Raises CheckFailed if it is not."""
+    """The user's share. Raises CheckFailed if it is not what is owed."""
     payout, division, settlement, duties = case.payout, case.division, case.settlement, case.duties
     found = (division.gross_cents, division.fee_cents, division.net_cents, division.winning_stake_cents)
     written = (settlement.gross_cents, settlement.fee_cents, settlement.net_cents, settlement.winning_stake_cents)

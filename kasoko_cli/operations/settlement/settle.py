@@ -225,7 +225,7 @@ def duties_on(book_of_duties: DutyBook, now: datetime) -> Duties:
 
 
 def duties_of(settlement: Settlement) -> Duties:
-    """The duties that a settlement is under.
+    """The duties that apply to a settlement.
 
     Raises ConfigurationError, ValueError, TypeError or LookupError if somebody edited them, and they cannot be read.
     """
@@ -257,7 +257,7 @@ def work_out(
     tell: Tell = _nobody,
     duties: Duties = NO_DUTIES,
 ) -> Plan:
-    """A settlement in full, by the market's own resolution or by another one.
+    """Work a settlement out in full, by the market's own resolution or by another one.
 
     Raises:
         Refused: it has no result yet.
@@ -369,7 +369,7 @@ def write_settlement(
 
 
 def _telling(owed: Sequence[Owed], tell: Tell) -> Iterator[Owed]:
-    """The same lines; how many of them were taken is told."""
+    """Yield the payouts, and tell how many of them were written."""
     for done, line in enumerate(owed):
         if not done % TELL_EVERY:
             tell("Writing payouts", done, len(owed))

@@ -192,5 +192,5 @@ def verify(file: Path, *, code: str | None = None, public_key: str | None = None
 
 
 def canonical_file(made: dict[str, Any]) -> str:
-    """A proof as its file has it."""
+    """The text of a proof's file."""
     return proof.canonical(made).decode() + "\n"

@@ -29,7 +29,7 @@ def load_duties(file: Path) -> DutyBook:
 
 
 def parse_duties(text: str, *, name: str) -> DutyBook:
-    """Rules as a file has them: [[duty]] tables. Raises ConfigurationError if it is no such text."""
+    """Rules as a file has them: [[duty]] tables. Raises ConfigurationError if the text has others."""
     found = parse(text, f"The duties {name} are", hint=_HINT)
     tables = found.pop("duty", [])
     if found or not isinstance(tables, list):

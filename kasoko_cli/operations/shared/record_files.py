@@ -217,7 +217,7 @@ def open_input(path: Path) -> BinaryIO:
 
 
 def spooled(stream: BinaryIO) -> BinaryIO:
-    """All that a pipe gives, in a file that only this process sees and that goes with it.
+    """All that a pipe gives, in a temporary file that only this process sees.
 
     Nobody waits for the other end of a pipe while the database is held.
     """

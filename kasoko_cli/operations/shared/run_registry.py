@@ -37,7 +37,7 @@ DIED = "died"
 
 @dataclass(slots=True)
 class AtWork:
-    """This process's run: what it is doing, and how far it is. The heart beats it into the database."""
+    """This process's run: what it is doing, and how far it is. The heartbeat writes it into the database."""
 
     id: str
     doing: str = "beginning"

@@ -318,7 +318,7 @@ def returned(session: Session, attempt: Attempt, payout: Payout, *, at: datetime
 
 
 def _mark_of_older(session: Session, attempt: Attempt) -> str:
-    """The mark of a payment that is older than a copy which was put back: it may have been sent again since."""
+    """The mark of a payment that is older than a restored copy: it may have been sent again since."""
     since = last_restore(session)
     if since is None or attempt.sent_at > since.at:
         return attempt.lease_token
@@ -326,7 +326,7 @@ def _mark_of_older(session: Session, attempt: Attempt) -> str:
 
 
 def again_ended(session: Session, payout: Payout) -> Entry:
-    """What was kept from the user while a payout was sent again, given free: it has arrived, or stays here."""
+    """The entry that frees what was kept from the user while a payout was sent again: it arrived, or stays here."""
     nth = attempts.count_returned(session, payout.id)
     return journal.again_ended(payout.id, nth, payout.user_id, payout.wire_cents + payout.withheld_cents)
 
