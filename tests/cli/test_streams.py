@@ -44,12 +44,12 @@ def test_what_could_not_be_told_is_told_where_that_can_be_done(kasoko: Kasoko, t
 
 
 def test_a_locale_that_cannot_show_a_name_spells_it_out(
-    kasoko: Kasoko, kasoko_on_a_terminal: Callable[..., tuple[int, str]]
+    kasoko_afresh: Kasoko, kasoko_on_a_terminal: Callable[..., tuple[int, str]]
 ) -> None:
-    kasoko("init")
-    assert kasoko("user", "add", "ann", "Wanjikũ", "0712345678").returncode == 0
+    kasoko_afresh("init")
+    assert kasoko_afresh("user", "add", "ann", "Wanjikũ", "0712345678").returncode == 0
     for encoding in ("ascii", "latin-1"):
-        told = kasoko("user", "list", PYTHONIOENCODING=encoding)
+        told = kasoko_afresh("user", "list", PYTHONIOENCODING=encoding)
         assert (told.returncode, told.stderr) == (0, "")
         assert "Wanjik\\u0169" in told.stdout
         code, shown = kasoko_on_a_terminal("user", "list", PYTHONIOENCODING=encoding)

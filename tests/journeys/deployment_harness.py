@@ -1,6 +1,6 @@
 """A deployment of real processes: the program, its listener and its simulator, each started as an operator would.
 
-A street has a folder with settings, a database and free ports of its own. Whatever any of its processes says
+A deployment has a folder with settings, a database and free ports of its own. Whatever any of its processes says
 is kept, so that a test can hold that no secret, no whole phone and no traceback was ever among it.
 """
 
@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.store.engine.database import parse_url
-from tests.proof.processes import PROGRAM, Hands, Order
+from tests.proof.processes import PROGRAM, Forked, Forker, Order
 
 #: How long a command, a start or a stop may take before the test gives up, in seconds. It is far above
 #: what any of them takes, since the machine may be busy.
@@ -65,21 +65,13 @@ class Done:
 class Running:
     """A process that goes on; its lines are read as they come, so that it never waits for us."""
 
-    def __init__(self, words: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, words: Sequence[str], process: subprocess.Popen[str] | Forked) -> None:
         self.words = tuple(words)
         self.out: list[str] = []
         self.err: list[str] = []
         self._news = threading.Condition()
         self._open = 2
-        self.process = subprocess.Popen(
-            [*PROGRAM, *words],
-            cwd=folder,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = process
         self._readers = [
             threading.Thread(target=self._read, args=(stream, lines), daemon=True)
             for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.err))
@@ -145,8 +137,8 @@ class Running:
 class DeploymentHarness:
     """One deployment: settings in a folder, a database, and the processes that were started on it."""
 
-    def __init__(self, folder: Path, database_url: str, hands: Hands) -> None:
-        self.folder, self._hands = folder, hands
+    def __init__(self, folder: Path, database_url: str, forker: Forker) -> None:
+        self.folder, self._forker = folder, forker
         self.database_url = database_url
         self.listener_port = free_port()
         self.callback_url = f"http://127.0.0.1:{self.listener_port}"
@@ -184,7 +176,7 @@ class DeploymentHarness:
         self, words: tuple[str, ...], code: int | None, stdin: str, environ: Mapping[str, str], talk: str | None
     ) -> Done:
         reads = str(self.write("stdin", stdin)) if stdin else None
-        done = self._hands.run(
+        done = self._forker.run(
             [
                 Order(
                     words=words,
@@ -207,9 +199,35 @@ class DeploymentHarness:
         """Run `kasoko WORDS... --json`; its document."""
         return self.run(*words, "--json", code=code).json
 
-    def start(self, *words: str, **environ: str) -> Running:
-        """Start `kasoko WORDS...` and let it go on; it ends with the deployment at the latest."""
-        running = Running(words, self.folder, self.environ | environ)
+    def start(self, *words: str, afresh: bool = False, **environ: str) -> Running:
+        """Start `kasoko WORDS...` and let it go on; it ends with the deployment at the latest.
+
+        It is forked too, unless it is to begin `afresh`: with an interpreter of its own.
+        """
+        number = len(self._running)
+        process: subprocess.Popen[str] | Forked
+        if afresh:
+            process = subprocess.Popen(
+                [*PROGRAM, *words],
+                cwd=self.folder,
+                env=self.environ | environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        else:
+            process = self._forker.start(
+                Order(
+                    words=words,
+                    folder=str(self.folder),
+                    environ=self.environ | environ,
+                    said=str(self.folder / f"stdout-{number}"),
+                    talk=str(self.folder / f"stderr-{number}"),
+                    offset_seconds=None,
+                )
+            )
+        running = Running(words, process)
         self._running.append(running)
         return running
 

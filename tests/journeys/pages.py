@@ -134,7 +134,7 @@ class Reader:
         begins = " ".join(words)
         for name, says in GOES_ON.items():
             if begins.startswith(name):
-                running = self.deployed.start(*words, **self.environ)
+                running = self.deployed.start(*words, afresh=False, **self.environ)
                 running.wait_for(lambda running, says=says: says in running.said)  # type: ignore[misc]
                 running.stop()
                 return

@@ -52,7 +52,9 @@ def broker(tmp_path: Path) -> Iterator[str]:
 
 
 def start_worker(deployed: DeploymentHarness, broker: str) -> Running:
-    return deployed.start("worker", "--yes", "--concurrency", "2", "--actor", "fleet", CELERY_BROKER_URL=broker)
+    return deployed.start(
+        "worker", "--yes", "--concurrency", "2", "--actor", "fleet", CELERY_BROKER_URL=broker, afresh=True
+    )
 
 
 def test_workers_that_are_killed_and_tasks_that_come_twice_pay_each_winner_once(
@@ -151,7 +153,7 @@ def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(
     )
     deployed.run("resolve", "rain", "Yes", "--yes")
     deployed.start_listener()
-    worker = deployed.start("worker", "--yes", CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=broker)
+    worker = deployed.start("worker", "--yes", CELERY_BROKER_URL=broker, CELERY_RESULT_BACKEND=broker, afresh=True)
     platform = celery.Celery(broker=broker, backend=broker, set_as_current=False)
     platform.conf.task_default_queue = "kasoko"
 

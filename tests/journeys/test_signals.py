@@ -91,7 +91,7 @@ def test_a_listener_goes_on_under_thousands_of_requests_for_a_new_certificate(
 @pytest.mark.parametrize("words", [("listen", "--for", "30m"), ("simulator", "--port", "0", "--json")])
 def test_what_waits_ends_under_thousands_of_stops(bare: DeploymentHarness, words: tuple[str, ...]) -> None:
     bare.furnish()
-    running = bare.start(*words)
+    running = bare.start(*words, afresh=True)
     running.wait_for(lambda one: bool(one.err if words[0] == "listen" else one.out))
     with storm(running.process.pid, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # 0 where it had ended before the second word; by the signal itself where that came as it was leaving.
@@ -103,7 +103,7 @@ def test_a_run_ends_under_thousands_of_stops_and_the_next_one_pays_each_once(bar
     bare.start_simulator()
     phones = owe(bare, 12)
     bare.start_listener()
-    run = bare.start("payout", "rain", "--yes", "--json")
+    run = bare.start("payout", "rain", "--yes", "--json", afresh=True)
     until(lambda: len(bare.payments()) >= 4)
     with storm(run.process.pid, signal.SIGTERM, signal.SIGINT):
         assert run.wait().code in {130, -signal.SIGINT, -signal.SIGTERM}
@@ -124,7 +124,7 @@ def test_reconcile_ends_under_thousands_of_stops(bare: DeploymentHarness) -> Non
     bare.open_market("rain", "Yes", "No", stakes=stakes)
     bare.settle("rain", "Yes")
     bare.run("payout", "rain", "--yes")
-    asking = bare.start("reconcile", "--now", "--listen-seconds", "600")
+    asking = bare.start("reconcile", "--now", "--listen-seconds", "600", afresh=True)
     asking.wait_for(lambda one: any(line.startswith("Listening on") for line in one.err))
     with storm(asking.process.pid, signal.SIGTERM, signal.SIGINT):
         assert asking.wait().code in {0, 7, 130, -signal.SIGINT, -signal.SIGTERM}
@@ -135,7 +135,7 @@ def test_a_terminal_that_goes_away_stops_a_run_between_payouts_as_sigterm_does(b
     bare.furnish(SLOWLY)
     bare.start_simulator()
     owe(bare, 12)
-    run = bare.start("payout", "rain", "--yes", "--json")
+    run = bare.start("payout", "rain", "--yes", "--json", afresh=True)
     until(lambda: len(bare.payments()) >= 2)
     run.signal(signal.SIGHUP)
     run.wait_for(lambda one: any(line.startswith("Stopping: ") for line in one.err))
@@ -153,7 +153,7 @@ def test_a_third_word_ends_the_process_where_it_stands(bare: DeploymentHarness) 
     stakes = [("ann", NO_ANSWER, "Yes", "100"), ("ben", "0712000001", "No", "9")]
     bare.open_market("rain", "Yes", "No", stakes=stakes)
     bare.settle("rain", "Yes")
-    run = bare.start("payout", "rain", "--yes", "--listen")
+    run = bare.start("payout", "rain", "--yes", "--listen", afresh=True)
     until(lambda: len(bare.payments()) == 1)
     began = time.monotonic()
     while run.process.poll() is None:

@@ -11,7 +11,8 @@ again what that compiled.
 
 It reads one batch a line, a list of orders in JSON, starts them all behind one barrier, kills those that
 are to be killed, waits for all, and writes one line: how each of them ended. A child that stops is not waited
-for; it stands until the line "go on" comes.
+for; it stands until the line "go on" comes. One that is started by itself goes on beside all that, and whoever
+started it asks whether it has ended.
 """
 
 from __future__ import annotations
@@ -130,7 +131,17 @@ def main() -> None:
     answers.flush()
     for line in sys.stdin:
         wish = json.loads(line)
-        told = _nudge() if wish == "nudge" else _go_on() if wish == "go on" else _run(wish, command)
+        match wish:
+            case "nudge":
+                told = _nudge()
+            case "go on":
+                told = _go_on()
+            case {"start": order}:
+                told = [_start(order, command)]
+            case {"reap": pid}:
+                told = [_reap(pid)]
+            case _:
+                told = _run(wish, command)
         answers.write(json.dumps(told) + "\n")
         answers.flush()
 
@@ -172,6 +183,24 @@ def _run(orders: list[dict[str, Any]], command: Callable[..., Any]) -> list[dict
         if not gone:
             time.sleep(LOOK_SECONDS)
     return [ended[number] for number in range(len(orders))]
+
+
+def _start(order: dict[str, Any], command: Callable[..., Any]) -> dict[str, Any]:
+    """Start one that goes on beside what else is asked for; its number."""
+    gate, opener = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(opener)
+        _live(order, gate, command)
+    os.close(gate)
+    os.close(opener)
+    return {"pid": child}
+
+
+def _reap(pid: int) -> dict[str, Any]:
+    """The exit code of one that was started, once it has ended."""
+    gone, status = os.waitpid(pid, os.WNOHANG)
+    return {"code": os.waitstatus_to_exitcode(status) if gone else None}
 
 
 def _nudge() -> list[dict[str, Any]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 #: How to start the real program from a test.
 PROGRAM = (sys.executable, "-m", "kasoko_cli")
@@ -75,6 +77,51 @@ class Hands(Protocol):
         """Start them, kill those that are to be killed, wait for all."""
 
 
+class Forked:
+    """A process that the fork server started and that goes on, in the words of `subprocess.Popen`."""
+
+    def __init__(self, pid: int, reap: Callable[[], int | None], said: Path, talk: Path) -> None:
+        self.pid, self.returncode, self._reap = pid, None, reap
+        self._ends = os.pidfd_open(pid)
+        self.stdout, self.stderr = said.open(), talk.open()
+        said.unlink()
+        talk.unlink()
+
+    returncode: int | None
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it still lives."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Tell it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        """Its exit code, once it has ended."""
+        if self.returncode is None and select.select([self._ends], [], [], 0)[0]:
+            self.returncode = self._reap()
+            os.close(self._ends)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end, so many seconds.
+
+        Raises:
+            subprocess.TimeoutExpired: it goes on.
+        """
+        if self.returncode is None:
+            select.select([self._ends], [], [], timeout)
+        if (code := self.poll()) is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        return code
+
+
 class Forker:
     """The fork server of `forker.py`: a process of the program in a hundredth of a second.
 
@@ -84,6 +131,7 @@ class Forker:
     def __init__(self, *databases: str) -> None:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         self._stopped: list[Order] = []
+        self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.proof.forker", *databases],
             cwd=ROOT,
@@ -104,6 +152,14 @@ class Forker:
         self._stopped += [order for order, one in zip(orders, ended, strict=True) if one.stopped]
         return ended
 
+    def start(self, order: Order) -> Forked:
+        """Start one that goes on, and says what it says into two pipes: nobody waits for it."""
+        assert order.talk is not None
+        for pipe in (order.said, order.talk):
+            os.mkfifo(pipe)
+        pid = self._told({"start": asdict(order)})[0]["pid"]
+        return Forked(pid, lambda: self._told({"reap": pid})[0]["code"], Path(order.said), Path(order.talk))
+
     def nudge(self) -> None:
         """Let what is stopped go on for a moment: it stood where others cannot go past it."""
         self._ask("nudge", [])
@@ -113,11 +169,16 @@ class Forker:
         stopped, self._stopped = self._stopped, []
         return self._ask("go on", stopped)
 
-    def _ask(self, wish: object, orders: Sequence[Order]) -> list[Ended]:
+    def _told(self, wish: object) -> list[Any]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(wish) + "\n")
-        self._process.stdin.flush()
-        answers = json.loads(self._line())
+        with self._lock:
+            self._process.stdin.write(json.dumps(wish) + "\n")
+            self._process.stdin.flush()
+            answers: list[Any] = json.loads(self._line())
+        return answers
+
+    def _ask(self, wish: object, orders: Sequence[Order]) -> list[Ended]:
+        answers = self._told(wish)
         return [
             Ended(order.words, answer["code"], "", answer["seconds"])
             if answer["code"] == STOPPED
