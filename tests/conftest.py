@@ -42,6 +42,17 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A long test that runs on both kinds of database belongs to the exhaustive part on one of them."""
+    for item in items:
+        if (marker := item.get_closest_marker("exhaustive_on")) is not None:
+            (kind,) = marker.args
+            assert isinstance(item, pytest.Function)
+            if kind in item.callspec.params.values():
+                item.add_marker("exhaustive")
+
+
 class FixedClock:
     """A clock that moves only when it is told to."""
 

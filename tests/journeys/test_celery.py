@@ -57,6 +57,7 @@ def start_worker(deployed: DeploymentHarness, broker: str) -> Running:
     )
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_workers_that_are_killed_and_tasks_that_come_twice_pay_each_winner_once(
     deployed: DeploymentHarness, broker: str
 ) -> None:
@@ -104,6 +105,7 @@ def test_workers_that_are_killed_and_tasks_that_come_twice_pay_each_winner_once(
     assert_each_was_paid_once(deployed, phones)
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_a_task_is_bound_to_what_was_enqueued(deployed: DeploymentHarness, broker: str) -> None:
     """A phone that changes on the way: that payout is left, until it is enqueued as it is now."""
     deployed.furnish()
@@ -140,6 +142,7 @@ def queue_is_empty(broker: str) -> bool:
     return bool(known.llen("kasoko") == 0 and known.hlen("unacked") == 0)
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(
     deployed: DeploymentHarness, broker: str
 ) -> None:
@@ -204,6 +207,7 @@ def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(
     platform.close()
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_a_broker_that_does_not_answer_is_told_and_nothing_is_sent(deployed: DeploymentHarness) -> None:
     deployed.furnish()
     deployed.start_simulator()

@@ -101,6 +101,7 @@ def gates(deployed: DeploymentHarness, count: int) -> Iterator[tuple[list[Path],
     yield pipes, open_all
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_of_three_runs_at_once_one_works_and_pays_each_winner_once(deployed: DeploymentHarness) -> None:
     """The others say who has the work. Senders that do share one work are raced in tests/proof."""
     deployed.furnish(SLOWLY)
@@ -136,6 +137,7 @@ def test_of_three_runs_at_once_one_works_and_pays_each_winner_once(deployed: Dep
 SEEN_SECONDS = 3.0
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_a_pause_is_seen_by_every_host_that_is_sending(deployed: DeploymentHarness) -> None:
     deployed.furnish(
         """
@@ -194,6 +196,7 @@ def nothing_can_be_applied(deployed: DeploymentHarness) -> Iterator[None]:
         engine.dispose()
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_a_result_that_a_killed_listener_had_stored_is_applied_by_the_next_command(deployed: DeploymentHarness) -> None:
     """M-Pesa's answer is on the disk, its 200 has gone out, and the listener dies before it applies it."""
     deployed.furnish()
@@ -235,6 +238,7 @@ def _ask_until_each_is_known_or_not_found(deployed: DeploymentHarness) -> list[J
     return still
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_a_run_killed_in_the_middle_is_found_out_and_finished_and_nobody_is_paid_twice(
     deployed: DeploymentHarness,
 ) -> None:
@@ -268,6 +272,7 @@ def test_a_run_killed_in_the_middle_is_found_out_and_finished_and_nobody_is_paid
     assert_each_was_paid_once(deployed, phones)
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_ctrl_c_stops_between_payouts_and_a_second_run_finishes(deployed: DeploymentHarness) -> None:
     deployed.furnish(SLOWLY)
     deployed.start_simulator()
@@ -295,6 +300,7 @@ def test_ctrl_c_stops_between_payouts_and_a_second_run_finishes(deployed: Deploy
     assert_each_was_paid_once(deployed, phones)
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_a_second_ctrl_c_waits_for_nobody_and_what_was_in_flight_is_asked_about(deployed: DeploymentHarness) -> None:
     deployed.furnish(SLOWLY)
     deployed.start_simulator()

@@ -103,6 +103,7 @@ def expected_balances() -> dict[str, tuple[int, int]]:
     return {user: (cents, left[user]) for user, cents in credited.items()}
 
 
+@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.timeout(600)  # on a busy machine; on an idle one it takes a tenth of that
 def test_the_operators_files_are_settled_and_paid_to_the_cent(deployed: DeploymentHarness) -> None:
     deployed.furnish(
@@ -183,6 +184,7 @@ def _each_leg_was_paid_once_to_the_right_phone(ledger: Json, statuses: Mapping[s
     }
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_what_is_above_the_days_limit_waits_for_the_next_day_in_nairobi(deployed: DeploymentHarness) -> None:
     """The winner of 536,176.69 gets two legs of 250,000 today; the third, of 36,176, tomorrow."""
     deployed.furnish()

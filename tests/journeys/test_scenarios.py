@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import httpx
+import pytest
 
 from tests.journeys.deployment_harness import DeploymentHarness, assert_hides
 
@@ -15,6 +16,7 @@ IMPOSSIBLE = "0799100001"
 NOT_REGISTERED = "0799002040"
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_two_users_on_different_outcomes_are_settled_and_the_winner_alone_is_paid(deployed: DeploymentHarness) -> None:
     deployed.furnish()
     deployed.start_simulator()
@@ -35,6 +37,7 @@ def test_two_users_on_different_outcomes_are_settled_and_the_winner_alone_is_pai
     assert deployed.ask("audit")["ok"]
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_the_same_result_posted_twice_completes_once_and_credits_the_wallet_once(deployed: DeploymentHarness) -> None:
     """M-Pesa posts it twice by itself, and then somebody posts the stored body again."""
     deployed.furnish()
@@ -62,6 +65,7 @@ def test_the_same_result_posted_twice_completes_once_and_credits_the_wallet_once
     assert deployed.ask("audit")["ok"]
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_an_impossible_phone_fails_and_says_why_and_once_corrected_a_retry_succeeds(
     deployed: DeploymentHarness,
 ) -> None:
@@ -106,6 +110,7 @@ def test_an_impossible_phone_fails_and_says_why_and_once_corrected_a_retry_succe
     assert deployed.ask("audit")["ok"]
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_in_an_outage_the_schedule_is_kept_then_it_fails_and_a_retry_by_hand_succeeds(
     deployed: DeploymentHarness,
 ) -> None:
@@ -144,6 +149,7 @@ def test_in_an_outage_the_schedule_is_kept_then_it_fails_and_a_retry_by_hand_suc
     assert deployed.ask("audit")["ok"]
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_every_bet_on_losing_outcomes_refunds_everyone_in_full_and_takes_no_fee(deployed: DeploymentHarness) -> None:
     deployed.furnish()
     deployed.start_simulator()
@@ -173,6 +179,7 @@ def test_every_bet_on_losing_outcomes_refunds_everyone_in_full_and_takes_no_fee(
     assert deployed.ask("audit")["ok"]
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_the_operators_example_reads_exactly(deployed: DeploymentHarness) -> None:
     """Stakes of 100 and 200 on Yes and 150 on No, from wallets, at five percent; each result comes twice."""
     deployed.furnish()

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.journeys.deployment_harness import DeploymentHarness, Running
 from tests.journeys.test_processes import SLOWLY, until
@@ -17,6 +18,7 @@ def stands_still(running: Running) -> bool:
     return "State:\tT" in status
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_what_a_person_put_into_the_wallet_while_its_sender_stood_still_does_not_leave_after_all(
     deployed: DeploymentHarness,
 ) -> None:

@@ -359,6 +359,7 @@ def parts_of(world: World, notice: Notice) -> list[Notice]:
     return [Notice(notice.url, notice.body[:cut]) for cut in range(0, len(notice.body), step)]
 
 
+@pytest.mark.exhaustive_on("sqlite")
 @pytest.mark.parametrize(
     ("user_id", "ends"), [("ann", PayoutStatus.COMPLETED), ("dan", PayoutStatus.FAILED)], ids=["success", "failure"]
 )

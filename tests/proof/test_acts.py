@@ -31,6 +31,7 @@ def acts_of(bench: Bench, forker: Forker, *may: str, seed: int = 1) -> Acts:
     return Acts(bench, forker, Random(seed), lambda _: None, may=may, stops=True, dies=0.0)
 
 
+@pytest.mark.exhaustive_on("sqlite")
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_run_that_is_stopped_past_its_lease_sends_nothing_once_a_person_decided(
     make_bench: MakeBench, forker: Forker, kind: Kind
@@ -84,6 +85,7 @@ def test_one_declined_of_a_payment_that_was_made_credits_no_wallet_and_pays_no_s
     assert states(bench) == {"COMPLETED": 1}
 
 
+@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_what_a_stranger_posts_ends_nothing(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
     """They were taken and never made, and the stranger knows their ids, amounts and phones."""

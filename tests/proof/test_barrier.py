@@ -45,6 +45,7 @@ def the_end(bench: Bench, forker: Forker, payments: int) -> None:
     assert bench.simulator.ledger()["duplicates_refused"] == 0
 
 
+@pytest.mark.exhaustive_on("sqlite")
 @pytest.mark.parametrize("racers", [2, 3])
 def test_payouts_at_once_send_one_payment(
     make_bench: MakeBench, forker: Forker, kind: Kind, rounds: int, racers: int
@@ -57,6 +58,7 @@ def test_payouts_at_once_send_one_payment(
     the_end(bench, forker, len(due))
 
 
+@pytest.mark.exhaustive_on("sqlite")
 @pytest.mark.parametrize("crons", ["retry retry", "retry retry payout", "payout retry"])
 def test_retries_at_once_send_one_payment(
     make_bench: MakeBench, forker: Forker, kind: Kind, rounds: int, crons: str
@@ -86,6 +88,7 @@ def test_asking_while_it_is_sent_disturbs_nothing(
     the_end(bench, forker, rounds)
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_two_askers_and_a_listener_at_once_believe_the_same(
     make_bench: MakeBench, forker: Forker, kind: Kind, rounds: int
 ) -> None:

@@ -33,6 +33,7 @@ def all_look(bench: Bench, forker: Forker, first: int) -> None:
         bench.run_one(forker, *words)
 
 
+@pytest.mark.exhaustive_on("sqlite")
 @pytest.mark.parametrize(
     ("point", "paid"),
     [pytest.param("kill:request.before:2", 0, id="unsent"), pytest.param("kill:request.after:2", 1, id="paid")],

@@ -129,6 +129,7 @@ def test_a_payout_run_may_die_at_any_point(
     all_is_well(bench, forker)
 
 
+@pytest.mark.exhaustive_on("postgres")
 @both_databases
 @everywhere
 def test_a_retry_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind, everywhere: bool) -> None:
@@ -149,6 +150,7 @@ def test_a_retry_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kin
     all_is_well(bench, forker)
 
 
+@pytest.mark.exhaustive_on("postgres")
 @both_databases
 @everywhere
 def test_asking_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind, everywhere: bool) -> None:
@@ -171,6 +173,7 @@ def test_asking_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind
     assert bench.simulator.ledger()["duplicates_refused"] == 0
 
 
+@pytest.mark.exhaustive_on("postgres")
 @both_databases
 def test_taking_a_result_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
     """The result comes late enough that the listener is there, and only once."""

@@ -40,6 +40,7 @@ def test_what_was_paid_since_the_copy_is_not_paid_again(make_bench: MakeBench, f
     assert judge(bench, put_back=True).wrong == []
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_a_failure_since_the_copy_is_seen_though_the_number_has_changed(
     make_bench: MakeBench, forker: Forker, kind: Kind
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_failure_since_the_copy_is_seen_though_the_number_has_changed(
     assert [payment.phone for payment in bench.payments()] == [ANN]
 
 
+@pytest.mark.exhaustive_on("sqlite")
 def test_a_payment_since_the_copy_is_found_though_its_number_was_given_later(
     make_bench: MakeBench, forker: Forker, kind: Kind
 ) -> None:

@@ -189,6 +189,7 @@ def test_a_line_that_stands_twice_is_taken_once(builder: Platform) -> None:
     assert (done.new, done.known, done.stake_cents) == (3, 1, 14851)
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_lines_far_apart_in_a_file_know_each_other(builder: Platform) -> None:
     """Further apart than the rows that are looked up at a time."""
     lines = [f"c{n},m1,ann,Yes,1,2026-11-20T09:00:00Z,\n" for n in range(10_001)]
@@ -246,6 +247,7 @@ def test_every_rule_of_a_market_can_be_said(platform: Platform) -> None:
 # --- Refused -------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("stake", ["0", "-5", "1e9999", "NaN", "10.001", "", "1,000", " 5", "Infinity", "0x10", "٥"])
 @pytest.mark.parametrize("form", list(Format))
 def test_a_stake_that_is_no_amount_is_refused(builder: Platform, stake: str, form: Format) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
+import pytest
+
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
@@ -185,6 +187,7 @@ def the_statement(clock: FixedClock, owed: list[tuple[Payout, str, str]], rng: r
     return paper
 
 
+@pytest.mark.exhaustive_on("postgres")
 def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_named(
     builder: DataBuilder, clock: FixedClock
 ) -> None:
