@@ -67,7 +67,7 @@ class AllowList:
 
 
 class MissLimiter:
-    """Counts wrong addresses by who asked for them, so that nobody may go on guessing for ever.
+    """Counts wrong addresses by who asked for them, so that nobody can guess for ever.
 
     Each source may be wrong `per_minute` times at once, and gets that many back in a minute. A genuine
     address is never counted, nor kept from anybody.

@@ -20,7 +20,7 @@ from kasoko_cli.clock import NAIROBI
 from kasoko_cli.daraja.messages import Result, Scalar, exact_cents
 from kasoko_cli.domain.money import MAX_CENTS
 
-#: How much of an unreadable part is told.
+#: How much of an unreadable part is shown.
 _TOLD = 60
 
 

@@ -45,7 +45,7 @@ class Kind(StrEnum):
     BALANCE_TIMEOUT = "balance-timeout"
 
 
-#: Whose mark is made where nobody is named, so that it takes as long.
+#: The id whose mark is computed when a path names none, so that every answer takes equally long.
 _NOBODY: Final = "ks-" + "0" * 32
 _KINDS: Final = {str(kind): kind for kind in Kind}
 
@@ -200,7 +200,7 @@ def suspect_words(url: str) -> list[str]:
 
 
 def doubt_of(url: str) -> str:
-    """What is to be said of a callback URL with such a word; empty where it has none."""
+    """A warning about a callback URL with such a word; empty where it has none."""
     words = " and ".join(f"'{word}'" for word in suspect_words(url))
     return words and (
         f"{url} has {words} in it. M-Pesa forbids that for C2B; payouts were seen to be paid with such an address, and"

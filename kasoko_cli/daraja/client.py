@@ -520,10 +520,6 @@ class DarajaClient:
         return _clean(text, self._secrets)
 
 
-def _safe(text: str, secrets: tuple[str, ...]) -> str:
-    return messages.redact(_without(text, secrets))
-
-
 def _without(text: str, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
         text = text.replace(secret, messages.REMOVED)
@@ -533,7 +529,7 @@ def _without(text: str, secrets: tuple[str, ...]) -> str:
 @functools.lru_cache(maxsize=256)
 def _clean(text: str, secrets: tuple[str, ...]) -> str:
     """Cached, since nearly all answers of a run say the same."""
-    line = " ".join(_safe(text, secrets).split())
+    line = " ".join(messages.redact(_without(text, secrets)).split())
     if not line.isprintable():
         line = "".join(character for character in line if character.isprintable())
     return line[:TEXT_CHARACTERS]

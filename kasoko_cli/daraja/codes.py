@@ -100,21 +100,8 @@ _ASK = "Ask how it ended: kasoko reconcile"
 
 
 def _answer_rules(table: str) -> tuple[AnswerRule, ...]:
-    return tuple(
-        AnswerRule(
-            row.get("code"),
-            row.get("text"),
-            Verdict(row["verdict"]),
-            row["meaning"],
-            row["advice"],
-            row["source"],
-            token_refused=row.get("token_refused", False),
-            shown=row["shown"],
-            more=row["more"],
-            sure=Sure(row["sure"]),
-        )
-        for row in _TABLES[table]
-    )
+    said = ({"code": None, "text": None} | row for row in _TABLES[table])
+    return tuple(AnswerRule(**row | {"verdict": Verdict(row["verdict"]), "sure": Sure(row["sure"])}) for row in said)
 
 
 #: Errors of the gateway, in the order in which they are tried. What fits no line is unknown.
@@ -222,6 +209,7 @@ class TokenAnswer:
 
 
 _BEARER = re.compile(r"[A-Za-z0-9._~+/=-]{4,2048}")
+_KEY_REFUSED = "the consumer key or secret is refused"
 _CHECK_KEY = (
     "Check MPESA_CONSUMER_KEY and MPESA_CONSUMER_SECRET, and that they belong to this environment: "
     "kasoko config show --origin"
@@ -238,9 +226,7 @@ def sort_token_answer(http_status: int, body: bytes) -> TokenAnswer:
         answer = parse_acknowledgement(body)
     except MalformedBody as malformed:
         if http_status == 401 or (http_status == 400 and not body.strip()):
-            return TokenAnswer(
-                Verdict.ACCOUNT, str(http_status), "", "the consumer key or secret is refused", _CHECK_KEY
-            )
+            return TokenAnswer(Verdict.ACCOUNT, str(http_status), "", _KEY_REFUSED, _CHECK_KEY)
         meaning = f"the token service answered HTTP {http_status} with what cannot be read ({malformed.reason})"
         return TokenAnswer(Verdict.NOT_SENT, str(http_status), "", meaning, _WAIT)
     assert isinstance(value, dict), "parse_acknowledgement takes nothing else"
@@ -250,7 +236,7 @@ def sort_token_answer(http_status: int, body: bytes) -> TokenAnswer:
         return TokenAnswer(Verdict.TAKEN, "0", "", "a token", "", value=token, expires_in=expires_in)
     code, text = answer.error_code or str(http_status), answer.error_message
     if code in ("400.008.01", "400.008.02") or http_status in (400, 401):
-        return TokenAnswer(Verdict.ACCOUNT, code, text, "the consumer key or secret is refused", _CHECK_KEY)
+        return TokenAnswer(Verdict.ACCOUNT, code, text, _KEY_REFUSED, _CHECK_KEY)
     for rule in ANSWER_RULES:
         if rule.verdict is Verdict.ACCOUNT and rule.fits(answer.error_code, answer.error_message):
             return TokenAnswer(Verdict.ACCOUNT, code, text, rule.meaning, rule.advice)
@@ -341,16 +327,12 @@ def _result_rule(row: Mapping[str, Any]) -> ResultRule:
     kind = row["kind"]
     fate, who = _KINDS[kind]
     return ResultRule(
-        row["code"],
-        row["meaning"],
-        fate,
-        Who.CUSTOMER if row.get("who") == "customer" else who,
-        row["advice"],
-        row["source"],
+        **{name: row[name] for name in ("code", "meaning", "advice", "source", "more")},
+        fate=fate,
+        who=Who.CUSTOMER if row.get("who") == "customer" else who,
         account_level=kind == "account",
         may_succeed_again=kind in ("account", "later"),
         needs_other_phone=kind == "phone",
-        more=row["more"],
         sure=Sure(row["sure"]),
     )
 
@@ -532,30 +514,24 @@ _BECOMES: Final[Mapping[Verdict, str]] = MappingProxyType(
     }
 )
 
+_ENDS: Final[Mapping[Fate, tuple[Moved, str]]] = MappingProxyType(
+    {
+        Fate.PAID: (Moved.YES, "COMPLETED"),
+        Fate.FAILED: (Moved.NO, "FAILED"),
+        Fate.UNKNOWN: (Moved.MAYBE, "UNKNOWN, and asked about"),
+    }
+)
+
 
 def every_meaning() -> list[Meaning]:
     """Every code that is known, as a person looks it up: results first, then answers, status queries, our own."""
-    found = [_meaning_of_result(rule) for rule in RESULT_RULES.values()]
-    for rules, where in ((ANSWER_RULES, "answer"), (RESPONSE_RULES, "answer")):
-        for rule in rules:
-            maybe = rule.verdict in (Verdict.DUPLICATE, Verdict.UNKNOWN)
-            found.append(
-                Meaning(
-                    rule.shown,
-                    where,
-                    rule.meaning,
-                    rule.more,
-                    Moved.MAYBE if maybe else Moved.NO,
-                    _BECOMES[rule.verdict],
-                    rule.verdict is Verdict.ACCOUNT,
-                    rule.advice,
-                    rule.source,
-                    rule.sure,
-                )
-            )
+    found = [_meaning(rule.code, "result", vars(rule), *_ENDS[rule.fate]) for rule in RESULT_RULES.values()]
+    for rule in (*ANSWER_RULES, *RESPONSE_RULES):
+        moved = Moved.MAYBE if rule.verdict in (Verdict.DUPLICATE, Verdict.UNKNOWN) else Moved.NO
+        found.append(_meaning(rule.shown, "answer", vars(rule), moved, _BECOMES[rule.verdict]))
     still = "UNKNOWN still, and asked about again"
-    found += [_meaning_of_row(row, "status query", Moved.MAYBE, still) for row in _TABLES["status"]]
-    return found + [_meaning_of_row(row, "kasoko", Moved.NO, "FAILED") for row in _TABLES["own"]]
+    found += [_meaning(row["code"], "status query", row, Moved.MAYBE, still) for row in _TABLES["status"]]
+    return found + [_meaning(row["code"], "kasoko", row, Moved.NO, "FAILED") for row in _TABLES["own"]]
 
 
 def meanings_of(code: str) -> list[Meaning]:
@@ -575,23 +551,9 @@ def meanings_of(code: str) -> list[Meaning]:
     ]
 
 
-def _meaning_of_result(rule: ResultRule) -> Meaning:
-    moved = {Fate.PAID: Moved.YES, Fate.FAILED: Moved.NO, Fate.UNKNOWN: Moved.MAYBE}[rule.fate]
-    becomes = {Fate.PAID: "COMPLETED", Fate.FAILED: "FAILED", Fate.UNKNOWN: "UNKNOWN, and asked about"}[rule.fate]
+def _meaning(code: str, where: str, said: Mapping[str, Any], moved: Moved, becomes: str) -> Meaning:
+    told = {name: said[name] for name in ("meaning", "more", "advice", "source")}
+    stops = said.get("account_level") or said.get("verdict") is Verdict.ACCOUNT
     return Meaning(
-        rule.code,
-        "result",
-        rule.meaning,
-        rule.more,
-        moved,
-        becomes,
-        rule.account_level,
-        rule.advice,
-        rule.source,
-        rule.sure,
+        code, where, money_moved=moved, becomes=becomes, stops_all=bool(stops), sure=Sure(said["sure"]), **told
     )
-
-
-def _meaning_of_row(row: Mapping[str, Any], where: str, moved: Moved, becomes: str) -> Meaning:
-    told = (row["meaning"], row["more"], moved, becomes, False, row["advice"], row["source"])
-    return Meaning(row["code"], where, *told, Sure(row["sure"]))

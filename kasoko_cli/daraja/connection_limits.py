@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: How many connections are accepted before others have the word again.
+#: How many connections are accepted in a row before other work gets its turn.
 _AT_A_TIME: Final = 64
 #: How many connections are cut off at once where room has to be made.
 _ROOM: Final = 16
-#: How often it is looked whose time is over, in seconds.
+#: How often overdue connections are looked for, in seconds.
 _LOOK_SECONDS: Final = 0.25
-#: How long nobody is accepted where the system has no more descriptors and nobody can be cut off, in seconds.
+#: How long to stop accepting when no descriptor is left and nobody can be cut off, in seconds.
 _PAUSE_SECONDS: Final = 0.1
 
 
@@ -164,7 +164,7 @@ class Doors:
         return True
 
     def _cut_late(self) -> None:
-        """Cut off whoever has had its time; the first is the one that began first."""
+        """Cut off whoever has waited too long; the first is the one that began first."""
         latest = self.now() - self.limits.head_seconds
         for door in list(self.waiting):
             if door.since > latest:

@@ -7,7 +7,6 @@ stale claims the refresh, and everybody else goes on with what there is or waits
 from __future__ import annotations
 
 import base64
-import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib import resources
@@ -152,36 +151,3 @@ class TokenShelf(Protocol):
 
     def give_up(self) -> None:
         """End the claim without a new token."""
-
-
-class MemoryShelf:
-    """A token for one process, any number of threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._token: Token | None = None
-        self._claimed = False
-
-    def current(self) -> Token | None:
-        """The token that everybody uses now, fresh or not."""
-        with self._lock:
-            return self._token
-
-    def claim_refresh(self, stale: Token | None) -> bool:
-        """Whether the caller shall fetch a new token."""
-        with self._lock:
-            if self._claimed or self._token != stale:
-                return False
-            self._claimed = True
-            return True
-
-    def keep(self, token: Token) -> None:
-        """Put a new token there and end the claim."""
-        with self._lock:
-            self._token = token
-            self._claimed = False
-
-    def give_up(self) -> None:
-        """End the claim without a new token."""
-        with self._lock:
-            self._claimed = False

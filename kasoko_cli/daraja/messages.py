@@ -52,49 +52,6 @@ B2C_COMMANDS: Final = ("BusinessPayment", "SalaryPayment", "PromotionPayment")
 #: The IdentifierType of a shortcode; 1 is a phone, 2 a till.
 SHORTCODE_IDENTIFIER: Final = "4"
 
-#: Fields of a B2C request on v3, in the order of the portal's sample. `Occassion` has two c and two s here.
-B2C_V3_FIELDS: Final = (
-    "OriginatorConversationID",
-    "InitiatorName",
-    "SecurityCredential",
-    "CommandID",
-    "Amount",
-    "PartyA",
-    "PartyB",
-    "Remarks",
-    "QueueTimeOutURL",
-    "ResultURL",
-    "Occassion",
-)
-#: Fields of a B2C request on v1: without an id of the caller's, and with the word as dictionaries spell it.
-#: Source: Safaricom's node library, `src/endpoints/b2c.js`; the portal's sample for v3.
-B2C_V1_FIELDS: Final = (*B2C_V3_FIELDS[1:-1], "Occasion")
-#: Fields of a status query. The user is `Initiator` here, and `Occasion` has one s.
-STATUS_FIELDS: Final = (
-    "Initiator",
-    "SecurityCredential",
-    "CommandID",
-    "TransactionID",
-    "OriginalConversationID",
-    "PartyA",
-    "IdentifierType",
-    "ResultURL",
-    "QueueTimeOutURL",
-    "Remarks",
-    "Occasion",
-)
-#: Fields of a balance query.
-BALANCE_FIELDS: Final = (
-    "Initiator",
-    "SecurityCredential",
-    "CommandID",
-    "PartyA",
-    "IdentifierType",
-    "Remarks",
-    "QueueTimeOutURL",
-    "ResultURL",
-)
-
 #: What a listener answers to every callback that it has written down.
 CALLBACK_REPLY: Final = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
 
@@ -263,7 +220,7 @@ def _read_callback(body: bytes) -> Json:
     """The same for a callback, in which the name of a person may be in another encoding than the rest.
 
     Each byte that is not UTF-8 becomes `_DAMAGED`. That never takes a quotation mark with it, so the body keeps its
-    parts. It is borne with in words for people only: whatever is measured, or names a field, is whole or unreadable.
+    parts. It is accepted only in text for people: whatever is measured, or names a field, is whole or unreadable.
 
     Raises:
         MalformedBody: it is not JSON, or a byte that is not UTF-8 stands elsewhere.
@@ -349,7 +306,7 @@ def _check_depth_and_text(value: Json) -> None:
                 waiting.append((part, depth + 1))
 
 
-#: What is there for people to read: none of it says which payment this is, how it ended or what it brought.
+#: Text for people to read: none of it says which payment this is, how it ended or how much it was.
 _WORDS: Final = frozenset(
     {
         "ResultDesc",
@@ -733,7 +690,7 @@ _LOOSE_CREDENTIAL = re.compile(
 _CRYPTOGRAM = re.compile(r"[A-Za-z0-9+/%\\]{200,}={0,2}")
 _HALF_CRYPTOGRAM = 100
 _SECRET_KEYS = frozenset({"password", "accesstoken", "consumerkey", "consumersecret", "authorization"})
-#: What each name of a secret has in it; from the names themselves, so that none is forgotten.
+#: What each name of a secret contains; derived from the names, so that none is forgotten.
 _SECRET_ROOTS = (b"credential", *(key.encode() for key in sorted(_SECRET_KEYS)))
 _NO_LETTER = re.compile(r"[^a-z]+")
 #: Every name of a secret has one of these in its letters.
@@ -763,9 +720,9 @@ _LOWER = bytes(ord(chr(byte).lower()) if byte < 128 else byte for byte in range(
 
 
 def _names_none(body: bytes) -> bool:
-    """Whether a body certainly has nothing to strip, which is true of results and cheap to see.
+    """Whether a body certainly has nothing to strip: true of results, and cheap to see.
 
-    What is not ASCII, or has an escape other than of a slash, may spell a name in many ways: that is not said.
+    False for what is not ASCII, or escapes more than slashes: it may spell a name in many ways.
     """
     if not body.isascii() or body.count(b"\\") != body.count(b"\\/"):
         return False

@@ -1,7 +1,7 @@
 """uvicorn under a bare ASGI function: in the foreground, or in a thread beside other work.
 
 uvicorn parses HTTP and runs the function. Accepting, deadlines and limits of connections are ours
-(`doors.py`), since uvicorn has no deadline for the head of a request and counts whoever says nothing.
+(`connection_limits.py`), since uvicorn has no deadline for the head of a request and counts whoever says nothing.
 """
 
 from __future__ import annotations
@@ -309,8 +309,7 @@ def _guarded(base: type[Any]) -> Callable[..., asyncio.Protocol]:
 class _Corked:
     """A transport that sends the head of an answer together with its body: one system call and one packet less.
 
-    uvicorn writes the two one after the other. A head that is followed by nothing goes out when the loop has the
-    word again.
+    uvicorn writes the two one after the other. A head that nothing follows goes out on the loop's next turn.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:

@@ -57,10 +57,6 @@ class _HeldBack(Exception):
     """The caller says that a request must not leave any more."""
 
 
-def _freely() -> str:
-    return ""
-
-
 class Deadline:
     """A moment of the monotonic clock, or none."""
 
@@ -123,7 +119,7 @@ class Wire:
         headers: Mapping[str, str],
         deadline: Deadline,
         content: bytes | None = None,
-        hold_back: Callable[[], str] = _freely,
+        hold_back: Callable[[], str] = lambda: "",
     ) -> Reply | Broken:
         """Send one request once and read the whole answer. Never raises for what the network does.
 
@@ -308,14 +304,7 @@ class _Line:
         self._timeouts = {"connect": connect_seconds, "read": timeout_seconds, "write": timeout_seconds}
         self._connection: httpcore.HTTPConnection | None = None
 
-    def carry(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        last: _Last,
-        deadline: Deadline,
-    ) -> _Carried:
+    def carry(self, method: str, path: str, headers: Mapping[str, str], last: _Last, deadline: Deadline) -> _Carried:
         """Send a request and read the head of its answer.
 
         Raises:
@@ -346,10 +335,7 @@ class _Line:
         if old is not None:
             old.close()
         self._connection = httpcore.HTTPConnection(
-            self._origin,
-            ssl_context=self._tls,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=self._backend,
+            self._origin, ssl_context=self._tls, keepalive_expiry=KEEP_ALIVE_SECONDS, network_backend=self._backend
         )
         return self._connection
 

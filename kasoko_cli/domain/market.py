@@ -125,14 +125,7 @@ class Rules:
 
     def as_dict(self) -> dict[str, int | str]:
         """The rules as JSON has them; `from_dict` reads them back."""
-        return {
-            "fee_bps": self.fee_bps,
-            "rounding": self.rounding.value,
-            "break_unit_cents": self.break_unit_cents,
-            "dead_heat": self.dead_heat.value,
-            "min_dividend": self.min_dividend.value,
-            "min_dividend_bps": self.min_dividend_bps,
-        }
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rules:
@@ -146,7 +139,8 @@ class Rules:
 
     def digest(self) -> str:
         """SHA-256 of the rules in canonical JSON, as hex: equal rules have equal digests."""
-        return hashlib.sha256(_canonical(self.as_dict())).hexdigest()
+        canonical = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +379,3 @@ def _check_names(what: str, data: Mapping[str, Any], names: Iterable[str]) -> No
 
 def _unresolvable(why: str) -> Refused:
     return Refused(f"{why}.", hint="Nothing was changed. Resolve it again with outcomes that fit together.")
-
-
-def _canonical(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()

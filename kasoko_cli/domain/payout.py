@@ -120,12 +120,8 @@ PAYOUT_NEXT: Mapping[PayoutStatus, Mapping[PayoutStatus, str]] = {
         _P.FAILED: "a late result, a status answer or two people say for certain that it was not paid",
         _P.PENDING: "evidence says that M-Pesa never took it, so it may be sent",
     },
-    _P.COMPLETED: {
-        _P.RETURNED: "the money came back from the receiver",
-    },
-    _P.WALLET: {
-        _P.CANCELED: "the settlement was reversed, and what it had credited was still in the wallet",
-    },
+    _P.COMPLETED: {_P.RETURNED: "the money came back from the receiver"},
+    _P.WALLET: {_P.CANCELED: "the settlement was reversed, and what it had credited was still in the wallet"},
     _P.FAILED: {
         _P.PENDING: "a retry: the failure is definite and may succeed, or the phone was changed",
         _P.WALLET: "a person chose the wallet instead of the phone",
@@ -171,9 +167,7 @@ ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
         _A.FAILED: "a late result, a status answer or two people say for certain that it was not paid",
         _A.REJECTED: "evidence says that M-Pesa never took it, so the same id may go again",
     },
-    _A.SUCCEEDED: {
-        _A.RETURNED: "the money came back from the receiver",
-    },
+    _A.SUCCEEDED: {_A.RETURNED: "the money came back from the receiver"},
     _A.FAILED: {
         _A.SUCCEEDED: "a late success: an incident, never silent",
         _A.UNKNOWN: "the statement whose silence said so was taken back",

@@ -32,18 +32,7 @@ FORM, TAXED_FORM = "kasoko proof 1", "kasoko proof 2"
 #: Bytes of chance in a code: sixteen letters and digits.
 _CODE_BYTES = 10
 
-_KEYS = {
-    "form",
-    "market",
-    "rules",
-    "resolution",
-    "settlement",
-    "leaves",
-    "root",
-    "digest",
-    "public_key",
-    "signature",
-}
+_KEYS = {"form", "market", "rules", "resolution", "settlement", "leaves", "root", "digest", "public_key", "signature"}
 _LEAF = {"name", "stakes", "turn", "share", "payout_cents", "refund_cents"}
 _MARKET = {"id", "slug", "question", "outcomes", "closed_at"}
 _FIGURES = (

@@ -153,18 +153,8 @@ class Duty:
 
     def as_dict(self) -> dict[str, Any]:
         """Its parts as plain JSON."""
-        return {
-            "name": self.name,
-            "on": str(self.on),
-            "base": str(self.base),
-            "rate_bps": self.rate_bps,
-            "valid_from": self.valid_from.isoformat(),
-            "valid_until": None if self.valid_until is None else self.valid_until.isoformat(),
-            "rounding": str(self.rounding),
-            "unit_cents": self.unit_cents,
-            "with_refunds": self.with_refunds,
-            "source": self.source,
-        }
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value.isoformat() if isinstance(value, date) else value for name, value in plain.items()}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Duty:
@@ -241,7 +231,7 @@ class DutyBook:
     duties: tuple[Duty, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse rules of which nobody could say which one holds."""
+        """Refuse rules that overlap."""
         for one, other in combinations(self.duties, 2):
             first, second = sorted((one, other), key=lambda duty: duty.valid_from)
             if one.on is other.on and first.holds_on(second.valid_from):
@@ -260,7 +250,7 @@ NO_BOOK = DutyBook()
 
 
 def kept_of_winners(duty: Duty | None, payouts: Mapping[str, int], staked: Mapping[str, int]) -> dict[str, int]:
-    """What is kept back of each winner of whom something is, in cents."""
+    """What is kept back of each winner, in cents; only winners of whom something is."""
     if duty is None:
         return {}
     kept = ((user, duty.kept_of_win(cents, staked[user])) for user, cents in payouts.items())

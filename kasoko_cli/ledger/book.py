@@ -32,7 +32,7 @@ def post(session: Session, *entries: Entry, at: datetime) -> None:
 
 
 def post_many(session: Session, entries: Iterable[Entry], *, at: datetime) -> int:
-    """Write many entries, in the order given and in batches; says how many."""
+    """Write many entries, in the order given and in batches; returns how many."""
     source, written = iter(entries), 0
     while batch := list(islice(source, BATCH)):
         facts = facts_of(session, [About(entry.key, entry.kind) for entry in batch])

@@ -1,4 +1,4 @@
-"""The books of a stretch of time: what each account held before, what went in and out, what it holds after."""
+"""The books of a period: what each account held before, what went in and out, what it holds after."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kasoko_cli.store.schema.tables import EntryRow, PostingRow
 
 
 class AccountMoves(NamedTuple):
-    """One account over a stretch of time, in cents: debits and what it holds are positive, credits too."""
+    """One account over a period, in cents; debits, credits and what it holds are all positive numbers."""
 
     account: str
     opening_cents: int
@@ -44,7 +44,7 @@ MEANT: Mapping[str, tuple[Account, int]] = MappingProxyType(
 
 
 class KindMoves(NamedTuple):
-    """One kind of entry over a stretch of time: how many, the sum of their debits, and what they moved, in cents.
+    """One kind of entry over a period: how many, the sum of their debits, and what they moved, in cents.
 
     What was moved is told by the line that `MEANT` has for the kind, and else by the debits.
     """
@@ -89,7 +89,7 @@ def accounts(session: Session, *, start: datetime, end: datetime) -> list[Accoun
 
 
 def kinds(session: Session, *, start: datetime, end: datetime) -> list[KindMoves]:
-    """Every kind of entry of a stretch of time, by name."""
+    """Every kind of entry in a period, by name."""
     query = (
         select(
             col(EntryRow.kind),

@@ -54,33 +54,37 @@ def entry(key: str, kind: str, postings: Iterable[Posting]) -> Entry:
     return Entry(key, kind, tuple(posting for posting in postings if posting.cents))
 
 
-def _move(key: str, kind: str, *, debit: tuple[Account, str], credit: tuple[Account, str], cents: int) -> Entry:
+#: Accounts with nobody's name beside them, as `_move` takes them.
+UTILITY, IN_FLIGHT, SUSPENSE = (Account.UTILITY, ""), (Account.IN_FLIGHT, ""), (Account.SUSPENSE, "")
+
+
+def _move(key: str, kind: str, debit: tuple[Account, str], credit: tuple[Account, str], cents: int) -> Entry:
     return entry(key, kind, (Posting(*debit, cents), Posting(*credit, -cents)))
+
+
+def _pool(market_id: str, outcome: int) -> tuple[Account, str]:
+    return (Account.POOL, pool_owner(market_id, outcome))
 
 
 def deposited(reference: str, user_id: str, cents: int) -> Entry:
     """A user put money into the wallet; it arrived in our M-Pesa account."""
-    return _move(
-        f"deposit:{reference}", "deposit", debit=(Account.UTILITY, ""), credit=(Account.WALLET, user_id), cents=cents
-    )
+    return _move(f"deposit:{reference}", "deposit", UTILITY, (Account.WALLET, user_id), cents)
 
 
 def bet_from_wallet(bet_id: str, user_id: str, market_id: str, outcome: int, cents: int) -> Entry:
     """A stake taken from the user's wallet into the pool."""
-    pool = (Account.POOL, pool_owner(market_id, outcome))
-    return _move(f"bet:{bet_id}", "bet", debit=(Account.WALLET, user_id), credit=pool, cents=cents)
+    return _move(f"bet:{bet_id}", "bet", (Account.WALLET, user_id), _pool(market_id, outcome), cents)
 
 
 def bet_collected(bet_id: str, market_id: str, outcome: int, cents: int) -> Entry:
     """A stake that the platform had already collected into our M-Pesa account."""
-    pool = (Account.POOL, pool_owner(market_id, outcome))
-    return _move(f"bet:{bet_id}", "bet", debit=(Account.UTILITY, ""), credit=pool, cents=cents)
+    return _move(f"bet:{bet_id}", "bet", UTILITY, _pool(market_id, outcome), cents)
 
 
 def bet_cancelled(bet_id: str, user_id: str, market_id: str, outcome: int, cents: int) -> Entry:
     """A bet taken back before the close: the stake returns to the wallet."""
-    pool = (Account.POOL, pool_owner(market_id, outcome))
-    return _move(f"bet:{bet_id}:cancel", "bet_cancel", debit=pool, credit=(Account.WALLET, user_id), cents=cents)
+    wallet = (Account.WALLET, user_id)
+    return _move(f"bet:{bet_id}:cancel", "bet_cancel", _pool(market_id, outcome), wallet, cents)
 
 
 class Earnings(NamedTuple):
@@ -125,45 +129,23 @@ def _numbered(key: str, send: int) -> str:
 
 def reserved(attempt_id: str, send: int, wire_cents: int) -> Entry:
     """An instruction is about to leave: its money is in flight. `send` counts the sends of this id."""
-    return _move(
-        _numbered(f"attempt:{attempt_id}:reserve", send),
-        "reserve",
-        debit=(Account.IN_FLIGHT, ""),
-        credit=(Account.UTILITY, ""),
-        cents=wire_cents,
-    )
+    return _move(_numbered(f"attempt:{attempt_id}:reserve", send), "reserve", IN_FLIGHT, UTILITY, wire_cents)
 
 
 def released(attempt_id: str, send: int, wire_cents: int) -> Entry:
     """The instruction was rejected or failed: its money never left."""
-    return _move(
-        _numbered(f"attempt:{attempt_id}:release", send),
-        "release",
-        debit=(Account.UTILITY, ""),
-        credit=(Account.IN_FLIGHT, ""),
-        cents=wire_cents,
-    )
+    return _move(_numbered(f"attempt:{attempt_id}:release", send), "release", UTILITY, IN_FLIGHT, wire_cents)
 
 
 def late_reserved(attempt_id: str, wire_cents: int) -> Entry:
     """A success arrived for an attempt whose money had been released: take it back into flight."""
-    return _move(
-        f"attempt:{attempt_id}:late_reserve",
-        "late_reserve",
-        debit=(Account.IN_FLIGHT, ""),
-        credit=(Account.UTILITY, ""),
-        cents=wire_cents,
-    )
+    return _move(f"attempt:{attempt_id}:late_reserve", "late_reserve", IN_FLIGHT, UTILITY, wire_cents)
 
 
 def credited(payout_id: str, user_id: str, amount_cents: int) -> Entry:
     """What was owed is now the user's: once for each payout, on evidence or instead of the phone."""
     return _move(
-        f"payout:{payout_id}:credit",
-        "credit",
-        debit=(Account.PAYABLE, user_id),
-        credit=(Account.WALLET, user_id),
-        cents=amount_cents,
+        f"payout:{payout_id}:credit", "credit", (Account.PAYABLE, user_id), (Account.WALLET, user_id), amount_cents
     )
 
 
@@ -191,13 +173,7 @@ def delivered(payout_id: str, attempt_id: str, user_id: str, wire_cents: int, wi
 
 def overpaid(receipt: str, user_id: str, wire_cents: int) -> Entry:
     """The provider paid a second time for one payout: the user owes it back."""
-    return _move(
-        f"overpaid:{receipt}",
-        "overpaid",
-        debit=(Account.RECEIVABLE, user_id),
-        credit=(Account.UTILITY, ""),
-        cents=wire_cents,
-    )
+    return _move(f"overpaid:{receipt}", "overpaid", (Account.RECEIVABLE, user_id), UTILITY, wire_cents)
 
 
 def returned(payout_id: str, receipt: str, user_id: str, wire_cents: int, withheld_cents: int = 0) -> Entry:
@@ -223,11 +199,7 @@ def due_again(payout_id: str, nth: int, user_id: str, cents: int) -> Entry:
     `cents` is what is sent and what is kept back for it.
     """
     return _move(
-        f"payout:{payout_id}:again:{nth}",
-        "again",
-        debit=(Account.DELIVERED, user_id),
-        credit=(Account.PAYABLE, user_id),
-        cents=cents,
+        f"payout:{payout_id}:again:{nth}", "again", (Account.DELIVERED, user_id), (Account.PAYABLE, user_id), cents
     )
 
 
@@ -236,21 +208,15 @@ def again_ended(payout_id: str, nth: int, user_id: str, cents: int) -> Entry:
     return _move(
         f"payout:{payout_id}:again:{nth}:ended",
         "again_ended",
-        debit=(Account.PAYABLE, user_id),
-        credit=(Account.DELIVERED, user_id),
-        cents=cents,
+        (Account.PAYABLE, user_id),
+        (Account.DELIVERED, user_id),
+        cents,
     )
 
 
 def charged(attempt_id: str, cents: int) -> Entry:
     """M-Pesa bills a payment; it has not taken it from our account yet."""
-    return _move(
-        f"attempt:{attempt_id}:charge",
-        "charge",
-        debit=(Account.CHARGES, ""),
-        credit=(Account.CHARGES_DUE, ""),
-        cents=cents,
-    )
+    return _move(f"attempt:{attempt_id}:charge", "charge", (Account.CHARGES, ""), (Account.CHARGES_DUE, ""), cents)
 
 
 def charge_paid(attempt_id: str, due_cents: int, cents: int) -> Entry:
@@ -268,47 +234,23 @@ def charge_paid(attempt_id: str, due_cents: int, cents: int) -> Entry:
 
 def suspended(line_key: str, cents: int) -> Entry:
     """A line of the statement that matches nothing: its money came in (positive) or went out (negative)."""
-    return _move(
-        f"suspense:{line_key}",
-        "suspense",
-        debit=(Account.UTILITY, ""),
-        credit=(Account.SUSPENSE, ""),
-        cents=cents,
-    )
+    return _move(f"suspense:{line_key}", "suspense", UTILITY, SUSPENSE, cents)
 
 
 def suspense_resolved(line_key: str, cents: int, account: Account, owner: str = "") -> Entry:
     """A person said what money in suspense was: `cents` as they were suspended."""
-    return _move(
-        f"suspense:{line_key}:resolve",
-        "suspense_resolve",
-        debit=(Account.SUSPENSE, ""),
-        credit=(account, owner),
-        cents=cents,
-    )
+    return _move(f"suspense:{line_key}:resolve", "suspense_resolve", SUSPENSE, (account, owner), cents)
 
 
 def recovered(reference: str, user_id: str, cents: int, source: Account) -> Entry:
     """A user gave back what was overpaid: from the wallet, into our M-Pesa account, or into the bank."""
     owner = user_id if source is Account.WALLET else ""
-    return _move(
-        f"recover:{reference}",
-        "recover",
-        debit=(source, owner),
-        credit=(Account.RECEIVABLE, user_id),
-        cents=cents,
-    )
+    return _move(f"recover:{reference}", "recover", (source, owner), (Account.RECEIVABLE, user_id), cents)
 
 
 def written_off(reference: str, user_id: str, cents: int) -> Entry:
     """What a user owes is given up."""
-    return _move(
-        f"write_off:{reference}",
-        "write_off",
-        debit=(Account.WRITE_OFF, ""),
-        credit=(Account.RECEIVABLE, user_id),
-        cents=cents,
-    )
+    return _move(f"write_off:{reference}", "write_off", (Account.WRITE_OFF, ""), (Account.RECEIVABLE, user_id), cents)
 
 
 def remitted(reference: str, on: str, cents: int, source: Account) -> Entry:
@@ -316,13 +258,7 @@ def remitted(reference: str, on: str, cents: int, source: Account) -> Entry:
 
     `on` says what it fell on, winnings or withdrawals.
     """
-    return _move(
-        f"remit:{reference}",
-        "remit",
-        debit=(Account.TAX_REMITTED, on),
-        credit=(source, ""),
-        cents=cents,
-    )
+    return _move(f"remit:{reference}", "remit", (Account.TAX_REMITTED, on), (source, ""), cents)
 
 
 def reversal(key: str, postings: Iterable[Posting]) -> Entry:

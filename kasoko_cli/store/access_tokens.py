@@ -16,7 +16,7 @@ LONGEST_REFRESH = timedelta(seconds=60)
 
 
 def ensure_row(session: Session, account: str) -> None:
-    """See that the account has a row, whoever makes it first."""
+    """Make the account's row if there is none."""
     session.exec(
         insert_into(session, AccessToken).values(account=account).on_conflict_do_nothing(index_elements=["account"])
     )

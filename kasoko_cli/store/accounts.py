@@ -150,7 +150,7 @@ def adopt(session: Session, attempt_ids: Collection[str], account: Known) -> int
 
     Those of which no request is kept are taken for its own only where no kept request at all names another one.
     A question is taken for its own only by its own request: what another account answered must never count.
-    Says how many attempts.
+    Returns how many attempts.
     """
     named = _shortcodes(session, "b2c", attempt_ids)
     wanted = {one for one in attempt_ids if named.get(one) == {account.payer.shortcode}}

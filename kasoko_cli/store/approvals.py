@@ -47,7 +47,7 @@ def is_outstanding(session: Session, market_id: str, number: int) -> bool:
 
 
 def approve(session: Session, market_id: str, number: int, *, plan_hash: str, by: str, at: datetime) -> bool:
-    """Write the second person's name down, once, for exactly this plan; says whether this call did it."""
+    """Write the second person's name down, once, for exactly this plan; returns whether this call did it."""
     which = update(Approval).where(
         col(Approval.market_id) == market_id,
         col(Approval.settlement_no) == number,
@@ -59,7 +59,7 @@ def approve(session: Session, market_id: str, number: int, *, plan_hash: str, by
 
 
 def release_all(session: Session, market_id: str, number: int, *, at: datetime) -> int:
-    """Make due every payout of the settlement that waits and that M-Pesa can carry; says how many."""
+    """Make due every payout of the settlement that waits and that M-Pesa can carry; returns how many."""
     which = update(Payout).where(
         col(Payout.market_id) == market_id,
         col(Payout.settlement_no) == number,

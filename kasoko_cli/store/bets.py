@@ -129,7 +129,7 @@ def bets_of(session: Session, market_id: str, user_id: str) -> Sequence[Bet]:
 
 
 def cancel(session: Session, bet_id: str, *, at: datetime) -> bool:
-    """Cancel a bet that stands, and say whether this call did it."""
+    """Cancel a bet that stands; returns whether this call did it."""
     which = update(Bet).where(col(Bet.id) == bet_id, col(Bet.cancelled_at).is_(None))
     return change(session, which.values(cancelled_at=at)) == 1
 

@@ -22,7 +22,7 @@ from kasoko_cli.store.schema.tables import Callback, new_salts
 #: What is known of a callback when it arrives.
 _ARRIVED = ("received_at", "route", "subject", "signed", "source", "body")
 _arrived = itemgetter(*_ARRIVED)
-#: More than this never waits about a few payouts: what has our mark is bounded for each, the rest by the hour.
+#: Never so many wait about a few payouts: callbacks with our mark are bounded for each, the others by the hour.
 MOST_WAITING = 1_000_000
 _STORED = ("id", *_ARRIVED, "salt", "digest")
 
@@ -30,10 +30,8 @@ _STORED = ("id", *_ARRIVED, "salt", "digest")
 def store(direct: Direct, rows: Sequence[Mapping[str, Any]]) -> int:
     """Write down and chain callbacks (one or more) in the order given, each a column's name to its value.
 
-    Says the number of the first.
-
-    It is the last thing that a transaction does. On PostgreSQL this waits for other listeners that store at this
-    moment, and for nobody else.
+    Returns the number of the first. It is the last thing that a transaction does. On PostgreSQL this waits for other
+    listeners that store at this moment, and for nobody else.
     """
     hash_chain.lock(direct, hash_chain.INBOX)
     first = hash_chain.next_number(direct, col(Callback.id))
@@ -77,12 +75,7 @@ _WAITING_OR_HINT = _WAITING.where(or_(col(Callback.subject).in_(MANY), col(Callb
 
 
 def list_waiting(
-    session: Session,
-    *,
-    subjects: Sequence[str] | None = None,
-    hints: bool = False,
-    after: int = 0,
-    limit: int = 500,
+    session: Session, *, subjects: Sequence[str] | None = None, hints: bool = False, after: int = 0, limit: int = 500
 ) -> list[Waiting]:
     """Callbacks that were stored but not judged yet, earliest first, from the number `after` on.
 

@@ -177,7 +177,7 @@ def raise_incident(
     callback_id: int | None = None,
     evidence: str | None = None,
 ) -> bool:
-    """Raise an incident, or count it where one with this key stands already; says whether it is new.
+    """Raise an incident, or count it where one with this key stands already; returns whether it is new.
 
     `key` is what it is about, and the kind of it. `evidence` is what speaks for it, in short: the body of the
     callback where that is left out, or else the key itself. Evidence that a person has dealt with raises nothing;
@@ -236,7 +236,7 @@ def _digest_of(session: Session, callback_id: int) -> str:
 
 
 def _count_again(session: Session, key: str, what: str, at: datetime, callback_id: int | None, *, is_new: bool) -> bool:
-    """Count what has happened again in the incident that stands; says whether one does.
+    """Count what has happened again in the incident that stands; returns whether one does.
 
     A callback that is judged anew is not counted anew. What is new has to be asked about again.
     """
@@ -264,7 +264,7 @@ def answer_incidents(session: Session, attempt_id: str, *, query_id: str, asked_
     """M-Pesa, asked, says what the books have: what anybody could have posted before holds nothing back any more.
 
     Only what may be answered, and whose latest evidence came before the question. Of a question that a clock which
-    ran ahead asked nobody knows what came before it. Says how many.
+    ran ahead asked nobody knows what came before it. Returns how many.
     """
     if asked_at > now:
         return 0
@@ -306,7 +306,7 @@ def open_incidents(
 
 
 def raise_platform_incident(session: Session, market_id: str, *, what: str, at: datetime) -> bool:
-    """The platform has something of this market otherwise, and `what` is the evidence; says whether that is new."""
+    """The platform has something of this market otherwise, and `what` is the evidence; returns whether that is new."""
     return raise_incident(session, key=f"{PLATFORM}:{market_id}", kind=PLATFORM, what=what, at=at, evidence=what)
 
 
@@ -339,7 +339,7 @@ def incidents_of(session: Session, payout_ids: Sequence[str]) -> dict[str, list[
 
 
 def close_incident(session: Session, incident_id: int, *, by: str, reason: str, at: datetime) -> bool | None:
-    """Close an incident that stands; says whether this call did it, None where there is no such incident."""
+    """Close an incident that stands; returns whether this call did it, None where there is no such incident."""
     which = update(Incident).where(col(Incident.id) == incident_id, col(Incident.closed_at).is_(None))
     closed = change(session, which.values(closed_at=at, closed_by=by, close_reason=reason))
     if closed == 1:

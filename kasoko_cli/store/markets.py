@@ -65,7 +65,7 @@ def list_outcomes(session: Session, market_id: str) -> Sequence[Outcome]:
 
 
 def move(session: Session, market_id: str, to: MarketStatus, *, at: datetime, **values: Any) -> bool:
-    """Move a market to `to` if it may go there, and say whether this call did it. An end is noted for the platform."""
+    """Move a market to `to` if it may go there; returns whether this call did it. An end is noted for the platform."""
     which = update(Market).where(col(Market.id) == market_id, col(Market.status).in_(sources_of(to)))
     moved = change(session, which.values(status=to, **values))
     if moved and to in (MarketStatus.RESOLVED, MarketStatus.VOID):
@@ -107,7 +107,7 @@ def supersede(session: Session, market_id: str, number: int, *, at: datetime) ->
 
 
 def override(session: Session, market_id: str, *, was: str, to: MarketStatus, resolution: str, at: datetime) -> bool:
-    """Give a market that ended another outcome, if it still has the one that was read; says whether it did."""
+    """Give a market that ended another outcome, if it still has the one that was read; returns whether it did."""
     which = update(Market).where(
         col(Market.id) == market_id,
         col(Market.resolution) == was,

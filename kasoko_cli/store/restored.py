@@ -47,7 +47,7 @@ def mark(session: Session, attempt_id: str, mark: str, *, at: datetime | None = 
 
 
 def mark_live(session: Session, mark: str) -> None:
-    """The same of every attempt that was under way."""
+    """Do the same for every attempt under way."""
     which = update(Attempt).where(col(Attempt.status).in_(LIVE))
     change(session, which.values(lease_token=mark))
 
@@ -69,7 +69,7 @@ def hold_settlement(session: Session, market_id: str, settlement_no: int, *, not
 
 
 def take_numbers(session: Session) -> None:
-    """What stands for a forgotten request goes to the number that the user has now."""
+    """Point attempts that stand for forgotten requests at the number that the user has now."""
     theirs = (
         columns(col(User.phone))
         .join(Payout, col(Payout.user_id) == col(User.id))

@@ -43,7 +43,7 @@ def note_success(session: Session, command: str, *, host: str, pid: int, actor: 
 
 
 def end(session: Session, run_id: str, *, doing: str, counts: Mapping[str, int] | None, at: datetime) -> bool:
-    """Say that a run is over, and how; says whether it stood as running."""
+    """Say that a run is over, and how; returns whether it stood as running."""
     values: dict[str, object] = {"ended_at": at, "doing": doing}
     if counts is not None:
         values |= {"heartbeat_at": at, "counts": json.dumps(counts)}

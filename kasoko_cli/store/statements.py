@@ -57,8 +57,7 @@ _COLUMNS = (
     *(col(getattr(Attempt, name)) for name in KnownAttempt._fields[4:]),
 )
 
-#: How the mark begins of an attempt that a restored copy does not know to have been sent; it stands in place
-#: of its sender's token.
+#: The beginning of the mark on an attempt that a restored copy does not know was sent; it replaces the sender's token.
 RESTORED = "restored:"
 #: The mark of an id that was used since a copy was taken, or may have been, and paid nobody.
 SPENT_SINCE = "spent since the copy"
@@ -292,7 +291,7 @@ def attempts_proven_by(session: Session, statement_id: int) -> list[tuple[str, s
 
 
 def posted_together(session: Session, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """The first key of those pairs of entries that one transaction posted."""
+    """The first key of each pair of entries that one transaction posted together."""
     first, other = aliased(EntryRow), aliased(EntryRow)
     of_second = {second: one for one, second in pairs}
     found: list[str] = []
@@ -321,8 +320,7 @@ def postings_of(session: Session, keys: Sequence[str]) -> dict[str, list[tuple[s
     return found
 
 
-#: How the reason begins for which the incidents are closed of a statement that was taken back: it tells of no person
-#: who dealt with them.
+#: The beginning of the reason with which incidents of a withdrawn statement are closed: no person dealt with them.
 WITHDRAWN = "taken back with statement "
 _INCIDENT = re.compile(r"(statement:[a-z-]+:[^:]+)(?::[0-9]+)?")
 
@@ -388,6 +386,6 @@ def find_suspense(session: Session, name: str) -> StatementLine:
 
 
 def resolve_line(session: Session, key: str, *, resolution: str, by: str, at: datetime) -> bool:
-    """Write down what money in suspense was; says whether this call did it."""
+    """Write down what money in suspense was; returns whether this call did it."""
     which = update(StatementLine).where(col(StatementLine.key) == key, col(StatementLine.resolved_at).is_(None))
     return change(session, which.values(resolved_at=at, resolved_by=by, resolution=resolution)) == 1

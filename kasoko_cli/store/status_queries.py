@@ -38,7 +38,7 @@ NOT_BELIEVED = ("LACKING", "CONTRADICTED", "UNREADABLE")
 
 
 def note_answer(session: Session, query_id: str, *, answer: str, detail: str, at: datetime) -> bool:
-    """Write down how a question was answered, the first time that it is believed; says whether this call did it."""
+    """Write down how a question was answered, the first time that it is believed; returns whether this call did it."""
     which = update(Query).where(
         col(Query.id) == query_id, or_(col(Query.answered_at).is_(None), col(Query.answer).in_(NOT_BELIEVED))
     )
@@ -46,7 +46,7 @@ def note_answer(session: Session, query_id: str, *, answer: str, detail: str, at
 
 
 def last_of(session: Session, attempt_id: str, now: datetime) -> Query | None:
-    """The latest question about this attempt; one that a clock which ran ahead asked would stay the latest for long."""
+    """The latest question about this attempt, without those dated in the future by a clock that ran ahead."""
     query = select(Query).where(col(Query.attempt_id) == attempt_id, col(Query.asked_at) <= farthest(now))
     return session.exec(query.order_by(col(Query.asked_at).desc())).first()
 

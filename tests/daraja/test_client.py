@@ -21,9 +21,10 @@ from kasoko_cli.clock import Lease
 from kasoko_cli.daraja import client as client_module
 from kasoko_cli.daraja.client import Account, Answer, DarajaClient, RequestLimits
 from kasoko_cli.daraja.codes import Verdict
-from kasoko_cli.daraja.credentials import MemoryShelf, Token, new_token
+from kasoko_cli.daraja.credentials import Token, new_token
 from kasoko_cli.daraja.messages import Payment, ReplyUrls
 from kasoko_cli.errors import ConfigurationError, NotSent
+from tests.daraja.memory_shelf import MemoryShelf
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 TOKEN = "Ab3dE6gH9jK2mN5pQ8sT1vW4yZ70"

@@ -14,7 +14,6 @@ from cryptography.x509.oid import NameOID
 
 from kasoko_cli.daraja.credentials import (
     FINGERPRINTS,
-    MemoryShelf,
     Token,
     bundled_certificate,
     encrypt_security_credential,
@@ -22,6 +21,7 @@ from kasoko_cli.daraja.credentials import (
     new_token,
 )
 from kasoko_cli.errors import ConfigurationError
+from tests.daraja.memory_shelf import MemoryShelf
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 

@@ -16,13 +16,18 @@ import pytest
 from kasoko_cli.daraja.simulator.app import Endpoint, Fault, Rule
 from kasoko_cli.daraja.simulator.people import PEOPLE, Person
 from kasoko_cli.daraja.simulator.results import SHAPES
-from kasoko_cli.daraja.simulator.script import AFTER_MONEY, BEFORE_MONEY, STAGE_OF, Stage
+from kasoko_cli.daraja.simulator.script import STAGE_OF, Stage
 from tests.daraja.simulator_desk import V1, V3, Desk, a_desk
 
 NOW = datetime(2026, 11, 23, 5, 12, 44, tzinfo=UTC)
 
 #: Distinct ids for the desk that all tests of this module share.
 _ids = itertools.count(1)
+
+#: Faults after which the request was certainly never taken.
+BEFORE_MONEY = {fault for fault in Fault if STAGE_OF[fault] is Stage.BEFORE}
+#: Faults of a payment that was taken: it moves money as it would without them, TIMEOUT_UNPAID excepted.
+AFTER_MONEY = {fault for fault in Fault if STAGE_OF[fault] in (Stage.AFTER, Stage.RESULT)}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from kasoko_cli.clock import Lease
 from kasoko_cli.daraja.callback_urls import Kind
 from kasoko_cli.daraja.client import Account, Answer, DarajaClient, RequestLimits
 from kasoko_cli.daraja.codes import Verdict
-from kasoko_cli.daraja.credentials import MemoryShelf, Token
+from kasoko_cli.daraja.credentials import Token
 from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.messages import Payment, ReplyUrls
 from kasoko_cli.daraja.serve import Server
@@ -36,6 +36,7 @@ from kasoko_cli.ledger.chart import Account as LedgerAccount
 from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.store.schema.tables import Callback
 from tests.conftest import FixedClock
+from tests.daraja.memory_shelf import MemoryShelf
 from tests.model.world import World, with_faults
 
 TOKEN = "Ab3dE6gH9jK2mN5pQ8sT1vW4yZ70"

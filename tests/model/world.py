@@ -27,7 +27,6 @@ from kasoko_cli.clock import nairobi_day
 from kasoko_cli.daraja import wire
 from kasoko_cli.daraja.callback_urls import Kind, Links
 from kasoko_cli.daraja.client import Account, DarajaClient
-from kasoko_cli.daraja.credentials import MemoryShelf
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.daraja.simulator.account import Instruction
 from kasoko_cli.daraja.simulator.answers import Manner, Notice
@@ -62,6 +61,7 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.schema.tables import Attempt, Bet, Deployment, Funding, Market, Payout, Query, User
 from tests.conftest import CountedIds, FixedClock
+from tests.daraja.memory_shelf import MemoryShelf
 from tests.model.houses import House
 from tests.model.sheets import Export, sheet_of
 

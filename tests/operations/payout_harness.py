@@ -23,7 +23,6 @@ from sqlmodel import col, select
 
 from kasoko_cli.daraja.callback_urls import Kind, Links
 from kasoko_cli.daraja.client import Account, DarajaClient, RequestLimits
-from kasoko_cli.daraja.credentials import MemoryShelf
 from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.serve import AsgiApp, Receive, Scope, Send, Server
 from kasoko_cli.daraja.simulator.answers import Manner, Notice
@@ -57,6 +56,7 @@ from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
 from kasoko_cli.store.schema.tables import Attempt, EntryRow, Funding, Incident, Payout, PostingRow, Query
 from tests.conftest import CountedIds, FixedClock
+from tests.daraja.memory_shelf import MemoryShelf
 from tests.operations import owed
 
 KEY = b"a key of thirty-two bytes, or so"

@@ -18,7 +18,7 @@ from typing import Any
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.simulator.account import Instruction
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
-from kasoko_cli.daraja.simulator.gateway import Gateway, _Call
+from kasoko_cli.daraja.simulator.gateway import Gateway, Ids, _Call
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.daraja.simulator.results import Envelope
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Endpoint, Fault, Rule, Stage
@@ -151,13 +151,11 @@ class HastyGateway(Gateway):
         super().__init__(settings, clock)
         self.declined = 0
 
-    def _status_of(
-        self, call: _Call, found: Instruction, fault: Fault | None, own_id: str, conversation_id: str
-    ) -> Envelope:
+    def _status_of(self, call: _Call, found: Instruction, fault: Fault | None, ids: Ids) -> Envelope:
         if fault is Fault.STATUS_LIES:
             fault = fault if found.paid else None
             self.declined += found.paid
-        return super()._status_of(call, found, fault, own_id, conversation_id)
+        return super()._status_of(call, found, fault, ids)
 
 
 class _Play:

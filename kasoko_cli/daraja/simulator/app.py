@@ -24,6 +24,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from kasoko_cli.clock import Clock, system_clock
@@ -191,10 +192,7 @@ class Simulator:
     async def _pause(self, receive: Receive, seconds: float) -> bool:
         """Wait; True if the caller went away or the simulator stops before the time is over."""
         assert self._stopping is not None
-        waits: set[asyncio.Task[Any]] = {
-            asyncio.ensure_future(receive()),
-            asyncio.ensure_future(self._stopping.wait()),
-        }
+        waits: set[asyncio.Task[Any]] = {asyncio.ensure_future(receive()), asyncio.ensure_future(self._stopping.wait())}
         done, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -252,19 +250,7 @@ class Simulator:
         return _json({"rules": self._rules()})
 
     def _rules(self) -> list[dict[str, object]]:
-        return [
-            {
-                "fault": rule.fault.value,
-                "endpoint": rule.where.value,
-                "nth": rule.nth,
-                "phone": rule.phone,
-                "originator_id": rule.originator_id,
-                "first": rule.first,
-                "times": rule.times,
-                "probability": rule.probability,
-            }
-            for rule in self.gateway.rules()
-        ]
+        return [asdict(rule) | {"endpoint": rule.where} for rule in self.gateway.rules()]
 
 
 class Running:

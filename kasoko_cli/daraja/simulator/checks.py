@@ -87,32 +87,16 @@ def _is_one_of(*words: str | int) -> Check:
     return lambda value: value in words
 
 
-def _is_shortcode(value: object) -> bool:
-    return re.fullmatch(r"[0-9]{5,7}", _text(value)) is not None
+def _is_number(pattern: str) -> Check:
+    return lambda value: re.fullmatch(pattern, _text(value)) is not None
 
 
-def _is_phone(value: object) -> bool:
-    return re.fullmatch(r"254[17][0-9]{8}", _text(value)) is not None
+def _is_text(least: int, most: int) -> Check:
+    return lambda value: isinstance(value, str) and len(value.strip()) >= least and len(value) <= most
 
 
-def _is_whole_shillings(value: object) -> bool:
-    return re.fullmatch(r"0*[1-9][0-9]{0,17}", _text(value)) is not None
-
-
-def _is_remarks(value: object) -> bool:
-    return isinstance(value, str) and len(value.strip()) >= 2 and len(value) <= 100
-
-
-def _is_short_text(value: object) -> bool:
-    return isinstance(value, str) and len(value.strip()) >= 1 and len(value) <= 100
-
-
-def _is_occasion(value: object) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= 100)
-
-
-def _is_text_or_absent(value: object) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= 64)
+def _is_absent_or(check: Check) -> Check:
+    return lambda value: value is None or check(value)
 
 
 def is_callback_url(value: object) -> bool:
@@ -148,6 +132,11 @@ def _text(value: object) -> str:
     return value
 
 
+_is_shortcode: Final = _is_number(r"[0-9]{5,7}")
+_is_phone: Final = _is_number(r"254[17][0-9]{8}")
+_is_whole_shillings: Final = _is_number(r"0*[1-9][0-9]{0,17}")
+_is_remarks, _is_short_text = _is_text(2, 100), _is_text(1, 100)
+_is_occasion, _is_text_or_absent = _is_absent_or(_is_text(0, 100)), _is_absent_or(_is_text(0, 64))
 _SHORTCODE_TYPE: Final = _is_one_of("4", 4)
 
 #: What each endpoint wants, in the order in which it is looked at.

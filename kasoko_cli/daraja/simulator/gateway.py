@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypedDict
 from urllib.parse import parse_qs
 
 from kasoko_cli.clock import NAIROBI, Clock
@@ -51,20 +51,10 @@ _FALSE_FAILURE: Final = "2040"
 
 #: Faults that post something to the timeout URL.
 _TIMEOUTS: Final = frozenset(
-    {
-        Fault.TIMEOUT_UNPAID,
-        Fault.TIMEOUT_PAID,
-        Fault.TIMEOUT_THEN_RESULT,
-        Fault.TIMEOUT_SAYS_0,
-        Fault.TIMEOUT_SAYS_1,
-    }
+    {Fault.TIMEOUT_UNPAID, Fault.TIMEOUT_PAID, Fault.TIMEOUT_THEN_RESULT, Fault.TIMEOUT_SAYS_0, Fault.TIMEOUT_SAYS_1}
 )
 #: Status queries that end without an answer, and their codes.
-_REFUSED_QUERIES: Final = {
-    Fault.STATUS_LAGS: "2033",
-    Fault.STATUS_REFUSED: "21",
-    Fault.STATUS_UNKNOWN_CODE: "99999",
-}
+_REFUSED_QUERIES: Final = {Fault.STATUS_LAGS: "2033", Fault.STATUS_REFUSED: "21", Fault.STATUS_UNKNOWN_CODE: "99999"}
 #: What a status query says of a payment that is not final.
 _PENDING_WORDS: Final = {
     Fault.STATUS_INITIATED: "Initiated",
@@ -102,6 +92,13 @@ class _Call:
     request_id: str
     token: str
     at: datetime
+
+
+class Ids(TypedDict):
+    """What the gateway calls a request by."""
+
+    originator_id: str
+    conversation_id: str
 
 
 class Gateway:
@@ -197,10 +194,7 @@ class Gateway:
             raise Refusal(400, "400.002.05", "Invalid Request Payload")
         body = read_body(request.body, request.header("content-type"), first_field)
         check_fields(
-            body,
-            endpoint,
-            with_originator_id=request.path == _V3,
-            refuse_words=self.settings.refuse_url_words,
+            body, endpoint, with_originator_id=request.path == _V3, refuse_words=self.settings.refuse_url_words
         )
         call = _Call(endpoint, request.path, body, request.body, nth, request_id, token, at)
         self._check_shortcode(body, endpoint)
@@ -318,12 +312,7 @@ class Gateway:
         return self._spoilt_result(call, instruction, originator_id, fault, true)
 
     def _timeout(
-        self,
-        call: _Call,
-        instruction: Instruction,
-        originator_id: str | None,
-        fault: Fault,
-        true: tuple[Notice, ...],
+        self, call: _Call, instruction: Instruction, originator_id: str | None, fault: Fault, true: tuple[Notice, ...]
     ) -> tuple[Notice, ...]:
         """A queue timeout: our own request comes back, or an envelope that others have guessed at."""
         url = str(call.body["QueueTimeOutURL"])
@@ -338,12 +327,7 @@ class Gateway:
         return (notice,)
 
     def _spoilt_result(
-        self,
-        call: _Call,
-        instruction: Instruction,
-        originator_id: str | None,
-        fault: Fault,
-        true: tuple[Notice, ...],
+        self, call: _Call, instruction: Instruction, originator_id: str | None, fault: Fault, true: tuple[Notice, ...]
     ) -> tuple[Notice, ...]:
         """Results that are lost, doubled, early or late, contradicted, or wrong."""
         key = instruction.originator_id
@@ -370,12 +354,7 @@ class Gateway:
                 return self._wrong_result(call, instruction, originator_id, fault, true)
 
     def _wrong_result(
-        self,
-        call: _Call,
-        instruction: Instruction,
-        originator_id: str | None,
-        fault: Fault,
-        true: tuple[Notice, ...],
+        self, call: _Call, instruction: Instruction, originator_id: str | None, fault: Fault, true: tuple[Notice, ...]
     ) -> tuple[Notice, ...]:
         """One result with a part of it other than it is."""
         key, truth = instruction.originator_id, results.payment(instruction, originator_id=originator_id)
@@ -429,32 +408,26 @@ class Gateway:
         if fault := faults.get(Stage.BEFORE):
             return self._spoilt(fault, None, call.request_id, call.token)
 
-        own_id, conversation_id = (
-            self._gateway_id("status", call.nth),
-            self._conversation_id(call.at, "status", call.nth),
-        )
-        reply = acknowledgement(own_id, conversation_id)
+        ids = self._ids(call)
+        reply = acknowledgement(**ids)
         fault = faults.get(Stage.STATUS)
         if fault is not Fault.STATUS_LOST:
             refusal = self._operator.refusal(call.body["Initiator"], call.body["SecurityCredential"])
             lags = found is not None and (call.at - found.at).total_seconds() < self.settings.status_lag_seconds
             if refusal is None and found is not None and not lags:
-                envelope = self._status_of(call, found, fault, own_id, conversation_id)
+                envelope = self._status_of(call, found, fault, ids)
             else:
                 code = refusal or ("2033" if asked_id else "2032")
-                envelope = results.no_status(code, originator_id=own_id, conversation_id=conversation_id, at=call.at)
+                envelope = results.no_status(code, at=call.at, **ids)
             reply = replace(reply, notices=self._posts(call, envelope, subject, "status", call.nth))
         if fault := faults.get(Stage.AFTER):
             return self._spoilt(fault, reply, call.request_id, call.token)
         return reply
 
-    def _status_of(
-        self, call: _Call, found: Instruction, fault: Fault | None, own_id: str, conversation_id: str
-    ) -> Envelope:
+    def _status_of(self, call: _Call, found: Instruction, fault: Fault | None, ids: Ids) -> Envelope:
         """The truth about a payment, or what the script makes of it."""
         if fault in _REFUSED_QUERIES:
-            code = _REFUSED_QUERIES[fault]
-            return results.no_status(code, originator_id=own_id, conversation_id=conversation_id, at=call.at)
+            return results.no_status(_REFUSED_QUERIES[fault], at=call.at, **ids)
         word: str | None = "Completed" if found.paid else "Expired" if found.expired else "Declined"
         if fault is Fault.STATUS_LIES:
             word = "Declined" if found.paid else "Completed"
@@ -468,14 +441,7 @@ class Gateway:
             found = replace(found, amount_cents=found.amount_cents + 100)
         elif fault is Fault.STATUS_WRONG_PARTY:
             found = replace(found, phone="254700999999")
-        return results.status(
-            found,
-            shortcode=self.settings.shortcode,
-            originator_id=own_id,
-            conversation_id=conversation_id,
-            at=call.at,
-            word=word,
-        )
+        return results.status(found, shortcode=self.settings.shortcode, at=call.at, word=word, **ids)
 
     def _balance(self, call: _Call, entry: dict[str, Wire]) -> Reply:
         """Say what is in the accounts."""
@@ -483,11 +449,8 @@ class Gateway:
         entry["faults"] = [fault.value for fault in faults.values()]
         if fault := faults.get(Stage.BEFORE):
             return self._spoilt(fault, None, call.request_id, call.token)
-        ids = {
-            "originator_id": self._gateway_id("balance", call.nth),
-            "conversation_id": self._conversation_id(call.at, "balance", call.nth),
-        }
-        reply = acknowledgement(ids["originator_id"], ids["conversation_id"], full_stop=False)
+        ids = self._ids(call)
+        reply = acknowledgement(**ids, full_stop=False)
         fault = faults.get(Stage.BALANCE)
         if fault is not Fault.BALANCE_LOST:
             code = self._operator.refusal(call.body["Initiator"], call.body["SecurityCredential"])
@@ -505,10 +468,7 @@ class Gateway:
 
     def _top_up(self, call: _Call) -> Reply:
         """Money for the utility account, from a paybill of ours or from the working account."""
-        own_id, conversation_id = (
-            self._gateway_id("top_up", call.nth),
-            self._conversation_id(call.at, "top_up", call.nth),
-        )
+        ids = self._ids(call)
         amount_cents = shillings(call.body["Amount"]) * 100
         code = self._operator.refusal(call.body["Initiator"], call.body["SecurityCredential"])
         if code is None and call.body["CommandID"] == "BusinessPayToBulk":
@@ -516,24 +476,20 @@ class Gateway:
             self._account.top_up(amount_cents)
         elif code is None and not self._account.move_to_utility(amount_cents):
             code = "1"
-        receipt = self._account.new_receipt(own_id, call.at)
-        envelope = results.top_up(
-            amount_cents, code or "0", originator_id=own_id, conversation_id=conversation_id, receipt=receipt
-        )
-        return replace(acknowledgement(own_id, conversation_id), notices=self._posts(call, envelope, own_id, "top_up"))
+        receipt = self._account.new_receipt(ids["originator_id"], call.at)
+        envelope = results.top_up(amount_cents, code or "0", receipt=receipt, **ids)
+        notices = self._posts(call, envelope, ids["originator_id"], "top_up")
+        return replace(acknowledgement(**ids), notices=notices)
 
     def _reversal(self, call: _Call) -> Reply:
         """A B2C payment cannot be reversed by API, so every reversal fails.
 
         Source: Daraja portal, B2C and reversal pages, FAQ.
         """
-        own_id = self._gateway_id("reversal", call.nth)
-        conversation_id = self._conversation_id(call.at, "reversal", call.nth)
+        ids = self._ids(call)
         code = self._operator.refusal(call.body["Initiator"], call.body["SecurityCredential"]) or "R000002"
-        envelope = results.no_status(code, originator_id=own_id, conversation_id=conversation_id, at=call.at)
-        return replace(
-            acknowledgement(own_id, conversation_id), notices=self._posts(call, envelope, own_id, "reversal")
-        )
+        notices = self._posts(call, results.no_status(code, at=call.at, **ids), ids["originator_id"], "reversal")
+        return replace(acknowledgement(**ids), notices=notices)
 
     # --- Small parts -------------------------------------------------------------------------------------------------
 
@@ -553,6 +509,11 @@ class Gateway:
         if fault is Fault.TOKEN_DIES:
             self._tokens.kill_all()
         return spoil(fault, taken, request_id=request_id, token=token, slow_seconds=self.settings.slow_seconds)
+
+    def _ids(self, call: _Call) -> Ids:
+        """The ids of a request that is no payment: the gateway makes both."""
+        about = (call.endpoint.value, call.nth)
+        return Ids(originator_id=self._gateway_id(*about), conversation_id=self._conversation_id(call.at, *about))
 
     def _conversation_id(self, at: datetime, *about: object) -> str:
         """`AG_`, the Nairobi date and twenty letters."""

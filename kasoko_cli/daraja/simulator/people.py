@@ -42,13 +42,7 @@ def _ends_with(number: int, code: str, title: str, *, paid: bool = False) -> Per
     return Person(phone=f"254799{number:06d}", title=title, paid=paid, code=code)
 
 
-def _troubled(
-    number: int,
-    title: str,
-    *faults: Fault,
-    first: int | None = None,
-    code: str = "0",
-) -> Person:
+def _troubled(number: int, title: str, *faults: Fault, first: int | None = None, code: str = "0") -> Person:
     stopped = first is None and any(STAGE_OF[fault] is Stage.BEFORE for fault in faults)
     paid = not stopped and code == "0" and Fault.TIMEOUT_UNPAID not in faults
     return Person(phone=f"254799{number:06d}", title=title, paid=paid, code=code, faults=faults, first=first)

@@ -111,13 +111,7 @@ def payment(instruction: Instruction, *, originator_id: str | None, code: str | 
     if code != "0" and instruction.paid and code != instruction.code:
         # A failure that is not true must not carry the receipt of the payment.
         shown = placeholder(instruction.at)
-    return Envelope(
-        code=code,
-        originator_id=originator_id,
-        conversation_id=instruction.conversation_id,
-        transaction_id=shown,
-        parameters=tuple(parameters),
-    )
+    return Envelope(code, originator_id, instruction.conversation_id, shown, tuple(parameters))
 
 
 def status(
@@ -152,14 +146,7 @@ def status(
         ("ConversationID", instruction.conversation_id),
         ("ReceiptNo", instruction.transaction_id),
     ]
-    return Envelope(
-        code="0",
-        originator_id=originator_id,
-        conversation_id=conversation_id,
-        transaction_id=placeholder(at),
-        parameters=tuple(parameters),
-        reference=("Occasion",),
-    )
+    return Envelope("0", originator_id, conversation_id, placeholder(at), tuple(parameters), reference=("Occasion",))
 
 
 def no_status(code: str, *, originator_id: str, conversation_id: str, at: datetime) -> Envelope:
@@ -168,12 +155,7 @@ def no_status(code: str, *, originator_id: str, conversation_id: str, at: dateti
 
 
 def balance(
-    account: Account,
-    *,
-    originator_id: str,
-    conversation_id: str,
-    at: datetime,
-    has_utility: bool = True,
+    account: Account, *, originator_id: str, conversation_id: str, at: datetime, has_utility: bool = True
 ) -> Envelope:
     """The accounts in one packed text, `ActionType` first, every code as text."""
     accounts = [("Working Account", account.working_cents, 0)]
@@ -188,50 +170,30 @@ def balance(
         f"{name}|KES|{kes(current)}|{kes(current - reserved)}|{kes(reserved)}|0.00"
         for name, current, reserved in accounts
     )
-    return Envelope(
-        code="0",
-        originator_id=originator_id,
-        conversation_id=conversation_id,
-        transaction_id=placeholder(at),
-        parameters=(
-            ("ActionType", "AccountBalance"),
-            ("AccountBalance", packed),
-            ("BOCompletedTime", int(_digits(at))),
-        ),
-        reference=("QueueTimeoutURL",),
-        texts=True,
-    )
+    said = ("AccountBalance", packed)
+    return _balance_envelope("0", said, originator_id=originator_id, conversation_id=conversation_id, at=at)
 
 
 def no_balance(code: str, *, originator_id: str, conversation_id: str, at: datetime) -> Envelope:
     """A balance query that failed: it has parameters all the same, and says why with a space at its end."""
     words = {"8006": "API Password is locked. ", "2001": "Initiator information is invalid. "}
-    return Envelope(
-        code=code,
-        originator_id=originator_id,
-        conversation_id=conversation_id,
-        transaction_id=placeholder(at),
-        parameters=(
-            ("ActionType", "AccountBalance"),
-            ("ErrorMsg", words.get(code, DESCRIPTIONS[code] + " ")),
-            ("BOCompletedTime", int(_digits(at))),
-        ),
-        reference=("QueueTimeoutURL",),
-        texts=True,
-    )
+    said = ("ErrorMsg", words.get(code, DESCRIPTIONS[code] + " "))
+    return _balance_envelope(code, said, originator_id=originator_id, conversation_id=conversation_id, at=at)
+
+
+def _balance_envelope(
+    code: str, said: tuple[str, Wire], *, originator_id: str, conversation_id: str, at: datetime
+) -> Envelope:
+    parameters = (("ActionType", "AccountBalance"), said, ("BOCompletedTime", int(_digits(at))))
+    ids = (originator_id, conversation_id, placeholder(at))
+    return Envelope(code, *ids, parameters, reference=("QueueTimeoutURL",), texts=True)
 
 
 def top_up(amount_cents: int, code: str, *, originator_id: str, conversation_id: str, receipt: str) -> Envelope:
     """A top-up: text everywhere, and an amount inside a structure that is no JSON."""
     amount = f"{{Amount={{CurrencyCode=KES, MinimumAmount={amount_cents}, BasicAmount={kes(amount_cents)}}}}}"
-    return Envelope(
-        code=code,
-        originator_id=originator_id,
-        conversation_id=conversation_id,
-        transaction_id=receipt,
-        parameters=(("Amount", str(kes(amount_cents))), ("DebitAccountBalance", amount)) if code == "0" else (),
-        texts=True,
-    )
+    said = (("Amount", str(kes(amount_cents))), ("DebitAccountBalance", amount))
+    return Envelope(code, originator_id, conversation_id, receipt, said if code == "0" else (), texts=True)
 
 
 def kes(cents: int) -> Decimal:

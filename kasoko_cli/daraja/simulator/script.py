@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -199,32 +199,26 @@ class Fault(StrEnum):
     BALANCE_WITHOUT_UTILITY = "balance_without_utility"
 
 
-_FIRST_OF: Final = (
-    (Fault.INVALID_PARTY_B, Stage.BEFORE),
-    (Fault.INTERNAL_ERROR_AFTER, Stage.AFTER),
-    (Fault.RESULT_LOST, Stage.RESULT),
-    (Fault.STATUS_LOST, Stage.STATUS),
-    (Fault.BALANCE_LOST, Stage.BALANCE),
-)
+#: The first fault of each stage: the enum is written in these groups.
+_FIRST_OF: Final = {
+    Fault.INVALID_PARTY_B: Stage.BEFORE,
+    Fault.INTERNAL_ERROR_AFTER: Stage.AFTER,
+    Fault.RESULT_LOST: Stage.RESULT,
+    Fault.STATUS_LOST: Stage.STATUS,
+    Fault.BALANCE_LOST: Stage.BALANCE,
+}
 
 
 def _stages() -> Mapping[Fault, Stage]:
-    """Each fault's stage: the enum is written in groups, and these are the groups' first members."""
-    starts = dict(_FIRST_OF)
     stages: dict[Fault, Stage] = {}
     stage = Stage.BEFORE
     for fault in Fault:
-        stage = starts.get(fault, stage)
-        stages[fault] = stage
+        stages[fault] = stage = _FIRST_OF.get(fault, stage)
     return stages
 
 
 #: Where each fault strikes.
 STAGE_OF: Final[Mapping[Fault, Stage]] = _stages()
-#: Faults after which the request was certainly never taken.
-BEFORE_MONEY: Final = frozenset(fault for fault in Fault if STAGE_OF[fault] is Stage.BEFORE)
-#: Faults of a payment that was taken: it moves money as it would without them, TIMEOUT_UNPAID excepted.
-AFTER_MONEY: Final = frozenset(fault for fault in Fault if STAGE_OF[fault] in (Stage.AFTER, Stage.RESULT))
 
 #: The endpoint that a rule means when it names none.
 _USUAL_ENDPOINT: Final = {
@@ -282,7 +276,7 @@ class Rule:
         """
         if not isinstance(value, dict):
             raise ValueError('a rule is an object, such as {"fault": "drop_after", "nth": 1}')  # noqa: TRY004
-        known = {"fault", "endpoint", "nth", "phone", "originator_id", "first", "times", "probability"}
+        known = {field.name for field in fields(cls)}
         if unknown := sorted(set(value) - known):
             raise ValueError(f"a rule has no field {unknown[0]!r}; there are {', '.join(sorted(known))}")
         if value.get("fault") not in set(Fault):
@@ -299,17 +293,8 @@ class Rule:
         probability = value.get("probability", 1)
         if isinstance(probability, bool) or not isinstance(probability, int | float) or not 0 <= probability <= 1:
             raise ValueError("probability is a number from 0 to 1")
-        endpoint = value.get("endpoint")
-        return cls(
-            fault=Fault(value["fault"]),
-            endpoint=None if endpoint is None else Endpoint(endpoint),
-            nth=value.get("nth"),
-            phone=value.get("phone"),
-            originator_id=value.get("originator_id"),
-            first=value.get("first"),
-            times=value.get("times"),
-            probability=float(probability),
-        )
+        endpoint = None if value.get("endpoint") is None else Endpoint(value["endpoint"])
+        return cls(**value | {"fault": Fault(value["fault"]), "endpoint": endpoint, "probability": float(probability)})
 
 
 class _Seen(NamedTuple):

@@ -168,7 +168,7 @@ def _copy(cursor: Any, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
 
 
 def execute_many(session: Session, statement: Insert | Update, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Run one statement for each row of values for its bound parameters; says how many rows it touched.
+    """Run one statement for each row of values for its bound parameters; returns how many rows it touched.
 
     The statement is one that lives as long as the program: it is made into SQL once. SQLAlchemy's own way would
     prepare each row of values anew, which takes longer than the database needs to write it.
@@ -247,7 +247,7 @@ def markets_for_bets(session: Session) -> dict[str, OpenTo]:
 
 
 def available_of(session: Session, user_ids: Iterable[str]) -> dict[str, int]:
-    """What each of the users can still spend, in cents; who never had a wallet is left out."""
+    """What each of the users can still spend, in cents; users who never had a wallet are left out."""
     query = (
         sa.select(col(PostingRow.owner), cast(-func.sum(col(PostingRow.amount_cents)), BigInteger))
         .where(col(PostingRow.account).in_(["wallet", "delivered"]))

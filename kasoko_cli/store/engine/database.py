@@ -37,10 +37,7 @@ _LOCK_TIMEOUT, _STATEMENT_TIMEOUT, _IDLE_TIMEOUT = "55P03", "57014", "25P03"
 #: How long a writer waits for another one before it gives up.
 BUSY_SECONDS = 30
 #: How a transaction of SQLite begins, by whether it writes.
-_BEGIN = {
-    True: ("PRAGMA query_only=OFF", "BEGIN IMMEDIATE"),
-    False: ("PRAGMA query_only=ON", "BEGIN DEFERRED"),
-}
+_BEGIN = {True: ("PRAGMA query_only=OFF", "BEGIN IMMEDIATE"), False: ("PRAGMA query_only=ON", "BEGIN DEFERRED")}
 
 
 class Database:
@@ -154,7 +151,7 @@ class Database:
 
     @contextmanager
     def _in_our_words(self, *, writes: bool) -> Iterator[None]:
-        """Say what is the matter with the database where the driver does."""
+        """Raise what the driver reports about the database as our own errors."""
         try:
             yield
         except OperationalError as error:
@@ -309,7 +306,7 @@ def _locked(db: Database) -> Busy:
 
 
 def _kept(db: Database) -> Busy:
-    """PostgreSQL has waited long enough for what another session has locked: on whom."""
+    """The error when another session has kept locked for too long what this one needs; it names that session."""
     who = server.keeper(_whole(db.url))
     return Busy(
         f"Another session has kept locked what this needs of {db.shown_url}, for {server.LOCK_SECONDS} seconds:"
@@ -373,7 +370,7 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
     return gone
 
 
-#: What is to be thought of where a database is missing: whoever makes a new one pays everybody again.
+#: The hint where a database is missing: whoever makes a new one would pay everybody again.
 _WHERE_IS_IT = (
     "Is it in another folder, or on another name (--database URL)? Is there a backup (kasoko db restore FILE)? A new"
     " database does not know who was paid, and would pay them again. Only for a first one: kasoko init"
@@ -471,7 +468,7 @@ def hold_to_deployment(place: str, found: str, wanted: str | None) -> None:
 
 
 def upgrade(url: str, *, deployment: str | None = None) -> tuple[str | None, str]:
-    """Create the tables or bring them to this program's version; says from which version to which.
+    """Create the tables or bring them to this program's version; returns from which version to which.
 
     A new database is of `deployment`, or else of one of its own.
 

@@ -1,7 +1,7 @@
 """Reading by the driver alone, for answers that are asked for so often that loading SQLAlchemy is most of the wait.
 
 Only reading, and only what `Rows` can say: a query without values and its rows. Whatever is unusual (no
-database, other tables, an address with options) is left to `store.database`, which says what is wrong.
+database, other tables, an address with options) is left to `store.engine.database`, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Rows = Callable[[str], Sequence[Any]]
 
 
 class NotPlain(Exception):
-    """This database is not for here; `store.database` opens it, or says why it cannot be."""
+    """This database cannot be read in this way; `store.engine.database` opens it, or says why not."""
 
 
 @contextmanager

@@ -177,10 +177,7 @@ def _of_attempts(session: Session, by_kind: dict[str, list[str]]) -> dict[str, F
     delivered = {key.rpartition(":")[2]: key for key in by_kind.get("deliver", [])}
     overpaid = {key[len("overpaid:") :]: key for key in by_kind.get("overpaid", [])}
     found: dict[str, Fact] = {}
-    tried = [
-        *_among(session, _BY_ID, {*sends, *delivered}),
-        *_among(session, _BY_RECEIPT, overpaid),
-    ]
+    tried = [*_among(session, _BY_ID, {*sends, *delivered}), *_among(session, _BY_RECEIPT, overpaid)]
     said = _evidence(session, {row.evidence for row in tried if row.evidence})
     for row in tried:
         evidence = said.get(row.evidence, row.evidence)

@@ -5,7 +5,7 @@ nothing here rests on the session. Each transaction begins with all that it need
 ends with it), no statement is prepared on the server, and no option is given at the start that a pooler might not
 know. That is what PgBouncer needs in its transaction mode, too.
 
-It imports neither SQLAlchemy nor the driver: `store.plain` is for answers that shall take no time.
+It imports neither SQLAlchemy nor the driver: `store.engine.driver_reads` uses it where an answer must come at once.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def cannot_be_used(connection: Any) -> str:
 
 
 def keeper(address: str) -> str:
-    """Who has kept others waiting for longest, in words; empty where nobody can be seen."""
+    """Who has kept others waiting longest, in words; empty if no such session is visible."""
     import psycopg
 
     try:

@@ -12,12 +12,12 @@ from kasoko_cli.store.engine.changes import change, insert_into
 from kasoko_cli.store.schema.tables import Alert
 from kasoko_cli.store.schema.types import over
 
-#: How long whoever tells may take before another one does it.
+#: How long a claim to tell people holds before another process takes over.
 LONGEST_CLAIM = timedelta(minutes=2)
 
 
 def claim(session: Session, key: str, *, mark: str, what: str, now: datetime, until: datetime) -> bool:
-    """Take it on to tell people of this, unless they know it or somebody else is telling them; says whether."""
+    """Claim the telling of this, unless people know it or another process is telling them; returns whether."""
     session.exec(
         insert_into(session, Alert).values(key=key, what=what, since=now).on_conflict_do_nothing(index_elements=["key"])
     )
@@ -28,7 +28,7 @@ def claim(session: Session, key: str, *, mark: str, what: str, now: datetime, un
 
 
 def claim_over(session: Session, key: str, *, now: datetime, until: datetime) -> bool:
-    """Take it on to say that this is over; says whether nobody else has."""
+    """Claim the telling that this is over; returns whether nobody else has."""
     which = update(Alert).where(col(Alert.key) == key, _is_free(now), col(Alert.told_mark).is_not(None))
     return change(session, which.values(claimed_until=until)) == 1
 

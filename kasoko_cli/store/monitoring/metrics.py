@@ -42,7 +42,7 @@ def ended_since(session: Session, since: datetime, now: datetime) -> list[EndedR
     market = func.coalesce(col(Payout.market_id), "")
     columns: list[Any] = [market, col(Payout.status), func.count(), func.max(col(Payout.updated_at))]
     within = col(Payout.updated_at).between(since, farthest(now))
-    query = select(*columns).where(ENDED_PAYOUT, within).group_by(market, col(Payout.status))
+    query = select(*columns).where(text(ENDED_PAYOUT), within).group_by(market, col(Payout.status))
     return [
         EndedRow(name, PayoutStatus(status), count, last_at) for name, status, count, last_at in session.exec(query)
     ]
@@ -109,10 +109,7 @@ def first_due(session: Session, now: datetime) -> datetime | None:
     """Since when the payout that was owed first, of those that may be sent now, has been due."""
     query = (
         select(col(Payout.created_at), col(Payout.not_before))
-        .where(
-            col(Payout.status) == PayoutStatus.PENDING,
-            is_due_at(now),
-        )
+        .where(col(Payout.status) == PayoutStatus.PENDING, is_due_at(now))
         .order_by(col(Payout.created_at), col(Payout.market_id), col(Payout.number))
         .limit(1)
     )

@@ -87,7 +87,7 @@ def is_on(session: Session) -> bool:
 
 
 def begin(session: Session, *, at: datetime) -> bool:
-    """From now on the platform is told; all that has ended before is noted too. Says whether this call began it.
+    """From now on the platform is told; all that has ended before is noted too. Returns whether this call began it.
 
     PostgreSQL lets those who write at this moment end first: each change is seen here, or noted by who made it.
     """
@@ -101,7 +101,7 @@ def begin(session: Session, *, at: datetime) -> bool:
 
 
 def end(session: Session) -> bool:
-    """From now on nothing is noted; what was is kept. Says whether this call ended it."""
+    """From now on nothing is noted; what was is kept. Returns whether this call ended it."""
     which = update(Deployment).where(col(Deployment.mirror_since).is_not(None))
     return bool(change(session, which.values(mirror_since=None)))
 
@@ -137,7 +137,7 @@ def versions(session: Session, ids: Collection[str]) -> dict[str, tuple[int, int
 
 
 def told(session: Session, rows: Collection[Waiting]) -> int:
-    """The platform has these for certain; says of how many that was news.
+    """Note that the platform has these for certain; returns for how many that is new.
 
     A row that somebody changes at this moment is left out and told again: to wait for its writer while others are
     held could leave two transactions waiting for each other.

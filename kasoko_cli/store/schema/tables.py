@@ -75,13 +75,19 @@ def new_batch() -> str:
     return secrets.token_hex(8)
 
 
+def _among(words: Iterable[str]) -> str:
+    return "status IN ({})".format(", ".join(sorted(f"'{word}'" for word in words)))
+
+
 #: The attempts whose fate is not known: their money is in flight.
-LIVE_ATTEMPT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for status in LIVE))))
-
-
+LIVE_ATTEMPT = _among(LIVE)
 #: Payouts that have come to an end, paid or not: monitoring counts them by when they did.
-_ENDED = frozenset({PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.FAILED, PayoutStatus.RETURNED})
-ENDED_PAYOUT = text("status IN ({})".format(", ".join(sorted(f"'{status}'" for status in _ENDED))))
+ENDED_PAYOUT = _among((PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.FAILED, PayoutStatus.RETURNED))
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of the rows for which `where` holds, on both databases."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _of_account() -> Any:
@@ -235,13 +241,7 @@ class Settlement(SQLModel, table=True):
             " AND refunds_cents >= 0 AND breakage_cents >= 0 AND top_up_cents >= 0",
             name="no_amount_is_negative",
         ),
-        Index(
-            "settlement_one_standing_per_market",
-            "market_id",
-            unique=True,
-            sqlite_where=text("reversed_at IS NULL"),
-            postgresql_where=text("reversed_at IS NULL"),
-        ),
+        _partial("settlement_one_standing_per_market", "market_id", unique=True, where="reversed_at IS NULL"),
     )
 
     market_id: str = Field(primary_key=True, foreign_key="markets.id")
@@ -343,32 +343,10 @@ class Payout(SQLModel, table=True):
         CheckConstraint("status <> 'FAILED' OR failure_code IS NOT NULL", name="failed_says_why"),
         UniqueConstraint("market_id", "settlement_no", "user_id", "kind", "leg", name="payout_is_owed_once"),
         Index("ix_payouts_market_status", "market_id", "status", "amount_cents"),
-        Index(
-            "ix_payouts_due",
-            "created_at",
-            "market_id",
-            "number",
-            sqlite_where=text("status = 'PENDING'"),
-            postgresql_where=text("status = 'PENDING'"),
-        ),
-        Index(
-            "ix_payouts_due_small",
-            "wire_cents",
-            "created_at",
-            "market_id",
-            "number",
-            sqlite_where=text("status = 'PENDING'"),
-            postgresql_where=text("status = 'PENDING'"),
-        ),
+        _partial("ix_payouts_due", "created_at", "market_id", "number", where="status = 'PENDING'"),
+        _partial("ix_payouts_due_small", "wire_cents", "created_at", "market_id", "number", where="status = 'PENDING'"),
         Index("ix_payouts_user", "user_id"),
-        Index(
-            "ix_payouts_ended",
-            "updated_at",
-            "status",
-            "market_id",
-            sqlite_where=ENDED_PAYOUT,
-            postgresql_where=ENDED_PAYOUT,
-        ),
+        _partial("ix_payouts_ended", "updated_at", "status", "market_id", where=ENDED_PAYOUT),
     )
 
     id: str = Field(primary_key=True)
@@ -427,20 +405,8 @@ class Attempt(SQLModel, table=True):
         ),
         UniqueConstraint("payout_id", "number", name="attempt_number_is_unique_in_its_payout"),
         UniqueConstraint("receipt", name="receipt_proves_one_attempt"),
-        Index(
-            "attempt_one_live_per_payout",
-            "payout_id",
-            unique=True,
-            sqlite_where=LIVE_ATTEMPT,
-            postgresql_where=LIVE_ATTEMPT,
-        ),
-        Index(
-            "ix_attempts_live",
-            "status",
-            "status_at",
-            sqlite_where=LIVE_ATTEMPT,
-            postgresql_where=LIVE_ATTEMPT,
-        ),
+        _partial("attempt_one_live_per_payout", "payout_id", unique=True, where=LIVE_ATTEMPT),
+        _partial("ix_attempts_live", "status", "status_at", where=LIVE_ATTEMPT),
         Index("ix_attempts_phone_day", "phone", "sent_at"),
         Index("ix_attempts_gateway_id", "gateway_id"),
     )
@@ -479,19 +445,9 @@ class Callback(SQLModel, table=True):
     __tablename__ = "callbacks"
     __table_args__ = (
         CheckConstraint("(applied_at IS NULL) = (verdict IS NULL)", name="applied_says_how"),
-        Index(
-            "ix_callbacks_waiting",
-            "id",
-            sqlite_where=text("applied_at IS NULL"),
-            postgresql_where=text("applied_at IS NULL"),
-        ),
+        _partial("ix_callbacks_waiting", "id", where="applied_at IS NULL"),
         # What is kept without our mark is counted whenever a listener starts.
-        Index(
-            "ix_callbacks_hints",
-            "id",
-            sqlite_where=text("signed IS 0"),
-            postgresql_where=text("signed IS false"),
-        ),
+        Index("ix_callbacks_hints", "id", sqlite_where=text("signed IS 0"), postgresql_where=text("signed IS false")),
         Index("ix_callbacks_subject", "subject"),
     )
 
@@ -568,13 +524,7 @@ class Incident(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("(closed_at IS NULL) = (closed_by IS NULL)", name="closed_says_by_whom"),
         CheckConstraint("count > 0", name="incident_was_raised"),
-        Index(
-            "incident_stands_once",
-            "key",
-            unique=True,
-            sqlite_where=text("closed_at IS NULL"),
-            postgresql_where=text("closed_at IS NULL"),
-        ),
+        _partial("incident_stands_once", "key", unique=True, where="closed_at IS NULL"),
     )
 
     id: int | None = Field(default=None, sa_column=Column(Counted, primary_key=True))
@@ -704,12 +654,7 @@ class StatementLine(SQLModel, table=True):
         CheckConstraint("(resolved_at IS NULL) = (resolution IS NULL)", name="resolved_says_as_what"),
         CheckConstraint("resolved_at IS NULL OR suspense_cents <> 0", name="only_suspense_is_resolved"),
         Index("ix_statement_lines_receipt", "receipt"),
-        Index(
-            "ix_statement_lines_in_suspense",
-            "completed_at",
-            sqlite_where=text("suspense_cents <> 0 AND resolved_at IS NULL"),
-            postgresql_where=text("suspense_cents <> 0 AND resolved_at IS NULL"),
-        ),
+        _partial("ix_statement_lines_in_suspense", "completed_at", where="suspense_cents <> 0 AND resolved_at IS NULL"),
     )
 
     key: str = Field(primary_key=True)
@@ -742,13 +687,7 @@ class OutboxRow(SQLModel, table=True):
     __tablename__ = "outbox"
     __table_args__ = (
         CheckConstraint("told_version <= version", name="nobody_is_told_what_is_not_so_yet"),
-        Index(
-            "ix_outbox_waiting",
-            "version",
-            "id",
-            sqlite_where=text("told_version < version"),
-            postgresql_where=text("told_version < version"),
-        ),
+        _partial("ix_outbox_waiting", "version", "id", where="told_version < version"),
     )
 
     id: str = Field(primary_key=True)
@@ -789,14 +728,7 @@ class RunRow(SQLModel, table=True):
     """
 
     __tablename__ = "runs"
-    __table_args__ = (
-        Index(
-            "ix_runs_open",
-            "started_at",
-            sqlite_where=text("ended_at IS NULL"),
-            postgresql_where=text("ended_at IS NULL"),
-        ),
-    )
+    __table_args__ = (_partial("ix_runs_open", "started_at", where="ended_at IS NULL"),)
 
     id: str = Field(primary_key=True)
     command: str

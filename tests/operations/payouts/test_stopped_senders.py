@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from kasoko_cli.daraja.client import DarajaClient, RequestLimits
-from kasoko_cli.daraja.credentials import MemoryShelf
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.ledger import book
 from kasoko_cli.operations.payouts.manual_decision import Decision, decide
@@ -17,6 +16,7 @@ from kasoko_cli.operations.payouts.run import Run, SendPolicy
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
+from tests.daraja.memory_shelf import MemoryShelf
 from tests.operations.payout_harness import ANN, PayoutHarness
 from tests.operations.payouts.test_sending import PAYS, ids_sent
 
