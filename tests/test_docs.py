@@ -26,7 +26,7 @@ from kasoko_cli import errors
 from kasoko_cli.cli.app import app
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate, Moved, ResultRule, every_meaning
 from kasoko_cli.daraja.simulator.people import PEOPLE
-from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
+from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, FaultStage
 from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, WireLimits, legs
 from kasoko_cli.ledger import journal
 from kasoko_cli.ledger.chart import OWNED, Account
@@ -86,11 +86,11 @@ def people() -> str:
 
 def faults() -> str:
     stages = {
-        Stage.BEFORE: "Before the money, the request is not taken",
-        Stage.AFTER: "After the money, the request is taken and its answer is spoilt",
-        Stage.RESULT: "The result of a payment",
-        Stage.STATUS: "The result of a status query",
-        Stage.BALANCE: "The result of a balance query",
+        FaultStage.BEFORE: "Before the money, the request is not taken",
+        FaultStage.AFTER: "After the money, the request is taken and its answer is spoilt",
+        FaultStage.RESULT: "The result of a payment",
+        FaultStage.STATUS: "The result of a status query",
+        FaultStage.BALANCE: "The result of a balance query",
     }
     return listed(
         [

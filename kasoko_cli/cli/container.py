@@ -18,7 +18,7 @@ from kasoko_cli.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kasoko_cli.daraja.callback_urls import Links
-    from kasoko_cli.daraja.client import Account, DarajaClient
+    from kasoko_cli.daraja.client import DarajaApp, DarajaClient
     from kasoko_cli.daraja.connection_limits import Doors
     from kasoko_cli.daraja.listener import Counts
     from kasoko_cli.daraja.serve import Tls
@@ -154,13 +154,13 @@ class Container:
             limits=RequestLimits(self.config.daraja.timeout_seconds, self.config.daraja.total_seconds),
         )
 
-    def daraja_account(self) -> Account:
+    def daraja_account(self) -> DarajaApp:
         """The app and the organisation that pays, with its secrets.
 
         Raises:
             ConfigurationError: settings that paying needs are missing.
         """
-        from kasoko_cli.daraja.client import Account
+        from kasoko_cli.daraja.client import DarajaApp
 
         self.config.require_daraja()
         set_to = self.config.daraja
@@ -169,7 +169,7 @@ class Container:
         assert set_to.consumer_key is not None
         assert set_to.consumer_secret is not None
         assert set_to.security_credential is not None
-        return Account(
+        return DarajaApp(
             base_url=set_to.base_url,
             consumer_key=set_to.consumer_key.get_secret_value(),
             consumer_secret=set_to.consumer_secret.get_secret_value(),

@@ -10,7 +10,7 @@ from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.daraja import serve
 from kasoko_cli.daraja.access_control import AllowList
-from kasoko_cli.daraja.connection_limits import Limits
+from kasoko_cli.daraja.connection_limits import ConnectionLimits
 from kasoko_cli.daraja.listener import Counts, ListenerPolicy, listener_app, metrics_app
 from kasoko_cli.daraja.serve import Server, Tls, bound
 from kasoko_cli.errors import ConfigurationError
@@ -51,7 +51,7 @@ def listening(
             counts=counts,
         )
         _more_descriptors(settings.max_connections)
-        server = Server(app, sockets=sockets, tls=tls, limits=Limits(connections=settings.max_connections))
+        server = Server(app, sockets=sockets, tls=tls, limits=ConnectionLimits(connections=settings.max_connections))
         if settings.metrics:
             metrics_host, _, metrics_port = settings.metrics.rpartition(":")
             figures = container.listener_figures(counts, inbox, server.doors)

@@ -28,7 +28,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _PATH = re.compile(rf"{PREFIX}([a-z0-9-]+)(?:/([^/]*)/([^/]*))?/?")
 
 
-class Kind(StrEnum):
+class CallbackKind(StrEnum):
     """What a callback is about; the value is its part of the path."""
 
     #: The result of a payment.
@@ -47,13 +47,13 @@ class Kind(StrEnum):
 
 #: The id whose mark is computed when a path names none, so that every answer takes equally long.
 _NOBODY: Final = "ks-" + "0" * 32
-_KINDS: Final = {str(kind): kind for kind in Kind}
+_KINDS: Final = {str(kind): kind for kind in CallbackKind}
 
 
 class Route(NamedTuple):
     """What a path says. Without an id it is the plain path, whose posts are hints and never believed."""
 
-    kind: Kind
+    kind: CallbackKind
     #: The attempt's or the query's id; empty on the plain path.
     id: str
     #: Whether the mark is ours.
@@ -87,15 +87,15 @@ class Links:
 
     def of_payment(self, attempt_id: str) -> ReplyUrls:
         """Where the result of a payment is posted."""
-        return ReplyUrls(self._url(Kind.RESULT, attempt_id), self._url(Kind.TIMEOUT, attempt_id))
+        return ReplyUrls(self._url(CallbackKind.RESULT, attempt_id), self._url(CallbackKind.TIMEOUT, attempt_id))
 
     def of_status(self, query_id: str) -> ReplyUrls:
         """Where the answer to a status query is posted."""
-        return ReplyUrls(self._url(Kind.STATUS, query_id), self._url(Kind.STATUS_TIMEOUT, query_id))
+        return ReplyUrls(self._url(CallbackKind.STATUS, query_id), self._url(CallbackKind.STATUS_TIMEOUT, query_id))
 
     def of_balance(self, query_id: str) -> ReplyUrls:
         """Where the answer to a balance query is posted."""
-        return ReplyUrls(self._url(Kind.BALANCE, query_id), self._url(Kind.BALANCE_TIMEOUT, query_id))
+        return ReplyUrls(self._url(CallbackKind.BALANCE, query_id), self._url(CallbackKind.BALANCE_TIMEOUT, query_id))
 
     def seal(self, text: bytes) -> bytes:
         """A mark of any text that only who has our key can make: for what passes through other hands."""
@@ -116,14 +116,14 @@ class Links:
         asked = subject_id if is_id and subject_id is not None else _NOBODY
         # Bytes, since a text that is not ASCII cannot be compared in constant time.
         mark = (given or "").encode("utf-8", "surrogateescape")
-        matches = [hmac.compare_digest(marks.of(kind or Kind.RESULT, asked), mark) for marks in self._marks]
+        matches = [hmac.compare_digest(marks.of(kind or CallbackKind.RESULT, asked), mark) for marks in self._marks]
         if kind is None:
             return None
         if subject_id is None:
-            return Route(kind, "", mac_ok=False) if kind is Kind.RESULT else None
+            return Route(kind, "", mac_ok=False) if kind is CallbackKind.RESULT else None
         return Route(kind, subject_id, mac_ok=any(matches)) if is_id else None
 
-    def _url(self, kind: Kind, subject_id: str) -> str:
+    def _url(self, kind: CallbackKind, subject_id: str) -> str:
         assert _ID.fullmatch(subject_id), subject_id
         return f"{self.base}{PREFIX}{kind}/{subject_id}/{self._marks[0].of(kind, subject_id).decode()}"
 
@@ -134,7 +134,7 @@ class _Marks:
     def __init__(self, key: bytes) -> None:
         # What all marks of a kind have in common is digested once. `hmac.digest` takes longer, and lets other
         # threads have Python's lock, which they give back late.
-        self._begun = {kind: hmac.new(key, f"kasoko callback 1\n{kind}\n".encode(), "sha256") for kind in Kind}
+        self._begun = {kind: hmac.new(key, f"kasoko callback 1\n{kind}\n".encode(), "sha256") for kind in CallbackKind}
         self._text = hmac.new(key, b"kasoko text 1\n", "sha256")
 
     def seal(self, text: bytes) -> bytes:
@@ -143,7 +143,7 @@ class _Marks:
         mac.update(text)
         return mac.digest()
 
-    def of(self, kind: Kind, subject_id: str) -> bytes:
+    def of(self, kind: CallbackKind, subject_id: str) -> bytes:
         """The mark of an id on one kind of path: that of a timeout does not open the path of results."""
         mac = self._begun[kind].copy()
         mac.update(subject_id.encode())
@@ -169,7 +169,7 @@ def base_of(callback_url: str) -> str:
         raise ConfigurationError("The callback URL has a user, a query or a fragment.", hint=hint)
     if not re.fullmatch(r"[!-~]+", url):
         raise ConfigurationError("The callback URL has characters that a URL may not have.", hint=hint)
-    return re.sub(rf"{PREFIX}{Kind.RESULT}/?$", "", url).rstrip("/")
+    return re.sub(rf"{PREFIX}{CallbackKind.RESULT}/?$", "", url).rstrip("/")
 
 
 def validate_callback_url(url: str, *, production: bool) -> None:

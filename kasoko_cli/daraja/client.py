@@ -23,7 +23,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential, wait_random
 
 from kasoko_cli.clock import Clock, Lease
-from kasoko_cli.daraja import messages
+from kasoko_cli.daraja import messages, redaction
 from kasoko_cli.daraja.codes import SortedAnswer, TokenAnswer, Verdict, is_spike_arrest, sort_answer, sort_token_answer
 from kasoko_cli.daraja.credentials import Token, TokenShelf, new_token
 from kasoko_cli.daraja.messages import Initiator, Json, Payment, ReplyUrls
@@ -50,7 +50,7 @@ _ASK = "Ask how it ended: kasoko reconcile"
 
 
 @dataclass(frozen=True)
-class Account:
+class DarajaApp:
     """One Daraja app and its organisation. Its secrets never stand in `repr`.
 
     Raises:
@@ -102,7 +102,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ExchangeRecord:
     """One call of M-Pesa as it may be kept: when, what, status, latency, bodies without secrets."""
 
     kind: Literal["oauth", "b2c", "status", "balance"]
@@ -139,7 +139,7 @@ class Answer:
     #: The id that M-Pesa calls it by: ours on v3, its own on v1. Some simulators answer with one of their own on v3.
     originator_conversation_id: str | None = None
     #: Every call that was made, in order.
-    exchanges: tuple[Exchange, ...] = ()
+    exchanges: tuple[ExchangeRecord, ...] = ()
     #: How many of them were refused because M-Pesa is asked too often.
     spikes: int = 0
     #: Whether we held it back ourselves, since its lease was over or it was not ours any more: nothing left.
@@ -159,8 +159,8 @@ class _Call:
     ) -> None:
         self.kind, self.path = kind, path
         self.content = json.dumps(request).encode()
-        self.shown = f"POST {path} {json.dumps(messages.shown_request(request))}"
-        self.log: list[Exchange] = []
+        self.shown = f"POST {path} {json.dumps(redaction.shown_request(request))}"
+        self.log: list[ExchangeRecord] = []
         #: Whether it stayed: its lease would have ended under way, or it was not ours any more.
         self.held_back = False
         self._lease, self._is_ours = lease, is_ours
@@ -199,7 +199,7 @@ class DarajaClient:
 
     def __init__(
         self,
-        account: Account,
+        account: DarajaApp,
         shelf: TokenShelf,
         clock: Clock,
         *,
@@ -228,14 +228,14 @@ class DarajaClient:
 
     # --- What can be asked -------------------------------------------------------------------------------------------
 
-    def check_account(self) -> tuple[Exchange, ...]:
+    def check_account(self) -> tuple[ExchangeRecord, ...]:
         """See that M-Pesa is there and knows this app, by having a fresh token. Nothing else is asked.
 
         Raises:
             ConfigurationError: M-Pesa refuses the consumer key or secret, or the path.
             NotSent: M-Pesa cannot be reached, or answers with what cannot be read.
         """
-        log: list[Exchange] = []
+        log: list[ExchangeRecord] = []
         token = self._token(None, log, Deadline(self.total_seconds))
         if isinstance(token, Token):
             return tuple(log)
@@ -392,7 +392,7 @@ class DarajaClient:
 
     # --- The token ---------------------------------------------------------------------------------------------------
 
-    def _token(self, refused: Token | None, log: list[Exchange], deadline: Deadline) -> Token | TokenAnswer:
+    def _token(self, refused: Token | None, log: list[ExchangeRecord], deadline: Deadline) -> Token | TokenAnswer:
         """The token to use: the shared one, or a new one if that is stale or was refused.
 
         One thread here fetches while the others wait for it; one process of all that share the shelf
@@ -418,7 +418,7 @@ class DarajaClient:
             self._looked_up = (time.monotonic(), token)
         return token
 
-    def _new_token(self, refused: Token | None, log: list[Exchange], deadline: Deadline) -> Token | TokenAnswer:
+    def _new_token(self, refused: Token | None, log: list[ExchangeRecord], deadline: Deadline) -> Token | TokenAnswer:
         if not self._refreshing.acquire(timeout=max(0.001, deadline.remaining())):
             return _no_token("another thread took too long to fetch one")
         try:
@@ -444,7 +444,7 @@ class DarajaClient:
         """The token, unless it is the one that M-Pesa has just refused."""
         return None if token is None or (refused is not None and token.value == refused.value) else token
 
-    def _fetch_token(self, log: list[Exchange], deadline: Deadline) -> Token | TokenAnswer:
+    def _fetch_token(self, log: list[ExchangeRecord], deadline: Deadline) -> Token | TokenAnswer:
         """Fetch a token under a claim, which ends here whatever happens."""
         kept = False
         try:
@@ -482,7 +482,7 @@ class DarajaClient:
 
     def _note(
         self,
-        log: list[Exchange],
+        log: list[ExchangeRecord],
         kind: Literal["oauth", "b2c", "status", "balance"],
         at: datetime,
         came: Reply | Broken,
@@ -491,14 +491,14 @@ class DarajaClient:
     ) -> None:
         body = came.body.decode("utf-8", "replace") if isinstance(came, Reply) else ""
         log.append(
-            Exchange(
+            ExchangeRecord(
                 kind=kind,
                 at=at,
                 latency_ms=came.latency_ms,
                 http_status=came.http_status,
                 outcome=self._clean(outcome),
                 request=_storable(_without(request, self._secrets)),
-                response=_storable(messages.redact_answer(_without(body, self._secrets))),
+                response=_storable(redaction.redact_answer(_without(body, self._secrets))),
             )
         )
 
@@ -522,14 +522,14 @@ class DarajaClient:
 
 def _without(text: str, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
-        text = text.replace(secret, messages.REMOVED)
+        text = text.replace(secret, redaction.REMOVED)
     return text
 
 
 @functools.lru_cache(maxsize=256)
 def _clean(text: str, secrets: tuple[str, ...]) -> str:
     """Cached, since nearly all answers of a run say the same."""
-    line = " ".join(messages.redact(_without(text, secrets)).split())
+    line = " ".join(redaction.redact(_without(text, secrets)).split())
     if not line.isprintable():
         line = "".join(character for character in line if character.isprintable())
     return line[:TEXT_CHARACTERS]

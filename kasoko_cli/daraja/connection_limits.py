@@ -29,7 +29,7 @@ _PAUSE_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """What strangers may take of this process."""
 
     #: How many connections are open at once.
@@ -85,7 +85,7 @@ class Door:
 class Doors:
     """Accepts connections on listening sockets and hands each to a protocol once it says something."""
 
-    def __init__(self, limits: Limits, tls: Callable[[], ssl.SSLContext | None] = lambda: None) -> None:
+    def __init__(self, limits: ConnectionLimits, tls: Callable[[], ssl.SSLContext | None] = lambda: None) -> None:
         self.limits, self._tls = limits, tls
         #: Every connection there is.
         self.open: set[Door] = set()

@@ -18,8 +18,9 @@ from typing import Any, Final, cast
 
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.daraja.access_control import AllowList, MissLimiter
-from kasoko_cli.daraja.callback_urls import Kind, Links, Route
-from kasoko_cli.daraja.messages import CALLBACK_REPLY, MAX_CALLBACK_BYTES, strip_credentials
+from kasoko_cli.daraja.callback_urls import CallbackKind, Links, Route
+from kasoko_cli.daraja.messages import CALLBACK_REPLY, MAX_CALLBACK_BYTES
+from kasoko_cli.daraja.redaction import strip_credentials
 from kasoko_cli.daraja.serve import WHOLE, AsgiApp, Receive, Scope, Send
 
 #: The path that a load balancer or a monitor may ask.
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 class Delivery:
     """A callback as it arrived. The body is evidence, without the credential that it may have carried."""
 
-    kind: Kind
+    kind: CallbackKind
     #: The attempt's or the query's id; empty if it came by the plain path.
     subject_id: str
     #: Whether the path carried our mark. If not it is a hint: stored, never believed.

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import uvicorn
 
-from kasoko_cli.daraja.connection_limits import Door, Doors, Limits
+from kasoko_cli.daraja.connection_limits import ConnectionLimits, Door, Doors
 from kasoko_cli.errors import ConfigurationError
 
 Scope = MutableMapping[str, Any]
@@ -170,10 +170,10 @@ class Server:
         *,
         sockets: Sequence[socket.socket] = (),
         tls: Tls | None = None,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         http: Literal["auto", "h11", "httptools"] = "auto",
     ) -> None:
-        limits = limits or Limits()
+        limits = limits or ConnectionLimits()
         self._sockets = list(sockets) or [bound("127.0.0.1", 0)]
         self._tls = tls
         address = self._sockets[0].getsockname()
@@ -275,7 +275,7 @@ def _guarded(base: type[Any]) -> Callable[..., asyncio.Protocol]:
     """uvicorn's protocol of either parser, which tells its door what has come."""
 
     class Guarded(base):  # type: ignore[misc]
-        def __init__(self, door: Door, limits: Limits, *uvicorns: Any) -> None:
+        def __init__(self, door: Door, limits: ConnectionLimits, *uvicorns: Any) -> None:
             super().__init__(*uvicorns)
             self.door, self.limits = door, limits
             self.head_bytes = 0

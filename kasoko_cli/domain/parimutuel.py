@@ -133,7 +133,7 @@ def divide(stakes: Iterable[Stake], rules: Rules, resolution: Resolution) -> Div
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class PoolTerms:
     """How a pool is shared, from the sums on its outcomes alone; what a bettor is owed follows from these and from
     their own stakes. Amounts in cents.
     """
@@ -158,7 +158,7 @@ class Terms:
         return sum(won) // self.step * self.unit_cents if won else None
 
 
-def terms_of(valid: Mapping[int, int], rules: Rules, resolution: Resolution) -> Terms:
+def terms_of(valid: Mapping[int, int], rules: Rules, resolution: Resolution) -> PoolTerms:
     """How a pool is shared, from the valid stakes on each outcome that has bets, in cents."""
     standing = {outcome: cents for outcome, cents in valid.items() if outcome not in resolution.withdrawn}
     # One outcome alone is a pool like any other, but what a withdrawal leaves alone is no contest any more.
@@ -174,7 +174,7 @@ def terms_of(valid: Mapping[int, int], rules: Rules, resolution: Resolution) -> 
         net = gross - fee + top_up
         dividends = _dividends(net, winning, rules.dead_heat, dict(resolution.weights))
     denominator = lcm(*(dividend.denominator for dividend in dividends.values()))
-    return Terms(
+    return PoolTerms(
         gross_cents=gross,
         fee_cents=fee,
         net_cents=net,
@@ -254,7 +254,7 @@ def _dividends(
     return dict.fromkeys(winning, Fraction(net, winning_stake))
 
 
-def _payouts(pool: _Pool, terms: Terms, rules: Rules) -> dict[str, int]:
+def _payouts(pool: _Pool, terms: PoolTerms, rules: Rules) -> dict[str, int]:
     """What each winner is owed, rounded down once per user to the break unit.
 
     Under `Rounding.LARGEST` the whole units that this leaves are handed out, one each, by largest fraction.

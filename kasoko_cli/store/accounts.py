@@ -19,7 +19,7 @@ from kasoko_cli.store.schema.tables import Attempt, DarajaAccount, Deployment, E
 from kasoko_cli.store.statements import RESTORED
 
 
-class Known(NamedTuple):
+class KnownAccount(NamedTuple):
     """An account by its number here."""
 
     id: int
@@ -31,7 +31,7 @@ class OpenElsewhere(NamedTuple):
 
     payout_id: str
     attempt_id: str
-    account: Known | None
+    account: KnownAccount | None
 
 
 _COLUMNS = tuple(col(getattr(DarajaAccount, name)) for name in ("id", *Payer._fields))
@@ -59,13 +59,13 @@ def ensure(session: Session, payer: Payer, *, at: datetime) -> int:
     return known
 
 
-def in_force(session: Session, *, lock: bool = False) -> Known | None:
+def in_force(session: Session, *, lock: bool = False) -> KnownAccount | None:
     """The account that pays now; None before the first payment. `lock` keeps it from being changed or used."""
     query = sa.select(*_COLUMNS).join(Deployment, col(Deployment.account_id) == col(DarajaAccount.id))
     if lock:
         session.execute(sa.select(col(Deployment.id)).with_for_update())
     row = session.execute(query).first()
-    return None if row is None else Known(row[0], Payer(*row[1:]))
+    return None if row is None else KnownAccount(row[0], Payer(*row[1:]))
 
 
 def is_in_force(session: Session, account_id: int) -> bool:
@@ -104,7 +104,7 @@ def _with_accounts(session: Session, *which: sa.ColumnElement[bool]) -> list[Ope
         .order_by(col(Attempt.sent_at), col(Attempt.id))
     )
     return [
-        OpenElsewhere(row[0], row[1], None if row[2] is None else Known(row[2], Payer(*row[3:])))
+        OpenElsewhere(row[0], row[1], None if row[2] is None else KnownAccount(row[2], Payer(*row[3:])))
         for row in session.execute(query)
     ]
 
@@ -145,7 +145,7 @@ def unclaimed(session: Session) -> list[str]:
     return list(session.exec(query))
 
 
-def adopt(session: Session, attempt_ids: Collection[str], account: Known) -> int:
+def adopt(session: Session, attempt_ids: Collection[str], account: KnownAccount) -> int:
     """Write down that this account made these attempts, where their own kept requests say its shortcode.
 
     Those of which no request is kept are taken for its own only where no kept request at all names another one.

@@ -54,7 +54,7 @@ def any_waiting(session: Session) -> bool:
     return found.first() is not None
 
 
-class Waiting(NamedTuple):
+class WaitingCallback(NamedTuple):
     """What judging a callback needs of it: no object of the session, of which there would be thousands."""
 
     id: int
@@ -65,7 +65,7 @@ class Waiting(NamedTuple):
 
 
 _WAITING = (
-    columns(*(col(getattr(Callback, name)) for name in Waiting._fields))
+    columns(*(col(getattr(Callback, name)) for name in WaitingCallback._fields))
     .where(col(Callback.applied_at).is_(None), col(Callback.id) > bindparam("after"))
     .order_by(col(Callback.id))
     .limit(bindparam("most"))
@@ -76,7 +76,7 @@ _WAITING_OR_HINT = _WAITING.where(or_(col(Callback.subject).in_(MANY), col(Callb
 
 def list_waiting(
     session: Session, *, subjects: Sequence[str] | None = None, hints: bool = False, after: int = 0, limit: int = 500
-) -> list[Waiting]:
+) -> list[WaitingCallback]:
     """Callbacks that were stored but not judged yet, earliest first, from the number `after` on.
 
     Of these subjects; with `hints` those without our mark too, whose subject is known once they are read.
@@ -87,12 +87,12 @@ def list_waiting(
     else:
         wanted = _WAITING_OR_HINT if hints else _WAITING_ABOUT
         found = session.connection().execute(wanted, values | {"many": list(subjects)})
-    return [Waiting(*row) for row in found]
+    return [WaitingCallback(*row) for row in found]
 
 
-def waiting_about(session: Session, subjects: Sequence[str]) -> list[Waiting]:
+def waiting_about(session: Session, subjects: Sequence[str]) -> list[WaitingCallback]:
     """Whatever waits to be judged about these subjects, and all without our mark: its body names what it is about."""
-    found: dict[int, Waiting] = {}
+    found: dict[int, WaitingCallback] = {}
     for chunk in chunks(subjects):
         part = list_waiting(session, subjects=chunk, hints=True, limit=MOST_WAITING)
         found |= {one.id: one for one in part}

@@ -33,7 +33,7 @@ from sqlalchemy import text
 
 from kasoko_cli.clock import random_id, system_clock
 from kasoko_cli.daraja.callback_urls import Links
-from kasoko_cli.daraja.client import Account, DarajaClient
+from kasoko_cli.daraja.client import DarajaApp, DarajaClient
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 from kasoko_cli.operations.callbacks.apply_results import Trust
@@ -121,7 +121,7 @@ def bare(address: str, requests: int, in_flight: int) -> Figures:
 def ours(address: str, url: str, in_flight: int) -> Figures:
     """One run of everything that is due."""
     db = database.open_database(url)
-    account = Account(address, "a-key", "a-secret", "600000", "benchmark", "a credential of some length" * 12)
+    account = DarajaApp(address, "a-key", "a-secret", "600000", "benchmark", "a credential of some length" * 12)
     daraja = DarajaClient(account, DatabaseShelf(db, system_clock, account, random_id()), system_clock)
     links = Links("https://pay.example.org", b"a key of thirty-two bytes, or so")
     policy = SendPolicy(rate_per_second=0, concurrency=in_flight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.operations.callbacks.apply_results import Trust, apply_waiting, store_deliveries
 from kasoko_cli.store.engine.database import open_database
@@ -17,11 +17,11 @@ def stored(sqlite_template: Path, folder: Path) -> None:
     """A database in which a stranger's post and a stray result were judged, and another one waits."""
     (folder / "kasoko.db").write_bytes(sqlite_template.read_bytes())
     db, clock = open_database(f"sqlite:///{folder / 'kasoko.db'}"), FixedClock()
-    stranger = Delivery(Kind.RESULT, "", False, "203.0.113.9", clock(), b'{"phone": "254712345678"}')
-    stray = Delivery(Kind.RESULT, "ks-1", True, "196.201.214.200", clock(), b'{"Result": {}}')
+    stranger = Delivery(CallbackKind.RESULT, "", False, "203.0.113.9", clock(), b'{"phone": "254712345678"}')
+    stray = Delivery(CallbackKind.RESULT, "ks-1", True, "196.201.214.200", clock(), b'{"Result": {}}')
     store_deliveries(db, clock, [stranger, stray])
     apply_waiting(db, clock, Trust())
-    store_deliveries(db, clock, [Delivery(Kind.TIMEOUT, "ks-2", True, "196.201.214.200", clock(), b"{}")])
+    store_deliveries(db, clock, [Delivery(CallbackKind.TIMEOUT, "ks-2", True, "196.201.214.200", clock(), b"{}")])
     db.close()
 
 

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kasoko_cli.daraja.callback_urls import Links
-from kasoko_cli.daraja.connection_limits import Limits
+from kasoko_cli.daraja.connection_limits import ConnectionLimits
 from kasoko_cli.daraja.listener import Delivery, ListenerPolicy, listener_app
 from kasoko_cli.daraja.serve import Server, Tls
 
@@ -66,7 +66,7 @@ def certificate(folder: Path, name: str = "pay.example.org") -> tuple[Path, Path
 class House:
     """A listener that keeps what it is given."""
 
-    def __init__(self, http: str, tls: Tls | None, limits: Limits) -> None:
+    def __init__(self, http: str, tls: Tls | None, limits: ConnectionLimits) -> None:
         self.kept: list[Delivery] = []
         app = listener_app(self._take, LINKS, policy=ListenerPolicy(body_seconds=HEAD_SECONDS))
         self.server = Server(app, http=http, tls=tls, limits=limits)  # type: ignore[arg-type]
@@ -109,14 +109,14 @@ def http(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def house(http: str) -> Iterator[House]:
-    made = House(http, None, Limits(connections=256, head_seconds=HEAD_SECONDS))
+    made = House(http, None, ConnectionLimits(connections=256, head_seconds=HEAD_SECONDS))
     with made.server:
         yield made
 
 
 @pytest.fixture
 def tls_house(http: str, tmp_path: Path) -> Iterator[House]:
-    made = House(http, Tls(*certificate(tmp_path)), Limits(connections=256, head_seconds=HEAD_SECONDS))
+    made = House(http, Tls(*certificate(tmp_path)), ConnectionLimits(connections=256, head_seconds=HEAD_SECONDS))
     with made.server:
         yield made
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kasoko_cli.daraja import callback_urls as links
-from kasoko_cli.daraja.callback_urls import Kind, Links, Route, base_of, doubt_of, validate_callback_url
+from kasoko_cli.daraja.callback_urls import CallbackKind, Links, Route, base_of, doubt_of, validate_callback_url
 from kasoko_cli.daraja.messages import SUSPECT_URL_WORDS
 from kasoko_cli.errors import ConfigurationError
 
@@ -20,14 +20,14 @@ LINKS = Links("https://pay.example.org", KEY)
 ID = "ks-" + "0af1" * 8
 
 
-def urls(links: Links, subject_id: str) -> dict[Kind, str]:
+def urls(links: Links, subject_id: str) -> dict[CallbackKind, str]:
     return {
-        Kind.RESULT: links.of_payment(subject_id).result,
-        Kind.TIMEOUT: links.of_payment(subject_id).timeout,
-        Kind.STATUS: links.of_status(subject_id).result,
-        Kind.STATUS_TIMEOUT: links.of_status(subject_id).timeout,
-        Kind.BALANCE: links.of_balance(subject_id).result,
-        Kind.BALANCE_TIMEOUT: links.of_balance(subject_id).timeout,
+        CallbackKind.RESULT: links.of_payment(subject_id).result,
+        CallbackKind.TIMEOUT: links.of_payment(subject_id).timeout,
+        CallbackKind.STATUS: links.of_status(subject_id).result,
+        CallbackKind.STATUS_TIMEOUT: links.of_status(subject_id).timeout,
+        CallbackKind.BALANCE: links.of_balance(subject_id).result,
+        CallbackKind.BALANCE_TIMEOUT: links.of_balance(subject_id).timeout,
     }
 
 
@@ -39,8 +39,8 @@ def test_a_result_url_is_base_path_id_and_mark() -> None:
     assert LINKS.of_balance("q-1").result.startswith("https://pay.example.org/api/payments/balance-callback/q-1/")
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_each_url_opens_its_own_path(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(CallbackKind))
+def test_each_url_opens_its_own_path(kind: CallbackKind) -> None:
     assert LINKS.parse(urlsplit(urls(LINKS, ID)[kind]).path) == Route(kind, ID, mac_ok=True)
 
 
@@ -48,7 +48,7 @@ def test_no_mark_opens_another_path_or_another_id() -> None:
     """A timeout's mark must not open the path of results, where a success would be believed."""
     for kind, url in urls(LINKS, ID).items():
         mark = url.rsplit("/", 1)[1]
-        for other in Kind:
+        for other in CallbackKind:
             for subject_id in (ID, "ks-" + "0af2" * 8):
                 route = LINKS.parse(f"/api/payments/{other}/{subject_id}/{mark}")
                 assert route == Route(other, subject_id, mac_ok=(other is kind and subject_id == ID))
@@ -76,14 +76,14 @@ def test_another_key_makes_another_mark() -> None:
 def test_urls_of_an_old_key_still_open_but_are_made_no_more() -> None:
     new = Links("https://pay.example.org", b"a new key of more than 16 bytes", old_keys=[KEY])
     old_path = urlsplit(LINKS.of_payment(ID).result).path
-    assert new.parse(old_path) == Route(Kind.RESULT, ID, mac_ok=True)
+    assert new.parse(old_path) == Route(CallbackKind.RESULT, ID, mac_ok=True)
     assert new.of_payment(ID).result != LINKS.of_payment(ID).result
-    assert new.parse(urlsplit(new.of_payment(ID).result).path) == Route(Kind.RESULT, ID, mac_ok=True)
+    assert new.parse(urlsplit(new.of_payment(ID).result).path) == Route(CallbackKind.RESULT, ID, mac_ok=True)
 
 
 @pytest.mark.parametrize("path", ["/api/payments/b2c-callback", "/api/payments/b2c-callback/"])
 def test_the_plain_path_is_a_hint(path: str) -> None:
-    assert LINKS.parse(path) == Route(Kind.RESULT, "", mac_ok=False)
+    assert LINKS.parse(path) == Route(CallbackKind.RESULT, "", mac_ok=False)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_path_in_front_is_taken_with_and_without() -> None:
     links = Links("https://pay.example.org/front", KEY)
     path = urlsplit(links.of_payment(ID).result).path
     assert path.startswith("/front/api/")
-    assert links.parse(path) == links.parse(path.removeprefix("/front")) == Route(Kind.RESULT, ID, mac_ok=True)
+    assert links.parse(path) == links.parse(path.removeprefix("/front")) == Route(CallbackKind.RESULT, ID, mac_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_whatever_is_asked_for_the_same_marks_are_made_and_compared(path: str, m
     made_by: list[links._Marks] = []
     mark_of = links._Marks.of
 
-    def counted(marks: links._Marks, kind: Kind, subject_id: str) -> bytes:
+    def counted(marks: links._Marks, kind: CallbackKind, subject_id: str) -> bytes:
         made_by.append(marks)
         return mark_of(marks, kind, subject_id)
 

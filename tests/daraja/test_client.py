@@ -19,7 +19,7 @@ import pytest
 
 from kasoko_cli.clock import Lease
 from kasoko_cli.daraja import client as client_module
-from kasoko_cli.daraja.client import Account, Answer, DarajaClient, RequestLimits
+from kasoko_cli.daraja.client import Answer, DarajaApp, DarajaClient, RequestLimits
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.credentials import Token, new_token
 from kasoko_cli.daraja.messages import Payment, ReplyUrls
@@ -55,8 +55,8 @@ class ManualClock:
         self.now += timedelta(seconds=seconds)
 
 
-def account(base_url: str = "https://daraja.example", api: Literal["v1", "v3"] = "v3") -> Account:
-    return Account(base_url, KEY, SECRET, "600999", "opsapi", CREDENTIAL, api=api)
+def account(base_url: str = "https://daraja.example", api: Literal["v1", "v3"] = "v3") -> DarajaApp:
+    return DarajaApp(base_url, KEY, SECRET, "600999", "opsapi", CREDENTIAL, api=api)
 
 
 def is_oauth(request: httpx.Request) -> bool:
@@ -613,7 +613,7 @@ def test_an_account_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
         "security_credential": CREDENTIAL,
     }
     with pytest.raises(ConfigurationError):
-        Account(**fields | change)
+        DarajaApp(**fields | change)
 
 
 # --- Secrets ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 
 from kasoko_cli.daraja import listener
 from kasoko_cli.daraja.access_control import AllowList
-from kasoko_cli.daraja.callback_urls import Kind, Links
+from kasoko_cli.daraja.callback_urls import CallbackKind, Links
 from kasoko_cli.daraja.listener import Counts, Delivery, ListenerPolicy, TooMany, listener_app, metrics_app
 from kasoko_cli.daraja.serve import Server, bound, bound_unix
 from kasoko_cli.errors import ConfigurationError
@@ -95,21 +95,23 @@ def test_a_signed_result_is_stored_and_then_accepted(http: httpx.Client, store: 
     assert answer.content == b'{"ResultCode":0,"ResultDesc":"Accepted"}'
     assert answer.headers["content-type"] == "application/json"
     (kept,) = store.kept
-    assert kept == Delivery(Kind.RESULT, ID, True, "127.0.0.1", NOW, b'{"Result":{}}')
+    assert kept == Delivery(CallbackKind.RESULT, ID, True, "127.0.0.1", NOW, b'{"Result":{}}')
 
 
 @pytest.mark.parametrize(
     ("url", "kind"),
     [
-        (LINKS.of_payment(ID).result, Kind.RESULT),
-        (LINKS.of_payment(ID).timeout, Kind.TIMEOUT),
-        (LINKS.of_status(ID).result, Kind.STATUS),
-        (LINKS.of_status(ID).timeout, Kind.STATUS_TIMEOUT),
-        (LINKS.of_balance(ID).result, Kind.BALANCE),
-        (LINKS.of_balance(ID).timeout, Kind.BALANCE_TIMEOUT),
+        (LINKS.of_payment(ID).result, CallbackKind.RESULT),
+        (LINKS.of_payment(ID).timeout, CallbackKind.TIMEOUT),
+        (LINKS.of_status(ID).result, CallbackKind.STATUS),
+        (LINKS.of_status(ID).timeout, CallbackKind.STATUS_TIMEOUT),
+        (LINKS.of_balance(ID).result, CallbackKind.BALANCE),
+        (LINKS.of_balance(ID).timeout, CallbackKind.BALANCE_TIMEOUT),
     ],
 )
-def test_each_kind_of_callback_arrives_as_its_kind(http: httpx.Client, store: Store, url: str, kind: Kind) -> None:
+def test_each_kind_of_callback_arrives_as_its_kind(
+    http: httpx.Client, store: Store, url: str, kind: CallbackKind
+) -> None:
     assert http.post(path_of(url), content=b"x").status_code == 200
     assert [(each.kind, each.subject_id, each.signed) for each in store.kept] == [(kind, ID, True)]
 

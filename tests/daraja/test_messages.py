@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kasoko_cli.daraja import messages
+from kasoko_cli.daraja import messages, redaction
 from kasoko_cli.daraja.codes import Fate, judge_result, read_status
 from kasoko_cli.daraja.messages import (
     Initiator,
@@ -26,9 +26,8 @@ from kasoko_cli.daraja.messages import (
     party_phone,
     plain_text,
     read_json,
-    redact,
-    strip_credentials,
 )
+from kasoko_cli.daraja.redaction import redact, strip_credentials
 
 #: A cryptogram as RSA-2048 makes it: 344 characters.
 CREDENTIAL = "aB3+/" * 68 + "dE=="
@@ -143,7 +142,7 @@ def test_a_payment_on_v1_has_no_id_of_ours() -> None:
     request = b2c("v1")
     assert tuple(request) == B2C_V1_FIELDS
     assert request["Occasion"] == "m42", "a strict gateway of v1 refuses the spelling of v3"
-    assert messages.shown_request(request)["Occasion"] == "m42"
+    assert redaction.shown_request(request)["Occasion"] == "m42"
 
 
 @pytest.mark.parametrize("cents", [0, -100, 1250, 99, 101])

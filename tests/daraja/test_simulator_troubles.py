@@ -16,7 +16,7 @@ import pytest
 from kasoko_cli.daraja.simulator.app import Endpoint, Fault, Rule
 from kasoko_cli.daraja.simulator.people import PEOPLE, Person
 from kasoko_cli.daraja.simulator.results import SHAPES
-from kasoko_cli.daraja.simulator.script import STAGE_OF, Stage
+from kasoko_cli.daraja.simulator.script import STAGE_OF, FaultStage
 from tests.daraja.simulator_desk import V1, V3, Desk, a_desk
 
 NOW = datetime(2026, 11, 23, 5, 12, 44, tzinfo=UTC)
@@ -25,9 +25,9 @@ NOW = datetime(2026, 11, 23, 5, 12, 44, tzinfo=UTC)
 _ids = itertools.count(1)
 
 #: Faults after which the request was certainly never taken.
-BEFORE_MONEY = {fault for fault in Fault if STAGE_OF[fault] is Stage.BEFORE}
+BEFORE_MONEY = {fault for fault in Fault if STAGE_OF[fault] is FaultStage.BEFORE}
 #: Faults of a payment that was taken: it moves money as it would without them, TIMEOUT_UNPAID excepted.
-AFTER_MONEY = {fault for fault in Fault if STAGE_OF[fault] in (Stage.AFTER, Stage.RESULT)}
+AFTER_MONEY = {fault for fault in Fault if STAGE_OF[fault] in (FaultStage.AFTER, FaultStage.RESULT)}
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +183,12 @@ SEEN[Fault.DRIP_AFTER] = "200 ResponseCode 0"
 
 
 def test_every_fault_of_an_answer_is_in_the_list_below() -> None:
-    assert set(SEEN) == {fault for fault in Fault if STAGE_OF[fault] in (Stage.BEFORE, Stage.AFTER)}
+    assert set(SEEN) == {fault for fault in Fault if STAGE_OF[fault] in (FaultStage.BEFORE, FaultStage.AFTER)}
     assert not BEFORE_MONEY & AFTER_MONEY
-    assert {STAGE_OF[fault] for fault in set(Fault) - BEFORE_MONEY - AFTER_MONEY} == {Stage.STATUS, Stage.BALANCE}
+    assert {STAGE_OF[fault] for fault in set(Fault) - BEFORE_MONEY - AFTER_MONEY} == {
+        FaultStage.STATUS,
+        FaultStage.BALANCE,
+    }
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.value) for fault in SEEN])

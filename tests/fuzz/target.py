@@ -6,7 +6,8 @@ import json
 from decimal import Decimal
 
 from kasoko_cli.daraja.codes import Fate, StatusFate, judge_result, read_status
-from kasoko_cli.daraja.messages import MalformedBody, parse_result, redact, strip_credentials
+from kasoko_cli.daraja.messages import MalformedBody, parse_result
+from kasoko_cli.daraja.redaction import redact, strip_credentials
 
 #: What no kept body may contain.
 SECRET = "c2VjcmV0MQ" * 30

@@ -395,7 +395,7 @@ from tests.platform.markets.models import Result
 print(json.dumps([[one.id, one.user_id, one.status, one.outcome, one.amount_cents, one.delivered_cents,
                    one.wallet_cents, bool(one.receipt), one.failure_code] for one in Result.objects.order_by("id")]))
 """
-ALL = f"SELECT {', '.join(source.Result._fields)} FROM kasoko.results ORDER BY id"
+ALL = f"SELECT {', '.join(source.PlatformResult._fields)} FROM kasoko.results ORDER BY id"
 #: M-Pesa answers this number with a definite failure.
 REFUSED = next(phone for phone, one in PEOPLE.items() if one.code == "2040")
 
@@ -469,7 +469,7 @@ def test_what_a_duty_kept_back_is_told_as_the_books_have_it(
     harness.deliver()
     platform_mirror.mirror(OperationContext(db, clock, actor), theirs)
     with theirs.reading() as session, db.reading() as books:
-        market, *owed = [source.Result(*row) for row in session.execute(sa.text(ALL)).all()]
+        market, *owed = [source.PlatformResult(*row) for row in session.execute(sa.text(ALL)).all()]
         for one in owed:
             assert one.user_id is not None
             assert one.wallet_cents == book.available(books, one.user_id)
@@ -491,7 +491,7 @@ def test_a_mirror_that_was_overtaken_tells_nothing_old(
     """It has read, and before it writes the payout ends and another mirror tells that."""
     tell = source.tell
 
-    def overtaken(to: Database, results: Sequence[source.Result]) -> None:
+    def overtaken(to: Database, results: Sequence[source.PlatformResult]) -> None:
         monkeypatch.setattr(source, "tell", tell)
         harness.send()
         harness.deliver()

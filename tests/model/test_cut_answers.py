@@ -20,8 +20,8 @@ import pytest
 from sqlmodel import select
 
 from kasoko_cli.clock import Lease
-from kasoko_cli.daraja.callback_urls import Kind
-from kasoko_cli.daraja.client import Account, Answer, DarajaClient, RequestLimits
+from kasoko_cli.daraja.callback_urls import CallbackKind
+from kasoko_cli.daraja.client import Answer, DarajaApp, DarajaClient, RequestLimits
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.credentials import Token
 from kasoko_cli.daraja.listener import Delivery, listener_app
@@ -156,7 +156,9 @@ def client_of(server: CutServer, *, fetches_token: bool = False, **options: floa
     if not fetches_token:
         assert shelf.claim_refresh(None)
         shelf.keep(Token(TOKEN, fetched_at=clock(), expires_at=clock() + timedelta(hours=1)))
-    account = Account(server.url, "consumer-key", "consumer-secret", "600999", "testapi", "credential-of-the-initiator")
+    account = DarajaApp(
+        server.url, "consumer-key", "consumer-secret", "600999", "testapi", "credential-of-the-initiator"
+    )
     limits = RequestLimits(**{"timeout_seconds": 5.0, "total_seconds": 10.0} | options, sends=1)
     return DarajaClient(account, shelf, clock, limits=limits, sleep=lambda _: None)
 
@@ -340,7 +342,7 @@ def test_a_run_whose_acknowledgements_are_cut_leaves_the_money_in_flight_until_i
 def real_client(world: World, server: CutServer) -> DarajaClient:
     """The world's client, over a real socket."""
     known = world.simulator.settings
-    account = Account(
+    account = DarajaApp(
         server.url,
         known.consumer_key,
         known.consumer_secret,
@@ -429,7 +431,7 @@ def test_a_post_cut_at_any_byte_of_its_wire_stores_nothing(world: World) -> None
             assert b" 200 " not in posted(server.port, request[:cut]), f"cut after {cut} bytes"
         assert stored(world) == []
         assert b" 200 " in posted(server.port, request)
-    assert stored(world) == [(Kind.RESULT, notice.body)]
+    assert stored(world) == [(CallbackKind.RESULT, notice.body)]
     world.apply()
     assert world.payouts()[0].status is PayoutStatus.COMPLETED
     world.check()

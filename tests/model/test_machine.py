@@ -27,9 +27,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.simulator.answers import Notice
-from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Stage
+from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, FaultStage
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.kill_points import POINTS
 from kasoko_cli.operations.payouts import manual_decision, switches
@@ -55,7 +55,7 @@ from tests.model.world import (
 FALSE_FAILURES = (Fault.FAILURE_THEN_SUCCESS,)
 
 
-def _of(*stages: Stage) -> list[Fault]:
+def _of(*stages: FaultStage) -> list[Fault]:
     return [fault for fault in Fault if STAGE_OF[fault] in stages and fault not in (*FALSE_FAILURES, *LIES)]
 
 
@@ -69,7 +69,7 @@ MEANWHILE = st.lists(
 STANDS = st.sampled_from([(), (), (), ("lease runs out", "send", "decide"), ("lease runs out", "reconcile", "decide")])
 NOTHING: st.SearchStrategy[tuple[str, ...]] = st.just(())
 #: One fault on the way and one of the result, each often absent.
-ANSWER_FAULTS = st.sampled_from([None, None, None, *_of(Stage.BEFORE, Stage.AFTER)])
+ANSWER_FAULTS = st.sampled_from([None, None, None, *_of(FaultStage.BEFORE, FaultStage.AFTER)])
 WIRES = st.sampled_from(["", "", "", "", "refused", "wanders", "crash before", "crash after"])
 
 
@@ -98,8 +98,8 @@ def _deals(results: list[Fault]) -> st.SearchStrategy[list[Deal]]:
 
 
 #: Deals for payments and for questions.
-PAYMENTS = _deals(_of(Stage.RESULT))
-QUESTIONS = _deals(_of(Stage.STATUS))
+PAYMENTS = _deals(_of(FaultStage.RESULT))
+QUESTIONS = _deals(_of(FaultStage.STATUS))
 #: At which point, the how manieth time it is reached, the power goes; or not.
 Crashes = tuple[str, int] | None
 CRASHES: st.SearchStrategy[Crashes] = st.one_of(
@@ -289,7 +289,7 @@ class Payouts(RuleBasedStateMachine):
     @rule(
         which=WHICH,
         code=st.sampled_from([0, 0, 2040, 2040, 1, 17]),
-        kind=st.sampled_from([Kind.RESULT, Kind.RESULT, Kind.TIMEOUT]),
+        kind=st.sampled_from([CallbackKind.RESULT, CallbackKind.RESULT, CallbackKind.TIMEOUT]),
         conversation=st.sampled_from(["AG_20261123_0123456789abcdef0123", None]),
         names_us=st.booleans(),
         more_cents=st.sampled_from([0, 0, 100]),
@@ -299,7 +299,7 @@ class Payouts(RuleBasedStateMachine):
         self,
         which: int,
         code: int,
-        kind: Kind,
+        kind: CallbackKind,
         conversation: str | None,
         names_us: bool,
         more_cents: int,
@@ -324,7 +324,7 @@ class Payouts(RuleBasedStateMachine):
             if questions := world.open_queries():
                 query = questions[which % len(questions)]
                 [attempt] = [one for one in world.attempts() if one.id == query.attempt_id]
-                world.forge(Kind.STATUS, query.id, forged_status(attempt, word, conversation), signed=signed)
+                world.forge(CallbackKind.STATUS, query.id, forged_status(attempt, word, conversation), signed=signed)
 
     # --- Time, copies ---------------------------------------------------------------------------------------------
 

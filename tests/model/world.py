@@ -25,8 +25,8 @@ from sqlmodel import Session, select
 
 from kasoko_cli.clock import nairobi_day
 from kasoko_cli.daraja import wire
-from kasoko_cli.daraja.callback_urls import Kind, Links
-from kasoko_cli.daraja.client import Account, DarajaClient
+from kasoko_cli.daraja.callback_urls import CallbackKind, Links
+from kasoko_cli.daraja.client import DarajaApp, DarajaClient
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.daraja.simulator.account import Instruction
 from kasoko_cli.daraja.simulator.answers import Manner, Notice
@@ -269,7 +269,7 @@ class World:
     def _client(self) -> DarajaClient:
         known = self.simulator.settings
         return DarajaClient(
-            Account(
+            DarajaApp(
                 self.setting.base_url,
                 known.consumer_key,
                 known.consumer_secret,
@@ -860,7 +860,7 @@ class World:
         """What was stored is judged."""
         apply_results.apply_waiting(self.db, self.clock, Trust())
 
-    def forge(self, kind: Kind, subject: str, body: bytes, *, signed: bool) -> None:
+    def forge(self, kind: CallbackKind, subject: str, body: bytes, *, signed: bool) -> None:
         """Somebody posts a body; `signed` has seen the address."""
         apply_results.store_deliveries(
             self.db, self.clock, [Delivery(kind, subject, signed, "203.0.113.9", self.clock(), body)]

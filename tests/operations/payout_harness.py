@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.callback_urls import Kind, Links
-from kasoko_cli.daraja.client import Account, DarajaClient, RequestLimits
+from kasoko_cli.daraja.callback_urls import CallbackKind, Links
+from kasoko_cli.daraja.client import DarajaApp, DarajaClient, RequestLimits
 from kasoko_cli.daraja.listener import Delivery, listener_app
 from kasoko_cli.daraja.serve import AsgiApp, Receive, Scope, Send, Server
 from kasoko_cli.daraja.simulator.answers import Manner, Notice
@@ -133,10 +133,10 @@ class PayoutHarness:
             sleep=lambda _: None,
         )
 
-    def account(self, url: str, api: Literal["v1", "v3"] = "v3") -> Account:
+    def account(self, url: str, api: Literal["v1", "v3"] = "v3") -> DarajaApp:
         """The simulator's organisation."""
         known = self.simulator.settings
-        return Account(
+        return DarajaApp(
             url,
             known.consumer_key,
             known.consumer_secret,
@@ -275,7 +275,7 @@ class PayoutHarness:
             receive.store_deliveries(self.db, self.clock, arrived)
         return receive.apply_waiting(self.db, self.clock, self.trust)
 
-    def post(self, kind: Kind, subject: str, body: bytes | Mapping[str, Any], *, signed: bool = True) -> str:
+    def post(self, kind: CallbackKind, subject: str, body: bytes | Mapping[str, Any], *, signed: bool = True) -> str:
         """Somebody posts a body by hand; the verdict on it, or "waits"."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         delivery = Delivery(kind, subject, signed, "203.0.113.9", self.clock(), body=content)

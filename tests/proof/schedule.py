@@ -18,10 +18,10 @@ from typing import Any
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.simulator.account import Instruction
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
-from kasoko_cli.daraja.simulator.gateway import Gateway, Ids, _Call
+from kasoko_cli.daraja.simulator.gateway import Ids, SimulatedGateway, _Call
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.daraja.simulator.results import Envelope
-from kasoko_cli.daraja.simulator.script import STAGE_OF, Endpoint, Fault, Rule, Stage
+from kasoko_cli.daraja.simulator.script import STAGE_OF, Endpoint, Fault, FaultStage, Rule
 from kasoko_cli.domain.payout import AttemptStatus, WireLimits
 from kasoko_cli.kill_points import POINTS
 from kasoko_cli.store import attempts
@@ -53,8 +53,10 @@ NOT_WITH_FALSE_FAILURES = frozenset({Fault.STATUS_LAGS})
 #: that was made, where nothing else says falsely that it failed (`HastyGateway`).
 NEVER = frozenset({Fault.STATUS_LIES})
 
-_PAYMENT_FAULTS = [fault for fault in Fault if STAGE_OF[fault] in (Stage.BEFORE, Stage.AFTER, Stage.RESULT)]
-_STATUS_FAULTS = [fault for fault in Fault if STAGE_OF[fault] is Stage.STATUS]
+_PAYMENT_FAULTS = [
+    fault for fault in Fault if STAGE_OF[fault] in (FaultStage.BEFORE, FaultStage.AFTER, FaultStage.RESULT)
+]
+_STATUS_FAULTS = [fault for fault in Fault if STAGE_OF[fault] is FaultStage.STATUS]
 #: What may go wrong while a token is fetched, and is no refusal of the app itself.
 _TOKEN_FAULTS = [
     Fault.INTERNAL_ERROR_BEFORE,
@@ -141,7 +143,7 @@ def run(
 SAY_NOT_PAID = ("decide", "decide all", "statement")
 
 
-class HastyGateway(Gateway):
+class HastyGateway(SimulatedGateway):
     """One that says "Declined" once of a payment that was made, where the script lies; it never says "Completed" of
 
     one that was not: that is believed at once, and no other answer stands behind it.
@@ -242,7 +244,7 @@ class _Play:
             elif place < 0.88:
                 fault, endpoint = draw.choice(_STATUS_FAULTS), None
             elif place < 0.95:
-                both = [each for each in _PAYMENT_FAULTS if STAGE_OF[each] in (Stage.BEFORE, Stage.AFTER)]
+                both = [each for each in _PAYMENT_FAULTS if STAGE_OF[each] in (FaultStage.BEFORE, FaultStage.AFTER)]
                 fault, endpoint = draw.choice(both), Endpoint.STATUS
             else:
                 fault, endpoint = draw.choice(_TOKEN_FAULTS), Endpoint.TOKEN

@@ -11,7 +11,7 @@ import typer.main
 from sqlmodel import select
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.operations.callbacks import apply_results
 from kasoko_cli.store.log import raise_incident
@@ -120,7 +120,7 @@ def a_result_that_waits(bench: Bench, forker: Forker) -> tuple[str, ...]:
             "ResultParameters": {"ResultParameter": [{"Key": key, "Value": value} for key, value in values.items()]},
         }
         body = json.dumps({"Result": result}).encode()
-        early = Delivery(Kind.RESULT, attempt.id, True, "127.0.0.1", bench.clock(), body)
+        early = Delivery(CallbackKind.RESULT, attempt.id, True, "127.0.0.1", bench.clock(), body)
         apply_results.store_deliveries(db, bench.clock, [early])
     return "callback", "replay", "1"
 

@@ -9,7 +9,7 @@ import pytest
 
 from kasoko_cli.cli.container import Container
 from kasoko_cli.config import load_config
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.errors import DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.operations.payouts import switches
 from kasoko_cli.operations.reporting import status_views
@@ -29,10 +29,10 @@ def test_both_ways_of_reading_give_the_same_overview(harness: PayoutHarness, dat
     for user, code in (("ann", 0), ("ben", 2040)):
         attempt = harness.attempt(user)
         harness.post(
-            Kind.RESULT, attempt.id, harness.result(attempt, code=code, receiver=attempt.phone, desc="said so")
+            CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code, receiver=attempt.phone, desc="said so")
         )
     harness.post(
-        Kind.RESULT,
+        CallbackKind.RESULT,
         harness.attempt("ben").id,
         harness.result(harness.attempt("ben"), code=0, receiver=BEN, desc="paid"),
     )

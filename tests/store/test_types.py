@@ -11,14 +11,14 @@ from sqlalchemy.exc import StatementError
 
 from kasoko_cli.domain.market import MarketStatus
 from kasoko_cli.store.engine.database import Database
-from kasoko_cli.store.schema.types import Counted, UtcTime, Whole, Word
+from kasoko_cli.store.schema.types import Counted, StoredWord, UtcTime, Whole
 
 ROWS = Table(
     "rows_of_a_test",
     MetaData(),
     Column("id", Counted, primary_key=True),
     Column("at", UtcTime()),
-    Column("word", Word(MarketStatus)),
+    Column("word", StoredWord(MarketStatus)),
     Column("cents", Whole),
 )
 

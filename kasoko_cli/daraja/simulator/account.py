@@ -56,7 +56,7 @@ class Order:
     at: datetime
 
 
-class Account:
+class SimulatedAccount:
     """Working, utility and charges, in integer cents. Not thread-safe: its owner holds the lock."""
 
     def __init__(self, settings: SimulatorSettings) -> None:

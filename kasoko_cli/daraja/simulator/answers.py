@@ -50,7 +50,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Reply:
+class GatewayReply:
     """One HTTP answer, how it is sent, and what is posted because of it."""
 
     status: int
@@ -70,7 +70,7 @@ class Refusal(Exception):
         self.code = code
         self.message = message
 
-    def reply(self, request_id: str | None) -> Reply:
+    def reply(self, request_id: str | None) -> GatewayReply:
         """The answer: an HTTP status and the gateway's three fields."""
         return error(self.status, self.code, self.message, request_id)
 
@@ -103,19 +103,19 @@ def _write(value: Wire, parts: list[str]) -> None:
         parts.append(json.dumps(value))
 
 
-def error(status: int, code: str, message: str, request_id: str | None) -> Reply:
+def error(status: int, code: str, message: str, request_id: str | None) -> GatewayReply:
     """A refusal in the gateway's shape."""
-    return Reply(status, write_json({"requestId": request_id, "errorCode": code, "errorMessage": message}))
+    return GatewayReply(status, write_json({"requestId": request_id, "errorCode": code, "errorMessage": message}))
 
 
-def acknowledgement(originator_id: str | None, conversation_id: str, *, full_stop: bool = True) -> Reply:
+def acknowledgement(originator_id: str | None, conversation_id: str, *, full_stop: bool = True) -> GatewayReply:
     """The request is queued: never that it is paid."""
     body: dict[str, Wire] = {"ConversationID": conversation_id}
     if originator_id is not None:
         body["OriginatorConversationID"] = originator_id
     body["ResponseCode"] = "0"
     body["ResponseDescription"] = "Accept the service request successfully" + ("." if full_stop else "")
-    return Reply(200, write_json(body))
+    return GatewayReply(200, write_json(body))
 
 
 _FIREWALL_PAGE: Final = (
@@ -153,7 +153,9 @@ _MANNERS: Final = {
 }
 
 
-def spoil(fault: Fault, taken: Reply | None, *, request_id: str, token: str, slow_seconds: float) -> Reply:
+def spoil(
+    fault: Fault, taken: GatewayReply | None, *, request_id: str, token: str, slow_seconds: float
+) -> GatewayReply:
     """What the caller sees instead of the right answer.
 
     `taken` is the acknowledgement of a request that was taken, or None if it never was; what is
@@ -171,28 +173,28 @@ def spoil(fault: Fault, taken: Reply | None, *, request_id: str, token: str, slo
     return replace(reply, notices=owed)
 
 
-def _strange(fault: Fault, whole: Reply, request_id: str, token: str, slow_seconds: float) -> Reply:
+def _strange(fault: Fault, whole: GatewayReply, request_id: str, token: str, slow_seconds: float) -> GatewayReply:
     """The spoilt answers that are neither a plain error body nor a broken connection."""
     match fault:
         case Fault.SOAP_FAULT_BEFORE | Fault.SOAP_FAULT_AFTER:
-            return Reply(500, write_json(_SOAP_FAULT))
+            return GatewayReply(500, write_json(_SOAP_FAULT))
         case Fault.HTML_503_BEFORE | Fault.HTML_503_AFTER:
-            return Reply(503, _FIREWALL_PAGE, HTML)
+            return GatewayReply(503, _FIREWALL_PAGE, HTML)
         case Fault.HTML_200_BEFORE | Fault.HTML_200_AFTER:
-            return Reply(200, _WEB_PAGE, HTML)
+            return GatewayReply(200, _WEB_PAGE, HTML)
         case Fault.EMPTY_200_BEFORE | Fault.EMPTY_200_AFTER:
-            return Reply(200, b"")
+            return GatewayReply(200, b"")
         case Fault.TOKEN_DIES | Fault.PRODUCT_MISSING:
             return error(401, "401.002.01", f"Error Occurred - Invalid Access Token - {token}", request_id)
         case Fault.ERROR_IN_200:
             return error(200, "500.003.02", "Error Occurred: Spike Arrest Violation", request_id)
         case Fault.RESPONSE_CODE_NOT_ZERO:
-            return Reply(200, write_json({"ResponseCode": "1", "ResponseDescription": "Rejected"}))
+            return GatewayReply(200, write_json({"ResponseCode": "1", "ResponseDescription": "Rejected"}))
         case Fault.SLOW_ANSWER:
             return replace(whole, wait_seconds=slow_seconds)
         case Fault.ACK_WRONG_ID:
             return acknowledgement(f"other-{request_id}", f"AG_20200101_{request_id}")
         case Fault.ACK_SAYS_NOTHING:
-            return Reply(200, write_json({"status": "ok"}))
+            return GatewayReply(200, write_json({"status": "ok"}))
         case _:
             raise AssertionError(f"no answer is written for {fault}")

@@ -30,11 +30,11 @@ from typing import Any
 from kasoko_cli.clock import Clock, system_clock
 from kasoko_cli.daraja.serve import AsgiApp, Message, Receive, Scope, Send, Server, bound
 from kasoko_cli.daraja.simulator import credential
-from kasoko_cli.daraja.simulator.answers import JSON, Manner, Reply
+from kasoko_cli.daraja.simulator.answers import JSON, GatewayReply, Manner
 from kasoko_cli.daraja.simulator.checks import MAX_BODY_BYTES
-from kasoko_cli.daraja.simulator.gateway import Gateway, Request
+from kasoko_cli.daraja.simulator.gateway import Request, SimulatedGateway
 from kasoko_cli.daraja.simulator.people import PEOPLE
-from kasoko_cli.daraja.simulator.postman import Postman, Tally
+from kasoko_cli.daraja.simulator.postman import DeliveryTally, Postman
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Endpoint, Fault, Rule
 from kasoko_cli.daraja.simulator.settings import SimulatorSettings
 
@@ -50,8 +50,8 @@ class Simulator:
 
     def __init__(self, settings: SimulatorSettings | None = None, clock: Clock = system_clock) -> None:
         self.settings = settings or SimulatorSettings()
-        self.gateway = Gateway(self.settings, clock)
-        self._tally = Tally()
+        self.gateway = SimulatedGateway(self.settings, clock)
+        self._tally = DeliveryTally()
         self._postman = self._new_postman()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -148,7 +148,7 @@ class Simulator:
         )
         await self._give(reply, receive, send)
 
-    async def _give(self, reply: Reply, receive: Receive, send: Send) -> None:
+    async def _give(self, reply: GatewayReply, receive: Receive, send: Send) -> None:
         """Answer, and hand in what is owed because of it: an answer that takes long does not hold results up."""
         for notice in reply.notices:
             if notice.before_answer:
@@ -162,7 +162,7 @@ class Simulator:
         if not is_prompt:
             await self._give_badly(reply, receive, send)
 
-    async def _give_badly(self, reply: Reply, receive: Receive, send: Send) -> None:
+    async def _give_badly(self, reply: GatewayReply, receive: Receive, send: Send) -> None:
         """Every way to answer but at once and whole."""
         match reply.manner:
             case Manner.WHOLE:
@@ -201,7 +201,7 @@ class Simulator:
 
     # --- The paths of its own ----------------------------------------------------------------------------------------
 
-    def _control(self, method: str, path: str, body: bytes) -> Reply:
+    def _control(self, method: str, path: str, body: bytes) -> GatewayReply:
         """What is not Daraja: for tests and for people who try things out."""
         match method, path:
             case "GET", "/_health":
@@ -211,7 +211,7 @@ class Simulator:
             case "GET", "/_phones":
                 return _json({"phones": _phones()})
             case "GET", "/_certificate":
-                return Reply(200, self.certificate_pem.encode(), "application/x-pem-file")
+                return GatewayReply(200, self.certificate_pem.encode(), "application/x-pem-file")
             case "GET", "/_fault":
                 return _json(
                     {"faults": {fault.value: STAGE_OF[fault].value for fault in Fault}, "rules": self._rules()}
@@ -229,7 +229,7 @@ class Simulator:
                     return _json({"error": str(error)}, status=400)
         return _json({"error": f"there is no {method} {path}"}, status=404)
 
-    def _set(self, path: str, wish: object) -> Reply:
+    def _set(self, path: str, wish: object) -> GatewayReply:
         """Change faults or funds while it runs.
 
         Raises:
@@ -298,7 +298,7 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-def _head(reply: Reply) -> Message:
+def _head(reply: GatewayReply) -> Message:
     return {
         "type": "http.response.start",
         "status": reply.status,
@@ -309,7 +309,7 @@ def _head(reply: Reply) -> Message:
     }
 
 
-async def _send_whole(send: Send, reply: Reply) -> None:
+async def _send_whole(send: Send, reply: GatewayReply) -> None:
     await send(_head(reply))
     await send({"type": "http.response.body", "body": reply.body})
 
@@ -333,8 +333,8 @@ async def _hang_up(send: Send, *, reset: bool = False) -> None:
         await asyncio.sleep(0)
 
 
-def _json(value: object, *, status: int = 200) -> Reply:
-    return Reply(status, json.dumps(value).encode(), JSON)
+def _json(value: object, *, status: int = 200) -> GatewayReply:
+    return GatewayReply(status, json.dumps(value).encode(), JSON)
 
 
 def _phones() -> list[dict[str, object]]:

@@ -15,13 +15,13 @@ from urllib.parse import parse_qs
 
 from kasoko_cli.clock import NAIROBI, Clock
 from kasoko_cli.daraja.simulator import chance, results
-from kasoko_cli.daraja.simulator.account import Account, Instruction, Order
-from kasoko_cli.daraja.simulator.answers import JSON, Notice, Refusal, Reply, Wire, acknowledgement, spoil
+from kasoko_cli.daraja.simulator.account import Instruction, Order, SimulatedAccount
+from kasoko_cli.daraja.simulator.answers import JSON, GatewayReply, Notice, Refusal, Wire, acknowledgement, spoil
 from kasoko_cli.daraja.simulator.checks import MAX_BODY_BYTES, Body, check_fields, read_body, shillings
 from kasoko_cli.daraja.simulator.credential import Operator
 from kasoko_cli.daraja.simulator.people import ORDINARY, PEOPLE, Person
 from kasoko_cli.daraja.simulator.results import Envelope
-from kasoko_cli.daraja.simulator.script import Endpoint, Fault, Rule, Script, Stage
+from kasoko_cli.daraja.simulator.script import Endpoint, Fault, FaultStage, Rule, Script
 from kasoko_cli.daraja.simulator.settings import SimulatorSettings
 from kasoko_cli.daraja.simulator.tokens import Tokens
 
@@ -101,14 +101,14 @@ class Ids(TypedDict):
     conversation_id: str
 
 
-class Gateway:
+class SimulatedGateway:
     """One organisation's M-Pesa. Any thread may call it; one request is handled at a time."""
 
     def __init__(self, settings: SimulatorSettings, clock: Clock) -> None:
         self.settings = settings
         self._clock = clock
         self._lock = threading.Lock()
-        self._account = Account(settings)
+        self._account = SimulatedAccount(settings)
         self._operator = Operator(settings.initiator_name, settings.initiator_password)
         self._tokens = Tokens(settings)
         self._script = Script(settings.seed, settings.faults)
@@ -160,7 +160,7 @@ class Gateway:
 
     # --- Requests ----------------------------------------------------------------------------------------------------
 
-    def handle(self, request: Request) -> Reply:
+    def handle(self, request: Request) -> GatewayReply:
         """Answer one request of the Daraja API."""
         with self._lock:
             self._requests += 1
@@ -175,7 +175,7 @@ class Gateway:
             self._log.append(entry)
             return reply
 
-    def _route(self, request: Request, request_id: str, entry: dict[str, Wire]) -> Reply:
+    def _route(self, request: Request, request_id: str, entry: dict[str, Wire]) -> GatewayReply:
         endpoint = PATHS.get(request.path)
         if endpoint is None:
             raise Refusal(404, "404.001.01", "Resource not found")
@@ -210,13 +210,13 @@ class Gateway:
             case Endpoint.REVERSAL:
                 return self._reversal(call)
 
-    def _token(self, request: Request, request_id: str, nth: int, at: datetime) -> Reply:
+    def _token(self, request: Request, request_id: str, nth: int, at: datetime) -> GatewayReply:
         faults = self._script.choose(Endpoint.TOKEN, nth=nth, subject="token", phone=None)
-        if fault := faults.get(Stage.BEFORE):
+        if fault := faults.get(FaultStage.BEFORE):
             return self._spoilt(fault, None, request_id, "")
         grant_type = parse_qs(request.query).get("grant_type", [None])[0]
         reply = self._tokens.issue(request.header("authorization"), grant_type, at)
-        if fault := faults.get(Stage.AFTER):
+        if fault := faults.get(FaultStage.AFTER):
             return self._spoilt(fault, reply, request_id, "")
         return reply
 
@@ -248,7 +248,7 @@ class Gateway:
 
     # --- Payments ----------------------------------------------------------------------------------------------------
 
-    def _b2c(self, call: _Call, entry: dict[str, Wire]) -> Reply:
+    def _b2c(self, call: _Call, entry: dict[str, Wire]) -> GatewayReply:
         """Take a payment, refuse it, or do one of the things that the script says."""
         phone = str(call.body["PartyB"])
         person = PEOPLE.get(phone, ORDINARY) if self.settings.people else ORDINARY
@@ -259,20 +259,20 @@ class Gateway:
         subject = originator_id if is_v3 else phone
         faults = self._script.choose(call.endpoint, nth=call.nth, subject=subject, phone=phone, also=person.rules)
         entry["faults"] = [fault.value for fault in faults.values()]
-        if fault := faults.get(Stage.BEFORE):
+        if fault := faults.get(FaultStage.BEFORE):
             return self._spoilt(fault, None, call.request_id, call.token)
 
         if self._account.find(originator_id) is not None:
             return self._duplicate(call, originator_id)
-        instruction = self._take(call, person, originator_id, faults.get(Stage.RESULT))
+        instruction = self._take(call, person, originator_id, faults.get(FaultStage.RESULT))
         named = originator_id if not is_v3 or self.settings.echoes_originator_id else None
         reply = acknowledgement(named, instruction.conversation_id)
-        reply = replace(reply, notices=self._owed(call, instruction, named, faults.get(Stage.RESULT)))
-        if fault := faults.get(Stage.AFTER):
+        reply = replace(reply, notices=self._owed(call, instruction, named, faults.get(FaultStage.RESULT)))
+        if fault := faults.get(FaultStage.AFTER):
             return self._spoilt(fault, reply, call.request_id, call.token)
         return reply
 
-    def _duplicate(self, call: _Call, originator_id: str) -> Reply:
+    def _duplicate(self, call: _Call, originator_id: str) -> GatewayReply:
         """The first request with this id stands; this one moves no money."""
         self._duplicates_refused += 1
         if self.settings.duplicates == "refuse":
@@ -386,7 +386,7 @@ class Gateway:
 
     # --- Queries -----------------------------------------------------------------------------------------------------
 
-    def _status(self, call: _Call, entry: dict[str, Wire]) -> Reply:
+    def _status(self, call: _Call, entry: dict[str, Wire]) -> GatewayReply:
         """Say how a payment stands, out of the ledger."""
         asked_id = str(call.body.get("OriginalConversationID") or "")
         receipt = str(call.body.get("TransactionID") or "")
@@ -405,12 +405,12 @@ class Gateway:
             also=tuple(rule for rule in person.rules if rule.where is Endpoint.STATUS),
         )
         entry["faults"] = [fault.value for fault in faults.values()]
-        if fault := faults.get(Stage.BEFORE):
+        if fault := faults.get(FaultStage.BEFORE):
             return self._spoilt(fault, None, call.request_id, call.token)
 
         ids = self._ids(call)
         reply = acknowledgement(**ids)
-        fault = faults.get(Stage.STATUS)
+        fault = faults.get(FaultStage.STATUS)
         if fault is not Fault.STATUS_LOST:
             refusal = self._operator.refusal(call.body["Initiator"], call.body["SecurityCredential"])
             lags = found is not None and (call.at - found.at).total_seconds() < self.settings.status_lag_seconds
@@ -420,7 +420,7 @@ class Gateway:
                 code = refusal or ("2033" if asked_id else "2032")
                 envelope = results.no_status(code, at=call.at, **ids)
             reply = replace(reply, notices=self._posts(call, envelope, subject, "status", call.nth))
-        if fault := faults.get(Stage.AFTER):
+        if fault := faults.get(FaultStage.AFTER):
             return self._spoilt(fault, reply, call.request_id, call.token)
         return reply
 
@@ -443,15 +443,15 @@ class Gateway:
             found = replace(found, phone="254700999999")
         return results.status(found, shortcode=self.settings.shortcode, at=call.at, word=word, **ids)
 
-    def _balance(self, call: _Call, entry: dict[str, Wire]) -> Reply:
+    def _balance(self, call: _Call, entry: dict[str, Wire]) -> GatewayReply:
         """Say what is in the accounts."""
         faults = self._script.choose(call.endpoint, nth=call.nth, subject="balance", phone=None)
         entry["faults"] = [fault.value for fault in faults.values()]
-        if fault := faults.get(Stage.BEFORE):
+        if fault := faults.get(FaultStage.BEFORE):
             return self._spoilt(fault, None, call.request_id, call.token)
         ids = self._ids(call)
         reply = acknowledgement(**ids, full_stop=False)
-        fault = faults.get(Stage.BALANCE)
+        fault = faults.get(FaultStage.BALANCE)
         if fault is not Fault.BALANCE_LOST:
             code = self._operator.refusal(call.body["Initiator"], call.body["SecurityCredential"])
             if code is None and fault is Fault.BALANCE_REFUSED:
@@ -462,11 +462,11 @@ class Gateway:
             else:
                 envelope = results.no_balance(code, at=call.at, **ids)
             reply = replace(reply, notices=self._posts(call, envelope, "balance", call.nth))
-        if fault := faults.get(Stage.AFTER):
+        if fault := faults.get(FaultStage.AFTER):
             return self._spoilt(fault, reply, call.request_id, call.token)
         return reply
 
-    def _top_up(self, call: _Call) -> Reply:
+    def _top_up(self, call: _Call) -> GatewayReply:
         """Money for the utility account, from a paybill of ours or from the working account."""
         ids = self._ids(call)
         amount_cents = shillings(call.body["Amount"]) * 100
@@ -481,7 +481,7 @@ class Gateway:
         notices = self._posts(call, envelope, ids["originator_id"], "top_up")
         return replace(acknowledgement(**ids), notices=notices)
 
-    def _reversal(self, call: _Call) -> Reply:
+    def _reversal(self, call: _Call) -> GatewayReply:
         """A B2C payment cannot be reversed by API, so every reversal fails.
 
         Source: Daraja portal, B2C and reversal pages, FAQ.
@@ -505,7 +505,7 @@ class Gateway:
         least, most = self.settings.result_delay_seconds
         return least + (most - least) * chance.fraction(self.settings.seed, "delay", *about)
 
-    def _spoilt(self, fault: Fault, taken: Reply | None, request_id: str, token: str) -> Reply:
+    def _spoilt(self, fault: Fault, taken: GatewayReply | None, request_id: str, token: str) -> GatewayReply:
         if fault is Fault.TOKEN_DIES:
             self._tokens.kill_all()
         return spoil(fault, taken, request_id=request_id, token=token, slow_seconds=self.settings.slow_seconds)

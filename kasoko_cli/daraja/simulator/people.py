@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kasoko_cli.daraja.simulator import chance
-from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, Rule, Stage
+from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, FaultStage, Rule
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _ends_with(number: int, code: str, title: str, *, paid: bool = False) -> Per
 
 
 def _troubled(number: int, title: str, *faults: Fault, first: int | None = None, code: str = "0") -> Person:
-    stopped = first is None and any(STAGE_OF[fault] is Stage.BEFORE for fault in faults)
+    stopped = first is None and any(STAGE_OF[fault] is FaultStage.BEFORE for fault in faults)
     paid = not stopped and code == "0" and Fault.TIMEOUT_UNPAID not in faults
     return Person(phone=f"254799{number:06d}", title=title, paid=paid, code=code, faults=faults, first=first)
 

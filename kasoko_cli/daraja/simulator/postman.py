@@ -36,7 +36,7 @@ _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter, float]
 
 
 @dataclass
-class Tally:
+class DeliveryTally:
     """What became of the notices, over every start of one simulator."""
 
     #: Somebody answered, whatever they answered.
@@ -57,7 +57,7 @@ class Postman:
 
     def __init__(
         self,
-        tally: Tally,
+        tally: DeliveryTally,
         *,
         callback_map: tuple[tuple[str, str], ...],
         post_anywhere: bool,

@@ -14,7 +14,7 @@ from typing import Final
 
 from kasoko_cli.clock import NAIROBI
 from kasoko_cli.daraja.simulator import chance
-from kasoko_cli.daraja.simulator.account import Account, Instruction, placeholder
+from kasoko_cli.daraja.simulator.account import Instruction, SimulatedAccount, placeholder
 from kasoko_cli.daraja.simulator.answers import JSON, Wire, write_json
 from kasoko_cli.daraja.simulator.people import name_of
 
@@ -155,7 +155,7 @@ def no_status(code: str, *, originator_id: str, conversation_id: str, at: dateti
 
 
 def balance(
-    account: Account, *, originator_id: str, conversation_id: str, at: datetime, has_utility: bool = True
+    account: SimulatedAccount, *, originator_id: str, conversation_id: str, at: datetime, has_utility: bool = True
 ) -> Envelope:
     """The accounts in one packed text, `ActionType` first, every code as text."""
     accounts = [("Working Account", account.working_cents, 0)]

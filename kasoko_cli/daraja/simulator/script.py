@@ -28,7 +28,7 @@ class Endpoint(StrEnum):
     REVERSAL = "reversal"
 
 
-class Stage(StrEnum):
+class FaultStage(StrEnum):
     """Where a fault strikes. One request can have one fault of each stage."""
 
     #: The request is not taken: no money moves, its id is not spent.
@@ -44,7 +44,7 @@ class Stage(StrEnum):
 
 
 class Fault(StrEnum):
-    """Everything that can be made to go wrong, in groups: see `Stage`.
+    """Everything that can be made to go wrong, in groups: see `FaultStage`.
 
     Whether money moves is in the group, and for the one exception in the line above the member.
     """
@@ -201,32 +201,32 @@ class Fault(StrEnum):
 
 #: The first fault of each stage: the enum is written in these groups.
 _FIRST_OF: Final = {
-    Fault.INVALID_PARTY_B: Stage.BEFORE,
-    Fault.INTERNAL_ERROR_AFTER: Stage.AFTER,
-    Fault.RESULT_LOST: Stage.RESULT,
-    Fault.STATUS_LOST: Stage.STATUS,
-    Fault.BALANCE_LOST: Stage.BALANCE,
+    Fault.INVALID_PARTY_B: FaultStage.BEFORE,
+    Fault.INTERNAL_ERROR_AFTER: FaultStage.AFTER,
+    Fault.RESULT_LOST: FaultStage.RESULT,
+    Fault.STATUS_LOST: FaultStage.STATUS,
+    Fault.BALANCE_LOST: FaultStage.BALANCE,
 }
 
 
-def _stages() -> Mapping[Fault, Stage]:
-    stages: dict[Fault, Stage] = {}
-    stage = Stage.BEFORE
+def _stages() -> Mapping[Fault, FaultStage]:
+    stages: dict[Fault, FaultStage] = {}
+    stage = FaultStage.BEFORE
     for fault in Fault:
         stages[fault] = stage = _FIRST_OF.get(fault, stage)
     return stages
 
 
 #: Where each fault strikes.
-STAGE_OF: Final[Mapping[Fault, Stage]] = _stages()
+STAGE_OF: Final[Mapping[Fault, FaultStage]] = _stages()
 
 #: The endpoint that a rule means when it names none.
 _USUAL_ENDPOINT: Final = {
-    Stage.BEFORE: Endpoint.B2C,
-    Stage.AFTER: Endpoint.B2C,
-    Stage.RESULT: Endpoint.B2C,
-    Stage.STATUS: Endpoint.STATUS,
-    Stage.BALANCE: Endpoint.BALANCE,
+    FaultStage.BEFORE: Endpoint.B2C,
+    FaultStage.AFTER: Endpoint.B2C,
+    FaultStage.RESULT: Endpoint.B2C,
+    FaultStage.STATUS: Endpoint.STATUS,
+    FaultStage.BALANCE: Endpoint.BALANCE,
 }
 
 
@@ -255,7 +255,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         stage = STAGE_OF[self.fault]
-        if stage in (Stage.BEFORE, Stage.AFTER):
+        if stage in (FaultStage.BEFORE, FaultStage.AFTER):
             fitting = {Endpoint.TOKEN, Endpoint.B2C, Endpoint.STATUS, Endpoint.BALANCE}
         else:
             fitting = {_USUAL_ENDPOINT[stage]}
@@ -327,7 +327,7 @@ class Script:
 
     def choose(
         self, endpoint: Endpoint, *, nth: int, subject: str, phone: str | None, also: tuple[Rule, ...] = ()
-    ) -> dict[Stage, Fault]:
+    ) -> dict[FaultStage, Fault]:
         """The faults of one request: at most one of each stage, the first rule that fits.
 
         `subject` is the payment that the request is about, `nth` its number on the endpoint, `also`
@@ -337,13 +337,13 @@ class Script:
         if not self._rules and not also:
             return {}
         seen = _Seen(endpoint, nth, subject, phone, self._seen[endpoint, subject])
-        chosen: dict[Stage, Fault] = {}
+        chosen: dict[FaultStage, Fault] = {}
         for place, rule in enumerate((*self._rules, *also)):
             stage = STAGE_OF[rule.fault]
             if stage not in chosen and self._fits(rule, place, seen):
                 chosen[stage] = rule.fault
                 self._used[rule] += 1
-        return {Stage.BEFORE: chosen[Stage.BEFORE]} if Stage.BEFORE in chosen else chosen
+        return {FaultStage.BEFORE: chosen[FaultStage.BEFORE]} if FaultStage.BEFORE in chosen else chosen
 
     def _fits(self, rule: Rule, place: int, seen: _Seen) -> bool:
         if rule.where is not seen.endpoint or (rule.times is not None and self._used[rule] >= rule.times):

@@ -12,7 +12,7 @@ import hmac
 from datetime import datetime, timedelta
 
 from kasoko_cli.daraja.simulator import chance
-from kasoko_cli.daraja.simulator.answers import Refusal, Reply, Wire, write_json
+from kasoko_cli.daraja.simulator.answers import GatewayReply, Refusal, Wire, write_json
 from kasoko_cli.daraja.simulator.settings import SimulatorSettings
 
 
@@ -24,7 +24,7 @@ class Tokens:
         self._issued = 0
         self._ends: dict[str, datetime] = {}
 
-    def issue(self, authorization: str, grant_type: str | None, at: datetime) -> Reply:
+    def issue(self, authorization: str, grant_type: str | None, at: datetime) -> GatewayReply:
         """A new token for the right key and secret.
 
         Raises:
@@ -37,7 +37,7 @@ class Tokens:
             raise Refusal(400, "400.008.02", "Invalid grant type passed")
         if not self._is_right(encoded):
             if self._settings.wrong_key_has_no_body:
-                return Reply(400, b"")
+                return GatewayReply(400, b"")
             raise Refusal(400, "400.008.01", "Invalid Authentication passed")
         if self._settings.old_token_dies:
             self._ends.clear()
@@ -47,7 +47,7 @@ class Tokens:
         seconds: Wire = self._settings.token_seconds
         if not self._settings.token_life_as_number:
             seconds = str(seconds)
-        return Reply(200, write_json({"access_token": token, "expires_in": seconds}))
+        return GatewayReply(200, write_json({"access_token": token, "expires_in": seconds}))
 
     def is_alive(self, token: str, at: datetime) -> bool:
         """Whether a call with this token is let in."""

@@ -12,14 +12,14 @@ import hashlib
 from cryptography.fernet import Fernet, InvalidToken
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.daraja.client import Account
+from kasoko_cli.daraja.client import DarajaApp
 from kasoko_cli.daraja.credentials import Token
 from kasoko_cli.store import access_tokens
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import AccessToken
 
 
-def account_key(account: Account) -> str:
+def account_key(account: DarajaApp) -> str:
     """What rows about a Daraja account are kept under: its app, without naming it."""
     identity = f"{account.base_url}\n{account.consumer_key}"
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
@@ -28,7 +28,7 @@ def account_key(account: Account) -> str:
 class DatabaseShelf:
     """A `TokenShelf` in the database. No transaction is open while a token is fetched."""
 
-    def __init__(self, db: Database, clock: Clock, account: Account, refresher: str) -> None:
+    def __init__(self, db: Database, clock: Clock, account: DarajaApp, refresher: str) -> None:
         self._db, self._clock, self._refresher = db, clock, refresher
         self._account = account_key(account)
         key = hashlib.sha256(b"kasoko access token\n" + account.consumer_secret.encode()).digest()

@@ -16,7 +16,8 @@ from sqlmodel import Session, col, select
 from kasoko_cli.clock import Clock
 from kasoko_cli.daraja.balances import Balances, read_balance, read_result
 from kasoko_cli.daraja.codes import Verdict
-from kasoko_cli.daraja.messages import Result, redact
+from kasoko_cli.daraja.messages import Result
+from kasoko_cli.daraja.redaction import redact
 from kasoko_cli.domain.payer import Payer
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.ledger import book
@@ -25,7 +26,7 @@ from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.call_log import keep_calls
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.store import accounts, balance_readings, status_queries
-from kasoko_cli.store.callbacks import Waiting
+from kasoko_cli.store.callbacks import WaitingCallback
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import EntryRow, FloatReading, PostingRow, Query
 
@@ -134,7 +135,7 @@ def note_results(session: Session, results: Sequence[tuple[str, Result | None]],
 
 
 def judge_answer(
-    session: Session, callback: Waiting, result: Result | None, trouble: str, *, at: datetime
+    session: Session, callback: WaitingCallback, result: Result | None, trouble: str, *, at: datetime
 ) -> tuple[str, str] | None:
     """Judge a signed answer to a balance query; a verdict and why, or None where it waits for its acknowledgement.
 

@@ -19,7 +19,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import accounts
-from kasoko_cli.store.accounts import Known, OpenElsewhere
+from kasoko_cli.store.accounts import KnownAccount, OpenElsewhere
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.schema.tables import Attempt
 from kasoko_cli.store.statements import RESTORED
@@ -48,7 +48,7 @@ def hold_to_account(ctx: OperationContext, payer: Payer) -> None:
     reconnect.read(ctx.db, lambda session: check_account(session, payer))
 
 
-def check_account(session: Session, payer: Payer) -> Known | None:
+def check_account(session: Session, payer: Payer) -> KnownAccount | None:
     """Check that this account may pay and ask now; returns which one has paid until now.
 
     Raises Refused if this database is of the other environment, or another account has payments under way.
@@ -117,7 +117,7 @@ def wrong_account(others: Sequence[OpenElsewhere], payer: Payer) -> Refused:
     )
 
 
-def _wrong_environment(current: Known, payer: Payer) -> Refused:
+def _wrong_environment(current: KnownAccount, payer: Payer) -> Refused:
     is_real = payer.environment == "production"
     of_it, of_settings = ("the sandbox", "real money") if is_real else ("real money", "the sandbox")
     return Refused(
@@ -132,7 +132,7 @@ def _adopt(session: Session, clock: Clock, actor: Actor, payer: Payer) -> None:
     """Take payments from before accounts were recorded for this account's, unless something speaks against it."""
     older, now = accounts.unclaimed(session), clock()
     account_id = accounts.ensure(session, payer, at=now)
-    adopted = accounts.adopt(session, older, Known(account_id, payer))
+    adopted = accounts.adopt(session, older, KnownAccount(account_id, payer))
     if adopted:
         said = "Payments from before accounts were written down, %d of them, count as made by %s now."
         _log.warning(said, adopted, payer.name)

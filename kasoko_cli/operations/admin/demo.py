@@ -21,7 +21,7 @@ import httpx
 
 from kasoko_cli.clock import random_id, system_clock
 from kasoko_cli.daraja.callback_urls import Links
-from kasoko_cli.daraja.client import Account, DarajaClient, RequestLimits
+from kasoko_cli.daraja.client import DarajaApp, DarajaClient, RequestLimits
 from kasoko_cli.daraja.listener import listener_app
 from kasoko_cli.daraja.serve import AsgiApp, Receive, Scope, Send, Server
 from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
@@ -142,7 +142,7 @@ def _furnished(folder: Path) -> Iterator[_Set]:
         with simulator.serving() as daraja_url, Server(listener) as server:
             links = Links(server.url, secrets.token_bytes(32))
             behind.append(listener_app(inbox.take, links))
-            account = Account(
+            account = DarajaApp(
                 daraja_url,
                 simulator.settings.consumer_key,
                 simulator.settings.consumer_secret,

@@ -18,10 +18,11 @@ from datetime import datetime
 from sqlmodel import Session
 
 from kasoko_cli.clock import Clock
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.codes import ALREADY_TAKEN, Fate, StatusAnswer, StatusFate, judge_result, read_status
 from kasoko_cli.daraja.listener import Delivery
-from kasoko_cli.daraja.messages import MalformedBody, Result, parse_result, redact
+from kasoko_cli.daraja.messages import MalformedBody, Result, parse_result
+from kasoko_cli.daraja.redaction import redact
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.errors import Busy, ConfigurationError, NotFound
 from kasoko_cli.ledger import book
@@ -37,7 +38,7 @@ from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.next_steps import account_refused
 from kasoko_cli.operations.shared.transitions import Failure, Success, TransitionResult, about_attempt
 from kasoko_cli.store import attempts, callbacks, status_queries
-from kasoko_cli.store.callbacks import Waiting
+from kasoko_cli.store.callbacks import WaitingCallback
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import Asking, answer_incidents, raise_incident, set_switch
 from kasoko_cli.store.schema.tables import Attempt, Payout, Query
@@ -138,7 +139,7 @@ def judge_waiting(
 class _Body:
     """A stored callback that was read: what it says, or why it cannot be read."""
 
-    callback: Waiting
+    callback: WaitingCallback
     result: Result | None
     trouble: str = ""
     #: What reading it ended in where that was not foreseen.
@@ -150,7 +151,7 @@ class _Body:
         return f"callback:{self.callback.id}"
 
 
-def _read(callback: Waiting) -> _Body:
+def _read(callback: WaitingCallback) -> _Body:
     try:
         return _Body(callback, parse_result(callback.body))
     except MalformedBody as error:
@@ -233,7 +234,12 @@ def _judge_plain(session: Session, bodies: Sequence[_Body], *, at: datetime) -> 
     known: dict[int, Success] = {}
     for body in bodies:
         callback, result = body.callback, body.result
-        if not callback.signed or callback.route != Kind.RESULT or callback.subject not in touched or result is None:
+        if (
+            not callback.signed
+            or callback.route != CallbackKind.RESULT
+            or callback.subject not in touched
+            or result is None
+        ):
             continue
         attempt, payout = touched[callback.subject]
         has_succeeded = attempt.status is AttemptStatus.SUCCEEDED
@@ -268,19 +274,19 @@ def _judge(session: Session, body: _Body, trust: Trust, *, at: datetime) -> Judg
     callback = body.callback
     if not callback.signed:
         return _unsigned(session, body, at=at)
-    kind = Kind(callback.route)
-    if kind is Kind.STATUS:
+    kind = CallbackKind(callback.route)
+    if kind is CallbackKind.STATUS:
         return _judge_status(session, body, at=at)
-    if kind is Kind.BALANCE:
+    if kind is CallbackKind.BALANCE:
         balance = balances.judge_answer(session, callback, body.result, body.trouble, at=at)
         return None if balance is None else Judgement(balance[0], transitions.unmoved(balance[1]))
-    if kind not in (Kind.RESULT, Kind.TIMEOUT):
+    if kind not in (CallbackKind.RESULT, CallbackKind.TIMEOUT):
         return _note_answer(session, body, at=at)
     try:
         attempt, payout = transitions.lock(session, callback.subject)
     except NotFound:
         return _stray(session, callback, at=at)
-    if kind is Kind.RESULT:
+    if kind is CallbackKind.RESULT:
         return _judge_result(session, body, (attempt, payout), trust, at=at)
     # Whatever its shape or code: a notice of the queue is neither paid nor failed.
     outcome = transitions.doubtful(session, attempt, why="M-Pesa says that it waited too long in the queue", at=at)
@@ -295,12 +301,12 @@ def _unsigned(session: Session, body: _Body, *, at: datetime) -> Judgement:
     """
     result, route = body.result, body.callback.route
     why = body.trouble or "posted without a signature: kept, never believed"
-    if result is None or Kind(route) not in (Kind.RESULT, Kind.TIMEOUT):
+    if result is None or CallbackKind(route) not in (CallbackKind.RESULT, CallbackKind.TIMEOUT):
         return Judgement("hint", transitions.unmoved(why))
     attempt = attempts.named_as(session, result.originator_conversation_id)
     if attempt is None:
         return Judgement("hint", transitions.unmoved(why))
-    if route == Kind.RESULT and judge_result(result).fate is Fate.PAID:
+    if route == CallbackKind.RESULT and judge_result(result).fate is Fate.PAID:
         _speaks_against(session, body, attempt, Fate.PAID, "a result was posted without a signature", at=at)
     return Judgement("hint", transitions.unmoved(f"{why}; M-Pesa is asked"), attempt.payout_id, about=attempt.id)
 
@@ -368,7 +374,7 @@ def _contradicted(session: Session, body: _Body, attempt: Attempt, what: str, *,
     return Judgement("mismatch", transitions.unmoved(what), attempt.payout_id)
 
 
-def _stray(session: Session, callback: Waiting, *, at: datetime) -> Judgement:
+def _stray(session: Session, callback: WaitingCallback, *, at: datetime) -> Judgement:
     """Our own signature on an attempt that this database does not know: it was restored from an older copy."""
     raise_incident(
         session,
@@ -453,6 +459,6 @@ def _note_answer(session: Session, body: _Body, *, at: datetime) -> Judgement:
     """Note notices that move no money: a query that waited too long."""
     code = None if body.result is None else body.result.result_code
     said = body.trouble or (f"code {code}" if code else "a timeout notice")
-    answer = Kind(body.callback.route).name
+    answer = CallbackKind(body.callback.route).name
     status_queries.note_answer(session, body.callback.subject, answer=answer, detail=said, at=at)
     return Judgement("noted", transitions.unmoved(said))

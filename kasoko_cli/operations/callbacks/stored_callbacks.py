@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from kasoko_cli.daraja.messages import redact
+from kasoko_cli.daraja.redaction import redact
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.callbacks.apply_results import Judged, Trust, apply_waiting
 from kasoko_cli.operations.shared.actor import note_act

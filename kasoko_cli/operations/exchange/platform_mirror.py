@@ -23,7 +23,7 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts, markets, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.platform import outbox, source
-from kasoko_cli.store.platform.source import Result
+from kasoko_cli.store.platform.source import PlatformResult
 from kasoko_cli.store.schema.tables import Market, Payout, Settlement
 
 #: How many results are told at a time.
@@ -72,14 +72,14 @@ def mirror(ctx: OperationContext, platform: Database, *, again: bool = False) ->
         source.tell(platform, results)
         newer += _newer(ctx.db, platform, results) if again else []
         with ctx.db.transaction() as session:
-            outbox.told(session, [outbox.Waiting(one.version, one.id) for one in results])
+            outbox.told(session, [outbox.UntoldRow(one.version, one.id) for one in results])
         of_markets = sum(one.kind == "market" for one in results)
         told_markets, told_payouts = told_markets + of_markets, told_payouts + len(results) - of_markets
     with ctx.db.reading() as session:
         return Mirrored(True, began, told_markets, told_payouts, *outbox.count_waiting(session), newer)
 
 
-def _newer(db: Database, platform: Database, results: Sequence[Result]) -> list[str]:
+def _newer(db: Database, platform: Database, results: Sequence[PlatformResult]) -> list[str]:
     """Those that the platform has under a version that this database has not made, as after an older copy was put back.
 
     What another mirror has told meanwhile is noted here too, and is none of them.
@@ -108,7 +108,7 @@ def stop(ctx: OperationContext) -> bool:
         return ended
 
 
-def _results(db: Database) -> Iterator[list[Result]]:
+def _results(db: Database) -> Iterator[list[PlatformResult]]:
     """What waits, in parts, each thing at most once; no transaction is open while a part is told."""
     last = None
     while True:
@@ -121,7 +121,7 @@ def _results(db: Database) -> Iterator[list[Result]]:
         yield results
 
 
-def _read(session: Session, found: Sequence[outbox.Waiting]) -> list[Result]:
+def _read(session: Session, found: Sequence[outbox.UntoldRow]) -> list[PlatformResult]:
     versions = {one.id: one.version for one in found}
     of_kind = {
         kind: [one.removeprefix(kind) for one in versions if one.startswith(kind)]
@@ -136,11 +136,11 @@ def _read(session: Session, found: Sequence[outbox.Waiting]) -> list[Result]:
     return results
 
 
-def _market(session: Session, market: Market, version: int) -> Result:
+def _market(session: Session, market: Market, version: int) -> PlatformResult:
     assert market.resolved_at is not None, "only a market that has ended is noted"
     names = [outcome.name for outcome in markets.list_outcomes(session, market.id)]
     standing = markets.standing_settlement(session, market.id)
-    return Result(
+    return PlatformResult(
         id=f"{outbox.MARKET}{market.id}",
         kind="market",
         market_id=market.id,
@@ -163,12 +163,12 @@ def _owed(settlement: Settlement) -> int:
     return settlement.payouts_cents - settlement.tax_cents + settlement.refunds_cents
 
 
-def _payout(payout: Payout, receipt: str | None, version: int) -> Result:
+def _payout(payout: Payout, receipt: str | None, version: int) -> PlatformResult:
     status = told_as(payout.status)
     arrived = status is PayoutStatus.COMPLETED
     delivered, withheld = (payout.wire_cents, payout.withheld_cents) if arrived else (0, 0)
     is_credited = status in (PayoutStatus.COMPLETED, PayoutStatus.WALLET, PayoutStatus.RETURNED)
-    return Result(
+    return PlatformResult(
         id=f"{outbox.PAYOUT}{payout.id}",
         kind="payout",
         market_id=payout.market_id,

@@ -24,7 +24,7 @@ from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.safeguards.failure_confirmation import Confirm, Missing, missing
 from kasoko_cli.operations.shared.transitions import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
 from kasoko_cli.store import approvals, attempts, callbacks, payouts, status_queries, users
-from kasoko_cli.store.callbacks import Waiting
+from kasoko_cli.store.callbacks import WaitingCallback
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.reconnect import wait_for_server
@@ -377,7 +377,7 @@ def _waiting_about(session: Session, tries: Mapping[str, Sequence[Attempt]]) -> 
     return found
 
 
-def _named_in(callback: Waiting) -> str:
+def _named_in(callback: WaitingCallback) -> str:
     """The id of ours that a body without our mark names; empty where it names none."""
     try:
         return parse_result(callback.body).originator_conversation_id or ""

@@ -13,7 +13,7 @@ from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
 from kasoko_cli.store.schema import tables  # noqa: F401  (fills the metadata)
-from kasoko_cli.store.schema.types import UtcTime, Word
+from kasoko_cli.store.schema.types import StoredWord, UtcTime
 
 #: Any number; every kasoko that upgrades this database asks for the same one.
 UPGRADE_LOCK = 7_215_190_331
@@ -21,7 +21,7 @@ UPGRADE_LOCK = 7_215_190_331
 
 def render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
     """Write plain SQLAlchemy types into new migrations instead of SQLModel's and ours."""
-    if kind == "type" and isinstance(item, AutoString | Word):
+    if kind == "type" and isinstance(item, AutoString | StoredWord):
         return "sa.Text()"
     if kind == "type" and isinstance(item, UtcTime):
         return "UtcTime()"
@@ -32,7 +32,7 @@ def compare_type(
     _context: MigrationContext, _column: Any, _wanted: Any, found: TypeEngine[Any], wanted: TypeEngine[Any]
 ) -> bool | None:
     """Whether a column has another type than its table says; what is written as text is text to both."""
-    if isinstance(wanted, AutoString | Word) and isinstance(found, Text):
+    if isinstance(wanted, AutoString | StoredWord) and isinstance(found, Text):
         return False
     return None
 

@@ -33,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ENDED = col(Market.status).in_([MarketStatus.RESOLVED, MarketStatus.VOID])
 
 
-class Waiting(NamedTuple):
+class UntoldRow(NamedTuple):
     """A row that the platform has not been told, or not for certain."""
 
     version: int
@@ -112,14 +112,14 @@ def note_all(session: Session, *, at: datetime) -> None:
     _note(session, MARKET, select(col(Market.id)).where(_ENDED), at)
 
 
-def waiting(session: Session, *, limit: int, after: Waiting | None = None) -> list[Waiting]:
+def waiting(session: Session, *, limit: int, after: UntoldRow | None = None) -> list[UntoldRow]:
     """What the platform has still to be told, longest waiting first, behind `after`."""
     query = columns(col(OutboxRow.version), col(OutboxRow.id)).where(_IS_WAITING)
     if after is not None:
         place = col(OutboxRow.version), col(OutboxRow.id)
         query = query.where((place[0] > after.version) | ((place[0] == after.version) & (place[1] > after.id)))
     query = query.order_by(col(OutboxRow.version), col(OutboxRow.id)).limit(limit)
-    return [Waiting(*row) for row in session.execute(query)]
+    return [UntoldRow(*row) for row in session.execute(query)]
 
 
 def count_waiting(session: Session) -> tuple[int, int]:
@@ -136,7 +136,7 @@ def versions(session: Session, ids: Collection[str]) -> dict[str, tuple[int, int
     return {row[0]: (row[1], row[2]) for row in session.execute(rows.where(col(OutboxRow.id).in_(ids)))}
 
 
-def told(session: Session, rows: Collection[Waiting]) -> int:
+def told(session: Session, rows: Collection[UntoldRow]) -> int:
     """Note that the platform has these for certain; returns for how many that is new.
 
     A row that somebody changes at this moment is left out and told again: to wait for its writer while others are

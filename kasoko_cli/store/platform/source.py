@@ -64,7 +64,7 @@ class SourceBet(NamedTuple):
     cancelled_at: datetime | None
 
 
-class Result(NamedTuple):
+class PlatformResult(NamedTuple):
     """How a market or a payout stands, as the platform is told. Amounts in cents.
 
     A market is RESOLVED or VOID; `amount_cents` is all that its settlement owes, None while it has none. A payout
@@ -147,17 +147,17 @@ def check_results(platform: Database) -> None:
         DatabaseUnavailable: the platform's database does not answer.
     """
     with _told(platform, *_NO_RESULTS), platform.transaction() as session:
-        session.execute(sa.text(f"SELECT {', '.join(Result._fields)} FROM kasoko.results LIMIT 0"))  # noqa: S608
+        session.execute(sa.text(f"SELECT {', '.join(PlatformResult._fields)} FROM kasoko.results LIMIT 0"))  # noqa: S608
 
 
-def tell(platform: Database, results: Sequence[Result]) -> None:
+def tell(platform: Database, results: Sequence[PlatformResult]) -> None:
     """Write results to the platform, in one transaction; what is newer there, or the same, stays as it is.
 
     Raises:
         ConfigurationError: the table is not there, or not as it should be, or may not be written.
         DatabaseUnavailable: the platform's database does not answer.
     """
-    names = Result._fields
+    names = PlatformResult._fields
     values = ", ".join(f":{name}" for name in names)
     changed = ", ".join(f"{name} = excluded.{name}" for name in names if name != "id")
     statement = sa.text(

@@ -31,7 +31,7 @@ from sqlmodel import Field, SQLModel
 
 from kasoko_cli.domain.market import DeadHeat, MarketStatus, MinDividend, Rounding
 from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutKind, PayoutStatus
-from kasoko_cli.store.schema.types import Counted, UtcTime, Whole, Word
+from kasoko_cli.store.schema.types import Counted, StoredWord, UtcTime, Whole
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -179,14 +179,16 @@ class Market(SQLModel, table=True):
     id: str = Field(primary_key=True)
     slug: str
     question: str
-    status: MarketStatus = Field(default=MarketStatus.OPEN, sa_column=Column(Word(MarketStatus), nullable=False))
+    status: MarketStatus = Field(default=MarketStatus.OPEN, sa_column=Column(StoredWord(MarketStatus), nullable=False))
     closes_at: datetime = Field(sa_type=UtcTime)
     closed_at: datetime | None = Field(default=None, sa_type=UtcTime)
     fee_bps: int
-    rounding: Rounding = Field(default=Rounding.HOUSE, sa_column=Column(Word(Rounding), nullable=False))
+    rounding: Rounding = Field(default=Rounding.HOUSE, sa_column=Column(StoredWord(Rounding), nullable=False))
     break_unit_cents: int = Field(default=1, sa_type=Whole)
-    dead_heat: DeadHeat = Field(default=DeadHeat.STAKE, sa_column=Column(Word(DeadHeat), nullable=False))
-    min_dividend: MinDividend = Field(default=MinDividend.NONE, sa_column=Column(Word(MinDividend), nullable=False))
+    dead_heat: DeadHeat = Field(default=DeadHeat.STAKE, sa_column=Column(StoredWord(DeadHeat), nullable=False))
+    min_dividend: MinDividend = Field(
+        default=MinDividend.NONE, sa_column=Column(StoredWord(MinDividend), nullable=False)
+    )
     min_dividend_bps: int = 10_000
     rules_digest: str | None = None
     bets_digest: str | None = None
@@ -225,7 +227,7 @@ class Bet(SQLModel, table=True):
     outcome: int
     user_id: str = Field(foreign_key="users.id")
     stake_cents: int = Field(sa_type=Whole)
-    funding: Funding = Field(sa_column=Column(Word(Funding), nullable=False))
+    funding: Funding = Field(sa_column=Column(StoredWord(Funding), nullable=False))
     placed_at: datetime = Field(sa_type=UtcTime)
     cancelled_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
@@ -354,11 +356,11 @@ class Payout(SQLModel, table=True):
     settlement_no: int
     number: int
     user_id: str = Field(foreign_key="users.id")
-    kind: PayoutKind = Field(sa_column=Column(Word(PayoutKind), nullable=False))
+    kind: PayoutKind = Field(sa_column=Column(StoredWord(PayoutKind), nullable=False))
     leg: int
     amount_cents: int = Field(sa_type=Whole)
     wire_cents: int = Field(sa_type=Whole)
-    status: PayoutStatus = Field(sa_column=Column(Word(PayoutStatus), nullable=False))
+    status: PayoutStatus = Field(sa_column=Column(StoredWord(PayoutStatus), nullable=False))
     not_before: datetime | None = Field(default=None, sa_type=UtcTime)
     tries: int = 0
     failure_code: str | None = None
@@ -414,7 +416,7 @@ class Attempt(SQLModel, table=True):
     id: str = Field(primary_key=True)
     payout_id: str = Field(foreign_key="payouts.id")
     number: int
-    status: AttemptStatus = Field(sa_column=Column(Word(AttemptStatus), nullable=False))
+    status: AttemptStatus = Field(sa_column=Column(StoredWord(AttemptStatus), nullable=False))
     phone: str
     wire_cents: int = Field(sa_type=Whole)
     api: str

@@ -46,7 +46,7 @@ def over(until: Any, now: datetime, longest: timedelta) -> ColumnElement[bool]:
 _Words = TypeVar("_Words", bound=StrEnum)
 
 
-class Word(TypeDecorator[_Words], Generic[_Words]):
+class StoredWord(TypeDecorator[_Words], Generic[_Words]):
     """A state kept as its word and read back as the enum's member; a CHECK holds the column to the list."""
 
     impl = Text

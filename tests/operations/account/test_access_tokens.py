@@ -9,14 +9,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.daraja.client import Account
+from kasoko_cli.daraja.client import DarajaApp
 from kasoko_cli.daraja.credentials import Token
 from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 from kasoko_cli.store.access_tokens import LONGEST_REFRESH
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import FixedClock
 
-ACCOUNT = Account(
+ACCOUNT = DarajaApp(
     base_url="https://sandbox.safaricom.co.ke",
     consumer_key="a-consumer-key",
     consumer_secret="a-consumer-secret",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.messages import parse_result
 from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.errors import Refused
@@ -45,7 +45,7 @@ def say(harness: PayoutHarness, query_id: str, packed: str, *, code: str = "0", 
         "ConversationID": conversation or query.conversation_id,
         "ResultParameters": {"ResultParameter": items},
     }
-    return harness.post(Kind.BALANCE, query_id, {"Result": result})
+    return harness.post(CallbackKind.BALANCE, query_id, {"Result": result})
 
 
 def lock_in(harness: PayoutHarness, kes: str) -> None:
@@ -99,8 +99,8 @@ def test_a_balance_under_another_conversation_id_is_not_believed(harness: Payout
 def test_a_balance_without_our_mark_or_of_no_question_changes_nothing(harness: PayoutHarness) -> None:
     asked = ask(harness)
     body = {"Result": {"ResultCode": "0", "ConversationID": "AG_1"}}
-    assert harness.post(Kind.BALANCE, asked.query_id, body, signed=False) == "hint"
-    assert harness.post(Kind.BALANCE, "kq-nobody", body) == "stray"
+    assert harness.post(CallbackKind.BALANCE, asked.query_id, body, signed=False) == "hint"
+    assert harness.post(CallbackKind.BALANCE, "kq-nobody", body) == "stray"
     assert report(harness).reading is None
 
 
@@ -180,7 +180,7 @@ def test_a_clock_of_mpesa_that_is_ahead_does_not_outlive_what_follows(harness: P
         if item["Key"] == "BOCompletedTime":
             item["Value"] = "20991231235959"
     assert parse_result(json.dumps(ahead).encode()).text("BOCompletedTime") == "20991231235959"
-    harness.post(Kind.BALANCE, asked.query_id, ahead)
+    harness.post(CallbackKind.BALANCE, asked.query_id, ahead)
     harness.clock.forward(60)
     lock_in(harness, "5.00")
     found = report(harness).reading

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.domain.payer import Payer, api_base_of
@@ -149,7 +149,7 @@ def test_a_payment_that_another_account_finds_all_the_same_is_told_and_believed_
     names = {"TransactionStatus": "Completed", "Amount": 100, "ReceiptNo": "UKN7A1B2C3"}
     names |= {"OriginatorConversationID": lost.attempt("ann").id}
     body["ResultParameters"] = {"ResultParameter": [{"Key": key, "Value": value} for key, value in names.items()]}
-    assert lost.post(Kind.STATUS, query.id, {"Result": body}) == "hint"
+    assert lost.post(CallbackKind.STATUS, query.id, {"Result": body}) == "hint"
     assert [one.answer for one in lost.queries()] == ["OTHER_ACCOUNT"]
     assert lost.statuses() == {"ann": "UNKNOWN"}
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.keys import public_key_of
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import approvers, signatures
@@ -87,7 +87,7 @@ def two(harness: PayoutHarness) -> PayoutHarness:
     harness.owe({"ann": ANN}, cents=14_250)
     harness.send()
     harness.posts.clear()
-    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
+    harness.post(CallbackKind.TIMEOUT, harness.attempt("ann").id, b"{}")
     return harness
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, text
 
 from kasoko_cli.daraja import messages
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import DatabaseUnavailable
@@ -67,7 +67,7 @@ def sent(builder: DataBuilder, count: int) -> list[str]:
 
 
 def posted(
-    builder: DataBuilder, *bodies: tuple[str, bytes], kind: Kind = Kind.RESULT, signed: bool = True
+    builder: DataBuilder, *bodies: tuple[str, bytes], kind: CallbackKind = CallbackKind.RESULT, signed: bool = True
 ) -> list[Delivery]:
     return [Delivery(kind, subject, signed, "127.0.0.1", builder.clock(), body) for subject, body in bodies]
 
@@ -91,7 +91,7 @@ def assorted(builder: DataBuilder, ids: Sequence[str]) -> list[Delivery]:
             (ids[8], result(ids[8], receipt="SKN0000005")),
             (ids[9], result(ids[9], receipt="SKN0000001")),
         ),
-        *posted(builder, (ids[10], b"{}"), kind=Kind.TIMEOUT),
+        *posted(builder, (ids[10], b"{}"), kind=CallbackKind.TIMEOUT),
         *posted(builder, ("", result(ids[0])), signed=False),
         *posted(builder, *((attempt, result(attempt, receipt=f"SKP{n:07d}")) for n, attempt in enumerate(ids[11:], 1))),
     ]

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import Busy
@@ -34,7 +34,7 @@ def inbox(builder: DataBuilder) -> Iterator[Inbox]:
 
 
 def _delivery(builder: DataBuilder, attempt_id: str, body: bytes) -> Delivery:
-    return Delivery(Kind.RESULT, attempt_id, True, "127.0.0.1", builder.clock(), body)
+    return Delivery(CallbackKind.RESULT, attempt_id, True, "127.0.0.1", builder.clock(), body)
 
 
 def _result(attempt_id: str, *, wire_kes: int, receipt: str = "SKN0000001", code: int = 0) -> bytes:

@@ -7,7 +7,7 @@ import json
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
@@ -47,7 +47,7 @@ def test_the_latest_come_first_and_each_condition_narrows_the_list(builder: Data
 def test_a_body_is_shown_without_whole_phones(builder: DataBuilder) -> None:
     body = json.dumps({"Result": {"ReceiverPartyPublicName": "254712345678 - JANE DOE"}}).encode() + b"\xff\x1b[2J"
     store_deliveries(
-        builder.db, builder.clock, [Delivery(Kind.RESULT, "ks-1", True, "192.0.2.7", builder.clock(), body)]
+        builder.db, builder.clock, [Delivery(CallbackKind.RESULT, "ks-1", True, "192.0.2.7", builder.clock(), body)]
     )
     [one] = stored_callbacks.list_received(builder.db)
     shown = stored_callbacks.show_received(builder.db, one.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.payout import PayoutStatus
 from tests.operations.payout_harness import ANN, PayoutHarness
 from tests.operations.reconciliation.test_status_queries import answering, status
@@ -25,7 +25,7 @@ def test_a_hint_moves_nothing_and_is_asked_about_at_once_and_once(sent: PayoutHa
     attempt, before = sent.attempt("ann"), sent.money()
     assert sent.reconcile(at_once=False).asked == [], "its turn is in five minutes"
     sent.clock.forward(1)
-    assert sent.post(Kind.RESULT, "", sent.result(attempt), signed=False) == "hint"
+    assert sent.post(CallbackKind.RESULT, "", sent.result(attempt), signed=False) == "hint"
     assert sent.money() == before
     assert sent.states("ann") == ("SENT", ["ACCEPTED"])
 
@@ -38,8 +38,10 @@ def test_a_hint_moves_nothing_and_is_asked_about_at_once_and_once(sent: PayoutHa
     sent.assert_agreed()
 
 
-@pytest.mark.parametrize("kind", [Kind.RESULT, Kind.TIMEOUT])
-def test_a_hint_of_failure_or_of_a_full_queue_is_asked_about_and_fails_nothing(sent: PayoutHarness, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [CallbackKind.RESULT, CallbackKind.TIMEOUT])
+def test_a_hint_of_failure_or_of_a_full_queue_is_asked_about_and_fails_nothing(
+    sent: PayoutHarness, kind: CallbackKind
+) -> None:
     attempt = sent.attempt("ann")
     assert sent.post(kind, "", sent.result(attempt, code=2040), signed=False) == "hint"
     assert sent.states("ann") == ("SENT", ["ACCEPTED"])
@@ -51,12 +53,12 @@ def test_a_hint_of_failure_or_of_a_full_queue_is_asked_about_and_fails_nothing(s
 @pytest.mark.parametrize("originator", ["ks-0000000000000000", None, "' OR 1=1 --"])
 def test_a_hint_that_names_nothing_of_ours_asks_nothing(sent: PayoutHarness, originator: str | None) -> None:
     attempt = sent.attempt("ann")
-    assert sent.post(Kind.RESULT, "", sent.result(attempt, originator=originator), signed=False) == "hint"
+    assert sent.post(CallbackKind.RESULT, "", sent.result(attempt, originator=originator), signed=False) == "hint"
     assert sent.reconcile(at_once=False).asked == []
 
 
 def test_a_hint_is_asked_about_again_where_m_pesa_did_not_take_the_question(sent: PayoutHarness) -> None:
-    sent.post(Kind.RESULT, "", sent.result(sent.attempt("ann")), signed=False)
+    sent.post(CallbackKind.RESULT, "", sent.result(sent.attempt("ann")), signed=False)
     sent.interpose = _question_refused
     assert [one.taken for one in sent.reconcile(at_once=False).asked] == [False]
     sent.interpose = lambda request: None
@@ -75,10 +77,10 @@ def test_a_hint_that_what_failed_was_paid_puts_another_payment_off_until_m_pesa_
 ) -> None:
     """M-Pesa had said that it failed, by every factor; the truth comes without a mark, when it is due again."""
     attempt = sent.attempt("ann")
-    sent.post(Kind.RESULT, attempt.id, sent.result(attempt, code=26, receipt=None))
+    sent.post(CallbackKind.RESULT, attempt.id, sent.result(attempt, code=26, receipt=None))
     assert sent.retry().retried == ["derby.1.1"]
     sent.clock.forward(1)
-    sent.post(Kind.RESULT, "", sent.result(attempt), signed=False)
+    sent.post(CallbackKind.RESULT, "", sent.result(attempt), signed=False)
     assert sent.incidents() == ["contradiction"]
 
     run = sent.send()
@@ -96,16 +98,16 @@ def test_a_hint_that_what_failed_was_paid_puts_another_payment_off_until_m_pesa_
 def test_a_hint_that_m_pesa_denies_holds_the_payout_back_no_longer(sent: PayoutHarness) -> None:
     """A stranger who knows an id of ours posts that it was paid: a question answers it, and the payout goes on."""
     attempt = sent.attempt("ann")
-    sent.post(Kind.RESULT, attempt.id, sent.result(attempt, code=26, receipt=None))
+    sent.post(CallbackKind.RESULT, attempt.id, sent.result(attempt, code=26, receipt=None))
     assert sent.retry().retried == ["derby.1.1"]
     sent.clock.forward(1)
-    sent.post(Kind.RESULT, "", sent.result(attempt), signed=False)
+    sent.post(CallbackKind.RESULT, "", sent.result(attempt), signed=False)
     assert sent.send().held == 1
     sent.clock.forward(1)
     answering(sent)
     [asked] = sent.reconcile(at_once=False).asked
     said = status(attempt, TransactionStatus="Declined")
-    assert sent.post(Kind.STATUS, asked.query_id, said) == "failed"
+    assert sent.post(CallbackKind.STATUS, asked.query_id, said) == "failed"
     sent.interpose = lambda request: None
     assert sent.send().sent == [], "it was put off for some minutes"
     sent.clock.forward(300)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH
@@ -85,7 +85,10 @@ def test_of_sixteen_ways_for_a_success_only_the_one_with_every_factor_moves_mone
             changes |= {} if is_right else WRONG[name]
         before = harness.money()
         harness.post(
-            Kind.RESULT, attempt.id, harness.result(attempt, receipt=f"UKN7A1B2{user[4:]:0>2}", **changes), signed=mac
+            CallbackKind.RESULT,
+            attempt.id,
+            harness.result(attempt, receipt=f"UKN7A1B2{user[4:]:0>2}", **changes),
+            signed=mac,
         )
         if harness.payout(user).status == "COMPLETED":
             paid.append(way)
@@ -110,7 +113,7 @@ def test_of_eight_ways_for_a_failure_only_the_one_with_every_factor_frees_the_mo
             changes |= {} if is_right else WRONG[name]
         before = harness.money()
         said = harness.result(attempt, code=26, receipt=None, **changes)
-        harness.post(Kind.RESULT, attempt.id, said, signed=mac)
+        harness.post(CallbackKind.RESULT, attempt.id, said, signed=mac)
         if harness.payout(user).status == "FAILED":
             failed.append((way, harness.payout(user).id))
         else:
@@ -145,7 +148,7 @@ def test_a_success_that_lacks_something_makes_unknown_and_moves_no_money(harness
     for what, user, attempt in winners(harness, LACKING):
         changes, verdict = LACKING[what]
         before = harness.money()
-        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, **changes)) == verdict, what
+        assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, **changes)) == verdict, what
         assert harness.money() == before, what
         assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), what
         assert harness.retry(only=[harness.payout(user).id]).left[0].hint == "kasoko reconcile"
@@ -169,7 +172,7 @@ LIES: dict[str, dict[str, Any]] = {
 def test_a_success_that_says_something_else_changes_nothing_and_calls_a_person(harness: PayoutHarness) -> None:
     for lie, user, attempt in winners(harness, LIES):
         before = harness.money()
-        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, **LIES[lie])) == "mismatch", lie
+        assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, **LIES[lie])) == "mismatch", lie
         assert harness.money() == before, lie
         assert harness.states(user) == ("SENT", ["ACCEPTED"]), lie
     assert harness.incidents() == ["mismatch"] * len(LIES)
@@ -189,7 +192,7 @@ def test_a_success_in_another_spelling_is_a_success(harness: PayoutHarness) -> N
         body = harness.result(attempt, receipt=f"UKN7A1B2C{n}", **said)
         if said.get("receiver") == "0712000005":
             body = harness.result(attempt, receipt=f"UKN7A1B2C{n}", receiver=f"0{attempt.phone[3:]}")
-        assert harness.post(Kind.RESULT, attempt.id, body) == "paid", said
+        assert harness.post(CallbackKind.RESULT, attempt.id, body) == "paid", said
         assert harness.states(user) == ("COMPLETED", ["SUCCEEDED"])
     harness.assert_books()
 
@@ -212,11 +215,11 @@ UNREADABLE = {
 def test_a_body_that_cannot_be_read_is_kept_makes_unknown_and_is_in_nobodys_way(harness: PayoutHarness) -> None:
     for n, (what, user, attempt) in enumerate(winners(harness, UNREADABLE)):
         before = harness.money()
-        assert harness.post(Kind.RESULT, attempt.id, UNREADABLE[what]) == "unreadable", what
+        assert harness.post(CallbackKind.RESULT, attempt.id, UNREADABLE[what]) == "unreadable", what
         assert harness.money() == before, what
         assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), what
         true = harness.result(attempt, receipt=f"UKN7A1B2C{n}")
-        assert harness.post(Kind.RESULT, attempt.id, true) == "paid", what
+        assert harness.post(CallbackKind.RESULT, attempt.id, true) == "paid", what
     assert harness.incidents() == ["unreadable"] * len(UNREADABLE)
     harness.assert_books()
 
@@ -228,9 +231,9 @@ def test_a_receipt_that_proves_another_attempt_proves_nothing_more(harness: Payo
     harness.owe({"ann": ANN, "ben": BEN})
     harness.send()
     ann, ben = harness.attempt("ann"), harness.attempt("ben")
-    assert harness.post(Kind.RESULT, ann.id, harness.result(ann)) == "paid"
+    assert harness.post(CallbackKind.RESULT, ann.id, harness.result(ann)) == "paid"
     before = harness.money()
-    assert harness.post(Kind.RESULT, ben.id, harness.result(ben, receipt=RECEIPT)) == "mismatch"
+    assert harness.post(CallbackKind.RESULT, ben.id, harness.result(ben, receipt=RECEIPT)) == "mismatch"
     assert harness.money() == before
     assert harness.statuses() == {"ann": "COMPLETED", "ben": "SENT"}
     harness.assert_books()
@@ -245,7 +248,7 @@ def test_a_result_of_one_payment_posted_to_the_address_of_another_changes_neithe
     harness.send()
     ann, ben = harness.attempt("ann"), harness.attempt("ben")
     before = harness.money()
-    assert harness.post(Kind.RESULT, ben.id, harness.result(ann, code=code)) == "mismatch"
+    assert harness.post(CallbackKind.RESULT, ben.id, harness.result(ann, code=code)) == "mismatch"
     assert harness.money() == before
     assert harness.statuses() == {"ann": "SENT", "ben": "SENT"}
     harness.assert_books()
@@ -256,15 +259,15 @@ def test_a_result_for_an_attempt_that_is_not_here_is_kept_and_a_person_is_called
     before = sent.money()
     stranger = sent.attempt("ann")
     stranger.id = "ks-ffffffffffffffffffffffffffffffff"
-    assert sent.post(Kind.RESULT, stranger.id, sent.result(stranger)) == "stray"
+    assert sent.post(CallbackKind.RESULT, stranger.id, sent.result(stranger)) == "stray"
     assert sent.money() == before
     assert sent.incidents() == ["stray_result"]
     sent.assert_books()
 
 
 @pytest.mark.exhaustive_on("postgres")
-@pytest.mark.parametrize("kind", list(Kind))
-def test_no_body_without_our_mark_does_anything_whatever_its_address(sent: PayoutHarness, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(CallbackKind))
+def test_no_body_without_our_mark_does_anything_whatever_its_address(sent: PayoutHarness, kind: CallbackKind) -> None:
     attempt, before = sent.attempt("ann"), sent.money()
     for code in (0, 2040, 1):
         assert sent.post(kind, attempt.id, sent.result(attempt, code=code), signed=False) == "hint"
@@ -275,8 +278,12 @@ def test_no_body_without_our_mark_does_anything_whatever_its_address(sent: Payou
     sent.assert_books()
 
 
-@pytest.mark.parametrize("kind", [Kind.STATUS, Kind.STATUS_TIMEOUT, Kind.BALANCE, Kind.BALANCE_TIMEOUT])
-def test_the_result_of_a_payment_on_the_address_of_a_query_moves_nothing(sent: PayoutHarness, kind: Kind) -> None:
+@pytest.mark.parametrize(
+    "kind", [CallbackKind.STATUS, CallbackKind.STATUS_TIMEOUT, CallbackKind.BALANCE, CallbackKind.BALANCE_TIMEOUT]
+)
+def test_the_result_of_a_payment_on_the_address_of_a_query_moves_nothing(
+    sent: PayoutHarness, kind: CallbackKind
+) -> None:
     attempt, before = sent.attempt("ann"), sent.money()
     assert sent.post(kind, attempt.id, sent.result(attempt)) in ("stray", "noted")
     assert sent.money() == before
@@ -297,7 +304,8 @@ def test_a_result_whose_acknowledgement_was_lost_is_a_reason_to_ask_and_no_more(
     assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     attempt, before = harness.attempt("ann"), harness.money()
     assert (
-        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, conversation=CONVERSATION)) == "hint"
+        harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code, conversation=CONVERSATION))
+        == "hint"
     )
     assert harness.money() == before
     assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
@@ -313,8 +321,8 @@ def test_a_success_whose_acknowledgement_was_lost_is_believed_where_the_operator
     harness.send()
     attempt = harness.attempt("ann")
     failure = harness.result(attempt, code=2040, conversation=CONVERSATION)
-    assert harness.post(Kind.RESULT, attempt.id, failure) == "hint"
-    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, conversation=CONVERSATION)) == "paid"
+    assert harness.post(CallbackKind.RESULT, attempt.id, failure) == "hint"
+    assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, conversation=CONVERSATION)) == "paid"
     assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     harness.assert_books()
 
@@ -332,7 +340,7 @@ def test_a_result_that_overtakes_its_acknowledgement_waits_for_it(harness: Payou
         attempt = harness.attempt("ann")
         conversation = answer.json()["ConversationID"]
         verdicts.append(
-            harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, conversation=conversation))
+            harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code, conversation=conversation))
         )
         assert harness.states("ann") == ("SENDING", ["INTENT"])
         return answer
@@ -353,7 +361,9 @@ def test_a_result_that_overtook_an_acknowledgement_which_never_came_is_a_hint_on
         if request.url.path not in PAY_PATHS:
             return None
         attempt = harness.attempt("ann")
-        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, conversation=CONVERSATION)) == "waits"
+        assert (
+            harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, conversation=CONVERSATION)) == "waits"
+        )
         raise KeyboardInterrupt
 
     harness.interpose = killed
@@ -384,7 +394,7 @@ def test_a_gateway_that_calls_our_payment_by_an_id_of_its_own_can_still_say_how_
     attempt = harness.attempt("ann")
     assert attempt.conversation_id == CONVERSATION
     named = ids["OriginatorConversationID"] or attempt.id
-    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, originator=named)) == "paid"
+    assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, originator=named)) == "paid"
     assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     harness.assert_books()
 
@@ -400,7 +410,7 @@ def test_an_acknowledgement_that_was_mixed_up_with_anothers_makes_unknown_and_th
     assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     attempt, before = harness.attempt("ann"), harness.money()
     true = harness.result(attempt, code=code, conversation=CONVERSATION)
-    assert harness.post(Kind.RESULT, attempt.id, true) == "hint"
+    assert harness.post(CallbackKind.RESULT, attempt.id, true) == "hint"
     assert harness.money() == before
     assert harness.incidents() == ["strange_acknowledgement"]
     harness.assert_books()
@@ -447,7 +457,7 @@ def test_on_v1_a_result_under_another_gateway_id_changes_nothing(v1: PayoutHarne
     v1.owe({"ann": ANN})
     v1.send()
     attempt, before = v1.attempt("ann"), v1.money()
-    assert v1.post(Kind.RESULT, attempt.id, v1.result(attempt, originator="1a2b-3c4d-5e6f-0")) == "mismatch"
+    assert v1.post(CallbackKind.RESULT, attempt.id, v1.result(attempt, originator="1a2b-3c4d-5e6f-0")) == "mismatch"
     assert v1.money() == before
     v1.assert_books()
 
@@ -459,7 +469,7 @@ def test_on_v1_no_result_is_believed_without_its_acknowledgement(v1: PayoutHarne
     v1.send()
     attempt, before = v1.attempt("ann"), v1.money()
     body = v1.result(attempt, code=code, originator="1a2b-3c4d-5e6f-0", conversation=CONVERSATION)
-    assert v1.post(Kind.RESULT, attempt.id, body) == "hint"
+    assert v1.post(CallbackKind.RESULT, attempt.id, body) == "hint"
     assert v1.money() == before
     assert v1.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     v1.assert_books()
@@ -497,27 +507,29 @@ SHAPES: dict[str, Callable[[PayoutHarness, Attempt], dict[str, Any] | bytes]] = 
 def test_a_timeout_notice_is_neither_paid_nor_failed_whatever_it_says(harness: PayoutHarness) -> None:
     for n, (shape, user, attempt) in enumerate(winners(harness, SHAPES)):
         before = harness.money()
-        assert harness.post(Kind.TIMEOUT, attempt.id, SHAPES[shape](harness, attempt)) == "timeout", shape
+        assert harness.post(CallbackKind.TIMEOUT, attempt.id, SHAPES[shape](harness, attempt)) == "timeout", shape
         assert harness.money() == before, shape
         assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), shape
         assert harness.retry(only=[harness.payout(user).id]).retried == []
-        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, receipt=f"UKN7A1B2C{n}")) == "paid", shape
+        assert (
+            harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, receipt=f"UKN7A1B2C{n}")) == "paid"
+        ), shape
     harness.assert_books()
 
 
 def test_a_timeout_notice_after_the_end_changes_nothing(harness: PayoutHarness) -> None:
     for n, (way, user, attempt) in enumerate(winners(harness, itertools.product(SHAPES, (0, 2040)))):
         shape, code = way
-        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, receipt=f"UKN7A1B2{n:0>2}"))
+        harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code, receipt=f"UKN7A1B2{n:0>2}"))
         before, states = harness.money(), harness.states(user)
-        assert harness.post(Kind.TIMEOUT, attempt.id, SHAPES[shape](harness, attempt)) == "timeout"
+        assert harness.post(CallbackKind.TIMEOUT, attempt.id, SHAPES[shape](harness, attempt)) == "timeout"
         assert (harness.money(), harness.states(user)) == (before, states), way
     harness.assert_books()
 
 
 def test_our_own_request_on_the_address_of_results_is_no_result(sent: PayoutHarness) -> None:
     attempt, before = sent.attempt("ann"), sent.money()
-    assert sent.post(Kind.RESULT, attempt.id, our_own_request(sent, attempt)) == "hint"
+    assert sent.post(CallbackKind.RESULT, attempt.id, our_own_request(sent, attempt)) == "hint"
     assert sent.money() == before
     assert sent.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     sent.assert_books()
@@ -532,7 +544,7 @@ def test_each_code_of_a_definite_failure_fails_the_payout_and_frees_its_money(ha
     assert len(codes) > 30
     for code, user, attempt in winners(harness, codes):
         said = harness.result(attempt, code=code, receipt="UKN7D4E5F6")
-        assert harness.post(Kind.RESULT, attempt.id, said) == "failed", code
+        assert harness.post(CallbackKind.RESULT, attempt.id, said) == "failed", code
         payout = harness.payout(user)
         assert harness.states(user) == ("FAILED", ["FAILED"]), code
         assert (payout.failure_code, payout.failure_reason) == (code, "as the code says")
@@ -548,7 +560,7 @@ def test_each_code_that_leaves_it_open_makes_unknown(harness: PayoutHarness) -> 
     ways = winners(harness, codes)
     before = harness.money()
     for code, user, attempt in ways:
-        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code)) == "unclear", code
+        assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code)) == "unclear", code
         assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), code
     assert harness.money() == before
     harness.assert_books()
@@ -566,7 +578,7 @@ def test_one_body_fifty_times_in_ten_threads_posts_one_entry(sent: PayoutHarness
     def post() -> None:
         try:
             for _ in range(5):
-                sent.post(Kind.RESULT, attempt.id, notice)
+                sent.post(CallbackKind.RESULT, attempt.id, notice)
         except BaseException as error:
             trouble.append(error)
 
@@ -589,9 +601,9 @@ def test_one_body_fifty_times_in_ten_threads_posts_one_entry(sent: PayoutHarness
 def test_one_poisoned_body_does_not_keep_the_others_from_being_applied(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     bodies = [b"[" * 60_000, b'{"Result": 7}', b"\x00" * 100]
-    deliveries = [Delivery(Kind.RESULT, attempt.id, True, "", sent.clock(), body=body) for body in bodies]
+    deliveries = [Delivery(CallbackKind.RESULT, attempt.id, True, "", sent.clock(), body=body) for body in bodies]
     apply_results.store_deliveries(sent.db, sent.clock, deliveries)
-    assert sent.post(Kind.RESULT, attempt.id, sent.result(attempt)) == "paid"
+    assert sent.post(CallbackKind.RESULT, attempt.id, sent.result(attempt)) == "paid"
     assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     sent.assert_books()
 
@@ -599,7 +611,7 @@ def test_one_poisoned_body_does_not_keep_the_others_from_being_applied(sent: Pay
 def test_a_success_that_names_its_receiver_in_latin_1_is_paid(sent: PayoutHarness) -> None:
     attempt = sent.attempt("ann")
     body = json.dumps(sent.result(attempt, receiver=attempt.phone)).encode().replace(b"JANE DOE", b"JOS\xc9 DOE")
-    assert sent.post(Kind.RESULT, attempt.id, body) == "paid"
+    assert sent.post(CallbackKind.RESULT, attempt.id, body) == "paid"
     assert sent.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     assert sent.incidents() == []
     sent.assert_books()

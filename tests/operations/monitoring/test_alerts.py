@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.errors import ConfigurationError, NotSent
 from kasoko_cli.operations.monitoring.alerts import Notified, courier_for, notify, send_test
 from kasoko_cli.operations.monitoring.health import HealthLimits
@@ -42,7 +42,7 @@ def fail(harness: PayoutHarness, user: str, phone: str, market: str) -> None:
     harness.send(market=market)
     harness.posts.clear()
     attempt = harness.attempt(user, market)
-    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=2040, receiver=attempt.phone, desc="no"))
+    harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=2040, receiver=attempt.phone, desc="no"))
 
 
 def test_nothing_is_told_where_all_is_well(harness: PayoutHarness) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations.admin import preflight
 from kasoko_cli.operations.monitoring import prometheus
@@ -261,7 +261,7 @@ def busy(harness: PayoutHarness) -> PayoutHarness:
     for user, code in (("ann", 0), ("ben", 2040), ("cyn", 17)):
         attempt = harness.attempt(user)
         body = harness.result(attempt, code=code, receiver=attempt.phone, desc="said so")
-        harness.post(Kind.RESULT, attempt.id, body)
+        harness.post(CallbackKind.RESULT, attempt.id, body)
     return harness
 
 

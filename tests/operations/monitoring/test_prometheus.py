@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlmodel import select
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.account.tariff_file import load_tariff
 from kasoko_cli.operations.monitoring import health, prometheus
@@ -48,7 +48,7 @@ def busy(harness: PayoutHarness) -> PayoutHarness:
     for user, code in (("ann", 0), ("ben", 2040), ("cyn", 17)):
         attempt = harness.attempt(user)
         harness.post(
-            Kind.RESULT, attempt.id, harness.result(attempt, code=code, receiver=attempt.phone, desc="said so")
+            CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code, receiver=attempt.phone, desc="said so")
         )
     return harness
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.approvals.second_person import ApprovalTerms
@@ -31,7 +31,7 @@ def outage(harness: PayoutHarness) -> PayoutHarness:
     harness.owe({"ann": ANN, "ben": BEN, "cyn": CYN, "dan": DAN}, cents=14_250)
     harness.send(limit=1)
     harness.posts.clear()
-    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
+    harness.post(CallbackKind.TIMEOUT, harness.attempt("ann").id, b"{}")
 
     def lost(request: httpx.Request) -> None:
         if "paymentrequest" in request.url.path:
@@ -118,7 +118,7 @@ def test_two_people_say_it_of_the_same_list(outage: PayoutHarness) -> None:
 def test_a_list_that_has_changed_since_the_first_word_is_another(outage: PayoutHarness) -> None:
     say(outage, two_people=True)
     attempt = outage.attempt("ann")
-    outage.post(Kind.RESULT, attempt.id, outage.result(attempt))
+    outage.post(CallbackKind.RESULT, attempt.id, outage.result(attempt))
     told = say(outage, OTHER, two_people=True)
     assert (told.waits_for_second, set(outage.statuses().values())) == (True, {"UNKNOWN", "COMPLETED"})
     assert "is about how it stood then" in told.note
@@ -127,7 +127,7 @@ def test_a_list_that_has_changed_since_the_first_word_is_another(outage: PayoutH
 def test_what_was_shown_is_what_is_decided(outage: PayoutHarness) -> None:
     shown = look(outage)
     attempt = outage.attempt("ann")
-    outage.post(Kind.RESULT, attempt.id, outage.result(attempt))
+    outage.post(CallbackKind.RESULT, attempt.id, outage.result(attempt))
     with pytest.raises(Refused, match=rf"The list is [0-9a-f]{{16}} now, and not {shown.list_hash}\. Nothing was"):
         say(outage, shown=shown.list_hash)
     assert outage.states("ben") == ("UNKNOWN", ["UNKNOWN"])

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from kasoko_cli.daraja.simulator.app import Endpoint, Fault, Rule
-from kasoko_cli.daraja.simulator.script import STAGE_OF, Stage
+from kasoko_cli.daraja.simulator.script import STAGE_OF, FaultStage
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.operations.payouts import manual_decision, switches
@@ -73,14 +73,16 @@ class Cases:
 def cases_of(command: str) -> list[Case]:
     """Every fault that can strike in this command, at each step."""
     cases = Cases()
-    of_payment = [fault for fault in Fault if STAGE_OF[fault] in (Stage.BEFORE, Stage.AFTER, Stage.RESULT)]
+    of_payment = [
+        fault for fault in Fault if STAGE_OF[fault] in (FaultStage.BEFORE, FaultStage.AFTER, FaultStage.RESULT)
+    ]
     if command in ("payout", "retry-failed"):
         for fault in of_payment:
             cases.add(str(fault), (fault, Endpoint.B2C), fails_first=command == "retry-failed")
         return cases.found
     for way, before in WAYS.items():
         for fault in Fault:
-            if STAGE_OF[fault] in (Stage.BEFORE, Stage.AFTER, Stage.STATUS) and fault not in LIES:
+            if STAGE_OF[fault] in (FaultStage.BEFORE, FaultStage.AFTER, FaultStage.STATUS) and fault not in LIES:
                 cases.add(f"{way}: {fault}", *((one, Endpoint.B2C) for one in before), (fault, Endpoint.STATUS))
     return cases.found
 
@@ -176,7 +178,7 @@ def test_whatever_goes_wrong_while_a_token_is_fetched_changes_nothing_and_the_ne
     harness: PayoutHarness, command: str
 ) -> None:
     """Each command is a process of its own, so each has to fetch one; the fault strikes once."""
-    faults = [fault for fault in Fault if STAGE_OF[fault] in (Stage.BEFORE, Stage.AFTER)]
+    faults = [fault for fault in Fault if STAGE_OF[fault] in (FaultStage.BEFORE, FaultStage.AFTER)]
     faults = faults[:: 1 if harness.db.is_sqlite else 4]
     users = {f"u{number}": f"254711{number:06d}" for number in range(len(faults))}
     harness.owe(dict.fromkeys(users, UNREGISTERED) if command == "retry-failed" else users)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Which
 from kasoko_cli.store.log import incidents_of, open_incidents, raise_incident
@@ -22,7 +22,7 @@ def failed(harness: PayoutHarness) -> PayoutHarness:
     harness.send()
     harness.posts.clear()
     attempt = harness.attempt("ann")
-    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None)) == "failed"
+    assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None)) == "failed"
     harness.clock.forward(1)
     return harness
 
@@ -30,7 +30,9 @@ def failed(harness: PayoutHarness) -> PayoutHarness:
 def forge(harness: PayoutHarness, *, amount: int = 1, conversation: str = "acknowledged") -> str:
     """A stranger who knows the address posts a success of another amount; a second later it is the next moment."""
     attempt = harness.attempt("ann")
-    verdict = harness.post(Kind.RESULT, attempt.id, harness.result(attempt, amount=amount, conversation=conversation))
+    verdict = harness.post(
+        CallbackKind.RESULT, attempt.id, harness.result(attempt, amount=amount, conversation=conversation)
+    )
     harness.clock.forward(1)
     return verdict
 
@@ -40,7 +42,7 @@ def answered(harness: PayoutHarness, attempt: Attempt, **changes: object) -> str
     answering(harness)
     assert [one.attempt_id for one in harness.reconcile(at_once=False).asked] == [attempt.id]
     harness.clock.forward(1)
-    verdict = harness.post(Kind.STATUS, harness.queries()[-1].id, status(attempt, **changes))
+    verdict = harness.post(CallbackKind.STATUS, harness.queries()[-1].id, status(attempt, **changes))
     harness.clock.forward(1)
     return verdict
 
@@ -59,8 +61,8 @@ def test_a_flood_of_forged_bodies_is_one_incident_that_counts_them(failed: Payou
     begun = failed.clock()
     for n in range(20):
         assert forge(failed, amount=n + 1) == "mismatch"
-    assert failed.post(Kind.RESULT, failed.attempt("ann").id, b"no json") == "unreadable"
-    assert failed.post(Kind.RESULT, failed.attempt("ann").id, b"nor this") == "unreadable"
+    assert failed.post(CallbackKind.RESULT, failed.attempt("ann").id, b"no json") == "unreadable"
+    assert failed.post(CallbackKind.RESULT, failed.attempt("ann").id, b"nor this") == "unreadable"
     flood, unreadable = failed.all_incidents()
     assert (flood.kind, flood.count, unreadable.kind, unreadable.count) == ("mismatch", 20, "unreadable", 2)
     assert flood.opened_at == begun
@@ -105,14 +107,14 @@ def test_a_second_contradiction_after_the_first_was_closed_is_not_swallowed(harn
     attempt = harness.attempt("ann")
     for code in (26, 2040):
         body = harness.result(attempt, code=code, receipt=None)
-        assert harness.post(Kind.RESULT, attempt.id, body) == "failed"
+        assert harness.post(CallbackKind.RESULT, attempt.id, body) == "failed"
         assert harness.incidents() == ["contradiction"], code
         harness.clock.forward(1)
         close(harness)
-        assert harness.post(Kind.RESULT, attempt.id, body) == "failed"
+        assert harness.post(CallbackKind.RESULT, attempt.id, body) == "failed"
         assert harness.incidents() == [], "this very body is known"
     for n, receipt in enumerate(("UKN0000AAA", "UKN0000BBB")):
-        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, receipt=receipt)) == "paid"
+        assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, receipt=receipt)) == "paid"
         assert harness.incidents() == ["contradiction"], n
         close(harness)
     harness.assert_books()
@@ -164,9 +166,12 @@ def test_an_answer_that_says_something_else_settles_nothing(failed: PayoutHarnes
     assert failed.retry().retried == []
     failed.clock.forward(100_000)
     query = failed.reconcile(at_once=True).asked[-1].query_id
-    assert failed.post(Kind.STATUS, query, status(attempt, TransactionStatus="Declined", conversation=None)) == "hint"
+    assert (
+        failed.post(CallbackKind.STATUS, query, status(attempt, TransactionStatus="Declined", conversation=None))
+        == "hint"
+    )
     assert failed.retry().retried == [], "it is tied to no question of ours"
-    assert failed.post(Kind.STATUS, query, status(attempt, TransactionStatus="Completed")) == "paid"
+    assert failed.post(CallbackKind.STATUS, query, status(attempt, TransactionStatus="Completed")) == "paid"
     assert failed.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     failed.assert_books()
 
@@ -179,7 +184,7 @@ def test_a_question_that_is_older_than_the_evidence_settles_nothing(failed: Payo
     failed.clock.forward(1)
     forge(failed, amount=2)
     said = status(attempt, TransactionStatus="Declined")
-    assert failed.post(Kind.STATUS, asked.query_id, said) == "failed"
+    assert failed.post(CallbackKind.STATUS, asked.query_id, said) == "failed"
     assert failed.retry().retried == []
     failed.assert_books()
 
@@ -216,7 +221,7 @@ def test_an_answer_that_nobody_gave_is_told_by_the_audit(failed: PayoutHarness) 
         session.add(incident)
     with pytest.raises(AssertionError, match="holds nothing back, and no answer"):
         failed.assert_books()
-    failed.post(Kind.STATUS, asked.query_id, status(attempt, TransactionStatus="Declined"))
+    failed.post(CallbackKind.STATUS, asked.query_id, status(attempt, TransactionStatus="Declined"))
     failed.assert_books()
 
 
@@ -243,8 +248,8 @@ def test_incidents_are_closed_by_kind_payout_and_time(harness: PayoutHarness) ->
     came_at = {}
     for user in ("ann", "ben"):
         attempt, came_at[user] = harness.attempt(user), harness.clock()
-        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, amount=1))
-        harness.post(Kind.RESULT, attempt.id, b"no json")
+        harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, amount=1))
+        harness.post(CallbackKind.RESULT, attempt.id, b"no json")
         harness.clock.forward(60)
 
     def standing() -> list[tuple[str, str | None]]:

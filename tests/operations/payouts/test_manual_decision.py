@@ -11,7 +11,7 @@ import pytest
 from sqlmodel import col, select
 
 from kasoko_cli.clock import iso
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.approvals import second_person
@@ -49,7 +49,7 @@ def acknowledged(harness: PayoutHarness) -> PayoutHarness:
     harness.owe({"ann": ANN}, cents=14_250)
     harness.send()
     harness.posts.clear()
-    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
+    harness.post(CallbackKind.TIMEOUT, harness.attempt("ann").id, b"{}")
     assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     return harness
 
@@ -185,7 +185,7 @@ def test_a_word_about_another_state_is_no_first_word(harness: PayoutHarness) -> 
     harness.send()
     harness.posts.clear()
     say(harness, NOT_PAID, two_people=True)
-    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
+    harness.post(CallbackKind.TIMEOUT, harness.attempt("ann").id, b"{}")
     assert say(harness, NOT_PAID, OTHER, two_people=True).waits_for_second
 
 
@@ -274,9 +274,9 @@ def test_a_receipt_that_proves_another_attempt_proves_nothing_here(harness: Payo
     harness.owe({"ann": ANN, "ben": BEN})
     harness.send()
     first = harness.attempt("ben")
-    assert harness.post(Kind.RESULT, first.id, harness.result(first, receipt=RECEIPT)) == "paid"
+    assert harness.post(CallbackKind.RESULT, first.id, harness.result(first, receipt=RECEIPT)) == "paid"
     harness.posts.clear()
-    harness.post(Kind.TIMEOUT, harness.attempt("ann").id, b"{}")
+    harness.post(CallbackKind.TIMEOUT, harness.attempt("ann").id, b"{}")
 
     with pytest.raises(Refused, match=f"The receipt {RECEIPT} already proves the attempt {first.id}"):
         say(harness, PAID)
@@ -338,7 +338,7 @@ def test_an_incident_stands_until_a_person_closes_it_with_a_reason(acknowledged:
     attempt = acknowledged.attempt("ann")
     other_amount = acknowledged.result(attempt) | {}
     other_amount["Result"]["ResultParameters"]["ResultParameter"][0]["Value"] = 1
-    assert acknowledged.post(Kind.RESULT, attempt.id, other_amount) == "mismatch"
+    assert acknowledged.post(CallbackKind.RESULT, attempt.id, other_amount) == "mismatch"
     [incident] = acknowledged.all_incidents()
     assert incident.id is not None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.simulator.app import SimulatorSettings
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
@@ -46,7 +46,9 @@ def answer(harness: PayoutHarness, **changes: Any) -> str:
     """M-Pesa is asked, and answers about the first payment."""
     answering(harness)
     query = asked(harness)
-    return harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"), **{"ConversationID": FIRST, **changes}))
+    return harness.post(
+        CallbackKind.STATUS, query.id, status(harness.attempt("ann"), **{"ConversationID": FIRST, **changes})
+    )
 
 
 def once(harness: PayoutHarness) -> Attempt:
@@ -81,7 +83,7 @@ def test_after_a_15_the_first_payments_end_is_known_whichever_it_was(
 
 def test_a_15_that_comes_when_the_end_is_unknown_already_counts_too(repeated: PayoutHarness) -> None:
     attempt = once(repeated)
-    assert repeated.post(Kind.TIMEOUT, attempt.id, {"Result": {}}) == "timeout"
+    assert repeated.post(CallbackKind.TIMEOUT, attempt.id, {"Result": {}}) == "timeout"
     assert repeated.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     assert [judged.verdict for judged in repeated.deliver()] == ["unclear"]
     assert repeated.attempt("ann").met_before
@@ -118,7 +120,7 @@ def test_a_result_under_the_first_conversation_is_a_reason_to_ask_and_no_more(
         body = repeated.result(
             attempt, code=code, conversation=conversation, receipt="UKN7A1B2C3" if not code else None
         )
-        assert repeated.post(Kind.RESULT, attempt.id, body) == "hint"
+        assert repeated.post(CallbackKind.RESULT, attempt.id, body) == "hint"
     assert repeated.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     assert repeated.money() == before
     assert repeated.incidents() == []

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from kasoko_cli.clock import iso
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.errors import NotFound
@@ -30,7 +30,7 @@ def sent(harness: PayoutHarness, *, cents: int = 10_000, phone: str = ANN) -> Pa
 def end(harness: PayoutHarness, user: str, code: object, **changes: object) -> str:
     """The result of a user's payout, in order."""
     attempt = harness.attempt(user)
-    return harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, **changes))  # type: ignore[arg-type]
+    return harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code, **changes))  # type: ignore[arg-type]
 
 
 def left_alone(report: Retried) -> tuple[str, str]:
@@ -182,7 +182,7 @@ def test_a_large_payout_that_never_left_needs_no_confirmation(harness: PayoutHar
 def test_a_payout_about_which_something_else_was_posted_is_asked_about_first(harness: PayoutHarness) -> None:
     sent(harness)
     attempt = harness.attempt("ann")
-    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, amount=1))
+    harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, amount=1))
     end(harness, "ann", 26)
     assert left_alone(harness.retry()) == (
         "something was posted that says otherwise, and M-Pesa has not answered since",

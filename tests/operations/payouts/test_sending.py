@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from kasoko_cli.clock import iso
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH
 from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, AttemptStatus, PayoutStatus
@@ -874,7 +874,7 @@ def test_a_forged_result_during_the_run_does_not_end_a_payment_that_is_being_sen
         attempt = harness.attempt("ann")
         for code in (0, 2040):
             body = harness.result(attempt, code=code, conversation="AG_forged")
-            assert harness.post(Kind.RESULT, attempt.id, body) == "waits"
+            assert harness.post(CallbackKind.RESULT, attempt.id, body) == "waits"
         return None
 
     harness.interpose = on_payment(forge)

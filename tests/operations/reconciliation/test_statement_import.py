@@ -13,7 +13,7 @@ import typer.main
 from sqlmodel import col, select
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
@@ -251,7 +251,7 @@ def test_what_failed_and_is_on_the_statement_was_paid_after_all(harness: PayoutH
     harness.owe({"ann": ANN})
     harness.send()
     failed = harness.result(harness.attempt("ann"), code=2040, desc="not registered", receipt=None)
-    assert harness.post(Kind.RESULT, harness.attempt("ann").id, failed) == "failed"
+    assert harness.post(CallbackKind.RESULT, harness.attempt("ann").id, failed) == "failed"
     at = harness.clock() + timedelta(seconds=1)
     paper = Paper().covering([at])
     paid_line(paper, harness.attempt("ann"), "UKN0000001", at)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.messages import B2C_V1_PATH, B2C_V3_PATH, STATUS_PATH
 from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.operations.reconciliation import status_queries
@@ -169,7 +169,7 @@ def test_completed_with_the_right_ids_amount_and_receiver_is_paid(harness: Payou
     lost(harness)
     answering(harness)
     query = asked(harness)
-    assert harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"))) == "paid"
+    assert harness.post(CallbackKind.STATUS, query.id, status(harness.attempt("ann"))) == "paid"
     assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     assert harness.attempt("ann").evidence == f"status:{query.id}"
     assert harness.attempt("ann").receipt == RECEIPT
@@ -195,7 +195,7 @@ def test_an_answer_in_the_spelling_of_2017_is_applied_like_one_of_now(
     text = json.dumps(status(harness.attempt("ann"), TransactionStatus=word))
     for key, spaced in SPACED.items():
         text = text.replace(f'"{key}"', f'"{spaced}"')
-    harness.post(Kind.STATUS, query.id, text.replace("Jane Doe", "Jos\\u00e9 Doe").encode())
+    harness.post(CallbackKind.STATUS, query.id, text.replace("Jane Doe", "Jos\\u00e9 Doe").encode())
     assert harness.payout("ann").status == became
     assert harness.incidents() == []
     harness.assert_books()
@@ -206,13 +206,17 @@ def test_a_final_no_fails_the_payout_which_may_then_be_tried_again(harness: Payo
     lost(harness)
     answering(harness)
     query = asked(harness)
-    assert harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"), TransactionStatus=word)) == "failed"
+    assert (
+        harness.post(CallbackKind.STATUS, query.id, status(harness.attempt("ann"), TransactionStatus=word)) == "failed"
+    )
     assert harness.states("ann") == ("FAILED", ["FAILED"])
     assert harness.payout("ann").failure_code == "STATUS"
     assert harness.retry().retried == [], "it is asked a second time, some time later"
     harness.clock.forward(300)
     query = asked(harness)
-    assert harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"), TransactionStatus=word)) == "failed"
+    assert (
+        harness.post(CallbackKind.STATUS, query.id, status(harness.attempt("ann"), TransactionStatus=word)) == "failed"
+    )
     assert harness.retry().retried == ["derby.1.1"]
     harness.assert_books()
 
@@ -261,7 +265,7 @@ def test_an_answer_that_says_too_little_moves_nothing_and_never_fails_a_payout(h
     for what, user, attempt, query in questions(harness, OPEN):
         changes, answer, verdict = OPEN[what]
         before = harness.money()
-        assert harness.post(Kind.STATUS, query.id, status(attempt, **changes)) == verdict, what
+        assert harness.post(CallbackKind.STATUS, query.id, status(attempt, **changes)) == verdict, what
         assert harness.money() == before, what
         assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), what
         assert {one.id: one.answer for one in harness.queries()}[query.id] == answer, what
@@ -286,7 +290,7 @@ def test_an_answer_that_speaks_of_another_payment_moves_nothing_and_calls_a_pers
     for (what, word), user, attempt, query in questions(harness, ways):
         before = harness.money()
         body = status(attempt, TransactionStatus=word, **DIFFERENT[what])
-        assert harness.post(Kind.STATUS, query.id, body) == "mismatch", (what, word)
+        assert harness.post(CallbackKind.STATUS, query.id, body) == "mismatch", (what, word)
         assert harness.money() == before, (what, word)
         assert harness.states(user) == ("UNKNOWN", ["UNKNOWN"]), (what, word)
     assert harness.incidents() == ["mismatch"] * len(ways)
@@ -299,7 +303,7 @@ def test_what_ended_unpaid_under_our_id_paid_nobody_whatever_number_it_names(har
     answering(harness)
     query = asked(harness)
     body = status(harness.attempt("ann"), TransactionStatus="Declined", **DIFFERENT["receiver"])
-    assert harness.post(Kind.STATUS, query.id, body) == "failed"
+    assert harness.post(CallbackKind.STATUS, query.id, body) == "failed"
     assert harness.states("ann") == ("FAILED", ["FAILED"])
     assert harness.incidents() == []
     harness.assert_books()
@@ -311,7 +315,7 @@ def test_without_our_id_a_no_to_another_number_is_no_answer_about_our_payment(ha
     query, before = asked(harness), harness.money()
     different = DIFFERENT["receiver"] | {"OriginatorConversationID": None}
     body = status(harness.attempt("ann"), TransactionStatus="Declined", **different)
-    assert harness.post(Kind.STATUS, query.id, body) == "mismatch"
+    assert harness.post(CallbackKind.STATUS, query.id, body) == "mismatch"
     assert harness.money() == before
     harness.assert_books()
 
@@ -324,7 +328,7 @@ def test_the_payments_ids_are_read_from_the_parameters_and_never_from_the_envelo
     ann, ben = harness.attempt("ann"), harness.attempt("ben")
     [about_ann] = [query for query in harness.queries() if query.attempt_id == ann.id]
     body = status(ann, originator=ben.id, transaction_id="UKN9Z9Z9Z9")
-    assert harness.post(Kind.STATUS, about_ann.id, body) == "paid"
+    assert harness.post(CallbackKind.STATUS, about_ann.id, body) == "paid"
     assert harness.statuses() == {"ann": "COMPLETED", "ben": "UNKNOWN"}
     assert harness.attempt("ann").receipt == RECEIPT
     harness.assert_books()
@@ -341,7 +345,7 @@ def test_an_envelope_that_names_the_payment_is_no_substitute_for_parameters_that
     before = harness.money()
     for word in ("Completed", "Declined"):
         body = status(ann, originator=ann.id, OriginatorConversationID=ben.id, TransactionStatus=word)
-        assert harness.post(Kind.STATUS, about_ann.id, body) == "mismatch"
+        assert harness.post(CallbackKind.STATUS, about_ann.id, body) == "mismatch"
     assert harness.money() == before
     assert harness.statuses() == {"ann": "UNKNOWN", "ben": "UNKNOWN"}
     harness.assert_books()
@@ -355,7 +359,7 @@ def test_an_answer_to_another_question_is_not_an_answer_to_this_one(harness: Pay
     ann, ben = harness.attempt("ann"), harness.attempt("ben")
     [about_ben] = [query for query in harness.queries() if query.attempt_id == ben.id]
     before = harness.money()
-    assert harness.post(Kind.STATUS, about_ben.id, status(ann)) == "mismatch"
+    assert harness.post(CallbackKind.STATUS, about_ben.id, status(ann)) == "mismatch"
     assert harness.money() == before
     harness.assert_books()
 
@@ -365,7 +369,7 @@ def test_a_receipt_that_proves_another_attempt_is_not_believed_in_an_answer_eith
     answering(harness)
     harness.reconcile()
     verdicts = [
-        harness.post(Kind.STATUS, query.id, status(harness.attempt(user)))
+        harness.post(CallbackKind.STATUS, query.id, status(harness.attempt(user)))
         for user in ("ann", "ben")
         for query in harness.queries()
         if query.attempt_id == harness.attempt(user).id
@@ -378,8 +382,8 @@ def test_a_receipt_that_proves_another_attempt_is_not_believed_in_an_answer_eith
 def test_the_address_of_a_question_that_was_never_asked_moves_nothing(harness: PayoutHarness) -> None:
     lost(harness)
     before = harness.money()
-    assert harness.post(Kind.STATUS, "kq-0000000000000000", status(harness.attempt("ann"))) == "stray"
-    assert harness.post(Kind.STATUS, harness.attempt("ann").id, status(harness.attempt("ann"))) == "stray"
+    assert harness.post(CallbackKind.STATUS, "kq-0000000000000000", status(harness.attempt("ann"))) == "stray"
+    assert harness.post(CallbackKind.STATUS, harness.attempt("ann").id, status(harness.attempt("ann"))) == "stray"
     assert harness.money() == before
     harness.assert_books()
 
@@ -390,7 +394,7 @@ def test_an_answer_without_our_mark_is_a_hint(harness: PayoutHarness) -> None:
     query, before = asked(harness), harness.money()
     for word in ("Completed", "Declined"):
         body = status(harness.attempt("ann"), TransactionStatus=word)
-        assert harness.post(Kind.STATUS, query.id, body, signed=False) == "hint"
+        assert harness.post(CallbackKind.STATUS, query.id, body, signed=False) == "hint"
     assert harness.money() == before
     assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
 
@@ -400,11 +404,11 @@ def test_a_question_that_waited_too_long_says_nothing(harness: PayoutHarness) ->
     answering(harness)
     query, before = asked(harness), harness.money()
     for body in (status(harness.attempt("ann")), status(harness.attempt("ann"), TransactionStatus="Declined"), b"{"):
-        assert harness.post(Kind.STATUS_TIMEOUT, query.id, body) == "noted"
+        assert harness.post(CallbackKind.STATUS_TIMEOUT, query.id, body) == "noted"
     assert harness.money() == before
     assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
     # The answer itself may still come.
-    assert harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"))) == "paid"
+    assert harness.post(CallbackKind.STATUS, query.id, status(harness.attempt("ann"))) == "paid"
     harness.assert_books()
 
 
@@ -412,7 +416,7 @@ def test_an_answer_that_cannot_be_read_is_written_down_and_moves_nothing(harness
     lost(harness)
     answering(harness)
     query, before = asked(harness), harness.money()
-    assert harness.post(Kind.STATUS, query.id, b'{"Result": ') == "unreadable"
+    assert harness.post(CallbackKind.STATUS, query.id, b'{"Result": ') == "unreadable"
     assert harness.queries()[-1].answer == "UNREADABLE"
     assert harness.money() == before
     harness.assert_books()
@@ -424,9 +428,9 @@ def test_an_answer_that_comes_twice_or_contradicts_itself_credits_once(harness: 
     query = asked(harness)
     yes = status(harness.attempt("ann"))
     no = status(harness.attempt("ann"), TransactionStatus="Declined")
-    assert harness.post(Kind.STATUS, query.id, yes) == "paid"
+    assert harness.post(CallbackKind.STATUS, query.id, yes) == "paid"
     before = harness.money()
-    assert [harness.post(Kind.STATUS, query.id, body) for body in (yes, no)] == ["paid", "failed"]
+    assert [harness.post(CallbackKind.STATUS, query.id, body) for body in (yes, no)] == ["paid", "failed"]
     assert harness.money() == before
     assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     assert harness.incidents() == ["contradiction"]
@@ -441,7 +445,7 @@ def test_not_found_never_fails_a_payout_however_often_it_is_said(harness: Payout
         harness.reconcile(at_once=False)
         for query in harness.queries():
             if query.answered_at is None:
-                harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"), code=code))
+                harness.post(CallbackKind.STATUS, query.id, status(harness.attempt("ann"), code=code))
         harness.clock.forward(days=1)
     assert len(harness.queries()) == 7
     assert harness.states("ann") == ("UNKNOWN", ["UNKNOWN"])
@@ -615,7 +619,7 @@ def failed(harness: PayoutHarness) -> None:
     harness.send()
     harness.posts.clear()
     attempt = harness.attempt("ann")
-    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=26))
+    harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=26))
     assert harness.states("ann") == ("FAILED", ["FAILED"])
 
 
@@ -649,7 +653,7 @@ def test_a_large_failure_may_go_again_only_after_an_answer_that_speaks_against_p
     harness.clock.forward(300)
     harness.reconcile()
     query = harness.queries()[-1]
-    harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"), **changes))
+    harness.post(CallbackKind.STATUS, query.id, status(harness.attempt("ann"), **changes))
     assert harness.retry().retried == (["derby.1.1"] if may_go else [])
     harness.assert_books()
 
@@ -675,7 +679,7 @@ def test_list_open_says_what_was_asked_and_answered(harness: PayoutHarness) -> N
         "",
     )
     query = asked(harness)
-    harness.post(Kind.STATUS, query.id, status(harness.attempt("ann"), code=2033))
+    harness.post(CallbackKind.STATUS, query.id, status(harness.attempt("ann"), code=2033))
     [one] = status_queries.list_open(harness.db, market="derby")
     assert (one.questions, one.last_answer) == (1, "NOT_FOUND M-Pesa does not know it yet (code 2033)")
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from sqlmodel import col, select
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.domain.withholding import DutyBook
 from kasoko_cli.errors import NotFound, Refused
@@ -39,7 +39,7 @@ def three_days(harness: PayoutHarness) -> PayoutHarness:
     harness.clock.forward(minutes=2)
     for user, code in (("ann", 0), ("ben", 2040)):
         attempt = harness.attempt(user)
-        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code))
+        harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code))
     harness.clock.forward(days=1)
     harness.owe({"dan": "254712000444"}, cents=999, market="small")
     return harness
@@ -90,7 +90,7 @@ def test_a_day_that_is_over_tells_the_same_later(three_days: PayoutHarness) -> N
     harness = three_days
     before = finance.day_close(harness.db, harness.clock, date(2026, 11, 24))
     attempt = harness.attempt("cyn")
-    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, receipt="UKN0B0B0B0"))
+    harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, receipt="UKN0B0B0B0"))
     assert finance.day_close(harness.db, harness.clock, date(2026, 11, 24)) == before
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kasoko_cli.cli.output.render import plain
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.payout import GROUPS, PayoutStatus
 from kasoko_cli.errors import NotFound
 from kasoko_cli.operations.payouts import manual_decision, retry, switches
@@ -62,7 +62,7 @@ def busy(harness: PayoutHarness) -> PayoutHarness:
     for user, code in (("ann", 0), ("ben", 2040), ("cyn", 17)):
         attempt = harness.attempt(user)
         body = harness.result(attempt, code=code, receiver=attempt.phone, desc=f"{attempt.phone} said {code}")
-        harness.post(Kind.RESULT, attempt.id, body)
+        harness.post(CallbackKind.RESULT, attempt.id, body)
     harness.owe({"dan": "254712000444"}, cents=999, market="small")
     harness.owe({"eve": "254712000555"}, cents=20_000, market="late")
     return harness
@@ -308,7 +308,7 @@ def test_a_story_of_a_failure_says_what_it_means_and_what_to_do(busy: PayoutHarn
 
 def test_a_story_shows_incidents_until_a_person_closes_them(busy: PayoutHarness) -> None:
     attempt = busy.attempt("ann")
-    busy.post(Kind.RESULT, attempt.id, busy.result(attempt, code=26))
+    busy.post(CallbackKind.RESULT, attempt.id, busy.result(attempt, code=26))
     [concern] = status_views.story(busy.db, "derby.1.1").incidents
     assert (concern.kind, concern.payout_id) == ("contradiction", "derby.1.1")
     assert concern in status_views.market_status(busy.db, "derby").incidents
@@ -325,11 +325,11 @@ def test_a_story_shows_the_entries_of_a_second_payment(harness: PayoutHarness) -
     harness.send()
     harness.posts.clear()
     first = harness.attempt("ann")
-    harness.post(Kind.RESULT, first.id, harness.result(first, code=26))
+    harness.post(CallbackKind.RESULT, first.id, harness.result(first, code=26))
     harness.retry()
     harness.send()
     second = harness.attempt("ann")
-    harness.post(Kind.RESULT, second.id, harness.result(second))
-    harness.post(Kind.RESULT, first.id, harness.result(first, receipt="UKN9Z9Z9Z9"))
+    harness.post(CallbackKind.RESULT, second.id, harness.result(second))
+    harness.post(CallbackKind.RESULT, first.id, harness.result(first, receipt="UKN9Z9Z9Z9"))
     story = status_views.story(harness.db, "derby.1.1")
     assert "overpaid:UKN9Z9Z9Z9: receivable ann +10000, utility -10000" in story.entries

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kasoko_cli.clock import iso
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
 from kasoko_cli.operations.shared.actor import Actor
@@ -40,7 +40,7 @@ def asked_now(harness: PayoutHarness) -> int:
 def says(harness: PayoutHarness, word: str | None = "Declined", **changes: Any) -> str:
     """M-Pesa answers the latest question."""
     return harness.post(
-        Kind.STATUS, harness.queries()[-1].id, status(harness.attempt("ann"), TransactionStatus=word, **changes)
+        CallbackKind.STATUS, harness.queries()[-1].id, status(harness.attempt("ann"), TransactionStatus=word, **changes)
     )
 
 
@@ -97,7 +97,7 @@ def test_a_declined_that_is_followed_by_another_word_confirms_nothing(harness: P
     for changes in ({"TransactionStatus": "Initiated"}, {"code": 2033}, {"conversation": None}):
         harness.clock.forward(100_000)
         assert asked_now(harness) == 1
-        harness.post(Kind.STATUS, harness.queries()[-1].id, status(harness.attempt("ann"), **changes))
+        harness.post(CallbackKind.STATUS, harness.queries()[-1].id, status(harness.attempt("ann"), **changes))
         assert harness.retry().retried == [], changes
 
 
@@ -106,7 +106,7 @@ def test_a_declined_and_a_failed_result_are_two_kinds(harness: PayoutHarness) ->
     asked_now(harness)
     says(harness)
     attempt = harness.attempt("ann")
-    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None)) == "failed"
+    assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None)) == "failed"
     assert harness.retry().retried == [PAYOUT]
     harness.assert_books()
 
@@ -117,7 +117,7 @@ def test_a_failed_result_above_the_limit_needs_an_answer_some_time_after(
 ) -> None:
     sent(harness, cents)
     attempt = harness.attempt("ann")
-    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None))
+    harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None))
     report = harness.retry()
     assert [one.payout_id for one in report.left] == left
     if not left:
@@ -135,7 +135,7 @@ def test_a_failed_result_above_the_limit_needs_an_answer_some_time_after(
 def test_a_persons_word_above_the_limit_is_held_against_m_pesas(harness: PayoutHarness) -> None:
     sent(harness, LARGE)
     attempt = harness.attempt("ann")
-    harness.post(Kind.TIMEOUT, attempt.id, b"{}")
+    harness.post(CallbackKind.TIMEOUT, attempt.id, b"{}")
     manual_decision.decide(
         OperationContext(harness.db, harness.clock, Actor("boss", "the portal")),
         payout_id=PAYOUT,
@@ -151,7 +151,7 @@ def test_a_persons_word_above_the_limit_is_held_against_m_pesas(harness: PayoutH
 def test_a_persons_word_stands_alone_where_m_pesa_does_not_answer(harness: PayoutHarness) -> None:
     sent(harness, LARGE)
     attempt = harness.attempt("ann")
-    harness.post(Kind.TIMEOUT, attempt.id, b"{}")
+    harness.post(CallbackKind.TIMEOUT, attempt.id, b"{}")
     manual_decision.decide(
         OperationContext(harness.db, harness.clock, Actor("boss", "the portal")),
         payout_id=PAYOUT,

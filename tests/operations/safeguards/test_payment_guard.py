@@ -16,7 +16,7 @@ import typer.main
 from sqlmodel import col
 
 from kasoko_cli.cli.app import app
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate
 from kasoko_cli.daraja.listener import Delivery
 from kasoko_cli.domain.market import Resolution
@@ -245,7 +245,7 @@ class Scene:
         with self.builder.db.transaction() as session:
             session.add(Query(id=query, kind="STATUS", attempt_id=attempt, asked_at=now))
         body = json.dumps({"Result": {"ResultType": 0, "ResultCode": 0, "ResultDesc": "", "ConversationID": "AG_1"}})
-        arrived = Delivery(Kind.STATUS, query, True, "196.201.214.200", now, body.encode())
+        arrived = Delivery(CallbackKind.STATUS, query, True, "196.201.214.200", now, body.encode())
         apply_results.store_deliveries(self.builder.db, self.builder.clock, [arrived])
 
     def obey(self, condition: Condition, hint: str) -> None:
@@ -666,7 +666,9 @@ def test_a_stored_success_is_judged_before_its_payout_goes_any_other_way(
     attempt = scene.last()
     assert attempt is not None
     subject = attempt.id if signed else ""
-    arrived = Delivery(Kind.RESULT, subject, signed, "196.201.214.200", scene.builder.clock(), result(attempt, "UKN77"))
+    arrived = Delivery(
+        CallbackKind.RESULT, subject, signed, "196.201.214.200", scene.builder.clock(), result(attempt, "UKN77")
+    )
     apply_results.store_deliveries(scene.builder.db, scene.builder.clock, [arrived])
 
     if way is Way.SEND:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kasoko_cli.cli.output.explanation_text import decimal, spoken, swahili_time
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.codes import every_meaning
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import WireLimits
@@ -245,7 +245,7 @@ def test_what_was_sent_when_and_how_it_ended_is_told(harness: PayoutHarness) -> 
     ]
     attempt = harness.attempt("ann")
     harness.clock.forward(245)
-    harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=2040))
+    harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=2040))
     assert "give us another one" in spoken(of_user(harness, "ann"), "en")[-1]
     harness.posts.clear()
     harness.set_phone("ann", "254712000999")

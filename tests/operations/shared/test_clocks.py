@@ -14,7 +14,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from kasoko_cli.clock import CLOCKS_APART
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 from kasoko_cli.operations.admin import preflight
@@ -195,7 +195,7 @@ def test_a_failure_posted_to_a_clock_that_ran_ahead_is_confirmed_by_two_answers_
         harness.clock.forward(APART)
     attempt = harness.attempt("ann")
     with off(harness.clock):
-        assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None)) == "failed"
+        assert harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None)) == "failed"
     confirmed_by_two(harness)
 
 
@@ -221,7 +221,7 @@ def asked_last(harness: PayoutHarness) -> Query:
 def answer(harness: PayoutHarness, question: Query, word: str = "Declined") -> None:
     """M-Pesa answers a question."""
     body = status(harness.attempt("ann"), TransactionStatus=word)
-    harness.post(Kind.STATUS, question.id, body)
+    harness.post(CallbackKind.STATUS, question.id, body)
 
 
 def test_an_answer_to_a_question_of_a_clock_that_ran_ahead_waits_no_longer(harness: PayoutHarness) -> None:
@@ -232,8 +232,8 @@ def test_an_answer_to_a_question_of_a_clock_that_ran_ahead_waits_no_longer(harne
         asked_at = harness.clock() + AHEAD
         session.add(Query(id="kq-1", kind="STATUS", attempt_id=attempt.id, asked_at=asked_at))
         session.add(Query(id="kq-2", kind="BALANCE", asked_at=asked_at))
-    assert harness.post(Kind.STATUS, "kq-1", b"{}") != "waits"
-    assert harness.post(Kind.BALANCE, "kq-2", b"{}") != "waits"
+    assert harness.post(CallbackKind.STATUS, "kq-1", b"{}") != "waits"
+    assert harness.post(CallbackKind.BALANCE, "kq-2", b"{}") != "waits"
 
 
 # --- Claims -------------------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ def test_a_failure_of_a_clock_that_ran_ahead_did_not_happen_lately(harness: Payo
     sent(harness, SMALL)
     attempt = harness.attempt("ann")
     with off(harness.clock):
-        harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None))
+        harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=26, receipt=None))
         assert read_figures(harness.db, harness.clock, Spans()).failed_lately == 1
     found = read_figures(harness.db, harness.clock, Spans())
     assert (found.failed_lately, found.heard_at) == (0, None)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from kasoko_cli.daraja.callback_urls import Kind
+from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
@@ -37,7 +37,7 @@ def sent(harness: PayoutHarness) -> PayoutHarness:
 
 def say(harness: PayoutHarness, attempt: Attempt, code: int, receipt: str = RECEIPT) -> str:
     """M-Pesa posts a result that is whole and in order."""
-    return harness.post(Kind.RESULT, attempt.id, harness.result(attempt, code=code, receipt=receipt))
+    return harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, code=code, receipt=receipt))
 
 
 def fail_and_send_again(harness: PayoutHarness) -> tuple[Attempt, Attempt]:
@@ -252,7 +252,9 @@ def test_a_success_on_a_rejected_attempt_is_a_hint_with_an_incident_and_is_not_s
     harness.owe({"ann": ANN}, cents=14_250)
     _refused(harness)
     attempt, before = harness.attempt("ann"), harness.money()
-    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, conversation="AG_20261123_x")) == "hint"
+    assert (
+        harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, conversation="AG_20261123_x")) == "hint"
+    )
     assert harness.money() == before
     assert harness.incidents() == ["contradiction"]
     harness.clock.forward(hours=1)
@@ -273,7 +275,9 @@ def test_a_success_on_a_rejected_attempt_that_is_believed_is_booked_as_late(harn
     _refused(harness)
     harness.trust = Trust(success_without_ack=True)
     attempt = harness.attempt("ann")
-    assert harness.post(Kind.RESULT, attempt.id, harness.result(attempt, conversation="AG_20261123_x")) == "paid"
+    assert (
+        harness.post(CallbackKind.RESULT, attempt.id, harness.result(attempt, conversation="AG_20261123_x")) == "paid"
+    )
     assert harness.states("ann") == ("COMPLETED", ["SUCCEEDED"])
     assert list(harness.sending_entries()) == [
         f"attempt:{attempt.id}:reserve",
@@ -295,7 +299,7 @@ def test_a_payout_that_was_made_due_again_is_put_off_when_a_doubtful_success_of_
     first = sent.attempt("ann")
     say(sent, first, 26)
     assert sent.retry().retried == ["derby.1.1"]
-    sent.post(Kind.RESULT, first.id, sent.result(first, **lie))  # type: ignore[arg-type]
+    sent.post(CallbackKind.RESULT, first.id, sent.result(first, **lie))  # type: ignore[arg-type]
     run = sent.send()
     assert (run.sent, run.held, exit_code_of(run, [])) == ([], 1, 7)
     assert sent.payout("ann").status is PayoutStatus.PENDING
