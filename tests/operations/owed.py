@@ -9,6 +9,7 @@ whether anything was written since.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
@@ -51,6 +52,19 @@ def counted(db: Database) -> Counts:
         found = dict(zip(names, cursor.fetchone(), strict=True))
         connection.rollback()
     return found
+
+
+def digest(db: Database) -> bytes:
+    """The digest of all rows of a database, and of which kind it is."""
+    filled = [name for name, count in counted(db).items() if count]
+    found = hashlib.sha256(str(db.is_sqlite).encode())
+    with _connected(db) as connection:
+        cursor = connection.cursor()
+        for name in filled:
+            cursor.execute(f"SELECT * FROM {name}")
+            found.update(f"{name}{cursor.fetchall()}".encode())
+        connection.rollback()
+    return found.digest()
 
 
 def is_empty(counts: Counts) -> bool:

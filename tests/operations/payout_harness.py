@@ -83,6 +83,10 @@ class Money:
     payouts: tuple[tuple[Any, ...], ...]
 
 
+#: Databases that hold every invariant, by the digest of all their rows.
+_WHOLE: set[bytes] = set()
+
+
 class PayoutHarness:
     """A database, M-Pesa without a socket, and everything between them."""
 
@@ -467,10 +471,13 @@ class PayoutHarness:
     # --- The question at the end -----------------------------------------------------------------------------------
 
     def assert_books(self) -> None:
-        """Every invariant holds."""
-        report = audit(self.db, deep=True)
-        wrong = [(check.name, check.violations) for check in report.checks if not check.ok]
-        assert not wrong, wrong
+        """Every invariant holds. What this process has found whole before, row for row, is not looked at again."""
+        content = owed.digest(self.db)
+        if content not in _WHOLE:
+            report = audit(self.db, deep=True)
+            wrong = [(check.name, check.violations) for check in report.checks if not check.ok]
+            assert not wrong, wrong
+            _WHOLE.add(content)
 
     def assert_books_if_any_moved(self) -> None:
         """The same, unless nothing was written since what is owed was laid here."""
