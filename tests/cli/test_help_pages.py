@@ -83,6 +83,7 @@ def test_manual_pages_are_made_of_every_command(kasoko: Kasoko, tmp_path: Path) 
         assert part in text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("man") is None, reason="there is no man")
 def test_man_itself_has_nothing_to_say_about_them(kasoko: Kasoko, tmp_path: Path) -> None:
     kasoko("help", "--man", "man")

@@ -219,6 +219,7 @@ def test_a_broker_that_does_not_answer_is_told_and_nothing_is_sent(deployed: Dep
     assert deployed.payments() == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_address_that_celery_cannot_use_is_told_without_its_password(
     deployed: DeploymentHarness, broker: str
@@ -243,6 +244,7 @@ def test_an_address_that_celery_cannot_use_is_told_without_its_password(
     assert deployed.payments() == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_answers_that_cannot_be_kept_are_told_and_the_queue_is_as_it_was(
     deployed: DeploymentHarness, broker: str

@@ -39,6 +39,7 @@ def demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.exhaustive
 def test_the_demo_proves_itself_twice_in_a_row_in_an_empty_folder_without_a_home(tmp_path: Path) -> None:
     for _ in range(2):
         done = demo(tmp_path)
@@ -78,6 +79,7 @@ def test_the_demo_answers_programs_with_its_proof(tmp_path: Path) -> None:
     assert checks > 10
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("text", ["payout = 5\n", "[payout\n"], ids=["wrong", "unreadable"])
 def test_the_demo_needs_no_settings_and_so_minds_no_broken_ones(tmp_path: Path, text: str) -> None:
     (tmp_path / "here").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import typer.main
 
 from kasoko_cli.cli.app import app
@@ -94,6 +95,7 @@ def commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
             yield (*before, name)
 
 
+@pytest.mark.exhaustive
 def test_every_command_that_acts_is_silent_when_it_went_well(reader: Reader) -> None:
     said = {}
     reader.more = {"kasoko ": ("--quiet",)}

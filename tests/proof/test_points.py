@@ -173,7 +173,7 @@ def test_asking_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind
     assert bench.simulator.ledger()["duplicates_refused"] == 0
 
 
-@pytest.mark.exhaustive_on("postgres")
+@pytest.mark.exhaustive
 @both_databases
 def test_taking_a_result_may_die_at_any_point(make_bench: MakeBench, forker: Forker, kind: Kind) -> None:
     """The result comes late enough that the listener is there, and only once."""

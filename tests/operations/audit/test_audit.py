@@ -474,7 +474,7 @@ def test_every_check_has_a_row_that_breaks_it() -> None:
     assert {tampering.check for tampering in TAMPERINGS} == {rule.name for rule in (*RULES, *DEEP_RULES)}
 
 
-@pytest.mark.exhaustive_on("postgres")
+@pytest.mark.exhaustive
 def test_each_touched_row_fails_its_check_in_words_and_with_what_to_do(builder: DataBuilder) -> None:
     """One lively database; each tampering is undone before the next."""
     names = _names(builder)

@@ -189,7 +189,7 @@ def test_a_line_that_stands_twice_is_taken_once(builder: Platform) -> None:
     assert (done.new, done.known, done.stake_cents) == (3, 1, 14851)
 
 
-@pytest.mark.exhaustive_on("postgres")
+@pytest.mark.exhaustive
 def test_lines_far_apart_in_a_file_know_each_other(builder: Platform) -> None:
     """Further apart than the rows that are looked up at a time."""
     lines = [f"c{n},m1,ann,Yes,1,2026-11-20T09:00:00Z,\n" for n in range(10_001)]

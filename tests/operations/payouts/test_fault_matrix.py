@@ -87,7 +87,7 @@ def cases_of(command: str) -> list[Case]:
     return cases.found
 
 
-@pytest.mark.exhaustive_on("postgres")
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", ["payout", "retry-failed", "reconcile"])
 def test_every_fault_at_every_step_ends_in_one_payment_and_we_know_it(harness: PayoutHarness, command: str) -> None:
     # PostgreSQL takes longer, and the rules are the same: every fourth of them there.
@@ -172,7 +172,7 @@ def _held(harness: PayoutHarness) -> Iterator[str]:
 # --- The token ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.exhaustive_on("postgres")
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", ["payout", "retry-failed", "reconcile"])
 def test_whatever_goes_wrong_while_a_token_is_fetched_changes_nothing_and_the_next_run_pays_once(
     harness: PayoutHarness, command: str

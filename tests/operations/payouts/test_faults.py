@@ -52,7 +52,7 @@ REFUSES_THE_ACCOUNT = "100006"
 LIES_TO_US = "400007"
 
 
-@pytest.mark.exhaustive_on("postgres")
+@pytest.mark.exhaustive
 def test_every_trouble_of_the_table_ends_in_one_payment_or_none_and_we_know_which(
     db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,7 +187,7 @@ def the_statement(clock: FixedClock, owed: list[tuple[Payout, str, str]], rng: r
     return paper
 
 
-@pytest.mark.exhaustive_on("postgres")
+@pytest.mark.exhaustive
 def test_ten_thousand_lines_are_matched_and_each_of_two_hundred_differences_is_named(
     builder: DataBuilder, clock: FixedClock
 ) -> None:

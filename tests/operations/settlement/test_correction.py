@@ -350,6 +350,7 @@ DEEDS = st.lists(
 )
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=25)
 @given(stakes=STAKES, first=RESOLUTIONS, deeds=DEEDS)
 def test_after_any_overrides_everybody_ends_with_the_new_share_net_of_what_they_owe_back(
