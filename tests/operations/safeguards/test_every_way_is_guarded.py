@@ -100,10 +100,10 @@ def functions() -> dict[str, Function]:
 def _rules() -> Iterator[str]:
     """The classes by which an operation is told how careful to be."""
     for path in OPERATIONS.rglob("*.py"):
-        for one in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for one in ast.parse(path.read_text("utf-8")).body:
             if isinstance(one, ast.ClassDef) and one.name not in NO_RULES:
                 fields = [part.target for part in one.body if isinstance(part, ast.AnnAssign)]
-                if "caution" in map(ast.unparse, fields):
+                if any(isinstance(target, ast.Name) and target.id == "caution" for target in fields):
                     yield one.name
 
 
@@ -124,12 +124,16 @@ def _read(node: ast.AST, module: str, imported: Mapping[str, str], one: Function
                 one.deeds.add(f"{owner}.{part.attr}")
             if owner in imported:
                 one.names.add(f"{imported[owner]}.{part.attr}")
-        if isinstance(part, ast.Call) and ast.unparse(part.func) == "update" and ast.unparse(part.args[0]) == "Payout":
+        if isinstance(part, ast.Call) and _calls(part, "update") and ast.unparse(part.args[0]) == "Payout":
             one.deeds.add("update(Payout)")
         if isinstance(part, ast.Attribute):
             one.names.add(f"{module}.{part.attr}")
         if isinstance(part, ast.Name):
             one.names.add(imported.get(part.id, f"{module}.{part.id}"))
+
+
+def _calls(call: ast.Call, name: str) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id == name
 
 
 def _only_stops(function: ast.AST, deed: ast.Attribute) -> bool:
