@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -42,9 +42,7 @@ from kasoko_cli.operations.payouts.retry import Retried
 from kasoko_cli.operations.payouts.run import Run, Selection, SendPolicy, Sent
 from kasoko_cli.operations.reconciliation import status_queries as reconcile
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry, Reconciled
-from kasoko_cli.operations.records import bets, markets, users
-from kasoko_cli.operations.records.bets import NewBet
-from kasoko_cli.operations.records.markets import NewMarket
+from kasoko_cli.operations.records import markets, users
 from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import settle
@@ -54,10 +52,11 @@ from kasoko_cli.operations.shared.watching import Hooks
 from kasoko_cli.store import attempts, callbacks, payouts
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
-from kasoko_cli.store.schema.tables import Attempt, EntryRow, Funding, Incident, Payout, PostingRow, Query
+from kasoko_cli.store.schema.tables import Attempt, EntryRow, Incident, Payout, PostingRow, Query
 from tests.conftest import CountedIds, FixedClock
 from tests.daraja.memory_shelf import MemoryShelf
 from tests.operations import owed
+from tests.operations.data_builder import collected_bet, open_market
 
 KEY = b"a key of thirty-two bytes, or so"
 #: A phone of somebody to whom nothing special happens.
@@ -125,12 +124,21 @@ class PayoutHarness:
         return OperationContext(self.db, self.clock, self.actor)
 
     def client(
-        self, *, api: Literal["v1", "v3"] = "v3", sends: int = 3, url: str = "https://daraja.example.org", **other: Any
+        self,
+        *,
+        api: Literal["v1", "v3"] = "v3",
+        sends: int = 3,
+        url: str = "https://daraja.example.org",
+        shelf: MemoryShelf | None = None,
+        **other: Any,
     ) -> DarajaClient:
-        """A client of its own, as another process has; `other` is what its account has otherwise."""
+        """A client of its own, as another process has; `other` is what its account has otherwise.
+
+        Processes of one deployment share the `shelf`: each new token ends the one before.
+        """
         return DarajaClient(
             replace(self.account(url, api), **other),
-            MemoryShelf(),
+            shelf or MemoryShelf(),
             self.clock,
             limits=RequestLimits(5, 10, sends),
             transport=httpx.MockTransport(self._carry),
@@ -215,31 +223,11 @@ class PayoutHarness:
 
     def bet(self, market: str, user_id: str, outcome: str, cents: int) -> None:
         """The user stakes so much, which the platform has collected."""
-        bets.place_bet(
-            self.context,
-            NewBet(
-                bet_id=f"{market}-{user_id}",
-                market=market,
-                user_id=user_id,
-                outcome=outcome,
-                cents=cents,
-                funding=Funding.COLLECTED,
-            ),
-        )
+        collected_bet(self.context, market, user_id, outcome, cents)
 
     def open_market(self, market: str) -> None:
         """A market on Yes or No that takes bets for an hour, without a fee."""
-        markets.add_market(
-            self.context,
-            NewMarket(
-                market_id=market,
-                slug=market,
-                question=f"What of {market}?",
-                outcomes=["Yes", "No"],
-                closes_at=self.clock() + timedelta(hours=1),
-                rules=Rules(fee_bps=0),
-            ),
-        )
+        open_market(self.context, market, rules=Rules(fee_bps=0))
 
     # --- What is done ---------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from kasoko_cli.store import attempts
 from kasoko_cli.store.engine import database
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
+from tests.daraja.memory_shelf import MemoryShelf
 from tests.operations.payout_harness import ANN, BEN, CYN, LoudHarness, PayoutHarness
 
 PAYS = (B2C_V1_PATH, B2C_V3_PATH)
@@ -768,6 +769,9 @@ def test_three_processes_that_send_at_once_send_each_payout_once(
         PayoutHarness(database.open_database(database_url), clock, new_id, actor, simulator=harness.simulator)
         for _ in range(3)
     ]
+    shelf = MemoryShelf()
+    for mine in harnesses:
+        mine.daraja = mine.client(shelf=shelf)
     runs: list[Run] = []
     trouble: list[BaseException] = []
 
