@@ -58,7 +58,7 @@ def entry(key: str, kind: str, postings: Iterable[Posting]) -> Entry:
 UTILITY, IN_FLIGHT, SUSPENSE = (Account.UTILITY, ""), (Account.IN_FLIGHT, ""), (Account.SUSPENSE, "")
 
 
-def _move(key: str, kind: str, debit: tuple[Account, str], credit: tuple[Account, str], cents: int) -> Entry:
+def _move(key: str, kind: str, cents: int, *, debit: tuple[Account, str], credit: tuple[Account, str]) -> Entry:
     return entry(key, kind, (Posting(*debit, cents), Posting(*credit, -cents)))
 
 
@@ -68,23 +68,23 @@ def _pool(market_id: str, outcome: int) -> tuple[Account, str]:
 
 def deposited(reference: str, user_id: str, cents: int) -> Entry:
     """A user put money into the wallet; it arrived in our M-Pesa account."""
-    return _move(f"deposit:{reference}", "deposit", UTILITY, (Account.WALLET, user_id), cents)
+    return _move(f"deposit:{reference}", "deposit", cents, debit=UTILITY, credit=(Account.WALLET, user_id))
 
 
 def bet_from_wallet(bet_id: str, user_id: str, market_id: str, outcome: int, cents: int) -> Entry:
     """A stake taken from the user's wallet into the pool."""
-    return _move(f"bet:{bet_id}", "bet", (Account.WALLET, user_id), _pool(market_id, outcome), cents)
+    return _move(f"bet:{bet_id}", "bet", cents, debit=(Account.WALLET, user_id), credit=_pool(market_id, outcome))
 
 
 def bet_collected(bet_id: str, market_id: str, outcome: int, cents: int) -> Entry:
     """A stake that the platform had already collected into our M-Pesa account."""
-    return _move(f"bet:{bet_id}", "bet", UTILITY, _pool(market_id, outcome), cents)
+    return _move(f"bet:{bet_id}", "bet", cents, debit=UTILITY, credit=_pool(market_id, outcome))
 
 
 def bet_cancelled(bet_id: str, user_id: str, market_id: str, outcome: int, cents: int) -> Entry:
     """A bet taken back before the close: the stake returns to the wallet."""
     wallet = (Account.WALLET, user_id)
-    return _move(f"bet:{bet_id}:cancel", "bet_cancel", _pool(market_id, outcome), wallet, cents)
+    return _move(f"bet:{bet_id}:cancel", "bet_cancel", cents, debit=_pool(market_id, outcome), credit=wallet)
 
 
 class Earnings(NamedTuple):
@@ -129,23 +129,31 @@ def _numbered(key: str, send: int) -> str:
 
 def reserved(attempt_id: str, send: int, wire_cents: int) -> Entry:
     """An instruction is about to leave: its money is in flight. `send` counts the sends of this id."""
-    return _move(_numbered(f"attempt:{attempt_id}:reserve", send), "reserve", IN_FLIGHT, UTILITY, wire_cents)
+    return _move(
+        _numbered(f"attempt:{attempt_id}:reserve", send), "reserve", wire_cents, debit=IN_FLIGHT, credit=UTILITY
+    )
 
 
 def released(attempt_id: str, send: int, wire_cents: int) -> Entry:
     """The instruction was rejected or failed: its money never left."""
-    return _move(_numbered(f"attempt:{attempt_id}:release", send), "release", UTILITY, IN_FLIGHT, wire_cents)
+    return _move(
+        _numbered(f"attempt:{attempt_id}:release", send), "release", wire_cents, debit=UTILITY, credit=IN_FLIGHT
+    )
 
 
 def late_reserved(attempt_id: str, wire_cents: int) -> Entry:
     """A success arrived for an attempt whose money had been released: take it back into flight."""
-    return _move(f"attempt:{attempt_id}:late_reserve", "late_reserve", IN_FLIGHT, UTILITY, wire_cents)
+    return _move(f"attempt:{attempt_id}:late_reserve", "late_reserve", wire_cents, debit=IN_FLIGHT, credit=UTILITY)
 
 
 def credited(payout_id: str, user_id: str, amount_cents: int) -> Entry:
     """What was owed is now the user's: once for each payout, on evidence or instead of the phone."""
     return _move(
-        f"payout:{payout_id}:credit", "credit", (Account.PAYABLE, user_id), (Account.WALLET, user_id), amount_cents
+        f"payout:{payout_id}:credit",
+        "credit",
+        amount_cents,
+        debit=(Account.PAYABLE, user_id),
+        credit=(Account.WALLET, user_id),
     )
 
 
@@ -173,7 +181,7 @@ def delivered(payout_id: str, attempt_id: str, user_id: str, wire_cents: int, wi
 
 def overpaid(receipt: str, user_id: str, wire_cents: int) -> Entry:
     """The provider paid a second time for one payout: the user owes it back."""
-    return _move(f"overpaid:{receipt}", "overpaid", (Account.RECEIVABLE, user_id), UTILITY, wire_cents)
+    return _move(f"overpaid:{receipt}", "overpaid", wire_cents, debit=(Account.RECEIVABLE, user_id), credit=UTILITY)
 
 
 def returned(payout_id: str, receipt: str, user_id: str, wire_cents: int, withheld_cents: int = 0) -> Entry:
@@ -199,7 +207,11 @@ def due_again(payout_id: str, nth: int, user_id: str, cents: int) -> Entry:
     `cents` is what is sent and what is kept back for it.
     """
     return _move(
-        f"payout:{payout_id}:again:{nth}", "again", (Account.DELIVERED, user_id), (Account.PAYABLE, user_id), cents
+        f"payout:{payout_id}:again:{nth}",
+        "again",
+        cents,
+        debit=(Account.DELIVERED, user_id),
+        credit=(Account.PAYABLE, user_id),
     )
 
 
@@ -208,15 +220,17 @@ def again_ended(payout_id: str, nth: int, user_id: str, cents: int) -> Entry:
     return _move(
         f"payout:{payout_id}:again:{nth}:ended",
         "again_ended",
-        (Account.PAYABLE, user_id),
-        (Account.DELIVERED, user_id),
         cents,
+        debit=(Account.PAYABLE, user_id),
+        credit=(Account.DELIVERED, user_id),
     )
 
 
 def charged(attempt_id: str, cents: int) -> Entry:
     """M-Pesa bills a payment; it has not taken it from our account yet."""
-    return _move(f"attempt:{attempt_id}:charge", "charge", (Account.CHARGES, ""), (Account.CHARGES_DUE, ""), cents)
+    return _move(
+        f"attempt:{attempt_id}:charge", "charge", cents, debit=(Account.CHARGES, ""), credit=(Account.CHARGES_DUE, "")
+    )
 
 
 def charge_paid(attempt_id: str, due_cents: int, cents: int) -> Entry:
@@ -234,23 +248,29 @@ def charge_paid(attempt_id: str, due_cents: int, cents: int) -> Entry:
 
 def suspended(line_key: str, cents: int) -> Entry:
     """A line of the statement that matches nothing: its money came in (positive) or went out (negative)."""
-    return _move(f"suspense:{line_key}", "suspense", UTILITY, SUSPENSE, cents)
+    return _move(f"suspense:{line_key}", "suspense", cents, debit=UTILITY, credit=SUSPENSE)
 
 
 def suspense_resolved(line_key: str, cents: int, account: Account, owner: str = "") -> Entry:
     """A person said what money in suspense was: `cents` as they were suspended."""
-    return _move(f"suspense:{line_key}:resolve", "suspense_resolve", SUSPENSE, (account, owner), cents)
+    return _move(f"suspense:{line_key}:resolve", "suspense_resolve", cents, debit=SUSPENSE, credit=(account, owner))
 
 
 def recovered(reference: str, user_id: str, cents: int, source: Account) -> Entry:
     """A user gave back what was overpaid: from the wallet, into our M-Pesa account, or into the bank."""
     owner = user_id if source is Account.WALLET else ""
-    return _move(f"recover:{reference}", "recover", (source, owner), (Account.RECEIVABLE, user_id), cents)
+    return _move(f"recover:{reference}", "recover", cents, debit=(source, owner), credit=(Account.RECEIVABLE, user_id))
 
 
 def written_off(reference: str, user_id: str, cents: int) -> Entry:
     """What a user owes is given up."""
-    return _move(f"write_off:{reference}", "write_off", (Account.WRITE_OFF, ""), (Account.RECEIVABLE, user_id), cents)
+    return _move(
+        f"write_off:{reference}",
+        "write_off",
+        cents,
+        debit=(Account.WRITE_OFF, ""),
+        credit=(Account.RECEIVABLE, user_id),
+    )
 
 
 def remitted(reference: str, on: str, cents: int, source: Account) -> Entry:
@@ -258,7 +278,7 @@ def remitted(reference: str, on: str, cents: int, source: Account) -> Entry:
 
     `on` says what it fell on, winnings or withdrawals.
     """
-    return _move(f"remit:{reference}", "remit", (Account.TAX_REMITTED, on), (source, ""), cents)
+    return _move(f"remit:{reference}", "remit", cents, debit=(Account.TAX_REMITTED, on), credit=(source, ""))
 
 
 def reversal(key: str, postings: Iterable[Posting]) -> Entry:
