@@ -15,7 +15,7 @@ from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, attempt_
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.engine.bulk_rows import execute_many
 from kasoko_cli.store.engine.changes import change
-from kasoko_cli.store.engine.locking import MANY, for_update, rows_in, where_given
+from kasoko_cli.store.engine.locking import MANY, for_update, rows_in
 from kasoko_cli.store.schema.tables import Attempt, Payout, Query
 from kasoko_cli.store.schema.types import over
 from kasoko_cli.store.statements import RESTORED, SPENT_SINCE
@@ -87,9 +87,10 @@ def is_being_sent(attempt: Attempt, now: datetime) -> bool:
 
 def list_live(session: Session, *, market_id: str | None = None) -> Sequence[Attempt]:
     """Attempts whose fate is not known, longest sent first."""
-    query = select(Attempt).join(Payout, col(Payout.id) == col(Attempt.payout_id))
-    query = query.where(col(Attempt.status).in_(LIVE), *where_given((col(Payout.market_id), market_id)))
-    return session.exec(query.order_by(col(Attempt.sent_at), col(Attempt.id))).all()
+    query = select(Attempt).where(col(Attempt.status).in_(LIVE)).order_by(col(Attempt.sent_at), col(Attempt.id))
+    if market_id is not None:
+        query = query.join(Payout, col(Payout.id) == col(Attempt.payout_id)).where(col(Payout.market_id) == market_id)
+    return session.exec(query).all()
 
 
 def oldest_unknown(session: Session) -> tuple[str, datetime] | None:

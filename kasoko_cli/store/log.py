@@ -295,11 +295,10 @@ def open_incidents(
 
     `before` leaves out those whose latest evidence came at that time or later.
     """
-    of = where_given(
-        (col(Incident.payout_id), payout_id), (col(Payout.market_id), market_id), (col(Incident.kind), kind)
-    )
-    query = select(Incident).outerjoin(Payout, col(Payout.id) == col(Incident.payout_id)).where(_STANDS, *of)
-    query = query.order_by(col(Incident.id))
+    of = where_given((col(Incident.payout_id), payout_id), (col(Incident.kind), kind))
+    query = select(Incident).where(_STANDS, *of).order_by(col(Incident.id))
+    if market_id is not None:
+        query = query.join(Payout, col(Payout.id) == col(Incident.payout_id)).where(col(Payout.market_id) == market_id)
     if before is not None:
         query = query.where(col(Incident.last_at) < before)
     return session.exec(query).all()

@@ -122,8 +122,10 @@ def sync(ctx: OperationContext, platform: Database, *, plan: bool = False) -> Sy
         Busy: another process took in the same ids at this moment; nothing was changed.
     """
     with ctx.db.reading() as session:
-        named = _unsettled(session)
-        known = {market.id for market, _ in bulk_rows.all_markets(session)}
+        ours, settled = markets.list_markets(session), markets.settled_markets(session)
+        # `compare` looks at the markets that are settled or void.
+        named = sorted(one.id for one in ours if one.id not in settled and one.status is not MarketStatus.VOID)
+        known = {one.id for one in ours}
     with tempfile.TemporaryDirectory() as folder:
         files, seen = _fetched(platform, Path(folder), named, known)
         with suppress(_Rehearsed), ctx.db.transaction() as session:
@@ -134,13 +136,6 @@ def sync(ctx: OperationContext, platform: Database, *, plan: bool = False) -> Sy
             if plan:
                 raise _Rehearsed
     return Synced(plan, intake.parts, intake.stake_cents, intake.differences)
-
-
-def _unsettled(session: Session) -> list[str]:
-    """The markets whose bets still matter: those without a settlement that stands. `compare` looks at the others."""
-    settled = markets.settled_markets(session)
-    found = (one for one in markets.list_markets(session) if one.status is not MarketStatus.VOID)
-    return sorted(one.id for one in found if one.id not in settled)
 
 
 # --- Reading the platform -------------------------------------------------------------------------

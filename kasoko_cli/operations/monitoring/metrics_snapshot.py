@@ -13,8 +13,8 @@ from kasoko_cli.clock import Clock
 from kasoko_cli.domain.payout import GROUPS, AttemptStatus
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.account import balances
-from kasoko_cli.operations.shared.overview import Amount, by_status_of, groups_of
-from kasoko_cli.store import balance_readings, callbacks, markets, overview, payouts
+from kasoko_cli.operations.shared.overview import Amount, by_status_of, groups_of, totals_of
+from kasoko_cli.store import balance_readings, callbacks, markets, overview
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import switches_on
 from kasoko_cli.store.monitoring import metrics as store
@@ -113,7 +113,6 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
     window = now - timedelta(seconds=spans.window_seconds)
     with db.reading() as session:
         by_market = overview.totals_by_market(lambda query: session.connection().exec_driver_sql(query).all())
-        totals = payouts.totals_by_status(session)
         ended = store.ended_since(session, min(window, lately), now)
         failed_lately = [one for one in store.ended_since(session, lately, now) if one.status in GROUPS["failed"]]
         live = {row.status: row for row in store.live_by_status(session)}
@@ -138,7 +137,7 @@ def read_figures(db: Database, clock: Clock, spans: Spans, tariff: Tariff | None
     unknown, accepted = live.get(AttemptStatus.UNKNOWN), live.get(AttemptStatus.ACCEPTED)
     return Figures(
         at=now,
-        by_status=by_status_of(totals),
+        by_status=by_status_of(totals_of(by_market)),
         completed=completed,
         failed=failed,
         success_bps=completed * 10_000 // (completed + failed) if completed + failed else None,

@@ -122,11 +122,18 @@ def taxes_report(db: Database, *, first: date | None = None, last: date | None =
         )
 
 
+@dataclass(slots=True)
+class _Sums:
+    times: int = 0
+    base_cents: int = 0
+    withheld_cents: int = 0
+
+
 def _rows(session: Session, start: datetime, end: datetime) -> list[TaxRow]:
     """By day and rule. A settlement's base is the one that it was written with; a payment's follows from it."""
     settlements = {(one.market_id, one.number): one for one in session.exec(select(Settlement))}
     known: dict[tuple[str, int], Duties] = {}
-    kept: dict[tuple[date, str, str, int, str, str], list[tuple[int, int, int]]] = {}
+    sums: dict[tuple[date, str, str, int, str, str], _Sums] = {}
     for key, kind, at, lines, withheld_cents, sent_cents in _entries(session, start, end):
         on = On.WITHDRAWALS if kind in _KINDS[On.WITHDRAWALS] else On.WINNINGS
         place = _settlement_of(key)
@@ -141,8 +148,11 @@ def _rows(session: Session, start: datetime, end: datetime) -> list[TaxRow]:
             before = settlements[place[0], one.corrects].taxed_cents if one.corrects is not None else 0
             base_cents = sign * (one.taxed_cents - before)
         rule = (at.astimezone(NAIROBI).date(), str(on), duty.name, duty.rate_bps, str(duty.base), duty.source)
-        kept.setdefault(rule, []).append((sign * lines, base_cents, withheld_cents))
-    return [TaxRow(*rule, *map(sum, zip(*of, strict=True))) for rule, of in sorted(kept.items())]
+        of = sums.setdefault(rule, _Sums())
+        of.times += sign * lines
+        of.base_cents += base_cents
+        of.withheld_cents += withheld_cents
+    return [TaxRow(*rule, of.times, of.base_cents, of.withheld_cents) for rule, of in sorted(sums.items())]
 
 
 def _entries(session: Session, start: datetime, end: datetime) -> Iterator[tuple[str, str, datetime, int, int, int]]:

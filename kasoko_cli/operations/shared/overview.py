@@ -114,12 +114,8 @@ class Overview:
 def read_overview(rows: Rows) -> Overview:
     """How everything stands: the markets, the money by state, what a person should look at."""
     by_market = store.totals_by_market(rows)
+    totals = totals_of(by_market)
     settled = store.settled_markets(rows)
-    totals: dict[PayoutStatus, tuple[int, int]] = {}
-    for states in by_market.values():
-        for status, (count, cents) in states.items():
-            before = totals.get(status, (0, 0))
-            totals[status] = (before[0] + count, before[1] + cents)
     return Overview(
         markets=[
             MarketRow(
@@ -141,6 +137,16 @@ def read_overview(rows: Rows) -> Overview:
             for run, command, market, host, pid, actor, started, beat, doing, counts in store.open_runs(rows)
         ],
     )
+
+
+def totals_of(by_market: Mapping[str, Mapping[PayoutStatus, tuple[int, int]]]) -> dict[PayoutStatus, tuple[int, int]]:
+    """The totals of each market (how many, and cents, by state) added up."""
+    totals: dict[PayoutStatus, tuple[int, int]] = {}
+    for states in by_market.values():
+        for status, (count, cents) in states.items():
+            before = totals.get(status, (0, 0))
+            totals[status] = (before[0] + count, before[1] + cents)
+    return totals
 
 
 def groups_of(totals: Mapping[PayoutStatus, tuple[int, int]]) -> Groups:
