@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -125,7 +125,7 @@ class Rules:
 
     def as_dict(self) -> dict[str, int | str]:
         """The rules as JSON has them; `from_dict` reads them back."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rules:

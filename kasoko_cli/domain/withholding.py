@@ -13,7 +13,7 @@ All amounts are whole cents; a rate is in basis points.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from enum import StrEnum
 from itertools import combinations
@@ -153,8 +153,7 @@ class Duty:
 
     def as_dict(self) -> dict[str, Any]:
         """Its parts as plain JSON."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value.isoformat() if isinstance(value, date) else value for name, value in plain.items()}
+        return {name: value.isoformat() if isinstance(value, date) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Duty:

@@ -35,7 +35,7 @@ from kasoko_cli.operations.settlement.settle import (
     hash_plan,
     keys_of_settlement,
 )
-from kasoko_cli.operations.shared.row_facts import facts_of
+from kasoko_cli.operations.shared.from_row import from_row
 from kasoko_cli.operations.shared.violation import Violation
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.engine.bulk_rows import bytewise, streamed
@@ -183,7 +183,7 @@ class _Again:
     def figures(self) -> SettlementFigures:
         """The figures of the division; only after `shares` was read to its end."""
         terms = self._terms
-        return facts_of(
+        return from_row(
             SettlementFigures,
             terms,
             winners=self._winners,

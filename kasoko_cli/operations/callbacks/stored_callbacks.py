@@ -7,7 +7,7 @@ or after a payment turned up that was not known before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 
 from kasoko_cli.daraja.redaction import redact
@@ -15,6 +15,7 @@ from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.callbacks.apply_results import Judged, Trust, apply_waiting
 from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.from_row import from_row
 from kasoko_cli.store import callbacks
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.schema.tables import Callback
@@ -128,5 +129,4 @@ def _found(found: Sequence[Callback], numbers: Sequence[int]) -> Sequence[Callba
 
 
 def _received(callback: Callback) -> Received:
-    stored = {one.name: getattr(callback, one.name) for one in fields(Received) if one.name != "bytes"}
-    return Received(**stored, bytes=len(callback.body))
+    return from_row(Received, callback, bytes=len(callback.body))

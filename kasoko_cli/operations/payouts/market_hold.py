@@ -14,13 +14,12 @@ from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
 from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.transitions import ANEW
+from kasoko_cli.operations.shared.transitions import ANEW, ON_THEIR_WAY
 from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.schema.tables import Payout
 
 #: How a payout is marked that was stopped with its market: only those are let go with it.
 WITH_ITS_MARKET = "with its whole market: "
-_ON_THEIR_WAY = frozenset({PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
                 session, one.id, PayoutStatus.HELD, at=now, only_from=STOPPABLE, note=WITH_ITS_MARKET + ctx.actor.reason
             )
         ]
-        on_their_way = payouts.list_payouts(session, market_id=row.id, statuses=_ON_THEIR_WAY)
+        on_their_way = payouts.list_payouts(session, market_id=row.id, statuses=ON_THEIR_WAY)
         note_act(session, ctx.actor, "market.hold", row.id, at=now, detail={"payouts": len(moved)})
     left = [f"{one.id} is {one.status}: it may be on its way, and goes on to its result" for one in on_their_way]
     by_state = {str(PayoutStatus.HELD): len(moved)} if moved else {}

@@ -30,7 +30,7 @@ from kasoko_cli.operations.safeguards import restore_doubt
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Actor, needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.row_facts import facts_of
+from kasoko_cli.operations.shared.from_row import from_row
 from kasoko_cli.store import attempts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import Turn, take_turn
@@ -84,7 +84,7 @@ def list_taken(db: Database) -> list[TakenStatement]:
 def _taken(row: Statement, brought: int, in_suspense: int) -> TakenStatement:
     state = "taken back" if row.undone_at is not None else "half taken" if row.done_at is None else "taken"
     told = {"brought": brought, "in_suspense_cents": in_suspense, "state": state}
-    return facts_of(TakenStatement, row, file=row.name, **told)
+    return from_row(TakenStatement, row, file=row.name, **told)
 
 
 def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from fractions import Fraction
 
@@ -24,6 +24,7 @@ from kasoko_cli.errors import Refused
 from kasoko_cli.operations.records.bets import find_outcome
 from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.from_row import from_row
 from kasoko_cli.store import bets, markets
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
@@ -78,7 +79,7 @@ class MarketView:
 
 def rules_of(market: Market) -> Rules:
     """The rules a market is divided by."""
-    return Rules(**{one.name: getattr(market, one.name) for one in fields(Rules)})
+    return from_row(Rules, market)
 
 
 def resolution_of(market: Market) -> Resolution | None:

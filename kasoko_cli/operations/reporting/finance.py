@@ -27,8 +27,8 @@ from kasoko_cli.operations.records.markets import describe_resolution, resolutio
 from kasoko_cli.operations.settlement.settle import SettlementFigures, figures_of
 from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
+from kasoko_cli.operations.shared.from_row import from_row
 from kasoko_cli.operations.shared.overview import Amount, Groups, by_status_of, groups_of
-from kasoko_cli.operations.shared.row_facts import facts_of
 from kasoko_cli.store import attempts, bets, markets, payouts
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
@@ -109,7 +109,7 @@ def settlement_sheet(db: Database, market: str, *, show_phone: bool = False) -> 
         staked = bets.stakes_by_outcome(session, row.id)
         winning = {*resolution.winners, *(outcome for outcome, _ in resolution.weights)}
         totals = payouts.totals_by_status(session, row.id)
-        return facts_of(
+        return from_row(
             SettlementSheet,
             row,
             market=row.id,
@@ -133,7 +133,7 @@ def settlement_sheet(db: Database, market: str, *, show_phone: bool = False) -> 
 def _payout_rows(session: Session, market_id: str, *, show_phone: bool) -> Iterator[PayoutRow]:
     for payout, (_, name, phone, _, _, _, receipt) in bulk_rows.stream_payouts(session, market_id):
         who = {"user": payout.user_id, "name": name, "phone": shown(phone, whole=show_phone)}
-        yield facts_of(PayoutRow, payout, payout_id=payout.id, receipt=receipt, **who)
+        yield from_row(PayoutRow, payout, payout_id=payout.id, receipt=receipt, **who)
 
 
 # --- A day ---------------------------------------------------------------------------------------
@@ -436,7 +436,7 @@ def incidents_report(db: Database, *, first: date | None = None, last: date | No
     start, end = between(first, last)
     with db.reading() as session:
         query = select(Incident).where(col(Incident.opened_at) >= start, col(Incident.opened_at) < end)
-        rows = [facts_of(IncidentRow, one) for one in session.exec(query.order_by(col(Incident.id)))]
+        rows = [from_row(IncidentRow, one) for one in session.exec(query.order_by(col(Incident.id)))]
     kinds = Counter(row.kind for row in rows)
     still_open = sum(row.closed_at is None for row in rows)
     return IncidentsReport(first, last, len(rows), still_open, dict(sorted(kinds.items())), rows)

@@ -15,6 +15,7 @@ from kasoko_cli.domain.phone import mask
 from kasoko_cli.ledger import journal
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
 from kasoko_cli.operations.settlement.settle import SettlementFigures, figures_of
+from kasoko_cli.operations.shared.from_row import from_row
 from kasoko_cli.operations.shared.next_steps import explain
 from kasoko_cli.operations.shared.overview import (
     Amount,
@@ -25,7 +26,6 @@ from kasoko_cli.operations.shared.overview import (
     groups_of,
     read_overview,
 )
-from kasoko_cli.operations.shared.row_facts import facts_of
 from kasoko_cli.store import attempts, callbacks, log, markets, payouts, statements, status_queries, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
@@ -236,11 +236,11 @@ def story(db: Database, payout_id: str) -> Story:
 def _market_facts(session: Session, row: Market) -> MarketFacts:
     names = [outcome.name for outcome in markets.list_outcomes(session, row.id)]
     outcome = None if row.status is MarketStatus.VOID else describe_resolution(resolution_of(row), names)
-    return facts_of(MarketFacts, row, resolved_outcome=outcome)
+    return from_row(MarketFacts, row, resolved_outcome=outcome)
 
 
 def _concerns(found: Sequence[Incident]) -> list[Concern]:
-    return [facts_of(Concern, one, holds=one.answered_by is None) for one in found]
+    return [from_row(Concern, one, holds=one.answered_by is None) for one in found]
 
 
 def _items(session: Session, found: Sequence[Payout]) -> list[Item]:
@@ -250,7 +250,7 @@ def _items(session: Session, found: Sequence[Payout]) -> list[Item]:
 
 
 def _item(payout: Payout, phone: str, last: Attempt | None) -> Item:
-    return facts_of(
+    return from_row(
         Item,
         payout,
         user=payout.user_id,
@@ -263,7 +263,7 @@ def _item(payout: Payout, phone: str, last: Attempt | None) -> Item:
 
 
 def _attempt_facts(attempt: Attempt) -> AttemptFacts:
-    return facts_of(AttemptFacts, attempt, originator_conversation_id=attempt.id, phone=mask(attempt.phone))
+    return from_row(AttemptFacts, attempt, originator_conversation_id=attempt.id, phone=mask(attempt.phone))
 
 
 def _entries(session: Session, payout: Payout, tries: Sequence[Attempt]) -> list[tuple[EntryRow, list[str]]]:

@@ -26,6 +26,8 @@ from kasoko_cli.store.statements import RESTORED
 
 #: States of payouts that nobody has sent, or that certainly reached nobody.
 UNSENT = frozenset({PayoutStatus.AWAITING_APPROVAL, PayoutStatus.HELD, PayoutStatus.PENDING, PayoutStatus.FAILED})
+#: States of payouts whose money may be on its way.
+ON_THEIR_WAY = frozenset({PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN})
 #: What a payout has that is made due anew: its schedule begins again, at once, and nothing is noted of it.
 ANEW: Mapping[str, Any] = {"tries": 0, "not_before": None, "note": None}
 #: What a payout that M-Pesa did not take carries as its failure code once the schedule is used up.
@@ -197,8 +199,7 @@ def not_paid(session: Session, attempt: Attempt, failure: Failure, *, at: dateti
     result: dict[str, Any] = {"result_code": failure.code, "result_text": failure.reason}
     if not attempts.move(session, attempt.id, AttemptStatus.FAILED, at=at, evidence=failure.evidence, **result):
         return REPEAT
-    open_states = {PayoutStatus.SENDING, PayoutStatus.SENT, PayoutStatus.UNKNOWN}
-    return _unpaid(session, attempt, failure, at=at, only_from=open_states)
+    return _unpaid(session, attempt, failure, at=at, only_from=ON_THEIR_WAY)
 
 
 def never_taken(session: Session, attempt: Attempt, failure: Failure, *, at: datetime) -> TransitionResult:
