@@ -276,6 +276,7 @@ class DarajaSettings(SettingsTable):
     )
     timeout_seconds: int = setting(30, "How long one silence of Daraja may last.", "seconds", ge=1, le=300)
     total_seconds: int = setting(45, "How long one request may take altogether.", "seconds", ge=1, le=600)
+    # Source: reports of lost requests with other characters in free text; Daraja portal, B2C page: 2 to 100.
     remarks: str = setting(
         "Prediction market payout",
         "The remark on each payment: letters, digits, space, hyphen.",

@@ -88,7 +88,6 @@ def _more_descriptors(connections: int) -> None:
     wanted = connections + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # a stricter sandbox than it says: the connection limits make room
+        # A sandbox may be stricter than it says: then the limit of connections makes room.
+        with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))

@@ -159,8 +159,11 @@ class _Bets(Intake):
         """Whether a new bet may be taken in; why not is noted."""
         market = self._markets[bet.market_id]
         if not market.is_open:
-            what = f"{market.slug} takes no more bets: it is {market.status}, and the bet {bet.id!r} is not one of its"
-            self._problems.note(line, "market_id", f"{what} own. Leave it out.")
+            what = (
+                f"{market.slug} takes no more bets: it is {market.status}, and the bet {bet.id!r} is not one of its"
+                " own. Leave it out."
+            )
+            self._problems.note(line, "market_id", what)
             return False
         if bet.cancelled_at is not None and not self._taken_back_in_time(line, bet, bet.cancelled_at, market.closes_at):
             return False
@@ -174,8 +177,10 @@ class _Bets(Intake):
             return True
         free = self._left[bet.user_id] + self._returned.get(bet.user_id, 0)
         if bet.stake_cents > free:
-            what = f"The wallet of {bet.user_id} has KES {format_kes(free)} left, and the stake is KES"
-            what += f" {format_kes(bet.stake_cents)}. Take in a deposit first: kasoko wallet deposit"
+            what = (
+                f"The wallet of {bet.user_id} has KES {format_kes(free)} left, and the stake is"
+                f" KES {format_kes(bet.stake_cents)}. Take in a deposit first: kasoko wallet deposit"
+            )
             self._problems.note(line, "stake_kes", what)
             return False
         if bet.cancelled_at is None:
@@ -198,7 +203,10 @@ class _Bets(Intake):
 
     def _write(self, fresh: Sequence[BetRecord]) -> None:
         bulk_rows.insert_rows(self._session, Bet, [bet._asdict() for bet in fresh])
-        told = [(*bet[:6], bet.cancelled_at is not None) for bet in fresh]
+        told = [
+            (it.id, it.market_id, it.outcome, it.user_id, it.stake_cents, it.funding, it.cancelled_at is not None)
+            for it in fresh
+        ]
         self._spool.write(json.dumps(told, separators=(",", ":")) + "\n")
         self.new += len(fresh)
         self.stake_cents += sum(bet.stake_cents for bet in fresh)

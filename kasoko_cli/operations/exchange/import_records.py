@@ -265,10 +265,8 @@ class _Markets(Intake):
             self._problems.note(line, column, f"{what} A market is not changed; another one needs another id.")
 
     def _read(self, line: int, cells: dict[str, str]) -> tuple[Market, list[Outcome]] | None:
-        before, market_id, slug, question = (
-            len(self._problems.found),
-            *(cells[name] for name in MARKET_COLUMNS.names[:3]),
-        )
+        before = len(self._problems.found)
+        market_id, slug, question = cells["market_id"], cells["slug"], cells["question"]
         self._cell(line, "market_id", lambda text: check_identifier(text, what="market id"), market_id)
         self._cell(line, "slug", check_slug, slug)
         self._cell(line, "question", lambda text: clean_text(text, what="question", most=500), question)

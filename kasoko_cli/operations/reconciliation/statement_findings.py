@@ -71,8 +71,9 @@ CLEAR = _verdicts("matched ended-paid late-success charge charge-differs")
 #: A difference that the statement itself resolves.
 SETTLED_BY_IT = _verdicts("ended-paid late-success ended-not-paid returned paid-back charge-differs")
 #: What a person has to see although no money is moved for it.
-CONTRADICTS = _verdicts("wrong-amount wrong-receiver wrong-time other-receipt twice failed-here not-on-statement")
-CONTRADICTS |= _verdicts("wrong-return")
+CONTRADICTS = _verdicts(
+    "wrong-amount wrong-receiver wrong-time other-receipt twice failed-here not-on-statement wrong-return"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.actor import Actor, needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.row_facts import facts_of
+from kasoko_cli.operations.shared.from_row import from_row
 from kasoko_cli.operations.shared.transitions import Success
 from kasoko_cli.store import accounts, attempts, payouts, statements, users
 from kasoko_cli.store.engine import bulk_rows
@@ -370,9 +370,8 @@ def _take_lines(
                 assert one.line is not None
                 statements.judge_again(session, one.line.key, _row(take.statement_id, one))
             # Rows are locked in one order by everybody who locks several.
-            for one in (
-                sorted([*fresh, *clearer], key=lambda one: one.attempt.payout_id if one.attempt else "") + silent
-            ):
+            by_payout = sorted([*fresh, *clearer], key=lambda one: one.attempt.payout_id if one.attempt else "")
+            for one in by_payout + silent:
                 entries += _apply(batch, one)
             # Users are locked after payouts, as everybody does.
             users.lock_wallets(session, {one.attempt.user_id for one in paid_back if one.attempt is not None})
@@ -688,7 +687,7 @@ class Suspended:
 
 
 def _suspended(line: StatementLine) -> Suspended:
-    return facts_of(Suspended, line, at=line.completed_at, amount_cents=line.suspense_cents)
+    return from_row(Suspended, line, at=line.completed_at, amount_cents=line.suspense_cents)
 
 
 def list_suspense(db: Database) -> list[Suspended]:
