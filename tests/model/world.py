@@ -47,9 +47,7 @@ from kasoko_cli.operations.payouts.manual_decision import Decision
 from kasoko_cli.operations.payouts.run import Selection, SendPolicy
 from kasoko_cli.operations.reconciliation import statement_import, statement_undo, status_queries
 from kasoko_cli.operations.reconciliation.status_queries import AskPolicy, Inquiry
-from kasoko_cli.operations.records import bets, markets, users
-from kasoko_cli.operations.records.bets import NewBet
-from kasoko_cli.operations.records.markets import NewMarket
+from kasoko_cli.operations.records import markets, users
 from kasoko_cli.operations.safeguards.failure_confirmation import Confirm
 from kasoko_cli.operations.safeguards.payment_guard import Caution
 from kasoko_cli.operations.settlement import correction, settle
@@ -59,11 +57,12 @@ from kasoko_cli.store import accounts, payouts
 from kasoko_cli.store.engine import database
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import open_incidents
-from kasoko_cli.store.schema.tables import Attempt, Bet, Deployment, Funding, Market, Payout, Query, User
+from kasoko_cli.store.schema.tables import Attempt, Bet, Deployment, Market, Payout, Query, User
 from tests.conftest import CountedIds, FixedClock
 from tests.daraja.memory_shelf import MemoryShelf
 from tests.model.houses import House
 from tests.model.sheets import Export, sheet_of
+from tests.operations.data_builder import collected_bet, open_market
 
 KEY = b"a key of thirty-two bytes, or so"
 ACT = Actor("ann", "the machine says so")
@@ -512,42 +511,21 @@ class World:
         """A market with its bets, resolved and settled; the same every time, as a platform's export is."""
         market = f"m{number}"
         self.ever_placed.add(number)
+        ctx = OperationContext(self.db, self.clock, ACT)
         with self.db.reading() as session:
             known_users = {user.id for user in session.exec(select(User))}
             known_bets = {bet.id for bet in session.exec(select(Bet))}
             known = session.get(Market, market) is not None
         for user_id in MARKETS[number]:
             if user_id not in known_users:
-                users.add_user(
-                    OperationContext(self.db, self.clock, ACT), user_id=user_id, name=user_id, phone=PHONES[user_id][0]
-                )
+                users.add_user(ctx, user_id=user_id, name=user_id, phone=PHONES[user_id][0])
         if not known:
-            markets.add_market(
-                OperationContext(self.db, self.clock, ACT),
-                NewMarket(
-                    market_id=market,
-                    slug=market,
-                    question=f"What of {market}?",
-                    outcomes=["Yes", "No"],
-                    closes_at=self.clock() + timedelta(days=1),
-                    rules=Rules(fee_bps=0),
-                ),
-            )
+            open_market(ctx, market, hours=24, rules=Rules(fee_bps=0))
         for user_id, cents in MARKETS[number].items():
-            if (bet_id := f"{market}-{user_id}") not in known_bets:
-                bets.place_bet(
-                    OperationContext(self.db, self.clock, ACT),
-                    NewBet(
-                        bet_id=bet_id,
-                        market=market,
-                        user_id=user_id,
-                        outcome="Yes",
-                        cents=cents,
-                        funding=Funding.COLLECTED,
-                    ),
-                )
-        markets.close_market(OperationContext(self.db, self.clock, ACT), market=market)
-        markets.resolve_market(OperationContext(self.db, self.clock, ACT), market=market, winners=["Yes"])
+            if f"{market}-{user_id}" not in known_bets:
+                collected_bet(ctx, market, user_id, "Yes", cents)
+        markets.close_market(ctx, market=market)
+        markets.resolve_market(ctx, market=market, winners=["Yes"])
         self.settle(market)
         self.placed.add(number)
 

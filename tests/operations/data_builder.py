@@ -34,6 +34,19 @@ from tests.conftest import FixedClock
 LIMITS = WireLimits()
 
 
+def open_market(
+    ctx: OperationContext, market_id: str, outcomes: Sequence[str] = ("Yes", "No"), *, hours: int = 1, rules: Rules
+) -> None:
+    """A market that takes bets for so many hours."""
+    closes_at = ctx.clock() + timedelta(hours=hours)
+    markets.add_market(ctx, NewMarket(market_id, market_id, f"What of {market_id}?", outcomes, closes_at, rules))
+
+
+def collected_bet(ctx: OperationContext, market: str, user_id: str, outcome: str, cents: int) -> None:
+    """The user's only bet on a market, which the platform has collected."""
+    bets.place_bet(ctx, NewBet(f"{market}-{user_id}", market, user_id, outcome, cents, Funding.COLLECTED))
+
+
 class DataBuilder:
     """Everybody and every market of one test; stakes and deposits are whole shillings unless they say cents."""
 
@@ -67,17 +80,7 @@ class DataBuilder:
         self, market_id: str, outcomes: Sequence[str] = ("Yes", "No"), *, hours: int = 1, rules: Rules | None = None
     ) -> str:
         """A market with a fee of 5 % that closes in an hour, unless said otherwise."""
-        markets.add_market(
-            self.context,
-            NewMarket(
-                market_id=market_id,
-                slug=market_id,
-                question=f"What of {market_id}?",
-                outcomes=outcomes,
-                closes_at=self.clock() + timedelta(hours=hours),
-                rules=rules or Rules(fee_bps=500),
-            ),
-        )
+        open_market(self.context, market_id, outcomes, hours=hours, rules=rules or Rules(fee_bps=500))
         return market_id
 
     def bet(

@@ -24,14 +24,12 @@ from kasoko_cli.daraja.simulator.app import Simulator, SimulatorSettings
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations.payouts import switches
-from kasoko_cli.operations.records import bets, markets, users
-from kasoko_cli.operations.records.bets import NewBet
-from kasoko_cli.operations.records.markets import NewMarket
+from kasoko_cli.operations.records import markets, users
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.engine.database import Database, open_database
-from kasoko_cli.store.schema.tables import Funding
+from tests.operations.data_builder import collected_bet, open_market
 from tests.proof.databases import Kept
 from tests.proof.processes import ROOT, Ended, Forker, Hands, Order
 
@@ -203,34 +201,15 @@ class Bench:
                 users.add_user(
                     OperationContext(db, self.clock, ACT), user_id="loser", name="loser", phone="254712999999"
                 )
-            markets.add_market(
-                OperationContext(db, self.clock, ACT),
-                NewMarket(
-                    market_id=market,
-                    slug=market,
-                    question=f"What of {market}?",
-                    outcomes=["Yes", "No"],
-                    closes_at=self.clock() + timedelta(hours=1),
-                    rules=Rules(fee_bps=500),
-                ),
-            )
+            ctx = OperationContext(db, self.clock, ACT)
+            open_market(ctx, market, rules=Rules(fee_bps=500))
             stakes = [*((user_id, "Yes", cents) for user_id, (_, cents) in winners.items()), ("loser", "No", 33_300)]
             self.stakes[market] = stakes
             for user_id, outcome, cents in stakes:
-                bets.place_bet(
-                    OperationContext(db, self.clock, ACT),
-                    NewBet(
-                        bet_id=f"{market}-{user_id}",
-                        market=market,
-                        user_id=user_id,
-                        outcome=outcome,
-                        cents=cents,
-                        funding=Funding.COLLECTED,
-                    ),
-                )
-            markets.close_market(OperationContext(db, self.clock, ACT), market=market)
-            markets.resolve_market(OperationContext(db, self.clock, ACT), market=market, winners=["Yes"])
-            settle.settle_market(OperationContext(db, self.clock, ACT), limits or WireLimits(), market=market)
+                collected_bet(ctx, market, user_id, outcome, cents)
+            markets.close_market(ctx, market=market)
+            markets.resolve_market(ctx, market=market, winners=["Yes"])
+            settle.settle_market(ctx, limits or WireLimits(), market=market)
 
     def settle_all(self) -> None:
         """A settlement that was taken back for another outcome is made anew."""
