@@ -1,9 +1,8 @@
 """What one test has had built, the next one finds built: pictures of a database that owes, laid into an empty one.
 
 More than a thousand tests begin with one of a few settled markets. The first of a process to want one builds it by
-the program's own operations, and is audited at its end; a picture of that database is kept, and laid into the empty
-databases of those that want the same at the same moment. `counted` tells both whether a database is empty, and
-whether anything was written since.
+the program's own operations; a picture of that database is kept, and laid into the empty databases of those that
+want the same at the same moment.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ Counts = dict[str, int]
 class Picture:
     """All rows of a database: a database in memory, or on PostgreSQL the copied rows of each table."""
 
-    counts: Counts
     memory: sqlite3.Connection | None = None
     rows: dict[str, bytes] = field(default_factory=dict)
     #: How far each of PostgreSQL's sequences has counted.
@@ -89,23 +87,23 @@ def keep(db: Database, wanted: Hashable) -> None:
             cursor.execute("SELECT sequencename, last_value FROM pg_sequences WHERE last_value IS NOT NULL")
             sequences = cursor.fetchall()
             connection.rollback()
-    _kept[db.is_sqlite, wanted] = Picture(counts, memory, rows, sequences)
+    _kept[db.is_sqlite, wanted] = Picture(memory, rows, sequences)
     if len(_kept) > _MOST:
         _, oldest = _kept.popitem(last=False)
         if oldest.memory is not None:
             oldest.memory.close()
 
 
-def lay(db: Database, wanted: Hashable) -> Counts | None:
-    """Lay such a picture into an empty database and say what is in it now; None where nobody has wanted it yet."""
+def lay(db: Database, wanted: Hashable) -> bool:
+    """Lay such a picture into an empty database; returns whether there is one, or nobody has wanted it yet."""
     picture = _kept.get((db.is_sqlite, wanted))
     if picture is None:
-        return None
+        return False
     _kept.move_to_end((db.is_sqlite, wanted))
     with _connected(db) as connection:
         if picture.memory is not None:
             picture.memory.backup(connection.driver_connection)
-            return picture.counts
+            return True
         cursor = connection.cursor()
         cursor.execute("SET session_replication_role = replica")  # rows that have passed every check already
         for name, rows in picture.rows.items():
@@ -114,7 +112,7 @@ def lay(db: Database, wanted: Hashable) -> Counts | None:
         cursor.executemany("SELECT setval(%s::regclass, %s)", picture.sequences)
         cursor.execute("SET session_replication_role = DEFAULT")
         connection.commit()
-    return picture.counts
+    return True
 
 
 @contextlib.contextmanager
