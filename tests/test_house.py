@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -67,17 +68,17 @@ def module_name(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = {
-    module_name(file): ast.parse(file.read_text())
-    for file in sorted((ROOT / "kasoko_cli").rglob("*.py"))
-    if "versions" not in file.parts
-}
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Each module of the package, parsed once and only by a worker that runs such a test."""
+    files = (file for file in sorted((ROOT / "kasoko_cli").rglob("*.py")) if "versions" not in file.parts)
+    return {module_name(file): ast.parse(file.read_text()) for file in files}
 
 
 def imported_by(module: str, *, also_inside_functions: bool) -> set[str]:
     """The modules of the package that a module imports, where it does more than name a type."""
     found: set[str] = set()
-    waiting: list[ast.AST] = [*MODULES[module].body]
+    waiting: list[ast.AST] = [*modules()[module].body]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -85,17 +86,17 @@ def imported_by(module: str, *, also_inside_functions: bool) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports by place, not by name"
             base = node.module or ""
-            found |= {f"{base}.{name.name}" if f"{base}.{name.name}" in MODULES else base for name in node.names}
+            found |= {f"{base}.{name.name}" if f"{base}.{name.name}" in modules() else base for name in node.names}
         elif isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif also_inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             waiting += ast.iter_child_nodes(node)
-    return (found & MODULES.keys()) - {module}
+    return (found & modules().keys()) - {module}
 
 
 @pytest.mark.parametrize("also_inside_functions", [False, True], ids=["at module level", "inside functions too"])
 def test_no_modules_import_each_other_in_a_circle(also_inside_functions: bool) -> None:
-    imports = {one: imported_by(one, also_inside_functions=also_inside_functions) for one in MODULES}
+    imports = {one: imported_by(one, also_inside_functions=also_inside_functions) for one in modules()}
     assert sum(map(len, imports.values())) > 500, "the walk sees imports"
     try:
         TopologicalSorter(imports).prepare()
@@ -118,7 +119,7 @@ def statements_in(tree: ast.Module) -> int:
 
 def test_sql_stands_in_the_store_and_what_is_left_of_it_in_the_operations_does_not_grow() -> None:
     """The audit's invariants stand with their queries. Whoever moves a statement into the store lowers the number."""
-    found = {name: statements_in(tree) for name, tree in MODULES.items() if name.startswith("kasoko_cli.operations.")}
+    found = {name: statements_in(tree) for name, tree in modules().items() if name.startswith("kasoko_cli.operations.")}
     audited = sum(count for name, count in found.items() if name.startswith("kasoko_cli.operations.audit."))
     assert (sum(found.values()) - audited, audited) == (18, 80)
 
