@@ -95,6 +95,16 @@ class CommandContext:
 
         return OperationContext(self.container.db, self.container.clock, self.who)
 
+    def payout_id(self, payout: str) -> str:
+        """The id of a payout that was named by its id or with its market's slug. Raises NotFound if there is none."""
+        return self.payout_ids([payout])[0]
+
+    def payout_ids(self, payouts: Sequence[str]) -> list[str]:
+        """The same of several, each once."""
+        from kasoko_cli.operations.shared.names import payout_ids
+
+        return payout_ids(self.container.db, payouts)
+
     def signed(self, file: Path | None) -> OperationContext:
         """The same, with the key that they sign with: in this file, or in the one of the settings.
 

@@ -54,7 +54,9 @@ MarketId = Annotated[str, argument("MARKET", "The market's id or slug.", autocom
 MaybeMarketId = Annotated[
     str | None, argument("MARKET", "The market's id or slug; else all.", autocompletion=completion.markets)
 ]
-PayoutId = Annotated[str, argument("PAYOUT", "The payout's id.", autocompletion=completion.payouts)]
+PayoutId = Annotated[
+    str, argument("PAYOUT", "Like rain.1.7: with its market's id or slug.", autocompletion=completion.payouts)
+]
 UserId = Annotated[str, argument("USER", "The user's id.", autocompletion=completion.users)]
 BetId = Annotated[str, argument("BET", "The bet's id.")]
 Limit = Annotated[int | None, option("--limit", "N", "At most this many.", min=1)]

@@ -172,7 +172,8 @@ def settle_market(market: str, pay: bool = False) -> Work:
         )
         sent = enqueue_market(container, market) if pay else []
         return {
-            "market": done.slug,
+            "market": done.market,
+            "slug": done.slug,
             "settlement": done.number,
             "is_new": done.is_new,
             "payouts": done.payouts,

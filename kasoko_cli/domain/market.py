@@ -313,10 +313,13 @@ _MOST_MISSPELT = 200
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that `word` was most likely meant to be, whatever the case; None where none is near."""
+    """The candidate that `word` was most likely meant to be, whatever the case; None where none is near.
+
+    Never the word itself: it is the name of something of another kind, and to say it again helps nobody.
+    """
     if len(word) > _MOST_MISSPELT:
         return None
-    by_folded = {candidate.casefold(): candidate for candidate in candidates}
+    by_folded = {candidate.casefold(): candidate for candidate in candidates if candidate != word}
     close = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 

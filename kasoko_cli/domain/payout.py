@@ -355,6 +355,12 @@ def looks_like_payout_id(text: str) -> bool:
     return _PAYOUT_ID.fullmatch(text) is not None
 
 
+def market_in(payout: str) -> tuple[str, str]:
+    """The market that a payout's id begins with, and the rest of it: `derby` and `.1.7`."""
+    market, settlement, n = payout.rsplit(".", 2)
+    return market, f".{settlement}.{n}"
+
+
 def next_try_seconds(tries_made: int, schedule: Sequence[int], spread: float) -> int | None:
     """Seconds until the next try, after `tries_made` (1 or more) that M-Pesa certainly did not take.
 

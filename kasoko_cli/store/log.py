@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -61,14 +61,16 @@ def note_event(
 def list_events(
     session: Session,
     *,
-    subject: str | None = None,
+    subjects: Collection[str] | None = None,
     actor: str | None = None,
     since: datetime | None = None,
     after: int | None = None,
     limit: int,
 ) -> Sequence[Event]:
     """The last acts, latest first; or with `after` the next ones behind that number, earliest first."""
-    query = select(Event).where(*where_given((col(Event.subject), subject), (col(Event.actor), actor)))
+    query = select(Event).where(*where_given((col(Event.actor), actor)))
+    if subjects is not None:
+        query = query.where(col(Event.subject).in_(subjects))
     if since is not None:
         query = query.where(col(Event.at) >= since)
     if after is None:

@@ -10,6 +10,7 @@ from sqlalchemy import func, or_, update
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import MarketStatus, nearest, sources_of
+from kasoko_cli.domain.payout import looks_like_payout_id, market_in
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.engine.changes import change
 from kasoko_cli.store.engine.locking import for_update, rows_in
@@ -24,19 +25,31 @@ def find_market(session: Session, market: str, *, lock: bool = False, share: boo
     change the market itself.
 
     Raises:
-        NotFound: there is none; the nearest slug is suggested.
+        NotFound: there is none; the nearest slug or id is suggested.
     """
+    found = named(session, market, lock=lock, share=share)
+    if found is None:
+        raise _no_market(session, market)
+    return found
+
+
+def named(session: Session, market: str, *, lock: bool = False, share: bool = False) -> Market | None:
+    """The same; None where there is none."""
     query = select(Market).where(or_(col(Market.id) == market, col(Market.slug) == market))
     query = query.order_by(col(Market.id) != market)
     if lock or share:
         query = for_update(query, share=share)
-    found = session.exec(query).first()
-    if found is None:
-        slugs = session.exec(select(col(Market.slug))).all()
-        guess = nearest(market, slugs)
-        suggestion = f"Did you mean {guess}? " if guess else ""
-        raise NotFound(f"There is no market {market!r}.", hint=f"{suggestion}List them: kasoko market list")
-    return found
+    return session.exec(query).first()
+
+
+def _no_market(session: Session, market: str) -> NotFound:
+    if looks_like_payout_id(market):
+        hint = f"That is how a payout is named; its market would be {market_in(market)[0]}."
+        return NotFound(f"There is no market {market!r}.", hint=f"{hint} List them: kasoko market list")
+    names = [name for row in session.exec(select(col(Market.slug), col(Market.id))) for name in row]
+    guess = nearest(market, names)
+    suggestion = f"Did you mean {guess}? " if guess else ""
+    return NotFound(f"There is no market {market!r}.", hint=f"{suggestion}List them: kasoko market list")
 
 
 def id_of(session: Session, market: str | None) -> str | None:

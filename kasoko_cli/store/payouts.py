@@ -13,8 +13,16 @@ from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, is_told, payout_sources_of
+from kasoko_cli.domain.payout import (
+    PayoutKind,
+    PayoutStatus,
+    is_told,
+    looks_like_payout_id,
+    market_in,
+    payout_sources_of,
+)
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store import markets
 from kasoko_cli.store.engine.changes import change
 from kasoko_cli.store.engine.locking import CHUNK, MANY, for_update, rows_in, where_given
 from kasoko_cli.store.platform import outbox
@@ -36,8 +44,32 @@ def find_payout(session: Session, payout_id: str, *, lock: bool = False) -> Payo
     query = select(Payout).where(col(Payout.id) == payout_id)
     payout = session.exec(for_update(query) if lock else query).one_or_none()
     if payout is None:
-        raise NotFound(f"There is no payout {payout_id!r}.", hint="List a market's payouts: kasoko payout list MARKET")
+        raise _no_payout(session, payout_id)
     return payout
+
+
+def id_of(session: Session, payout: str) -> str:
+    """The id of the payout that is named by its id, or with its market's slug: `rain.1.7` for `mkt-204.1.7`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if session.get(Payout, payout) is not None:
+        return payout
+    market, rest = market_in(payout) if looks_like_payout_id(payout) else (payout, "")
+    known = markets.named(session, market)
+    if known is not None and session.get(Payout, known.id + rest) is not None:
+        return known.id + rest
+    raise _no_payout(session, payout)
+
+
+def _no_payout(session: Session, payout: str) -> NotFound:
+    """What is said where no payout is named so; where it names a market, that market's payouts are to be listed."""
+    market, rest = market_in(payout) if looks_like_payout_id(payout) else (payout, "")
+    known = markets.named(session, market)
+    about = "" if known is None or rest else f"{market!r} is a market. "
+    of = "MARKET" if known is None else known.slug
+    return NotFound(f"There is no payout {payout!r}.", hint=f"{about}List a market's payouts: kasoko payout list {of}")
 
 
 def list_payouts(

@@ -166,6 +166,7 @@ def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(
 
     assert answer("settle_market", "rain") == {
         "market": "rain",
+        "slug": "rain",
         "settlement": 1,
         "is_new": True,
         "payouts": 1,

@@ -39,13 +39,23 @@ def outcomes(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 def payouts(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Payouts that begin so, with their state."""
-    return _offered(ctx, "SELECT id, status FROM payouts WHERE id LIKE ? ESCAPE '!' ORDER BY id", incomplete)
+    return _payouts(ctx, incomplete, "p.status", "")
 
 
 def failed_payouts(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Payouts that failed."""
-    query = "SELECT id, failure_reason FROM payouts WHERE status = 'FAILED' AND id LIKE ? ESCAPE '!' ORDER BY id"
-    return _offered(ctx, query, incomplete)
+    return _payouts(ctx, incomplete, "p.failure_reason", "p.status = 'FAILED' AND")
+
+
+def _payouts(ctx: typer.Context, incomplete: str, says: str, where: str) -> list[tuple[str, str]]:
+    """Payouts whose id begins so; where there is none, those that begin so with their market's slug."""
+    by_slug = "m.slug || substr(p.id, length(m.id) + 1)"
+    for named, of in (("p.id", "payouts p"), (by_slug, "payouts p JOIN markets m ON m.id = p.market_id")):
+        # Every word of it is ours; what was typed is a value.
+        query = f"SELECT {named} AS named, {says} FROM {of} WHERE {where} {named} LIKE ? ESCAPE '!' ORDER BY named"  # noqa: S608
+        if found := _offered(ctx, query, incomplete):
+            return found
+    return []
 
 
 def markets_or_payouts(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ def show_story(call: CommandContext, found: Story) -> None:
     item = found.payout
     pairs: list[tuple[str, object]] = [
         ("payout", item.id),
-        ("market", found.market),
+        ("market", found.slug),
         ("user", f"{item.user}, {item.phone}"),
         ("owed", f"{amount_of(item.amount_cents)} ({item.kind}, leg {item.leg})"),
         ("to the phone", amount_of(item.wire_cents)),

@@ -31,6 +31,7 @@ class Planned:
 
     payout_id: str
     market: str
+    slug: str
     user_id: str
     phone: str
     kind: str
@@ -132,6 +133,7 @@ def _items(session: Session, due: Sequence[Payout], daily_cents: int, now: datet
         items.append(
             Planned(
                 payout.id,
+                payout.market_id,
                 slugs[payout.market_id].slug,
                 payout.user_id,
                 mask(phone),

@@ -9,17 +9,17 @@ from datetime import datetime, timedelta
 from sqlmodel import Session
 
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
-from kasoko_cli.operations.payouts.run import Run, Stop
+from kasoko_cli.operations.payouts.run import Run, Selection, Stop
 from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import Amount
-from kasoko_cli.store import attempts, payouts
+from kasoko_cli.store import attempts, markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.log import BREAKER, switches_on
 
 
-def note_run(ctx: OperationContext, run: Run, *, market: str | None) -> None:
+def note_run(ctx: OperationContext, run: Run, selection: Selection) -> None:
     """Write down who ran what and how it went."""
     detail = {
         "stopped": str(run.stopped),
@@ -31,7 +31,8 @@ def note_run(ctx: OperationContext, run: Run, *, market: str | None) -> None:
     }
 
     def note(session: Session) -> None:
-        note_act(session, ctx.actor, "payout.send", market or "all", at=ctx.clock(), detail=detail)
+        subject = markets.id_of(session, selection.market) or ", ".join(selection.only) or "all"
+        note_act(session, ctx.actor, "payout.send", subject, at=ctx.clock(), detail=detail)
 
     reconnect.write(ctx.db, note)
 

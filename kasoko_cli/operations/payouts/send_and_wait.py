@@ -58,7 +58,7 @@ def send_and_wait(
         order = replace(order, run_id=work.id)
         run = sending.send_due(ctx, gateway, order, Hooks(attended.stopper.is_set, on_progress))
     if run.sent:
-        note_run(ctx, run, market=order.selection.market or ", ".join(order.selection.only) or None)
+        note_run(ctx, run, order.selection)
     if listen_seconds is not None and run.sent:
         work.doing = "waiting for results"
         _await_results(ctx.db, run, listen_seconds, attended)

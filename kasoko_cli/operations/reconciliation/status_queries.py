@@ -138,7 +138,8 @@ def ask_around(
 
 
 def _note_round(session: Session, ctx: OperationContext, inquiry: Inquiry, asked: int) -> None:
-    note_act(session, ctx.actor, "reconcile", inquiry.market or "all", at=ctx.clock(), detail={"asked": asked})
+    subject = markets.id_of(session, inquiry.market) or "all"
+    note_act(session, ctx.actor, "reconcile", subject, at=ctx.clock(), detail={"asked": asked})
 
 
 #: What stands as the last answer while there is none.

@@ -37,6 +37,7 @@ class Placed:
 
     bet: BetLine
     market: str
+    slug: str
     is_new: bool
     available_cents: int
 
@@ -98,7 +99,7 @@ def place_bet(ctx: OperationContext, wanted: NewBet) -> Placed:
                     f"The bet id {bet_id!r} names another bet; nothing was changed.",
                     hint="Give this bet an id of its own.",
                 )
-            return Placed(_line(known, chosen.name), row.slug, False, book.available(session, user.id))
+            return Placed(_line(known, chosen.name), row.id, row.slug, False, book.available(session, user.id))
         if row.status is not MarketStatus.OPEN or now >= row.closes_at:
             raise Refused(
                 f"{row.slug} takes no more bets: it closed at {iso(row.closed_at or row.closes_at)}."
@@ -129,7 +130,7 @@ def place_bet(ctx: OperationContext, wanted: NewBet) -> Placed:
         else:
             entry = journal.bet_collected(bet_id, row.id, chosen.number, cents)
         book.post(session, entry, at=now)
-        return Placed(_line(bet, chosen.name), row.slug, True, book.available(session, user.id))
+        return Placed(_line(bet, chosen.name), row.id, row.slug, True, book.available(session, user.id))
 
 
 def cancel_bet(ctx: OperationContext, *, bet_id: str, at: datetime | None = None) -> bool:

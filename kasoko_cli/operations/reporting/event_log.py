@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kasoko_cli.store import log
+from sqlmodel import Session
+
+from kasoko_cli.domain.payout import looks_like_payout_id, market_in
+from kasoko_cli.store import log, markets
 from kasoko_cli.store.engine.database import Database
 
 
@@ -33,11 +36,22 @@ def list_events(
     after: int | None = None,
     limit: int = 50,
 ) -> list[EventLine]:
-    """The last acts, oldest first; or with `after` the next ones behind that number."""
+    """The last acts, oldest first; or with `after` the next ones behind that number.
+
+    A market among the subjects may be named by its slug too, and a payout with it: acts have their ids.
+    """
     with db.reading() as session:
-        found = log.list_events(session, subject=subject, actor=actor, since=since, after=after, limit=limit)
+        subjects = None if subject is None else _subjects(session, subject)
+        found = log.list_events(session, subjects=subjects, actor=actor, since=since, after=after, limit=limit)
     lines = [
         EventLine(row.id or 0, row.at, row.actor, row.action, row.subject, row.reason, json.loads(row.detail))
         for row in found
     ]
     return lines if after is not None else lines[::-1]
+
+
+def _subjects(session: Session, named: str) -> set[str]:
+    """What is meant by a name: the thing of that very name, and the market or payout that goes by it."""
+    market, rest = market_in(named) if looks_like_payout_id(named) else (named, "")
+    known = markets.named(session, market)
+    return {named} if known is None else {named, known.id + rest}

@@ -445,7 +445,11 @@ def incidents_report(db: Database, *, first: date | None = None, last: date | No
 # --- Whole phones --------------------------------------------------------------------------------
 
 
-def note_unmasked(ctx: OperationContext, *, what: str, subject: str) -> None:
-    """Write down that somebody had whole phones shown, before they are."""
+def note_unmasked(ctx: OperationContext, *, what: str, market: str | None) -> None:
+    """Write down that somebody had whole phones shown, of one market or of all, before they are.
+
+    Raises NotFound if there is no such market.
+    """
     with ctx.db.transaction() as session:
+        subject = markets.id_of(session, market) or "all"
         note_act(session, ctx.actor, "phones.shown", subject, at=ctx.clock(), detail={"what": what})

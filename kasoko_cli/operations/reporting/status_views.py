@@ -123,6 +123,7 @@ class Story:
 
     payout: Item
     market: str
+    slug: str
     note: str | None
     meaning: str | None
     advice: str | None
@@ -217,12 +218,14 @@ def story(db: Database, payout_id: str) -> Story:
     """
     with db.reading() as session:
         payout = payouts.find_payout(session, payout_id)
+        market = markets.find_market(session, payout.market_id)
         tries = attempts.list_attempts(session, payout_id)
         meaning, advice = explain(payout, tries[-1] if tries else None)
         entries = _entries(session, payout, tries)
         return Story(
             payout=_items(session, [payout])[0],
-            market=markets.find_market(session, payout.market_id).slug,
+            market=market.id,
+            slug=market.slug,
             note=payout.note,
             meaning=meaning,
             advice=advice,

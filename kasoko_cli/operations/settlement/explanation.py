@@ -102,6 +102,7 @@ class PayoutExplanation:
 
     payout_id: str
     market: str
+    slug: str
     question: str
     user: str
     kind: str
@@ -262,7 +263,8 @@ def _explained(case: _Case, share: _Share, tries: Sequence[Attempt]) -> PayoutEx
     failed = payout.status is PayoutStatus.FAILED
     return PayoutExplanation(
         payout_id=payout.id,
-        market=market.slug,
+        market=market.id,
+        slug=market.slug,
         question=market.question,
         user=payout.user_id,
         kind=str(payout.kind),

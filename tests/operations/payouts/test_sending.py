@@ -24,7 +24,7 @@ from kasoko_cli.daraja.simulator.app import Fault, Rule, SimulatorSettings
 from kasoko_cli.domain.payout import RETRY_SCHEDULE_SECONDS, AttemptStatus, PayoutStatus
 from kasoko_cli.errors import AccountRefused, ConfigurationError, NotFound, NotSent, Refused
 from kasoko_cli.operations.payouts import run_report, switches
-from kasoko_cli.operations.payouts.run import Run, SendPolicy, Sent, Stop
+from kasoko_cli.operations.payouts.run import Run, Selection, SendPolicy, Sent, Stop
 from kasoko_cli.operations.payouts.run_report import count_ends, ends_of, exit_code_of
 from kasoko_cli.operations.records import users
 from kasoko_cli.operations.shared import transitions
@@ -839,7 +839,7 @@ def test_what_is_sent_is_told_and_written_down_with_who_did_it(harness: PayoutHa
     told: list[str] = []
     run = harness.send(on_progress=lambda sent: told.append(f"{sent.user_id} {sent.became}"))
     assert told == ["ann SENT", "bad FAILED"]
-    run_report.note_run(harness.context, run, market=None)
+    run_report.note_run(harness.context, run, Selection())
     with harness.db.reading() as session:
         [(actor, subject, detail)] = session.execute(
             text("SELECT actor, subject, detail FROM events WHERE action = 'payout.send'")

@@ -213,7 +213,8 @@ def test_incidents_are_listed_with_how_they_ended(harness: PayoutHarness) -> Non
 
 
 def test_who_had_whole_phones_shown_is_written_down(harness: PayoutHarness) -> None:
-    finance.note_unmasked(harness.context, what="report settlement", subject="derby")
+    harness.open_market("derby")
+    finance.note_unmasked(harness.context, what="report settlement", market="derby")
     with harness.db.reading() as session:
         [event] = session.exec(select(Event).where(col(Event.action) == "phones.shown"))
     assert (event.actor, event.subject, event.reason) == ("tester", "derby", "a test")

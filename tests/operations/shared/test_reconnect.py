@@ -16,6 +16,7 @@ from sqlmodel import Session
 
 from kasoko_cli.errors import Busy, DatabaseUnavailable
 from kasoko_cli.operations.payouts import run_report, spending_bound
+from kasoko_cli.operations.payouts.run import Selection
 from kasoko_cli.operations.reconciliation import status_queries
 from kasoko_cli.operations.shared.run_registry import at_work
 from kasoko_cli.store.engine import reconnect
@@ -61,7 +62,7 @@ def pays(harness: PayoutHarness) -> None:
     spending_bound.show(harness.db, harness.clock())
     with at_work(harness.context, harness.new_id, command="payout"):
         run = harness.send()
-        run_report.note_run(harness.context, run, market=None)
+        run_report.note_run(harness.context, run, Selection())
         run_report.heed_breaker(harness.db, run)
     assert [one.status for one in run_report.ends_of(harness.db, run)] == ["SENT", "SENT"]
 

@@ -55,7 +55,7 @@ def _explain_payout(call: CommandContext, payout: str, lang: Literal["en", "sw"]
     from kasoko_cli.cli.output.explanation_text import spoken
     from kasoko_cli.operations.settlement.explanation import explain_payout
 
-    found = explain_payout(call.container.db, payout)
+    found = explain_payout(call.container.db, call.payout_id(payout))
     told = spoken(found, lang)
     if call.json:
         render.document({"explained": found, "lang": lang, "text": told})

@@ -62,7 +62,8 @@ def add(
             rules=rules,
         ),
     )
-    _tell(call, market_id or slug, "opened" if is_new else "stands already, and was not changed", changed=is_new)
+    did = "opened" if is_new else "stands already, and was not changed"
+    _tell(call, (market_id or slug, slug), did, changed=is_new)
 
 
 @commands.reads("list")
@@ -131,9 +132,11 @@ def close(call: CommandContext, market: MarketId) -> None:
     Exit status: 0 it is closed, 4 no such market, 5 it is void.
     """
     from kasoko_cli.operations.records import markets
+    from kasoko_cli.operations.shared.names import market_names
 
-    closed = markets.close_market(call.context, market=market)
-    _tell(call, market, "closed" if closed else "was closed already", changed=closed)
+    names = market_names(call.container.db, market)
+    closed = markets.close_market(call.context, market=names[0])
+    _tell(call, names, "closed" if closed else "was closed already", changed=closed)
 
 
 @commands.writes()
@@ -150,8 +153,9 @@ def void(call: CommandContext, market: MarketId) -> None:
 
     render.confirm_or_leave(call, f"Call {market} off? Every stake is given back, and this cannot be undone.")
     view = markets.void_market(call.context, market=market)
-    _tell(call, view.slug, f"is void; give the stakes back: kasoko settle {view.slug}", changed=True)
+    _tell(call, (view.id, view.slug), f"is void; give the stakes back: kasoko settle {view.slug}", changed=True)
 
 
-def _tell(call: CommandContext, market: str, did: str, *, changed: bool) -> None:
-    render.answer(call, {"market": market, "changed": changed}, f"{market} {did}.")
+def _tell(call: CommandContext, names: tuple[str, str], did: str, *, changed: bool) -> None:
+    market_id, slug = names
+    render.answer(call, {"market": market_id, "slug": slug, "changed": changed}, f"{slug} {did}.")

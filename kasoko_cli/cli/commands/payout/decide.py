@@ -28,6 +28,7 @@ def to_wallet(call: CommandContext, payout: PayoutId) -> None:
     """
     from kasoko_cli.operations.payouts import manual_decision as operation
 
+    payout = call.payout_id(payout)
     render.confirm_or_leave(call, f"Credit {payout} to the wallet, and never send it to the phone?")
     status = operation.to_wallet(call.context, payout_id=payout, caution=call.container.caution)
     tell_moved(call, payout, status)
@@ -89,6 +90,7 @@ def decide_(
         return
     if between is not None or payout is None:
         raise WrongUsage("Name one PAYOUT, or --all-unknown-between T1 T2 with --not-paid.")
+    payout = call.payout_id(payout)
     said = f"was paid, receipt {receipt}" if paid else "was not paid"
     render.confirm_or_leave(call, f"Write down that {payout} {said}?")
     container = call.container
@@ -132,6 +134,7 @@ def returned(
     """
     from kasoko_cli.operations.payouts.returns import came_back
 
+    payout = call.payout_id(payout)
     render.confirm_or_leave(call, f"Write down that the money of {payout} came back?")
     is_new = came_back(call.context, payout_id=payout, receipt=receipt, caution=call.container.caution)
     if call.json:
@@ -156,6 +159,7 @@ def again(call: CommandContext, payout: PayoutId) -> None:
     """
     from kasoko_cli.operations.payouts.returns import send_again
 
+    payout = call.payout_id(payout)
     render.confirm_or_leave(call, f"Make {payout} due again?")
     send_again(call.context, payout_id=payout, caution=call.container.caution)
     tell_moved(call, payout, "PENDING")

@@ -36,6 +36,7 @@ def hold(call: CommandContext, payout: PayoutOrMarket) -> None:
     from kasoko_cli.operations.payouts import manual_decision, market_hold
 
     if looks_like_payout_id(payout):
+        payout = call.payout_id(payout)
         tell_moved(call, payout, manual_decision.hold(call.context, payout_id=payout))
     else:
         _tell_market(call, market_hold.hold_market(call.context, market=payout))
@@ -60,6 +61,7 @@ def release(call: CommandContext, payout: PayoutOrMarket) -> None:
 
     container = call.container
     if looks_like_payout_id(payout):
+        payout = call.payout_id(payout)
         status = manual_decision.release(call.context, payout_id=payout, caution=container.caution)
         tell_moved(call, payout, status)
     else:

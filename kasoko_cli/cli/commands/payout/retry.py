@@ -33,5 +33,5 @@ def retry(
     Exit status: 0 sent, 3 settings, 4 no such payout, 5 none may be tried again,
     6 some failed again, 7 some unknown, 9 another process holds the database.
     """
-    options = SendOptions(only=payout, listen=listen, listen_seconds=listen_seconds, events=events)
+    options = SendOptions(only=call.payout_ids(payout), listen=listen, listen_seconds=listen_seconds, events=events)
     retry_and_send(call, "payout retry", options)

@@ -69,7 +69,7 @@ def send(
         raise WrongUsage(f"There is no engine {engine!r}. Take local or celery.")
     options = SendOptions(
         market=market,
-        only=only or [],
+        only=call.payout_ids(only or []),
         limit=limit,
         wait=wait,
         listen=listen,

@@ -56,7 +56,14 @@ def list_(
         limit = SCREENFUL
     page = status_views.list_page(
         call.container.db,
-        status_views.PayoutFilter(market, [PayoutStatus(one) for one in wanted], user, code, receipt, after),
+        status_views.PayoutFilter(
+            market,
+            [PayoutStatus(one) for one in wanted],
+            user,
+            code,
+            receipt,
+            None if after is None else call.payout_id(after),
+        ),
         limit=limit,
     )
     show_items(call, "Payouts", page.items, total=page.total)
@@ -77,4 +84,4 @@ def show(call: CommandContext, payout: PayoutId) -> None:
     """
     from kasoko_cli.operations.reporting import status_views
 
-    show_story(call, status_views.story(call.container.db, payout))
+    show_story(call, status_views.story(call.container.db, call.payout_id(payout)))

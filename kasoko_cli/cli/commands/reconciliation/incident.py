@@ -72,9 +72,10 @@ def close(
     from kasoko_cli.operations.shared.record_files import parse_time
 
     try:
-        which = Which(kind, payout, None if before is None else parse_time(before))
+        earlier_than = None if before is None else parse_time(before)
     except KasokoError as error:
         raise WrongUsage(f"--before: {error.message}") from None
+    which = Which(kind, None if payout is None else call.payout_id(payout), earlier_than)
     if (incident is None) == which.is_all:
         raise WrongUsage("Say which: either the number of an incident, or --kind, --payout, --before.")
     needs_reason(call.who, "Closing an incident")

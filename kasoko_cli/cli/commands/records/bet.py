@@ -44,7 +44,7 @@ def place(
         bets.NewBet(bet_id or call.container.new_id(), market, user, outcome, parse_stake(amount), Funding(funding)),
     )
     bet, did = placed.bet, "stands" if placed.is_new else "stands already"
-    stake = f"{amount_of(bet.stake_cents)} on {bet.outcome} in {placed.market}"
+    stake = f"{amount_of(bet.stake_cents)} on {bet.outcome} in {placed.slug}"
     left = f"{user} has {amount_of(placed.available_cents)} available"
     render.answer(call, placed, f"Bet {bet.id} {did}: {stake}; {left}.")
 

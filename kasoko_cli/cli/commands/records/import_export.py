@@ -246,7 +246,7 @@ def _export(
     if show_phone:
         from kasoko_cli.operations.reporting.finance import note_unmasked
 
-        note_unmasked(call.context, what=f"export {kind}", subject=market or "all")
+        note_unmasked(call.context, what=f"export {kind}", market=market)
     if output is None:
         done = export(call.container.db, RecordKind(kind), chosen, render.records, market=market, show_phone=show_phone)
         render.talk(call, f"{done.rows:,} {done.kind}")

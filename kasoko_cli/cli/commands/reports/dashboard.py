@@ -132,11 +132,12 @@ def _facts(board: Board) -> list[tuple[str, str, str]]:
         waits = f"; {found.callbacks_waiting:,} results wait to be applied" if found.callbacks_waiting else ""
         facts.append(("listener", heard + waits, render.DOUBT if waits else ""))
     facts.append(("float", *_float(board)))
+    slugs = {market.id: market.slug for market in found.markets}
     for run in found.runs:
         dead = is_dead(run, board.at)
         counts = ", ".join(f"{number:,} {word}" for word, number in run.counts.items())
         since = duration((board.at - run.started_at).total_seconds())
-        place = f"{run.command} {run.market or 'all'} on {run.host}, {since}"
+        place = f"{run.command} {slugs.get(run.market or '', 'all')} on {run.host}, {since}"
         says = f"{place}, {run.doing}{': ' + counts if counts else ''}{'; not heard of, perhaps dead' if dead else ''}"
         facts.append(("at work", says, render.DOUBT if dead else render.UNDER_WAY))
     if not found.runs:

@@ -25,7 +25,7 @@ LOOK_SECONDS = 1.0
 @commands.reads()
 def events(
     call: CommandContext,
-    subject: Annotated[str | None, argument("SUBJECT", "A payout, bet, user, market's id; else all.")] = None,
+    subject: Annotated[str | None, argument("SUBJECT", "A payout, bet, user or market; else all.")] = None,
     actor: Annotated[str | None, option("--actor", "NAME", "Only what NAME did.")] = None,
     since: Annotated[str | None, option("--since", "TIME", "Only from then on: 2026-11-24T09:00:00+03:00.")] = None,
     follow: Annotated[bool, flag("--follow", "Go on with what happens, until Ctrl-C.", short="-f")] = False,

@@ -75,7 +75,7 @@ def settlement(call: CommandContext, market: MarketId, wanted: Form, show_phone:
     container = call.container
     if show_phone:
         finance.settlement_sheet(container.db, market)
-        finance.note_unmasked(call.context, what="report settlement", subject=market)
+        finance.note_unmasked(call.context, what="report settlement", market=market)
     found = finance.settlement_sheet(container.db, market, show_phone=show_phone)
     _answer(
         call, settlement_sheet_of(found, container.clock()), found, wanted, private=show_phone, without=("payouts",)
@@ -202,6 +202,7 @@ def proof(
     """
     from kasoko_cli.operations.exchange.export import written_whole
     from kasoko_cli.operations.settlement import settlement_proof
+    from kasoko_cli.operations.shared.names import market_names
 
     key, db = _key(call), call.container.db
     if user is not None:
@@ -218,8 +219,9 @@ def proof(
         return
     with written_whole(output, private=False) as file:
         file.write(text)
-    document = {"market": market, "file": output, "codes": codes}
-    render.answer(call, document, f"The proof of {market} is in {output}; check it: kasoko verify {output}")
+    market_id, slug = market_names(db, market)
+    document = {"market": market_id, "slug": slug, "file": output, "codes": codes}
+    render.answer(call, document, f"The proof of {slug} is in {output}; check it: kasoko verify {output}")
 
 
 @commands.reads("proof-key")

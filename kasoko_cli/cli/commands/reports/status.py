@@ -73,7 +73,7 @@ def status(
 
     db = call.container.db
     if looks_like_payout_id(what):
-        show_story(call, status_views.story(db, what))
+        show_story(call, status_views.story(db, call.payout_id(what)))
     else:
         _show_market(call, status_views.market_status(db, what, with_items=payouts))
 
@@ -94,14 +94,14 @@ def _show_overview(call: CommandContext, found: Overview) -> None:
     render.talk(call, f"The listener last heard from M-Pesa: {heard}.")
     if found.callbacks_waiting:
         render.warn(call, f"{found.callbacks_waiting} results are stored and not applied yet: kasoko reconcile")
-    _show_runs(call, found.runs)
+    _show_runs(call, found.runs, {market.id: market.slug for market in found.markets})
     for switch in found.switches:
         render.warn(call, f"Nothing is sent: {switch.name} by {switch.actor}, {switch.reason} Then: kasoko resume")
     _warn_of_unknown(call, found.by_status)
     show_concerns(call, found.incidents)
 
 
-def _show_runs(call: CommandContext, runs: list[RunFacts]) -> None:
+def _show_runs(call: CommandContext, runs: list[RunFacts], slugs: Mapping[str, str]) -> None:
     from kasoko_cli.operations.shared.overview import is_dead
 
     if not runs:
@@ -110,7 +110,7 @@ def _show_runs(call: CommandContext, runs: list[RunFacts]) -> None:
     now = call.container.clock()
     rows = [
         (
-            f"{run.command} {run.market or ''}".strip(),
+            f"{run.command} {slugs.get(run.market or '', '')}".strip(),
             f"{run.host} ({run.pid})",
             run.actor,
             local(run.started_at),
