@@ -22,6 +22,8 @@ from tests import compiled
 from tests.proof.databases import copied, named, on_server, postgres_running
 from tests.proof.processes import Forker
 
+OPERATIONS = Path(__file__).parent / "operations"
+
 # Under `nohup` every process that a test starts would ignore SIGHUP, and tests of it would wait for nothing.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -44,13 +46,19 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A long test that runs on both kinds of database belongs to the exhaustive part on one of them."""
+    """Leave to the exhaustive part what a test says with `exhaustive_on`, and an operation's tests on PostgreSQL.
+
+    What differs on a server is shown before that by the tests of the store, of races, of whole processes and of
+    crashes, and by the modules of operations that say `on_both`.
+    """
     for item in items:
-        if (marker := item.get_closest_marker("exhaustive_on")) is not None:
-            (kind,) = marker.args
-            assert isinstance(item, pytest.Function)
-            if kind in item.callspec.params.values():
-                item.add_marker("exhaustive")
+        if not (isinstance(item, pytest.Function) and hasattr(item, "callspec")):
+            continue
+        kinds = item.callspec.params.values()
+        said = item.get_closest_marker("exhaustive_on")
+        is_operation = item.path.is_relative_to(OPERATIONS) and item.get_closest_marker("on_both") is None
+        if (said is not None and said.args[0] in kinds) or (said is None and is_operation and "postgres" in kinds):
+            item.add_marker("exhaustive")
 
 
 class FixedClock:

@@ -16,6 +16,8 @@ from kasoko_cli.store.access_tokens import LONGEST_REFRESH
 from kasoko_cli.store.engine.database import Database
 from tests.conftest import FixedClock
 
+pytestmark = pytest.mark.on_both
+
 ACCOUNT = DarajaApp(
     base_url="https://sandbox.safaricom.co.ke",
     consumer_key="a-consumer-key",

@@ -312,7 +312,6 @@ def test_a_failure_and_a_retry_since_the_copy_are_found_id_by_id(
     assert len(harness.ledger()) == 1
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("failures", [1, 3])
 def test_what_was_paid_under_a_later_id_since_the_copy_is_found_before_anything_is_credited(
     harness: PayoutHarness, tmp_path: Path, put_back: PutBack, failures: int
@@ -385,7 +384,6 @@ def test_an_id_that_was_brought_into_doubt_by_a_false_negative_is_no_attempt_too
     assert (len(harness.ledger()), harness.wallet("ann")) == (1, (10_000, 0))
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("before", ["SENT", "UNKNOWN", "FAILED"])
 def test_what_had_been_sent_before_the_copy_may_have_been_sent_again_since(
     harness: PayoutHarness, tmp_path: Path, put_back: PutBack, before: str

@@ -12,6 +12,8 @@ from kasoko_cli.operations.admin.backups import backup
 from kasoko_cli.store.engine.database import Database, open_database
 from tests.operations.payout_harness import ANN, PayoutHarness
 
+pytestmark = pytest.mark.on_both
+
 
 def test_a_healthy_database_has_nothing_wrong(harness: PayoutHarness) -> None:
     harness.owe({"ann": ANN})

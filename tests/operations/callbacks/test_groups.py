@@ -24,6 +24,8 @@ from kasoko_cli.store.engine.database import Database, open_database
 from tests.conftest import FixedClock
 from tests.operations.data_builder import DataBuilder
 
+pytestmark = pytest.mark.on_both
+
 #: Everything that judging writes, without the numbers that only say in which order it was written.
 ROWS = (
     "SELECT id, applied_at, verdict, detail FROM callbacks",

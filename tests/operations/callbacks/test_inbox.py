@@ -22,6 +22,8 @@ from kasoko_cli.operations.callbacks.inbox import Inbox
 from kasoko_cli.store.engine.database import Database
 from tests.operations.data_builder import DataBuilder
 
+pytestmark = pytest.mark.on_both
+
 
 @pytest.fixture
 def inbox(builder: DataBuilder) -> Iterator[Inbox]:

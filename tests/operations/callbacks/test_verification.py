@@ -75,7 +75,6 @@ def winners(harness: PayoutHarness, ways: Iterable[Any]) -> list[tuple[Any, str,
     return [(way, user, harness.attempt(user)) for way, user in named]
 
 
-@pytest.mark.exhaustive_on("postgres")
 def test_of_sixteen_ways_for_a_success_only_the_one_with_every_factor_moves_money(harness: PayoutHarness) -> None:
     paid = []
     for way, user, attempt in winners(harness, itertools.product((True, False), repeat=4)):
@@ -143,7 +142,6 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.exhaustive_on("postgres")
 def test_a_success_that_lacks_something_makes_unknown_and_moves_no_money(harness: PayoutHarness) -> None:
     for what, user, attempt in winners(harness, LACKING):
         changes, verdict = LACKING[what]
@@ -211,7 +209,6 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.exhaustive_on("postgres")
 def test_a_body_that_cannot_be_read_is_kept_makes_unknown_and_is_in_nobodys_way(harness: PayoutHarness) -> None:
     for n, (what, user, attempt) in enumerate(winners(harness, UNREADABLE)):
         before = harness.money()
@@ -265,7 +262,6 @@ def test_a_result_for_an_attempt_that_is_not_here_is_kept_and_a_person_is_called
     sent.assert_books()
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("kind", list(CallbackKind))
 def test_no_body_without_our_mark_does_anything_whatever_its_address(sent: PayoutHarness, kind: CallbackKind) -> None:
     attempt, before = sent.attempt("ann"), sent.money()
@@ -538,7 +534,6 @@ def test_our_own_request_on_the_address_of_results_is_no_result(sent: PayoutHarn
 # --- Every code ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.exhaustive_on("postgres")
 def test_each_code_of_a_definite_failure_fails_the_payout_and_frees_its_money(harness: PayoutHarness) -> None:
     codes = [code for code, rule in RESULT_RULES.items() if rule.fate is Fate.FAILED]
     assert len(codes) > 30

@@ -247,7 +247,6 @@ def test_every_rule_of_a_market_can_be_said(platform: Platform) -> None:
 # --- Refused -------------------------------------------------------------------------------------
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("stake", ["0", "-5", "1e9999", "NaN", "10.001", "", "1,000", " 5", "Infinity", "0x10", "٥"])
 @pytest.mark.parametrize("form", list(Format))
 def test_a_stake_that_is_no_amount_is_refused(builder: Platform, stake: str, form: Format) -> None:

@@ -20,6 +20,8 @@ from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from tests.operations.payout_harness import ANN, AT_ONCE, BEN, PayoutHarness
 
+pytestmark = pytest.mark.on_both
+
 
 class Losing(Database):
     """A database that goes away at one transaction: before it begins, when it has committed, or from then on."""

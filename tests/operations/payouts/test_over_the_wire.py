@@ -33,6 +33,8 @@ from kasoko_cli.store.engine.database import Database, open_database
 from tests.operations.callbacks.test_groups import result, sent
 from tests.operations.data_builder import DataBuilder
 
+pytestmark = pytest.mark.on_both
+
 LINKS = Links("https://pay.example.org", b"a key of thirty-two bytes, or so")
 ACCEPTED = b'{"ResultCode":0,"ResultDesc":"Accepted"}'
 

@@ -14,6 +14,8 @@ from kasoko_cli.store.engine.database import Database
 from tests.conftest import FixedClock
 from tests.operations.payout_harness import PayoutHarness
 
+pytestmark = pytest.mark.on_both
+
 
 def take(db: Database, clock: FixedClock, count: int, per_second: int = 10) -> list[float]:
     with db.transaction() as session:

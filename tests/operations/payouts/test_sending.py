@@ -236,7 +236,6 @@ def test_two_equal_payouts_to_one_person_are_two_payments(harness: PayoutHarness
     harness.assert_agreed()
 
 
-@pytest.mark.exhaustive_on("postgres")
 def test_two_hundred_payouts_in_one_moment_are_two_hundred_ids(harness: PayoutHarness) -> None:
     harness.owe(people(200))
     run = harness.send(SendPolicy(rate_per_second=0, concurrency=8))
@@ -313,7 +312,6 @@ def test_a_run_that_stays_waits_for_what_is_due_later(harness: PayoutHarness) ->
 # --- What becomes of it --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -704,7 +702,6 @@ def test_a_restored_database_pays_nobody_twice_where_a_request_had_first_not_lef
     harness.assert_agreed()
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("backup", ["before the first", "after the first failed"])
 @pytest.mark.parametrize("corrected", [True, False])
 def test_a_restored_database_pays_nobody_twice_where_a_second_attempt_had_paid(
@@ -798,7 +795,6 @@ def test_three_processes_that_send_at_once_send_each_payout_once(
     harness.assert_agreed()
 
 
-@pytest.mark.exhaustive_on("postgres")
 def test_one_run_records_the_fates_of_many_senders_right(
     db: Database, clock: FixedClock, new_id: CountedIds, actor: Actor
 ) -> None:

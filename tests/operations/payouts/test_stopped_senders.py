@@ -20,6 +20,8 @@ from tests.daraja.memory_shelf import MemoryShelf
 from tests.operations.payout_harness import ANN, PayoutHarness
 from tests.operations.payouts.test_sending import PAYS, ids_sent
 
+pytestmark = pytest.mark.on_both
+
 #: With a pace of its own a run looks at the row of each payout before it is written to M-Pesa.
 PACED = SendPolicy(rate_per_second=50, concurrency=1)
 SPIKE = {"requestId": "1", "errorCode": "500.003.02", "errorMessage": "Spike Arrest Violation"}

@@ -297,7 +297,6 @@ def test_not_paid_needs_the_whole_time_and_mpesas_repeated_word(silent: PayoutHa
     assert silent.paid_to(ANN) == 10_000, "the simulator had paid it: the second request was refused as a duplicate"
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize(
     ("hours", "said", "spoil", "why"),
     [
@@ -368,7 +367,6 @@ def test_where_all_is_well_the_three_agree_to_the_cent(paid: PayoutHarness) -> N
     assert (ways.unexplained_cents, report.open) == (0, 0)
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize(
     ("change", "kind", "delta", "suspense"),
     [
@@ -558,7 +556,6 @@ def test_a_payment_that_came_back_twice_came_back_once(paid: PayoutHarness) -> N
 # --- Suspense ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize(
     ("resolution", "user", "account", "cents"),
     [

@@ -91,7 +91,6 @@ def asked(harness: PayoutHarness) -> Query:
 # --- When ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.exhaustive_on("postgres")
 def test_questions_are_asked_on_the_ladder_and_no_earlier(harness: PayoutHarness) -> None:
     """5 min, 15 min, 1 h, 4 h, 12 h, 24 h after it was sent, and then once a day."""
     lost(harness)
@@ -260,7 +259,6 @@ def questions(harness: PayoutHarness, ways: Iterable[Any]) -> list[tuple[Any, st
     return [(way, user, attempt, by_attempt[attempt.id]) for way, user, attempt in found]
 
 
-@pytest.mark.exhaustive_on("postgres")
 def test_an_answer_that_says_too_little_moves_nothing_and_never_fails_a_payout(harness: PayoutHarness) -> None:
     for what, user, attempt, query in questions(harness, OPEN):
         changes, answer, verdict = OPEN[what]

@@ -492,7 +492,6 @@ def caution_of(condition: Condition) -> Caution:
     return Caution(Confirm(above_cents), account_id=2 if condition is _C.ACCOUNT else None)
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("name", TAKEN)
 def test_each_condition_stops_the_way_until_the_hint_was_followed(scenes: Iterator[Scene], name: str) -> None:
     way, prepare, take = TAKEN[name]
@@ -519,7 +518,6 @@ def held_instead(way: Way, condition: Condition) -> bool:
     return way is Way.SEND and condition not in (_C.UNJUDGED, _C.ASKED, _C.UNCONFIRMED)
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_the_table_does_not_name_stops_no_way(scenes: Iterator[Scene], name: str) -> None:
     way, prepare, take = TAKEN[name]
@@ -646,7 +644,6 @@ def result(attempt: Attempt, receipt: str) -> bytes:
     return json.dumps({"Result": said}).encode()
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize(
     "name",

@@ -102,7 +102,6 @@ def test_the_second_person_releases_the_plan_that_was_shown_once(harness: Payout
     assert harness.statuses()["ann"] == "COMPLETED"
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize(
     ("above_cents", "waits"), [(None, False), (0, True), (14_748, True), (14_749, False), (10**9, False)]
 )
@@ -118,7 +117,6 @@ def test_only_what_owes_more_than_the_sum_waits(harness: PayoutHarness, above_ce
         )
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize("name", ["ann", "Ann", " ann ", "", "\uff21nn", "an\u00adn"])
 def test_nobody_releases_what_they_settled_themselves(harness: PayoutHarness, name: str) -> None:
     settled = owe(harness)

@@ -124,7 +124,6 @@ def test_the_operators_example_is_told_step_by_step(harness: PayoutHarness) -> N
     ]
 
 
-@pytest.mark.exhaustive_on("postgres")
 @pytest.mark.parametrize(
     ("rules", "placed", "how", "user", "owed", "said"),
     [

@@ -31,6 +31,8 @@ from tests.operations.payout_harness import ANN, AT_ONCE, BEN, PayoutHarness
 from tests.operations.reconciliation.test_status_queries import status
 from tests.operations.safeguards.test_failure_confirmation import APART, LARGE, PAYOUT, SMALL, asked_now, says, sent
 
+pytestmark = pytest.mark.on_both
+
 AHEAD = timedelta(days=365)
 
 

@@ -42,7 +42,7 @@ from tests.operations.data_builder import LIMITS, DataBuilder
 from tests.operations.paper import REVERSAL, Paper
 from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
-pytestmark = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+pytestmark = [pytest.mark.on_both, pytest.mark.parametrize("database_url", ["postgres"], indirect=True)]
 
 FIRST, SECOND = Actor("ann at the desk", "the result was read wrongly"), Actor("ben at the desk", "checked it")
 YES, NO = Resolution(winners=(0,)), Resolution(winners=(1,))

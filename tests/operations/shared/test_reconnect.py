@@ -23,6 +23,8 @@ from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 
+pytestmark = pytest.mark.on_both
+
 #: A number that is not on M-Pesa for the first payment; it is corrected before the second.
 NOT_ON_MPESA = "254799002040"
 

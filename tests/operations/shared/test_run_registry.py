@@ -23,6 +23,8 @@ from kasoko_cli.store.engine.database import Database
 from tests.conftest import CountedIds, FixedClock
 from tests.operations.payout_harness import ANN, PayoutHarness
 
+pytestmark = pytest.mark.on_both
+
 AMINA = Actor("amina")
 
 #: Begins a run as amina; its arguments are those of `at_work`.

@@ -23,6 +23,8 @@ from kasoko_cli.store.log import open_incidents, set_switch, switches_on
 from kasoko_cli.store.schema.tables import Attempt
 from tests.operations.payout_harness import ANN, BEN, RECEIPT, PayoutHarness
 
+pytestmark = pytest.mark.on_both
+
 SECOND = "UKN9Z9Z9Z9"
 
 
