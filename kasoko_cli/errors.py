@@ -15,6 +15,7 @@ KasokoError               1   (also: a bug, with its traceback)
   CheckFailed             8   a check found something
     LedgerUnbalanced      8   an entry or the books do not sum to zero
   Busy                    9   another run has this work
+  Unfinished             10   what was begun stands, and the rest of it was refused
 ```
 """
 
@@ -35,7 +36,7 @@ class KasokoError(Exception):
     #: What to do next, where the place that raises it knows no better.
     hint: str = "Run it again with --verbose and read docs/ for this command."
     #: Nobody has to act on it, since somebody sees to it already: under cron it is not worth a mail.
-    needs_nobody: ClassVar[bool] = False
+    needs_nobody: bool = False
 
     def __init__(self, message: str, *, hint: str | None = None, again: bool = False) -> None:
         super().__init__(message)
@@ -141,3 +142,10 @@ class Busy(KasokoError):
     exit_code = 9
     needs_nobody = True
     hint = "Nothing was changed. Wait for the other run, or look at it: kasoko status"
+
+
+class Unfinished(KasokoError):
+    """What was begun stands, and the rest of it was refused."""
+
+    exit_code = 10
+    hint = "See how things stand: kasoko status"

@@ -18,6 +18,7 @@ from kasoko_cli.errors import Refused
 if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.float_check import Gate
     from kasoko_cli.operations.payouts.plan import Planned
+    from kasoko_cli.operations.payouts.retry import FailedPayout
     from kasoko_cli.operations.payouts.spending_bound import Bound, Seal
     from kasoko_cli.operations.settlement.approval import ToRelease
 
@@ -103,7 +104,8 @@ def look_and_ask(
     if not found.payments:
         _tell_of_approval(call, options.market)
         return found, bound
-    float_check.pass_or_refuse(found)
+    if not options.asked:  # else it was looked at before they said yes, and payouts were made due for it
+        float_check.pass_or_refuse(found)
     if found.warning and not call.json:  # a program that reads stderr shall find one document there
         render.warn(call, found.warning)
     large = container.config.daraja.production and found.wire_cents > container.config.payout.confirm_slug_above_cents
@@ -230,7 +232,7 @@ def show_receivers(
     call: CommandContext,
     title: str,
     last: str,
-    items: Sequence[tuple[Planned | ToRelease, object]],
+    items: Sequence[tuple[Planned | ToRelease | FailedPayout, object]],
     *,
     everything: str,
 ) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.command import CommandContext
-from kasoko_cli.cli.confirmation import SendOptions, look_and_ask
+from kasoko_cli.cli.confirmation import SendOptions, look_and_ask, show_receivers
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import amount_of, count_of
 from kasoko_cli.cli.signals import stopping
-from kasoko_cli.errors import Refused
+from kasoko_cli.errors import Refused, Unfinished
 
 if TYPE_CHECKING:
-    from kasoko_cli.operations.payouts.retry import Retried
+    from kasoko_cli.cli.output.progress import Events
+    from kasoko_cli.operations.payouts.retry import LeftAlone, Retried, RetryPlan
     from kasoko_cli.operations.shared.run_registry import AtWork
 
 
@@ -64,41 +67,100 @@ def send_payouts(
     tell_run(call, outcome_of(container.db, run), retried, events)
 
 
-def retry_and_send(call: CommandContext, command: str, options: SendOptions, *, hours: int | None = None) -> None:
-    """Make failures due again, those named or those of the last hours, and send exactly those."""
-    call.container.config.require_daraja()
-    question = "Send failed payouts again, where their failure is definite?"
+def retry_and_send(
+    call: CommandContext, command: str, options: SendOptions, *, hours: int | None = None, plan: bool = False
+) -> None:
+    """Show which failures may go again, those named or those of the last hours, ask, and send exactly those.
+
+    Whatever can refuse it is looked at before anything is made due again.
+
+    Raises:
+        Refused: payouts were named and none may be sent again, sending is paused, or the float is short.
+        Unfinished: they are due again, and sending was stopped before it began.
+    """
+    from kasoko_cli.cli.output.progress import Events
+    from kasoko_cli.operations.payouts import float_check, sending
+    from kasoko_cli.operations.payouts.retry import plan_retry, retry
+
+    container = call.container
+    container.config.require_daraja()
+    found = plan_retry(call.context, caution=container.caution, only=options.only, market=options.market, hours=hours)
+    if plan:
+        _show_retry(call, command, found, document=found)
+        if not call.json:
+            _tell_left_alone(call, Events(container.clock, on=False), found.left)
+            render.talk(call, "Nothing was written or sent.")
+        return
+    sending.check_ready(call.context, container.daraja)
+    events = Events(container.clock, on=options.events)
+    _tell_left_alone(call, events, found.left)
+    if not found.items:
+        _tell_nothing(call, options, events, found.left)
+        return
+    wires = [one.wire_cents for one in found.items]
+    gate = float_check.look_at_plan(container.db, container.clock, container.gate_policy, wires, alone=True)
+    float_check.pass_or_refuse(gate)
+    if not (call.yes or call.json):
+        _show_retry(call, command, found)
+    question = f"Send {count_of(len(found.items), 'failed payout')}, {amount_of(found.wire_cents)}, again?"
     render.confirm_or_leave(call, question, otherwise="Nothing was sent.")
     with call.at_work(command, market=options.market, alone=not options.only) as work:
-        retried = _retry(call, options, hours)
-        if retried.retried:
-            again = replace(options, market=None, only=retried.retried, asked=True)
+        retried = retry(call.context, caution=container.caution, only=[one.payout_id for one in found.items])
+        _tell_left_alone(call, events, retried.left)
+        retried.left = found.left + retried.left
+        if not retried.retried:
+            _tell_nothing(call, options, events, retried.left)
+            return
+        again = replace(options, market=None, only=retried.retried, asked=True)
+        are = "is" if len(retried.retried) == 1 else "are"
+        with going_on(f"{count_of(len(retried.retried), 'payout')} {are} due again, for the next run to send"):
             send_payouts(call, again, retried=retried, work=work)
 
 
-def _retry(call: CommandContext, options: SendOptions, hours: int | None) -> Retried:
-    """What was made due again; each that was left alone is told, and that there was nothing to send.
+def _show_retry(call: CommandContext, command: str, found: RetryPlan, *, document: object = None) -> None:
+    """What would go again, to whom, and why it failed."""
+    if call.json:
+        render.document(document)
+        return
+    failed = [(one, f"{one.code} {one.why}".strip()) for one in found.items]
+    show_receivers(call, "What may go again", "failed", failed, everything=f"kasoko {command} --plan --json")
 
-    Raises:
-        Refused: payouts were named, and none of them may be sent again.
-    """
-    from kasoko_cli.cli.output.progress import Events
-    from kasoko_cli.operations.payouts import sending
-    from kasoko_cli.operations.payouts.retry import retry
 
-    container = call.container
-    sending.check_ready(call.context, container.daraja)
-    retried = retry(call.context, caution=container.caution, only=options.only, market=options.market, hours=hours)
-    events = Events(container.clock, on=options.events)
-    for one in retried.left:
+def _tell_left_alone(call: CommandContext, events: Events, left: Sequence[LeftAlone]) -> None:
+    for one in left:
         events("left_alone", one)
         render.talk(call, f"{one.payout_id} is left alone: {one.why}. {one.hint}")
-    if not retried.retried:
-        if options.only:
-            first = retried.left[0]
-            raise Refused(f"{first.payout_id} was not sent again: {first.why}.", hint=first.hint)
-        if call.json or options.events:
-            events.answer({"run": None, "payouts": [], "retried": retried, "next": None, "exit_code": 0})
-        else:
-            render.talk(call, "Nothing to send again.")
-    return retried
+
+
+def _tell_nothing(call: CommandContext, options: SendOptions, events: Events, left: list[LeftAlone]) -> None:
+    """That nothing may go again. Raises Refused if payouts were named."""
+    from kasoko_cli.operations.payouts.retry import Retried
+
+    if options.only:
+        raise Refused(f"{left[0].payout_id} was not sent again: {left[0].why}.", hint=left[0].hint)
+    if call.json or options.events:
+        answer: dict[str, object] = {
+            "run": None,
+            "payouts": [],
+            "retried": Retried(left=left),
+            "next": None,
+            "exit_code": 0,
+        }
+        events.answer(answer)
+    else:
+        render.talk(call, "Nothing to send again.")
+
+
+@contextlib.contextmanager
+def going_on(after: str) -> Iterator[None]:
+    """Around the second part of a command whose first part stands, `after` which it goes on.
+
+    Raises:
+        Unfinished: the second part was refused.
+    """
+    try:
+        yield
+    except Refused as error:
+        unfinished = Unfinished(f"{after}. {error.message}", hint=error.hint)
+        unfinished.needs_nobody = error.needs_nobody
+        raise unfinished from error

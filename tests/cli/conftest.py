@@ -1,4 +1,4 @@
-"""The real program as a process, in a folder and an environment of its own."""
+"""The real program as a process, in a folder and an environment of its own; and its commands in this process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from kasoko_cli.cli.app import app
+from kasoko_cli.cli.container import Container
+from kasoko_cli.cli.output import render
+from kasoko_cli.config import load_config
+from kasoko_cli.operations.shared.actor import Actor
+from kasoko_cli.store.engine.database import open_database
+from tests.conftest import CountedIds, FixedClock
+from tests.operations.payout_harness import PayoutHarness
 from tests.proof.processes import Forker, Order
 
 Finished = subprocess.CompletedProcess[str]
@@ -117,3 +127,50 @@ def kasoko_on_a_terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
             return process.wait(timeout=30), shown
 
     return run
+
+
+SECRETS = {
+    "MPESA_CONSUMER_KEY": "key",
+    "MPESA_CONSUMER_SECRET": "secret",
+    "MPESA_SECURITY_CREDENTIAL_ENCRYPTED": "sealed",
+    "MPESA_PAYBILL": "600000",
+    "MPESA_INITIATOR_NAME": "opsapi",
+    "MPESA_BASE_URL": "https://daraja.example.org",
+    "MPESA_CALLBACK_URL": "https://pay.example.org",
+    "KASOKO_CALLBACK_KEY": "ab" * 32,
+}
+
+
+class Desk:
+    """The commands, on a database and a simulator in this process."""
+
+    def __init__(self, harness: PayoutHarness, folder: Path) -> None:
+        self.harness, self.folder = harness, folder
+        self.toml = ""
+
+    def run(self, *words: str, code: int = 0, typed: str = "") -> Any:
+        """Run `kasoko WORDS...`, and hold its exit code."""
+        (self.folder / "kasoko.toml").write_text(self.toml)
+        config = load_config(environ=SECRETS, folder=self.folder)
+        container = Container(config, clock=self.harness.clock, new_id=self.harness.new_id)
+        container.__dict__.update(db=self.harness.db, daraja=self.harness.daraja, links=self.harness.links)
+        found = CliRunner().invoke(app, list(words), obj=container, input=typed, prog_name="kasoko")
+        assert found.exit_code == code, found.output
+        return found
+
+
+@pytest.fixture
+def desk(sqlite_template: Path, tmp_path: Path, clock: FixedClock, new_id: CountedIds, actor: Actor) -> Iterator[Desk]:
+    file = tmp_path / "kasoko.db"
+    file.write_bytes(sqlite_template.read_bytes())
+    db = open_database(f"sqlite:///{file}")
+    harness = PayoutHarness(db, clock, new_id, actor)
+    yield Desk(harness, tmp_path)
+    harness.assert_books()
+    db.close()
+
+
+@pytest.fixture
+def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a terminal to ask on."""
+    monkeypatch.setattr(render, "is_somebody_here", lambda: True)

@@ -116,14 +116,14 @@ def test_another_outcome_after_a_payment_takes_a_plan_and_two_people(builder: Da
     assert "only the differences are booked" in plan.output
     assert "Nothing was written." in plan.output
     first = desk("resolve", "derby", "No", "--override", "--yes", "--reason", "read wrongly")
-    assert first.exit_code == 5
+    assert first.exit_code == 10
     assert "keeps the outcome Yes until a second person confirms this plan." in first.output
     shown = desk("resolve", "derby", "No", "--override", "--plan", "--json")
     plan_hash = json.loads(shown.stdout)["plan"]["plan_hash"][:16]
     assert f"--confirm {plan_hash}" in first.output
     words = ("resolve", "derby", "No", "--override", "--yes", "--confirm", plan_hash, "--reason", "checked it")
     alone = desk(*words)
-    assert alone.exit_code == 5, "the first person cannot be the second"
+    assert alone.exit_code == 10, "the first person cannot be the second"
     wrong = desk(*words[:6], "0" * 16, *words[7:], actor="ben at the desk")
     assert wrong.exit_code == 5
     assert "Nothing was changed." in wrong.output
@@ -206,7 +206,7 @@ def test_all_that_an_outage_left_unknown_is_shown_and_ended_by_one_word(builder:
     )
     Path("kasoko.toml").write_text("[payout]\ndecide_needs_two = true\n")
     first = desk(*words, *given, "--yes")
-    assert first.exit_code == 5
+    assert first.exit_code == 10
     assert "stay unknown: a second person has to say the same." in first.output
     done = desk(*words, *given, "--yes", "--json", actor="ben at the desk")
     assert done.exit_code == 0, done.output

@@ -5,71 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
-from kasoko_cli.cli.app import app
-from kasoko_cli.cli.container import Container
-from kasoko_cli.cli.output import render
-from kasoko_cli.config import load_config
-from kasoko_cli.operations.shared.actor import Actor
-from kasoko_cli.store.engine.database import open_database
-from tests.conftest import CountedIds, FixedClock
+from tests.cli.conftest import Desk
 from tests.operations.account.test_balances import lock_in
-from tests.operations.payout_harness import ANN, BEN, PayoutHarness
+from tests.operations.payout_harness import ANN, BEN
 from tests.operations.settlement.test_approval import owe
-
-SECRETS = {
-    "MPESA_CONSUMER_KEY": "key",
-    "MPESA_CONSUMER_SECRET": "secret",
-    "MPESA_SECURITY_CREDENTIAL_ENCRYPTED": "sealed",
-    "MPESA_PAYBILL": "600000",
-    "MPESA_INITIATOR_NAME": "opsapi",
-    "MPESA_BASE_URL": "https://daraja.example.org",
-    "MPESA_CALLBACK_URL": "https://pay.example.org",
-    "KASOKO_CALLBACK_KEY": "ab" * 32,
-}
-
-
-class Desk:
-    """The commands, on a database and a simulator in this process."""
-
-    def __init__(self, harness: PayoutHarness, folder: Path) -> None:
-        self.harness, self.folder = harness, folder
-        self.toml = ""
-
-    def run(self, *words: str, code: int = 0, typed: str = "") -> Any:
-        """Run `kasoko WORDS...`, and hold its exit code."""
-        (self.folder / "kasoko.toml").write_text(self.toml)
-        config = load_config(environ=SECRETS, folder=self.folder)
-        container = Container(config, clock=self.harness.clock, new_id=self.harness.new_id)
-        container.__dict__.update(db=self.harness.db, daraja=self.harness.daraja, links=self.harness.links)
-        found = CliRunner().invoke(app, list(words), obj=container, input=typed, prog_name="kasoko")
-        assert found.exit_code == code, found.output
-        return found
-
-
-@pytest.fixture
-def desk(sqlite_template: Path, tmp_path: Path, clock: FixedClock, new_id: CountedIds, actor: Actor) -> Iterator[Desk]:
-    file = tmp_path / "kasoko.db"
-    file.write_bytes(sqlite_template.read_bytes())
-    db = open_database(f"sqlite:///{file}")
-    harness = PayoutHarness(db, clock, new_id, actor)
-    yield Desk(harness, tmp_path)
-    harness.assert_books()
-    db.close()
-
-
-@pytest.fixture
-def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is a terminal to ask on."""
-    monkeypatch.setattr(render, "is_somebody_here", lambda: True)
-
 
 # --- The float -----------------------------------------------------------------------------------
 
@@ -480,7 +423,7 @@ def test_a_settlement_says_that_a_second_person_has_to_release_it(desk: Desk) ->
     one_sided(desk)
     desk.toml = APPROVAL
     desk.run("resolve", "derby", "Yes", "--yes")
-    found = desk.run("settle", "derby", "--pay", "--actor", "ann", "--json", code=5)
+    found = desk.run("settle", "derby", "--pay", "--actor", "ann", "--json", code=10)
     plan = json.loads(found.stdout)["plan_hash"]
     assert json.loads(found.stdout)["awaits_approval"]
     assert found.stderr == RED + (

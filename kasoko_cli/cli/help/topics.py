@@ -23,12 +23,14 @@ to which thing, the words after Hint what to do.
   7    some outcomes are unknown, or contradict each other
   8    a check found something: audit, status --check
   9    another run has this work; that run does it
-  10   stopped early by --limit or --max-seconds; work is left
+  10   not all was done: --limit, --max-seconds, what was shown, a pause, or a
+       second person who has to say the same; work is left
   130  interrupted; everything is recorded
 
 After 6 nothing moved, and sending again is safe: kasoko retry-failed.
 After 7 nobody here knows: ask first (kasoko reconcile), never send by hand.
-After 9 and 10 there is nothing to do: another run, or the next one, goes on.
+After 9 and 10 another run, or the next one, goes on; where a second person is
+needed, it says so.
 Where what is no run ends with 9, like resolve or pause, another process held
 the database for too long; nothing was changed: type it again.
 With --json an error is one document on stderr, with the same code in it:
@@ -201,7 +203,7 @@ PEOPLE = """\
 Who acts is the OS user or --actor, and stands on record: kasoko events.
 
 Where two have to say the same, bob, "Bob " and BOB are one person. The first
-one's word is written down (exit 5) and waits approval.expires_hours. It is
+one's word is written down (exit 10) and waits approval.expires_hours. It is
 about exactly one thing; after that thing has changed it counts for nothing:
 
   approve             the plan's hash; the first of the two is who settled

@@ -103,11 +103,13 @@ def _gate(cover: Cover, reading: Reading | None, policy: GatePolicy) -> Gate:
     )
 
 
-def look_at_plan(db: Database, clock: Clock, policy: GatePolicy, wires_cents: Sequence[int]) -> Gate:
-    """Whether the float would cover what a settlement would owe to phones, beside all that is due already."""
+def look_at_plan(
+    db: Database, clock: Clock, policy: GatePolicy, wires_cents: Sequence[int], *, alone: bool = False
+) -> Gate:
+    """Whether the float would cover payments that are not due yet, beside all that is due already, or `alone`."""
     now = clock()
     with db.reading() as session:
-        due = balance_readings.sum_of_run(session, policy.tariff, now=now, market_id=None)
+        due = balance_readings.sum_of_run(session, policy.tariff, now=now, market_id=None, limit=0 if alone else None)
         in_flight = balance_readings.under_way(session, policy.tariff)
         reading, available = _there_is(session, policy, now)
     charges = sum(policy.tariff.charge_cents(cents) for cents in wires_cents)

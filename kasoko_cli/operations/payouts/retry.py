@@ -14,12 +14,13 @@ from functools import partial
 from sqlmodel import Session
 
 from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.domain.phone import mask
 from kasoko_cli.operations.safeguards import payment_guard
-from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
+from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
 from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import ANEW
-from kasoko_cli.store import markets, payouts
+from kasoko_cli.store import markets, payouts, users
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.reconnect import wait_for_server
@@ -46,6 +47,29 @@ class Retried:
     left: list[LeftAlone] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class FailedPayout:
+    """A payout that would be tried again, and why it failed."""
+
+    payout_id: str
+    user_id: str
+    phone: str
+    kind: str
+    amount_cents: int
+    wire_cents: int
+    code: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPlan:
+    """Which payouts would be due again, and which would be left alone."""
+
+    items: list[FailedPayout]
+    wire_cents: int
+    left: list[LeftAlone]
+
+
 def retry(
     ctx: OperationContext,
     *,
@@ -61,17 +85,8 @@ def retry(
     `only` names payouts; otherwise all that failed in the last `hours`, of one market or of all.
     Raises NotFound if there is no such market or payout.
     """
-    now = ctx.clock()
-    report = Retried()
-
-    def look(session: Session) -> list[str]:
-        for payout_id in only:
-            payouts.find_payout(session, payout_id)
-        return list(only) or _failed(session, market, None if hours is None else now - timedelta(hours=hours))
-
-    named = reconnect.read(ctx.db, look)
-    payment_guard.judge_first(ctx.db, ctx.clock, caution, named)
-    for payout_id in named:
+    now, report = ctx.clock(), Retried()
+    for payout_id in _named(ctx, caution, only, market, hours):
         made = wait_for_server(
             ctx.db,
             partial(_make_due, ctx.db, ctx.actor, payout_id, caution, now),
@@ -85,6 +100,52 @@ def retry(
     return report
 
 
+def plan_retry(
+    ctx: OperationContext,
+    *,
+    caution: Caution = payment_guard.CAREFUL,
+    only: Sequence[str] = (),
+    market: str | None = None,
+    hours: int | None = None,
+) -> RetryPlan:
+    """What `retry` would make due again now, and what it would leave alone; no payout is moved for it.
+
+    Raises NotFound if there is no such market or payout.
+    """
+    named = _named(ctx, caution, only, market, hours)
+
+    def judge(session: Session) -> RetryPlan:
+        found = {one.id: one for one in payouts.by_ids(session, named)}
+        people = users.known_users(session, {one.user_id for one in found.values()})
+        against = payment_guard.objections(session, Way.RETRY, found.values(), caution, now=ctx.clock())
+        items, left = list[FailedPayout](), list[LeftAlone]()
+        for one in (found[payout_id] for payout_id in dict.fromkeys(named)):
+            if (alone := _left_alone(one, against.get(one.id))) is not None:
+                left.append(alone)
+                continue
+            phone, code, why = mask(people[one.user_id].phone), one.failure_code or "", one.failure_reason or ""
+            kind = str(one.kind)
+            items.append(FailedPayout(one.id, one.user_id, phone, kind, one.amount_cents, one.wire_cents, code, why))
+        return RetryPlan(items, sum(one.wire_cents for one in items), left)
+
+    return reconnect.read(ctx.db, judge)
+
+
+def _named(
+    ctx: OperationContext, caution: Caution, only: Sequence[str], market: str | None, hours: int | None
+) -> list[str]:
+    """The payouts that are named, or those that failed of late, with all judged that has arrived about them."""
+
+    def find(session: Session) -> list[str]:
+        for payout_id in only:
+            payouts.find_payout(session, payout_id)
+        return list(only) or _failed(session, market, None if hours is None else ctx.clock() - timedelta(hours=hours))
+
+    named = reconnect.read(ctx.db, find)
+    payment_guard.judge_first(ctx.db, ctx.clock, caution, named)
+    return named
+
+
 def _make_due(
     db: Database, actor: Actor, payout_id: str, caution: Caution, now: datetime, *, again: bool = False
 ) -> LeftAlone | int:
@@ -96,12 +157,9 @@ def _make_due(
         payout = payouts.find_payout(session, payout_id, lock=True)
         if again and payout.status is PayoutStatus.PENDING and payout.updated_at == now:
             return payout.wire_cents
-        if (left := _not_failed(payout)) is not None:
-            return left
         against = payment_guard.objections(session, Way.RETRY, [payout], caution, now=now).get(payout_id)
-        if against is not None:
-            code = payout.failure_code or ""
-            return LeftAlone(payout_id, str(payout.status), code, against.why, against.hint)
+        if (left := _left_alone(payout, against)) is not None:
+            return left
         moved = payouts.move(session, payout.id, PayoutStatus.PENDING, at=now, only_from={PayoutStatus.FAILED}, **ANEW)
         assert moved, "a payout that we hold as FAILED may be tried again"
         note_act(session, actor, "payout.retry", payout.id, at=now, detail={"after": payout.failure_code})
@@ -114,10 +172,12 @@ def _failed(session: Session, market: str | None, since: datetime | None) -> lis
     return [payout.id for payout in found if since is None or payout.updated_at >= since]
 
 
-def _not_failed(payout: Payout) -> LeftAlone | None:
-    """Why a payout cannot be tried again, unless it is FAILED: only then is there evidence that no money moved."""
+def _left_alone(payout: Payout, against: Objection | None) -> LeftAlone | None:
+    """Why a payout is not tried again; only where it is FAILED there is evidence that no money moved."""
     if payout.status is PayoutStatus.FAILED:
-        return None
+        if against is None:
+            return None
+        return LeftAlone(payout.id, str(payout.status), payout.failure_code or "", against.why, against.hint)
     why = _NOT_FAILED.get(payout.status, f"it is {payout.status}")
     hint = _HINTS.get(payout.status, f"kasoko payout show {payout.id}")
     if payout.status is PayoutStatus.RETURNED:

@@ -92,7 +92,10 @@ def unknown_between(db: Database, run: Run) -> tuple[datetime, datetime] | None:
 
 
 def exit_code_of(run: Run, ends: Sequence[End]) -> int:
-    """0 all taken, 6 some not sent or failed, 7 some unknown, 10 stopped early, 130 interrupted: the gravest first."""
+    """0 all taken, 6 some not sent or failed, 7 some unknown, 10 stopped early, 130 interrupted: the gravest first.
+
+    5, paused or another account pays now, only where nothing was sent by then.
+    """
     states = {end.status for end in ends}
     if states & {PayoutStatus.UNKNOWN, PayoutStatus.SENDING} or run.held or run.reaped:
         return 7
@@ -103,5 +106,5 @@ def exit_code_of(run: Run, ends: Sequence[End]) -> int:
     if run.postponed:
         return 6  # their receivers have had the day's limit: not sent today, and nobody shall think so
     if run.stopped in (Stop.PAUSED, Stop.CHANGED):
-        return 5
+        return 10 if run.sent else 5
     return 10 if run.stopped in (Stop.LIMIT, Stop.TIME, Stop.BOUND) and run.left else 0

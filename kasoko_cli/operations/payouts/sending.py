@@ -62,6 +62,7 @@ def send_due(ctx: OperationContext, gateway: Gateway, order: SendOrder, hooks: H
     def still_due(session: Session) -> Due:
         return Due(*payouts.totals_due(session, now=clock(), market_id=market_id))
 
+    reconnect.read(db, _check_switches)  # before anything is changed; what is judged now may turn one on
     wait_for_server(db, lambda: apply_results.apply_waiting(db, clock, order.trust))
     run.reaped = reconnect.write(db, begin)
     market_id, deployment = reconnect.read(db, look)

@@ -298,7 +298,7 @@ def test_a_run_ends_when_somebody_pays_as_another_account(harness: PayoutHarness
 
     run = harness.send(on_progress=change)
     assert (run.stopped, len(harness.ledger())) == (Stop.CHANGED, 1)
-    assert run_report.exit_code_of(run, run_report.ends_of(harness.db, run)) == 5
+    assert run_report.exit_code_of(run, run_report.ends_of(harness.db, run)) == 10
     elsewhere.send()
     elsewhere.deliver()
     assert set(harness.statuses().values()) == {"COMPLETED"}

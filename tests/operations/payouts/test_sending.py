@@ -436,7 +436,7 @@ def test_a_pause_during_a_run_stops_it_between_two_payouts(harness: PayoutHarnes
         on_progress=lambda _: switches.pause(OperationContext(harness.db, harness.clock, Actor("amina", "stop")))
     )
     assert ([str(sent.became) for sent in run.sent], run.stopped, run.why) == (["SENT"], Stop.PAUSED, "stop")
-    assert exit_code_of(run, ends_of(harness.db, run)) == 5
+    assert exit_code_of(run, ends_of(harness.db, run)) == 10
     assert harness.statuses() == {"ann": "SENT", "ben": "PENDING", "cyn": "PENDING"}
     harness.deliver()
     harness.assert_agreed()

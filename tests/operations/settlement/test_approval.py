@@ -31,8 +31,8 @@ from tests.operations.payout_harness import ANN, BEN, PayoutHarness
 ANN_SETTLES, JOYCE = Actor("ann", "the match is over"), Actor("joyce", "I have read it")
 
 
-def owe(harness: PayoutHarness, *, above_cents: int | None = 0) -> Settled:
-    """Settled by ann: the winner ann gets 142.50, the winner ben 4.99, which no phone can be sent."""
+def resolved(harness: PayoutHarness) -> None:
+    """Yes has won derby, with KES 95 of ann and KES 3.33 of ben on it."""
     builder = DataBuilder(harness.db, harness.clock, harness.actor)
     builder.market("derby", rules=Rules(fee_bps=0))
     for user, phone, outcome, cents in (
@@ -45,6 +45,11 @@ def owe(harness: PayoutHarness, *, above_cents: int | None = 0) -> Settled:
     harness.clock.forward(1)
     markets.close_market(harness.context, market="derby")
     markets.resolve_market(harness.context, market="derby", winners=["Yes"])
+
+
+def owe(harness: PayoutHarness, *, above_cents: int | None = 0) -> Settled:
+    """Settled by ann: the winner ann gets 142.50, the winner ben 4.99, which no phone can be sent."""
+    resolved(harness)
     return settle.settle_market(
         OperationContext(harness.db, harness.clock, ANN_SETTLES),
         WireLimits(),

@@ -61,8 +61,8 @@ def add(
     --sign-with wanjiku.key
 
     Exit status: 0 added, 3 the signing key cannot be used, 4 no such file, 5 the
-    name or the key has one already, it is not signed, or a second approver has
-    to add the same.
+    name or the key has one already, or it is not signed, 10 your word is written
+    down, and a second approver has to add the same.
     """
     from kasoko_cli.operations.approvals import approvers
     from kasoko_cli.operations.approvals.key_files import public_key
@@ -77,7 +77,7 @@ def add(
     else:
         render.did(call, f"{done.name} {done.note}.")
     if done.waits_for_second:
-        raise typer.Exit(5)
+        raise typer.Exit(10)
 
 
 @commands.reads("list")

@@ -43,7 +43,7 @@ class OutcomeOptions:
 
 
 def override(call: CommandContext, given: OutcomeOptions) -> None:
-    """Show what another outcome changes, ask, and do it or propose it; exits with 5 where a second person is needed."""
+    """Show what another outcome changes, ask, and do it or propose it; exits with 10 where somebody has to confirm."""
     from kasoko_cli.operations.approvals.second_person import HASH_DIGITS, WAITS
     from kasoko_cli.operations.records.markets import Named, read_resolution
     from kasoko_cli.operations.settlement import correction as operation
@@ -81,7 +81,7 @@ def override(call: CommandContext, given: OutcomeOptions) -> None:
         render.did(call, f"{done.slug} has the outcome {done.becomes}, and not {done.was}.")
         _tell_next(call, done)
     if done.waits_for_second:
-        raise typer.Exit(5)
+        raise typer.Exit(10)
 
 
 def _tell_next(call: CommandContext, done: Override) -> None:

@@ -58,9 +58,9 @@ def resolve(
 
     Example: kasoko resolve rain No --override --plan
 
-    Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, was
-    resolved otherwise, or a second person has to confirm, 9 another process
-    holds the database.
+    Exit status: 0 resolved, 4 no such market or outcome, 5 it is open, or was
+    resolved otherwise, 9 another process holds the database, 10 your word is
+    written down, and a second person has to confirm.
     """
     given = OutcomeOptions(
         market=market,

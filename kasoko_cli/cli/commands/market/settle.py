@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from kasoko_cli.cli.options import MarketId, Plan, flag
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.progress import progress
 from kasoko_cli.cli.output.settlement_card import show_settled, tell_warnings
-from kasoko_cli.cli.payout_run import send_payouts
+from kasoko_cli.cli.payout_run import going_on, send_payouts
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.settlement.settle import Settled
@@ -37,9 +38,9 @@ def settle(
     Example: kasoko settle rain --pay
 
     Exit status: 0 settled, 3 settings, 4 no such market, 5 it has no result yet,
-    or with --pay waits for a second person, 6 with --pay some not sent or failed,
-    8 its bets were changed after the close, 9 another process holds the database;
-    with --pay also those of kasoko payout.
+    6 with --pay some not sent or failed, 8 its bets were changed after the close,
+    9 another process holds the database, 10 with --pay it is settled, and waits
+    for a second person or was not sent; with --pay also those of kasoko payout.
     """
     from kasoko_cli.operations.settlement import settle as operation
 
@@ -47,6 +48,8 @@ def settle(
     if plan:
         _show_settlement_plan(call, market)
         return
+    if pay:
+        container.config.require_daraja()
     with progress(call, "Dividing the pool") as tally:
         settled = operation.settle_market(
             call.context,
@@ -73,10 +76,11 @@ def settle(
     if settled.awaits_approval:
         show_settled(call, settled, did, document=settled)
         _tell_who_releases(call, settled)
-        raise typer.Exit(5)
+        raise typer.Exit(10)
     if not (call.json or render.unattended(call)):
         show_settled(call, settled, did, document=settled)
-    send_payouts(call, SendOptions(market=market, listen=listen, bind=True))
+    with going_on(f"{settled.slug} is settled") if settled.is_new else contextlib.nullcontext():
+        send_payouts(call, SendOptions(market=market, listen=listen, bind=True))
 
 
 def _tell_who_releases(call: CommandContext, settled: Settled) -> None:

@@ -19,7 +19,7 @@ from kasoko_cli.operations.shared.record_files import parse_time
 
 
 def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:
-    """Show how many and how much, ask, and decide exactly that; exits with 5 where a second person is needed."""
+    """Show how many and how much, ask, and decide exactly that; exits with 10 where a second person is needed."""
     container, span = call.container, _span(between)
     found = operation.look(container.db, container.clock, span, container.caution)
     if not (call.json or render.unattended(call)):
@@ -44,7 +44,7 @@ def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_wit
         _tell_left(call, done.left)
         render.talk(call, "Send them again: kasoko retry-failed")
     if done.waits_for_second:
-        raise typer.Exit(5)
+        raise typer.Exit(10)
     if done.left:
         raise typer.Exit(7)
 

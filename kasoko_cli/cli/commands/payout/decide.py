@@ -75,9 +75,9 @@ def decide_(
     Example: kasoko payout decide --all-unknown-between 2026-11-23T06:00:00Z
     2026-11-23T06:10:00Z --not-paid --evidence 'statement' --reason 'outage'
 
-    Exit status: 0 decided, 4 no such payout, 5 how it ended is known, it is not
-    signed (approval.signed), or a second person has to say the same, 7 some were
-    left unknown.
+    Exit status: 0 decided, 4 no such payout, 5 how it ended is known, or it is
+    not signed (approval.signed), 7 some were left unknown, 10 your word is
+    written down, and a second person has to say the same.
     """
     from kasoko_cli.operations.payouts.manual_decision import Decision, decide
 
@@ -108,7 +108,7 @@ def decide_(
         said = f"{payout} is {done.status}: {done.note}."
         render.line(said) if done.waits_for_second else render.did(call, said)
     if done.waits_for_second:
-        raise typer.Exit(5)
+        raise typer.Exit(10)
 
 
 @verbs.writes()
