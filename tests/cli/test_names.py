@@ -12,10 +12,8 @@ import typer.main
 
 from kasoko_cli.cli.app import app
 from kasoko_cli.operations.records import users
-from tests.cli.test_confirmation import Desk, desk
+from tests.cli.conftest import Desk
 from tests.operations.payout_harness import ANN
-
-__all__ = ["desk"]
 
 #: A command that takes a market or a payout, and what it exits with where it has found it.
 COMMANDS = {

@@ -137,7 +137,7 @@ def _facts(board: Board) -> list[tuple[str, str, str]]:
         dead = is_dead(run, board.at)
         counts = ", ".join(f"{number:,} {word}" for word, number in run.counts.items())
         since = duration((board.at - run.started_at).total_seconds())
-        place = f"{run.command} {slugs.get(run.market or '', 'all')} on {run.host}, {since}"
+        place = f"{run.command} {slugs.get(run.market or '', run.market or 'all')} on {run.host}, {since}"
         says = f"{place}, {run.doing}{': ' + counts if counts else ''}{'; not heard of, perhaps dead' if dead else ''}"
         facts.append(("at work", says, render.DOUBT if dead else render.UNDER_WAY))
     if not found.runs:

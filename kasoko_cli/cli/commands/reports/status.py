@@ -110,7 +110,7 @@ def _show_runs(call: CommandContext, runs: list[RunFacts], slugs: Mapping[str, s
     now = call.container.clock()
     rows = [
         (
-            f"{run.command} {slugs.get(run.market or '', '')}".strip(),
+            f"{run.command} {slugs.get(run.market or '', run.market or '')}".strip(),
             f"{run.host} ({run.pid})",
             run.actor,
             local(run.started_at),
