@@ -48,8 +48,8 @@ def test_a_workbook_has_numbers_as_numbers_and_text_as_text(tmp_path: Path) -> N
         everything = "".join(book.read(name).decode() for name in names if name.endswith(".xml"))
     assert "<f>" not in everything, "a formula"
     assert not any("vba" in name or "external" in name for name in names)
-    assert re.search(r'<c r="B2" s="\d+"><v>1234.5</v>', page)
-    assert re.search(r'<c r="C2" s="\d+"><v>1200</v>', page)
+    assert re.search(r'<c r="B2" s="\d+" t="n"><v>1234.5</v>', page)
+    assert re.search(r'<c r="C2" s="\d+" t="n"><v>1200</v>', page)
     assert 't="inlineStr"><is><t>=1+1</t>' in page
 
 

@@ -151,8 +151,8 @@ BUGS: Sequence[Bug] = (
     ),
     _bug(
         "a workbook is unpacked whatever its size becomes",
-        "operations/reconciliation/statement_parser.py",
-        "if unpacked > max(1 << 20, MOST_TIMES_PACKED * len(content)):",
+        "operations/shared/table_files.py",
+        "if unpacked > max(1 << 20, MOST_TIMES_PACKED * packed_bytes):",
         "if False:",
         "operations/reconciliation/test_statement_parser.py::test_a_bomb_is_refused_before_it_is_unpacked",
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from kasoko_cli.cli.output import render
 from kasoko_cli.clock import NAIROBI, iso
 from kasoko_cli.domain.money import format_kes, plain_kes
-from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.shared.record_files import guard
 
 
@@ -113,60 +112,53 @@ def _plain(value: Value) -> str | int:
 
 
 def to_xlsx(sheet: Sheet) -> bytes:
-    """A workbook: a page of facts, and a page for each table. Numbers are numbers, text is never a formula.
+    """A workbook: a page of facts, and a page for each table. Numbers are numbers, text is never a formula."""
+    from openpyxl import Workbook
+    from openpyxl.utils import get_column_letter
 
-    Raises:
-        ConfigurationError: the package that writes it is not installed.
-    """
-    try:
-        import xlsxwriter
-    except ImportError as error:
-        raise ConfigurationError(
-            "XLSX needs the package XlsxWriter, which is not installed. Nothing was written.",
-            hint="Install it: pip install 'kasoko[xlsx]'. Or take --format csv.",
-        ) from error
-    safe = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+    book = Workbook(write_only=True)
+    page = book.create_sheet("Summary")
+    page.column_dimensions["A"].width, page.column_dimensions["B"].width = 28, 48
+    page.append([_cell(page, sheet.title, is_bold=True)])
+    page.append([_cell(page, sheet.subtitle)])
+    page.append([])
+    for fact in sheet.facts:
+        page.append([_cell(page, value) for value in fact])
+    page.append([])
+    for note in sheet.notes:
+        page.append([_cell(page, note)])
+    for table in sheet.tables:
+        page = book.create_sheet(table.name.title()[:31])
+        page.freeze_panes = "A2"
+        for place in range(1, len(table.columns) + 1):
+            page.column_dimensions[get_column_letter(place)].width = 16
+        page.append([_cell(page, name, is_bold=True) for name in table.columns])
+        for row in table.rows:
+            page.append([_cell(page, value) for value in row])
     made = io.BytesIO()
-    with xlsxwriter.Workbook(made, {**safe, "constant_memory": True, "remove_timezone": True}) as book:
-        bold = book.add_format({"bold": True})
-        formats = {
-            "money": book.add_format({"num_format": "#,##0.00"}),
-            "whole": book.add_format({"num_format": "#,##0"}),
-            "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
-            "day": book.add_format({"num_format": "yyyy-mm-dd"}),
-        }
-        page = book.add_worksheet("Summary")
-        page.set_column(0, 0, 28)
-        page.set_column(1, 1, 48)
-        page.write_string(0, 0, render.clean(sheet.title), bold)
-        page.write_string(1, 0, render.clean(sheet.subtitle))
-        for number, (name, value) in enumerate(sheet.facts, start=3):
-            page.write_string(number, 0, name)
-            _write(page, number, 1, value, formats)
-        for number, note in enumerate(sheet.notes, start=4 + len(sheet.facts)):
-            page.write_string(number, 0, render.clean(note))
-        for table in sheet.tables:
-            page = book.add_worksheet(table.name.title()[:31])
-            page.freeze_panes(1, 0)
-            for place, name in enumerate(table.columns):
-                page.set_column(place, place, 16)
-                page.write_string(0, place, name, bold)
-            for number, row in enumerate(table.rows, start=1):
-                for place, value in enumerate(row):
-                    _write(page, number, place, value, formats)
+    book.save(made)
     return made.getvalue()
 
 
-def _write(page: Any, row: int, place: int, value: Value, formats: Mapping[str, Any]) -> None:
+def _cell(page: Any, value: Value, *, is_bold: bool = False) -> Any:
+    """A cell of a page that is written row by row; None where it is empty."""
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.styles import Font
+
     if value is None:
-        return
+        return None
+    cell = WriteOnlyCell(page)
     if isinstance(value, Cents):
-        page.write_number(row, place, Decimal(value.cents) / 100, formats["money"])
+        cell.value, cell.number_format = Decimal(value.cents) / 100, "#,##0.00"
     elif isinstance(value, int) and not isinstance(value, bool):
-        page.write_number(row, place, value, formats["whole"])
+        cell.value, cell.number_format = value, "#,##0"
     elif isinstance(value, datetime):
-        page.write_datetime(row, place, value.astimezone(NAIROBI), formats["time"])
+        cell.value, cell.number_format = value.astimezone(NAIROBI).replace(tzinfo=None), "yyyy-mm-dd hh:mm:ss"
     elif isinstance(value, date):
-        page.write_datetime(row, place, value, formats["day"])
+        cell.value, cell.number_format = value, "yyyy-mm-dd"
     else:
-        page.write_string(row, place, shown(value))
+        cell.value = shown(value)
+        cell.data_type = "s"  # text that begins like a formula is still text
+    if is_bold:
+        cell.font = Font(bold=True)
+    return cell

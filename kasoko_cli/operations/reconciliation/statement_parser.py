@@ -16,34 +16,24 @@ Source: the operator's statements of the M-Pesa organisation portal.
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import io
 import re
-import time
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
 from itertools import pairwise
 
 from kasoko_cli.domain.money import MAX_CENTS
 from kasoko_cli.domain.phone import mask_in, quoted
-from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.operations.reconciliation.statement_party import Party, read_party
 from kasoko_cli.operations.reconciliation.statement_preamble import Lead, is_kes, read_lead, time_of
+from kasoko_cli.operations.reconciliation.statement_rows import Shape
 from kasoko_cli.operations.shared.record_files import FileRefused, Problem
+from kasoko_cli.operations.shared.table_files import NumberedCells, Source, read_table
 
-#: The header must stand within so many lines; what is before it is about the organisation.
-MOST_LINES_BEFORE = 60
-#: A workbook that unpacks to more than this is no statement.
-MOST_UNPACKED_BYTES = 1 << 30
-#: How often its packed size a workbook may be, beyond a megabyte: tables pack to a tenth, a bomb to a thousandth.
-MOST_TIMES_PACKED = 60
-#: How long a workbook may take to read, in seconds.
-MOST_SECONDS = 120
 #: No line of a statement comes near these: so much text in a cell, so many cells.
 MOST_CHARACTERS, MOST_COLUMNS = 2_000, 100
 
@@ -57,6 +47,8 @@ _NEEDED = (
     "reason type",
     "other party info",
 )
+#: What every movement has; the other columns of those that are needed may be empty.
+_NEVER_EMPTY = tuple(name for name in _NEEDED if name not in ("paid in", "withdrawn", "other party info"))
 _CURRENCIES = ("currency", "currency code", "ccy")
 _OPTIONAL = ("initiation time", "balance", "balance confirmed", "linked transaction id", "a/c no", *_CURRENCIES)
 
@@ -198,48 +190,44 @@ def read_statement(name: str, content: bytes) -> StatementFile:
 
     Raises:
         FileRefused: it is no statement, or a line could be read in two ways; every such line is named.
-        ConfigurationError: it is a workbook, and the package that reads one is not installed.
     """
     digest = hashlib.sha256(content).hexdigest()
-    is_workbook = content[:4] == b"PK\x03\x04"
-    rows = _bounded(name, _sheet_rows(name, content) if is_workbook else _text_rows(name, content))
-    before: list[list[str]] = []
-    for number, cells in rows:
-        if _is_header(cells):
-            lead = read_lead(before)
-            saved_at = _saved_at(content) if is_workbook else None
-            made = [at for at in (lead.made_at, saved_at) if at is not None]
-            lead = replace(lead, made_at=min(made, default=None))
-            return _read_lines(name, digest, lead, _columns(name, number, cells), rows)
-        before.append(cells)
-        if len(before) > MOST_LINES_BEFORE:
-            break
-    raise _refused(
-        name,
-        [Problem(1, "", "no header of a statement stands in it: Receipt No., Completion Time, Details, ...")],
-        hint="Export it from the M-Pesa portal as CSV or XLSX, for the organisation's utility account.",
-    )
+    table = read_table(Source(name, io.BytesIO(content), hint=_EXPORT_AGAIN), _is_header)
+    above = [cells for _, cells in _bounded(name, table.above)]
+    if table.header is None:
+        where = f" on any of its sheets: {', '.join(table.sheets)}" if len(table.sheets) > 1 else ""
+        what = f"no header of a statement stands in it{where}: Receipt No., Completion Time, Details, ..."
+        raise _refused(
+            name,
+            [Problem(1, "", what)],
+            hint="Export it from the M-Pesa portal as CSV or XLSX, for the organisation's utility account.",
+        )
+    if table.also:
+        sheets = " and ".join(map(repr, (table.sheet, *table.also)))
+        raise _refused(name, [Problem(1, "", f"its sheets {sheets} have a statement each, and one is wanted")])
+    [(number, cells)] = _bounded(name, [table.header])
+    lead = read_lead(above)
+    saved_at = _saved_at(content) if table.sheet is not None else None
+    made = [at for at in (lead.made_at, saved_at) if at is not None]
+    lead = replace(lead, made_at=min(made, default=None))
+    columns = _columns(name, number, cells)
+    is_cut = table.sheet is None and content.rstrip(b"\0")[-1:] not in (b"\r", b"\n")
+    shape = Shape(columns, len(cells), table.delimiter, _NEVER_EMPTY)
+    return _read_lines(name, digest, lead, shape, _bounded(name, table.rows), is_cut=is_cut)
 
 
-def _refused(name: str, problems: Sequence[Problem], *, hint: str | None = None) -> FileRefused:
-    return FileRefused(
-        name,
-        problems,
-        hint=hint or "Export it again from the M-Pesa portal, and do not edit it. Nothing of it was taken in.",
-    )
+_EXPORT_AGAIN = "Export it again from the M-Pesa portal, and do not edit it. Nothing of it was taken in."
+
+
+def _refused(name: str, problems: Sequence[Problem], *, hint: str = _EXPORT_AGAIN) -> FileRefused:
+    return FileRefused(name, problems, hint=hint)
 
 
 def _unreadable(name: str, line: int, what: str) -> FileRefused:
     return _refused(name, [Problem(line, "", what)])
 
 
-# --- The two formats ------------------------------------------------------------------------------------------
-
-#: A line's number and its cells.
-Row = tuple[int, list[str]]
-
-
-def _bounded(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+def _bounded(name: str, rows: Iterable[NumberedCells]) -> Iterator[NumberedCells]:
     """The rows, held to be no longer than a statement's: what is, is looked at no further."""
     for number, cells in rows:
         if len(cells) > MOST_COLUMNS:
@@ -249,73 +237,6 @@ def _bounded(name: str, rows: Iterator[Row]) -> Iterator[Row]:
                 what = f"its column {place} has {len(cell):,} characters: this is no statement"
                 raise _unreadable(name, number, what)
         yield number, cells
-
-
-def _text_rows(name: str, content: bytes) -> Iterator[Row]:
-    if not content.strip():
-        raise _unreadable(name, 1, "the file is empty")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _unreadable(name, 1, "it is UTF-16, and UTF-8 is needed: save it as `CSV UTF-8`")
-    try:
-        text = content.removeprefix(b"\xef\xbb\xbf").decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _unreadable(name, line, f"it is not UTF-8: byte 0x{content[error.start]:02x}") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise _unreadable(name, line, "it holds a NUL character: this is no text file")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
-    while True:
-        first = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise _unreadable(name, first, f"it cannot be split into columns: {error}") from error
-        yield first, [cell.strip() for cell in cells]
-
-
-def _separator(text: str) -> str:
-    """What parts the columns of the header line; a comma where no line looks like one."""
-    for line in io.StringIO(text):
-        if "receipt no" in line.casefold():
-            for separator in (",", ";", "\t"):
-                if _is_header([cell.strip().strip('"') for cell in line.split(separator)]):
-                    return separator
-    return ","
-
-
-def _sheet_rows(name: str, content: bytes) -> Iterator[Row]:
-    try:
-        from openpyxl import load_workbook
-        from openpyxl.utils.exceptions import InvalidFileException
-    except ImportError as error:
-        raise ConfigurationError(
-            f"{name} is a workbook, and the package that reads one is not installed. Nothing was changed.",
-            hint="Install it: pip install 'kasoko[xlsx]'. Or export the statement as CSV.",
-        ) from error
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            unpacked = sum(part.file_size for part in packed.infolist())
-        if unpacked > MOST_UNPACKED_BYTES:
-            raise _unreadable(name, 1, "it unpacks to more than a gigabyte: this is no statement")
-        if unpacked > max(1 << 20, MOST_TIMES_PACKED * len(content)):
-            what = f"it unpacks to {unpacked / len(content):,.0f} times its size: this is no statement"
-            raise _unreadable(name, 1, what)
-        book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as error:
-        raise _unreadable(name, 1, "it is no workbook that can be read") from error
-    if len(book.worksheets) != 1:
-        raise _unreadable(name, 1, f"it has {len(book.worksheets)} sheets, and one is wanted")
-    sheet = book.worksheets[0]
-    sheet.reset_dimensions()  # what a writer claims of its size is often wrong
-    ends_at = time.monotonic() + MOST_SECONDS
-    for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
-        if time.monotonic() > ends_at:
-            what = f"the workbook took longer than {MOST_SECONDS} seconds to read up to here; as CSV it is quick"
-            raise _unreadable(name, number, what)
-        yield number, [_cell(value) for value in row[: MOST_COLUMNS + 1]]
 
 
 _SAVED = re.compile(rb"<dcterms:(modified|created)[^<>]{0,200}>\s{0,20}([0-9TZ:+.-]{1,40})\s{0,20}</dcterms:\1>")
@@ -333,17 +254,6 @@ def _saved_at(content: bytes) -> datetime | None:
             at = datetime.fromisoformat(said.get(what, ""))
             return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     return None
-
-
-def _cell(value: object) -> str:
-    """A cell as text. Excel keeps a number as a binary fraction: its shortest decimal is what was meant."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else f"{Decimal(repr(value)):f}"
-    return str(value).strip()
 
 
 def _is_header(cells: Sequence[str]) -> bool:
@@ -373,19 +283,24 @@ def _columns(name: str, number: int, cells: Sequence[str]) -> dict[str, int]:
 # --- Lines ----------------------------------------------------------------------------------------------------
 
 
-def _read_lines(name: str, digest: str, lead: Lead, columns: dict[str, int], rows: Iterable[Row]) -> StatementFile:
+def _read_lines(
+    name: str, digest: str, lead: Lead, shape: Shape, rows: Iterable[NumberedCells], *, is_cut: bool
+) -> StatementFile:
     problems: list[Problem] = []
     lines = []
-    widest = max(columns.values()) + 1
+    number, cells = 0, [""] * shape.width
     for number, cells in rows:
         if not any(cells):
             continue
-        if len(cells) < widest:
-            problems.append(Problem(number, "", f"it has {len(cells)} columns, and the header has {widest} or more"))
+        if wrong := shape.wrong(cells):
+            problems.append(Problem(number, "", wrong))
             continue
-        line = _Reading(number, cells, columns, problems).line()
+        line = _Reading(number, cells, shape.columns, problems).line()
         if line is not None:
             lines.append(line)
+    if is_cut and len(cells) < shape.width:
+        what = f"the file ends within this line, after {len(cells)} of {shape.width} columns: it is not whole"
+        problems.append(Problem(number, "", what))
     if not lines and not problems:
         problems.append(Problem(1, "", "no line follows the header: a statement without movements says nothing"))
     if problems:
@@ -413,7 +328,7 @@ def _broken(lines: Sequence[Line]) -> int | None:
 class _Reading:
     """One line while it is read; what is wrong with it goes to `problems`."""
 
-    def __init__(self, number: int, cells: Sequence[str], columns: dict[str, int], problems: list[Problem]) -> None:
+    def __init__(self, number: int, cells: Sequence[str], columns: Mapping[str, int], problems: list[Problem]) -> None:
         self.number, self.cells, self.columns, self.problems = number, cells, columns, problems
         self.wrong = False
 

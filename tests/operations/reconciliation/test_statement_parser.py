@@ -91,7 +91,7 @@ def test_the_oldest_first_is_read_too() -> None:
         (('Completed,,"-12,345.00"', "Completed,,"), "it is completed, and no money moved"),
         (("Withdrawn,", "Gone,"), "line 4, Withdrawn: the column is missing"),
         (("Balance Confirmed,", "Withdrawn,"), "line 4, Withdrawn: the column is there twice"),
-        (("UKN0000001,", "UKN0000001"), "it has 12 columns, and the header has 13 or more"),
+        (("UKN0000001,", "UKN0000001"), "line 10, Receipt No.: 'UKN00000012026-11-23 12:00:00' is no receipt"),
         (("Receipt No.", "Number"), "no header of a statement stands in it"),
     ],
 )
@@ -109,7 +109,6 @@ def test_whatever_could_be_read_in_two_ways_is_refused_with_its_line(change: tup
     ("content", "said"),
     [
         (b"", "line 1: the file is empty"),
-        (b"\xff\xfeR\x00", "UTF-16"),
         (b"Receipt No.,Completion Time\n\xe9", "line 2: it is not UTF-8: byte 0xe9"),
         (b"a,b\n\0", "line 2: it holds a NUL character"),
         (b"a,b\nc," + b"d" * 2_001, "line 2: its column 2 has 2,001 characters"),
@@ -131,7 +130,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as book:
         book.writestr("xl/sharedStrings.xml", b"<si><t>0</t></si>" * 3_000_000)
     began = time.process_time()
-    with pytest.raises(FileRefused, match=r"it unpacks to \d+ times its size: this is no statement"):
+    with pytest.raises(FileRefused, match=r"it unpacks to \d+ times its size: it is no table"):
         read_statement("s.xlsx", packed.getvalue())
     assert time.process_time() - began < 1
 
