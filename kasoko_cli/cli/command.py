@@ -212,12 +212,24 @@ class Root(Group):
             code = super().main(words, **{**extra, "standalone_mode": False})
         except typer.TyperException as error:
             code = error.exit_code
-            hint = getattr(error, "hint", "") or _where_to_read(error)
+            hint = getattr(error, "hint", "") or self._behind(error, words) or _where_to_read(error)
             # The options were not understood, so there is no CommandContext that could say how to answer.
-            render.error(error.format_message(), hint, kind="usage", exit_code=code, json="--json" in words)
+            render.error(
+                " ".join(error.format_message().split()), hint, kind="usage", exit_code=code, json="--json" in words
+            )
         except typer.Abort:
             code = INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
+
+    def _behind(self, error: typer.TyperException, words: Sequence[str]) -> str:
+        """Where an option goes that stands before the command which takes it; empty where that is not what is wrong."""
+        ctx = getattr(error, "ctx", None)
+        if not hasattr(error, "option_name") or not isinstance(getattr(ctx, "command", None), Group):
+            return ""
+        from kasoko_cli.cli.help.misplaced import right_order
+
+        told = right_order(self, words)
+        return told and f"Options stand behind their command: {told}"
 
 
 class Commands(typer.Typer):
@@ -351,18 +363,18 @@ def run(call: CommandContext, body: Callable[[], None], *, answers: bool = False
 
 #: The words of the command line under way.
 _typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())
-#: Options that say where the program works: they may hold a secret, and are the same the next time.
-_WHERE = ("--database", "--config")
 
 
 def _typed_again() -> str:
     """The command that was typed, to be typed again."""
+    from kasoko_cli.cli.help.misplaced import WHERE
+
     words = list[str]()
     rest = iter(_typed.get())
     for word in rest:
-        if word in _WHERE:
+        if word in WHERE:
             next(rest, None)
-        elif not word.startswith(tuple(f"{option}=" for option in _WHERE)):
+        elif not word.startswith(tuple(f"{option}=" for option in WHERE)):
             words.append(word)
     return shlex.join(["kasoko", *words])
 

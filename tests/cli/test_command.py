@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -89,6 +90,39 @@ app.add_typer(payout)
 
 def invoke(*words: str) -> Result:
     return CliRunner().invoke(app, list(words), prog_name="kasoko")
+
+
+# --- Options before their command ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("--json first rain", "first rain --json"),
+        ("--yes payout", "payout --yes"),
+        ("--yes payout rain", "payout rain --yes"),
+        ("--quiet payout --json list", "payout list --quiet --json"),
+        ("--count 5 first rain", "first rain --count 5"),
+        ("--count=5 first rain", "first rain --count=5"),
+        ("--actor 'Ann A' payout -- rain", "payout --actor 'Ann A' -- rain"),
+        ("--database postgresql://u:pw@host/db first rain", "first rain --database URL"),
+        ("--json first 0712345678", "first ... --json"),
+        ("--other first rain", ""),
+        ("--count first", ""),
+        ("--json=yes first rain", ""),
+        ("--json", ""),
+        ("--count 5 nothing", ""),
+    ],
+)
+def test_an_option_before_its_command_is_told_where_it_goes(words: str, right: str) -> None:
+    result = invoke(*shlex.split(words))
+    assert result.exit_code == 2
+    told = json.loads(result.stderr)["error"]["hint"] if "--json" in words.split() else result.stderr.strip()
+    if right:
+        assert told.endswith(f"Options stand behind their command: kasoko {right}")
+        assert invoke(*shlex.split(right)).exit_code == 0
+    else:
+        assert told.endswith(" --help")
 
 
 # --- The shared options --------------------------------------------------------------------------

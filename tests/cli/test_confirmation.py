@@ -282,6 +282,7 @@ def test_an_older_and_larger_payout_that_is_released_meanwhile_is_not_sent(desk:
     assert [one["amount_cents"] for one in desk.harness.ledger()] == [16_000]
     assert desk.harness.statuses() == {"ann": "PENDING", "ben": "SENT"}
     assert "1 more became due meanwhile, and were not shown: kasoko payout --plan\n" in found.stderr
+    assert "Stopped: this run was bound to what was shown.\n" in found.stderr  # also where fewer than --limit were
     again = desk.run("payout", "--yes")
     assert "more became due" not in again.stderr
     assert len(desk.harness.ledger()) == 2
@@ -353,7 +354,8 @@ def test_it_is_told_which_payout_changed(desk: Desk) -> None:
         desk.harness.set_phone("ann", "254712000999") if request.url.path.startswith("/oauth/") else None
     )
     assert desk.run("payout", "--yes", "--only", "derby.1.1", code=10).stderr.endswith(
-        "derby.1.1 was left: its amount or phone is another one now than was shown.\n1 payout left: kasoko payout\n"
+        "derby.1.1 was left: its amount or phone is another one now than was shown.\n"
+        "Stopped: this run was bound to what was shown.\n1 payout left: kasoko payout\n"
     )
     assert desk.harness.ledger() == []
 

@@ -60,7 +60,7 @@ WRITES: Mapping[str, str] = {
     "user set-phone": "user set-phone ann 0712999222",
     "user erase": "user erase lonely",
     "user export": "user export ann",
-    "bet place": "bet place long ann Yes 5",
+    "bet place": "bet place long ann Yes 5 --funding wallet",
     "bet cancel": "bet cancel {open_bet}",
     "wallet deposit": "wallet deposit ann 5 --reference NEW1",
     "wallet recover": "wallet recover twice-winner 1 --from bank --reference NEW2",

@@ -90,7 +90,7 @@ CASES = {
         "resolve derby Arsenal --yes", "'Arsenal' is not an outcome of derby; nothing was changed.", DERBYS
     ),
     "a bet on an outcome that is none of the market's": unknown(
-        "bet place sun ann Yess 10 --yes",
+        "bet place sun ann Yess 10 --funding wallet",
         "'Yess' is not an outcome of sun; nothing was changed.",
         "Did you mean 'Yes'? Its outcomes are: Yes, No",
     ),
@@ -115,39 +115,39 @@ CASES = {
         "See what another outcome would change: kasoko resolve rain OUTCOME --override --plan",
     ),
     "a bet above the available balance": refused(
-        "bet place sun ann Yes 100 --yes",
+        "bet place sun ann Yes 100 --funding wallet",
         "ann has KES 99.99 available, and the stake is KES 100.00. Nothing was changed.",
         "Take in a deposit first: kasoko wallet deposit ann AMOUNT --reference RECEIPT",
     ),
     "a stake of 0": refused(
-        "bet place sun ann Yes 0 --yes",
+        "bet place sun ann Yes 0 --funding wallet",
         "The stake '0' is nothing: a bet needs at least one cent.",
         "Nothing was changed. Write a stake of 0.01 or more.",
     ),
     "a stake of -5": refused(
-        "bet place --yes -- sun ann Yes -5",
+        "bet place --funding wallet -- sun ann Yes -5",
         "The stake '-5' is not an amount in shillings.",
         f"Nothing was changed. {NO_AMOUNT}",
     ),
     "a stake of -5 that looks like an option": Case(
-        ("bet", "place", "sun", "ann", "Yes", "-5", "--yes"),
+        ("bet", "place", "sun", "ann", "Yes", "-5", "--funding", "wallet"),
         2,
         "usage",
         "No such option: -5",
         "Read how it is used: kasoko bet place --help",
     ),
     "a stake of 1e9999": refused(
-        "bet place sun ann Yes 1e9999 --yes",
+        "bet place sun ann Yes 1e9999 --funding wallet",
         "The stake '1e9999' is not an amount in shillings.",
         f"Nothing was changed. {NO_AMOUNT}",
     ),
     "a stake of NaN": refused(
-        "bet place sun ann Yes NaN --yes",
+        "bet place sun ann Yes NaN --funding wallet",
         "The stake 'NaN' is not an amount in shillings.",
         f"Nothing was changed. {NO_AMOUNT}",
     ),
     "a stake of 10.001": refused(
-        "bet place sun ann Yes 10.001 --yes",
+        "bet place sun ann Yes 10.001 --funding wallet",
         "The stake '10.001' is not an amount in shillings.",
         f"Nothing was changed. {NO_AMOUNT}",
     ),

@@ -228,6 +228,16 @@ def test_one_new_record_that_cannot_be_used_keeps_everything_out(
     assert markets.list_markets(db) == []
 
 
+def test_a_slug_that_cannot_be_one_here_names_the_way_round(
+    django: Django, sync: Callable[..., platform_sync.Synced]
+) -> None:
+    django.sql("UPDATE markets_market SET slug = slug || '_2027'")
+    with pytest.raises(platform_sync.PlatformRefused) as refused:
+        sync()
+    assert "'rain_2027' cannot be a slug" in refused.value.message
+    assert refused.value.hint.endswith("kasoko connect django --print-sql --column market.slug=-")
+
+
 def test_what_the_platform_does_to_a_settled_market_is_told_by_the_check(
     db: Database,
     clock: FixedClock,

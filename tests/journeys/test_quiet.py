@@ -21,9 +21,9 @@ user add gus 'Gus Oduor' 0712000150
 user set-phone gus 0712000151
 wallet deposit gus 500 --reference D1
 market add sun --question 'Will it shine?' --outcome Yes --outcome No --closes-at 2027-03-05T15:00:00+03:00
-bet place sun gus Yes 100 --id sun-gus
+bet place sun gus Yes 100 --id sun-gus --funding wallet
 bet place sun ann No 50 --id sun-ann --funding collected
-bet place sun gus Yes 50 --id sun-too
+bet place sun gus Yes 50 --id sun-too --funding wallet
 bet cancel sun-too
 market close sun
 market add fog --question 'Will it clear?' --outcome Yes --outcome No --closes-at 2027-03-05T15:00:00+03:00

@@ -190,7 +190,7 @@ def test_the_operators_example_reads_exactly(deployed: DeploymentHarness) -> Non
     for number, (user, phone, outcome, stake) in enumerate(people):
         deployed.run("user", "add", user, user.upper(), phone, "--yes")
         deployed.run("wallet", "deposit", user, str(stake), "--reference", f"UKN000000{number}", "--yes")
-        deployed.run("bet", "place", "rain", user, outcome, str(stake), "--yes")
+        deployed.run("bet", "place", "rain", user, outcome, str(stake), "--funding", "wallet")
     deployed.run("market", "close", "rain", "--yes")
     before = {user: deployed.wallet(user) for user, _, _, _ in people}
     assert before == {"u1": (0, 0), "u2": (0, 0), "u3": (0, 0)}

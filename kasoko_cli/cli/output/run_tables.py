@@ -20,6 +20,7 @@ MOST_CHANGED = 20
 _STOPPED = {
     "changed": "another account pays now",
     "limit": "as many as --limit says",
+    "bound": "this run was bound to what was shown",
     "time": "as long as --max-seconds says",
     "interrupted": "interrupted; everything is recorded",
     "account": "nothing more was sent",

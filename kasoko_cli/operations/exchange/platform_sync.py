@@ -98,9 +98,13 @@ class PlatformRefused(Refused):
         if more := len(problems) - len(shown):
             shown.append(f"  and {more:,} more.")
         count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+        hint = "Mend it on the platform and sync again: a pool that lacks a bet would be divided wrongly."
+        if any((problem.kind, problem.column) == ("markets", "slug") for problem in problems):
+            hint += (
+                " Or leave its slugs out, for m- and the id: kasoko connect django --print-sql --column market.slug=-"
+            )
         super().__init__(
-            "\n".join([f"What the platform shows was refused for {count}; nothing was changed.", *shown]),
-            hint="Mend it on the platform and sync again: a pool that lacks a bet would be divided wrongly.",
+            "\n".join([f"What the platform shows was refused for {count}; nothing was changed.", *shown]), hint=hint
         )
         self.problems = tuple(problems)
 

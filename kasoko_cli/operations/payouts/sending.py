@@ -71,6 +71,7 @@ def send_due(ctx: OperationContext, gateway: Gateway, order: SendOrder, hooks: H
         smallest_first = order.policy.smallest_first
         bound = show(db, clock(), order.selection, later=order.stay, smallest_first=smallest_first)
         order = replace(order, bound=bound)
+    is_limited = order.bound is not None and len(order.bound.ids) == order.selection.limit
     if order.bound is None:
         due = reconnect.read(db, still_due)
         is_any = bool(due.payouts or (order.stay and due.later))
@@ -80,7 +81,7 @@ def send_due(ctx: OperationContext, gateway: Gateway, order: SendOrder, hooks: H
         context = _begin(ctx, gateway, order, deployment, run)
         Dispatcher(context, order, gateway.links, hooks).work(market_id)
     if order.bound is not None:
-        _end_of_bound(ctx, run, order.bound, market_id, is_limited=order.selection.limit is not None)
+        _end_of_bound(ctx, run, order.bound, market_id, is_limited=is_limited)
         return run
     due = reconnect.read(db, still_due)
     run.left, run.next_at = due.payouts + due.later, None if due.payouts else due.next_at

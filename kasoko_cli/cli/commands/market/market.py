@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import MarketId, argument, option
+from kasoko_cli.cli.options import MarketId, WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, local
 
@@ -22,7 +22,8 @@ def add(
         str, option("--closes-at", "TIME", "Like 2026-12-01T15:00:00Z or +03:00.", show_default=False)
     ],
     market_id: Annotated[str | None, option("--id", "ID", "Its id; else its slug.")] = None,
-    fee_pct: Annotated[str | None, option("--fee-pct", "PCT", "The takeout, like 5.00.")] = None,
+    fee_pct: Annotated[str | None, option("--fee-pct", "PCT", "The takeout in percent, like 5.00.")] = None,
+    fee_bps: Annotated[int | None, option("--fee-bps", "N", "The same in basis points: 500 is 5 %.")] = None,
 ) -> None:
     """Open a market.
 
@@ -42,9 +43,13 @@ def add(
     from kasoko_cli.operations.records import markets
     from kasoko_cli.operations.shared.record_files import parse_time
 
+    if fee_pct is not None and fee_bps is not None:
+        raise WrongUsage("Say the fee once: --fee-pct or --fee-bps.")
     default = call.container.config.market
+    if fee_bps is None:
+        fee_bps = default.fee_bps if fee_pct is None else parse_percent_bps(fee_pct)
     rules = Rules(
-        fee_bps=default.fee_bps if fee_pct is None else parse_percent_bps(fee_pct),
+        fee_bps=fee_bps,
         rounding=default.rounding,
         break_unit_cents=default.break_unit_cents,
         dead_heat=default.dead_heat,

@@ -21,14 +21,18 @@ def place(
     outcome: Annotated[str, argument("OUTCOME", "What the user bets on.", autocompletion=completion.outcomes)],
     amount: Annotated[str, argument("KES", "The stake, like 100 or 99.50.")],
     bet_id: Annotated[str | None, option("--id", "ID", "Its id, so that saying it twice bets once.")] = None,
+    *,
     funding: Annotated[
-        Literal["wallet", "collected"],
-        option("--funding", None, "From the wallet, or collected by the platform already."),
-    ] = "wallet",
+        Literal["collected", "wallet"],
+        option("--funding", None, "Taken by the platform already, or from the wallet here.", show_default=False),
+    ],
 ) -> None:
     """Take in a bet, now.
 
-    Example: kasoko bet place rain u1 Yes 100
+    Where the stake comes from has to be said: one that nobody took would be paid
+    out all the same. In import bets it is collected unless said otherwise.
+
+    Example: kasoko bet place rain u1 Yes 100 --funding wallet
 
     Example: kasoko bet place rain u1 Yes 99.50 --id b-1001 --funding collected
 
