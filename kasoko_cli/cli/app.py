@@ -70,8 +70,7 @@ app = typer.Typer(
     name="kasoko",
     cls=Kasoko,
     help=ABOUT,
-    # Our pages know by themselves where colour may be.
-    context_settings={"help_option_names": ["-h", "--help"], "color": True},
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

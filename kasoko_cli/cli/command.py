@@ -209,7 +209,8 @@ class Root(Group):
         words = list(sys.argv[1:] if args is None else args)
         _typed.set(words)
         try:
-            code = super().main(words, **{**extra, "standalone_mode": False})
+            # Typer strips the colour of its own words, as those about completion, where there may be none.
+            code = super().main(words, **{**extra, "standalone_mode": False, "color": layout.has_colour(sys.stdout)})
         except typer.TyperException as error:
             code = error.exit_code
             hint = getattr(error, "hint", "") or self._behind(error, words) or _where_to_read(error)
@@ -430,7 +431,7 @@ def _see_it_out(call: CommandContext, *, answers: bool) -> None:
 def _tell_lost(call: CommandContext, why: OSError) -> int:
     """Say that an answer is not whole; whoever stopped reading it, as `head` does, knows. The exit code."""
     if isinstance(why, BrokenPipeError):
-        return 1
+        return 0
     error = ConfigurationError(
         f"The answer is not whole, since it could not be written: {why.strerror}. Nothing was changed.",
         hint="Make room where it goes, then do the same again.",

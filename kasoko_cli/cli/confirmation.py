@@ -126,8 +126,8 @@ def _tell_of_approval(call: CommandContext, market: str | None) -> None:
     if count:
         render.hint(
             call,
-            f"{count_of(count, 'payout')}, {amount_of(cents)}, wait for a second person:"
-            f" kasoko approve {market or 'MARKET'}",
+            f"Waiting for a second person: {count_of(count, 'payout')}, {amount_of(cents)}."
+            f" Release it: kasoko approve {market or 'MARKET'}",
         )
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kasoko_cli.clock import NAIROBI
+from kasoko_cli.domain.counts import count_of as count_of
 from kasoko_cli.errors import Refused
 
 if TYPE_CHECKING:
@@ -34,11 +35,6 @@ def age_of(seconds: int) -> str:
         if seconds >= size:
             return count_of(seconds // size, unit)
     return count_of(seconds, "second")
-
-
-def count_of(number: int, noun: str) -> str:
-    """How many: `1 payout`, `1,200 payouts`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def amount_of(cents: int) -> str:

@@ -25,6 +25,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 from kasoko_cli.cli.bug_report import tell_sentry
 from kasoko_cli.cli.command import os_user, place_of
 from kasoko_cli.cli.container import Container
+from kasoko_cli.cli.parsing import count_of
 from kasoko_cli.config import Config
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 from kasoko_cli.operations.payouts import sending
@@ -276,7 +277,7 @@ def enqueue(marked: Sequence[tuple[str, str]]) -> None:
     except (OperationalError, OSError, RuntimeError) as error:  # Celery has RuntimeError for a lost result backend
         raise NotSent(
             "Celery's broker, or the store of its answers, does not answer:"
-            f" {number} of {len(marked)} payouts were enqueued.",
+            f" {number} of {count_of(len(marked), 'payout')} went into the queue.",
             hint="No money moved for the rest. Start it, or correct CELERY_BROKER_URL and CELERY_RESULT_BACKEND, then"
             " do the same again: what is on the queue twice is sent once.",
         ) from error

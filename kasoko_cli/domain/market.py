@@ -17,6 +17,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any, TypeVar
 
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.money import BPS_PER_WHOLE, MAX_CENTS
 from kasoko_cli.domain.payout import looks_like_payout_id
 from kasoko_cli.domain.phone import quoted
@@ -345,7 +346,7 @@ def clean_text(text: str, *, what: str, most: int) -> str:
                 hint="Nothing was changed. Write it again without line ends, tabs and hidden characters.",
             )
     if not 1 <= len(spaced) <= most:
-        length = f"has {len(spaced)} characters" if spaced else "is empty"
+        length = f"has {count_of(len(spaced), 'character')}" if spaced else "is empty"
         raise Refused(f"The {what} {quoted(text)} {length}.", hint=hint)
     return spaced
 

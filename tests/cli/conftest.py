@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -32,6 +33,20 @@ def environment(**more: str) -> dict[str, str]:
     """What a process of ours inherits: nothing that is a setting, and no colour by force."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {**kept, "PYTHONPATH": str(Path(__file__).parents[2]), **more}
+
+
+#: Words that end in s and are no plural.
+SINGULAR = "s|ms|is|was|has|needs|waits|does|less|this|others|business|status|address|process|access|always|whose"
+#: What no sentence of ours has: one of a thing in the plural, a mark twice, a blank before one.
+MISSPELT = re.compile(
+    rf"(?<![\w.,:/-])1 (?!(?:{SINGULAR})\b)[a-z]+s\b|[a-z)]\.\.(?![./])|[.;:,] ?[,;](?= |$)|[a-z] [.,;](?= |$)"
+)
+
+
+def well_written(text: str) -> str:
+    """The text that the program printed, once its plurals and marks were looked at."""
+    assert not (found := MISSPELT.search(text)), text[max(0, found.start() - 60) : found.end() + 20]
+    return text
 
 
 @pytest.fixture
@@ -75,7 +90,7 @@ def kasoko(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, forker: For
         )
         done = forker.run([order])[0]
         assert not done.hung, f"kasoko {' '.join(words)} hung: {done.said}{done.talk}"
-        return Finished(words, done.code, done.said, done.talk)
+        return Finished(words, done.code, well_written(done.said), well_written(done.talk))
 
     return run
 

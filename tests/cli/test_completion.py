@@ -124,6 +124,23 @@ def test_tab_loads_nothing_heavy(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize("words", [["--show-completion"], ["--install-completion"]])
+def test_what_is_piped_about_completion_is_plain(words: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' -m kasoko_cli {words[0]} | cat; exit ${{PIPESTATUS[0]}}"],
+        env=environment(HOME=str(tmp_path), TERM="xterm-256color"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+    assert "\x1b" not in done.stdout
+    if words == ["--show-completion"]:
+        assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
+
+
 def test_bash_itself_completes_after_install_completion(tmp_path: Path, sqlite_template: Path) -> None:
     """The script that --install-completion writes is sourced by a real bash, which is asked as readline asks it."""
     program = tmp_path / "bin" / "kasoko"

@@ -434,7 +434,7 @@ def test_a_settlement_says_that_a_second_person_has_to_release_it(desk: Desk) ->
     )
     nothing = desk.run("payout", "derby", "--yes")
     assert nothing.stderr == (
-        "Hint: 1 payout, KES 864.00, wait for a second person: kasoko approve derby\nNothing is due.\n"
+        "Hint: Waiting for a second person: 1 payout, KES 864.00. Release it: kasoko approve derby\nNothing is due.\n"
     )
     assert desk.run("approve", "derby", "--yes", "--actor", "joyce", code=2).stderr.startswith(
         "Error: --yes releases a plan that somebody has read: name it with --plan-hash.\n"

@@ -69,7 +69,7 @@ def test_the_board_fits_the_terminal_and_has_everything(width: int) -> None:
         "2026-11-24 12:00:00 Nairobi",
         "STOPPED: pause by amina, the float is being moved",
         "2, KES 285.00; the oldest rain.1.3, 2 h",
-        "heard from M-Pesa 12 s ago; 2 results wait to be applied",
+        "heard from M-Pesa 12 s ago; not applied yet: 2 results",
         "1 open",
         "\\x1b[2J was paid twice",
         "KES 90,000.00 to count on; M-Pesa said KES 98,765.00, 5 min ago",

@@ -278,7 +278,7 @@ SHOW_NOBODY = {
         "metrics rules",
         "metrics write",
     ),
-    *("units print", "help", "db backup"),
+    *("units print", "help", "version", "db backup"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kasoko_cli import __version__
 from kasoko_cli.cli.help.command_index import WORDS
 from kasoko_cli.cli.help.topics import CRON, EXIT_CODES, FORMATS, STATES, TOPICS
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
@@ -66,6 +68,21 @@ def test_help_lists_topics_and_shows_one(kasoko: Kasoko) -> None:
 def test_help_of_a_command_is_its_own_help(kasoko: Kasoko) -> None:
     assert kasoko("help", "payout", "send").stdout == kasoko("payout", "send", "--help").stdout
     assert kasoko("help", "audit").stdout == kasoko("audit", "--help").stdout
+
+
+def test_help_of_payout_shows_the_options_of_sending(kasoko: Kasoko) -> None:
+    page, sending = kasoko("payout", "--help").stdout, kasoko("payout", "send", "--help").stdout
+    assert page.startswith("Usage: kasoko payout [OPTIONS] [MARKET]\n       kasoko payout COMMAND [ARGS]...\n")
+    for heading in ("Arguments", "Options", "Options of every command", "Exit codes"):
+        [part] = [one for one in sending.split("\n\n") if one.startswith(f"{heading}\n")]
+        assert part in page, heading
+    assert "  to-wallet " in page
+
+
+def test_which_kasoko_it_is_is_told_in_both_ways(kasoko: Kasoko) -> None:
+    told = kasoko("version").stdout
+    assert told == kasoko("--version").stdout == f"kasoko {__version__}\n"
+    assert json.loads(kasoko("version", "--json").stdout)["version"] == __version__
 
 
 def test_a_topic_that_is_not_there_is_answered_with_the_nearest(kasoko: Kasoko) -> None:

@@ -116,6 +116,25 @@ def test_on_a_terminal_a_bar_counts_and_what_is_said_meanwhile_stands_above_it(
     assert "by the way\r\n" in shown
 
 
+def test_a_bar_goes_away_where_its_work_ends_in_an_error(
+    kasoko_on_a_terminal: Callable[..., tuple[int, str]],
+) -> None:
+    run = (
+        "from kasoko_cli.cli import command\n"
+        "from kasoko_cli.cli.output import render\n"
+        "from kasoko_cli.cli.output.progress import progress\n"
+        "try:\n"
+        "    with progress(command.CommandContext(), 'Sending', 2) as tally:\n"
+        "        tally(1, counts={'SENT': 1})\n        raise SystemExit\n"
+        "except SystemExit:\n    render.error('It broke.', 'Mend it.', kind='x', exit_code=1, json=False)\n"
+    )
+    _, shown = kasoko_on_a_terminal(program=run)
+    before, _, after = shown.rpartition("1 SENT")
+    assert before
+    # Both lines of the bar are erased, one above the other, before anything else is said.
+    assert after.split("Error")[0].count("\x1b[1A\x1b[2K") == 2
+
+
 def test_a_dumb_terminal_gets_lines_and_no_color_gets_none(
     kasoko_on_a_terminal: Callable[..., tuple[int, str]],
 ) -> None:

@@ -202,10 +202,41 @@ def test_a_long_warning_breaks_between_words_on_a_terminal_and_never_in_a_comman
 ) -> None:
     _, shown = kasoko_on_a_terminal(program=PAYOUTS, COLUMNS="60", NO_COLOR="1")
     assert shown.replace("\r", "").endswith(
-        "Warning: it cannot be reached, try it again when it can, and\n"
-        "so on. See it: kasoko payout show rain.1.11. When that is\n"
-        "done: kasoko incident close 11 --reason WHY\n"
+        "Warning: it cannot be reached, try it again when it can,\n"
+        "and so on. See it: kasoko payout show rain.1.11. When\n"
+        "that is done: kasoko incident close 11 --reason WHY\n"
     )
+
+
+LONG = "kasoko payout decide --all-unknown-between 2026-11-23T10:00:00Z 2026-11-23T12:00:00Z --not-paid"
+HINTS = {
+    "Nothing was sent. Check the network, then: kasoko float --listen": ["kasoko float --listen"],
+    "Ask who is to be paid; then kasoko user set-phone and kasoko payout release rain.1.1, or leave it as it is.": [
+        "kasoko user set-phone",
+        "kasoko payout release rain.1.1",
+    ],
+    f"Unknown is not failed. Once M-Pesa answers again, ask it: kasoko reconcile --now. What it never had: {LONG}": [
+        "kasoko reconcile --now",
+        LONG,
+    ],
+    "Say why, and for whom it is done, and by whom: kasoko pause --reason 'the float is being moved'": [
+        "kasoko pause --reason 'the float is being moved'"
+    ],
+    "Stop kasoko listen, every run and every cron job, and try it again when all of them have ended.": [],
+}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("text", HINTS)
+def test_a_hint_is_broken_into_even_lines_and_never_inside_a_command(text: str, width: int) -> None:
+    lines = render._wrapped_line(f"Hint: {text}", width).split("\n")
+    assert " ".join(lines) == f"Hint: {text}"
+    for command in HINTS[text]:
+        assert [line for line in lines if command in line], (command, lines)
+    assert all(len(line) <= width or line.strip(".,") in HINTS[text] for line in lines)
+    # No word stands alone under a full line where the lines above could have given it company.
+    if len(lines) > 1 and not any("kasoko" in line for line in lines[-2:]):
+        assert len(lines[-1]) > width // 3, lines
 
 
 def test_a_table_that_fits_a_narrow_terminal_stays_one(kasoko_on_a_terminal: Callable[..., Any]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import Kasoko, environment
 
@@ -33,7 +37,7 @@ def test_what_could_not_be_told_is_told_where_that_can_be_done(kasoko: Kasoko, t
         0,
         "Warning: What was done is done, and could not all be told: No space left on device.\n",
     )
-    assert (exported.returncode, exported.stderr.removeprefix("1 users\n")) == (
+    assert (exported.returncode, exported.stderr.removeprefix("1 user\n")) == (
         3,
         (
             "Error: The answer is not whole, since it could not be written: No space left on device."
@@ -41,6 +45,37 @@ def test_what_could_not_be_told_is_told_where_that_can_be_done(kasoko: Kasoko, t
         ),
     )
     assert "ann," in kasoko("export", "users").stdout
+
+
+#: Commands that only answer, of each way to do so: their exit code is 0 where the reader had enough.
+ANSWERS = (
+    *("payout --help", "help recovery", "version", "user list --json", "config show --origin", "export users"),
+    *("report daily", "audit", "doctor --offline --json"),
+)
+
+
+@pytest.mark.parametrize("words", ANSWERS)
+def test_a_reader_that_has_enough_is_no_error(words: str, kasoko: Kasoko, tmp_path: Path) -> None:
+    """As behind `| head -1`: nothing is said of it, and the exit code is that of the same command read whole."""
+    kasoko("init")
+    whole = kasoko(*words.split())
+    reading, gone = os.pipe()
+    os.close(reading)
+    try:
+        cut = subprocess.run(
+            [sys.executable, "-m", "kasoko_cli", *words.split()],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(gone)
+    told = re.sub(r"\d\d:\d\d:\d\d", "", whole.stderr)
+    assert (cut.returncode, re.sub(r"\d\d:\d\d:\d\d", "", cut.stderr)) == (whole.returncode, told)
 
 
 def test_a_locale_that_cannot_show_a_name_spells_it_out(

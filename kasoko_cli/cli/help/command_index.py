@@ -83,6 +83,7 @@ WORDS = (
     Listed("units", "admin.systemd", HOUSE, "systemd services and timers for all that runs by itself."),
     Listed("config", "admin.init:config", HOUSE, "Settings, and where each came from."),
     Listed("help", "admin.help_pages", HOUSE, "Read about exit codes, states, environment, formats, cron, recovery."),
+    Listed("version", "admin.help_pages", HOUSE, "Show which kasoko this is; with --json, and which Python."),
     Listed("db", "admin.database", HOUSE, "The database: its tables, a copy of it, its health."),
 )
 

@@ -57,10 +57,13 @@ class Page:
         """The text, bold where that can be shown."""
         return f"\x1b[1m{text}\x1b[0m" if self.bold else text
 
-    def usage(self, words: str) -> None:
-        """How it is called."""
-        shown = textwrap.fill(words, self.width, initial_indent="Usage: ", subsequent_indent=" " * 9)
-        self._parts.append(shown.replace("Usage:", self.strong("Usage:"), 1))
+    def usage(self, *ways: str) -> None:
+        """How it is called: each way on a line of its own, or more."""
+        lines = [
+            textwrap.fill(way, self.width, initial_indent=" " * 7 if n else "Usage: ", subsequent_indent=" " * 9)
+            for n, way in enumerate(ways)
+        ]
+        self._parts.append("\n".join(lines).replace("Usage:", self.strong("Usage:"), 1))
 
     def text(self, text: str, *, heading: str = "") -> None:
         """A paragraph, broken anew for the width; one with indented lines is kept as it is."""
@@ -131,21 +134,33 @@ def told_in(text: str) -> list[str]:
     return [part for part in text.split("\n\n") if not part.startswith(("Example", "Exit status:"))]
 
 
+def meant_by(command: Any) -> Any:
+    """The command itself; of a group, the one that is meant where none is named: its options are the group's too."""
+    return getattr(command, "commands", {}).get(getattr(command, "default", ""), command)
+
+
+def ways_to_call(ctx: Any, command: Any) -> list[str]:
+    """What may follow the words of a command, in each way in which it can be called."""
+    meant = meant_by(command)
+    own = [piece for piece in command.collect_usage_pieces(ctx) if meant is command or piece != "[OPTIONS]"]
+    return [*([] if meant is command else [" ".join(meant.collect_usage_pieces(ctx))]), " ".join(own)]
+
+
 def command_page(ctx: Any, command: Any, page: Page) -> str:
     """The help text of one command or of a group, from what Typer knows of it."""
-    text = (command.help or "").strip()
-    page.usage(" ".join([ctx.command_path, *command.collect_usage_pieces(ctx)]))
+    text, meant = (command.help or "").strip(), meant_by(command)
+    page.usage(*(f"{ctx.command_path} {way}" for way in ways_to_call(ctx, command)))
     for part in told_in(text):
         page.text(part)
     names = command.list_commands(ctx) if hasattr(command, "commands") else []
     children = [(name, command.get_command(ctx, name)) for name in names]
     page.rows("Commands", [(name, (child.help or "").strip().split("\n")[0]) for name, child in children])
     shown = examples_in(text) or [one for _, child in children[:2] for one in examples_in(child.help or "")[:1]]
-    for heading, rows in panels_of(ctx, command).items():
+    for heading, rows in panels_of(ctx, meant).items():
         page.rows(heading, rows)
     if shown:
         page.commands("Examples", shown)
-    page.rows("Exit codes", exit_codes_in(text))
+    page.rows("Exit codes", exit_codes_in(meant.help or ""))
     if command.epilog:
         page.text(command.epilog)
     return str(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kasoko_cli import __version__
-from kasoko_cli.cli.help.layout import examples_in, exit_codes_in, panels_of, told_in
+from kasoko_cli.cli.help.layout import examples_in, exit_codes_in, meant_by, panels_of, told_in, ways_to_call
 
 
 def pages(root: Any) -> Iterator[tuple[str, str]]:
@@ -47,14 +47,14 @@ def _page(command: Any, ctx: Any, path: tuple[str, ...]) -> str:
         ".SH NAME",
         f"{_escaped(name)} \\- {_escaped(first.rstrip('.'))}",
         ".SH SYNOPSIS",
-        f".B {_escaped(' '.join(path))}",
-        _escaped(" ".join(command.collect_usage_pieces(ctx))),
     ]
+    for number, way in enumerate(ways_to_call(ctx, command)):
+        lines += [*([".br"] if number else []), f".B {_escaped(' '.join(path))}", _escaped(way)]
     if told:
         lines.append(".SH DESCRIPTION")
         for part in told:
             lines += [".PP", *_kept(part)]
-    for heading, rows in panels_of(ctx, command).items():
+    for heading, rows in panels_of(ctx, meant_by(command)).items():
         lines += [f".SH {_escaped(heading.upper())}", *_listed(rows)]
     if hasattr(command, "commands"):
         children = [(child, command.get_command(ctx, child)) for child in command.list_commands(ctx)]
@@ -62,7 +62,7 @@ def _page(command: Any, ctx: Any, path: tuple[str, ...]) -> str:
         lines += [".SH COMMANDS", *_listed(rows)]
     if examples := examples_in(text):
         lines += [".SH EXAMPLES", ".nf", *(_escaped(example) for example in examples), ".fi"]
-    if codes := exit_codes_in(text):
+    if codes := exit_codes_in(meant_by(command).help or ""):
         lines += [".SH EXIT STATUS", *_listed(codes)]
     if len(path) > 1:
         lines += [".SH SEE ALSO", f".BR {_escaped('-'.join(path[:-1]))} (1)"]

@@ -73,7 +73,8 @@ def reconcile_mail(report: Reconciled, still: Sequence[StillOpen], doubts: Seque
             f"kasoko: how {count_of(len(unknown), 'payout')} ended is unknown; {amount_of(cents)} may have moved."
         )
         lines += [
-            f"  {one.payout_id}  {amount_of(one.wire_cents)}  asked {one.questions} times: {one.last_answer or '-'}"
+            f"  {one.payout_id}  {amount_of(one.wire_cents)}  asked {count_of(one.questions, 'time')}:"
+            f" {one.last_answer or '-'}"
             for one in unknown[:MOST]
         ]
         if len(unknown) > MOST:

@@ -116,6 +116,8 @@ def progress(
 ) -> Iterator[Tally]:
     """How far the block is, on stderr: a bar on a terminal, a line now and then off it; nothing with --quiet.
 
+    A bar whose block ends in an error goes away: what is said then stands alone.
+
     The block calls what it is given with how many are done. With `bar` off a terminal gets lines too.
     """
     tally = Tally(title, total)
@@ -157,8 +159,12 @@ def _bar(tally: Tally) -> Iterator[None]:
         refresh_per_second=5,
         redirect_stdout=sys.stdout.isatty(),
         vertical_overflow="crop",
-    ):
-        yield
+    ) as live:
+        try:
+            yield
+        except BaseException:
+            live.transient = True
+            raise
 
 
 def _drawn(tally: Tally) -> RenderableType:

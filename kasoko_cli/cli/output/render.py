@@ -529,8 +529,12 @@ def _say(word: str, style: str, text: str) -> None:
     _write(sys.stderr, f"{shown}{told}")
 
 
-#: A command inside a sentence, up to the mark that ends it: it is not broken, so that it can be copied.
-_COMMAND = re.compile(r"\bkasoko [^,;]*?(?=[.,;)]?(?: [A-Z]|$)|[,;])")
+#: A command inside a sentence, up to the mark or the word that ends it: it is not broken, so that it can be copied.
+_COMMAND = re.compile(
+    r"\bkasoko(?:(?<![.:)]) (?!(?:and|or|then|first|once|anew|again|for|from|of|to|by|with|until|in|on|so|as|see|it"
+    r"|is|does|runs|asks|takes|says|tells|shows|writes|means|counts|clears|answers|reads|has|when|where|may|that)\b)"
+    r"(?:'[^']*'|\"[^\"]*\"|[^\s,;'\"]+))+"
+)
 
 
 def _wrapped(text: str) -> str:
@@ -542,9 +546,21 @@ def _wrapped(text: str) -> str:
 
 
 def _wrapped_line(line: str, width: int) -> str:
-    tied = _COMMAND.sub(lambda found: found[0].replace(" ", "\0") if len(found[0]) < width else found[0], line)
-    broken = textwrap.fill(tied, width, break_long_words=False, break_on_hyphens=False)
-    return broken.replace("\0", " ")
+    """The line in as few lines as it needs, all as nearly of one length as its words and commands let them be."""
+    tied = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), line)
+
+    def broken(width: int) -> list[str]:
+        return textwrap.wrap(tied, width, break_long_words=False, break_on_hyphens=False)
+
+    # The narrowest width that needs no more lines, halving what is between: one line must be as wide as that.
+    narrow, fewest = width // 2, len(broken(width))
+    while narrow < width:
+        middle = (narrow + width) // 2
+        if len(broken(middle)) <= fewest:
+            width = middle
+        else:
+            narrow = middle + 1
+    return "\n".join(broken(width)).replace("\0", " ")
 
 
 def _write(stream: TextIO, text: str) -> None:

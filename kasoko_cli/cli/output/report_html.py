@@ -10,6 +10,7 @@ from string import Template
 
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.report_document import Cents, Chart, Sheet, Table, Value, is_number, shown, told
+from kasoko_cli.cli.parsing import count_of
 
 #: A page with more rows than this is slow to open; CSV, XLSX and JSON have them all.
 MOST_ROWS = 2_000
@@ -51,7 +52,7 @@ def _table(table: Table) -> str:
         for row in rows
     )
     left = len(table.rows) - len(rows)
-    more = f"<p>{left:,} more rows are left out here; CSV, XLSX and JSON have them.</p>" if left else ""
+    more = f"<p>Left out here: {count_of(left, 'row')}; CSV, XLSX and JSON have all.</p>" if left else ""
     if not rows:
         return f"<h2>{_text(table.title)}</h2>\n<p>None.</p>"
     return (

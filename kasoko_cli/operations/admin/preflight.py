@@ -25,6 +25,7 @@ from kasoko_cli.clock import NAIROBI, Clock, iso
 from kasoko_cli.daraja import credentials, probe
 from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.probe import Seen, Unseen
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payer import Payer
@@ -248,7 +249,7 @@ def credential(sealed: str, *, environment: str, is_safaricoms: bool) -> Iterabl
     except (binascii.Error, ValueError):
         raw, wrong = b"", "is not base64: is it the password itself, not encrypted?"
     if not wrong and (len(sealed) != 344 or len(raw) != 256):
-        wrong = f"has {len(sealed)} characters, and an encrypted password has 344"
+        wrong = f"has {count_of(len(sealed), 'character')}, and an encrypted password has 344"
     if not wrong and is_safaricoms:
         key = x509.load_pem_x509_certificate(credentials.bundled_certificate(environment)).public_key()
         if int.from_bytes(raw) >= key.public_numbers().n:  # type: ignore[union-attr]
@@ -295,7 +296,7 @@ def credential_age(session: Session | None, now: datetime, sealed: str, set_on: 
         )
         return
     days = (now.astimezone(NAIROBI).date() - made).days
-    says = f"The initiator's password {source} {days} days ago; M-Pesa ends it after {PASSWORD_DAYS}."
+    says = f"The initiator's password {source} {count_of(days, 'day')} ago; M-Pesa ends it after {PASSWORD_DAYS}."
     remedy = "Have a new one set on the M-Pesa portal, then: kasoko credential encrypt"
     if days >= PASSWORD_WARN_DAYS:
         make = fail if days >= PASSWORD_DAYS else warn
@@ -333,7 +334,7 @@ def daraja(base_url: str, clock: Clock) -> Iterable[CheckResult]:
         return
     # The header has whole seconds.
     off = int((middle - seen.date - timedelta(milliseconds=500)).total_seconds())
-    says = f"This machine's clock is {abs(off)} seconds {'ahead of' if off > 0 else 'behind'} M-Pesa's."
+    says = f"This machine's clock is {count_of(abs(off), 'second')} {'ahead of' if off > 0 else 'behind'} M-Pesa's."
     if abs(off) > SKEW_WARN:
         make = fail if abs(off) > SKEW_FAIL else warn
         yield make("clock", says, "Set it: timedatectl set-ntp true")
@@ -346,7 +347,7 @@ def certificate(check: str, ends: datetime | None, now: datetime, *, theirs: boo
     if ends is None:
         return
     days = (ends - now).days
-    says = f"It ends {iso(ends)}, in {days} days."
+    says = f"It ends {iso(ends)}, in {count_of(days, 'day')}."
     if ends <= now:
         yield fail(check, f"It ended {iso(ends)}.", "Renew it.")
     elif days < CERTIFICATE_WARN_DAYS and not theirs:
@@ -470,7 +471,7 @@ def heard(session: Session, now: datetime) -> Iterable[CheckResult]:
     since, count = session.exec(silent).one()
     when = "never" if last is None else f"at {iso(last)}"
     if count and (last is None or last < since):
-        says = f"M-Pesa took {count} payments, the first at {iso(since)}, and was last heard from {when}."
+        says = f"M-Pesa took {count_of(count, 'payment')}, the first at {iso(since)}, and was last heard from {when}."
         yield fail("listener", says, "kasoko listen, and see that it is reached: kasoko doctor. Then: kasoko reconcile")
     elif last is None:
         yield skip("listener", "Nothing was heard yet, and nothing is waited for.")
@@ -517,7 +518,11 @@ def in_the_open(session: Session, now: datetime) -> Iterable[CheckResult]:
         says = f"{len(dead)} were not heard of for {DEAD_SECONDS} seconds, the first: {first}."
         yield warn("dead runs", says, "The next run takes their place. What they began: kasoko reconcile --now")
     if lost:
-        yield warn("lost senders", f"{lost} sends began and never said how they went.", "kasoko reconcile --now")
+        yield warn(
+            "lost senders",
+            f"Begun, and how it went was never said: {count_of(lost, 'send')}.",
+            "kasoko reconcile --now",
+        )
     if unknown:
         said = "Of one payout nobody knows how it" if unknown == 1 else f"Of {unknown} payouts nobody knows how they"
         yield warn("unknown payouts", f"{said} ended.", "kasoko reconcile --now")
@@ -526,7 +531,7 @@ def in_the_open(session: Session, now: datetime) -> Iterable[CheckResult]:
     for switch in switches:
         yield warn("switches", f"Nothing is sent: {switch.name} by {switch.actor}, {switch.reason}", "kasoko resume")
     if waits:
-        says = f"{waits} payouts, KES {format_kes(cents)}, wait for a second person."
+        says = f"Waiting for a second person: {count_of(waits, 'payout')}, KES {format_kes(cents)}."
         yield warn("approval", says, "kasoko approve MARKET")
     if not (dead or lost or unknown or incidents or switches):
         yield ok("open matters", "No dead runs, no unknown payouts, no incidents; nothing is paused.")

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from kasoko_cli.errors import Refused
+
 #: What every service is denied. Source: systemd.exec(5), "Sandboxing"; `systemd-analyze security`.
 _HARDENED = """\
 NoNewPrivileges=yes
@@ -62,6 +64,47 @@ class Place:
     most_kes: str
     listens_on: str | None = None
 
+    def __post_init__(self) -> None:
+        paths = {"--folder": self.folder, "--program": self.program, "--metrics": self.metrics}
+        if self.credentials is not None:
+            paths["--credentials"] = self.credentials
+        for option, path in paths.items():
+            _check(option, str(path))
+            if not path.is_absolute():
+                raise Refused(
+                    f"{option} {path} does not begin at the root; nothing was printed.",
+                    hint=f"Name the whole path: {option} /srv/kasoko",
+                )
+        _check("--user", self.user)
+        if not self.user or self.user != self.user.strip() or set(self.user) & set("/:"):
+            raise Refused(
+                f"--user {self.user!r} can be no user's name; nothing was printed.", hint="Name one: --user kasoko"
+            )
+
+
+def _check(option: str, value: str) -> None:
+    """Hold that systemd can be told this in every line of a unit.
+
+    A blank and a percent sign can; a line end would be another line, and what quotes, backslashes and dollars mean
+    differs from line to line. Source: systemd.syntax(7); systemd.service(5), "Command lines"; systemd.unit(5).
+    """
+    if bad := next((char for char in value if not char.isprintable() or char in "\"'\\$"), None):
+        raise Refused(
+            f"{option} {value!r} has a {bad!r} in it, which no systemd unit can hold; nothing was printed.",
+            hint=f"Name another, or rename it: {option} takes blanks and percent signs.",
+        )
+
+
+def _plain(value: object) -> str:
+    """A value that has a line to itself: a percent sign is systemd's own unless it is doubled."""
+    return str(value).replace("%", "%%")
+
+
+def _word(value: object) -> str:
+    """A value among others in a line: in quotes where it has a blank."""
+    told = _plain(value)
+    return f'"{told}"' if " " in told else told
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
@@ -82,7 +125,7 @@ def _jobs(place: Place) -> list[_Job]:
     send = f"payout --yes --quiet --max-seconds 240 --max-total {place.most_kes}"
     send_again = "retry-failed --yes --quiet --max-seconds 1500"
     ask = "reconcile --quiet --no-listen --max-seconds 600"
-    figures, folder = f"metrics write {place.metrics} --quiet", (str(place.metrics),)
+    figures, folder = f"metrics write {_word(place.metrics)} --quiet", (_word(place.metrics),)
     jobs = [
         _Job("payout", "sends what is due", send, "*:0/5", _PAYING),
         _Job("retry-failed", "sends definite failures again", send_again, "*:07", _PAYING),
@@ -113,7 +156,7 @@ def make_units(place: Place) -> dict[str, str]:
             {
                 "Unit": ["Description=kasoko: the port that M-Pesa posts results to"],
                 # The port stays open while the listener starts anew: what arrives waits, and is not refused.
-                "Socket": [f"ListenStream={place.listens_on}", "Backlog=1024", "NoDelay=yes"],
+                "Socket": [f"ListenStream={_plain(place.listens_on)}", "Backlog=1024", "NoDelay=yes"],
                 "Install": ["WantedBy=sockets.target"],
             }
         )
@@ -130,7 +173,9 @@ def _listener(place: Place) -> str:
             "Unit": ["Description=kasoko listener: takes in the results that M-Pesa posts", *_ONLINE, *socket],
             "Service": [
                 "Type=exec",
-                f"ExecStart={place.program} listen",
+                f"ExecStart={_word(place.program)} listen",
+                # Reads a renewed certificate; without one of its own the listener stops, and is started anew.
+                "ExecReload=/bin/kill -HUP $MAINPID",
                 "Restart=always",
                 "RestartSec=2",
                 "TimeoutStopSec=60",
@@ -142,9 +187,9 @@ def _listener(place: Place) -> str:
 
 
 def _service(place: Place, job: _Job) -> str:
-    command = f"{place.program} {job.command}"
+    command = f"{_word(place.program)} {job.command}"
     if "$$" in job.command:
-        command = f"/bin/sh -c 'mkdir -p backups && exec {place.program} {job.command}'"
+        command = f"/bin/sh -c 'mkdir -p backups && exec \"$$0\" {job.command}' {_word(place.program)}"
     return _unit(
         {
             "Unit": [f"Description=kasoko {job.name}: {job.says}", *_ONLINE],
@@ -173,12 +218,13 @@ def _common(place: Place, secrets: Sequence[str], writes: Sequence[str] = ()) ->
     loaded: list[str] = []
     if place.credentials is not None:
         for name in named:
-            loaded += [f"LoadCredential={name}:{place.credentials / name}", f"Environment={name}_FILE=%d/{name}"]
+            path = _plain(place.credentials / name)
+            loaded += [f"LoadCredential={name}:{path}", f"Environment={name}_FILE=%d/{name}"]
     return [
-        f"User={place.user}",
-        f"WorkingDirectory={place.folder}",
+        f"User={_plain(place.user)}",
+        f"WorkingDirectory={_plain(place.folder)}",
         *loaded,
-        f"ReadWritePaths={' '.join([str(place.folder), *writes])}",
+        f"ReadWritePaths={' '.join([_word(place.folder), *writes])}",
         *_HARDENED.splitlines(),
     ]
 

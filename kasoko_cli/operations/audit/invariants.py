@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import ATTEMPT_ID_LENGTH, LIVE, AttemptStatus, PayoutStatus
 from kasoko_cli.ledger.chart import Account
@@ -406,7 +407,10 @@ def completed_means_credited_and_delivered(session: Session) -> Iterator[Violati
     )
     for payout_id, status, credit, times in session.execute(query):
         credited = "not credited" if credit is None else "credited"
-        yield Violation(payout_id, f"is {status}, was {credited}, and has {times} deliveries that stand")
+        yield Violation(
+            payout_id,
+            f"is {status}, was {credited}, and has {count_of(times, 'standing delivery', 'standing deliveries')}",
+        )
 
 
 def paid_attempts_are_booked_once(session: Session) -> Iterator[Violation]:

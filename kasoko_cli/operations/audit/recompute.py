@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, cast, func
 from sqlmodel import Session, col, select
 
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rounding, Rules, bets_digest
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.parimutuel import Division, Stake, divide, terms_of
@@ -90,7 +91,7 @@ def _differences(session: Session, settlement: Settlement, market: Market, basis
     if not pool.digest == settlement.bets_digest == market.bets_digest:
         yield "the bets are not those that it was divided by"
     if pool.count != settlement.bets:
-        yield f"the market has {pool.count} bets, and it was divided among {settlement.bets}"
+        yield f"the market has {count_of(pool.count, 'bet')}, and it was divided among {settlement.bets}"
     again = _Again(session, market, rules, resolution, basis.duties, pool)
     yield from _people(session, settlement, again)
     now, then = asdict(again.figures), asdict(figures_of(settlement))

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from kasoko_cli.clock import Clock
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.tariff import Tariff
 from kasoko_cli.operations.monitoring.metrics_snapshot import Figures, Spans, read_figures
@@ -114,7 +115,7 @@ def judge(now: Figures, limits: HealthLimits) -> Iterator[Finding]:
             what = f"Sending is paused {since}: {switch.reason}"
             yield Finding("paused", State.WARNING, what, "Let it go on when that is over: kasoko resume")
     if now.failed_lately:
-        what = f"{_payouts(now.failed_lately)} failed in the last {length(limits.spans.lately_seconds)}"
+        what = f"{count_of(now.failed_lately, 'payout')} failed in the last {length(limits.spans.lately_seconds)}"
         mark = "" if now.last_failed_at is None else now.last_failed_at.isoformat(timespec="microseconds")
         yield Finding("failed", State.CRITICAL, what, "See why: kasoko payout list --status FAILED", mark)
     if now.incidents:
@@ -125,7 +126,7 @@ def judge(now: Figures, limits: HealthLimits) -> Iterator[Finding]:
     if now.unknown:
         old = age(now.unknown_since)
         what = (
-            f"How {_payouts(now.unknown)} ended is unknown, KES {format_kes(now.unknown_cents)},"
+            f"How {count_of(now.unknown, 'payout')} ended is unknown, KES {format_kes(now.unknown_cents)},"
             f" the oldest for {length(old)}"
         )
         late = old > limits.unknown_seconds
@@ -139,7 +140,7 @@ def judge(now: Figures, limits: HealthLimits) -> Iterator[Finding]:
     if now.success_bps is not None and now.success_bps < limits.success_bps:
         ended = now.completed + now.failed
         what = (
-            f"{percent(now.success_bps)} of {ended:,} payouts succeeded in the last"
+            f"{percent(now.success_bps)} of {count_of(ended, 'payout')} succeeded in the last"
             f" {length(limits.spans.window_seconds)}, and {percent(limits.success_bps)} is wanted"
         )
         yield Finding("success", State.WARNING, what, "See why: kasoko payout list --status FAILED")
@@ -148,7 +149,7 @@ def judge(now: Figures, limits: HealthLimits) -> Iterator[Finding]:
         first = max(slow, key=lambda one: age(one.resolved_at))
         what = (
             f"{first.market} was resolved {length(age(first.resolved_at))} ago and is not through:"
-            f" {_payouts(first.payouts)}, KES {format_kes(first.amount_cents)}"
+            f" {count_of(first.payouts, 'payout')}, KES {format_kes(first.amount_cents)}"
         ) + (f" (and {len(slow) - 1} more)" if len(slow) > 1 else "")
         yield Finding("settlement", State.WARNING, what, f"See what it waits for: kasoko status {first.market}")
     yield from late_markets(now.waiting_markets, now.at, limits)
@@ -217,7 +218,7 @@ def _judge_listener(now: Figures, limits: HealthLimits, awaited_seconds: int) ->
         yield Finding("listener", State.CRITICAL, what, "See that kasoko listen runs and that M-Pesa reaches it")
     # A result that has just come is applied in this moment.
     if now.callbacks_waiting and now.heard_at is not None and (now.at - now.heard_at).total_seconds() > APPLY_SECONDS:
-        what = f"{now.callbacks_waiting:,} results are stored and not applied"
+        what = f"stored and not applied: {count_of(now.callbacks_waiting, 'result')}"
         yield Finding("waiting", State.WARNING, what, "Apply them: kasoko reconcile")
 
 
@@ -232,7 +233,3 @@ def length(seconds: int) -> str:
 def percent(bps: int) -> str:
     """Basis points as a percentage: 9950 is `99.50 %`."""
     return f"{bps // 100}.{bps % 100:02d} %"
-
-
-def _payouts(count: int) -> str:
-    return f"{count:,} payout" if count == 1 else f"{count:,} payouts"

@@ -20,6 +20,7 @@ from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.client import Answer
 from kasoko_cli.daraja.codes import Verdict
 from kasoko_cli.daraja.messages import Payment
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
 from kasoko_cli.operations.callbacks.apply_results import Trust
 from kasoko_cli.operations.payouts.claim import Claimer
@@ -130,7 +131,7 @@ class Dispatcher:
             if not self.in_hand:
                 raise
             raise DatabaseUnavailable(
-                f"{error.message} {self.in_hand:,} payouts of this run were under way, and how they went could not be"
+                f"{error.message} Under way in this run: {count_of(self.in_hand, 'payout')}; how it went could not be"
                 " written down.",
                 hint="See that the database can be used. These payouts count as unknown"
                 f" {self.policy.lease_seconds} s after they were claimed, and are asked about: kasoko reconcile."

@@ -152,6 +152,6 @@ def _warning(cover: Cover, reading: Reading | None, policy: GatePolicy) -> str:
         oldest = timedelta(seconds=policy.max_age_seconds)
         return (
             f"The float is not known: M-Pesa last said KES {format_kes(reading.utility_cents)} at"
-            f" {iso(reading.as_of)}, which is longer ago than {oldest.total_seconds() / 3600:g} hours."
+            f" {iso(reading.as_of)}, which is longer ago than {oldest.total_seconds() / 3600:g} h."
         )
     return ""

@@ -15,6 +15,7 @@ from sqlmodel import Session
 
 from kasoko_cli.clock import iso
 from kasoko_cli.domain import phone as phones
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
@@ -110,7 +111,7 @@ def expire(ctx: OperationContext, *, days: int) -> Expired:
     with ctx.db.transaction() as session:
         bodies, calls = erasure.empty_older(session, before)
         if bodies or calls:
-            actor = replace(ctx.actor, reason=ctx.actor.reason or f"kept for {days} days")
+            actor = replace(ctx.actor, reason=ctx.actor.reason or f"kept for {count_of(days, 'day')}")
             detail = {"before": iso(before), "callbacks": bodies, "calls": calls}
             note_act(session, actor, "db.expire", "callbacks", at=now, detail=detail)
     return Expired(before, bodies, calls)

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
+from kasoko_cli.errors import Refused
 from kasoko_cli.operations.admin.systemd_units import Place, make_units
 
 PLACE = Place(
@@ -116,7 +118,8 @@ def test_what_the_services_call_can_be_called() -> None:
 
     for text in services(replace(PLACE, listens_on="127.0.0.1:8321")).values():
         [line] = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
-        line = line.removeprefix("/bin/sh -c 'mkdir -p backups && exec ").rstrip("'").replace("$$", "$")
+        if in_shell := re.fullmatch(r"/bin/sh -c 'mkdir -p backups && exec \"\$\$0\" (.*)' (.*)", line):
+            line = f"{in_shell[2]} {in_shell[1]}".replace("$$", "$")
         program, *words = shlex.split(line)
         assert program == "/srv/kasoko/.venv/bin/kasoko"
         command, own = find_command(words)
@@ -129,15 +132,65 @@ def test_with_a_socket_systemd_holds_the_port() -> None:
     assert "Requires=kasoko-listen.socket" in units["kasoko-listen.service"]
 
 
+def test_a_reload_of_the_listener_reads_its_certificate_anew() -> None:
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in services(PLACE)["kasoko-listen.service"].splitlines()
+
+
+def test_blanks_and_percent_signs_are_written_as_each_line_takes_them() -> None:
+    odd = PurePosixPath("/srv/my pay%d")
+    place = replace(PLACE, folder=odd, program=odd / "kasoko", user="ka%u", credentials=odd, metrics=odd / "m")
+    units = services(place)
+    lines = units["kasoko-payout.service"].splitlines()
+    assert {"User=ka%%u", "WorkingDirectory=/srv/my pay%%d", 'ReadWritePaths="/srv/my pay%%d"'} <= set(lines)
+    assert "LoadCredential=MPESA_CONSUMER_KEY:/srv/my pay%%d/MPESA_CONSUMER_KEY" in lines
+    assert "Environment=MPESA_CONSUMER_KEY_FILE=%d/MPESA_CONSUMER_KEY" in lines
+    assert 'ExecStart="/srv/my pay%%d/kasoko" listen' in units["kasoko-listen.service"].splitlines()
+    assert 'metrics write "/srv/my pay%%d/m" --quiet' in units["kasoko-metrics.service"]
+    assert 'ReadWritePaths="/srv/my pay%%d" "/srv/my pay%%d/m"' in units["kasoko-metrics.service"]
+    assert units["kasoko-backup.service"].count('"/srv/my pay%%d/kasoko"') == 1
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *({"folder": PurePosixPath(f"/srv/a{char}b")} for char in "\n\r\t\"'\\$\x1b\u2028"),
+        {"folder": PurePosixPath("srv/kasoko")},
+        {"program": PurePosixPath("bin/kasoko")},
+        {"credentials": PurePosixPath("/etc/a\nExecStartPre=/bin/true")},
+        {"metrics": PurePosixPath("metrics")},
+        *({"user": user} for user in ("", " kasoko", "a\nb", "a/b", "a:b", "$a")),
+    ],
+    ids=repr,
+)
+def test_what_no_unit_can_hold_is_refused_and_named(what: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refused:
+        replace(PLACE, **what)
+    assert f"--{next(iter(what))} " in refused.value.message
+    assert "\n" not in refused.value.message
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
 @pytest.mark.parametrize("socket", [None, "127.0.0.1:8321"])
 def test_systemd_finds_nothing_to_say_about_them(tmp_path: Path, socket: str | None) -> None:
-    # What is verified must exist on this machine: the program and the user.
-    here = replace(PLACE, program=PurePosixPath(sys.executable), user="root", listens_on=socket)
+    # What is verified must exist on this machine: the program and the user. The names are the worst there are.
+    folder = tmp_path / "my pay%d"
+    folder.mkdir()
+    (folder / "kasoko").symlink_to(sys.executable)
+    odd, units = PurePosixPath(folder), tmp_path / "units"
+    here = replace(
+        PLACE,
+        folder=odd,
+        program=odd / "kasoko",
+        credentials=odd,
+        metrics=odd / "figures %n",
+        user="root",
+        listens_on=socket,
+    )
+    units.mkdir()
     for name, text in make_units(here).items():
-        (tmp_path / name).write_text(text)
+        (units / name).write_text(text)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *sorted(map(str, tmp_path.iterdir()))],
+        ["systemd-analyze", "verify", "--man=no", *sorted(map(str, units.iterdir()))],
         capture_output=True,
         text=True,
         check=False,

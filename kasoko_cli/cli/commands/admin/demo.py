@@ -11,6 +11,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.render import Column
+from kasoko_cli.cli.parsing import count_of
 
 commands = Commands()
 
@@ -36,7 +37,7 @@ def demo(call: CommandContext) -> None:
     if call.json:
         render.document(report)
     else:
-        render.talk(call, f"\nThat took {report.seconds} seconds. Your own first day: kasoko init")
+        render.talk(call, f"\nThat took {count_of(report.seconds, 'second')}. Your own first day: kasoko init")
     if not report.proven:
         raise typer.Exit(8)
 

@@ -56,6 +56,24 @@ def help_(
         render.document({"command": " ".join(topic), "text": text}) if call.json else render.page(text)
 
 
+@commands.reads()
+def version(call: CommandContext) -> None:
+    """Show which kasoko this is; with --json, and which Python.
+
+    Example: kasoko version
+
+    Example: kasoko version --json
+
+    Exit status: 0 shown.
+    """
+    import platform
+
+    from kasoko_cli import __version__
+
+    document = {"version": __version__, "python": platform.python_version()}
+    render.answer(call, document, f"kasoko {__version__}", even_quiet=True)
+
+
 def _help_of(words: list[str]) -> str:
     """The help text of a command that is named by its words."""
     from difflib import get_close_matches

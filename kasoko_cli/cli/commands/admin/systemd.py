@@ -55,7 +55,7 @@ def print_(
     Example: kasoko units print --socket --output units
 
     Exit status: 0 printed, 3 a setting, or the folder cannot be written, 5 a file
-    is there already.
+    is there already, or a folder or user that no unit can hold.
     """
     from kasoko_cli.domain.addresses import passwords_in
     from kasoko_cli.domain.money import parse_kes, plain_kes

@@ -7,6 +7,7 @@ from typing import Annotated
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import option
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.parsing import count_of
 
 commands = Commands()
 
@@ -38,6 +39,8 @@ def worker(
     # that the worker forks: each makes a container of its own.
     container.db.close()
     tasks.check_broker()
-    render.talk(call, f"Serving {at_once} tasks at once. Stop with Ctrl-C: what is in flight is waited for.")
+    render.talk(
+        call, f"Serving {count_of(at_once, 'task')} at once. Stop with Ctrl-C: what is in flight is waited for."
+    )
     served = tasks.app.Worker(concurrency=at_once, loglevel="WARNING", without_gossip=True, without_mingle=True)
     served.start()

@@ -7,7 +7,7 @@ from typing import Annotated
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import MarketId, WrongUsage, argument, option
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.parsing import amount_of, local
+from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 commands = Commands("market")
 
@@ -120,7 +120,10 @@ def show(call: CommandContext, market: MarketId) -> None:
         ("closes", local(view.closes_at)),
         ("resolved as", view.resolved_outcome),
         ("rules", rules),
-        *((f"on {line.name}", f"{amount_of(line.stake_cents)} in {line.bets} bets") for line in view.outcomes),
+        *(
+            (f"on {line.name}", f"{amount_of(line.stake_cents)} in {count_of(line.bets, 'bet')}")
+            for line in view.outcomes
+        ),
         ("all stakes", amount_of(view.gross_cents)),
     ]
     render.card(call, view.question, pairs, document=view)

@@ -8,7 +8,7 @@ from typing import Annotated
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import argument, option
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.parsing import amount_of
+from kasoko_cli.cli.parsing import amount_of, count_of
 
 commands = Commands()
 
@@ -40,9 +40,9 @@ def verify(
         render.document(found)
         return
     render.line(
-        f"The proof of {found.market} holds: {found.bettors:,} bettors, {amount_of(found.gross_cents)} staked,"
-        f" {amount_of(found.fee_cents)} fee, {amount_of(found.payouts_cents)} won,"
-        f" {amount_of(found.refunds_cents)} given back."
+        f"The proof of {found.market} holds: {count_of(found.bettors, 'bettor')},"
+        f" {amount_of(found.gross_cents)} staked, {amount_of(found.fee_cents)} fee,"
+        f" {amount_of(found.payouts_cents)} won, {amount_of(found.refunds_cents)} given back."
     )
     render.line(f"root {found.root}")
     render.line(f"key  {found.public_key}")

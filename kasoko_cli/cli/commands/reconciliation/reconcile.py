@@ -112,7 +112,7 @@ def _tell(call: CommandContext, found: RoundOutcome) -> None:
     report, not_asked = found.report, found.not_asked
     render.talk(
         call,
-        f"{len(report.applied):,} stored results applied, {report.reaped:,} lost senders marked,"
+        f"{count_of(len(report.applied), 'stored result')} applied, {count_of(report.reaped, 'lost sender')} marked,"
         f" {len(report.asked) - len(not_asked):,} asked about, {report.not_yet:,} not asked yet.",
     )
     for one in not_asked:

@@ -131,7 +131,7 @@ def undo(
     if call.json:
         render.document({"undone": done})
         return
-    entries = "1 entry" if done.entries == 1 else f"{done.entries:,} entries"
+    entries = count_of(done.entries, "entry", "entries")
     again = f" Unknown again: {', '.join(done.unknown_again)}." if done.unknown_again else ""
     render.did(
         call,

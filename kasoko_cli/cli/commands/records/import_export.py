@@ -11,7 +11,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.progress import progress
-from kasoko_cli.cli.parsing import amount_of
+from kasoko_cli.cli.parsing import amount_of, count_of
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.exchange.import_records import Imported, Told
@@ -132,7 +132,7 @@ def _import(call: CommandContext, path: Path, form: str | None, take_in: Callabl
         raise
     call.ended_well("import")
     staked = f"; {amount_of(done.stake_cents)} staked, {done.cancelled:,} cancelled" if done.stake_cents else ""
-    counts = f"{done.new + done.known:,} {done.kind}: {done.new:,} new, {done.known:,} known"
+    counts = f"{_rows_of(done.new + done.known, done.kind)}: {done.new:,} new, {done.known:,} known"
     render.answer(call, done, f"{counts}{staked}")
 
 
@@ -249,13 +249,18 @@ def _export(
         note_unmasked(call.context, what=f"export {kind}", market=market)
     if output is None:
         done = export(call.container.db, RecordKind(kind), chosen, render.records, market=market, show_phone=show_phone)
-        render.talk(call, f"{done.rows:,} {done.kind}")
+        render.talk(call, _rows_of(done.rows, done.kind))
         return
     db = call.container.db  # opened first: no part of a file is left where there is no database
     with written_whole(output, private=show_phone) as file:
         done = export(db, RecordKind(kind), chosen, file.write, market=market, show_phone=show_phone)
     document = {"kind": done.kind, "rows": done.rows, "file": output}
-    render.answer(call, document, f"{done.rows:,} {done.kind} written to {output}")
+    render.answer(call, document, f"{_rows_of(done.rows, done.kind)} written to {output}")
+
+
+def _rows_of(number: int, kind: str) -> str:
+    """How many of a kind of records: `1 user`, `3 entries`."""
+    return count_of(number, "entry" if kind == "entries" else kind.removesuffix("s"), kind)
 
 
 def _format(form: str | None, path: Path | None, *, usual: str | None) -> Format:

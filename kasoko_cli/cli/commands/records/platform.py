@@ -109,7 +109,7 @@ def sync(
             found = f"{count_of(len(compared.differences), 'difference')}."
             if not compared.differences:
                 found = "the platform has them as they stand here."
-            _say(call, f"{compared.markets:,} closed markets, {compared.bets:,} bets: {found}")
+            _say(call, f"{count_of(compared.markets, 'closed market')}, {count_of(compared.bets, 'bet')}: {found}")
             _end(call, compared, compared.differences)
             return
         try:

@@ -16,7 +16,7 @@ from rich.text import Text
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.progress import duration
-from kasoko_cli.cli.parsing import nairobi_clock
+from kasoko_cli.cli.parsing import count_of, nairobi_clock
 from kasoko_cli.cli.signals import stopping
 from kasoko_cli.operations.reporting.dashboard import Board, read_board
 from kasoko_cli.operations.shared.overview import Groups, is_dead
@@ -129,7 +129,7 @@ def _facts(board: Board) -> list[tuple[str, str, str]]:
         facts.append(("listener", "never heard from M-Pesa", render.DOUBT))
     else:
         heard = f"heard from M-Pesa {duration(board.heard_seconds)} ago"
-        waits = f"; {found.callbacks_waiting:,} results wait to be applied" if found.callbacks_waiting else ""
+        waits = f"; not applied yet: {count_of(found.callbacks_waiting, 'result')}" if found.callbacks_waiting else ""
         facts.append(("listener", heard + waits, render.DOUBT if waits else ""))
     facts.append(("float", *_float(board)))
     slugs = {market.id: market.slug for market in found.markets}

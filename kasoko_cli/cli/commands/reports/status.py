@@ -93,7 +93,8 @@ def _show_overview(call: CommandContext, found: Overview) -> None:
     heard = "never" if found.callback_heard_at is None else local(found.callback_heard_at)
     render.talk(call, f"The listener last heard from M-Pesa: {heard}.")
     if found.callbacks_waiting:
-        render.warn(call, f"{found.callbacks_waiting} results are stored and not applied yet: kasoko reconcile")
+        waiting = count_of(found.callbacks_waiting, "result")
+        render.warn(call, f"Stored and not applied yet: {waiting}. Apply what is stored: kasoko reconcile")
     _show_runs(call, found.runs, {market.id: market.slug for market in found.markets})
     for switch in found.switches:
         render.warn(call, f"Nothing is sent: {switch.name} by {switch.actor}, {switch.reason} Then: kasoko resume")
@@ -192,7 +193,7 @@ def _one_line(health: Health) -> str:
         said = "; ".join(finding.what for finding in health.findings)
     else:
         rate = "none ended" if now.success_bps is None else f"{percent(now.success_bps)} succeeded"
-        said = f"{now.completed + now.failed:,} payouts ended in the window, {rate}; nothing to do"
+        said = f"{count_of(now.completed + now.failed, 'payout')} ended in the window, {rate}; nothing to do"
 
     def age(since: datetime | None) -> int:
         return 0 if since is None else max(0, round((now.at - since).total_seconds()))
