@@ -213,6 +213,25 @@ def known_lines(session: Session, keys: Iterable[str]) -> dict[str, KnownLine]:
     return {row[0]: KnownLine(*row) for row in rows_in(session, query, col(StatementLine.key), keys)}
 
 
+class BroughtLine(NamedTuple):
+    """A line that was taken in before, as what moved."""
+
+    key: str
+    receipt: str
+    completed_at: datetime
+    status: str
+    reason: str
+    paid_in_cents: int
+    withdrawn_cents: int
+
+
+def brought_with(session: Session, receipts: Iterable[str]) -> list[BroughtLine]:
+    """Every line that was taken in before with one of these receipts, in the order of their times and keys."""
+    query = sa.select(*(col(getattr(StatementLine, name)) for name in BroughtLine._fields))
+    rows = (BroughtLine(*row) for row in rows_in(session, query, col(StatementLine.receipt), receipts))
+    return sorted(rows, key=lambda row: (row.completed_at, row.key))
+
+
 def judge_again(session: Session, key: str, values: Mapping[str, object]) -> None:
     """Write down what a line that was left open turned out to be, and by which statement."""
     which = update(StatementLine).where(col(StatementLine.key) == key)

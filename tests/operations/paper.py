@@ -42,6 +42,8 @@ class Paper:
     opening_cents: int = 100_000_000
     day_first: bool = False
     masked: bool = False
+    to_the_minute: bool = False
+    without: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
     rows: list[list[str]] = field(default_factory=list)
@@ -94,14 +96,16 @@ class Paper:
 
     def time(self, at: datetime) -> str:
         """A time of Nairobi in one of the two spellings."""
-        return at.astimezone(NAIROBI).strftime("%d-%m-%Y %H:%M:%S" if self.day_first else "%Y-%m-%d %H:%M:%S")
+        said = at.astimezone(NAIROBI).strftime("%d-%m-%Y %H:%M:%S" if self.day_first else "%Y-%m-%d %H:%M:%S")
+        return said[:-3] if self.to_the_minute else said
 
     def table(self) -> list[list[str]]:
         """The whole sheet: about the organisation, the header, the newest first."""
         before = [["Organization Name:", "KASOKO LTD"], ["Short Code:", self.shortcode]]
         if self.since is not None and self.until is not None:
             before.append(["Time Period:", f"From {self.time(self.since)} To {self.time(self.until)}"])
-        return [*before, [], HEADER, *reversed(self.rows)]
+        kept = [place for place, name in enumerate(HEADER) if name not in self.without]
+        return [*before, [], *([row[place] for place in kept] for row in (HEADER, *reversed(self.rows)))]
 
     def csv(self, *, separator: str = ",", ends: str = "\r\n", mark: bool = True) -> bytes:
         """As a CSV file."""

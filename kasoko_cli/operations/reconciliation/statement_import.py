@@ -33,9 +33,11 @@ from kasoko_cli.operations.reconciliation.statement_findings import (
     is_restored,
     more_than_owed,
 )
+from kasoko_cli.operations.reconciliation.statement_keys import with_known_keys
 from kasoko_cli.operations.reconciliation.statement_matching import match
 from kasoko_cli.operations.reconciliation.statement_owner import Proven, prove
 from kasoko_cli.operations.reconciliation.statement_parser import LineKind, Span, StatementFile
+from kasoko_cli.operations.reconciliation.statement_rows import LeftOut
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
@@ -101,6 +103,7 @@ class StatementReport:
 
     `says_from`, `says_to` and `made_at` are what the file says of itself, where it does; what it is believed to
     cover, by what it shows, is `covers_from` and `covers_to`. `account_proof` is what shows that it is of `account`.
+    `left_out` are its rows that are no movements; `sheet` is the one that was read where a workbook has several.
     """
 
     file: str
@@ -116,6 +119,8 @@ class StatementReport:
     account_proof: str
     whole: bool
     broken_at: int | None
+    left_out: tuple[LeftOut, ...]
+    sheet: str | None
     opening_cents: int | None
     closing_cents: int | None
     utility_cents: int
@@ -164,6 +169,7 @@ def plan_statement(db: Database, clock: Clock, file: StatementFile, rules: State
     """
     now = clock()
     with db.reading() as session:
+        file = _under_known_keys(session, file)
         judged = _judge(session, file, rules, now)
         taken = statements.find_statement(session, file.digest)
         return _report(session, file, judged, taken, is_new=taken is None)
@@ -187,6 +193,7 @@ def take_statement(
     payment_guard.judge_first(ctx.db, ctx.clock, rules.caution)
     now = ctx.clock()
     with ctx.db.reading() as session:
+        file = _under_known_keys(session, file)
         judged = _judge(session, file, rules, now)
     with ctx.db.transaction() as session:
         take_turn(session, Turn.STATEMENT)
@@ -260,6 +267,11 @@ def _new_statement(file: StatementFile, span: Span, actor: Actor, now: datetime)
 
 
 # --- What is known --------------------------------------------------------------------------------------------
+
+
+def _under_known_keys(session: Session, file: StatementFile) -> StatementFile:
+    """The file with its lines under the keys by which they are known from another export."""
+    return replace(file, lines=with_known_keys(session, file.lines, {line.key for line in file.lines}))
 
 
 def _judge(session: Session, file: StatementFile, rules: StatementRules, now: datetime) -> _Judged:
@@ -344,11 +356,16 @@ def _past_the_guard(
 def _take_lines(
     db: Database, clock: Clock, take: Take, findings: Sequence[StatementFinding], on_progress: Callable[[int], None]
 ) -> None:
+    keys = {one.line.key for one in findings if one.line is not None}
     for start in range(0, len(findings), BATCH):
         part = findings[start : start + BATCH]
         now = clock()
         with db.transaction() as session:
             take_turn(session, Turn.STATEMENT)
+            # Another export of the same movements may have been taken in since the books were read.
+            moved = with_known_keys(session, [one.line for one in part if one.line is not None], keys)
+            again = {line.number: line for line in moved}
+            part = [one if one.line is None else replace(one, line=again[one.line.number]) for one in part]
             batch = _Batch(session, take, now)
             lines = {one.line.key: one for one in part if one.line is not None}
             known = statements.known_lines(session, lines)
@@ -589,6 +606,8 @@ def _report(
         account_proof=str(judged.account.by),
         whole=file.whole,
         broken_at=file.broken_at,
+        left_out=file.left_out,
+        sheet=file.sheet,
         opening_cents=file.opening_cents,
         closing_cents=file.closing_cents,
         utility_cents=book.balance(session, Account.UTILITY),

@@ -422,7 +422,7 @@ class _Matching:
         if not span.covers(first, last):
             return f"the statement covers {iso(span.first)} to {iso(span.last)} only"
         if not self.file.whole:
-            return "its balances do not follow one from another, so lines may be missing"
+            return "its balances do not follow one from another, or its totals do not add up, so lines may be missing"
         if not self.known.account.is_shown:
             return "nothing in it shows that it is of our account"
         if self.known.account_id is None or attempt.account_id != self.known.account_id:

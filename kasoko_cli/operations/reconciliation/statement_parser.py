@@ -29,10 +29,10 @@ from itertools import pairwise
 from kasoko_cli.domain.money import MAX_CENTS
 from kasoko_cli.domain.phone import mask_in, quoted
 from kasoko_cli.operations.reconciliation.statement_party import Party, read_party
-from kasoko_cli.operations.reconciliation.statement_preamble import Lead, is_kes, read_lead, time_of
-from kasoko_cli.operations.reconciliation.statement_rows import Shape
+from kasoko_cli.operations.reconciliation.statement_preamble import Lead, is_kes, read_lead
+from kasoko_cli.operations.reconciliation.statement_rows import LeftOut, RowKind, Shape, Sums, Times
 from kasoko_cli.operations.shared.record_files import FileRefused, Problem
-from kasoko_cli.operations.shared.table_files import NumberedCells, Source, read_table
+from kasoko_cli.operations.shared.table_files import NumberedCells, Source, read_table, without_noise
 
 #: No line of a statement comes near these: so much text in a cell, so many cells.
 MOST_CHARACTERS, MOST_COLUMNS = 2_000, 100
@@ -54,6 +54,9 @@ _OPTIONAL = ("initiation time", "balance", "balance confirmed", "linked transact
 
 #: As M-Pesa's header writes them, for messages.
 _SPELT = {name: name.title().replace(" No", " No.").replace("A/C No.", "A/C No.") for name in (*_NEEDED, *_OPTIONAL)}
+
+#: So many of its columns, at least, make a line a header; what is missing of them is named.
+_FEW = 3
 
 _AMOUNT = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]{1,2})?")
 _RECEIPT = re.compile(r"[A-Z0-9]{6,20}")
@@ -147,8 +150,8 @@ class StatementFile:
     """A statement that was read whole, oldest line first.
 
     `lead` is what it says of itself, its time too; what it shows is `span`. It is `whole` where every balance
-    follows from the one before, so that no line between two others can have been left out; `broken_at` has the
-    first line whose balance does not follow.
+    follows from the one before, and every total from the lines before it, so that no line between two others can
+    have been left out; `broken_at` has the first line that does not follow. `left_out` are rows that are no movements.
     """
 
     name: str
@@ -157,6 +160,8 @@ class StatementFile:
     lines: list[Line]
     whole: bool
     broken_at: int | None
+    left_out: tuple[LeftOut, ...] = ()
+    sheet: str | None = None
 
     def span(self, now: datetime) -> Span:
         """What it covers: from its first movement to its last, less what may appear late.
@@ -212,10 +217,16 @@ def read_statement(name: str, content: bytes) -> StatementFile:
     lead = replace(lead, made_at=min(made, default=None))
     columns = _columns(name, number, cells)
     is_cut = table.sheet is None and content.rstrip(b"\0")[-1:] not in (b"\r", b"\n")
-    shape = Shape(columns, len(cells), table.delimiter, _NEVER_EMPTY)
-    return _read_lines(name, digest, lead, shape, _bounded(name, table.rows), is_cut=is_cut)
+    shape = Shape(columns, cells, above, table.delimiter, _NEVER_EMPTY)
+    file = _read_lines(name, digest, lead, shape, _bounded(name, table.rows), is_cut=is_cut)
+    return replace(file, sheet=table.sheet if len(table.sheets) > 1 else None)
 
 
+_HAS_ALL = (
+    "The statement of the organisation's utility account, exported whole from the M-Pesa portal, has them all:"
+    f" {', '.join(_SPELT[name] for name in _NEEDED)}. A search of transactions, a summary, and a customer's own"
+    " statement have fewer."
+)
 _EXPORT_AGAIN = "Export it again from the M-Pesa portal, and do not edit it. Nothing of it was taken in."
 
 
@@ -257,7 +268,8 @@ def _saved_at(content: bytes) -> datetime | None:
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    return {"receipt no", "completion time"} <= {_plain(cell) for cell in cells}
+    names = {_plain(cell) for cell in cells} & _SPELT.keys()
+    return len(names) >= _FEW and bool(names & {"receipt no", "completion time"})
 
 
 def _plain(cell: str) -> str:
@@ -276,7 +288,7 @@ def _columns(name: str, number: int, cells: Sequence[str]) -> dict[str, int]:
             found[plain] = place
     problems += [Problem(number, _SPELT[column], "the column is missing") for column in _NEEDED if column not in found]
     if problems:
-        raise _refused(name, problems)
+        raise _refused(name, problems, hint=_HAS_ALL)
     return found
 
 
@@ -287,20 +299,32 @@ def _read_lines(
     name: str, digest: str, lead: Lead, shape: Shape, rows: Iterable[NumberedCells], *, is_cut: bool
 ) -> StatementFile:
     problems: list[Problem] = []
-    lines = []
-    number, cells = 0, [""] * shape.width
+    lines: list[Line] = []
+    left_out: list[LeftOut] = []
+    times, sums = Times(), Sums()
+    number, cells = 0, list(shape.header)
     for number, cells in rows:
         if not any(cells):
+            continue
+        if (what := shape.kind_of(cells)) is not None:
+            left_out.append(LeftOut(number, what))
+            if what is RowKind.TOTAL:
+                sums.compare(number, *(_Reading(number, cells, shape.columns, [], times).total()))
+            elif what is RowKind.REMARK and (made := read_lead([cells]).made_at) is not None:
+                lead = replace(lead, made_at=min(made, lead.made_at or made))
             continue
         if wrong := shape.wrong(cells):
             problems.append(Problem(number, "", wrong))
             continue
-        line = _Reading(number, cells, shape.columns, problems).line()
+        line = _Reading(number, cells, shape.columns, problems, times).line()
         if line is not None:
             lines.append(line)
-    if is_cut and len(cells) < shape.width:
-        what = f"the file ends within this line, after {len(cells)} of {shape.width} columns: it is not whole"
-        problems.append(Problem(number, "", what))
+            if line.moved_cents:
+                sums.add(line.paid_in_cents, line.withdrawn_cents)
+    if is_cut and len(cells) < shape.width and (not left_out or left_out[-1].line != number):
+        what_is_cut = f"the file ends within this line, after {len(cells)} of {shape.width} columns: it is not whole"
+        problems.append(Problem(number, "", what_is_cut))
+    problems += times.problems(_SPELT.__getitem__)
     if not lines and not problems:
         problems.append(Problem(1, "", "no line follows the header: a statement without movements says nothing"))
     if problems:
@@ -308,10 +332,16 @@ def _read_lines(
     newest_first = lines[0].completed_at >= lines[-1].completed_at
     if newest_first:
         lines.reverse()
-    broken_at = _broken(lines)
+    broken_at = _broken(lines) if sums.broken_at is None else sums.broken_at
     lines.sort(key=lambda line: line.completed_at)  # stable: within a second the order of the file stands
     return StatementFile(
-        name=name, digest=digest, lead=lead, lines=lines, whole=broken_at is None, broken_at=broken_at or None
+        name=name,
+        digest=digest,
+        lead=lead,
+        lines=lines,
+        whole=broken_at is None,
+        broken_at=broken_at or None,
+        left_out=tuple(left_out),
     )
 
 
@@ -328,9 +358,25 @@ def _broken(lines: Sequence[Line]) -> int | None:
 class _Reading:
     """One line while it is read; what is wrong with it goes to `problems`."""
 
-    def __init__(self, number: int, cells: Sequence[str], columns: Mapping[str, int], problems: list[Problem]) -> None:
-        self.number, self.cells, self.columns, self.problems = number, cells, columns, problems
+    def __init__(
+        self,
+        number: int,
+        cells: Sequence[str],
+        columns: Mapping[str, int],
+        problems: list[Problem],
+        times: Times,
+    ) -> None:
+        self.number, self.cells, self.columns, self.problems, self.times = number, cells, columns, problems, times
         self.wrong = False
+
+    def total(self) -> tuple[int | None, int | None]:
+        """What a row of totals has under the two columns of money, in cents; None for what cannot be read there."""
+        found = []
+        for column in ("paid in", "withdrawn"):
+            self.wrong = False
+            cents = abs(self._cents(column))
+            found.append(None if self.wrong or not self._text(column) else cents)
+        return found[0], found[1]
 
     def line(self) -> Line | None:
         """The line, or None where something is wrong with it."""
@@ -386,13 +432,14 @@ class _Reading:
 
     def _when(self, column: str) -> datetime | None:
         text = self._text(column)
-        moment = time_of(text)
+        moment = self.times.read(self.number, column, text)
         if moment is None:
-            self._note(column, f"{quoted(text)} is no time. Known: 2026-11-23 08:05:09 and 23-11-2026 08:05:09")
+            known = "2026-11-23 08:05:09, 23-11-2026 08:05:09 and 23/11/2026 08:05"
+            self._note(column, f"{quoted(text)} is no time. Known: {known}")
         return moment
 
     def _cents(self, column: str) -> int:
-        text = self._text(column).removeprefix("KES ").replace("- ", "-")
+        text = without_noise(self._text(column).removeprefix("KES ").replace("- ", "-"))
         if text in ("", "-"):
             return 0
         cents = 0

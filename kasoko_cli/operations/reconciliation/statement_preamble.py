@@ -16,11 +16,12 @@ from datetime import UTC, datetime, timedelta
 
 from kasoko_cli.clock import NAIROBI
 
-#: A time of a statement, the year first or the day.
+#: A time of a statement, the year first or the day; some exports leave out the seconds.
 TIME = re.compile(
-    r"(?:([0-9]{4})-([0-9]{2})-([0-9]{2})|([0-9]{2})-([0-9]{2})-([0-9]{4})) ([0-9]{2}):([0-9]{2}):([0-9]{2})"
+    r"(?:([0-9]{4})-([0-9]{2})-([0-9]{2})|([0-9]{2})-([0-9]{2})-([0-9]{4})|([0-9]{2})/([0-9]{2})/([0-9]{4}))"
+    r" ([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?"
 )
-_PERIOD = re.compile(rf"from\W+({TIME.pattern})\W+to\W+({TIME.pattern})", re.IGNORECASE)
+_PERIOD = re.compile(rf"from\W+(?P<first>{TIME.pattern})\W+to\W+(?P<last>{TIME.pattern})", re.IGNORECASE)
 
 #: What says what a number in a lead is: an account, or a sum, an address, a count. The last word before it counts.
 _SAYS = re.compile(
@@ -40,7 +41,8 @@ _UTILITY = re.compile(r"\butility\b", re.IGNORECASE)
 _CURRENCY = re.compile(r"\b(?:currency(?: code)?|ccy)\W+([A-Za-z.]+(?: shillings?)?)", re.IGNORECASE)
 _KES = re.compile(r"(?:kes|kshs?|kenyan? shillings?)\.?", re.IGNORECASE)
 
-_MADE = re.compile(
+#: What says when something was made.
+MADE = re.compile(
     r"\b(?:generated|printed|exported|downloaded|created|extracted|produced|run|prepared|as at|report date"
     r"|date of (?:issue|report|statement)|statement date)\b",
     re.IGNORECASE,
@@ -70,7 +72,7 @@ def read_lead(rows: Sequence[Sequence[str]]) -> Lead:
     """Read the lines before the header."""
     texts = [" ".join(cell for cell in cells if cell) for cells in rows]
     currencies = (found[1] for text in texts if (found := _CURRENCY.search(text)))
-    made = [moment for text in texts if _MADE.search(text) for moment in _moments(text)]
+    made = [moment for text in texts if MADE.search(text) for moment in _moments(text)]
     return Lead(
         accounts=tuple(dict.fromkeys(name for cells in rows for name in _accounts(cells))),
         other_account=next((text.strip() for text in texts if _is_of_another(text)), ""),
@@ -91,7 +93,9 @@ def time_of(text: str) -> datetime | None:
     if found is None:
         return None
     year, month, day = (found[1], found[2], found[3]) if found[1] else (found[6], found[5], found[4])
-    return _moment(int(year), int(month), int(day), int(found[7]), int(found[8]), int(found[9]))
+    if found[7]:
+        year, month, day = found[9], found[8], found[7]
+    return _moment(int(year), int(month), int(day), int(found[10]), int(found[11]), int(found[12] or 0))
 
 
 def _moment(year: int, month: int, day: int, hour: int, minute: int, second: int) -> datetime | None:
@@ -120,7 +124,7 @@ def _period(texts: Sequence[str]) -> tuple[datetime, datetime] | None:
     """The time that the statement says it covers, where it says so."""
     for text in texts:
         if found := _PERIOD.search(text):
-            first, last = time_of(found[1]), time_of(found[11])
+            first, last = time_of(found["first"]), time_of(found["last"])
             if first and last and first <= last:
                 return first, last
     return None

@@ -172,6 +172,31 @@ def test_lines_of_another_file_are_not_taken_in_twice(silent: PayoutHarness) -> 
     assert silent.balance(Account.SUSPENSE) == 82_700
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["less afterwards", "less at first"])
+@pytest.mark.parametrize("how", [{"without": ("Balance",)}, {"to_the_minute": True}], ids=["no balances", "no seconds"])
+def test_another_export_of_the_same_movements_books_nothing_twice(
+    silent: PayoutHarness, how: dict[str, Any], *, turned: bool
+) -> None:
+    """A key that is made of the balance and the second would be another one in each."""
+    at = silent.clock() + timedelta(seconds=2)
+    ann, receipt = unknown(silent, "ann"), silent.ledger()[0]["receipt"]
+    exports = []
+    for one in ({}, how) if not turned else (how, {}):
+        paper = Paper(**one).covering([at])
+        paid_line(paper, ann, receipt, at)
+        paper.line(receipt, at, withdrawn=900, reason=CHARGE)
+        paper.line("UKN0000009", at + timedelta(seconds=3), withdrawn=77_700, phone=CYN)
+        paper.line("UKN0000009", at + timedelta(seconds=4), withdrawn=900, reason=CHARGE)
+        exports.append(paper)
+    first = take(silent, exports[0])
+    before = silent.money()
+    exports[1].line("UKN0000010", at + timedelta(minutes=2), withdrawn=5_000, phone=CYN)
+    again = take(silent, exports[1])
+    assert (first.new_lines, again.lines, again.new_lines) == (4, 5, 1)
+    assert silent.balance(Account.SUSPENSE) == 77_700 + 900 + 5_000
+    assert silent.money() != before, "the line that is new was booked"
+
+
 def test_a_plan_names_the_same_and_writes_nothing(silent: PayoutHarness) -> None:
     at = silent.clock() + timedelta(seconds=2)
     paper = Paper().covering([at])

@@ -92,7 +92,7 @@ def test_the_oldest_first_is_read_too() -> None:
         (("Withdrawn,", "Gone,"), "line 4, Withdrawn: the column is missing"),
         (("Balance Confirmed,", "Withdrawn,"), "line 4, Withdrawn: the column is there twice"),
         (("UKN0000001,", "UKN0000001"), "line 10, Receipt No.: 'UKN00000012026-11-23 12:00:00' is no receipt"),
-        (("Receipt No.", "Number"), "no header of a statement stands in it"),
+        (("Receipt No.", "Number"), "line 4, Receipt No.: the column is missing"),
     ],
 )
 def test_whatever_could_be_read_in_two_ways_is_refused_with_its_line(change: tuple[str, str], said: str) -> None:

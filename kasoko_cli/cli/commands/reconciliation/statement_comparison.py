@@ -67,7 +67,9 @@ def _tell(call: CommandContext, report: StatementReport, *, plan: bool) -> None:
         ("account", _shown_by(report)),
         ("says", _said(report)),
         ("covers", _covered(report)),
+        *([("sheet", report.sheet)] if report.sheet else []),
         ("lines", f"{report.lines:,}, {report.new_lines:,} of them new"),
+        *([("left out", _left_out(report))] if report.left_out else []),
         ("whole", "every balance follows from the one before" if report.whole else _not_whole(report)),
         ("payouts, ledger", f"{ways.ledger.count:,}, {amount_of(ways.ledger.amount_cents)}"),
         ("payouts, results", f"{ways.results.count:,}, {amount_of(ways.results.amount_cents)}"),
@@ -125,5 +127,18 @@ def _covered(report: StatementReport) -> str:
 
 
 def _not_whole(report: StatementReport) -> str:
-    where = f" from line {report.broken_at} on" if report.broken_at else ""
-    return f"no: its balances do not follow one from another{where}, so it proves no absence"
+    if not report.broken_at:
+        return "no: it does not have a balance on every line, so it proves no absence"
+    return f"no: line {report.broken_at} does not follow from the lines before it, so it proves no absence"
+
+
+def _left_out(report: StatementReport) -> str:
+    """Rows that were taken for no movement, and where each kind stands first."""
+    of_kind: dict[str, list[int]] = {}
+    for row in report.left_out:
+        of_kind.setdefault(row.what, []).append(row.line)
+    said = [
+        f"{count_of(len(lines), what)} (line {lines[0]}{', ...' if lines[1:] else ''})"
+        for what, lines in of_kind.items()
+    ]
+    return ", ".join(said)
