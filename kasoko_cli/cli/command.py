@@ -24,7 +24,18 @@ from typer.core import TyperCommand, TyperGroup
 
 from kasoko_cli.cli.help import layout
 from kasoko_cli.cli.help.command_index import WORDS
-from kasoko_cli.cli.options import ActorName, ConfigFile, DatabaseUrl, Json, Quiet, Reason, Verbose, WrongUsage, Yes
+from kasoko_cli.cli.options import (
+    ActorName,
+    ConfigFile,
+    DatabaseUrl,
+    Json,
+    NeededReason,
+    Quiet,
+    Reason,
+    Verbose,
+    WrongUsage,
+    Yes,
+)
 from kasoko_cli.cli.output import render
 from kasoko_cli.errors import ConfigurationError, KasokoError
 from kasoko_cli.store.engine import server
@@ -113,6 +124,25 @@ class CommandContext:
             ConfigurationError: it is no key, or others can read it.
         """
         return replace(self.context, actor=replace(self.who, key=self.container.signing_key(file)))
+
+    def with_reason(self) -> CommandContext:
+        """The same with a reason, for what is not done without: asked for where somebody can be.
+
+        Raises:
+            WrongUsage: none was given.
+        """
+        if (self.reason or "").strip():
+            return self
+        reason = render.ask("Why? For whoever reads the record:") if render.is_somebody_here() and not self.yes else ""
+        if not reason:
+            from kasoko_cli.domain.phone import mask_in
+
+            raise WrongUsage(
+                "This needs a reason, for whoever reads the record. Nothing was done.",
+                hint=f"Say why: {mask_in(_typed_again())} --reason TEXT",
+            )
+        opened = self.container if "container" in self.__dict__ else self.handed_in
+        return replace(self, reason=reason, handed_in=opened)
 
     def at_work(self, command: str, *, market: str | None, alone: bool = True) -> AbstractContextManager[AtWork]:
         """Stand in the list of runs while the block works; see `run_registry.at_work`.
@@ -248,15 +278,18 @@ class Commands(typer.Typer):
         `answers` is whether what it prints is all that it is for, so that it fails where that cannot be written: not
         so where its exit code says it too, or it does something besides.
         """
-        return self._command(name, writes=False, answers=answers)
+        return self._command(name, _READS, answers=answers)
 
-    def writes(self, name: str | None = None) -> Callable[[Body[P]], Body[P]]:
-        """Make the function a command that changes something: it also takes --yes, --actor and --reason."""
-        return self._command(name, writes=True, answers=False)
+    def writes(self, name: str | None = None, *, reason: bool = False) -> Callable[[Body[P]], Body[P]]:
+        """Make the function a command that changes something: it also takes --yes, --actor and --reason.
 
-    def _command(self, name: str | None, *, writes: bool, answers: bool) -> Callable[[Body[P]], Body[P]]:
+        With `reason` it is not done without one, unless it only shows a --plan.
+        """
+        return self._command(name, _WRITES_WITH_REASON if reason else _WRITES, answers=False)
+
+    def _command(self, name: str | None, shared: _Shared, *, answers: bool) -> Callable[[Body[P]], Body[P]]:
         def register(body: Body[P]) -> Body[P]:
-            command = _with_shared_options(body, writes=writes, answers=answers)
+            command = _with_shared_options(body, shared, answers=answers)
             self.command(name, cls=Command)(command)
             return body
 
@@ -267,15 +300,17 @@ class Commands(typer.Typer):
 _Shared = Sequence[tuple[str, Any, Any]]
 _ALWAYS: _Shared = [("config_file", ConfigFile, None), ("database_url", DatabaseUrl, None), ("json", Json, False)]
 _TALK: _Shared = [("quiet", Quiet, False), ("verbose", Verbose, False)]
-_WHEN_WRITING: _Shared = [("yes", Yes, False), ("actor", ActorName, None), ("reason", Reason, None)]
+_WHO: _Shared = [("yes", Yes, False), ("actor", ActorName, None)]
+_READS: _Shared = [*_ALWAYS, *_TALK]
+_WRITES: _Shared = [*_READS, *_WHO, ("reason", Reason, None)]
+_WRITES_WITH_REASON: _Shared = [*_READS, *_WHO, ("reason", NeededReason, None)]
 
 
-def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bool) -> Callable[..., None]:
+def _with_shared_options(body: Callable[..., None], shared: _Shared, *, answers: bool) -> Callable[..., None]:
     """The function that Typer sees: the body's own parameters, then the shared ones.
 
     A parameter that is a NamedTuple stands for its fields: options that several commands take together.
     """
-    shared = [*_ALWAYS, *_TALK, *(_WHEN_WRITING if writes else ())]
     first, *taken = inspect.signature(body, eval_str=True).parameters.values()
     together = {one.name: one.annotation for one in taken if hasattr(one.annotation, "_fields")}
     own = [part for one in taken for part in (_parts_of(one.annotation) if one.name in together else [one])]
@@ -288,8 +323,10 @@ def _with_shared_options(body: Callable[..., None], *, writes: bool, answers: bo
         for name, options in together.items():
             given[name] = options(*(given.pop(part) for part in options._fields))
         server.called(ctx.command_path)
-        call = CommandContext(**said, writes=writes, handed_in=ctx.obj)
+        call = CommandContext(**said, writes=shared is not _READS, handed_in=ctx.obj)
         try:
+            if shared is _WRITES_WITH_REASON and not given.get("plan"):
+                call = call.with_reason()
             run(call, functools.partial(body, call, **given), answers=answers)
         except WrongUsage as error:
             error.ctx = ctx

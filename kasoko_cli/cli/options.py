@@ -47,6 +47,8 @@ Verbose = Annotated[bool, flag("--verbose", "Tell more when it fails.", short="-
 Yes = Annotated[bool, flag("--yes", "Do it without asking.", short="-y", **_SHARED)]
 ActorName = Annotated[str | None, option("--actor", "NAME", "Who does this; else the OS user.", **_SHARED)]
 Reason = Annotated[str | None, option("--reason", "TEXT", "Why, for the record.", **_SHARED)]
+#: The same, where the act is not done without: asked for on a terminal.
+NeededReason = Annotated[str | None, option("--reason", "TEXT", "Why, for the record. [required]")]
 
 # --- Words that several commands use -------------------------------------------------------------
 

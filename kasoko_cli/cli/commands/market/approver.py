@@ -104,7 +104,7 @@ def list_(call: CommandContext) -> None:
         render.talk(call, f"What two people say {asked} here.")
 
 
-@commands.writes()
+@commands.writes(reason=True)
 def remove(call: CommandContext, name: Name, sign_with: SignWith = None) -> None:
     """Let somebody's signature count no more.
 
@@ -117,7 +117,7 @@ def remove(call: CommandContext, name: Name, sign_with: SignWith = None) -> None
     wanjiku --sign-with wanjiku.key
 
     Exit status: 0 removed, 3 the signing key cannot be used, 4 no such approver,
-    5 it is not signed, is the last one, or no reason was given.
+    5 it is not signed, or is the last one.
     """
     from kasoko_cli.operations.approvals import approvers
 

@@ -62,6 +62,7 @@ def override(call: CommandContext, given: OutcomeOptions) -> None:
         return
     if not (call.json or render.unattended(call)):
         _show(call, planned, document=planned)
+    call = call.with_reason()
     question = f"Give {planned.slug} the outcome {planned.becomes} instead of {planned.was}?"
     render.confirm_or_leave(call, question, otherwise="Nothing was changed.")
     done = operation.override(

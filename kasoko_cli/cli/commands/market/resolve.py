@@ -36,7 +36,7 @@ def resolve(
         list[str] | None,
         option("--withdrawn", "NAME", "An outcome that fell away: refunded.", autocompletion=completion.outcomes),
     ] = None,
-    override: Annotated[bool, flag("--override", "Another outcome than the one it has; needs --reason.")] = False,
+    override: Annotated[bool, flag("--override", "Another outcome than the one it has; --reason is required.")] = False,
     void: Annotated[bool, flag("--void", "With --override: call it off after all.")] = False,
     plan: Annotated[bool, flag("--plan", "With --override: show it; write nothing.")] = False,
     confirm: Annotated[str | None, option("--confirm", "HASH", "With --override: the plan that you have read.")] = None,

@@ -15,7 +15,7 @@ from kasoko_cli.cli.output.payout_tables import tell_moved
 verbs = Commands()
 
 
-@verbs.writes("to-wallet")
+@verbs.writes("to-wallet", reason=True)
 def to_wallet(call: CommandContext, payout: PayoutId) -> None:
     """Credit the user's wallet instead of the phone.
 
@@ -34,7 +34,7 @@ def to_wallet(call: CommandContext, payout: PayoutId) -> None:
     tell_moved(call, payout, status)
 
 
-@verbs.writes("decide")
+@verbs.writes("decide", reason=True)
 def decide_(
     call: CommandContext,
     payout: Annotated[
@@ -111,7 +111,7 @@ def decide_(
         raise typer.Exit(10)
 
 
-@verbs.writes()
+@verbs.writes(reason=True)
 def returned(
     call: CommandContext,
     payout: PayoutId,
@@ -129,8 +129,7 @@ def returned(
     Example: kasoko payout returned rain.1.8 --receipt UKP0A1B2C4 --reason
     reversed --yes
 
-    Exit status: 0 it is returned, 4 no such payout, 5 it is not completed, or no
-    reason was given.
+    Exit status: 0 it is returned, 4 no such payout, 5 it is not completed.
     """
     from kasoko_cli.operations.payouts.returns import came_back
 
@@ -144,7 +143,7 @@ def returned(
     render.talk(call, f"Send it again: kasoko payout again {payout}")
 
 
-@verbs.writes()
+@verbs.writes(reason=True)
 def again(call: CommandContext, payout: PayoutId) -> None:
     """Make a payout due again whose money came back.
 

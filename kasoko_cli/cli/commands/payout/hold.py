@@ -19,7 +19,7 @@ verbs = Commands()
 PayoutOrMarket = Annotated[str, argument("PAYOUT|MARKET", "A payout like rain.1.7, or a market.")]
 
 
-@verbs.writes()
+@verbs.writes(reason=True)
 def hold(call: CommandContext, payout: PayoutOrMarket) -> None:
     """Stop a payout, or all of a market, before it is sent.
 
@@ -29,8 +29,8 @@ def hold(call: CommandContext, payout: PayoutOrMarket) -> None:
 
     Example: kasoko payout hold rain --reason 'the result is disputed'
 
-    Exit status: 0 it is held, 4 no such payout or market, 5 it is on its way, has
-    ended, or no reason was given.
+    Exit status: 0 it is held, 4 no such payout or market, 5 it is on its way or
+    has ended.
     """
     from kasoko_cli.domain.payout import looks_like_payout_id
     from kasoko_cli.operations.payouts import manual_decision, market_hold
@@ -42,7 +42,7 @@ def hold(call: CommandContext, payout: PayoutOrMarket) -> None:
         _tell_market(call, market_hold.hold_market(call.context, market=payout))
 
 
-@verbs.writes()
+@verbs.writes(reason=True)
 def release(call: CommandContext, payout: PayoutOrMarket) -> None:
     """Let a held payout go: it is due again, or waits for approval.
 
@@ -53,8 +53,7 @@ def release(call: CommandContext, payout: PayoutOrMarket) -> None:
 
     Example: kasoko payout release rain --reason 'the result stands'
 
-    Exit status: 0 it is released, 4 no such payout or market, 5 it is not held,
-    or no reason was given.
+    Exit status: 0 it is released, 4 no such payout or market, 5 it is not held.
     """
     from kasoko_cli.domain.payout import looks_like_payout_id
     from kasoko_cli.operations.payouts import manual_decision, market_hold

@@ -8,7 +8,7 @@ from kasoko_cli.cli.output import render
 commands = Commands()
 
 
-@commands.writes()
+@commands.writes(reason=True)
 def pause(call: CommandContext) -> None:
     """Stop all sending, on every host, until kasoko resume.
 
@@ -16,7 +16,7 @@ def pause(call: CommandContext) -> None:
 
     Example: kasoko pause --reason 'audit found something' --actor wanjiku
 
-    Exit status: 0 paused, 5 no reason was given.
+    Exit status: 0 paused.
     """
     from kasoko_cli.operations.payouts import switches
 

@@ -40,7 +40,7 @@ def list_(call: CommandContext) -> None:
         render.talk(call, "There is none.")
 
 
-@commands.writes()
+@commands.writes(reason=True)
 def close(
     call: CommandContext,
     incident: Annotated[
@@ -65,10 +65,9 @@ def close(
     --reason 'forged: the address had leaked'
 
     Exit status: 0 closed, or none stands that fits, 2 neither a number nor an
-    option, 4 no such incident or payout, 5 no reason was given.
+    option, 4 no such incident or payout.
     """
     from kasoko_cli.operations.payouts.manual_decision import Which, close_incidents, list_incidents
-    from kasoko_cli.operations.shared.actor import needs_reason
     from kasoko_cli.operations.shared.record_files import parse_time
 
     try:
@@ -78,7 +77,6 @@ def close(
     which = Which(kind, None if payout is None else call.payout_id(payout), earlier_than)
     if (incident is None) == which.is_all:
         raise WrongUsage("Say which: either the number of an incident, or --kind, --payout, --before.")
-    needs_reason(call.who, "Closing an incident")
     if incident is not None:
         closed = bool(close_incidents(call.context, numbers=[incident]))
         did = "is closed" if closed else "was closed already"

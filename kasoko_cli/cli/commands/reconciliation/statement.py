@@ -37,14 +37,14 @@ def list_(call: CommandContext) -> None:
         render.talk(call, "There is none.")
 
 
-@commands.writes()
+@commands.writes(reason=True)
 def resolve(
     call: CommandContext,
     item: Annotated[str, argument("ITEM", "Of suspense list, or a receipt.")],
     as_: Annotated[str, option("--as", "WHAT", "What it was; see above.", show_default=False)],
     user: Annotated[str | None, option("--user", "USER", "Whose it is.")] = None,
 ) -> None:
-    """Say what money in suspense was, once, with a reason.
+    """Say what money in suspense was, once.
 
     WHAT is bank (moved to or from the bank), capital, draw, charges, counted (in
     the books already by another way), wallet (of --user), receivable (--user owes
@@ -102,7 +102,7 @@ def list_files(call: CommandContext) -> None:
         render.talk(call, "There is none.")
 
 
-@files.writes()
+@files.writes(reason=True)
 def undo(
     call: CommandContext, statement: Annotated[int, argument("STATEMENT", "Its number in statement list.")]
 ) -> None:
@@ -118,7 +118,7 @@ def undo(
     Example: kasoko statement undo 4 --yes --reason 'edited by hand'
 
     Exit status: 0 taken back, 1 it was not confirmed, 4 no such statement, 5 it
-    cannot be taken back any more, or no reason was given.
+    cannot be taken back any more.
     """
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken, undo_statement
 

@@ -51,7 +51,7 @@ def show(call: CommandContext) -> None:
         render.talk(call, "No file of duties is named (payout.duties_file): nothing is kept back.")
 
 
-@commands.writes()
+@commands.writes(reason=True)
 def remit(
     call: CommandContext,
     amount: Annotated[str, argument("KES", "How much was paid.")],
@@ -61,7 +61,7 @@ def remit(
     ],
     source: Annotated[str, option("--from", "WHERE", "bank or mpesa.")] = "bank",
 ) -> None:
-    """Write down that tax was paid to the authority, with a reason.
+    """Write down that tax was paid to the authority.
 
     Nothing is sent: the payment itself is made outside, from the bank or the
     M-Pesa account. Each reference is taken once.

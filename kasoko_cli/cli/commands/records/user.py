@@ -93,7 +93,7 @@ def set_phone(call: CommandContext, user: UserId, phone: Phone) -> None:
     _tell(call, user, "has a new number" if changed else "had this number already", changed=changed)
 
 
-@commands.writes()
+@commands.writes(reason=True)
 def erase(call: CommandContext, user: UserId) -> None:
     """Forget a person: name and phone, wherever they stand.
 
@@ -105,7 +105,7 @@ def erase(call: CommandContext, user: UserId) -> None:
 
     Example: kasoko user erase u1 --yes --reason 'closed account' --json
 
-    Exit status: 0 forgotten, 4 no such user, 5 no reason, or money stands open.
+    Exit status: 0 forgotten, 4 no such user, 5 money stands open.
     """
     from kasoko_cli.operations.records import privacy
 

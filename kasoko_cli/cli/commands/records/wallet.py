@@ -63,7 +63,7 @@ Debt = Annotated[str, argument("KES", "How much of the debt.")]
 Reference = Annotated[str, option("--reference", "TEXT", "Names it; each is taken once.", show_default=False)]
 
 
-@commands.writes()
+@commands.writes(reason=True)
 def recover(
     call: CommandContext,
     user: UserId,
@@ -71,7 +71,7 @@ def recover(
     reference: Reference,
     source: Annotated[str, option("--from", "WHERE", "wallet, mpesa or bank.")] = "wallet",
 ) -> None:
-    """Write down that USER gave back what was overpaid, with a reason.
+    """Write down that USER gave back what was overpaid.
 
     From the wallet here, or by money that arrived in the M-Pesa account or in the
     bank.
@@ -96,9 +96,9 @@ def recover(
     _tell_debt(call, user, reference, cents, "recovered", changed=is_new)
 
 
-@commands.writes("write-off")
+@commands.writes("write-off", reason=True)
 def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Reference) -> None:
-    """Give up what USER owes, with a reason: it is the operator's loss.
+    """Give up what USER owes: it is the operator's loss.
 
     Example: kasoko wallet write-off kamau 142.50 --reference W7 --reason 'gone'
 
