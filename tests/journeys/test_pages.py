@@ -83,7 +83,7 @@ def to_be_corrected(reader: Reader) -> None:
     """Money has left, and ann has said that the outcome is another."""
     paid(reader)
     words = ("resolve", "rain", "No", "--override", "--reason", "the gauge was read wrongly")
-    reader.hears(reader.deployed.run(*words, "--yes", "--actor", "ann", code=5).out)
+    reader.hears(reader.deployed.run(*words, "--yes", "--actor", "ann", code=10).out)
 
 
 def owed_back(reader: Reader) -> None:
