@@ -64,8 +64,9 @@ class DatabaseUnavailable(ConfigurationError):
 
     #: Whether it answers, and only takes no writes: a replica, or a standby that is not the primary yet.
     is_replica = False
-    #: Whether its server is starting, and will answer soon.
-    is_starting = False
+    #: How long a command that begins waits for it: a server that is starting will answer soon, and one that refuses
+    #: connections may be just about to.
+    wait_seconds = 0
     hint = "Point --database at it; is there a backup? kasoko db restore FILE"
 
 

@@ -64,7 +64,8 @@ def send_payouts(
             listen_seconds=options.listen_seconds if options.listen else None,
             expected=gate.payments,
         )
-    tell_run(call, outcome_of(container.db, run), retried, events)
+    waited = options.listen_seconds if options.listen else None
+    tell_run(call, outcome_of(container.db, container.clock, run), retried, events, waited=waited)
 
 
 def retry_and_send(

@@ -68,12 +68,12 @@ def _packed(kind: bytes, body: bytes) -> bytes:
 class Pooler:
     """Ours: its address is `url`."""
 
-    def __init__(self, server_url: str, *, starting: int = 0) -> None:
+    def __init__(self, server_url: str, *, starting: int = 0, port: int = 0) -> None:
         self._starting = starting
         self._target = make_url(server_url)
         self._session = threading.Lock()
         self._server, self._greeting = self._connected()
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(("127.0.0.1", port))
         port = self._listening.getsockname()[1]
         self.url = f"postgresql://{self._target.username}@127.0.0.1:{port}/{self._target.database}"
         #: How many clients have come.

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from kasoko_cli.store.log import check_may_pause
 from kasoko_cli.store.schema.tables import User
 from tests.cli.conftest import environment
 from tests.proof.databases import copied, named, on_server
-from tests.store.pooler import has_pgbouncer, pgbouncer, small_pooler
+from tests.store.pooler import Pooler, has_pgbouncer, pgbouncer, small_pooler
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 COLUMNS = ("id", "name", "phone", "created_at", "phone_set_at")
@@ -355,6 +356,26 @@ def test_a_server_that_is_still_starting_is_told_and_waited_for(url: str) -> Non
     [said] = told
     assert "the database system is starting up" in said
     assert said.endswith("It is waited for, 10 minutes at most.")
+
+
+def test_a_server_that_does_not_listen_yet_is_told_and_waited_for(url: str) -> None:
+    """As in the middle of a run: whoever starts both at once meets a port at which nobody listens yet."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    poolers: list[Pooler] = []
+
+    def tell(said: str) -> None:
+        assert "Connection refused" in said
+        assert said.endswith("It is waited for, 10 seconds at most.")
+        poolers.append(Pooler(url, starting=2, port=port))
+
+    try:
+        open_patiently(
+            f"{make_url(url).set(host='127.0.0.1', port=port, query={}).render_as_string(False)}", tell
+        ).close()
+    finally:
+        [pooler] = poolers
+        pooler.close()
 
 
 def test_the_doctor_says_what_stands_before_the_server(url: str, postgres_server: str) -> None:

@@ -34,8 +34,17 @@ class Tally:
     Call it with how many are done. It may be called and read from several threads.
     """
 
-    def __init__(self, title: str, total: int | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int | None = None,
+        *,
+        seconds: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._now = now
+        #: When a part that only waits gives up.
+        self.ends_at = None if seconds is None else now() + seconds
         self.begin(title, total)
 
     def begin(self, title: str, total: int | None = None) -> None:
@@ -72,6 +81,9 @@ class Tally:
 
     def facts(self) -> list[str]:
         """`1,200 of 10,000`, `4.9/s`, `30 min left`: what is known of it; else how long it has taken."""
+        if self.ends_at is not None:
+            of_all = [] if self.total is None else [f"{self.done:,} of {self.total:,}"]
+            return [*of_all, f"gives up in {duration(self.ends_at - self._now())}"]
         if self.total is None and not self.done:
             return [duration(self._now() - self._began)]  # what cannot be counted still takes its time
         facts = [f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"]
@@ -111,6 +123,7 @@ def progress(
     title: str,
     total: int | None = None,
     *,
+    seconds: float | None = None,
     every_seconds: float = EVERY_SECONDS,
     bar: bool = True,
 ) -> Iterator[Tally]:
@@ -118,9 +131,10 @@ def progress(
 
     A bar whose block ends in an error goes away: what is said then stands alone.
 
-    The block calls what it is given with how many are done. With `bar` off a terminal gets lines too.
+    The block calls what it is given with how many are done. With `bar` off a terminal gets lines too. A block that
+    only waits says after how many `seconds` it gives up.
     """
-    tally = Tally(title, total)
+    tally = Tally(title, total, seconds=seconds)
     if call.quiet:
         yield tally
     elif bar and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
@@ -236,7 +250,9 @@ class OnScreen:
         self._call, self.happened = call, telling
 
     @contextmanager
-    def part(self, title: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
+    def part(
+        self, title: str, total: int | None = None, *, seconds: float | None = None
+    ) -> Iterator[Callable[[str], None]]:
         """A bar, or lines, for a part of the work; no bar where the events are shown."""
-        with progress(self._call, title, total, bar=not self.happened.on_a_terminal) as tally:
+        with progress(self._call, title, total, seconds=seconds, bar=not self.happened.on_a_terminal) as tally:
             yield Outcomes(tally)

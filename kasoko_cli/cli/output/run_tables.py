@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import typer
 
@@ -30,8 +31,13 @@ _STOPPED = {
 }
 
 
-def tell_run(call: CommandContext, found: RunOutcome, retried: Retried | None, events: Events) -> None:
-    """Say what the run did, name each payout that needs a look, and exit with the code."""
+def tell_run(
+    call: CommandContext, found: RunOutcome, retried: Retried | None, events: Events, *, waited: int | None = None
+) -> None:
+    """Say what the run did, name each payout that needs a look, and exit with the code.
+
+    `waited` is how many seconds results were waited for; None where nobody took them in here.
+    """
     if call.json or events.on:
         events.answer(
             {
@@ -45,10 +51,10 @@ def tell_run(call: CommandContext, found: RunOutcome, retried: Retried | None, e
     elif render.unattended(call):
         if cron_mail.needs_somebody(found.run, found.ends):
             render.mail(cron_mail.run_mail(found.run, found.ends))
-            _tell_stop(call, found)
+            _tell_stop(call, found, waited)
     else:
         _tell_ends(call, found)
-        _tell_stop(call, found)
+        _tell_stop(call, found, waited)
     if found.exit_code:
         raise typer.Exit(found.exit_code)
 
@@ -73,13 +79,13 @@ def _tell_ends(call: CommandContext, found: RunOutcome) -> None:
         render.table(call, "To look at", columns, troubled)
 
 
-def _tell_stop(call: CommandContext, found: RunOutcome) -> None:
+def _tell_stop(call: CommandContext, found: RunOutcome, waited: int | None) -> None:
     """Why the run ended, what is left, and the next thing to type."""
     for said in _left_by(found.run):
         render.talk(call, said)
     states, stopped = found.states, str(found.run.stopped)
     if "SENT" in states:
-        render.talk(call, "M-Pesa posts their results to kasoko listen. If one does not come: kasoko reconcile")
+        render.talk(call, _who_takes_results(call, found, waited))
     if found.after_doubt is not None:
         render.hint(call, found.after_doubt)
         return
@@ -89,6 +95,22 @@ def _tell_stop(call: CommandContext, found: RunOutcome) -> None:
         render.hint(call, "What failed, and what each needs: kasoko retry-failed")
     if "HELD" in states:
         render.hint(call, "Some were held meanwhile: kasoko payout list --status HELD")
+
+
+def _who_takes_results(call: CommandContext, found: RunOutcome, waited: int | None) -> str:
+    """Where the results are that have not come yet, and what to type if they do not."""
+    if waited is not None:
+        missing = sum(one.status == "SENT" for one in found.ends)
+        return (
+            f"{count_of(missing, 'result')} did not come within {waited} s, and may still come: kasoko listen takes"
+            " them. Or ask M-Pesa: kasoko reconcile"
+        )
+    posts, ask = "M-Pesa posts their results to kasoko listen.", "If one does not come: kasoko reconcile"
+    lately = timedelta(minutes=call.container.config.health.listener_minutes)
+    if found.heard_at is not None and found.heard_at >= call.container.clock() - lately:
+        return f"{posts} {ask}"
+    heard = "yet" if found.heard_at is None else f"since {local(found.heard_at)}"
+    return f"{posts} No listener has been heard from {heard}: if none runs, nobody takes them. {ask}"
 
 
 def _left_by(run: Run) -> Iterator[str]:

@@ -209,9 +209,9 @@ def _show_winners(on: _Set, stage: Presenter, market: str) -> None:
     for item in status_views.list_items(on.db, market=market):
         wallet = wallets.show_wallet(on.db, item.user)
         owed, sent = format_kes(item.amount_cents), format_kes(item.wire_cents)
-        left = (format_kes(wallet.balance_cents), format_kes(wallet.available_cents))
+        left = (format_kes(wallet.available_cents), format_kes(wallet.balance_cents))
         rows.append((item.user, owed, sent, item.receipt, *left))
-    columns = ("winner", "owed KES", "to phone KES", "receipt", "balance KES", "available KES")
+    columns = ("winner", "owed KES", "to phone KES", "receipt", "available KES", "credited KES")
     stage.table(columns, rows)
 
 

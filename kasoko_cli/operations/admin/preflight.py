@@ -116,7 +116,7 @@ def examine(check: str, look: Check) -> list[CheckResult]:
     except KasokoError as error:
         return [fail(check, error.message, f"{error.hint}: kasoko doctor" if error.again else error.hint)]
     except Exception as error:
-        return [fail(check, f"It could not be looked at: {type(error).__name__}.", "Run it again with --verbose")]
+        return [fail(check, f"It could not be looked at: {type(error).__name__}.", "kasoko doctor --verbose")]
 
 
 # --- Files ---------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import Clock, iso
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.operations.payouts import sending
 from kasoko_cli.operations.payouts.dispatcher import SendOrder
@@ -14,6 +15,8 @@ from kasoko_cli.operations.payouts.run import Run, Sent, Stop
 from kasoko_cli.operations.payouts.run_report import End, ends_of, exit_code_of, heed_breaker, note_run, unknown_between
 from kasoko_cli.operations.shared.context import Gateway, OperationContext
 from kasoko_cli.operations.shared.watching import Attended, Hooks
+from kasoko_cli.store import callbacks
+from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 
 
@@ -26,6 +29,8 @@ class RunOutcome:
     exit_code: int
     #: The one thing to do next where it is not known how some ended; everything else can wait for it.
     after_doubt: str | None
+    #: When M-Pesa was last heard from, by whoever listens.
+    heard_at: datetime | None = None
 
     @property
     def states(self) -> set[str]:
@@ -66,19 +71,20 @@ def send_and_wait(
     return run
 
 
-def outcome_of(db: Database, run: Run) -> RunOutcome:
+def outcome_of(db: Database, clock: Clock, run: Run) -> RunOutcome:
     """How a run ended, as it stands now: asked once nothing more is taken in."""
     ends = ends_of(db, run)
     code = exit_code_of(run, ends)
     after_doubt = _after_doubt(db, run, {end.status for end in ends}) if code == 7 else None
-    return RunOutcome(run, ends, code, after_doubt)
+    heard_at = reconnect.read(db, lambda session: callbacks.last_heard(session, clock()))
+    return RunOutcome(run, ends, code, after_doubt, heard_at)
 
 
 def _await_results(db: Database, run: Run, seconds: int, attended: Attended) -> None:
     """Wait until every payout of the run has ended, or is unknown, or the time is over."""
     ends_at = time.monotonic() + seconds
     waiting = {sent.payout_id: sent for sent in run.sent}
-    with attended.watcher.part("Results", len(waiting)) as one_more:
+    with attended.watcher.part("Waiting for results", len(waiting), seconds=seconds) as one_more:
         while True:
             began = time.monotonic()
             for end in ends_of(db, Run(sent=list(waiting.values()))):

@@ -88,7 +88,9 @@ def ask_and_wait(
     waiting = [one.query_id for one in report.asked if one.taken]
     if waiting and request.listen_seconds is not None:
         work.doing = "waiting for answers"
-        with watcher.part("Answers", len(waiting)) as one_more:
+        most = float(request.listen_seconds)
+        most = most if ends_at is None else max(0.0, min(most, ends_at - time.monotonic()))
+        with watcher.part("Waiting for answers", len(waiting), seconds=most) as one_more:
             came = 0
 
             def all_there() -> bool:
@@ -99,8 +101,7 @@ def ask_and_wait(
                 came = len(waiting) - left
                 return not left
 
-            most = float(request.listen_seconds)
-            stay(stopper, most if ends_at is None else max(0.0, min(most, ends_at - time.monotonic())), all_there)
+            stay(stopper, most, all_there)
     return report
 
 

@@ -29,8 +29,13 @@ NO_HOOKS: Hooks[Any] = Hooks()
 class Watcher(Protocol):
     """Follows the work."""
 
-    def part(self, title: str, total: int | None = None) -> contextlib.AbstractContextManager[Callable[[str], None]]:
-        """Around a part of the work. It gives what is called for each thing done, with how that ended: `SENT`."""
+    def part(
+        self, title: str, total: int | None = None, *, seconds: float | None = None
+    ) -> contextlib.AbstractContextManager[Callable[[str], None]]:
+        """Around a part of the work. It gives what is called for each thing done, with how that ended: `SENT`.
+
+        `seconds` is after which a part that only waits gives up.
+        """
 
     def happened(self, event: str, what: object) -> None:
         """One thing happened: the name of the event, and the dataclass that describes it. Called by any thread."""
@@ -39,7 +44,13 @@ class Watcher(Protocol):
 class Nobody:
     """Watches nothing."""
 
-    def part(self, title: str, total: int | None = None) -> contextlib.AbstractContextManager[Callable[[str], None]]:  # noqa: ARG002
+    def part(
+        self,
+        title: str,  # noqa: ARG002
+        total: int | None = None,  # noqa: ARG002
+        *,
+        seconds: float | None = None,  # noqa: ARG002
+    ) -> contextlib.AbstractContextManager[Callable[[str], None]]:
         """Nobody is told of it."""
         return contextlib.nullcontext(lambda _: None)
 

@@ -366,7 +366,10 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
             hint="Point database.url (--database) at the primary; only what reads may have a replica's address.",
         )
         gone.is_replica = True
-    gone.is_starting = "the database system is" in reason or "not yet accepting connections" in reason
+    if "the database system is" in reason or "not yet accepting connections" in reason:
+        gone.wait_seconds = server.STARTING_SECONDS
+    elif "Connection refused" in reason or ("No such file" in reason and "on socket" in reason):
+        gone.wait_seconds = server.REFUSED_SECONDS
     return gone
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlmodel import Session
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
+from tenacity.stop import StopBaseT
 
 from kasoko_cli.errors import Busy, DatabaseUnavailable, KasokoError
 from kasoko_cli.store.engine.database import Database, open_database
@@ -27,14 +28,21 @@ def open_patiently(url: str, tell: Callable[[str], None]) -> Database:
     try:
         return open_database(url)
     except DatabaseUnavailable as error:
-        if not error.is_starting:
+        if not error.wait_seconds:
             raise
-        tell(f"{error.message} It is waited for, {SERVER_SECONDS // 60} minutes at most.")
-    return _tries(_is_starting, SERVER_SECONDS)(open_database, url)
+        most = f"{error.wait_seconds // 60} minutes" if error.wait_seconds >= 60 else f"{error.wait_seconds} seconds"
+        tell(f"{error.message} It is waited for, {most} at most.")
+
+    def is_over(state: RetryCallState) -> bool:
+        """One that refused connections and is starting by now is waited for as one that starts."""
+        assert state.outcome is not None
+        return (state.seconds_since_start or 0) >= _wait_for(state.outcome.exception())
+
+    return _tries(lambda error: _wait_for(error) > 0, is_over)(open_database, url)
 
 
-def _is_starting(error: BaseException) -> bool:
-    return isinstance(error, DatabaseUnavailable) and error.is_starting
+def _wait_for(error: BaseException | None) -> int:
+    return error.wait_seconds if isinstance(error, DatabaseUnavailable) else 0
 
 
 def patiently(db: Database, act: Callable[[], T], again: Callable[[], T] | None = None) -> T:
@@ -91,13 +99,13 @@ def write(db: Database, act: Callable[[Session], T]) -> T:
 
 
 def _once_it_is_back(act: Callable[[], T], away: tuple[type[KasokoError], ...], seconds: int) -> T:
-    return _tries(lambda error: isinstance(error, away), seconds)(act)
+    return _tries(lambda error: isinstance(error, away), stop_after_delay(seconds))(act)
 
 
-def _tries(is_worth_it: Callable[[BaseException], bool], seconds: int) -> Retrying:
+def _tries(is_worth_it: Callable[[BaseException], bool], is_over: StopBaseT) -> Retrying:
     return Retrying(
         retry=retry_if_exception(is_worth_it),
         wait=wait_exponential(multiplier=0.1, max=2) + wait_random(0, 0.2),
-        stop=stop_after_delay(seconds),
+        stop=is_over,
         reraise=True,
     )

@@ -24,6 +24,8 @@ STATEMENT_SECONDS = 600
 READ_IDLE_SECONDS = 3_600
 #: How long a connection may be dead before it is noticed.
 DEAD_SECONDS = 60
+#: How long a server is waited for that is starting, and one that lets nobody connect: it may be about to start.
+STARTING_SECONDS, REFUSED_SECONDS = 600, 10
 #: What a name of an application may have at most. Source: PostgreSQL, NAMEDATALEN - 1.
 _LONGEST_NAME = 63
 

@@ -27,8 +27,11 @@ class Audience:
         self.harness, self.told = harness, list[str]()
 
     @contextlib.contextmanager
-    def part(self, title: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
-        if title in ("Results", "Answers"):
+    def part(
+        self, title: str, total: int | None = None, *, seconds: float | None = None
+    ) -> Iterator[Callable[[str], None]]:
+        if title.startswith("Waiting"):
+            assert seconds is not None, "a wait says when it gives up"
             self.harness.deliver()
         self.told.append(f"{title} of {total}")
         yield self.told.append
@@ -43,7 +46,7 @@ def order(harness: PayoutHarness, *only: str) -> SendOrder:
 
 def run(harness: PayoutHarness, *only: str) -> tuple[Run, RunOutcome]:
     done = send_and_wait(harness.context, harness.gateway, order(harness, *only), Attended(AtWork("run-1")))
-    return done, outcome_of(harness.db, done)
+    return done, outcome_of(harness.db, harness.clock, done)
 
 
 def test_a_run_is_followed_to_its_results(harness: PayoutHarness) -> None:
@@ -51,13 +54,13 @@ def test_a_run_is_followed_to_its_results(harness: PayoutHarness) -> None:
     work, audience = AtWork("run-1"), Audience(harness)
     attended = Attended(work, watcher=audience)
     done = send_and_wait(harness.context, harness.gateway, order(harness), attended, listen_seconds=30, expected=2)
-    found = outcome_of(harness.db, done)
+    found = outcome_of(harness.db, harness.clock, done)
     assert [end.status for end in found.ends] == ["COMPLETED", "COMPLETED"]
     assert (len(done.sent), found.exit_code, found.after_doubt, found.states) == (2, 0, None, {"COMPLETED"})
     assert audience.told == [
         "Sending of 2",
         *["event payout", "SENT"] * 2,
-        "Results of 2",
+        "Waiting for results of 2",
         *["event result", "COMPLETED"] * 2,
     ]
     assert (work.doing, work.counts) == ("waiting for results", {"SENT": 2})
@@ -94,5 +97,5 @@ def test_a_round_is_followed_to_its_answers(harness: PayoutHarness) -> None:
     )
     found = outcome_of_round(harness.db, report, None)
     assert (found.open, found.not_asked, found.exit_code, found.next) == ([], [], 0, "")
-    assert audience.told == ["Asking of None", *["event question", "asked"] * 2, "Answers of 2", "", ""]
+    assert audience.told == ["Asking of None", *["event question", "asked"] * 2, "Waiting for answers of 2", "", ""]
     assert (work.doing, work.counts) == ("waiting for answers", {"asked": 2})

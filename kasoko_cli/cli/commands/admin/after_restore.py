@@ -122,7 +122,7 @@ def _next_step(doubted: list[Doubted]) -> str:
             " --after-restore. With --listen it stays for that."
         )
     return (
-        "Run it again when the answers are there; with --listen it takes them itself. What M-Pesa does not answer its"
-        " statement does: kasoko reconcile --statement FILE; or its portal, by people: kasoko payout decide"
-        f" {doubted[0].payout_id} --help"
+        "When the answers are there: kasoko doctor --after-restore. With --listen it takes them itself. What M-Pesa"
+        " does not answer its statement does: kasoko reconcile --statement FILE; or its portal, by people: kasoko"
+        f" payout decide {doubted[0].payout_id} --help"
     )

@@ -174,7 +174,10 @@ def check(call: CommandContext) -> None:
     else:
         for problem in found:
             render.line(problem)
-        if not found:
+        if found:
+            keep = "Keep it as it is, and put a copy in its place: kasoko db restore FILE --replace"
+            render.hint(call, f"The database is not whole: {count_of(len(found), 'problem')}. {keep}")
+        else:
             render.did(call, "The database is whole.")
     if found:
         raise typer.Exit(8)

@@ -88,7 +88,13 @@ def doctor(
                 rows.append(("", "", f"do: {one.remedy}"))
         if rows:
             render.table(call, "What a real run needs", columns, rows)
-        render.talk(call, ", ".join(f"{counts[state]} {state}" for state in CheckState if counts[state]) + ".")
+        told = ", ".join(f"{counts[state]} {state}" for state in CheckState if counts[state])
+        if code and not call.quiet:
+            again = "kasoko doctor --offline" if offline else "kasoko doctor"
+            render.hint(call, f"Not ready: {told}. Do what is said above, then look again: {again}")
+        elif not code:
+            only = " of what can be seen here" if offline else ""
+            render.talk(call, f"Nothing fails{only}: {told}.")
     if code:
         raise typer.Exit(code)
 

@@ -39,11 +39,6 @@ def verify(
     if call.json:
         render.document(found)
         return
-    render.line(
-        f"The proof of {found.market} holds: {count_of(found.bettors, 'bettor')},"
-        f" {amount_of(found.gross_cents)} staked, {amount_of(found.fee_cents)} fee,"
-        f" {amount_of(found.payouts_cents)} won, {amount_of(found.refunds_cents)} given back."
-    )
     render.line(f"root {found.root}")
     render.line(f"key  {found.public_key}")
     if found.mine is not None:
@@ -51,3 +46,8 @@ def verify(
             f"You are in it: {amount_of(found.mine['payout_cents'])} won, {amount_of(found.mine['refund_cents'])}"
             f" given back; your exact share is {found.mine['share']} cents."
         )
+    render.line(
+        f"The proof of {found.market} holds: {count_of(found.bettors, 'bettor')},"
+        f" {amount_of(found.gross_cents)} staked, {amount_of(found.fee_cents)} fee,"
+        f" {amount_of(found.payouts_cents)} won, {amount_of(found.refunds_cents)} given back."
+    )

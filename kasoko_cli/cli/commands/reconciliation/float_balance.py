@@ -10,6 +10,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import flag, option
 from kasoko_cli.cli.output import render
+from kasoko_cli.cli.output.progress import progress
 from kasoko_cli.cli.parsing import age_of, amount_of, local
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def float_(
             from kasoko_cli.operations.callbacks import apply_results
 
             apply_results.apply_waiting(container.db, container.clock, container.trust, subjects=[asked.query_id])
-            stay(stopper, listen_seconds, lambda: balances.answer_of(container.db, asked.query_id) is not None)
+            with progress(call, "Waiting for M-Pesa's answer", seconds=listen_seconds):
+                stay(stopper, listen_seconds, lambda: balances.answer_of(container.db, asked.query_id) is not None)
     said = balances.answer_of(container.db, asked.query_id)
     code = 6 if not asked.taken else 7 if said is None or said else 0
     if not code:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,6 +131,9 @@ def _tell(call: CommandContext, found: RoundOutcome) -> None:
             for it in found.open
         ]
         render.table(call, "Still open", columns, rows)
+        counts = Counter(it.status for it in found.open)
+        told = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+        render.talk(call, f"How {count_of(len(found.open), 'payout')} ended is not known yet: {told}.")
     else:
         render.talk(call, "Nothing is open: the end of every payout that was sent is known.")
     if found.next:

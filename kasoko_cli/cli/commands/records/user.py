@@ -54,7 +54,7 @@ def list_(call: CommandContext, limit: Limit = None) -> None:
 
 @commands.reads()
 def show(call: CommandContext, user: UserId) -> None:
-    """Show one user, with the balance ever credited and what is available.
+    """Show one user: what is available, what was credited, what went to the phone.
 
     Example: kasoko user show u1
 
@@ -70,8 +70,9 @@ def show(call: CommandContext, user: UserId) -> None:
         ("name", view.name),
         ("phone", view.phone),
         ("phone set", local(view.phone_set_at)),
-        ("balance", amount_of(view.balance_cents)),
         ("available", amount_of(view.available_cents)),
+        ("credited in all", amount_of(view.balance_cents)),
+        ("to the phone", amount_of(view.balance_cents - view.available_cents)),
         ("payouts", view.payouts),
     ]
     render.card(call, view.name, pairs, document=view)

@@ -14,7 +14,10 @@ commands = Commands("wallet")
 
 @commands.reads()
 def show(call: CommandContext, user: UserId) -> None:
-    """Show a user's wallet: balance, what is available, latest movements.
+    """Show a user's wallet: what is available, and the latest movements.
+
+    Available is what the user can still spend. Credited in all are deposits,
+    winnings and refunds, less stakes; what of it went to the phone is gone.
 
     Example: kasoko wallet show u1
 
@@ -26,7 +29,12 @@ def show(call: CommandContext, user: UserId) -> None:
     from kasoko_cli.operations.records import wallets
 
     wallet = wallets.show_wallet(call.container.db, user)
-    render.talk(call, f"Balance {amount_of(wallet.balance_cents)}, available {amount_of(wallet.available_cents)}.")
+    sent = amount_of(wallet.balance_cents - wallet.available_cents)
+    render.talk(
+        call,
+        f"Available {amount_of(wallet.available_cents)}. Credited in all {amount_of(wallet.balance_cents)},"
+        f" of which {sent} went to the phone.",
+    )
     columns = render.columns("when", "entry", "account", ">KES")
     rows = [(local(one.at), one.entry, one.account, format_kes(one.amount_cents)) for one in wallet.lines]
     render.table(call, f"Wallet of {user}", columns, rows, document=wallet)

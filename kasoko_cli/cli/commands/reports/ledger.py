@@ -11,6 +11,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import WrongUsage, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.progress import progress
+from kasoko_cli.cli.parsing import count_of
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.audit.run import AuditReport
@@ -80,3 +81,12 @@ def _show(call: CommandContext, report: AuditReport) -> None:
             render.talk(call, f"{check.name}: {violation.subject}: {violation.what}")
         if not check.ok:
             render.talk(call, check.hint)
+    if call.json:
+        return
+    wrong = [check.name for check in report.checks if not check.ok]
+    if wrong:
+        stop = "Stop sending first: kasoko pause --reason 'the audit found something'"
+        of_all = f"{len(wrong)} of {count_of(len(report.checks), 'check')}"
+        render.hint(call, f"The audit found something in {of_all}: {', '.join(wrong)}. {stop}")
+    else:
+        render.talk(call, f"All holds: {count_of(len(report.checks), 'check')}, and nothing speaks against any.")

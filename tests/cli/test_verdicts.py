@@ -1,0 +1,63 @@
+"""What is told at the end: one line of verdict, what is waited for and until when, and whose money is whose."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from kasoko_cli.cli.output.progress import Tally
+from kasoko_cli.operations.admin import database_check
+from tests.cli.conftest import Desk
+from tests.operations.payout_harness import ANN
+
+NONE_HEARD = "No listener has been heard from yet: if none runs, nobody takes them."
+
+
+def test_a_wallet_leads_with_what_is_available(desk: Desk) -> None:
+    desk.harness.owe({"ann": ANN}, cents=10_050)
+    desk.harness.send()
+    desk.harness.deliver()
+    told = desk.run("wallet", "show", "ann").stderr
+    assert told == "Available KES 0.50. Credited in all KES 100.50, of which KES 100.00 went to the phone.\n"
+    shown = desk.run("user", "show", "ann").stdout.splitlines()
+    assert shown[4:7] == ["available\tKES 0.50", "credited in all\tKES 100.50", "to the phone\tKES 100.00"]
+
+
+def test_a_run_that_takes_no_results_says_where_no_listener_was_heard_from(desk: Desk) -> None:
+    desk.harness.owe({"ann": ANN})
+    assert NONE_HEARD in desk.run("payout", "--yes").stderr
+    desk.harness.deliver()
+    desk.harness.owe({"ben": "254712000002"}, market="rain")
+    told = desk.run("payout", "--yes").stderr
+    assert "M-Pesa posts their results to kasoko listen. If one does not come: kasoko reconcile" in told
+
+
+def test_a_wait_counts_down_to_when_it_gives_up() -> None:
+    now = 100.0
+    tally = Tally("Waiting for results", 3, seconds=120, now=lambda: now)
+    tally(1)
+    now = 140.0
+    assert tally.line() == "Waiting for results: 1 of 3, gives up in 80 s."
+
+
+def test_the_audit_ends_with_a_verdict(desk: Desk) -> None:
+    desk.harness.owe({"ann": ANN})
+    last = desk.run("audit").stderr.splitlines()[-1]
+    assert last.startswith("All holds: ")
+    with desk.harness.db.transaction() as session:
+        session.execute(sa.text("UPDATE payouts SET wire_cents = wire_cents - 100"))
+    last = desk.run("audit", code=8).stderr.splitlines()[-1]
+    assert last.startswith("Hint: The audit found something in ")
+    assert last.endswith("Stop sending first: kasoko pause --reason 'the audit found something'")
+    with desk.harness.db.transaction() as session:
+        session.execute(sa.text("UPDATE payouts SET wire_cents = wire_cents + 100"))
+
+
+def test_a_check_of_the_database_ends_with_a_verdict(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.folder)
+    assert desk.run("db", "check").stdout == "The database is whole.\n"
+    monkeypatch.setattr(database_check, "check", lambda _: ["page 7 is damaged"])
+    assert desk.run("db", "check", code=8).stderr == (
+        "Hint: The database is not whole: 1 problem. Keep it as it is, and put a copy in its place: kasoko db restore"
+        " FILE --replace\n"
+    )
