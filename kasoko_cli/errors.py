@@ -34,7 +34,7 @@ class KasokoError(Exception):
     #: What the process exits with; the README's table holds the same numbers.
     exit_code: ClassVar[int] = 1
     #: What to do next, where the place that raises it knows no better.
-    hint: str = "Run it again with --verbose and read docs/ for this command."
+    hint: str = "Run it again with --verbose. What to do after trouble: kasoko help recovery"
     #: Nobody has to act on it, since somebody sees to it already: under cron it is not worth a mail.
     needs_nobody: bool = False
 

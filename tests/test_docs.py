@@ -6,6 +6,7 @@ a test holds them equal to it. `python -m tests.test_docs` writes them anew.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -15,7 +16,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import NoneType, UnionType
 from typing import Any, Final
 
@@ -24,12 +25,15 @@ import typer.main
 
 from kasoko_cli import errors
 from kasoko_cli.cli.app import app
+from kasoko_cli.cli.help.topics import CRON, EXIT_CODES
+from kasoko_cli.daraja import messages
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate, Moved, ResultRule, every_meaning
 from kasoko_cli.daraja.simulator.people import PEOPLE
 from kasoko_cli.daraja.simulator.script import STAGE_OF, Fault, FaultStage
-from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, WireLimits, legs
+from kasoko_cli.domain.payout import ATTEMPT_NEXT, GROUPS, PAYOUT_NEXT, PayoutStatus, WireLimits, legs
 from kasoko_cli.ledger import journal
 from kasoko_cli.ledger.chart import OWNED, Account
+from kasoko_cli.operations.admin.systemd_units import Place, make_units
 from kasoko_cli.operations.audit import run
 from kasoko_cli.operations.exchange import export, import_bets, import_records
 from kasoko_cli.operations.monitoring.alert_rules import alert_rules
@@ -137,18 +141,29 @@ def looked_up(where: str) -> str:
     return "\n".join(lines)
 
 
+def exit_codes() -> str:
+    """The table of `kasoko help exit-codes`."""
+    rows = re.findall(r"^  (\d+) +(.*(?:\n {7}.*)*)$", EXIT_CODES, re.MULTILINE)
+    return table(("exit", "meaning"), [(code, " ".join(says.split())) for code, says in rows])
+
+
+def payout_states() -> str:
+    """Each state with the comment above it."""
+    found = re.findall(r"#: (.*)\.\n    (\w+) = ", inspect.getsource(PayoutStatus))
+    assert [state for _, state in found] == list(PayoutStatus)
+    return table(("state", "meaning"), [(f"`{state}`", says[0].lower() + says[1:]) for says, state in found])
+
+
 def chart() -> str:
-    used = used_accounts()
     owners = {Account.POOL: "market, outcome", Account.TAX_REMITTED: "what it fell on"}
     comments = re.findall(r"^    (\w+) = .*#: (.*)$", inspect.getsource(Account), re.MULTILINE)
     return table(
-        ("account", "owner", "what it holds", "used"),
+        ("account", "owner", "what it holds"),
         [
             (
                 f"`{account}`",
                 owners.get(account, "user") if account in OWNED else "",
                 re.sub(r"^by [\w ]+: ", "", says),
-                "yes" if account in used else "",
             )
             for account, (_, says) in zip(Account, comments, strict=True)
         ],
@@ -192,11 +207,6 @@ def every_entry() -> list[journal.Entry]:
             earned=journal.Earnings(3, 0, 2),
         ),
     ]
-
-
-def used_accounts() -> set[str]:
-    taxed = journal.delivered("{payout}", "{attempt}", "{user}", 1, 1)
-    return {str(posting.account) for entry in (*every_entry(), taxed) for posting in entry.postings}
 
 
 def entries() -> str:
@@ -249,6 +259,8 @@ MADE: Mapping[str, Callable[[], str]] = {
     "codes of answers": lambda: looked_up("answer"),
     "codes of status queries": lambda: looked_up("status query"),
     "codes of our own": lambda: looked_up("kasoko"),
+    "exit codes": exit_codes,
+    "payout states": payout_states,
     "chart": chart,
     "entries": entries,
     "checks": checks,
@@ -265,7 +277,7 @@ PART = re.compile(r"(<!-- made: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def parts() -> Iterator[tuple[Path, str, str]]:
-    for page in PAGES:
+    for page in ALL_PAGES:
         for _, name, text, _ in PART.findall(page.read_text()):
             yield page, name, text
 
@@ -278,7 +290,12 @@ def test_a_part_that_is_made_from_the_code_equals_it(name: str, text: str) -> No
 
 
 def test_every_part_that_can_be_made_stands_on_a_page() -> None:
-    assert sorted(name for _, name, _ in parts()) == sorted([*MADE, *ACTED])
+    assert sorted({name for _, name, _ in parts()}) == sorted([*MADE, *ACTED])
+
+
+def test_every_account_has_an_entry() -> None:
+    taxed = journal.delivered("{payout}", "{attempt}", "{user}", 1, 1)
+    assert {posting.account for entry in (*every_entry(), taxed) for posting in entry.postings} == set(Account)
 
 
 # --- Links and lines -----------------------------------------------------------------------------
@@ -333,8 +350,8 @@ def test_the_runbook_has_a_section_for_each_alert_and_names_it_as_prometheus_doe
     leads = re.findall(r"docs/runbook\.md#(\w+)", rules)
     assert sorted(leads) == sorted(headings(page) - {"the-runbook"})
     told = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]
-    named = [re.findall(r"^\*(Kasoko\w+)", section, re.MULTILINE) for section in told]
-    assert sorted(name for names in named for name in names) == sorted(re.findall(r"alert: (\w+)", rules))
+    named = [found for section in told for found in re.findall(r"^\*(Kasoko\w+), (\w+)", section, re.MULTILINE)]
+    assert sorted(named) == sorted(re.findall(r"alert: (\w+)\n(?:.*\n)*?.*severity: (\w+)", rules))
 
 
 def test_the_words_that_the_handbook_quotes_are_words_of_the_program() -> None:
@@ -343,6 +360,58 @@ def test_the_words_that_the_handbook_quotes_are_words_of_the_program() -> None:
     quoted = re.findall(r'\*"([^"]+)"\*', (ROOT / "docs" / "handbook.md").read_text())
     assert len(quoted) > 10
     assert [words for words in (" ".join(found.split()) for found in quoted) if words not in whole] == []
+
+
+def test_every_kind_of_incident_is_explained() -> None:
+    raised = set()
+    for file in (ROOT / "kasoko_cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "raise_incident":
+                [kind] = [one.value for one in node.keywords if one.arg == "kind"]
+                if isinstance(kind, ast.Name):
+                    module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+                    raised.add(getattr(module, kind.id))
+                else:
+                    raised.add(ast.literal_eval(kind))
+    assert len(raised) > 10
+    page = (ROOT / "docs" / "results.md").read_text()
+    rows = page[page.index("| kind | what happened") :]
+    assert set(re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)) == raised
+
+
+def test_the_crontab_of_the_help_is_that_of_the_page() -> None:
+    page = (ROOT / "docs" / "running.md").read_text()
+    of_the_page = "".join(re.findall(r"```cron\n(.*?)```", page, re.DOTALL)).splitlines()
+    assert [line.strip() for line in CRON.splitlines() if "* * *" in line] == of_the_page
+
+
+def test_every_timer_that_is_printed_is_named() -> None:
+    place = Place(
+        folder=PurePosixPath("/srv/kasoko"),
+        program=PurePosixPath("/srv/kasoko/.venv/bin/kasoko"),
+        user="kasoko",
+        credentials=None,
+        metrics=PurePosixPath("/var/lib/metrics"),
+        is_sqlite=True,
+        database_is_secret=False,
+        has_alerts=True,
+        has_mirror=True,
+        has_expiry=True,
+        most_kes="1000",
+    )
+    jobs = {name[7:-6] for name in make_units(place) if name.endswith(".timer")}
+    page = " ".join((ROOT / "docs" / "running.md").read_text().split())
+    told = page[page.index("a timer with its service for each of") : page.index("a copy of the database a day")]
+    assert jobs - set(re.findall(r"`([\w-]+)`", told)) == {"backup"}
+
+
+@pytest.mark.parametrize("page", ["kasoko.toml.example", "docs/running.md", "docs/go-live.md", "docs/listener.md"])
+def test_the_words_that_an_address_had_best_not_have_are_all_named(page: str) -> None:
+    lines = (ROOT / page).read_text().replace("\n# ", " ")
+    assert any(
+        all(re.search(rf"\b{word}\b", told) for word in messages.SUSPECT_URL_WORDS)
+        for told in re.split(r"\n\n|\n- ", lines)
+    )
 
 
 # --- Commands ------------------------------------------------------------------------------------
@@ -472,5 +541,5 @@ if __name__ == "__main__":
 
     acted = act_out_by_itself()
     texts = {name: make() for name, make in MADE.items()} | acted
-    for page in PAGES:
+    for page in ALL_PAGES:
         page.write_text(PART.sub(lambda found: found[1] + texts[found[2]] + "\n" + found[4], page.read_text()))

@@ -111,7 +111,7 @@ class Container:
         if url is None and set_to is None:
             raise ConfigurationError(
                 "The address of the platform's database is not set: platform.url (KASOKO_PLATFORM_URL).",
-                hint="Set it in .env or the environment, or give it by --source. How it begins: docs/django.md",
+                hint="Set it in .env or the environment, or give it by --source. First: kasoko connect django --help",
             )
         opened = open_platform(url or (set_to.get_secret_value() if set_to is not None else ""))
         try:

@@ -33,27 +33,27 @@ class PayoutKind(StrEnum):
 class PayoutStatus(StrEnum):
     """Where a payout stands."""
 
-    #: Computed, and not released yet by a second person.
+    #: Computed, and not released by a second person yet.
     AWAITING_APPROVAL = "AWAITING_APPROVAL"
     #: Stopped by a rule or a person, with a reason.
     HELD = "HELD"
-    #: May be sent now, or from its `not_before` on.
+    #: May be sent now, or from its `not_before` time on.
     PENDING = "PENDING"
     #: An attempt stands; its request may or may not have left.
     SENDING = "SENDING"
-    #: Daraja took it.
+    #: M-Pesa took it; the result is still to come.
     SENT = "SENT"
-    #: There is no answer that we can trust.
+    #: There is no answer that can be trusted: it may have been paid.
     UNKNOWN = "UNKNOWN"
     #: There is evidence that the receiver got it.
     COMPLETED = "COMPLETED"
-    #: Credited to the wallet instead of the phone.
+    #: Credited to the wallet: M-Pesa cannot carry so little, or a person chose it.
     WALLET = "WALLET"
     #: There is evidence that no money moved.
     FAILED = "FAILED"
-    #: Was completed, and the money came back.
+    #: It was completed, and the money came back; it is in the wallet.
     RETURNED = "RETURNED"
-    #: Never paid: the settlement was reversed.
+    #: Never paid: its settlement was reversed, or a correction left nothing of it.
     CANCELED = "CANCELED"
 
 
@@ -111,13 +111,13 @@ PAYOUT_NEXT: Mapping[PayoutStatus, Mapping[PayoutStatus, str]] = {
         _P.COMPLETED: "a success overtook its acknowledgement, or an earlier attempt turned out to have succeeded",
     },
     _P.SENT: {
-        _P.COMPLETED: "a result, a status answer or a statement says that it was paid",
-        _P.FAILED: "a result or a status answer says for certain that it was not paid",
+        _P.COMPLETED: "a result, a status answer, a statement or a person's decision says that it was paid",
+        _P.FAILED: "a result, a status answer, a statement or a person's decision says that it was not paid",
         _P.UNKNOWN: "silence, a queue timeout, or a result that we cannot trust",
     },
     _P.UNKNOWN: {
-        _P.COMPLETED: "a late result, a status answer, a statement or two people say that it was paid",
-        _P.FAILED: "a late result, a status answer or two people say for certain that it was not paid",
+        _P.COMPLETED: "a late result, a status answer, a statement or a person's decision says that it was paid",
+        _P.FAILED: "a late result, a status answer, a statement or a person's decision says that it was not paid",
         _P.PENDING: "evidence says that M-Pesa never took it, so it may be sent",
     },
     _P.COMPLETED: {_P.RETURNED: "the money came back from the receiver"},
@@ -153,8 +153,8 @@ ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
         _A.FAILED: "a failure overtook its acknowledgement",
     },
     _A.ACCEPTED: {
-        _A.SUCCEEDED: "a result, a status answer or a statement says that it was paid",
-        _A.FAILED: "a result or a status answer says for certain that it was not paid",
+        _A.SUCCEEDED: "a result, a status answer, a statement or a person's decision says that it was paid",
+        _A.FAILED: "a result, a status answer, a statement or a person's decision says that it was not paid",
         _A.UNKNOWN: "silence, a queue timeout, or a result that we cannot trust",
     },
     _A.REJECTED: {
@@ -163,8 +163,8 @@ ATTEMPT_NEXT: Mapping[AttemptStatus, Mapping[AttemptStatus, str]] = {
         _A.SUCCEEDED: "M-Pesa had taken it after all and paid: an incident, never silent",
     },
     _A.UNKNOWN: {
-        _A.SUCCEEDED: "a late result, a status answer, a statement or two people say that it was paid",
-        _A.FAILED: "a late result, a status answer or two people say for certain that it was not paid",
+        _A.SUCCEEDED: "a late result, a status answer, a statement or a person's decision says that it was paid",
+        _A.FAILED: "a late result, a status answer, a statement or a person's decision says that it was not paid",
         _A.REJECTED: "evidence says that M-Pesa never took it, so the same id may go again",
     },
     _A.SUCCEEDED: {_A.RETURNED: "the money came back from the receiver"},

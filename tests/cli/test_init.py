@@ -270,14 +270,18 @@ def test_init_takes_its_answers_from_options_and_says_the_same_again(kasoko: Kas
     assert 'callback_url = "https://pay.example.org"' in written
     assert "production = false" in written
     assert kasoko("init", *words).returncode == 0
+    [line] = [number for number, text in enumerate(written.splitlines(), 1) if text == 'shortcode = "600999"']
     other = kasoko("init", "--shortcode", "600998")
     assert (other.returncode, other.stderr) == (
         5,
         (
-            "Error: kasoko.toml is there, and with it daraja.shortcode is 600999 and not 600998. Nothing was changed.\n"
-            "Hint: init never changes a file that is there: write daraja.shortcode into it by hand.\n"
+            f"Error: daraja.shortcode is 600999 and not 600998 (set in kasoko.toml:{line}). Nothing was changed.\n"
+            "Hint: init never changes a setting that is there. Change daraja.shortcode yourself there, then run init"
+            " without that option.\n"
         ),
     )
+    (tmp_path / ".env").write_text("MPESA_PAYBILL=600997\n")
+    assert "daraja.shortcode is 600997 and not 600998 (set in .env)" in kasoko("init", "--shortcode", "600998").stderr
     assert (tmp_path / "kasoko.toml").read_text() == written
 
 

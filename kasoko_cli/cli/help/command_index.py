@@ -33,7 +33,7 @@ class Listed(NamedTuple):
 #: Every word, in the order in which `kasoko --help` shows it.
 WORDS = (
     Listed("resolve", "market.resolve", ROAD, "Name the winning outcome of MARKET."),
-    Listed("settle", "market.settle", ROAD, "Divide MARKET's pool and owe the payouts; no money leaves."),
+    Listed("settle", "market.settle", ROAD, "Divide MARKET's pool and owe the payouts; only --pay sends."),
     Listed("approve", "market.approve", ROAD, "Release a settlement that waits for a second person."),
     Listed("approver", "market.approver", ROAD, "People whose signatures count, each by a key of their own."),
     Listed("payout", "payout.payout", ROAD, "Send what is owed, and look at it."),

@@ -1,6 +1,7 @@
 """`kasoko help TOPIC`: what no single command's help can tell, as plain pages of at most 78 columns.
 
-A test holds them to the code: every exit code, state, variable and column that there is stands in them.
+Tests compare them with the code: every exit code, state, variable and column is in them. README and the pages
+take their table of exit codes from here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ Every command ends with one of these. The words after Error say what happened
 to which thing, the words after Hint what to do.
 
   0    done
-  1    an error without a number of its own, or a bug
+  1    a question was answered with no, an error without a number of its own,
+       or a bug
   2    wrong usage; nothing was looked at
   3    configuration: a setting, a secret, the database or its tables
   4    not found
@@ -23,8 +25,8 @@ to which thing, the words after Hint what to do.
   7    some outcomes are unknown, or contradict each other
   8    a check found something: audit, status --check
   9    another run has this work; that run does it
-  10   not all was done: --limit, --max-seconds, what was shown, a pause, or a
-       second person who has to say the same; work is left
+  10   not all was done: a limit, what was shown, a pause, or a second person
+       has to say the same
   130  interrupted; everything is recorded
 
 After 6 nothing moved, and sending again is safe: kasoko retry-failed.
@@ -101,15 +103,15 @@ went as it should says nothing on stdout and nothing on stderr. Cron then
 sends no mail. A mail means that somebody has to act; it says in a few lines
 what happened, what became of the money, and what to type.
 
-  */5  * * * *  cd /srv/kasoko && kasoko payout -y -q --max-seconds 240
-  7    * * * *  cd /srv/kasoko && kasoko retry-failed -y -q --max-seconds 1500
-  */15 * * * *  cd /srv/kasoko && kasoko reconcile -q --no-listen
-  0    * * * *  cd /srv/kasoko && kasoko status --check -q
-  30   2 * * *  cd /srv/kasoko && kasoko audit --deep -q
+  */5  * * * *  cd /srv/kasoko && .venv/bin/kasoko payout -y -q --max-seconds 240 --max-total 1000000
+  7    * * * *  cd /srv/kasoko && .venv/bin/kasoko retry-failed -y -q --max-seconds 1500
+  */15 * * * *  cd /srv/kasoko && .venv/bin/kasoko reconcile -q --no-listen
+  0    * * * *  cd /srv/kasoko && .venv/bin/kasoko status --check -q
+  30   2 * * *  cd /srv/kasoko && .venv/bin/kasoko audit --deep -q
 
 And where privacy.keep_days is set, what empties results and calls that old:
 
-  30   3 * * *  cd /srv/kasoko && kasoko db expire -q
+  30   3 * * *  cd /srv/kasoko && .venv/bin/kasoko db expire -q
 
 No mail, although the exit code is not 0:
   9   another run has this work, and does it
@@ -120,8 +122,8 @@ No mail, although the exit code is not 0:
   7   of reconcile, in a round in which nothing new was asked or learnt
 
 In production payout refuses to send more than payout.confirm_slug_above_kes
-while nobody is there (exit 5, and a mail). Give it a bound of your own with
---max-total KES; what is above that waits for a person.
+without a bound (exit 5, and a mail). --max-total KES is that bound: choose
+your own. Where more is due nothing is sent, and a person looks.
 
 status --check tells every hour what is not well until it is: a pause that was
 forgotten, a failure within the last hour, a payout that stays unknown.
@@ -131,8 +133,8 @@ kasoko notify tells people once instead of every hour.
 """
 
 RECOVERY = """\
-Whatever died, wherever: nothing is lost, and nobody is paid twice. The rows
-of the database are the queue; the next command goes on.
+Whatever died, wherever: what was committed is kept, and what may have been
+sent is asked about before it is sent again. The next command goes on.
 
 A run was killed             kasoko payout
   What it had begun counts as unknown once its lease is over, and is asked
@@ -196,6 +198,10 @@ def _environment() -> str:
             ("COLUMNS", "How wide pages and tables may be; else what the terminal says."),
         ],
     )
+    page.rows(
+        "Where it runs",
+        [("KASOKO_HOST", "This host's name in status and in runs; else what the machine calls itself.")],
+    )
     return str(page)
 
 
@@ -225,6 +231,10 @@ them. What needs no person (settle, payout, results, cron) needs no signature.
 
 Once there are two approvers it takes two to let in another, and one to remove
 one. kasoko audit finds a signature that is missing, forged or used twice.
+
+To give signing up, or to begin anew after keys were lost: set approval.signed
+to false, then remove every approver (kasoko approver remove). Each removal
+without a signature raises an incident, which a person has to close.
 """
 
 #: Each topic, what it is about, and what makes its page.

@@ -109,7 +109,7 @@ def remove(ctx: OperationContext, terms: ApprovalTerms, *, name: str) -> Approve
             if len(known.people) == 1:
                 raise Refused(
                     f"{one.name} is the last approver, and stays while signatures are required. Nothing was changed.",
-                    hint="How signing is given up, or begun anew: docs/people.md",
+                    hint="How signing is given up, or begun anew: kasoko help people",
                 )
         else:
             actor = replace(actor, key=None)

@@ -117,7 +117,7 @@ def hold_signed(session: Session, actor: Actor, *, wanted: bool, at: datetime, w
     if known.required and not wanted:
         raise Refused(
             f"{what} has to be signed here, and these settings do not ask for it. Nothing was changed.",
-            hint="Use the settings with approval.signed = true. How signing is given up: docs/people.md",
+            hint="Use the settings with approval.signed = true. How signing is given up: kasoko help people",
         )
     if actor.key is None:
         if wanted:

@@ -14,7 +14,7 @@ _FLOAT_SHORT = (
 #: what is said. `{...}` are limits of the settings.
 _RULES = """
 KasokoPayoutFailed critical 0m failed
-kasoko_payouts_failed_last_hour > 0
+kasoko_payouts_failed_lately > 0
 {{{{ $value }}}} payouts failed of late
 
 KasokoSuccessRateLow warning 0m success

@@ -173,7 +173,9 @@ def _payout_metrics(now: Figures) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "kasoko_payout_success_ratio", "Completed of those that ended within the window.", now.success_bps / 10_000
         )
-    yield GaugeMetricFamily("kasoko_payouts_failed_last_hour", "Payouts that failed of late.", now.failed_lately)
+    yield GaugeMetricFamily(
+        "kasoko_payouts_failed_lately", "Payouts that failed within health.failed_minutes.", now.failed_lately
+    )
     yield GaugeMetricFamily("kasoko_in_flight_cents", "Instructed, fate open, in cents.", now.in_flight_cents)
     yield GaugeMetricFamily("kasoko_in_flight_attempts", "Instructions whose fate is open.", now.in_flight)
 

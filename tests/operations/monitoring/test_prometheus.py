@@ -60,7 +60,7 @@ def test_the_metrics_are_what_the_rows_say(busy: PayoutHarness) -> None:
     assert of(found, "kasoko_payouts", state="PENDING") == 0
     assert of(found, "kasoko_payouts_cents", state="FAILED") == 14_250
     assert of(found, "kasoko_payout_success_ratio") == 0.5
-    assert of(found, "kasoko_payouts_failed_last_hour") == 1
+    assert of(found, "kasoko_payouts_failed_lately") == 1
     assert of(found, "kasoko_unknown_payouts") == 1
     assert of(found, "kasoko_unknown_age_seconds") == 120
     assert of(found, "kasoko_in_flight_cents") == 14_200

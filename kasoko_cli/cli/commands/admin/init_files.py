@@ -70,19 +70,22 @@ def filled(values: Mapping[str, str]) -> str:
 
 
 def refuse_other_settings(file: Path, wanted: Mapping[str, str]) -> None:
-    """Hold that a kasoko.toml that is there says what the options say, since it is not changed.
+    """Check that the settings which are in force say what the options say, as a kasoko.toml that is there stays.
 
     Raises:
-        Refused: it says something else.
+        Refused: one of them is something else; the message says where it was set.
     """
     if not file.exists() or not wanted:
         return
     config = load_config(file)
     for setting, value in wanted.items():
         if (found := config.shown_value(setting)) != value:
+            origin = config.origin(setting)
+            where = {"default": f"{file} does not set it"}.get(origin, f"set in {origin}")
             raise Refused(
-                f"{file} is there, and with it {setting} is {found} and not {value}. Nothing was changed.",
-                hint=f"init never changes a file that is there: write {setting} into it by hand.",
+                f"{setting} is {found} and not {value} ({where}). Nothing was changed.",
+                hint=f"init never changes a setting that is there. Change {setting} yourself"
+                f" {f'in {file}' if origin == 'default' else 'there'}, then run init without that option.",
             )
 
 
@@ -127,7 +130,8 @@ def write_secrets(file: Path, answers: Mapping[str, str], *, missing: bool) -> F
     text = (
         "# The secrets of kasoko. For its owner alone: never commit it, never send it.\n"
         "# Instead of a value, NAME_FILE=/path may name a file that holds it.\n\n"
-        "# Signs the addresses that results come to. Changing it orphans payouts under way.\n"
+        "# Signs the addresses that results come to. To change it: new value here, the old one in\n"
+        "# KASOKO_OLD_CALLBACK_KEYS until no payout that was sent before is open (kasoko reconcile).\n"
         + key
         + "\n# From the Daraja portal; the last one from: kasoko credential encrypt\n"
         + "".join(_line(name, answers[name]) if name in answers else f"# {name}=\n" for name in names)

@@ -29,7 +29,7 @@ def explain(
 
     Of a payout: each step from the pool to the phone, in words that can be read
     to the one who is paid. Of a code: what happened, whether money moved, what
-    to do; the same is in docs/codes.md.
+    to do. Without a word: all codes.
 
     Example: kasoko explain rain.1.7 --lang sw
 

@@ -29,7 +29,7 @@ def settle(
     pay: Annotated[bool, flag("--pay", "Go on and send the payouts.")] = False,
     listen: Annotated[bool, flag("--listen", "With --pay: take the results too.")] = False,
 ) -> None:
-    """Divide MARKET's pool and owe the payouts; no money leaves.
+    """Divide MARKET's pool and owe the payouts; only --pay sends.
 
     It happens once: settling again changes nothing and says so.
 

@@ -167,7 +167,7 @@ def mirror(
     elif not container.config.platform.mirror:
         raise ConfigurationError(
             "Writing results back is off (platform.mirror). Nothing was written.",
-            hint="Read docs/django.md, then set mirror = true under [platform] in kasoko.toml.",
+            hint="Read kasoko connect django --help, then set mirror = true under [platform] in kasoko.toml.",
         )
     else:
         with container.platform(source) as theirs:
