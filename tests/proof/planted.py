@@ -600,8 +600,7 @@ BUGS: Sequence[Bug] = (
         "operations/reconciliation/statement_rows.py",
         "self.broken_at = self.broken_at or number",
         "pass",
-        "operations/reconciliation/test_statement_files.py::"
-        "test_a_total_that_does_not_add_up_leaves_silence_no_proof",
+        "operations/reconciliation/test_statement_files.py::test_a_total_that_does_not_add_up_leaves_silence_no_proof",
     ),
     _bug(
         "a remark that names a payment is left out of a statement",
