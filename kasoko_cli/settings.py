@@ -36,7 +36,8 @@ from kasoko_cli.domain.addresses import shown_address, without_passwords
 from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.domain.market import DeadHeat, MinDividend, Rounding
 from kasoko_cli.domain.payer import is_loopback
-from kasoko_cli.errors import ConfigurationError
+from kasoko_cli.domain.time_text import zone_of
+from kasoko_cli.errors import ConfigurationError, Refused
 
 #: Daraja's two environments. Source: Daraja portal, "Getting Started".
 SANDBOX_URL = "https://sandbox.safaricom.co.ke"
@@ -129,6 +130,14 @@ def _sources(value: tuple[str, ...]) -> tuple[str, ...]:
                 ipaddress.ip_network(word, strict=False)
         except ValueError:
             raise ValueError(f"must be addresses or networks like 10.0.0.0/8, and {word!r} is none") from None
+    return value
+
+
+def _timezone(value: str) -> str:
+    try:
+        zone_of(value)
+    except Refused:
+        raise ValueError("must be a time zone like Africa/Nairobi, UTC or +03:00") from None
     return value
 
 
@@ -485,6 +494,20 @@ class ProofSettings(SettingsTable):
     key: ProofKey | None = secret("The key that signs proofs, instead of a file.", "KASOKO_PROOF_KEY")
 
 
+class FilesSettings(SettingsTable):
+    """How files of records are read by `kasoko import`, where its options do not say it."""
+
+    timezone: Annotated[str, AfterValidator(_timezone)] = setting(
+        "Africa/Nairobi", "By whose clock times are read that stand without an offset."
+    )
+    dates: Literal["dmy", "mdy"] | None = setting(
+        None, "The order of dates like 05/03/2027; by itself only what a file proves."
+    )
+    columns: tuple[Annotated[str, _like(r"[a-z_]+=\S.*", "must be like phone=Mobile No")], ...] = setting(
+        (), "Under which header of a file a column stands, like phone=Mobile No; - for none."
+    )
+
+
 class PrivacySettings(SettingsTable):
     """How long what holds names and phones is kept."""
 
@@ -585,6 +608,7 @@ class Config(SettingsTable):
     reconcile: ReconcileSettings = ReconcileSettings()
     proof: ProofSettings = ProofSettings()
     privacy: PrivacySettings = PrivacySettings()
+    files: FilesSettings = FilesSettings()
     celery: CelerySettings = CelerySettings()
     platform: PlatformSettings = PlatformSettings()
     health: HealthSettings = HealthSettings()

@@ -531,7 +531,7 @@ def test_the_columns_of_files_are_those_that_are_read_and_written() -> None:
         export.PAYOUT_COLUMNS,
         export.ENTRY_COLUMNS,
     ):
-        assert f"```text\n{textwrap.fill(','.join(columns.required).replace(',', ', '), 90)}\n```" in page
+        assert f"```text\n{textwrap.fill(','.join(columns.header).replace(',', ', '), 90)}\n```" in page
         for name in columns.optional:
             assert f"| `{name}` |" in page
 

@@ -63,6 +63,7 @@ UserId = Annotated[str, argument("USER", "The user's id.", autocompletion=comple
 BetId = Annotated[str, argument("BET", "The bet's id.")]
 Limit = Annotated[int | None, option("--limit", "N", "At most this many.", min=1)]
 SignWith = Annotated[Path | None, option("--sign-with", "FILE", "Sign with the key in FILE; else approval.key_file.")]
+AnyBlock = Annotated[bool, flag("--any-block", "Take a phone of a number block that is not known here.")]
 Plan = Annotated[bool, flag("--plan", "Show what would happen; write and send nothing.")]
 Events = Annotated[bool, flag("--events", "A JSON line for each thing as it happens.")]
 Wait = Annotated[bool, flag("--wait", "Stay for those that are due later.")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from kasoko_cli.domain.cells import trimmed, unseen_in
 from kasoko_cli.domain.phone import quoted
 from kasoko_cli.errors import Refused
 
@@ -23,21 +24,45 @@ BPS_PER_WHOLE = 10_000
 
 _DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]{1,2}))?")
 
+#: An amount as people write it: `KES 1,500.00`, `Ksh 1500`, `1 500`, `500/=`. What parts the thousands is the same
+#: throughout, and no amount has three decimals, so that `1,500` can only be fifteen hundred shillings.
+_WRITTEN = re.compile(
+    r"(?:(?:kes|kshs?|shs?)\.?[ \u00a0]?)?"
+    r"([0-9]{1,3}(?:([, \u00a0\u202f])[0-9]{3})(?:\2[0-9]{3})*|[0-9]+)(\.[0-9]{1,2})?"
+    r"(?:/[=-]|[ \u00a0]?(?:kes|kshs?|shs?|/[=-]))?",
+    re.IGNORECASE,
+)
+
+#: Why an amount cannot be known, by how it is written.
+_REASONS = (
+    (r"", "It is empty."),
+    (r"-.*|\(.*\)", "It is below zero."),
+    (
+        r"[0-9.]*[0-9],[0-9]{1,2}|[0-9]{4,},[0-9]{3}|[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]{1,2})?",
+        "Its comma or point may stand before cents or between thousands.",
+    ),
+    (r"[0-9]+(?:[.,][0-9]+)?e\+?[0-9]+", "It has an exponent: in a spreadsheet format the column as a number."),
+    (r"[0-9,]+\.[0-9]{3,}", "It has more than two decimals."),
+    (r".*(?:\$|€|£|usd|eur|gbp|ugx|tzs|tsh).*", "It is in another currency."),
+)
+
 #: More digits than any amount that fits; checked before the text becomes a number.
 _MOST_DIGITS = 40
 
 
 def parse_kes(text: str, *, what: str = "amount") -> int:
-    """Read an amount of shillings such as `150` or `48.50`, and return it in cents.
+    """Read an amount of shillings such as `150`, `48.50`, `1,500` or `KES 1,500.00`, and return it in cents.
 
     Raises:
-        Refused: it is not digits with at most two decimals, or it is above `MAX_CENTS`. The
-            message names `what` and the text.
+        Refused: it can be read in two ways or in none, or it is above `MAX_CENTS`. The message names
+            `what`, the text and, where it is known, the reason.
     """
     cents = _hundredths(text)
     if cents is None:
+        cents = _written(text)
+    if cents is None:
         raise Refused(
-            f"The {what} {quoted(text)} is not an amount in shillings.",
+            " ".join(filter(None, [f"The {what} {quoted(text)} is not an amount in shillings.", _reason(text)])),
             hint="Nothing was changed. Write it with digits, and at most two decimals after a point: 150 or 48.50",
         )
     if cents > MAX_CENTS:
@@ -100,3 +125,16 @@ def _hundredths(text: str) -> int | None:
         return None
     whole, part = match.groups(default="")
     return int(whole) * 100 + int(part.ljust(2, "0"))
+
+
+def _written(text: str) -> int | None:
+    """The cents of an amount that is written with a currency, thousands or a closing stroke; None if it is none."""
+    match = _WRITTEN.fullmatch(trimmed(text)) if len(text) <= _MOST_DIGITS else None
+    return None if match is None else _hundredths(re.sub(r"[^0-9]", "", match[1]) + (match[3] or ""))
+
+
+def _reason(text: str) -> str:
+    """Why a text is no amount, where that can be said."""
+    bare = trimmed(text)[:_MOST_DIGITS]
+    found = (why for pattern, why in _REASONS if re.fullmatch(pattern, bare, re.IGNORECASE))
+    return next(found, unseen_in(bare))

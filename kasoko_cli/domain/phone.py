@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import re
 
+from kasoko_cli.domain.cells import trimmed, unseen_in
 from kasoko_cli.errors import Refused
 
-#: What may stand between the digits of a number that a person wrote.
-_SEPARATORS = re.compile(r"[ .()\-]")
+#: What may stand between the digits of a number that a person wrote: pasted hard spaces and dashes too.
+_SEPARATORS = re.compile(r"[ .()\-\u00a0\u202f\u2010-\u2013]")
+
+#: A number that a spreadsheet kept as one, with the decimal that it never had.
+_KEPT_AS_NUMBER = re.compile(r"([1-9][0-9]{8,11})\.0")
+
+#: What a spreadsheet makes of a long number: at most seven of its digits are left.
+_CUT_SHORT = re.compile(r"[0-9](?:[.,][0-9]{1,6})?[eE]\+?[0-9]{1,3}")
+
+#: Why a text is no phone, by how it is written.
+_REASONS = (
+    (r"", "It is empty."),
+    (
+        r"[0-9]+(?:[.,][0-9]+)?e\+?[0-9]+",
+        "A spreadsheet cut it short: format the column as text and enter the whole number.",
+    ),
+    (r"[0-9]+\.[0-9]", "A spreadsheet took it for a number, and digits are missing: format the column as text."),
+    (r"(?=.*o)[+(]?[0-9o][0-9o ().\-]*", "The letter O stands for a zero."),
+)
 
 #: Every way to lead into the nine national digits. Source: Daraja portal, B2C page, `PartyB`: 254 and nine digits.
 _SPELLING = re.compile(r"(?:\+254|00254|254|0)?([17][0-9]{8})")
@@ -32,22 +50,32 @@ _PHONE_IN_TEXT = re.compile(
 _MOST_QUOTED = 60
 
 
-def normalize(text: str) -> str:
+def normalize(text: str, *, any_block: bool = False) -> str:
     """The one spelling of a Kenyan mobile number: `0712 345 678` becomes `254712345678`.
 
     Only the plan of numbers decides, never the operator's prefix: people keep their number when
-    they change operator.
+    they change operator. The plan grows, so with `any_block` every number that begins as mobile ones do counts.
 
     Raises:
-        Refused: it is not a Kenyan mobile number. The message shows it masked.
+        Refused: it is not a Kenyan mobile number. The message shows it masked, with the reason where it is known.
 
     Source: Daraja portal, B2C page (`PartyB`); Communications Authority's numbering plan, as kept by libphonenumber.
     """
-    digits = _SPELLING.fullmatch(_SEPARATORS.sub("", text))
-    if digits is not None and _is_kenyan_mobile(digits[1]):
+    bare = trimmed(text).removeprefix("'")
+    number = _KEPT_AS_NUMBER.fullmatch(bare)
+    if number is None and re.fullmatch(r"[0-9]+\.[0-9]", bare):
+        digits = None  # without its point it would be another number
+    else:
+        digits = _SPELLING.fullmatch(number[1] if number else _SEPARATORS.sub("", bare))
+    if digits is not None and (any_block or _is_kenyan_mobile(digits[1])):
         return "254" + digits[1]
+    if digits is not None:
+        raise Refused(
+            f"The phone {_hint_of(text)} is in no block of Kenyan mobile numbers that is known here.",
+            hint="Nothing was changed. Check its digits; if it is right, take it all the same: --any-block",
+        )
     raise Refused(
-        f"The phone {_hint_of(text)} is not a Kenyan mobile number.",
+        " ".join(filter(None, [f"The phone {_hint_of(text)} is not a Kenyan mobile number.", _reason(bare)])),
         hint="Nothing was changed. Write it as 0712 345 678 or +254 712 345 678.",
     )
 
@@ -96,8 +124,22 @@ def _masked(match: re.Match[str]) -> str:
     return mask("254" + national)
 
 
+def _reason(bare: str) -> str:
+    """Why a text is no phone, where that can be said."""
+    parts = re.split(r"[/,;&|]| or ", bare[:_MOST_QUOTED])
+    if sum(len(re.findall(r"[0-9]", part)) >= len("2345678") for part in parts) > 1:
+        return "There are two numbers in it, and only one can be paid."
+    found = (why for pattern, why in _REASONS if re.fullmatch(pattern, bare[:_MOST_QUOTED], re.IGNORECASE))
+    return next(found, unseen_in(bare[:_MOST_QUOTED]))
+
+
 def _hint_of(text: str) -> str:
-    """Enough of a refused number to find it in a list, never all of it: its ends, and how many digits it has."""
+    """Enough of a refused number to find it in a list, never all of it: its ends, and how many digits it has.
+
+    One that a spreadsheet cut short is none any more, and is shown as it is.
+    """
+    if _CUT_SHORT.fullmatch(text):
+        return repr(text)
     digits = sum(character.isdigit() for character in text)
     ends = text if len(text) < 6 else f"{text[:4]}****{text[-2:]}"
     return f"{ends!r} ({digits} {'digit' if digits == 1 else 'digits'})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, cast, func, update
@@ -12,11 +13,12 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import BetRow
+from kasoko_cli.domain.phone import ERASED
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.engine.bulk_rows import bytewise, streamed
 from kasoko_cli.store.engine.changes import change
 from kasoko_cli.store.engine.locking import for_update, rows_in
-from kasoko_cli.store.schema.tables import Bet
+from kasoko_cli.store.schema.tables import Bet, User
 
 
 def find_bet(session: Session, bet_id: str, *, lock: bool = False) -> Bet:
@@ -100,6 +102,38 @@ def valid_stakes(session: Session, market_id: str, *, closed_at: datetime) -> di
         .group_by(col(Bet.outcome))
     )
     return {outcome: int(cents) for outcome, cents in session.exec(query)}
+
+
+class LeftOut(NamedTuple):
+    """Bets that take no part, or are not placed yet: how many, and the stakes of the late ones in cents."""
+
+    late: int
+    late_cents: int
+    future: int
+
+
+def left_out(session: Session, market_id: str, *, closed_at: datetime, now: datetime) -> LeftOut:
+    """The bets of a market that came too late, and those from the future; cancelled ones do not count."""
+    is_late, is_future = col(Bet.placed_at) >= closed_at, col(Bet.placed_at) > now
+    query = sa.select(
+        func.coalesce(func.sum(sa.case((is_late, 1), else_=0)), 0),
+        cast(func.coalesce(func.sum(sa.case((is_late, col(Bet.stake_cents)), else_=0)), 0), BigInteger),
+        func.coalesce(func.sum(sa.case((is_future, 1), else_=0)), 0),
+    ).where(col(Bet.market_id) == market_id, col(Bet.cancelled_at).is_(None))
+    late, cents, future = session.execute(query).one()
+    return LeftOut(int(late), int(cents), int(future))
+
+
+def shared_phones(session: Session, market_id: str) -> dict[str, list[str]]:
+    """The phones that several bettors of a market have, each with their ids."""
+    bettors = sa.select(col(Bet.user_id)).where(col(Bet.market_id) == market_id)
+    theirs = col(User.id).in_(bettors), col(User.phone) != ERASED
+    shared = sa.select(col(User.phone)).where(*theirs).group_by(col(User.phone)).having(func.count() > 1)
+    query = sa.select(col(User.phone), col(User.id)).where(*theirs, col(User.phone).in_(shared))
+    found: dict[str, list[str]] = {}
+    for phone, user_id in session.execute(query.order_by(bytewise(session, col(User.id)))):
+        found.setdefault(phone, []).append(user_id)
+    return found
 
 
 #: What can have happened to a stake before the pool was divided.

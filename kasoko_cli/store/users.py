@@ -6,10 +6,12 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import select as columns
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.phone import ERASED
 from kasoko_cli.errors import NotFound
+from kasoko_cli.store.engine.bulk_rows import bytewise
 from kasoko_cli.store.engine.locking import Turn, for_update, rows_in, take_turn
 from kasoko_cli.store.engine.row_digests import person_seal
 from kasoko_cli.store.schema.tables import Event, User
@@ -79,3 +81,24 @@ def phones_of(session: Session, user_ids: Iterable[str]) -> dict[str, str]:
     """The phone of each user, by id. The caller has at most `CHUNK` of them."""
     query = columns(col(User.id), col(User.phone)).where(col(User.id).in_(set(user_ids)))
     return {row[0]: row[1] for row in session.execute(query)}
+
+
+def shared_phones(session: Session, batch: str) -> dict[str, list[str]]:
+    """The phones of users who came in this batch that somebody else has too, each with all who have it."""
+    other, owner = aliased(User), aliased(User)
+    query = (
+        columns(col(owner.phone), col(owner.id))
+        .where(col(owner.phone) != ERASED)
+        .where(
+            col(owner.phone).in_(
+                columns(col(User.phone))
+                .join(other, (col(other.phone) == col(User.phone)) & (col(other.id) != col(User.id)))
+                .where(col(User.batch) == batch)
+            )
+        )
+        .order_by(bytewise(session, col(owner.phone)), bytewise(session, col(owner.id)))
+    )
+    found: dict[str, list[str]] = {}
+    for phone, user_id in session.execute(query):
+        found.setdefault(phone, []).append(user_id)
+    return found

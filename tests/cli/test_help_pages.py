@@ -51,8 +51,8 @@ def test_the_environment_of_the_topic_is_all_that_is_read() -> None:
 
 def test_the_columns_of_the_topic_are_those_that_are_read() -> None:
     for columns in (import_records.USER_COLUMNS, import_records.MARKET_COLUMNS):
-        assert ",".join(columns.required) in FORMATS
-    assert ",".join(import_bets.BET_COLUMNS.required) in FORMATS
+        assert ",".join(columns.header) in FORMATS
+    assert ",".join(import_bets.BET_COLUMNS.header) in FORMATS
 
 
 def test_the_lines_for_cron_can_be_called() -> None:

@@ -76,7 +76,15 @@ def test_json_tells_programs_the_same(builder: Kasoko, tmp_path: Path) -> None:
     done = builder("import", "bets", "bets.csv", "--json")
     answer = json.loads(done.stdout)
     assert len(answer.pop("sha256")) == 64
-    assert answer == {"kind": "bets", "file": "bets.csv", "new": 2, "known": 0, "stake_cents": 14850, "cancelled": 1}
+    assert answer == {
+        "kind": "bets",
+        "file": "bets.csv",
+        "new": 2,
+        "known": 0,
+        "stake_cents": 14850,
+        "cancelled": 1,
+        "notes": [],
+    }
     assert done.stderr == ""
     written = builder("export", "bets", "--output", "out.jsonl", "--json")
     assert json.loads(written.stdout) == {"kind": "bets", "rows": 2, "file": "out.jsonl"}
@@ -109,7 +117,8 @@ def test_json_names_every_problem_and_people_see_the_first(builder: Kasoko, tmp_
     assert problems[29] == {
         "line": 31,
         "column": "stake_kes",
-        "what": "The stake '-5' is not an amount in shillings. Write it with digits, and at most two decimals after a"
+        "what": "The stake '-5' is not an amount in shillings. It is below zero. Write it with"
+        " digits, and at most two decimals after a"
         " point: 150 or 48.50",
     }
     error = json.loads(refused.stderr)["error"]
@@ -149,12 +158,12 @@ def test_a_file_that_is_not_there_is_not_found(builder: Kasoko) -> None:
 
 
 def test_a_name_without_an_ending_needs_a_format(builder: Kasoko, tmp_path: Path) -> None:
-    (tmp_path / "users.txt").write_text(USERS)
-    for words in (["users.txt"], ["-"]):
+    (tmp_path / "users.dat").write_text(USERS)
+    for words in (["users.dat"], ["-"]):
         wrong = builder("import", "users", *words, stdin=USERS)
         assert wrong.returncode == 2
-        assert "does not end in .csv, .jsonl or .ndjson. Say what it is: --format csv or jsonl." in wrong.stderr
-    assert builder("import", "users", "users.txt", "--format", "csv").stdout == "2 users: 0 new, 2 known\n"
+        assert "does not end in .csv, .tsv, .xlsx, .jsonl or .ndjson. Say what it is: --format csv." in wrong.stderr
+    assert builder("import", "users", "users.dat", "--format", "csv").stdout == "2 users: 0 new, 2 known\n"
     assert builder("import", "users", "-", "--format", "csv", stdin=USERS).stdout == "2 users: 0 new, 2 known\n"
 
 

@@ -29,6 +29,19 @@ from kasoko_cli.errors import Refused
         ("0.00", 0),
         ("007", 700),
         ("10000000000000", MAX_CENTS),
+        ("1,500", 150_000),
+        ("12,345,678.9", 1_234_567_890),
+        ("1 500", 150_000),
+        ("1\u00a0500.50", 150_050),
+        ("KES 1,500.00", 150_000),
+        ("kes1500", 150_000),
+        ("Ksh 1500", 150_000),
+        ("KShs. 1,500/=", 150_000),
+        ("500/=", 50_000),
+        ("500/-", 50_000),
+        ("1500 KES", 150_000),
+        (" 150\n", 15_000),
+        ("\ufeff150\u200b", 15_000),
     ],
 )
 def test_an_amount_is_read_to_the_cent(text: str, cents: int) -> None:
@@ -39,8 +52,6 @@ def test_an_amount_is_read_to_the_cent(text: str, cents: int) -> None:
 NO_AMOUNTS = [
     "",
     " ",
-    " 150",
-    "150\n",
     "-5",
     "+5",
     "NaN",
@@ -50,11 +61,21 @@ NO_AMOUNTS = [
     "10.001",
     "10.",
     ".50",
-    "1,500",
-    "1 500",
     "1_500",
+    "1,50",
+    "1.500,00",
+    "1.500",
+    "1500,50",
+    "1,500,00",
+    "1,500 000",
+    "1,,500",
+    "15,00,000",
+    "KES",
+    "KES 1,500 KES 2",
+    "USD 5",
+    "1 50",
+    "1\u200b500",
     "0x10",
-    "KES 150",
     "١٥٠",
     "１５０",
     "10.٥",
@@ -92,12 +113,37 @@ def test_the_whole_message_of_a_stake_of_nothing() -> None:
 
 def test_the_whole_message_of_a_text_that_is_no_amount() -> None:
     with pytest.raises(Refused) as refused:
-        parse_kes("10.001")
+        parse_kes("10,001.125")
 
-    assert refused.value.message == "The amount '10.001' is not an amount in shillings."
+    assert refused.value.message == (
+        "The amount '10,001.125' is not an amount in shillings. It has more than two decimals."
+    )
     assert refused.value.hint == (
         "Nothing was changed. Write it with digits, and at most two decimals after a point: 150 or 48.50"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "It is empty."),
+        ("-5", "It is below zero."),
+        ("(5)", "It is below zero."),
+        ("1,50", "Its comma or point may stand before cents or between thousands."),
+        ("1.500,00", "Its comma or point may stand before cents or between thousands."),
+        ("1.500", "Its comma or point may stand before cents or between thousands."),
+        ("1.5E+05", "It has an exponent: in a spreadsheet format the column as a number."),
+        ("12.345", "Its comma or point may stand before cents or between thousands."),
+        ("0.1234", "It has more than two decimals."),
+        ("$5", "It is in another currency."),
+        ("1\u200b500", "Its character 2 is a hidden character: Zero width space, U+200B."),
+        ("١٥٠", "Its character 1 is a digit of another script: Arabic-indic digit one, U+0661."),
+    ],
+)
+def test_the_reason_why_it_is_no_amount_is_told(text: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_kes(text)
+    assert refused.value.message.endswith(f" is not an amount in shillings. {reason}")
 
 
 def test_the_whole_message_of_an_amount_that_is_too_large() -> None:

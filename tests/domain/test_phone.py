@@ -31,6 +31,13 @@ from kasoko_cli.errors import Refused
         "00254712345678",
         "00254 712 345678",
         " 0712345678 ",
+        "0712345678\n",
+        "'0712345678",
+        "254712345678.0",
+        "712345678.0",
+        "0712\u00a0345\u2011678",
+        "\u202a+254 712 345 678\u202c",
+        "\ufeff0712345678",
     ],
 )
 def test_a_mobile_number_has_one_spelling_inside(spelling: str) -> None:
@@ -58,7 +65,6 @@ NO_PHONES = [
     "020 234 5678",
     "0800723253",
     "0900123456",
-    "0160123456",
     "254202345678",
     "+255712345678",
     "+1 202 555 0100",
@@ -69,11 +75,13 @@ NO_PHONES = [
     "2540712345678",
     "0712345678 / 0722345678",
     "O712345678",
-    "0712345678\n",
     "0712/345/678",
     "٠٧١٢٣٤٥٦٧٨",
     "０７１２３４５６７８",
     "0712345678x12",
+    "71234567.0",
+    "071234567.0",
+    "0712\u200b345678",
     "'; DROP TABLE users; --",
 ]
 
@@ -87,6 +95,41 @@ def test_what_is_no_kenyan_mobile_is_refused_and_not_printed(text: str) -> None:
     assert len(text) < 6 or text not in refused.value.message
     assert refused.value.message.isprintable()
     assert re.search(r"[0-9]{5}", refused.value.message) is None or len(text) < 6
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "It is empty."),
+        ("2.54712E+11", "A spreadsheet cut it short: format the column as text and enter the whole number."),
+        ("2,54712E+11", "A spreadsheet cut it short: format the column as text and enter the whole number."),
+        ("71234567.0", "A spreadsheet took it for a number, and digits are missing: format the column as text."),
+        ("0712 345 678 / 0722 345 678", "There are two numbers in it, and only one can be paid."),
+        ("0712345678 or 0722345678", "There are two numbers in it, and only one can be paid."),
+        ("O712345678", "The letter O stands for a zero."),
+        ("0712\u200b345678", "Its character 5 is a hidden character: Zero width space, U+200B."),
+        ("٠٧١٢٣٤٥٦٧٨", "Its character 1 is a digit of another script: Arabic-indic digit zero, U+0660."),
+    ],
+)
+def test_the_reason_why_it_is_no_phone_is_told(text: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        normalize(text)
+    assert refused.value.message.endswith(f" is not a Kenyan mobile number. {reason}")
+
+
+def test_what_a_spreadsheet_cut_short_is_shown_as_it_is() -> None:
+    with pytest.raises(Refused, match=r"The phone '2\.54712E\+11' is not"):
+        normalize("2.54712E+11")
+
+
+@pytest.mark.parametrize("text", ["0160123456", "+254 160 123 456", "160123456"])
+def test_a_number_of_a_block_that_is_not_known_is_taken_when_somebody_says_so(text: str) -> None:
+    with pytest.raises(Refused, match="in no block of Kenyan mobile numbers that is known here") as refused:
+        normalize(text)
+    assert refused.value.hint.endswith("take it all the same: --any-block")
+    assert normalize(text, any_block=True) == "254160123456"
+    with pytest.raises(Refused, match="is not a Kenyan mobile number"):
+        normalize("0202345678", any_block=True)
 
 
 def test_the_whole_message_of_a_phone_that_lacks_a_digit() -> None:

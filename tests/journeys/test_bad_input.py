@@ -13,6 +13,8 @@ from tests.journeys.deployment_harness import DeploymentHarness, free_port
 from tests.proof.processes import Forker
 
 BET_COLUMNS = "bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at"
+EXPONENT = "It has an exponent: in a spreadsheet format the column as a number."
+TWO_WAYS = "Its comma or point may stand before cents or between thousands."
 NO_AMOUNT = "Write it with digits, and at most two decimals after a point: 150 or 48.50"
 MEND = "Mend the file and import the whole of it again: what stands already is not taken twice."
 USUAL_PHONES = "Write it as 0712 345 678 or +254 712 345 678."
@@ -126,7 +128,7 @@ CASES = {
     ),
     "a stake of -5": refused(
         "bet place --funding wallet -- sun ann Yes -5",
-        "The stake '-5' is not an amount in shillings.",
+        "The stake '-5' is not an amount in shillings. It is below zero.",
         f"Nothing was changed. {NO_AMOUNT}",
     ),
     "a stake of -5 that looks like an option": Case(
@@ -138,7 +140,7 @@ CASES = {
     ),
     "a stake of 1e9999": refused(
         "bet place sun ann Yes 1e9999 --funding wallet",
-        "The stake '1e9999' is not an amount in shillings.",
+        f"The stake '1e9999' is not an amount in shillings. {EXPONENT}",
         f"Nothing was changed. {NO_AMOUNT}",
     ),
     "a stake of NaN": refused(
@@ -148,7 +150,7 @@ CASES = {
     ),
     "a stake of 10.001": refused(
         "bet place sun ann Yes 10.001 --funding wallet",
-        "The stake '10.001' is not an amount in shillings.",
+        f"The stake '10.001' is not an amount in shillings. {TWO_WAYS}",
         f"Nothing was changed. {NO_AMOUNT}",
     ),
     "a phone that is no Kenyan mobile": refused(
@@ -165,15 +167,20 @@ CASES = {
         ),
         "line 3, stake_kes: The stake '0' is nothing: a bet needs at least one cent. Write a stake of 0.01 or more.",
         *(
-            f"line {line}, stake_kes: The stake '{stake}' is not an amount in shillings. {NO_AMOUNT}"
-            for line, stake in enumerate(["-5", "1e9999", "NaN", "10.001"], start=4)
+            f"line {line}, stake_kes: The stake '{stake}' is not an amount in shillings. {why}{NO_AMOUNT}"
+            for line, (stake, why) in enumerate(
+                [("-5", "It is below zero. "), ("1e9999", f"{EXPONENT} "), ("NaN", ""), ("10.001", f"{TWO_WAYS} ")],
+                start=4,
+            )
         ),
     ),
     "a file with a missing column": bad_file(
         "bets",
         "bet_id,market_id,user_id,outcome,placed_at,cancelled_at\nx1,sun,ann,Yes,2026-11-20T14:00:00Z,\n",
         "line 1, stake_kes: The column is missing.",
-        hint=f"The columns are {BET_COLUMNS} (and, if you like, funding), in any order.",
+        hint="Its columns are 'bet_id', 'market_id', 'user_id', 'outcome', 'placed_at', 'cancelled_at'. Say under which"
+        f" one each stands: --map stake_kes=HEADER. The usual columns are {BET_COLUMNS} (and, if you like, funding), in"
+        " any order.",
     ),
     "a duplicate bet id with other content": bad_file(
         "bets",

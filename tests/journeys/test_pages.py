@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from openpyxl import Workbook
 
 from tests.journeys.pages import KINDS, PAGES, Block, Reader, blocks_of, move_in, other_blocks
 from tests.test_docs import ACTED, PART, ROOT, page_id
@@ -93,8 +94,13 @@ def owed_back(reader: Reader) -> None:
     reader.deployed.run("wallet", "deposit", "kamau", "200", "--reference", "D1", "--yes")
 
 
-def bets_in_lines(reader: Reader) -> None:
+def files_of_each_kind(reader: Reader) -> None:
     reader.deployed.run("export", "bets", "--output", "bets.ndjson")
+    book = Workbook()
+    for row in (["User ID", "Full Name", "Mobile No"], ["lena", "Lena Akinyi", 722000777]):
+        book.worksheets[0].append(row)
+    book.save(reader.deployed.folder / "members.xlsx")
+    reader.codes["kasoko import users members.xlsx --plan"] = 5
 
 
 def with_password(reader: Reader) -> None:
@@ -210,7 +216,7 @@ PREPARED: dict[tuple[str, int], Prepare] = {
     ("docs/corrections.md", 2): to_be_corrected,
     ("docs/corrections.md", 3): owed_back,
     ("docs/corrections.md", 4): paid,
-    ("docs/files.md", 1): bets_in_lines,
+    ("docs/files.md", 1): files_of_each_kind,
     ("docs/go-live.md", 1): with_password,
     ("docs/go-live.md", 2): of_the_staff,
     ("docs/listener.md", 1): posted,

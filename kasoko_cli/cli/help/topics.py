@@ -85,14 +85,17 @@ With --json it is one document. Amounts are whole cents (names end in _cents),
 times ISO 8601 in UTC (2026-11-23T05:12:44Z), states are words, phones are
 masked. New names may come; none goes away or changes its meaning.
 
-Files that import takes, as CSV with these columns or as JSON Lines:
+Files that import takes, as CSV or a workbook with these columns, or as JSON
+Lines:
 
   users    user_id,name,phone
   markets  market_id,slug,question,outcomes,closes_at,fee_bps
   bets     bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at
 
-Outcomes are parted by a bar: Yes|No. Times have an offset or a Z. A file is
-taken in whole or not at all, and taking it in twice changes nothing.
+Outcomes are parted by a bar: Yes|No. Times have an offset, or are Nairobi's.
+With --plan import shows how it reads a file, and writes nothing; --map says
+which column has another name. A file is taken in whole or not at all, and
+taking it in twice changes nothing.
 
 Amounts that are typed are shillings: 100 or 99.50.
 """

@@ -24,10 +24,11 @@ from sqlmodel import Session
 
 from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.money import plain_kes
+from kasoko_cli.domain.time_text import format_time
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.exchange.import_bets import BET_COLUMNS
 from kasoko_cli.operations.exchange.import_records import MARKET_COLUMNS, USER_COLUMNS, market_cells
-from kasoko_cli.operations.shared.record_files import Columns, Format, format_time, guard
+from kasoko_cli.operations.shared.record_files import Columns, Format, guard
 from kasoko_cli.store import markets
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database
@@ -177,8 +178,8 @@ def _markets(session: Session, market_id: str | None) -> tuple[Sequence[str], It
     found = [market_cells(market, names) for market, names in bulk_rows.all_markets(session, market_id)]
     usual = {"rounding": "house", "break_unit_cents": "1", "dead_heat": "stake", "min_dividend": "none"}
     usual["min_dividend_bps"] = "10000"
-    needed = [name for name in MARKET_COLUMNS.optional if any(cells[name] != usual[name] for cells in found)]
-    names = (*MARKET_COLUMNS.required, *needed)
+    needed = [name for name, value in usual.items() if any(cells[name] != value for cells in found)]
+    names = (*MARKET_COLUMNS.header, *needed)
     return names, ([cells[name] for name in names] for cells in found)
 
 
@@ -193,7 +194,7 @@ def _bets(session: Session, market_id: str | None) -> tuple[Sequence[str], Itera
             row = (bet_id, market, user_id, outcome, plain_kes(cents), format_time(placed_at), _time(cancelled_at))
             yield (*row, str(Funding(funding))) if with_funding else row
 
-    return (BET_COLUMNS.names if with_funding else BET_COLUMNS.required), rows()
+    return (BET_COLUMNS.names if with_funding else BET_COLUMNS.header), rows()
 
 
 def _payouts(session: Session, market_id: str | None, *, show_phone: bool) -> Iterator[Sequence[Cell]]:

@@ -11,60 +11,73 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TextIO
 
 from sqlmodel import Session
 
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.market import check_identifier, clean_text
 from kasoko_cli.domain.money import format_kes, parse_stake, plain_kes
 from kasoko_cli.domain.phone import quoted
+from kasoko_cli.domain.time_text import format_time
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.exchange.import_records import Imported, Intake, Told, take_in
+from kasoko_cli.operations.exchange.import_records import FIRST, Imported, Intake, Kind, Note, Told, take_in
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.record_files import Columns, InputFile, Problems, Row, format_time, parse_time
+from kasoko_cli.operations.shared.record_files import Columns, InputFile, Row
+from kasoko_cli.operations.shared.record_rows import RowReader
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.bulk_rows import BetRecord, OpenTo
 from kasoko_cli.store.schema.tables import Bet, Funding
 from kasoko_cli.store.users import lock_wallets
 
 BET_COLUMNS = Columns(
-    ("bet_id", "market_id", "user_id", "outcome", "stake_kes", "placed_at", "cancelled_at"),
-    ("funding",),
+    ("bet_id", "market_id", "user_id", "outcome", "stake_kes", "placed_at"),
+    ("cancelled_at", "funding"),
     text=("outcome",),
+    times=("placed_at", "cancelled_at"),
+    usual=("cancelled_at",),
 )
+
+
+def bets_kind(funding: Funding = Funding.COLLECTED) -> Kind:
+    """Bets on open markets, whose stakes are booked.
+
+    `funding` says where the stakes come from, for each bet whose own `funding` cell does not: the platform
+    had COLLECTED them, or they are taken from the WALLET here. A late bet is taken in, since settling gives
+    it back; a cancelled one is booked as placed and taken back.
+    """
+    return Kind("bets", BET_COLUMNS, functools.partial(_Bets, funding))
 
 
 def import_bets(
     ctx: OperationContext, file: InputFile, *, funding: Funding = Funding.COLLECTED, told: Told | None = None
 ) -> Imported:
-    """Take in bets on open markets, and book their stakes.
-
-    `funding` says where the stakes come from, for each bet whose own `funding` cell does not: the platform
-    had COLLECTED them, or they are taken from the WALLET here. A late bet is taken in, since settling gives
-    it back; a cancelled one is booked as placed and taken back.
-
-    Raises:
-        FileRefused: anything in the file is wrong; nothing was changed.
-        Busy: another process took in the same ids at this moment; nothing was changed.
-    """
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
-        intake_of = functools.partial(_Bets, funding, spool)
-        return take_in(ctx, file, "bets", BET_COLUMNS, intake_of, told)
+    """Take in bets. Raises what `take_in` raises."""
+    return take_in(ctx, file, bets_kind(funding), told=told)
 
 
 class _Bets(Intake):
-    """Takes in bets. What is to be booked waits in `spool`, a line of JSON for each part of the file."""
+    """Takes in bets. What is to be booked waits in a spool, a line of JSON for each part of the file."""
 
-    def __init__(self, funding: Funding, spool: TextIO, session: Session, problems: Problems, now: datetime) -> None:
-        super().__init__(session, problems, now)
-        self._funding, self._spool = funding, spool
+    def __init__(self, funding: Funding, session: Session, reader: RowReader, now: datetime) -> None:
+        super().__init__(session, reader, now)
+        self._funding = funding
+        self._spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - `close` closes it
         self._markets = bulk_rows.markets_for_bets(session)
+        #: The same by id and by slug; none is the other's.
+        self._named = {market.slug: market for market in self._markets.values()} | self._markets
         self._users: set[str] = set()
         #: Of each user who pays from the wallet: what stood in it, less what this file stakes from it, in cents.
         self._left: dict[str, int] = {}
         #: Of each user: collected stakes of cancelled bets, which come back to the wallet, in cents.
         self._returned: dict[str, int] = {}
+        #: New bets that were placed at or after the close, and those that are from the future: how many, the first.
+        self._late: tuple[int, list[str]] = (0, [])
+        self._future: tuple[int, list[str]] = (0, [])
+
+    def close(self) -> None:
+        """Close the spool."""
+        self._spool.close()
 
     def take(self, rows: Sequence[Row]) -> None:
         standing = bulk_rows.known_bets(self._session, (row.values[0] for row in rows))
@@ -75,6 +88,8 @@ class _Bets(Intake):
             bet = self._read(line, values)
             if bet is None:
                 continue
+            if len(self.first) < FIRST:
+                self.first.append({"bet_id": bet.id, **self._cells(bet)})
             other = standing.get(bet.id)
             if other is not None:
                 self._compare(line, bet, other)
@@ -82,6 +97,23 @@ class _Bets(Intake):
                 standing[bet.id] = bet
                 fresh.append(bet)
         self._write(fresh)
+
+    def notes(self) -> list[Note]:
+        """Which of the new bets take no part, or are not placed yet."""
+        told = (
+            ("late", self._late, "placed at or after the close of the market; settling gives each back"),
+            ("future", self._future, "placed later than now. Check the dates"),
+        )
+        return [
+            Note(
+                kind,
+                count,
+                f"{count_of(count, 'bet')} {what}: {', '.join(first)}{', ...' if count > FIRST else ''}",
+                first,
+            )
+            for kind, (count, first), what in told
+            if count
+        ]
 
     def finish(self) -> dict[str, object]:
         """Book every new bet; its entry holds what it is."""
@@ -100,9 +132,9 @@ class _Bets(Intake):
         problems = self._problems
         before = len(problems.found)
         number = None
-        market = self._markets.get(market_id)
+        market = self._named.get(market_id)
         if market is None:
-            guess = problems.suggestion(market_id, [*self._markets, *(one.slug for one in self._markets.values())])
+            guess = problems.suggestion(market_id, list(self._named))
             what = f"There is no market {quoted(market_id)}.{guess} Import the markets first."
             problems.note(line, "market_id", what)
         elif (number := market.numbers.get(outcome)) is None:
@@ -111,17 +143,21 @@ class _Bets(Intake):
             problems.note(line, "user_id", f"There is no user {quoted(user_id)}. Import the users first.")
         self._cell(line, "bet_id", lambda text: check_identifier(text, what="bet id"), bet_id)
         cents = self._cell(line, "stake_kes", parse_stake, stake)
-        placed_at = self._cell(line, "placed_at", parse_time, placed)
-        cancelled_at = self._cell(line, "cancelled_at", parse_time, cancelled) if cancelled else None
+        placed_at = self._cell(line, "placed_at", self.times.parse, placed)
+        cancelled_at = self._cell(line, "cancelled_at", self.times.parse, cancelled) if cancelled else None
         paid_from = self._cell(line, "funding", _funding, funding) if funding else self._funding
-        if number is None or cents is None or placed_at is None or paid_from is None or len(problems.found) > before:
+        if market is None or number is None or cents is None or placed_at is None or paid_from is None:
             return None
-        return BetRecord(bet_id, market_id, number, user_id, cents, paid_from, placed_at, cancelled_at)
+        if len(problems.found) > before:
+            return None
+        return BetRecord(bet_id, market.id, number, user_id, cents, paid_from, placed_at, cancelled_at)
 
     def _loosely(self, line: int, market: OpenTo, outcome: str) -> int | None:
-        """The outcome as it was kept when the market was taken in, with plain spaces and composed letters."""
+        """The outcome as it was kept when the market was taken in: composed, with plain spaces, in any case."""
         try:
-            return market.numbers[clean_text(outcome, what="outcome", most=100)]
+            cleaned = clean_text(outcome, what="outcome", most=100)
+            folded = {name.casefold(): number for name, number in market.numbers.items()}
+            return market.numbers[cleaned] if cleaned in market.numbers else folded[cleaned.casefold()]
         except (Refused, KeyError):
             guess = self._problems.suggestion(outcome, list(market.numbers))
             what = f"{quoted(outcome)} is not an outcome of {market.slug}.{guess}"
@@ -165,6 +201,10 @@ class _Bets(Intake):
             )
             self._problems.note(line, "market_id", what)
             return False
+        if bet.cancelled_at is None and bet.placed_at >= market.closes_at:
+            self._late = self._late[0] + 1, [*self._late[1], bet.id][:FIRST]
+        if bet.placed_at > self._now:
+            self._future = self._future[0] + 1, [*self._future[1], bet.id][:FIRST]
         if bet.cancelled_at is not None and not self._taken_back_in_time(line, bet, bet.cancelled_at, market.closes_at):
             return False
         return self._is_paid(line, bet)

@@ -11,18 +11,23 @@ import gc
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from kasoko_cli.domain import phone as phones
+from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.market import Rules, check_identifier, check_slug, clean_text
+from kasoko_cli.domain.money import parse_percent_bps
 from kasoko_cli.domain.phone import quoted
+from kasoko_cli.domain.time_text import DateOrder, format_time
 from kasoko_cli.errors import Busy, Refused
+from kasoko_cli.operations.exchange.time_cells import TimeCells
 from kasoko_cli.operations.records.markets import NewMarket, new_market, rules_of
 from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
@@ -30,12 +35,12 @@ from kasoko_cli.operations.shared.record_files import (
     Columns,
     FileRefused,
     InputFile,
+    Problem,
     Problems,
     Row,
-    RowReader,
-    format_time,
-    parse_time,
 )
+from kasoko_cli.operations.shared.record_rows import RowReader, Understood
+from kasoko_cli.store import users
 from kasoko_cli.store.engine import bulk_rows, row_digests
 from kasoko_cli.store.engine.locking import Turn, take_turn
 from kasoko_cli.store.schema.tables import Market, Outcome, User, new_batch, new_salt
@@ -43,20 +48,41 @@ from kasoko_cli.store.schema.tables import Market, Outcome, User, new_batch, new
 #: How many rows are looked up and written at a time.
 CHUNK = 10_000
 
+#: How many records are shown as they were understood, and how many a note names.
+FIRST = 3
+
 USER_COLUMNS = Columns(("user_id", "name", "phone"), text=("name",))
 MARKET_COLUMNS = Columns(
-    ("market_id", "slug", "question", "outcomes", "closes_at", "fee_bps"),
-    ("rounding", "break_unit_cents", "dead_heat", "min_dividend", "min_dividend_bps"),
+    ("market_id", "slug", "question", "outcomes", "closes_at"),
+    ("fee_bps", "fee_pct", "rounding", "break_unit_cents", "dead_heat", "min_dividend", "min_dividend_bps"),
     text=("question", "outcomes"),
+    times=("closes_at",),
+    one_of={"fee_bps": "500 is 5 %", "fee_pct": "5 is 5 %"},
+    usual=("fee_bps",),
 )
 
-#: The columns of a market that are whole numbers.
+#: The columns of a market that are whole numbers, and those that are rules.
 _NUMBERS = frozenset({"fee_bps", "break_unit_cents", "min_dividend_bps"})
+_RULES = tuple(name for name in MARKET_COLUMNS.optional if name != "fee_pct")
 
 #: What is told while a file is read: how many lines are done.
 Told = Callable[[int], object]
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What somebody should know of a file that can be taken in: how many there are, in words, the first of them.
+
+    `kind` is `ignored`, `titles`, `timezone` or `dates` for how it was read, and `late`, `future` or `shared_phone`
+    for what is unusual in it.
+    """
+
+    kind: str
+    count: int
+    what: str
+    first: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +96,49 @@ class Imported:
     stake_cents: int
     cancelled: int
     sha256: str
+    notes: list[Note]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """What taking in a file would do: how it is read, its first records as they are understood, what is wrong."""
+
+    kind: str
+    file: str
+    understood: Understood
+    first: list[dict[str, str]]
+    new: int
+    known: int
+    stake_cents: int
+    cancelled: int
+    sha256: str
+    notes: list[Note]
+    problems: list[Problem]
 
 
 class Intake(ABC):
     """Takes in the rows of one kind of file; what is wrong with one goes to the problems.
 
     `new` counts the records that were written, `known` those that stood already or came twice. `stake_cents` and
-    `cancelled` are those of new bets.
+    `cancelled` are those of new bets. `first` has the first records as they were understood, phones masked.
     """
 
-    def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
+    def __init__(self, session: Session, reader: RowReader, now: datetime) -> None:
         self.new = self.known = self.stake_cents = self.cancelled = 0
-        self._session, self._problems, self._now = session, problems, now
+        self.first: list[dict[str, str]] = []
+        self.times = TimeCells(reader)
+        self._session, self._problems, self._now = session, reader.problems, now
 
     @abstractmethod
     def take(self, rows: Sequence[Row]) -> None:
         """Write those that nobody knows yet; one that stands otherwise is a problem of its line."""
+
+    def notes(self) -> list[Note]:
+        """What is unusual in the records that were written."""
+        return []
+
+    def close(self) -> None:  # noqa: B027 - there is nothing to give back, but for bets
+        """Give back what was opened."""
 
     @abstractmethod
     def finish(self) -> dict[str, object]:
@@ -100,57 +153,145 @@ class Intake(ABC):
             return None
 
 
-def import_users(ctx: OperationContext, file: InputFile, *, told: Told | None = None) -> Imported:
-    """Take in users: id, name, phone.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of file: what it is called, its columns, and what takes its rows in."""
 
-    Raises:
-        FileRefused: anything in the file is wrong; nothing was changed.
-        Busy: another process took in the same ids at this moment; nothing was changed.
-    """
-    return take_in(ctx, file, "users", USER_COLUMNS, _Users, told)
+    name: str
+    columns: Columns
+    intake_of: Callable[[Session, RowReader, datetime], Intake]
+
+
+def users_kind(*, any_block: bool = False) -> Kind:
+    """Users: id, name, phone. With `any_block` phones count whose block is not known to be mobile."""
+    return Kind("users", USER_COLUMNS, functools.partial(_Users, any_block))
+
+
+def markets_kind() -> Kind:
+    """Markets with their outcomes, closing time and rules; they are open."""
+    return Kind("markets", MARKET_COLUMNS, _Markets)
+
+
+def import_users(ctx: OperationContext, file: InputFile, *, told: Told | None = None) -> Imported:
+    """Take in users. Raises what `take_in` raises."""
+    return take_in(ctx, file, users_kind(), told=told)
 
 
 def import_markets(ctx: OperationContext, file: InputFile, *, told: Told | None = None) -> Imported:
-    """Take in markets with their outcomes, closing time and rules; they are open.
+    """Take in markets. Raises what `take_in` raises."""
+    return take_in(ctx, file, markets_kind(), told=told)
+
+
+def take_in(ctx: OperationContext, file: InputFile, kind: Kind, *, told: Told | None = None) -> Imported:
+    """Take in a file: read from end to end in one transaction, which only a file without a problem commits.
 
     Raises:
         FileRefused: anything in the file is wrong; nothing was changed.
         Busy: another process took in the same ids at this moment; nothing was changed.
     """
-    return take_in(ctx, file, "markets", MARKET_COLUMNS, _Markets, told)
+    now, reader = ctx.clock(), RowReader(file, kind.columns, Problems())
+    with (
+        _told_of_others(file, kind),
+        ctx.db.transaction() as session,
+        _taken(session, reader, kind, now, told) as intake,
+    ):
+        if reader.problems.found:
+            raise FileRefused(file.name, reader.problems.in_order())
+        notes = _notes(reader, intake)
+        proof = intake.finish()
+        if intake.new:
+            detail = {"new": intake.new, "known": intake.known, "sha256": reader.sha256(), **proof}
+            note_act(session, ctx.actor, f"import.{kind.name}", file.name, at=now, detail=detail | _clock_of(reader))
+    return Imported(
+        kind.name, file.name, intake.new, intake.known, intake.stake_cents, intake.cancelled, reader.sha256(), notes
+    )
 
 
-def take_in(
-    ctx: OperationContext,
-    file: InputFile,
-    kind: str,
-    columns: Columns,
-    intake_of: Callable[[Session, Problems, datetime], Intake],
-    told: Told | None,
-) -> Imported:
-    """Read a file from end to end in one transaction, which only a file without a problem commits."""
-    problems, now = Problems(), ctx.clock()
-    reader = RowReader(file, columns, problems)
+class _OnlyLooked(Exception):
+    """Undoes the transaction: it was only a look."""
+
+
+def plan_import(ctx: OperationContext, file: InputFile, kind: Kind, *, told: Told | None = None) -> ImportPlan:
+    """What `take_in` would do, by the same road up to the books; nothing is written.
+
+    Raises:
+        FileRefused: the file as a whole is not what it should be.
+        Busy: another process took in the same ids at this moment.
+    """
+    now, reader = ctx.clock(), RowReader(file, kind.columns, Problems())
+    with (
+        _told_of_others(file, kind),
+        suppress(_OnlyLooked),
+        ctx.db.transaction() as session,
+        _taken(session, reader, kind, now, told) as intake,
+    ):
+        notes = _notes(reader, intake)
+        raise _OnlyLooked
+    return ImportPlan(
+        kind=kind.name,
+        file=file.name,
+        understood=reader.understood,
+        first=intake.first,
+        new=intake.new,
+        known=intake.known,
+        stake_cents=intake.stake_cents,
+        cancelled=intake.cancelled,
+        sha256=reader.sha256(),
+        notes=notes,
+        problems=reader.problems.in_order(),
+    )
+
+
+@contextmanager
+def _taken(session: Session, reader: RowReader, kind: Kind, now: datetime, told: Told | None) -> Iterator[Intake]:
+    """What took in every row; the books are left as they are."""
+    take_turn(session, Turn.IMPORT)
+    with _without_collecting(), closing(kind.intake_of(session, reader, now)) as intake:
+        for rows in reader.chunks(CHUNK):
+            intake.take(rows)
+            if told is not None:
+                told(reader.line)
+        yield intake
+
+
+def _notes(reader: RowReader, intake: Intake) -> list[Note]:
+    """What somebody should know of the file, how it was read first."""
+    read, notes = reader.understood, intake.notes()
+    if count := intake.times.without_offset:
+        what = (
+            f"{count_of(count, 'time')} without an offset: read as {read.timezone} time. For another: --timezone ZONE"
+        )
+        notes.insert(0, Note("timezone", count, what, []))
+    if read.dates is not None:
+        order = "day/month/year" if read.dates == DateOrder.DMY else "month/day/year"
+        how = "as said" if reader.file.read_as.order else "since some can be nothing else"
+        notes.insert(0, Note("dates", 1, f"Dates were read as {order}, {how}.", []))
+    if read.header_line is not None and read.header_line > 1:
+        what = f"The header is line {read.header_line}; what is above it was not read."
+        notes.insert(0, Note("titles", read.header_line - 1, what, []))
+    if read.ignored:
+        named = ", ".join(map(quoted, read.ignored[: 3 * FIRST])) + (", ..." if len(read.ignored) > 3 * FIRST else "")
+        what = f"{count_of(len(read.ignored), 'column')} not read: {named}"
+        notes.insert(0, Note("ignored", len(read.ignored), what, read.ignored))
+    return notes
+
+
+def _clock_of(reader: RowReader) -> dict[str, object]:
+    """By whose clock times were read, and in which order their dates, for the record; nothing where each said it."""
+    told = {"timezone": reader.understood.timezone, "dates": reader.understood.dates}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+@contextmanager
+def _told_of_others(file: InputFile, kind: Kind) -> Iterator[None]:
+    """Say in words that somebody else wrote the same."""
     try:
-        with _without_collecting(), ctx.db.transaction() as session:
-            take_turn(session, Turn.IMPORT)
-            intake = intake_of(session, problems, now)
-            for rows in reader.chunks(CHUNK):
-                intake.take(rows)
-                if told is not None:
-                    told(reader.line)
-            if problems.found:
-                raise FileRefused(file.name, sorted(problems.found, key=lambda problem: problem.line))
-            proof = intake.finish()
-            if intake.new:
-                detail = {"new": intake.new, "known": intake.known, "sha256": reader.sha256(), **proof}
-                note_act(session, ctx.actor, f"import.{kind}", file.name, at=now, detail=detail)
+        yield
     except IntegrityError as error:
         raise Busy(
-            f"Another process took in some of the same {kind} while {file.name} was read; nothing was changed.",
+            f"Another process took in some of the same {kind.name} while {file.name} was read; nothing was changed.",
             hint="Import it again: what the other one took in is known then.",
         ) from error
-    return Imported(kind, file.name, intake.new, intake.known, intake.stake_cents, intake.cancelled, reader.sha256())
 
 
 @contextmanager
@@ -166,8 +307,9 @@ def _without_collecting() -> Iterator[None]:
 
 
 class _Users(Intake):
-    def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
-        super().__init__(session, problems, now)
+    def __init__(self, any_block: bool, session: Session, reader: RowReader, now: datetime) -> None:
+        super().__init__(session, reader, now)
+        self._any_block = any_block
         self._batch = new_batch()
 
     def take(self, rows: Sequence[Row]) -> None:
@@ -178,6 +320,8 @@ class _Users(Intake):
             one = self._read(line, user_id, name, phone)
             if one is None:
                 continue
+            if len(self.first) < FIRST:
+                self.first.append(dict(zip(USER_COLUMNS.names, (*one[:2], phones.mask(one[2])), strict=True)))
             other = standing.get(one[0])
             if other is None:
                 standing[one[0]] = one
@@ -204,10 +348,19 @@ class _Users(Intake):
             what = "The phone is masked, and a masked phone cannot be paid. Export the users with --show-phone."
             self._problems.note(line, "phone", what)
         else:
-            number = self._cell(line, "phone", phones.normalize, phone)
+            number = self._cell(line, "phone", lambda text: phones.normalize(text, any_block=self._any_block), phone)
         if good_id is None or good_name is None or number is None:
             return None
         return good_id, good_name, number
+
+    def notes(self) -> list[Note]:
+        """Who of the new users has the phone of somebody else."""
+        shared = users.shared_phones(self._session, self._batch)
+        if not shared:
+            return []
+        first = [f"{phones.mask(phone)}: {', '.join(owners)}" for phone, owners in islice(shared.items(), FIRST)]
+        what = f"{count_of(len(shared), 'phone')} of several users: {'; '.join(first)}"
+        return [Note("shared_phone", len(shared), what + ("; ..." if len(shared) > FIRST else ""), first)]
 
     def finish(self) -> dict[str, object]:
         """Users move no money; who they are is digested."""
@@ -217,8 +370,8 @@ class _Users(Intake):
 class _Markets(Intake):
     """Takes in markets. There are few, so each is looked at by itself."""
 
-    def __init__(self, session: Session, problems: Problems, now: datetime) -> None:
-        super().__init__(session, problems, now)
+    def __init__(self, session: Session, reader: RowReader, now: datetime) -> None:
+        super().__init__(session, reader, now)
         self._standing = {market.id: (market, names) for market, names in bulk_rows.all_markets(session)}
         self._slugs = {market.slug: market.id for market, _ in self._standing.values()}
         self._facts: dict[str, str] = {}
@@ -232,6 +385,8 @@ class _Markets(Intake):
                 continue
             market, answers = read
             names = [answer.name for answer in answers]
+            if len(self.first) < FIRST:
+                self.first.append(market_cells(market, names))
             if market.id in self._standing:
                 self._compare(line, market, names, *self._standing[market.id])
             elif market.slug in self._slugs:
@@ -255,7 +410,7 @@ class _Markets(Intake):
 
     def _compare(self, line: int, market: Market, names: list[str], standing: Market, its_names: list[str]) -> None:
         here, there = market_cells(market, names), market_cells(standing, its_names)
-        differing = [column for column in MARKET_COLUMNS.names if here[column] != there[column]]
+        differing = [column for column in here if here[column] != there[column]]
         if not differing:
             self.known += 1
         for column in differing:
@@ -270,7 +425,7 @@ class _Markets(Intake):
         self._cell(line, "market_id", lambda text: check_identifier(text, what="market id"), market_id)
         self._cell(line, "slug", check_slug, slug)
         self._cell(line, "question", lambda text: clean_text(text, what="question", most=500), question)
-        closes_at = self._cell(line, "closes_at", parse_time, cells["closes_at"])
+        closes_at = self._cell(line, "closes_at", self.times.parse, cells["closes_at"])
         rules = self._rules(line, cells)
         if closes_at is None or rules is None or len(self._problems.found) > before:
             return None
@@ -283,9 +438,18 @@ class _Markets(Intake):
     def _rules(self, line: int, cells: dict[str, str]) -> Rules | None:
         """The rules, each asked for by itself first, so that what is wrong has its column."""
         given: dict[str, int | str] = {}
-        for column in ("fee_bps", *MARKET_COLUMNS.optional):
+        if fee := cells["fee_pct"]:
+            bps = self._cell(line, "fee_pct", parse_percent_bps, fee.removesuffix("%").rstrip())
+            if bps is not None and cells["fee_bps"] not in ("", str(bps)):
+                what = (
+                    f"It is {quoted(fee)} percent, and fee_bps says {quoted(cells['fee_bps'])}. Leave one of them out."
+                )
+                self._problems.note(line, "fee_pct", what)
+            elif bps is not None:
+                given["fee_bps"] = bps
+        for column in _RULES:
             text = cells[column]
-            if not text and column != "fee_bps":
+            if not text and (column != "fee_bps" or fee):
                 continue
             if column in _NUMBERS and re.fullmatch("[0-9]{1,18}", text) is None:
                 self._problems.note(line, column, f"{quoted(text)} is not a whole number. Write digits only.")

@@ -22,12 +22,20 @@ from sqlmodel import Session
 from kasoko_cli.domain.market import MarketStatus, clean_text
 from kasoko_cli.domain.money import plain_kes
 from kasoko_cli.domain.phone import quoted
+from kasoko_cli.domain.time_text import format_time, parse_time
 from kasoko_cli.errors import Busy, NotFound, Refused
-from kasoko_cli.operations.exchange.import_bets import BET_COLUMNS, import_bets
-from kasoko_cli.operations.exchange.import_records import MARKET_COLUMNS, Imported, import_markets, import_users
+from kasoko_cli.operations.exchange.import_bets import BET_COLUMNS, bets_kind
+from kasoko_cli.operations.exchange.import_records import (
+    MARKET_COLUMNS,
+    Imported,
+    Kind,
+    markets_kind,
+    take_in,
+    users_kind,
+)
 from kasoko_cli.operations.records import bets as betting
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile, Problem, format_time, parse_time
+from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile, Problem
 from kasoko_cli.store import bets, markets, users
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.database import Database, WithinTransaction
@@ -43,8 +51,6 @@ SHOWN = 20
 
 #: A market's, a user's or a bet's id column, by kind.
 _ID = {"users": "user_id", "markets": "market_id", "bets": "bet_id"}
-
-Take = Callable[[OperationContext, InputFile], Imported]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +119,12 @@ class _Rehearsed(Exception):
     """No error: all went well, and nothing of it is to be kept."""
 
 
-def sync(ctx: OperationContext, platform: Database, *, plan: bool = False) -> Synced:
+def sync(ctx: OperationContext, platform: Database, *, plan: bool = False, any_block: bool = False) -> Synced:
     """Take in what is new on the platform: users who bet, markets it has not ended, and their bets.
 
     A bet that the platform took back in time is taken back here. What else it changed is left out and named. Where it
     lacks what stands here, or ended a market itself, an incident keeps that market from being settled. With `plan` it
-    all goes the same way and is undone at the end.
+    all goes the same way and is undone at the end; `any_block` is as in `users_kind`.
 
     Raises:
         PlatformRefused: a new record is not usable; nothing was changed.
@@ -134,8 +140,8 @@ def sync(ctx: OperationContext, platform: Database, *, plan: bool = False) -> Sy
         files, seen = _fetched(platform, Path(folder), named, known)
         with suppress(_Rehearsed), ctx.db.transaction() as session:
             intake = _Intake(replace(ctx, db=WithinTransaction(ctx.db, session)))
-            for kind, take in (("users", import_users), ("markets", import_markets), ("bets", import_bets)):
-                intake.take(session, kind, files[kind], take)
+            for kind in (users_kind(any_block=any_block), markets_kind(), bets_kind()):
+                intake.take(session, kind, files[kind.name])
             intake.differences += _gone(session, named, seen, at=ctx.clock())
             if plan:
                 raise _Rehearsed
@@ -216,13 +222,13 @@ def _write(file: Path, rows: Iterable[dict[str, str | None]]) -> None:
 
 def _market(one: SourceMarket) -> dict[str, str | None]:
     told = one._asdict() | {"closes_at": _time(one.closes_at), "fee_bps": _whole(one.fee_bps)}
-    return {column: told[column] for column in MARKET_COLUMNS.required}
+    return {column: told[column] for column in MARKET_COLUMNS.header}
 
 
 def _bet(one: SourceBet) -> dict[str, str | None]:
     told = one._asdict() | {"stake_kes": _shillings(one.stake_cents)}
     told |= {"placed_at": _time(one.placed_at), "cancelled_at": _time(one.cancelled_at)}
-    return {column: told[column] for column in BET_COLUMNS.required}
+    return {column: told[column] for column in BET_COLUMNS.header}
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -258,23 +264,23 @@ class _Intake:
         #: Within the one transaction of the whole intake.
         self._ctx = ctx
 
-    def take(self, session: Session, kind: str, file: Path, take: Take) -> None:
+    def take(self, session: Session, kind: Kind, file: Path) -> None:
         """Take in one file; what stands here differently is left out of it."""
         taken_back = left_out = 0
         done: Imported | None = None
         while file.stat().st_size:
             try:
                 with file.open("rb") as stream:
-                    done = take(self._ctx, InputFile(f"{PLATFORM} {kind}", stream, Format.JSONL))
+                    done = take_in(self._ctx, InputFile(f"{PLATFORM} {kind.name}", stream, Format.JSONL), kind)
                 break
             except FileRefused as refused:
                 bad = _by_line(refused.problems, file)
                 mended = {line for line, (row, found) in bad.items() if self._take_back(row, found)}
                 others = {line: one for line, one in bad.items() if line not in mended}
-                self._told(session, kind, others)
+                self._told(session, kind.name, others)
                 taken_back, left_out = taken_back + len(mended), left_out + len(others)
                 _leave_out(file, set(others))
-        self.parts.append(Part(kind, done.new if done else 0, done.known if done else 0, taken_back, left_out))
+        self.parts.append(Part(kind.name, done.new if done else 0, done.known if done else 0, taken_back, left_out))
         self.stake_cents += done.stake_cents if done else 0
 
     def _take_back(self, row: dict[str, str], found: list[Problem]) -> bool:

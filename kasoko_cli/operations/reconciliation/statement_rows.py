@@ -11,13 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import pairwise
 
 from kasoko_cli.operations.reconciliation.statement_preamble import MADE, TIME, time_of
 from kasoko_cli.operations.shared.record_files import Problem
+from kasoko_cli.operations.shared.table_files import is_torn
 
-#: Two neighbouring cells that were one amount, before a comma in it parted them.
-_TORN = re.compile(r"-?[0-9]{1,3},[0-9]{3}(?:\.[0-9]{1,2})?")
 #: An amount of money, in a row that is no movement.
 _MONEY = re.compile(r"(?:kes |ksh\.? )?-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?", re.IGNORECASE)
 _TOTAL = re.compile(
@@ -83,10 +81,9 @@ class Shape:
         """Why these cells may not stand under their columns; None where they do."""
         if self.delimiter is None or len(cells) == self.width:
             return None
-        is_torn = self.delimiter == "," and any(_TORN.fullmatch(f"{left},{right}") for left, right in pairwise(cells))
         is_long = any(cells[self.width :])
         is_short = len(cells) <= max(self.columns[name] for name in self.needed)
-        if is_torn or is_long or is_short:
+        if (self.delimiter == "," and is_torn(cells)) or is_long or is_short:
             return f"it has {len(cells)} columns, and the header has {self.width}"
         return None
 

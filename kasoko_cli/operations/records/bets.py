@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import Clock, iso, system_clock
 from kasoko_cli.domain.market import MarketStatus, check_identifier, nearest
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import NotFound, Refused
@@ -20,7 +21,7 @@ from kasoko_cli.store.schema.tables import Bet, Funding, Market, Outcome
 
 @dataclass(frozen=True, slots=True)
 class BetLine:
-    """One bet in a list."""
+    """One bet in a list. `marks` has what is unusual: `late`, `future`, `shared_phone`."""
 
     id: str
     user: str
@@ -29,6 +30,7 @@ class BetLine:
     funding: str
     placed_at: datetime
     cancelled_at: datetime | None
+    marks: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +170,27 @@ def cancel_bet(ctx: OperationContext, *, bet_id: str, at: datetime | None = None
     return True
 
 
-def list_bets(db: Database, market: str, *, limit: int | None = None) -> list[BetLine]:
+def list_bets(db: Database, market: str, *, limit: int | None = None, clock: Clock = system_clock) -> list[BetLine]:
     """The bets of a market, earliest first. Raises NotFound if there is no such market."""
     with db.reading() as session:
         row = markets.find_market(session, market)
         names = {outcome.number: outcome.name for outcome in markets.list_outcomes(session, row.id)}
-        return [_line(bet, names[bet.outcome]) for bet in bets.list_bets(session, row.id, limit=limit)]
+        sharing = {user_id for users_ in bets.shared_phones(session, row.id).values() for user_id in users_}
+        closed_at, now = row.closed_at or row.closes_at, clock()
+
+        def marks(bet: Bet) -> list[str]:
+            is_so = {
+                "late": bet.placed_at >= closed_at and bet.cancelled_at is None,
+                "future": bet.placed_at > now,
+                "shared_phone": bet.user_id in sharing,
+            }
+            return [mark for mark, here in is_so.items() if here]
+
+        found = bets.list_bets(session, row.id, limit=limit)
+        return [_line(bet, names[bet.outcome], marks(bet)) for bet in found]
 
 
-def _line(bet: Bet, outcome: str) -> BetLine:
-    return BetLine(bet.id, bet.user_id, outcome, bet.stake_cents, str(bet.funding), bet.placed_at, bet.cancelled_at)
+def _line(bet: Bet, outcome: str, marks: Sequence[str] = ()) -> BetLine:
+    return BetLine(
+        bet.id, bet.user_id, outcome, bet.stake_cents, str(bet.funding), bet.placed_at, bet.cancelled_at, [*marks]
+    )

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import Clock, iso, system_clock
 from kasoko_cli.domain.market import (
     MarketStatus,
     Resolution,
@@ -20,6 +20,8 @@ from kasoko_cli.domain.market import (
     check_slug,
     clean_text,
 )
+from kasoko_cli.domain.money import CENTS_PER_SHILLING
+from kasoko_cli.domain.parimutuel import terms_of
 from kasoko_cli.errors import Refused
 from kasoko_cli.operations.records.bets import find_outcome
 from kasoko_cli.operations.shared.actor import Actor, note_act
@@ -50,12 +52,18 @@ class MarketLine:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLine:
-    """One outcome and the stakes that stand on it, in cents."""
+    """One outcome and the stakes that stand on it, in cents.
+
+    Of those `pool_cents` take part, and `returns_cents` is what one shilling of them returns if this outcome wins as
+    things stand, rounded down; None where nobody's does.
+    """
 
     number: int
     name: str
     bets: int
     stake_cents: int
+    pool_cents: int
+    returns_cents: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,10 @@ class MarketView:
     bets_digest: str | None
     outcomes: list[OutcomeLine]
     gross_cents: int
+    late_bets: int
+    late_cents: int
+    future_bets: int
+    shared_phones: list[list[str]]
 
 
 def rules_of(market: Market) -> Rules:
@@ -218,7 +230,7 @@ def resolve_market(
     """
     with ctx.db.transaction() as session:
         row, _ = resolve_in(session, ctx, market=market, named=Named(winners, weights, withdrawn))
-    return show_market(ctx.db, row.id)
+    return show_market(ctx.db, row.id, ctx.clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +291,7 @@ def void_market(ctx: OperationContext, *, market: str) -> MarketView:
         if row.status is MarketStatus.OPEN and now < row.closes_at:
             _close(session, row, ctx.actor, at=now, now=now)
         _end(session, row, list(markets.list_outcomes(session, row.id)), Resolution(void=True), ctx.actor, now)
-    return show_market(ctx.db, row.id)
+    return show_market(ctx.db, row.id, ctx.clock)
 
 
 def _end(
@@ -333,13 +345,13 @@ def _resolved(session: Session, market: Market) -> str | None:
     return describe_resolution(resolution_of(market), names)
 
 
-def show_market(db: Database, market: str) -> MarketView:
+def show_market(db: Database, market: str, clock: Clock = system_clock) -> MarketView:
     """One market with its rules and the stakes on each outcome. Raises NotFound if there is no such market."""
     with db.reading() as session:
         row = markets.find_market(session, market)
-        outcomes = markets.list_outcomes(session, row.id)
-        stakes = bets.stakes_by_outcome(session, row.id)
-        lines = [OutcomeLine(o.number, o.name, *stakes.get(o.number, (0, 0))) for o in outcomes]
+        closed_at = row.closed_at or row.closes_at
+        left_out = bets.left_out(session, row.id, closed_at=closed_at, now=clock())
+        lines = _outcome_lines(session, row, closed_at)
         return MarketView(
             id=row.id,
             slug=row.slug,
@@ -354,4 +366,21 @@ def show_market(db: Database, market: str) -> MarketView:
             bets_digest=row.bets_digest,
             outcomes=lines,
             gross_cents=sum(line.stake_cents for line in lines),
+            late_bets=left_out.late,
+            late_cents=left_out.late_cents,
+            future_bets=left_out.future,
+            shared_phones=list(bets.shared_phones(session, row.id).values()),
         )
+
+
+def _outcome_lines(session: Session, market: Market, closed_at: datetime) -> list[OutcomeLine]:
+    """Each outcome with its stakes, and what a shilling on it would return."""
+    stakes = bets.stakes_by_outcome(session, market.id)
+    pool = bets.valid_stakes(session, market.id, closed_at=closed_at)
+    lines = []
+    for one in markets.list_outcomes(session, market.id):
+        dividend = terms_of(pool, rules_of(market), Resolution(winners=(one.number,))).dividends.get(one.number)
+        returns = None if dividend is None else int(dividend * CENTS_PER_SHILLING)
+        count, cents = stakes.get(one.number, (0, 0))
+        lines.append(OutcomeLine(one.number, one.name, count, cents, pool.get(one.number, 0), returns))
+    return lines

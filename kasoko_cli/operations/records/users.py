@@ -41,14 +41,14 @@ class UserLine:
     phone: str
 
 
-def add_user(ctx: OperationContext, *, user_id: str, name: str, phone: str) -> bool:
+def add_user(ctx: OperationContext, *, user_id: str, name: str, phone: str, any_block: bool = False) -> bool:
     """Take in a user; says whether it is new.
 
     Raises Refused if the phone is not a Kenyan mobile, or this id already names somebody else.
     """
     user_id = check_identifier(user_id, what="user id")
     name = clean_text(name, what="name", most=200)
-    number = phones.normalize(phone)
+    number = phones.normalize(phone, any_block=any_block)
     now = ctx.clock()
     with told_of_a_collision(f"the user {user_id}"), ctx.db.transaction() as session:
         known = users.known_users(session, [user_id]).get(user_id)
@@ -70,14 +70,14 @@ def add_user(ctx: OperationContext, *, user_id: str, name: str, phone: str) -> b
     return True
 
 
-def set_phone(ctx: OperationContext, *, user_id: str, phone: str) -> bool:
+def set_phone(ctx: OperationContext, *, user_id: str, phone: str, any_block: bool = False) -> bool:
     """Give a user another number; payouts that are sent from now on go there. Says whether it changed.
 
     Raises:
         NotFound: there is no such user.
         Refused: the phone is not a Kenyan mobile.
     """
-    number = phones.normalize(phone)
+    number = phones.normalize(phone, any_block=any_block)
     now = ctx.clock()
     with ctx.db.transaction() as session:
         user = users.find_user(session, user_id, lock=True)

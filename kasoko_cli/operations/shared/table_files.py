@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kasoko_cli.operations.shared.record_files import FileRefused, Problem
@@ -178,6 +178,15 @@ def split(line: str, delimiter: str) -> list[str]:
         return []
 
 
+#: Two neighbouring cells that were one amount, before a comma in it parted them.
+_TORN = re.compile(r"(?:kes|kshs?)?\.? ?-?[0-9]{1,3},[0-9]{3}(?:\.[0-9]{1,2})?(?:/[=-])?", re.IGNORECASE)
+
+
+def is_torn(cells: Sequence[str]) -> bool:
+    """Whether `1,500` may have become two cells, so that all that follow stand under the wrong name."""
+    return any(_TORN.fullmatch(f"{left},{right}") for left, right in pairwise(cells))
+
+
 def _lines(source: Source, encoding: str) -> Iterator[str]:
     """The lines of a text, with their ends."""
     text = io.TextIOWrapper(source.stream, encoding=encoding, newline="")
@@ -312,10 +321,13 @@ def _text(value: object, cell: object) -> str:
         return value.strip()
     if isinstance(value, bool):
         return str(value).lower()
+    shown_as = str(getattr(cell, "number_format", ""))
+    if isinstance(value, int | float) and "%" in shown_as:
+        return f"{without_noise(f'{(Decimal(repr(value)) * 100).normalize():f}')}%"  # 0.05 is shown as 5%, and is 5%
     if isinstance(value, float):
         return _decimal(value)
     if isinstance(value, datetime):
-        return _moment(value, str(getattr(cell, "number_format", "")))
+        return _moment(value, shown_as)
     return value.isoformat() if isinstance(value, date) else str(value)
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kasoko_cli.domain.time_text import format_time, parse_time
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.shared.record_files import (
     MOST_LINE_BYTES,
@@ -22,13 +23,11 @@ from kasoko_cli.operations.shared.record_files import (
     Problem,
     Problems,
     Row,
-    RowReader,
-    format_time,
     guard,
     open_input,
-    parse_time,
     unguard,
 )
+from kasoko_cli.operations.shared.record_rows import RowReader
 
 COLUMNS = Columns(("id", "word", "amount"), ("extra",), text=("word",))
 HEADER = "id,word,amount\n"
@@ -62,13 +61,22 @@ def told(data: str | bytes, form: Format = Format.CSV) -> list[str]:
         pytest.param(b"\xef\xbb\xbfid,word,amount\na,x,1\nb,y,2", id="a byte order mark, and no end of the last line"),
         pytest.param('amount,id,word\n1,a,x\n"2","b","y"\n', id="another order, quotes"),
         pytest.param("id,word,amount,extra\na,x,1,\nb,y,2,\n", id="an optional column"),
-        pytest.param("id,word,amount\na,x,1\nb,y,2\n\n\n", id="empty lines at the end"),
+        pytest.param("id,word,amount\na,x,1\nb,y,2\n\n,,\n , ,\n", id="empty rows at the end"),
+        pytest.param("id;word;amount\na;x;1\nb;y;2\n", id="semicolons"),
+        pytest.param("id\tword\tamount\na\tx\t1\nb\ty\t2\n", id="tabs"),
+        pytest.param("id,word,amount\na,x,1\nb,y,2\n".encode("utf-16"), id="UTF-16"),
+        pytest.param("ID, Word ,AMOUNT\na, x, 1\n b,\u00a0y ,2\n", id="blanks, and a header in another case"),
+        pytest.param("id,word,amount,,\na,x,1,,\nb,y,2\n", id="columns without a name"),
+        pytest.param("id,word,amount,extra\na,x,1\nb,y,2,\n", id="an empty cell at the end that is left out"),
+        pytest.param("id,word,amount\na,x,1,,\nb,y,2,\n", id="empty cells beyond the header"),
+        pytest.param("id,word,remark,amount\na,x,hello,1\nb,y,,2\n", id="a column that means nothing here"),
     ],
 )
 def test_the_same_rows_however_they_are_written(data: str | bytes) -> None:
     rows, problems = read(data)
     assert problems == []
-    assert rows == [Row(2, ("a", "x", "1", "")), Row(3, ("b", "y", "2", ""))]
+    assert [row.values for row in rows] == [("a", "x", "1", ""), ("b", "y", "2", "")]
+    assert [row.line for row in rows] == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +86,7 @@ def test_the_same_rows_however_they_are_written(data: str | bytes) -> None:
         pytest.param("id,word\na,x\n", ["line 1, amount: The column is missing."], id="a missing column"),
         pytest.param(
             "id,word,amuont\na,x,1\n",
-            ["line 1: There is no column 'amuont'. Did you mean 'amount'?", "line 1, amount: The column is missing."],
+            ["line 1, amount: The column is missing. Is it 'amuont'?"],
             id="an unknown column, and the nearest",
         ),
         pytest.param("id,id,word,amount\na,a,x,1\n", ["line 1, id: The column is there twice."], id="a doubled column"),
@@ -86,16 +94,6 @@ def test_the_same_rows_however_they_are_written(data: str | bytes) -> None:
             "a,x,1\nb,y,2\n",
             ["line 1: It is not the header. The first line names the columns: id,word,amount"],
             id="no header",
-        ),
-        pytest.param(
-            "id;word;amount\na;x;1\n",
-            ["line 1: The columns are parted by semicolons; commas are needed."],
-            id="semicolons",
-        ),
-        pytest.param(
-            HEADER.encode("utf-16"),
-            ["line 1: The file is UTF-16, and UTF-8 is needed. Save it as UTF-8, in Excel as `CSV UTF-8`."],
-            id="UTF-16",
         ),
         pytest.param(
             b"id,word,amount\na,M\xfcller,1\nb,\xe9,2\n",
@@ -186,11 +184,6 @@ def test_digits_that_a_float_would_lose_are_kept() -> None:
             '{"id":"a","word":"x"}',
             "line 1, amount: The column is missing. Write null where there is no value.",
             id="a missing column",
-        ),
-        pytest.param(
-            '{"id":"a","word":"x","amount":1,"ammount":2}',
-            "line 1: There is no column 'ammount'. Did you mean 'amount'?",
-            id="an unknown column",
         ),
         pytest.param(
             '{"id":"a","word":["x"],"amount":1}',

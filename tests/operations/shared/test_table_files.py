@@ -209,3 +209,16 @@ def test_a_million_rows_that_are_not_there_take_no_longer_than_is_allowed(monkey
     far += b'<row r="1000000000"/></sheetData></worksheet>'
     with pytest.raises(FileRefused, match=r"the workbook took longer than 0.05 seconds to read up to here"):
         rows_of(read(spoilt(far)))
+
+
+@pytest.mark.parametrize(("kept", "form", "shown"), [(0.05, "0%", "5%"), (0.0525, "0.00%", "5.25%"), (1, "0%", "100%")])
+def test_a_percentage_is_what_the_sheet_shows(kept: float, form: str, shown: str) -> None:
+    """Kept as 0.05 and read as 0.05 percent it would be a hundredth of what was meant."""
+    book = Workbook()
+    page = book.worksheets[0]
+    page.append(["id", "name"])
+    page.append(["1", kept])
+    page["B2"].number_format = form
+    out = io.BytesIO()
+    book.save(out)
+    assert rows_of(read(out.getvalue()))[1] == (2, ["1", shown])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import MarketId, WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.records.markets import MarketView, OutcomeLine
 
 commands = Commands("market")
 
@@ -40,8 +43,8 @@ def add(
     """
     from kasoko_cli.domain.market import Rules
     from kasoko_cli.domain.money import parse_percent_bps
+    from kasoko_cli.domain.time_text import parse_time
     from kasoko_cli.operations.records import markets
-    from kasoko_cli.operations.shared.record_files import parse_time
 
     if fee_pct is not None and fee_bps is not None:
         raise WrongUsage("Say the fee once: --fee-pct or --fee-bps.")
@@ -100,7 +103,10 @@ def list_(call: CommandContext) -> None:
 
 @commands.reads()
 def show(call: CommandContext, market: MarketId) -> None:
-    """Show one market: its rules, and the stakes on each outcome.
+    """Show one market: its rules, and the pool of each outcome.
+
+    Beside each pool stands what a shilling on that outcome returns if it wins
+    as things stand: by the rules of settling, fee taken off, rounded down.
 
     Example: kasoko market show rain
 
@@ -110,7 +116,7 @@ def show(call: CommandContext, market: MarketId) -> None:
     """
     from kasoko_cli.operations.records import markets
 
-    view = markets.show_market(call.container.db, market)
+    view = markets.show_market(call.container.db, market, call.container.clock)
     rules = ", ".join(f"{name} {value}" for name, value in view.rules.items())
     pairs: list[tuple[str, object]] = [
         ("market", view.slug),
@@ -120,13 +126,37 @@ def show(call: CommandContext, market: MarketId) -> None:
         ("closes", local(view.closes_at)),
         ("resolved as", view.resolved_outcome),
         ("rules", rules),
-        *(
-            (f"on {line.name}", f"{amount_of(line.stake_cents)} in {count_of(line.bets, 'bet')}")
-            for line in view.outcomes
-        ),
+        *((f"on {line.name}", _pool_of(line)) for line in view.outcomes),
         ("all stakes", amount_of(view.gross_cents)),
+        *_unusual(view),
     ]
     render.card(call, view.question, pairs, document=view)
+
+
+def _pool_of(line: OutcomeLine) -> str:
+    """`KES 1,500.00 in 3 bets; a shilling returns KES 1.26`."""
+    pool = f"{amount_of(line.stake_cents)} in {count_of(line.bets, 'bet')}"
+    if line.pool_cents != line.stake_cents:
+        pool += f", of which {amount_of(line.pool_cents)} take part"
+    if line.returns_cents is None:
+        return f"{pool}; if it wins, every stake goes back"
+    return f"{pool}; a shilling returns {amount_of(line.returns_cents)}"
+
+
+def _unusual(view: MarketView) -> list[tuple[str, object]]:
+    """What an operator should look at before the market is settled."""
+    told: list[tuple[str, object]] = []
+    if view.late_bets:
+        told.append(
+            ("late", f"{count_of(view.late_bets, 'bet')}, {amount_of(view.late_cents)}: settling gives it back")
+        )
+    if view.future_bets:
+        told.append(("future", f"{count_of(view.future_bets, 'bet')} placed later than now"))
+    if view.shared_phones:
+        shown = "; ".join(", ".join(users) for users in view.shared_phones[:3])
+        more = "; ..." if len(view.shared_phones) > 3 else ""
+        told.append(("shared phone", f"{count_of(len(view.shared_phones), 'phone')} of several bettors: {shown}{more}"))
+    return told
 
 
 @commands.writes()

@@ -11,11 +11,11 @@ from kasoko_cli.cli.confirmation import SHOWN_ROWS
 from kasoko_cli.cli.options import WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
+from kasoko_cli.domain.time_text import parse_time
 from kasoko_cli.errors import KasokoError
 from kasoko_cli.operations.approvals.second_person import HASH_DIGITS
 from kasoko_cli.operations.payouts import bulk_decision as operation
 from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, SentSpan, UnknownList
-from kasoko_cli.operations.shared.record_files import parse_time
 
 
 def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:

@@ -67,8 +67,8 @@ def close(
     Exit status: 0 closed, or none stands that fits, 2 neither a number nor an
     option, 4 no such incident or payout.
     """
+    from kasoko_cli.domain.time_text import parse_time
     from kasoko_cli.operations.payouts.manual_decision import Which, close_incidents, list_incidents
-    from kasoko_cli.operations.shared.record_files import parse_time
 
     try:
         earlier_than = None if before is None else parse_time(before)

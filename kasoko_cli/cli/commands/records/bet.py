@@ -74,6 +74,9 @@ def cancel(call: CommandContext, bet: BetId) -> None:
 def list_(call: CommandContext, market: MarketId, limit: Limit = None) -> None:
     """List the bets on MARKET, earliest first.
 
+    The mark says what is unusual: late (settling gives it back), future (it is
+    placed later than now), shared phone (another bettor here has the same).
+
     Example: kasoko bet list rain
 
     Example: kasoko bet list rain --limit 20 --json
@@ -83,8 +86,8 @@ def list_(call: CommandContext, market: MarketId, limit: Limit = None) -> None:
     from kasoko_cli.domain.money import format_kes
     from kasoko_cli.operations.records import bets
 
-    found = bets.list_bets(call.container.db, market, limit=limit)
-    columns = render.columns("bet", "user", "outcome", ">KES", "placed", "cancelled")
+    found = bets.list_bets(call.container.db, market, limit=limit, clock=call.container.clock)
+    columns = render.columns("bet", "user", "outcome", ">KES", "placed", "cancelled", "mark")
     rows = [
         (
             one.id,
@@ -93,6 +96,7 @@ def list_(call: CommandContext, market: MarketId, limit: Limit = None) -> None:
             format_kes(one.stake_cents),
             local(one.placed_at),
             one.cancelled_at and local(one.cancelled_at),
+            ", ".join(mark.replace("_", " ") for mark in one.marks) or None,
         )
         for one in found
     ]

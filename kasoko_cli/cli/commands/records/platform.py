@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage, flag, option
+from kasoko_cli.cli.options import AnyBlock, WrongUsage, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import count_of
 from kasoko_cli.errors import ConfigurationError
@@ -83,6 +83,7 @@ def sync(
     source: Source = None,
     plan: Annotated[bool, flag("--plan", "Show what would come in; keep nothing.")] = False,
     check: Annotated[bool, flag("--check", "Hold the bets of closed markets against the platform's.")] = False,
+    any_block: AnyBlock = False,
 ) -> None:
     """Take in what is new on the platform: users, markets and bets.
 
@@ -113,7 +114,7 @@ def sync(
             _end(call, compared, compared.differences)
             return
         try:
-            synced = operation.sync(call.context, theirs, plan=plan)
+            synced = operation.sync(call.context, theirs, plan=plan, any_block=any_block)
         except operation.PlatformRefused as refused:
             if call.json:
                 render.document({"problems": refused.problems})

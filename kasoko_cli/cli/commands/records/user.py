@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import Limit, UserId, argument, option
+from kasoko_cli.cli.options import AnyBlock, Limit, UserId, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 
@@ -19,7 +19,11 @@ Phone = Annotated[str, argument("PHONE", "A Kenyan mobile, like 0712345678.")]
 
 @commands.writes()
 def add(
-    call: CommandContext, user: UserId, name: Annotated[str, argument("NAME", "The user's name.")], phone: Phone
+    call: CommandContext,
+    user: UserId,
+    name: Annotated[str, argument("NAME", "The user's name.")],
+    phone: Phone,
+    any_block: AnyBlock = False,
 ) -> None:
     """Take in a user.
 
@@ -31,7 +35,7 @@ def add(
     """
     from kasoko_cli.operations.records import users
 
-    is_new = users.add_user(call.context, user_id=user, name=name, phone=phone)
+    is_new = users.add_user(call.context, user_id=user, name=name, phone=phone, any_block=any_block)
     _tell(call, user, "taken in" if is_new else "stands already, and was not changed", changed=is_new)
 
 
@@ -79,7 +83,7 @@ def show(call: CommandContext, user: UserId) -> None:
 
 
 @commands.writes("set-phone")
-def set_phone(call: CommandContext, user: UserId, phone: Phone) -> None:
+def set_phone(call: CommandContext, user: UserId, phone: Phone, any_block: AnyBlock = False) -> None:
     """Give a user another number; payouts that are sent from now on go there.
 
     Example: kasoko user set-phone u1 0722000111 --reason 'the old line is dead'
@@ -90,7 +94,7 @@ def set_phone(call: CommandContext, user: UserId, phone: Phone) -> None:
     """
     from kasoko_cli.operations.records import users
 
-    changed = users.set_phone(call.context, user_id=user, phone=phone)
+    changed = users.set_phone(call.context, user_id=user, phone=phone, any_block=any_block)
     _tell(call, user, "has a new number" if changed else "had this number already", changed=changed)
 
 

@@ -43,8 +43,8 @@ def events(
 
     Exit status: 0 listed, 2 the time cannot be read, 130 interrupted.
     """
+    from kasoko_cli.domain.time_text import parse_time
     from kasoko_cli.operations.reporting.event_log import list_events
-    from kasoko_cli.operations.shared.record_files import parse_time
 
     try:
         begin = None if since is None else parse_time(since)
