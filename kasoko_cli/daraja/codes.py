@@ -26,6 +26,7 @@ from kasoko_cli.daraja.messages import (
     party_phone,
     read_json,
 )
+from kasoko_cli.domain.payout import fold_receipt
 
 #: The tables, as people can read and extend them.
 _TABLES: Final[Mapping[str, list[dict[str, Any]]]] = tomllib.loads(
@@ -458,7 +459,7 @@ def read_status(result: Result) -> StatusAnswer:
         originator_conversation_id=result.text("OriginatorConversationID"),
         conversation_id=result.text("ConversationID"),
         amount_cents=result.cents("Amount"),
-        receipt=receipt,
+        receipt=None if receipt is None else fold_receipt(receipt),
         receiver_phone=_credit_party(result),
     )
 

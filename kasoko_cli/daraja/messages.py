@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from kasoko_cli.clock import NAIROBI
+from kasoko_cli.domain.payout import fold_receipt
 from kasoko_cli.domain.phone import mask_in
 
 #: A JSON value after parsing: numbers are int or Decimal, never float.
@@ -474,17 +475,21 @@ class Result:
 
         A receipt on a *failure* proves nothing: failures carry real-looking ids too.
         """
-        stated = self.text("TransactionReceipt")
+        stated = self._stated_receipt()
         if stated is not None:
             return stated if _LOOSE_RECEIPT.fullmatch(stated) and not _PLACEHOLDER.fullmatch(stated) else None
         if "TransactionReceipt" in self.contradicted:
             return None
         return self.transaction_id if looks_like_receipt(self.transaction_id) else None
 
+    def _stated_receipt(self) -> str | None:
+        stated = self.text("TransactionReceipt")
+        return None if stated is None else fold_receipt(stated)
+
     @property
     def receipts_disagree(self) -> bool:
         """Whether TransactionID and TransactionReceipt are two different receipts."""
-        stated = self.text("TransactionReceipt")
+        stated = self._stated_receipt()
         if "TransactionReceipt" in self.contradicted:
             return True
         return stated is not None and looks_like_receipt(self.transaction_id) and stated != self.transaction_id

@@ -20,6 +20,19 @@ from kasoko_cli.domain.money import CENTS_PER_SHILLING, format_kes, whole_shilli
 from kasoko_cli.domain.withholding import Duty
 from kasoko_cli.errors import Refused
 
+#: How M-Pesa's receipts look, in any case. Source: messages and statements of M-Pesa, 2026.
+_RECEIPT = re.compile(r"(?=[A-Za-z]*[0-9])[A-Za-z][A-Za-z0-9]{9}")
+
+
+def fold_receipt(text: str) -> str:
+    """M-Pesa's receipt as it is kept and compared: in capitals, as M-Pesa writes it, whatever somebody typed."""
+    return text.strip().upper()
+
+
+def is_receipt(text: str) -> bool:
+    """Whether a reference is a receipt of M-Pesa's, and not a name of somebody's own."""
+    return _RECEIPT.fullmatch(text) is not None
+
 
 class PayoutKind(StrEnum):
     """Why somebody is owed money."""

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, cast, func, or_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, fold_receipt
 from kasoko_cli.errors import NotFound
 from kasoko_cli.store.engine.changes import change
 from kasoko_cli.store.engine.locking import chunks, for_update, rows_in
@@ -395,7 +395,10 @@ def find_suspense(session: Session, name: str) -> StatementLine:
     """
     query = select(StatementLine).where(
         col(StatementLine.suspense_cents) != 0,
-        or_(col(StatementLine.receipt) == name.upper(), col(StatementLine.key).startswith(name, autoescape=True)),
+        or_(
+            col(StatementLine.receipt) == fold_receipt(name),
+            col(StatementLine.key).startswith(name.lower(), autoescape=True),
+        ),
     )
     found = session.exec(query).all()
     if len(found) != 1:

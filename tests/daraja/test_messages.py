@@ -457,6 +457,7 @@ def test_a_real_looking_id_on_a_failure_is_no_parameter() -> None:
         (None, "UKN7A1B2C", None, False),
         ("MOCK12345", "", "MOCK12345", False),
         ("a receipt", "UKN7A1B2C3", None, True),
+        ("ukn7a1b2c3", "UKN7A1B2C3", "UKN7A1B2C3", False),
     ],
 )
 def test_a_receipt_is_believed_under_its_own_key_or_if_it_looks_like_one(

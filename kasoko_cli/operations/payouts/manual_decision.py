@@ -6,12 +6,13 @@ Each act has an actor and a reason, and each is refused unless the payout is whe
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlmodel import Session
 
-from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus
+from kasoko_cli.domain.market import check_identifier
+from kasoko_cli.domain.payout import LIVE, AttemptStatus, PayoutStatus, fold_receipt
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.approvals.second_person import USUAL, ApprovalTerms, Declaration, hear
@@ -78,6 +79,8 @@ def decide(
     """
     needs_reason(ctx.actor, "A decision")
     needs_evidence(decision.evidence)
+    if decision.receipt is not None:
+        decision = replace(decision, receipt=check_identifier(fold_receipt(decision.receipt), what="receipt"))
     payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     now = ctx.clock()
     with ctx.db.transaction() as session:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kasoko_cli.domain.market import check_identifier
 from kasoko_cli.domain.money import format_kes
-from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
+from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus, fold_receipt
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.safeguards import payment_guard
@@ -29,7 +29,7 @@ def came_back(ctx: OperationContext, *, payout_id: str, receipt: str, caution: C
         Refused: it is not completed, no reason was given, or the guard objects.
     """
     needs_reason(ctx.actor, "Saying that money came back")
-    receipt = check_identifier(receipt, what="receipt")
+    receipt = check_identifier(fold_receipt(receipt), what="receipt")
     payment_guard.judge_first(ctx.db, ctx.clock, caution, [payout_id])
     now = ctx.clock()
     with ctx.db.transaction() as session:

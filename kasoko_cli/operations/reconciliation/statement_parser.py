@@ -27,6 +27,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from kasoko_cli.domain.money import MAX_CENTS
+from kasoko_cli.domain.payout import fold_receipt
 from kasoko_cli.domain.phone import mask_in, quoted
 from kasoko_cli.operations.reconciliation.statement_party import Party, read_party
 from kasoko_cli.operations.reconciliation.statement_preamble import Lead, is_kes, read_lead
@@ -380,7 +381,7 @@ class _Reading:
 
     def line(self) -> Line | None:
         """The line, or None where something is wrong with it."""
-        receipt = self._text("receipt no").upper()
+        receipt = fold_receipt(self._text("receipt no"))
         if _RECEIPT.fullmatch(receipt) is None:
             self._note("receipt no", f"{quoted(receipt)} is no receipt")
         completed_at = self._when("completion time")
@@ -418,7 +419,7 @@ class _Reading:
             withdrawn_cents=withdrawn,
             balance_cents=balance,
             party=read_party(self._text("other party info")),
-            linked=self._text("linked transaction id").upper(),
+            linked=fold_receipt(self._text("linked transaction id")),
             account=self._text("a/c no"),
         )
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlmodel import Session
+
 from kasoko_cli.domain.market import check_identifier
 from kasoko_cli.domain.money import format_kes
+from kasoko_cli.domain.payout import fold_receipt, is_receipt
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.ledger.chart import Account
@@ -69,6 +72,7 @@ def deposit(ctx: OperationContext, *, user_id: str, cents: int, reference: str) 
     now = ctx.clock()
     with told_of_a_collision(f"the reference {reference}"), ctx.db.transaction() as session:
         users.find_user(session, user_id, lock=True)
+        reference = _as_it_stands(session, "deposit", reference)
         entry = journal.deposited(reference, user_id, cents)
         if standing := book.lines_of(session, entry.key):
             if journal.Posting(Account.WALLET, user_id, -cents) in standing:
@@ -80,6 +84,15 @@ def deposit(ctx: OperationContext, *, user_id: str, cents: int, reference: str) 
         note_act(session, ctx.actor, "wallet.deposit", user_id, at=now, detail={"cents": cents, "reference": reference})
         book.post(session, entry, at=now)
     return True
+
+
+def _as_it_stands(session: Session, what: str, reference: str) -> str:
+    """A reference as an entry has it already, in whatever case; else as it is kept: a receipt in capitals."""
+    if not is_receipt(reference):
+        return reference
+    spellings = (reference, fold_receipt(reference), reference.lower())
+    standing = (one for one in spellings if book.is_posted(session, f"{what}:{one}"))
+    return next(standing, fold_receipt(reference))
 
 
 #: Where money that was overpaid comes back from.
@@ -131,12 +144,13 @@ def _reduce_debt(
         raise Refused(f"KES {format_kes(cents)} is not money; nothing was changed.")
     payment_guard.judge_first_of(ctx.db, ctx.clock, caution, user_id)
     now = ctx.clock()
-    if source is None:
-        entry = journal.written_off(reference, user_id, cents)
-    else:
-        entry = journal.recovered(reference, user_id, cents, source)
     with told_of_a_collision(f"the reference {reference}"), ctx.db.transaction() as session:
         users.find_user(session, user_id, lock=True)
+        if source is None:
+            entry = journal.written_off(reference, user_id, cents)
+        else:
+            reference = _as_it_stands(session, "recover", reference)
+            entry = journal.recovered(reference, user_id, cents, source)
         if book.is_posted(session, entry.key):
             if sorted(book.lines_of(session, entry.key)) == sorted(entry.postings):
                 return False

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from kasoko_cli.domain.market import MarketStatus
 from kasoko_cli.domain.money import format_kes
-from kasoko_cli.domain.payout import PayoutStatus
+from kasoko_cli.domain.payout import PayoutStatus, fold_receipt
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.ledger import journal
 from kasoko_cli.operations.records.markets import describe_resolution, resolution_of
@@ -202,7 +202,7 @@ def list_page(db: Database, only: PayoutFilter = PayoutFilter(), *, limit: int |
             statuses=frozenset(only.statuses) or None,
             user_id=None if only.user is None else users.find_user(session, only.user).id,
             failure_code=only.code,
-            receipt=only.receipt,
+            receipt=None if only.receipt is None else fold_receipt(only.receipt),
             after=None if only.after is None else payouts.find_payout(session, only.after),
         )
         found = payouts.select_payouts(session, wanted, limit=limit)

@@ -21,6 +21,7 @@ from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store.log import note_event
 from kasoko_cli.store.schema.tables import Event
+from tests.operations.data_builder import refusal
 from tests.operations.payout_harness import ANN, BEN, RECEIPT, PayoutHarness
 
 BOSS, OTHER = Actor("boss", "the portal says so"), Actor("other", "I saw it too")
@@ -71,6 +72,19 @@ def test_a_person_who_holds_the_receipt_completes_an_unknown_payout(acknowledged
     assert attempt.evidence == "decided by boss: statement of 23 November"
     assert acknowledged.wallet("ann") == (14_250, 50)
     acknowledged.assert_books()
+
+
+@pytest.mark.parametrize("typed", [RECEIPT.lower(), f" {RECEIPT.title()} "])
+def test_the_case_of_a_receipt_that_somebody_types_is_folded(acknowledged: PayoutHarness, typed: str) -> None:
+    assert say(acknowledged, Decision(typed, PAID.evidence)).status == "COMPLETED"
+    assert acknowledged.attempt("ann").receipt == RECEIPT
+
+
+@pytest.mark.parametrize("typed", ["", " ", "UKN7 A1B2C3"])
+def test_what_is_no_receipt_proves_nothing(acknowledged: PayoutHarness, typed: str) -> None:
+    message, _ = refusal(lambda: say(acknowledged, Decision(typed, PAID.evidence)), Refused)
+    assert "cannot be the receipt" in message
+    assert acknowledged.attempt("ann").status is not AttemptStatus.SUCCEEDED
 
 
 def test_not_paid_after_an_acknowledgement_fails_it_and_a_retry_goes_under_a_new_id(

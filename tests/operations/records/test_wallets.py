@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from kasoko_cli.errors import NotFound, Refused
+from kasoko_cli.ledger import book
 from kasoko_cli.operations.records import wallets
 from tests.operations.data_builder import DataBuilder, refusal
 
@@ -20,6 +21,18 @@ def test_a_deposit_is_credited_once_for_its_reference(builder: DataBuilder) -> N
     assert _deposit(builder, "ann", 5_000) is True
     assert _deposit(builder, "ann", 5_000) is False
     assert builder.balances("ann") == (5_000, 5_000)
+
+
+def test_the_receipt_of_a_deposit_is_the_same_in_any_case(builder: DataBuilder) -> None:
+    """Statements have it in capitals, and would put the same money into suspense."""
+    builder.user("ann")
+
+    def deposit(reference: str) -> bool:
+        return _deposit(builder, "ann", 100, reference)
+
+    assert [deposit(one) for one in ("ukn7a1b2c3", "UKN7A1B2C3", "Till-7", "till-7")] == [True, False, True, True]
+    with builder.db.reading() as session:
+        assert book.is_posted(session, "deposit:UKN7A1B2C3")
 
 
 @pytest.mark.parametrize(("user_id", "cents"), [("ben", 5_000), ("ann", 5_001)])
