@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -76,12 +76,16 @@ def load_config(
         file = folder / FILE_NAME
     home = folder if file is None else file.parent
 
+    def called(one: Path) -> str:
+        # By its name where it lies in the folder we are in; else nobody knows which `.env` it is.
+        return one.name if home.absolute() == folder.absolute() else str(one.absolute())
+
     warnings: list[str] = []
     given: dict[str, _Given] = {}
     if file is not None:
-        given |= _from_toml(file, _text_of(file) if text is None else text)
+        given |= _from_toml(file, _text_of(file) if text is None else text, called=called(file))
     in_toml = dict(given)
-    given |= _from_dotenv(home / ".env", warnings)
+    given |= _from_dotenv(home / ".env", warnings, called=called(home / ".env"))
     given |= _from_environment(environ, folder, "environment {}", warnings)
     for option, value in (options or {}).items():
         if value is not None:
@@ -90,7 +94,7 @@ def load_config(
     config = _validated(given, folder=folder, home=home)
     _hold_to_safaricom(config, given, in_toml)
     config._origins = {name: one.origin for name, one in given.items()}
-    config._warnings = tuple(warnings)
+    config._warnings = tuple(dict.fromkeys(warnings))
     config._file = file
     return config
 
@@ -99,12 +103,19 @@ def _hold_to_safaricom(config: Config, given: Mapping[str, _Given], in_toml: Map
     """Hold that no secret of real money goes elsewhere because of a `.env` that lies in the folder, or of a variable.
 
     What kasoko.toml says is for real money stays so. In production secrets go to Safaricom's host, unless kasoko.toml
-    itself names another.
+    itself names another, and the usual authorities vouch for it, unless kasoko.toml itself names others.
 
     Raises:
         ConfigurationError: with the setting, its value and where it stands.
     """
     daraja, url, mode = config.daraja, given.get("daraja.base_url"), given.get("daraja.production")
+    vouching = given.get("daraja.ca_file")
+    if daraja.production and vouching is not None and vouching != in_toml.get("daraja.ca_file"):
+        raise ConfigurationError(
+            f"{_told('daraja.ca_file', vouching)} says whom secrets of real money go to, and only {FILE_NAME} may."
+            " Nothing was sent.",
+            hint=f"Take it out of {vouching.origin}; if it is right, write ca_file into {FILE_NAME}, under [daraja].",
+        )
     stated = in_toml.get("daraja.production")
     if stated is not None and mode is not None and stated.value is True and not daraja.production:
         raise ConfigurationError(
@@ -139,7 +150,7 @@ def _text_of(file: Path) -> str:
         ) from None
 
 
-def _from_toml(file: Path, text: str) -> dict[str, _Given]:
+def _from_toml(file: Path, text: str, *, called: str) -> dict[str, _Given]:
     try:
         # Numbers with a point become Decimal: no float comes near a fee or an amount.
         document = tomllib.loads(text, parse_float=Decimal)
@@ -154,11 +165,11 @@ def _from_toml(file: Path, text: str) -> dict[str, _Given]:
         for name, value in names.items():
             setting = group if name is None else f"{group}.{name}"
             line = _line_of(text, group, name)
-            origin = f"{file.name}:{line}" if line else file.name
+            origin = f"{called}:{line}" if line else called
             if setting not in SETTINGS or SETTINGS[setting].secret:
                 raise _not_a_setting(setting, origin)
-            if setting == "database.url" and isinstance(value, str) and passwords_in(value):
-                raise _secret_in_toml("database.url", origin, "holds a password")
+            if setting in ("database.url", "daraja.proxy") and isinstance(value, str) and passwords_in(value):
+                raise _secret_in_toml(setting, origin, "holds a password")
             if value != "":
                 given[setting] = _Given(value, origin)
     return given
@@ -179,7 +190,7 @@ def _line_of(text: str, group: str, name: str | None) -> int | None:
     return None
 
 
-def _from_dotenv(file: Path, warnings: list[str]) -> dict[str, _Given]:
+def _from_dotenv(file: Path, warnings: list[str], *, called: str) -> dict[str, _Given]:
     if not file.is_file():
         return {}
     try:
@@ -189,7 +200,7 @@ def _from_dotenv(file: Path, warnings: list[str]) -> dict[str, _Given]:
         raise ConfigurationError(f"Cannot read {file}: {reason}.", hint="Mend its rights or its text.") from None
     if any(values.get(about.variable) for about in SETTINGS.values() if about.secret):
         _warn_if_others_can_read(file, warnings)
-    return _from_environment(values, file.parent, ".env", warnings)
+    return _from_environment(values, file.parent, called, warnings)
 
 
 def lines_of(file: Path) -> dict[str, str]:
@@ -243,11 +254,33 @@ def _from_environment(environ: Mapping[str, str], folder: Path, origin: str, war
                 )
             if path:
                 given[setting] = _Given(_read_secret(folder / path, file_variable, warnings), f"file {folder / path}")
-    for name in environ:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
-        if name not in known and near and near[0] not in environ:
-            warnings.append(f"{name} is no setting of kasoko. Did you mean {near[0]}?")
+    warnings += [words for name in environ if name not in known and (words := _unread(name, environ, known))]
     return given
+
+
+#: What our names begin with; others begin with it too, where a cluster names its services.
+_PREFIXES = ("KASOKO_", "MPESA_", "PAYOUT_")
+_OF_OTHERS = re.compile(r"KASOKO_(HOST|TEST_.*|(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT_\d+_(TCP|UDP).*)")
+
+
+def _unread(name: str, environ: Mapping[str, str], known: Set[str]) -> str:
+    """What to say of a name that looks like a setting and that nothing reads; nothing of any other."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+    is_a_service = _OF_OTHERS.fullmatch(name) or environ[name].startswith("tcp://")
+    is_ours = name.startswith(_PREFIXES) and not is_a_service
+    if not is_ours and not (near and near[0] not in environ):
+        return ""
+    guess = near[0] if near else _setting_called(name.partition("_")[2]) if is_ours else ""
+    return f"{name} is no setting of kasoko, and nothing reads it." + (f" Did you mean {guess}?" if guess else "")
+
+
+def _setting_called(word: str) -> str:
+    """How the setting is given that somebody may have meant by `SHORTCODE` or `PAYOUT_CONCURRENCY`; empty for none."""
+    spelt = {name.partition(".")[2].upper(): name for name in SETTINGS}
+    spelt |= {name.replace(".", "_").upper(): name for name in SETTINGS}
+    spelt |= {about.variable.partition("_")[2]: name for name, about in SETTINGS.items() if about.variable}
+    found = difflib.get_close_matches(word, spelt, n=1, cutoff=0.8)
+    return (SETTINGS[spelt[found[0]]].variable or f"{spelt[found[0]]} in {FILE_NAME}") if found else ""
 
 
 def _read_secret(file: Path, variable: str, warnings: list[str]) -> str:
@@ -283,6 +316,9 @@ def _validated(given: Mapping[str, _Given], *, folder: Path, home: Path) -> Conf
         tree.setdefault(group, {})[name] = one.value
     try:
         _place_database(tree, given, folder=folder, home=home)
+        if authorities := tree.get("daraja", {}).get("ca_file"):
+            from_outside = given["daraja.ca_file"].origin.startswith("environment")
+            tree["daraja"]["ca_file"] = str((folder if from_outside else home).absolute() / str(authorities))
         config = Config.model_validate(tree)
     except ValidationError as error:
         wrong += [_explained(problem, given) for problem in error.errors(include_input=False, include_url=False)]

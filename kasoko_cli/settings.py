@@ -141,6 +141,22 @@ def _timezone(value: str) -> str:
     return value
 
 
+def _proxy(value: str) -> str:
+    """`http://[user:password@]host:port`, as far as that: a proxy has no path of its own."""
+    if not value:
+        return value
+    try:
+        parts = urlsplit(value)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or parts.scheme not in {"http", "https"} or parts.path.strip("/") or "?" in value or "#" in value:
+        raise ValueError("must be like http://proxy.example.org:3128, with user:password@ before the host if need be")
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("must be an address of plain characters without spaces")
+    return value.rstrip("/")
+
+
 def _host_and_port(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if value and not (colon and host.strip("[]") and port.isdigit() and int(port) <= 65_535):
@@ -168,6 +184,7 @@ Day = Annotated[date, BeforeValidator(_credential_day)]
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 CallbackUrl = Annotated[str, AfterValidator(_callback_url)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 Sources = Annotated[tuple[str, ...], AfterValidator(_sources)]
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 DatabaseUrl = Annotated[
@@ -268,6 +285,12 @@ class DarajaSettings(SettingsTable):
     base_url: BaseUrl = setting(
         "", "Daraja's address; by itself the one that production says.", variable="MPESA_BASE_URL"
     )
+    proxy: ProxyUrl = setting(
+        "", "The proxy on the way to Daraja; none unless set here.", variable="MPESA_PROXY", file=True
+    )
+    ca_file: str = setting(
+        "", "The authorities that vouch for Daraja's host, in PEM, instead of the usual ones.", variable="MPESA_CA_FILE"
+    )
     shortcode: Annotated[str, Field(pattern=r"^\d{5,10}$")] | None = setting(
         None, "The number that pays: your paybill or B2C shortcode.", variable="MPESA_PAYBILL"
     )
@@ -302,6 +325,10 @@ class DarajaSettings(SettingsTable):
     security_credential_set_on: Day | None = setting(
         None, "The day on which the initiator's password was set; M-Pesa lets it grow 90 days old."
     )
+
+    @field_serializer("proxy")
+    def _proxy_without_password(self, proxy: str) -> str:
+        return shown_address(proxy)
 
     @model_validator(mode="after")
     def _address_of_the_environment(self) -> DarajaSettings:
@@ -700,7 +727,7 @@ class Config(SettingsTable):
             text = text.replace(secret, HIDDEN)
         # An error may quote a password by itself.
         platform = "" if self.platform.url is None else self.platform.url.get_secret_value()
-        addresses = (self.database.url, self.celery.broker_url, self.celery.result_backend, platform)
+        addresses = (self.database.url, self.daraja.proxy, self.celery.broker_url, self.celery.result_backend, platform)
         return without_passwords(text, *addresses)
 
     def _value(self, setting: str) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -203,8 +204,85 @@ def test_a_secrets_file_that_others_can_read_is_warned_about(load: Callable[...,
 
 def test_a_misspelt_variable_is_warned_about(load: Callable[..., Config]) -> None:
     assert load(environ={"MPESA_PAYBIL": "600999"}).warnings == (
-        "MPESA_PAYBIL is no setting of kasoko. Did you mean MPESA_PAYBILL?",
+        "MPESA_PAYBIL is no setting of kasoko, and nothing reads it. Did you mean MPESA_PAYBILL?",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KASOKO_DATABASE", "KASOKO_DATABASE_URL"),
+        ("MPESA_SHORTCODE", "MPESA_PAYBILL"),
+        ("KASOKO_PAYOUT_CONCURRENCY", "payout.concurrency in kasoko.toml"),
+        ("PAYOUT_CONCURRENCY", "payout.concurrency in kasoko.toml"),
+        ("KASOKO_LISTENER_PORT", "listener.port in kasoko.toml"),
+        ("MPESA_CALLBACK", "MPESA_CALLBACK_URL"),
+        ("KASOKO_ZEBRA", ""),
+    ],
+)
+def test_a_setting_that_was_guessed_as_a_variable_is_warned_about_once(
+    load: Callable[..., Config], name: str, meant: str
+) -> None:
+    guess = f" Did you mean {meant}?" if meant else ""
+    config = load(dotenv=f"{name}=geheim-4711\n", environ={name: "geheim-4711"})
+    assert config.warnings == (f"{name} is no setting of kasoko, and nothing reads it.{guess}",)
+
+
+@pytest.mark.parametrize(
+    "name", ["KASOKO_SERVICE_HOST", "KASOKO_PORT", "KASOKO_PORT_8321_TCP_ADDR", "KASOKO_HOST", "PATH", "DATABASE_URL"]
+)
+def test_a_variable_of_somebody_else_is_not_warned_about(load: Callable[..., Config], name: str) -> None:
+    assert load(environ={name: "tcp://10.0.0.1:8321" if name == "KASOKO_PORT" else "x"}).warnings == ()
+
+
+def test_a_file_that_lies_elsewhere_is_named_whole_as_the_origin(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder, paybill in ((home, "600111"), (elsewhere, "600222")):
+        folder.mkdir()
+        (folder / ".env").write_text(f"MPESA_PAYBILL={paybill}\n")
+    (home / "kasoko.toml").write_text('[daraja]\nca_file = "ca.pem"\n')
+    config = load_config(home / "kasoko.toml", environ={}, folder=elsewhere)
+    assert (config.daraja.shortcode, config.origin("daraja.shortcode")) == ("600111", f"{home}/.env")
+    assert (config.daraja.ca_file, config.origin("daraja.ca_file")) == (f"{home}/ca.pem", f"{home}/kasoko.toml:2")
+    # Where there is no kasoko.toml, the folder itself is the deployment's.
+    config = load_config(environ={}, folder=elsewhere)
+    assert (config.daraja.shortcode, config.origin("daraja.shortcode")) == ("600222", ".env")
+
+
+# --- The way to Daraja ---------------------------------------------------------------------------
+
+
+def test_the_password_of_a_proxy_is_shown_nowhere_and_stands_in_no_toml(load: Callable[..., Config]) -> None:
+    proxy = "http://kasoko:geheim-4711@proxy.example.org:3128"
+    message, hint = _refused(load, toml=f'[daraja]\nproxy = "{proxy}"\n')
+    assert message.startswith("daraja.proxy (kasoko.toml:2) holds a password")
+    assert "MPESA_PROXY" in hint
+    config = load("", dotenv=f"MPESA_PROXY={proxy}\n")
+    assert config.daraja.proxy == proxy
+    shown = [repr(config), str(config.model_dump()), config.shown_value("daraja.proxy"), config.redact(f"to {proxy}")]
+    assert not [text for text in [*shown, message, hint] if "geheim" in text]
+    assert config.shown_value("daraja.proxy") == "http://kasoko:***@proxy.example.org:3128"
+
+
+@pytest.mark.parametrize("proxy", ["proxy:3128", "socks5://proxy:1080", "http://", "http://p:0", "http://p/path"])
+def test_a_proxy_is_an_address_of_http(load: Callable[..., Config], proxy: str) -> None:
+    message, _ = _refused(load, toml=f'[daraja]\nproxy = "{proxy}"\n')
+    assert "must be like http://proxy.example.org:3128" in message
+
+
+@pytest.mark.parametrize("given", [{"dotenv": "MPESA_CA_FILE=ca.pem\n"}, {"environ": {"MPESA_CA_FILE": "ca.pem"}}])
+def test_with_real_money_only_kasoko_toml_says_who_vouches_for_the_host(
+    load: Callable[..., Config], tmp_path: Path, given: dict[str, Any]
+) -> None:
+    """Else whoever can set a variable reads the secrets of real money."""
+    assert load("", **given).daraja.ca_file == f"{tmp_path}/ca.pem"
+    for toml in ("production = true", 'production = true\nca_file = "own.pem"'):
+        message, hint = _refused(load, toml=f"[daraja]\n{toml}\n", **given)
+        assert message.startswith("daraja.ca_file = ca.pem (")
+        assert "only kasoko.toml may. Nothing was sent." in message
+        assert "write ca_file into kasoko.toml" in hint
+    (tmp_path / ".env").unlink(missing_ok=True)
+    assert load('[daraja]\nproduction = true\nca_file = "own.pem"\n').daraja.ca_file == f"{tmp_path}/own.pem"
 
 
 # --- Where secrets may go ------------------------------------------------------------------------

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kasoko_cli.daraja.connection_limits import Doors
     from kasoko_cli.daraja.listener import Counts
     from kasoko_cli.daraja.serve import Tls
+    from kasoko_cli.daraja.wire import Route
     from kasoko_cli.domain.payer import Payer
     from kasoko_cli.domain.payout import WireLimits
     from kasoko_cli.domain.tariff import Tariff
@@ -179,7 +180,15 @@ class Container:
             api=set_to.api,
             command_id=set_to.command_id,
             environment="production" if set_to.production else "sandbox",
+            route=self.route,
         )
+
+    @property
+    def route(self) -> Route:
+        """The way to Daraja: through a proxy or not, and who vouches for its host."""
+        from kasoko_cli.daraja.wire import Route
+
+        return Route(self.config.daraja.proxy, self.config.daraja.ca_file)
 
     @property
     def payer(self) -> Payer | None:

@@ -27,7 +27,7 @@ from kasoko_cli.daraja import messages, redaction
 from kasoko_cli.daraja.codes import SortedAnswer, TokenAnswer, Verdict, is_spike_arrest, sort_answer, sort_token_answer
 from kasoko_cli.daraja.credentials import Token, TokenShelf, new_token
 from kasoko_cli.daraja.messages import Initiator, Json, Payment, ReplyUrls
-from kasoko_cli.daraja.wire import Broken, Deadline, Reply, Wire
+from kasoko_cli.daraja.wire import DIRECT, Broken, Deadline, Reply, Route, Wire
 from kasoko_cli.domain.payer import Payer, api_base_of, is_loopback
 from kasoko_cli.errors import ConfigurationError, KasokoError, NotSent
 
@@ -69,6 +69,8 @@ class DarajaApp:
     api: Literal["v1", "v3"] = "v3"
     command_id: str = "BusinessPayment"
     environment: Literal["sandbox", "production"] = "sandbox"
+    #: How to get there.
+    route: Route = DIRECT
 
     def __post_init__(self) -> None:
         _check_base_url(self.base_url)
@@ -220,7 +222,9 @@ class DarajaClient:
         #: The shared token as it was looked up last, and when by the monotonic clock.
         self._looked_up: tuple[float, Token | None] = (0.0, None)
         self._secrets = self._known_secrets()
-        self._wire = Wire(account.base_url, timeout_seconds=limits.timeout_seconds, transport=transport)
+        self._wire = Wire(
+            account.base_url, timeout_seconds=limits.timeout_seconds, transport=transport, route=account.route
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -248,7 +252,7 @@ class DarajaClient:
             )
         raise NotSent(
             f"M-Pesa at {self.account.host} gives no access token: {token.meaning}.{said} Nothing was sent.",
-            hint="No money moved. Check the network and MPESA_BASE_URL, then run it again",
+            hint="No money moved. Check the network, daraja.proxy and MPESA_BASE_URL, then run it again",
             again=True,
         )
 

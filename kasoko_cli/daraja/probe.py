@@ -43,12 +43,16 @@ class Unseen:
     certificate: bool = False
 
 
-def look(url: str, *, context: ssl.SSLContext | None = None, seconds: float = SECONDS) -> Seen | Unseen:
-    """GET an address once, without redirects or proxies; never raises for what the network does."""
+def look(
+    url: str, *, context: ssl.SSLContext | None = None, proxy: str | None = None, seconds: float = SECONDS
+) -> Seen | Unseen:
+    """GET an address once, without redirects or proxies but this; never raises for what the network does."""
     try:
         verify = context or ssl.create_default_context()
         with (
-            httpx.Client(verify=verify, trust_env=False, follow_redirects=False, timeout=seconds) as client,
+            httpx.Client(
+                verify=verify, trust_env=False, proxy=proxy, follow_redirects=False, timeout=seconds
+            ) as client,
             client.stream("GET", url, headers={"user-agent": f"kasoko/{__version__}"}) as response,
         ):
             ends = _certificate_ends(response)
@@ -88,6 +92,7 @@ def _unseen(error: Exception) -> Unseen:
         httpx.ConnectTimeout: "it does not answer in time",
         httpx.ReadTimeout: "it takes the connection and says nothing",
         httpx.ConnectError: "it cannot be connected to",
+        httpx.ProxyError: "the proxy gives no connection to it",
     }
     text = " ".join(str(error).split())[:120]
     return Unseen(kinds.get(type(error), type(error).__name__) + (f" ({text})" if text else ""))

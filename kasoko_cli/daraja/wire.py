@@ -7,6 +7,8 @@ request never left; every other break leaves it unknown.
 
 from __future__ import annotations
 
+import base64
+import re
 import ssl
 import threading
 import time
@@ -19,12 +21,18 @@ import httpx
 
 from kasoko_cli import __version__
 from kasoko_cli.daraja.messages import MAX_ANSWER_BYTES
+from kasoko_cli.domain.payer import is_loopback
+from kasoko_cli.errors import ConfigurationError
 from kasoko_cli.kill_points import REQUEST_AFTER, REQUEST_BEFORE, point
 
 #: The longest that connecting, TLS included, may take at each step.
 CONNECT_SECONDS: Final = 10.0
 #: A connection that was idle for longer is not used again: the other side may be closing it.
 KEEP_ALIVE_SECONDS: Final = 4.0
+
+#: How long the head of a proxy's answer may be.
+MOST_HEAD_BYTES: Final = 16_384
+_PORTS: Final = {"http": 80, "https": 443}
 
 #: What can only break before the first byte of the request is written.
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -99,15 +107,61 @@ class _Last:
             yield self.content
 
 
+@dataclass(frozen=True)
+class Route:
+    """The way to M-Pesa: through a proxy or not, and who vouches for its host."""
+
+    #: `http://[user:password@]host:port`; empty for none. In no repr: it may hold a password.
+    proxy: str = field(default="", repr=False)
+    #: Authorities in PEM, instead of the usual ones; empty for those.
+    ca_file: str = ""
+
+    def proxy_to(self, host: str) -> str | None:
+        """The proxy on the way to a host; none to this machine."""
+        return None if is_loopback(host) or not self.proxy else self.proxy
+
+    def tls_context(self) -> ssl.SSLContext:
+        """What a host's certificate is held to.
+
+        Raises:
+            ConfigurationError: the file of authorities cannot be read or used.
+        """
+        if not self.ca_file:
+            usual = httpx.create_ssl_context(trust_env=False)
+            # The system's own authorities count too, for networks that look into TLS with one of theirs.
+            usual.load_default_certs()
+            return usual
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:  # a file without a certificate in it is an SSLError, which is one too
+            why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+            raise ConfigurationError(
+                f"daraja.ca_file {self.ca_file} cannot be used: {why}. Nothing was sent.",
+                hint="Name a PEM file of the authorities, or take it out: kasoko config show --origin",
+            ) from None
+
+
+DIRECT: Final = Route()
+
+
 class Wire:
     """Exchanges with one host: a connection a thread, one TLS context for all of them."""
 
-    def __init__(self, base_url: str, *, timeout_seconds: float, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout_seconds: float,
+        transport: httpx.BaseTransport | None = None,
+        route: Route = DIRECT,
+    ) -> None:
+        self._route = route
         self._base_url = httpx.URL(base_url.rstrip("/"))
         self._timeout_seconds = timeout_seconds
         self._transport = transport
         self._lock = threading.Lock()
-        self._tls: ssl.SSLContext | None = None
+        #: Made at once where a file that may be wrong says what it holds; else when it is first needed.
+        self._tls = route.tls_context() if route.ca_file else None
         self._mine = threading.local()
         self._lines: list[_Line | _Given] = []
 
@@ -173,7 +227,8 @@ class Wire:
             if self._transport is not None:
                 found = _Given(self._base_url, self._transport)
             else:
-                found = _Line(self._base_url, self._tls_context(), self._timeout_seconds)
+                proxy = self._route.proxy_to(self._base_url.host)
+                found = _Line(self._base_url, self._tls_context(), self._timeout_seconds, proxy)
             with self._lock:
                 self._lines.append(found)
             self._mine.line = found
@@ -185,9 +240,7 @@ class Wire:
             return None
         with self._lock:
             if self._tls is None:
-                self._tls = httpx.create_ssl_context(trust_env=False)
-                # The system's own authorities count too, for networks that look into TLS with one of theirs.
-                self._tls.load_default_certs()
+                self._tls = self._route.tls_context()
             return self._tls
 
 
@@ -206,7 +259,8 @@ def _words(error: Exception) -> str:
     words = names.get(type(error), type(error).__name__)
     cause = error.__cause__
     while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
+        said = cause.args[0] if cause.args and isinstance(cause.args[0], _NoWay) else None
+        cause = said or cause.__cause__ or cause.__context__
     reason = cause.strerror if isinstance(cause, OSError) else None
     return f"{words} ({reason})" if reason else words
 
@@ -275,6 +329,67 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         return _DeadlineStream(stream, self._current)
 
 
+class _ProxyBackend(httpcore.NetworkBackend):
+    """Opens such a socket through a proxy. Whatever goes wrong there is no connection: the request has not left."""
+
+    def __init__(self, proxy: str, inner: httpcore.NetworkBackend) -> None:
+        self._proxy = httpx.URL(proxy)
+        self._inner = inner
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        proxy = self._proxy
+        place = f"the proxy {proxy.host}:{proxy.port or _PORTS[proxy.scheme]}"
+        stream: httpcore.NetworkStream | None = None
+        try:
+            stream = self._inner.connect_tcp(
+                proxy.host, proxy.port or _PORTS[proxy.scheme], timeout, local_address, socket_options
+            )
+            if proxy.scheme == "https":
+                stream = stream.start_tls(DIRECT.tls_context(), proxy.host, timeout)
+            stream.write(self._request(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), timeout)
+            head = b""
+            while b"\r\n\r\n" not in head and len(head) < MOST_HEAD_BYTES:
+                more = stream.read(4_096, timeout)
+                if not more:
+                    break
+                head += more
+        except httpcore.TimeoutException:
+            raise _no_way(stream, httpcore.ConnectTimeout, f"{place} does not answer in time") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError):
+            raise _no_way(stream, httpcore.ConnectError, f"{place} cannot be reached") from None
+        # The host speaks only once it is spoken to: nothing may come behind the head.
+        if not re.match(rb"HTTP/1\.[01] 2\d\d\b", head) or not head.endswith(b"\r\n\r\n"):
+            said = re.match(rb"HTTP/1\.[01] ([13-5]\d\d)\b", head)
+            words = f"answers HTTP {said[1].decode()}" if said else "answers with what cannot be read"
+            raise _no_way(stream, httpcore.ConnectError, f"{place} {words}")
+        return stream
+
+    def _request(self, target: str) -> bytes:
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", f"User-Agent: {_HEADERS['User-Agent']}"]
+        if self._proxy.username or self._proxy.password:
+            told = base64.b64encode(f"{self._proxy.username}:{self._proxy.password}".encode()).decode("ascii")
+            lines.append(f"Proxy-Authorization: Basic {told}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+class _NoWay(OSError):
+    """Why a proxy gave no connection, in words that carry nothing of what it was told."""
+
+
+def _no_way(stream: httpcore.NetworkStream | None, kind: type[Exception], why: str) -> Exception:
+    """Close what was opened; the error that no connection was made."""
+    if stream is not None:
+        stream.close()
+    return kind(_NoWay(0, why))
+
+
 #: What every request says of us. Compressed answers are short ones nobody asked for; a plain body has no surprises.
 _HEADERS: Final = {
     "User-Agent": f"kasoko/{__version__}",
@@ -289,17 +404,20 @@ _Carried = tuple[int, Iterable[bytes], Callable[[], None]]
 class _Line:
     """One thread's connection: httpx's own, without the client around it, which costs more than all the rest.
 
-    What a client adds (cookies, redirects, proxies, decoding, authentication flows) has no place here.
+    What a client adds (cookies, redirects, decoding, authentication flows) has no place here.
     """
 
-    def __init__(self, base_url: httpx.URL, tls: ssl.SSLContext | None, timeout_seconds: float) -> None:
-        port = base_url.port or {"http": 80, "https": 443}[base_url.scheme]
+    def __init__(
+        self, base_url: httpx.URL, tls: ssl.SSLContext | None, timeout_seconds: float, proxy: str | None
+    ) -> None:
+        port = base_url.port or _PORTS[base_url.scheme]
         self._origin = httpcore.Origin(base_url.raw_scheme, base_url.raw_host, port)
         self._front = base_url.raw_path.rstrip(b"/")
         self._host = base_url.netloc
         self._tls = tls
         self._current = _CurrentDeadline()
-        self._backend = _DeadlineBackend(self._current)
+        direct = _DeadlineBackend(self._current)
+        self._backend: httpcore.NetworkBackend = _ProxyBackend(proxy, direct) if proxy else direct
         connect_seconds = min(CONNECT_SECONDS, timeout_seconds)
         self._timeouts = {"connect": connect_seconds, "read": timeout_seconds, "write": timeout_seconds}
         self._connection: httpcore.HTTPConnection | None = None

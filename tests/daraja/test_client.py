@@ -548,7 +548,9 @@ def test_an_unreachable_m_pesa_is_not_sent() -> None:
     assert str(refused.value) == (
         "M-Pesa at https://daraja.example gives no access token: cannot connect. Nothing was sent."
     )
-    assert refused.value.hint == ("No money moved. Check the network and MPESA_BASE_URL, then run it again")
+    assert refused.value.hint == (
+        "No money moved. Check the network, daraja.proxy and MPESA_BASE_URL, then run it again"
+    )
     assert refused.value.exit_code == 6
 
 

@@ -257,7 +257,10 @@ def test_a_wrong_consumer_key_stops_the_run_and_nothing_is_sent(builder: Deploym
 def test_when_daraja_is_unreachable_nothing_is_sent_and_the_payout_stays_due(builder: DeploymentHarness) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     message = f"M-Pesa at {url} gives no access token: cannot connect (Connection refused). Nothing was sent."
-    hint = "No money moved. Check the network and MPESA_BASE_URL, then run it again: kasoko payout rain --yes"
+    hint = (
+        "No money moved. Check the network, daraja.proxy and MPESA_BASE_URL, then run it again:"
+        " kasoko payout rain --yes"
+    )
     before = builder.everything()
 
     plain = builder.run("payout", "rain", "--yes", code=6, MPESA_BASE_URL=url)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from sqlalchemy import func, text
@@ -25,6 +26,7 @@ from kasoko_cli.clock import NAIROBI, Clock, iso
 from kasoko_cli.daraja import credentials, probe
 from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.probe import Seen, Unseen
+from kasoko_cli.daraja.wire import DIRECT, Route
 from kasoko_cli.domain.counts import count_of
 from kasoko_cli.domain.float_cover import FloatCheck
 from kasoko_cli.domain.money import format_kes
@@ -317,13 +319,14 @@ def callback_key(key: bytes) -> Iterable[CheckResult]:
 # --- The network ---------------------------------------------------------------------------------
 
 
-def daraja(base_url: str, clock: Clock) -> Iterable[CheckResult]:
+def daraja(base_url: str, clock: Clock, route: Route = DIRECT) -> Iterable[CheckResult]:
     """M-Pesa answers, its certificate holds, and our clock agrees with its own."""
     before = clock()
-    seen = probe.look(base_url + "/")
+    proxy = route.proxy_to(urlsplit(base_url).hostname or "")
+    seen = probe.look(base_url + "/", context=route.tls_context(), proxy=proxy)
     middle = before + (clock() - before) / 2
     if isinstance(seen, Unseen):
-        remedy = "Check the network, and MPESA_BASE_URL: kasoko config show --origin"
+        remedy = "Check the network, daraja.proxy, daraja.ca_file, MPESA_BASE_URL: kasoko config show --origin"
         yield fail("daraja", f"{base_url}: {seen.why}.", remedy)
         yield skip("clock", "M-Pesa's clock could not be read.")
         return

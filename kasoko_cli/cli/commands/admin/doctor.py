@@ -145,7 +145,8 @@ def _settings(container: Container) -> Iterator[CheckResult]:
 
     config = container.config
     for warning in config.warnings:
-        yield look.warn("settings", warning, "kasoko config show --origin")
+        names = "Set what is meant, or take it out; every name that is read: kasoko help environment"
+        yield look.warn("settings", warning, names if "nothing reads" in warning else "kasoko config show --origin")
     if doubt := doubt_of(config.daraja.callback_url or ""):
         yield look.warn(
             "callback address", doubt, "If M-Pesa refuses payouts for it, take another: daraja.callback_url"
@@ -260,7 +261,7 @@ def _network_checks(container: Container) -> Iterator[tuple[str, Check]]:
     from kasoko_cli.settings import NEEDED_TO_PAY
 
     daraja, config = container.config.daraja, container.config
-    yield "daraja", lambda: look.daraja(daraja.base_url, container.clock)
+    yield "daraja", lambda: look.daraja(daraja.base_url, container.clock, container.route)
     missing = config.missing(*NEEDED_TO_PAY)
     if missing:
         yield "token", lambda: [look.skip("token", f"not set: {', '.join(missing)}")]
