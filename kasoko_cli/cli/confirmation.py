@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from kasoko_cli.cli.command import CommandContext
+from kasoko_cli.cli.float_gate import pass_float
 from kasoko_cli.cli.options import ExpectTotal, MaxTotal, PlanHash, WrongUsage
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
@@ -98,14 +99,18 @@ def look_and_ask(
             seal=seal,
         )
         _check_hash(bounds.plan_hash, bound)
-    found = float_check.look(container.db, container.clock, container.gate_policy, selection, bound=bound)
+
+    def look() -> Gate:
+        return float_check.look(container.db, container.clock, container.gate_policy, selection, bound=bound)
+
+    found = look()
     _check_totals(bounds, found.wire_cents)
     container.config.require_daraja()
     if not found.payments:
         _tell_of_approval(call, options.market)
         return found, bound
     if not options.asked:  # else it was looked at before they said yes, and payouts were made due for it
-        float_check.pass_or_refuse(found)
+        found = pass_float(call, look, listen=options.listen, max_seconds=options.max_seconds)
     if found.warning and not call.json:  # a program that reads stderr shall find one document there
         render.warn(call, found.warning)
     large = container.config.daraja.production and found.wire_cents > container.config.payout.confirm_slug_above_cents

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kasoko_cli.cli.command import CommandContext
 from kasoko_cli.cli.confirmation import SendOptions, look_and_ask, show_receivers
+from kasoko_cli.cli.float_gate import pass_float
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of
 from kasoko_cli.cli.signals import stopping
@@ -99,8 +100,12 @@ def retry_and_send(
         _tell_nothing(call, options, events, found.left)
         return
     wires = [one.wire_cents for one in found.items]
-    gate = float_check.look_at_plan(container.db, container.clock, container.gate_policy, wires, alone=True)
-    float_check.pass_or_refuse(gate)
+    pass_float(
+        call,
+        lambda: float_check.look_at_plan(container.db, container.clock, container.gate_policy, wires, alone=True),
+        listen=options.listen,
+        max_seconds=options.max_seconds,
+    )
     if not (call.yes or call.json):
         _show_retry(call, command, found)
     question = f"Send {count_of(len(found.items), 'failed payout')}, {amount_of(found.wire_cents)}, again?"

@@ -554,12 +554,18 @@ def test_two_contradicting_statuses_are_none() -> None:
 def test_no_advice_names_a_command_that_is_not_in_the_design() -> None:
     """Advice is followed word by word: each command in it must be one of the program's."""
     known = {"payout", "payout retry", "payout to-wallet", "retry-failed", "reconcile", "config show --origin"}
-    known |= {"credential encrypt", "user set-phone"}
+    known |= {"credential encrypt", "resume", "user set-phone"}
     advice = [rule.advice for rule in (*codes.ANSWER_RULES, *codes.RESPONSE_RULES)]
     advice += [rule.advice for rule in RESULT_RULES.values()]
     for text in advice:
         for command in re.findall(r"kasoko ([a-z -]+?)(?=[.,)]|$| then|, then)", text):
             assert command.strip() in known
+
+
+def test_advice_on_what_stops_all_sending_lets_it_go_on_first() -> None:
+    for rule in RESULT_RULES.values():
+        resumes = "kasoko resume, and kasoko retry-failed" in rule.advice
+        assert resumes == rule.account_level, f"{rule.code}: {rule.advice}"
 
 
 # --- Looked up by a person -------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def act_out(deployed: DeploymentHarness) -> dict[str, str]:
     one.scene("story float")
     one.follows("retry-failed", "--yes", "--listen", code=6, silently=PATIENCE)
     stopped = one.last
-    _top_up(deployed, 200)
+    top_up(deployed, 200)
     one.keeps(stopped)
     one.follows("resume")
     one.keeps(stopped)
@@ -164,7 +164,7 @@ def act_out(deployed: DeploymentHarness) -> dict[str, str]:
     one.keeps(stopped)
     one.follows("payout", "--yes", "--listen", code=5, silently=PATIENCE)
     short = one.last
-    _top_up(deployed, 500)
+    top_up(deployed, 500)
     one.follows("float", silently=PATIENCE)
     one.keeps(short)
 
@@ -194,7 +194,7 @@ def _set_credential(deployed: DeploymentHarness, credential: str) -> None:
     env.write_text(re.sub(rf"(?m)^{name}=.*$", f"{name}={credential.strip()}", env.read_text()))
 
 
-def _top_up(deployed: DeploymentHarness, kes: int) -> None:
+def top_up(deployed: DeploymentHarness, kes: int) -> None:
     """Money into the utility account, as the operator does on M-Pesa's portal."""
     url = f"{deployed.daraja_url}/_top_up"
     httpx.post(url, json={"amount_cents": kes * 100}, trust_env=False).raise_for_status()

@@ -21,8 +21,12 @@ from kasoko_cli.operations.account import balances
 from kasoko_cli.operations.account.balances import Reading
 from kasoko_cli.operations.payouts.run import EVERYTHING, Selection
 from kasoko_cli.operations.payouts.spending_bound import Bound
-from kasoko_cli.store import balance_readings, markets
+from kasoko_cli.store import balance_readings, callbacks, markets
+from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
+
+#: What M-Pesa said so lately is not asked for again. It counts in whole seconds.
+JUST_NOW = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,19 @@ def look_at_plan(
     charges = sum(policy.tariff.charge_cents(cents) for cents in wires_cents)
     left = None if available is None else available - due.wire_cents - due.charges_cents
     return _gate(Cover(len(wires_cents), sum(wires_cents), charges, in_flight.wire_cents, left), reading, policy)
+
+
+def wants_another_word(gate: Gate, now: datetime) -> bool:
+    """Whether M-Pesa's last word stops a run, or is too old to count, and was not said just now."""
+    if not (gate.refused or (gate.float_cents is None and gate.float_as_of is not None and gate.warning)):
+        return False
+    return gate.float_as_of is None or datetime.fromisoformat(gate.float_as_of) < now - JUST_NOW
+
+
+def is_heard_from(db: Database, now: datetime, *, seconds: float) -> bool:
+    """Whether somebody has taken in anything of M-Pesa's within so many seconds: then an answer is taken in too."""
+    heard_at = reconnect.read(db, lambda session: callbacks.last_heard(session, now))
+    return heard_at is not None and heard_at >= now - timedelta(seconds=seconds)
 
 
 def pass_or_refuse(gate: Gate) -> None:
