@@ -12,6 +12,7 @@ import inspect
 import re
 import shlex
 import textwrap
+import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 import pytest
 import typer.main
+from sqlmodel import SQLModel
 
 from kasoko_cli import errors
 from kasoko_cli.cli.app import app
@@ -41,6 +43,7 @@ from kasoko_cli.operations.monitoring.health import HealthLimits
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.safeguards.payment_guard import GUARDS, Condition
 from kasoko_cli.operations.shared.record_files import FileRefused
+from kasoko_cli.store.schema import tables
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -154,6 +157,23 @@ def payout_states() -> str:
     return table(("state", "meaning"), [(f"`{state}`", says[0].lower() + says[1:]) for says, state in found])
 
 
+def data_model() -> str:
+    """Each table: what a row of it is, its key, and which tables it refers to."""
+    lines = []
+    for one in vars(tables).values():
+        if not (inspect.isclass(one) and issubclass(one, SQLModel) and hasattr(one, "__table__")):
+            continue
+        of = one.__table__
+        says = inspect.cleandoc(one.__doc__ or "").split("\n\n")[0]
+        key = ", ".join(f"`{column.name}`" for column in of.primary_key.columns)
+        others = dict.fromkeys(f"`{key.column.table.name}`" for key in sorted(of.foreign_keys, key=str))
+        refers = f" Refers to {', '.join(others)}." if others else ""
+        once = " *Written once.*" if of.name in tables.APPEND_ONLY else ""
+        lines.append(f"`{of.name}` (key {key}). {' '.join(says.split())}{refers}{once}")
+    assert len(lines) == len(SQLModel.metadata.tables)
+    return listed(lines)
+
+
 def chart() -> str:
     owners = {Account.POOL: "market, outcome", Account.TAX_REMITTED: "what it fell on"}
     comments = re.findall(r"^    (\w+) = .*#: (.*)$", inspect.getsource(Account), re.MULTILINE)
@@ -261,6 +281,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "codes of our own": lambda: looked_up("kasoko"),
     "exit codes": exit_codes,
     "payout states": payout_states,
+    "data model": data_model,
     "chart": chart,
     "entries": entries,
     "checks": checks,
@@ -354,11 +375,11 @@ def test_the_runbook_has_a_section_for_each_alert_and_names_it_as_prometheus_doe
     assert sorted(named) == sorted(re.findall(r"alert: (\w+)\n(?:.*\n)*?.*severity: (\w+)", rules))
 
 
-def test_the_words_that_the_handbook_quotes_are_words_of_the_program() -> None:
+def test_the_messages_that_troubleshooting_quotes_are_messages_of_the_program() -> None:
     sources = "\n".join(file.read_text() for kind in ("*.py", "*.toml") for file in (ROOT / "kasoko_cli").rglob(kind))
     whole = re.sub(r'"\s*\n\s*f?"', "", sources)  # texts that stand on more than one line
-    quoted = re.findall(r'\*"([^"]+)"\*', (ROOT / "docs" / "handbook.md").read_text())
-    assert len(quoted) > 10
+    quoted = re.findall(r'\*"([^"]+)"\*', (ROOT / "docs" / "operate" / "troubleshooting.md").read_text())
+    assert len(quoted) > 30
     assert [words for words in (" ".join(found.split()) for found in quoted) if words not in whole] == []
 
 
@@ -383,6 +404,25 @@ def test_the_crontab_of_the_help_is_that_of_the_page() -> None:
     page = (ROOT / "docs" / "running.md").read_text()
     of_the_page = "".join(re.findall(r"```cron\n(.*?)```", page, re.DOTALL)).splitlines()
     assert [line.strip() for line in CRON.splitlines() if "* * *" in line] == of_the_page
+
+
+def test_the_checks_and_constraints_that_auditors_are_told_of_are_there() -> None:
+    page = (ROOT / "docs" / "explain" / "controls-for-auditors.md").read_text()
+    rules = {rule.name for rule in (*run.RULES, *run.DEEP_RULES, *run.CHAIN_RULES)}
+    told = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", page))
+    assert len(told) > 10
+    assert told <= rules
+    constraints = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", page)) - {"approver_removed"}
+    assert constraints <= set(re.findall(r'"(\w+)"', inspect.getsource(tables)))
+
+
+def test_every_extra_and_every_python_that_is_supported_is_named() -> None:
+    page = (ROOT / "docs" / "start" / "install.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = page[page.index("<!-- extras -->") : page.index("## Check the installation")]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", extras, re.MULTILINE)) == sorted(project["optional-dependencies"])
+    pythons = [line[-4:] for line in project["classifiers"] if re.search(r"Python :: 3\.\d+$", line)]
+    assert f"| Python | {', '.join(pythons)} |" in page
 
 
 def test_every_timer_that_is_printed_is_named() -> None:

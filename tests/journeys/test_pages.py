@@ -108,6 +108,11 @@ def with_password(reader: Reader) -> None:
     reader.stdin = "Simulator999#\n"
 
 
+def paused(reader: Reader) -> None:
+    """The initiator's password is being renewed."""
+    reader.deployed.run("pause", "--reason", "the password is renewed")
+
+
 def of_the_staff(reader: Reader) -> None:
     """The market of the page is another one here; one payout is sent of several."""
     reader.here["staff"] = "rain"
@@ -220,6 +225,9 @@ PREPARED: dict[tuple[str, int], Prepare] = {
     ("docs/go-live.md", 1): with_password,
     ("docs/go-live.md", 2): of_the_staff,
     ("docs/listener.md", 1): posted,
+    ("docs/operate/password-renewal.md", 2): with_password,
+    ("docs/operate/password-renewal.md", 3): paused,
+    ("docs/operate/password-renewal.md", 4): paused,
     ("docs/proof.md", 2): with_codes,
     ("docs/proof.md", 3): to_be_forgotten,
     ("docs/results.md", 1): sent,

@@ -28,8 +28,9 @@ def explain(
     """Explain how a payout's amount came about, or a code.
 
     Of a payout: each step from the pool to the phone, in words that can be read
-    to the one who is paid. Of a code: what happened, whether money moved, what
-    to do. Without a word: all codes.
+    to the one who is paid (no native speaker has checked the Swahili yet). Of a
+    code: what happened, whether money moved, what to do. Without a word: all
+    codes.
 
     Example: kasoko explain rain.1.7 --lang sw
 
