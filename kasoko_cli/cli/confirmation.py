@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,9 +19,11 @@ from kasoko_cli.errors import Refused
 if TYPE_CHECKING:
     from kasoko_cli.operations.payouts.float_check import Gate
     from kasoko_cli.operations.payouts.plan import Planned
+    from kasoko_cli.operations.payouts.planned_move import PayoutFacts
     from kasoko_cli.operations.payouts.retry import FailedPayout
     from kasoko_cli.operations.payouts.spending_bound import Bound, Seal
     from kasoko_cli.operations.settlement.approval import ToRelease
+    from kasoko_cli.operations.shared.context import OperationContext
 
 #: How many rows of a plan are shown to a person; the document has all.
 SHOWN_ROWS = 20
@@ -233,11 +235,43 @@ def show_plan(call: CommandContext, options: SendOptions) -> None:
     render.talk(call, "Nothing was written or sent.")
 
 
+def may_be_done(
+    call: CommandContext,
+    payout: str,
+    act: Callable[[OperationContext], object],
+    *,
+    question: str,
+    plan: bool,
+    context: OperationContext | None = None,
+) -> bool:
+    """Show a payout and ask before `act` is done to it; False where it was only to be shown (`plan`).
+
+    `question` has a place for the payout: `Credit {} to the wallet?`. What would refuse `act` refuses it here.
+
+    Raises:
+        typer.Exit: the operator said no.
+    """
+    from kasoko_cli.operations.payouts.planned_move import plan_move
+
+    if call.yes and not plan:
+        return True
+    planned = plan_move(context or call.context, payout, act)
+    one = planned.payout
+    told = f"{payout} ({amount_of(one.wire_cents or one.amount_cents)}, {one.user_id}, {one.phone}, {planned.status})"
+    if not plan:
+        render.confirm_or_leave(call, question.format(told), otherwise="Nothing was changed.")
+        return True
+    becomes = "would stay so" if planned.becomes == planned.status else f"would be {planned.becomes}"
+    render.answer(call, {"plan": planned}, f"{told} {becomes}.", even_quiet=True)
+    render.talk(call, "Nothing was written.")
+    return False
+
+
 def show_receivers(
     call: CommandContext,
     title: str,
     last: str,
-    items: Sequence[tuple[Planned | ToRelease | FailedPayout, object]],
+    items: Sequence[tuple[Planned | ToRelease | FailedPayout | PayoutFacts, object]],
     *,
     everything: str,
 ) -> None:

@@ -48,6 +48,11 @@ def find_payout(session: Session, payout_id: str, *, lock: bool = False) -> Payo
     return payout
 
 
+def status_of(session: Session, payout_id: str) -> str:
+    """The state of a payout as it stands now, whatever was read of it before."""
+    return str(session.exec(select(col(Payout.status)).where(col(Payout.id) == payout_id)).one())
+
+
 def id_of(session: Session, payout: str) -> str:
     """The id of the payout that is named by its id, or with its market's slug: `rain.1.7` for `mkt-204.1.7`.
 

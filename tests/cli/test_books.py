@@ -93,9 +93,9 @@ def test_a_statement_is_compared_named_taken_in_once_and_resolved(
     unreasoned = desk("suspense", "resolve", "UKX0000001", "--as", "bank")
     assert unreasoned.exit_code == 2
     assert "needs a reason" in unreasoned.output
-    done = desk("suspense", "resolve", "UKX0000001", "--as", "bank", "--reason", "moved to the bank")
+    done = desk("suspense", "resolve", "UKX0000001", "--as", "bank", "--reason", "moved to the bank", "--yes")
     assert (done.exit_code, done.stdout) == (0, "UKX0000001, KES -7.00, is resolved as bank.\n")
-    assert desk("suspense", "resolve", "UKX0000001", "--as", "bank", "--reason", "again").exit_code == 5
+    assert desk("suspense", "resolve", "UKX0000001", "--as", "bank", "--reason", "again", "--yes").exit_code == 5
     assert desk("reconcile", "--statement", str(file)).exit_code == 0
 
 

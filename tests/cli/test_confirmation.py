@@ -255,7 +255,7 @@ def release_meanwhile(desk: Desk) -> None:
 
     def release(request: httpx.Request) -> None:
         if request.url.path.startswith("/oauth/") and desk.harness.payout("ann").status == "HELD":
-            desk.run("payout", "release", OLDER, "--reason", "it stands")
+            desk.run("payout", "release", OLDER, "--reason", "it stands", "--yes")
 
     desk.harness.interpose = release
 
@@ -475,5 +475,5 @@ def test_a_whole_market_is_held_and_let_go(desk: Desk) -> None:
     held = desk.run("payout", "hold", "derby", "--reason", "disputed")
     assert (held.stdout, held.stderr) == ("2 payouts of derby now HELD.\n", "They carry KES 200.00 to phones.\n")
     assert desk.run("payout", "hold", "derby", "--reason", "x").stdout == "Nothing of derby was there to be moved.\n"
-    found = json.loads(desk.run("payout", "release", "derby", "--reason", "it stands", "--json").stdout)
+    found = json.loads(desk.run("payout", "release", "derby", "--reason", "it stands", "--yes", "--json").stdout)
     assert (found["moved"], found["left"]) == ({"PENDING": 2}, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlmodel import Session
@@ -10,6 +11,7 @@ from sqlmodel import Session
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.payouts.manual_decision import STOPPABLE, after_a_hold
+from kasoko_cli.operations.payouts.planned_move import PayoutFacts, facts_of
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
 from kasoko_cli.operations.shared.actor import needs_reason, note_act
@@ -26,8 +28,8 @@ WITH_ITS_MARKET = "with its whole market: "
 class MarketMoved:
     """What holding or releasing a market did.
 
-    `moved` has how many payouts are in which state now because of it, `wire_cents` what they carry, and
-    `left` why others stayed as they were.
+    `moved` has how many payouts are in which state now because of it, `wire_cents` what they carry, `left` why
+    others stayed as they were, and `items` each one that was moved.
     """
 
     market: str
@@ -35,6 +37,7 @@ class MarketMoved:
     moved: dict[str, int]
     wire_cents: int
     left: list[str]
+    items: list[PayoutFacts]
 
 
 def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
@@ -57,14 +60,23 @@ def hold_market(ctx: OperationContext, *, market: str) -> MarketMoved:
             )
         ]
         on_their_way = payouts.list_payouts(session, market_id=row.id, statuses=ON_THEIR_WAY)
+        items = facts_of(session, moved)
         note_act(session, ctx.actor, "market.hold", row.id, at=now, detail={"payouts": len(moved)})
     left = [f"{one.id} is {one.status}: it may be on its way, and goes on to its result" for one in on_their_way]
     by_state = {str(PayoutStatus.HELD): len(moved)} if moved else {}
-    return MarketMoved(row.id, row.slug, by_state, sum(one.wire_cents for one in moved), left)
+    return MarketMoved(row.id, row.slug, by_state, sum(one.wire_cents for one in moved), left, items)
 
 
-def release_market(ctx: OperationContext, *, market: str, caution: Caution = payment_guard.CAREFUL) -> MarketMoved:
+def release_market(
+    ctx: OperationContext,
+    *,
+    market: str,
+    caution: Caution = payment_guard.CAREFUL,
+    shown: Collection[str] | None = None,
+) -> MarketMoved:
     """Release what was held with its whole market; what was held by itself stays held.
+
+    `shown` are the ids that somebody was asked about: no other is released.
 
     Raises:
         NotFound: there is no such market.
@@ -75,7 +87,7 @@ def release_market(ctx: OperationContext, *, market: str, caution: Caution = pay
     now = ctx.clock()
     moved: Counter[str] = Counter()
     left: list[str] = []
-    wire_cents = 0
+    released = list[Payout]()
     with ctx.db.transaction() as session:
         row = markets.find_market(session, market, lock=True)
         payouts.lock_market(session, row.id)
@@ -84,16 +96,19 @@ def release_market(ctx: OperationContext, *, market: str, caution: Caution = pay
         against = payment_guard.objections(session, Way.RELEASE, stopped, caution, now=now)
         for one in stopped:
             to, why = _may_go(session, one, against.get(one.id))
+            if not why and shown is not None and one.id not in shown:
+                why = "it was not among those that were shown; do the same again"
             if why or not payouts.move(session, one.id, to, at=now, only_from={PayoutStatus.HELD}, **ANEW):
                 left.append(f"{one.id} stays held: {why}")
                 continue
             moved[str(to)] += 1
-            wire_cents += one.wire_cents
+            released.append(one)
             if to is PayoutStatus.WALLET:
                 credited.append(journal.credited(one.id, one.user_id, one.amount_cents))
+        items = facts_of(session, released)
         note_act(session, ctx.actor, "market.release", row.id, at=now, detail={"payouts": moved.total()})
         book.post_many(session, credited, at=now)
-    return MarketMoved(row.id, row.slug, dict(moved), wire_cents, left)
+    return MarketMoved(row.id, row.slug, dict(moved), sum(one.wire_cents for one in released), left, items)
 
 
 def _may_go(session: Session, payout: Payout, against: Objection | None) -> tuple[PayoutStatus, str]:

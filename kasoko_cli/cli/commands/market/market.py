@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import MarketId, WrongUsage, argument, option
+from kasoko_cli.cli.options import MarketId, Plan, WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 
@@ -178,19 +179,30 @@ def close(call: CommandContext, market: MarketId) -> None:
 
 
 @commands.writes()
-def void(call: CommandContext, market: MarketId) -> None:
+def void(call: CommandContext, market: MarketId, plan: Plan = False) -> None:
     """Call MARKET off: settling it then gives every stake back and takes no fee.
 
-    Example: kasoko market void rain
+    Example: kasoko market void rain --plan
 
     Example: kasoko market void rain --yes --reason 'the match was abandoned'
 
     Exit status: 0 it is void, 4 no such market, 5 it was resolved before.
     """
     from kasoko_cli.operations.records import markets
+    from kasoko_cli.operations.shared.rehearsal import rehearse
 
-    render.confirm_or_leave(call, f"Call {market} off? Every stake is given back, and this cannot be undone.")
-    view = markets.void_market(call.context, market=market)
+    act = partial(markets.void_market, market=market)
+    if plan or not call.yes:
+        found = rehearse(call.context, act)
+        stakes = f"{count_of(sum(one.bets for one in found.outcomes), 'bet')}, {amount_of(found.gross_cents)}"
+        if plan:
+            told = f"{found.slug} would be void, and its stakes given back: {stakes}."
+            render.answer(call, {"plan": found}, told, even_quiet=True)
+            render.talk(call, "Nothing was written.")
+            return
+        question = f"Call {found.slug} off? Its stakes are given back ({stakes}), and this cannot be undone."
+        render.confirm_or_leave(call, question, otherwise="Nothing was changed.")
+    view = act(call.context)
     _tell(call, (view.id, view.slug), f"is void; give the stakes back: kasoko settle {view.slug}", changed=True)
 
 

@@ -10,7 +10,7 @@ from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.commands.market.override import OutcomeOptions
 from kasoko_cli.cli.commands.market.override import override as override_outcome
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import MarketId, SignWith, WrongUsage, argument, flag, option
+from kasoko_cli.cli.options import MarketId, Plan, SignWith, WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.settlement_card import tell_warnings
 from kasoko_cli.cli.parsing import amount_of, count_of
@@ -38,7 +38,7 @@ def resolve(
     ] = None,
     override: Annotated[bool, flag("--override", "Another outcome than the one it has; --reason is required.")] = False,
     void: Annotated[bool, flag("--void", "With --override: call it off after all.")] = False,
-    plan: Annotated[bool, flag("--plan", "With --override: show it; write nothing.")] = False,
+    plan: Plan = False,
     confirm: Annotated[str | None, option("--confirm", "HASH", "With --override: the plan that you have read.")] = None,
     sign_with: SignWith = None,
 ) -> None:
@@ -74,8 +74,8 @@ def resolve(
     )
     if override:
         override_outcome(call, given)
-    elif void or plan or confirm is not None:
-        raise WrongUsage("--void, --plan and --confirm go with --override. To call a market off: kasoko market void.")
+    elif void or confirm is not None:
+        raise WrongUsage("--void and --confirm go with --override. To call a market off: kasoko market void.")
     else:
         _resolve(call, given)
 
@@ -84,6 +84,9 @@ def _resolve(call: CommandContext, given: OutcomeOptions) -> None:
     from kasoko_cli.operations.records import markets
 
     named = given.named()
+    if given.plan:
+        _show_plan(call, given.market, named)
+        return
     if not call.yes and not _may_resolve(call, given.market, named):
         render.talk(call, "Nothing was changed.")
         raise typer.Exit(1)
@@ -95,15 +98,29 @@ def _resolve(call: CommandContext, given: OutcomeOptions) -> None:
     render.talk(call, f"Divide the pool: kasoko settle {view.slug}")
 
 
-def _may_resolve(call: CommandContext, market: str, named: dict[str, Any]) -> bool:
-    """Show what the resolution would lead to, and ask; True at once where it is resolved so already."""
+def _preview(call: CommandContext, market: str, named: dict[str, Any]) -> Settled | None:
     from kasoko_cli.operations.records.markets import Named
     from kasoko_cli.operations.settlement.preview import preview_resolution
 
-    container = call.container
-    found = preview_resolution(
-        call.context, container.limits, market=market, duties=container.duties, named=Named(**named)
-    )
+    limits, duties = call.container.limits, call.container.duties
+    return preview_resolution(call.context, limits, market=market, duties=duties, named=Named(**named))
+
+
+def _show_plan(call: CommandContext, market: str, named: dict[str, Any]) -> None:
+    """What the resolution would lead to; null, as a document, where it stands already."""
+    found = _preview(call, market, named)
+    if call.json:
+        render.document({"plan": found})
+    elif found is None:
+        render.talk(call, "It is resolved so already.")
+    else:
+        _tell_consequences(call, found)
+    render.talk(call, "Nothing was written.")
+
+
+def _may_resolve(call: CommandContext, market: str, named: dict[str, Any]) -> bool:
+    """Show what the resolution would lead to, and ask; True at once where it is resolved so already."""
+    found = _preview(call, market, named)
     if found is None:
         return True
     if render.is_somebody_here():

@@ -18,12 +18,21 @@ from kasoko_cli.operations.payouts import bulk_decision as operation
 from kasoko_cli.operations.payouts.bulk_decision import LeftUnknown, SentSpan, UnknownList
 
 
-def give(call: CommandContext, between: tuple[str, str], evidence: str, sign_with: Path | None) -> None:
-    """Show how many and how much, ask, and decide exactly that; exits with 10 where a second person is needed."""
+def give(
+    call: CommandContext, between: tuple[str, str], evidence: str, sign_with: Path | None, *, plan: bool = False
+) -> None:
+    """Show how many and how much, ask, and decide exactly that; with `plan` only show. 10 is a first word."""
     container, span = call.container, _span(between)
     found = operation.look(container.db, container.clock, span, container.caution)
-    if not (call.json or render.unattended(call)):
+    if plan and call.json:
+        render.document({"plan": found})
+    elif plan or not (call.json or render.unattended(call)):
         _show(call, found)
+    if plan:
+        render.talk(
+            call, f"{count_of(len(found.items), 'payout')}, {amount_of(found.wire_cents)}. Nothing was written."
+        )
+        return
     sum_of = f"{count_of(len(found.items), 'payout')}, {amount_of(found.wire_cents)}"
     if found.items:
         question = f"Write down that {sum_of} sent then, were not paid?"

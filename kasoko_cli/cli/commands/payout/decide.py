@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from kasoko_cli.cli.command import CommandContext, Commands
+from kasoko_cli.cli.confirmation import may_be_done
 from kasoko_cli.cli.help import completion
-from kasoko_cli.cli.options import PayoutId, SignWith, WrongUsage, argument, flag, option
+from kasoko_cli.cli.options import PayoutId, Plan, SignWith, WrongUsage, argument, flag, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.output.payout_tables import tell_moved
 
@@ -16,10 +18,10 @@ verbs = Commands()
 
 
 @verbs.writes("to-wallet", reason=True)
-def to_wallet(call: CommandContext, payout: PayoutId) -> None:
+def to_wallet(call: CommandContext, payout: PayoutId, plan: Plan = False) -> None:
     """Credit the user's wallet instead of the phone.
 
-    Example: kasoko payout to-wallet rain.1.7
+    Example: kasoko payout to-wallet rain.1.7 --plan
 
     Example: kasoko payout to-wallet rain.1.7 --yes --reason 'the line is dead'
 
@@ -29,9 +31,10 @@ def to_wallet(call: CommandContext, payout: PayoutId) -> None:
     from kasoko_cli.operations.payouts import manual_decision as operation
 
     payout = call.payout_id(payout)
-    render.confirm_or_leave(call, f"Credit {payout} to the wallet, and never send it to the phone?")
-    status = operation.to_wallet(call.context, payout_id=payout, caution=call.container.caution)
-    tell_moved(call, payout, status)
+    act = partial(operation.to_wallet, payout_id=payout, caution=call.container.caution)
+    question = "Credit {} to the wallet, and never send it to the phone?"
+    if may_be_done(call, payout, act, question=question, plan=plan):
+        tell_moved(call, payout, act(call.context))
 
 
 @verbs.writes("decide", reason=True)
@@ -54,6 +57,7 @@ def decide_(
             show_default=False,
         ),
     ] = None,
+    plan: Plan = False,
     sign_with: SignWith = None,
 ) -> None:
     """Say how an unknown payout ended, on evidence that you hold.
@@ -86,22 +90,24 @@ def decide_(
     if between is not None and payout is None and not_paid:
         from kasoko_cli.cli.commands.payout.bulk_decision import give
 
-        give(call, between, evidence, sign_with)
+        give(call, between, evidence, sign_with, plan=plan)
         return
     if between is not None or payout is None:
         raise WrongUsage("Name one PAYOUT, or --all-unknown-between T1 T2 with --not-paid.")
     payout = call.payout_id(payout)
-    said = f"was paid, receipt {receipt}" if paid else "was not paid"
-    render.confirm_or_leave(call, f"Write down that {payout} {said}?")
-    container = call.container
-    done = decide(
-        call.signed(sign_with),
+    container, context = call.container, call.signed(sign_with)
+    act = partial(
+        decide,
         payout_id=payout,
         decision=Decision(receipt, evidence),
         two_people=container.config.payout.decide_needs_two,
         terms=container.terms,
         caution=container.caution,
     )
+    question = f"Write down that {{}} {'was paid, receipt ' + (receipt or '') if paid else 'was not paid'}?"
+    if not may_be_done(call, payout, act, question=question, plan=plan, context=context):
+        return
+    done = act(context)
     if call.json:
         render.document(done)
     else:
@@ -116,6 +122,7 @@ def returned(
     call: CommandContext,
     payout: PayoutId,
     receipt: Annotated[str, option("--receipt", "R", "M-Pesa's proof of what came back.", show_default=False)],
+    plan: Plan = False,
 ) -> None:
     """Say that the money of a completed payout came back.
 
@@ -134,8 +141,10 @@ def returned(
     from kasoko_cli.operations.payouts.returns import came_back
 
     payout = call.payout_id(payout)
-    render.confirm_or_leave(call, f"Write down that the money of {payout} came back?")
-    is_new = came_back(call.context, payout_id=payout, receipt=receipt, caution=call.container.caution)
+    act = partial(came_back, payout_id=payout, receipt=receipt, caution=call.container.caution)
+    if not may_be_done(call, payout, act, question="Write down that the money of {} came back?", plan=plan):
+        return
+    is_new = act(call.context)
     if call.json:
         render.document({"payout": payout, "status": "RETURNED", "changed": is_new})
         return
@@ -144,7 +153,7 @@ def returned(
 
 
 @verbs.writes(reason=True)
-def again(call: CommandContext, payout: PayoutId) -> None:
+def again(call: CommandContext, payout: PayoutId, plan: Plan = False) -> None:
     """Make a payout due again whose money came back.
 
     It goes under a new id. Until it has arrived the user cannot spend it.
@@ -159,7 +168,9 @@ def again(call: CommandContext, payout: PayoutId) -> None:
     from kasoko_cli.operations.payouts.returns import send_again
 
     payout = call.payout_id(payout)
-    render.confirm_or_leave(call, f"Make {payout} due again?")
-    send_again(call.context, payout_id=payout, caution=call.container.caution)
+    act = partial(send_again, payout_id=payout, caution=call.container.caution)
+    if not may_be_done(call, payout, act, question="Make {} due again?", plan=plan):
+        return
+    act(call.context)
     tell_moved(call, payout, "PENDING")
     render.talk(call, f"Send it: kasoko payout --only {payout}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import WrongUsage, argument, option
+from kasoko_cli.cli.options import Plan, WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 from kasoko_cli.errors import NotFound
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.reconciliation.statement_undo import Undone
 
 commands = Commands("suspense")
 files = Commands("statement")
@@ -43,6 +47,7 @@ def resolve(
     item: Annotated[str, argument("ITEM", "Of suspense list, or a receipt.")],
     as_: Annotated[str, option("--as", "WHAT", "What it was; see above.", show_default=False)],
     user: Annotated[str | None, option("--user", "USER", "Whose it is.")] = None,
+    plan: Plan = False,
 ) -> None:
     """Say what money in suspense was, once.
 
@@ -59,13 +64,25 @@ def resolve(
     resolved before, or the rules refuse it.
     """
     from kasoko_cli.operations.reconciliation.statement_import import RESOLUTIONS, resolve_suspense
+    from kasoko_cli.operations.shared.rehearsal import rehearse
 
     if as_ not in RESOLUTIONS:
         raise WrongUsage(f"There is no {as_!r}. WHAT is one of: {', '.join(RESOLUTIONS)}.")
-    done = resolve_suspense(call.context, name=item, resolution=as_, user_id=user)
-    document = {"resolved": done, "as": as_, "user": user}
+    act = partial(resolve_suspense, name=item, resolution=as_, user_id=user)
     whose = f" of {user}" if user else ""
-    render.answer(call, document, f"{done.receipt}, {amount_of(done.amount_cents)}, is resolved as {as_}{whose}.")
+    if plan or not call.yes:
+        found = rehearse(call.context, act)
+        told = f"{found.receipt}, {amount_of(found.amount_cents)}"
+        if plan:
+            document = {"plan": {"resolved": found, "as": as_, "user": user}}
+            render.answer(call, document, f"{told}, would be resolved as {as_}{whose}.", even_quiet=True)
+            render.talk(call, "Nothing was written.")
+            return
+        question = f"Write down that {told}, was {as_}{whose}?"
+        render.confirm_or_leave(call, question, otherwise="Nothing was changed.")
+    done = act(call.context)
+    answer = {"resolved": done, "as": as_, "user": user}
+    render.answer(call, answer, f"{done.receipt}, {amount_of(done.amount_cents)}, is resolved as {as_}{whose}.")
 
 
 @files.reads("list")
@@ -104,7 +121,9 @@ def list_files(call: CommandContext) -> None:
 
 @files.writes(reason=True)
 def undo(
-    call: CommandContext, statement: Annotated[int, argument("STATEMENT", "Its number in statement list.")]
+    call: CommandContext,
+    statement: Annotated[int, argument("STATEMENT", "Its number in statement list.")],
+    plan: Plan = False,
 ) -> None:
     """Take a statement back that should not have been taken in, exactly.
 
@@ -113,7 +132,7 @@ def undo(
     are closed. What its silence ended as not paid is unknown again. It is refused
     as a whole where somebody was paid by a line of it, or sent to again since.
 
-    Example: kasoko statement undo 3 --reason 'of another paybill'
+    Example: kasoko statement undo 3 --plan
 
     Example: kasoko statement undo 4 --yes --reason 'edited by hand'
 
@@ -121,22 +140,35 @@ def undo(
     cannot be taken back any more.
     """
     from kasoko_cli.operations.reconciliation.statement_undo import list_taken, undo_statement
+    from kasoko_cli.operations.shared.rehearsal import rehearse
 
     found = next((one for one in list_taken(call.container.db) if one.id == statement), None)
     if found is None:
         raise NotFound(f"There is no statement {statement}.", hint="See them: kasoko statement list")
-    what = f"{found.file}, {count_of(found.brought, 'line')}, {amount_of(found.in_suspense_cents)} in suspense"
-    render.confirm_or_leave(call, f"Take statement {statement} back: {what}?")
-    done = undo_statement(call.context, statement_id=statement)
+    act = partial(undo_statement, statement_id=statement)
+    if plan or not call.yes:
+        would = rehearse(call.context, act)
+        if plan:
+            render.answer(call, {"plan": would}, _undone(would, "would be"), even_quiet=True)
+            render.talk(call, "Nothing was written.")
+            return
+        render.talk(call, _undone(would, "would be"))
+        what = f"{found.file}, {count_of(found.brought, 'line')}, {amount_of(found.in_suspense_cents)} in suspense"
+        render.confirm_or_leave(call, f"Take statement {statement} back: {what}?", otherwise="Nothing was changed.")
+    done = act(call.context)
     if call.json:
         render.document({"undone": done})
         return
-    entries = count_of(done.entries, "entry", "entries")
-    again = f" Unknown again: {', '.join(done.unknown_again)}." if done.unknown_again else ""
-    render.did(
-        call,
-        f"Statement {statement} ({done.file}) is taken back: {count_of(done.lines, 'line')} forgotten, {entries}"
-        f" reversed, {count_of(done.incidents, 'incident')} closed.{again}",
-    )
+    render.did(call, _undone(done, "is"))
     if done.unknown_again:
         render.hint(call, "Ask M-Pesa about them: kasoko reconcile --now")
+
+
+def _undone(done: Undone, verb: str) -> str:
+    """What taking a statement back did, or would do."""
+    entries = count_of(done.entries, "entry", "entries")
+    again = f" Unknown again: {', '.join(done.unknown_again)}." if done.unknown_again else ""
+    return (
+        f"Statement {done.id} ({done.file}) {verb} taken back: {count_of(done.lines, 'line')} forgotten, {entries}"
+        f" reversed, {count_of(done.incidents, 'incident')} closed.{again}"
+    )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 from kasoko_cli.cli.command import CommandContext, Commands
-from kasoko_cli.cli.options import UserId, WrongUsage, argument, option
+from kasoko_cli.cli.options import Plan, UserId, WrongUsage, argument, option
 from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, local
+
+if TYPE_CHECKING:
+    from kasoko_cli.operations.shared.context import OperationContext
 
 commands = Commands("wallet")
 
@@ -78,6 +83,7 @@ def recover(
     amount: Debt,
     reference: Reference,
     source: Annotated[str, option("--from", "WHERE", "wallet, mpesa or bank.")] = "wallet",
+    plan: Plan = False,
 ) -> None:
     """Write down that USER gave back what was overpaid.
 
@@ -98,14 +104,15 @@ def recover(
     if source not in wallets.SOURCES:
         raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
     cents, caution = parse_stake(amount), call.container.caution
-    is_new = wallets.recover(
-        call.context, user_id=user, cents=cents, source=source, reference=reference, caution=caution
-    )
+    act = partial(wallets.recover, user_id=user, cents=cents, source=source, reference=reference, caution=caution)
+    if not _may_be_done(call, act, user, cents, f"given back, from the {source}", plan=plan):
+        return
+    is_new = act(call.context)
     _tell_debt(call, user, reference, cents, "recovered", changed=is_new)
 
 
 @commands.writes("write-off", reason=True)
-def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Reference) -> None:
+def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Reference, plan: Plan = False) -> None:
     """Give up what USER owes: it is the operator's loss.
 
     Example: kasoko wallet write-off kamau 142.50 --reference W7 --reason 'gone'
@@ -118,11 +125,34 @@ def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Refer
     from kasoko_cli.operations.records import wallets
 
     cents = parse_stake(amount)
-    render.confirm_or_leave(call, f"Give up {amount_of(cents)} that {user} owes?")
-    is_new = wallets.write_off(
-        call.context, user_id=user, cents=cents, reference=reference, caution=call.container.caution
-    )
+    act = partial(wallets.write_off, user_id=user, cents=cents, reference=reference, caution=call.container.caution)
+    if not _may_be_done(call, act, user, cents, "given up", plan=plan):
+        return
+    is_new = act(call.context)
     _tell_debt(call, user, reference, cents, "written off", changed=is_new)
+
+
+def _may_be_done(
+    call: CommandContext, act: Callable[[OperationContext], bool], user: str, cents: int, how: str, *, plan: bool
+) -> bool:
+    """Show what is owed and ask; False where it was only to be shown."""
+    from kasoko_cli.operations.records import wallets
+    from kasoko_cli.operations.shared.rehearsal import rehearse
+
+    if call.yes and not plan:
+        return True
+    is_new = rehearse(call.context, act)
+    owed = wallets.show_wallet(call.container.db, user).receivable_cents
+    told = f"{amount_of(cents)} of the {amount_of(owed)} that {user} owes"
+    if not plan:
+        question = f"Write down that {told} are {how}?" if is_new else f"This was written down before: {how}. Again?"
+        render.confirm_or_leave(call, question, otherwise="Nothing was changed.")
+        return True
+    document = {"user": user, "amount_cents": cents, "owed_cents": owed, "changed": is_new}
+    done = f"{told} would be {how}" if is_new else f"{amount_of(cents)} of {user} was {how} before"
+    render.answer(call, {"plan": document}, f"{done}.", even_quiet=True)
+    render.talk(call, "Nothing was written.")
+    return False
 
 
 def _tell_debt(call: CommandContext, user: str, reference: str, cents: int, did: str, *, changed: bool) -> None:
