@@ -258,6 +258,8 @@ PAYOUT_VERBS: frozenset[str] = frozenset(
 )
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+#: What a spreadsheet makes of an id that is a long number.
+_CUT_SHORT = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_:.\-]{0,63}")
 
 #: Letters by the book, but nothing to see: fillers, the blank Braille cell, the grapheme joiner.
@@ -296,6 +298,11 @@ def check_identifier(text: str, *, what: str) -> str:
         Refused: it is not 1 to 64 of the letters, digits and marks that are safe in a file, an address and a
             command line, or it reads like the id of a payout.
     """
+    if _CUT_SHORT.fullmatch(text) is not None:
+        raise Refused(
+            f"{quoted(text)} cannot be the {what}: a spreadsheet cut it short.",
+            hint="Nothing was changed. Format the column as text and enter the whole of it.",
+        )
     if _IDENTIFIER.fullmatch(text) is None:
         raise Refused(
             f"{quoted(text)} cannot be the {what}.",

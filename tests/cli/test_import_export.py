@@ -149,6 +149,59 @@ def test_a_file_of_another_kind_is_refused(builder: Kasoko, tmp_path: Path, cont
     assert told in refused.stderr
 
 
+def test_a_plan_shows_how_a_file_is_read_and_writes_nothing(builder: Kasoko, tmp_path: Path) -> None:
+    rows = "Bet No;Event;User ID;Outcome;Stake (KES);Placed At;Agent\nb1;rain;ann;yes;1,500;25/11/2026 12:00;K1\n"
+    (tmp_path / "theirs.csv").write_text(rows)
+    words = ("import", "bets", "theirs.csv", "--map", "bet_id=Bet No", "--map", "market_id=Event")
+    plan = builder(*words, "--plan")
+    assert plan.returncode == 0
+    assert plan.stdout == (
+        "file\ttheirs.csv\nread as\tcsv, parted by semicolons, UTF-8\nbet_id\tcolumn 'Bet No'\n"
+        "market_id\tcolumn 'Event'\nuser_id\tcolumn 'User ID'\noutcome\tcolumn 'Outcome'\n"
+        "stake_kes\tcolumn 'Stake (KES)'\nplaced_at\tcolumn 'Placed At'\n"
+        "bet_id\tmarket_id\tuser_id\toutcome\tstake_kes\tplaced_at\tcancelled_at\tfunding\n"
+        "b1\tm1\tann\tYes\t1500.00\t2026-11-25 12:00 EAT\t\tcollected\n"
+        "1 bet: 1 new, 0 known; KES 1,500.00 staked, 0 cancelled, 0 problems; nothing was written.\n"
+    )
+    assert plan.stderr == (
+        "1 column not read: 'Agent'\nDates were read as day/month/year, since some can be nothing else.\n"
+        "1 time without an offset: read as Africa/Nairobi time. For another: --timezone ZONE\n"
+    )
+    assert json.loads(builder(*words, "--plan", "--json").stdout)["understood"]["dates"] == "dmy"
+    assert builder("export", "bets").stdout == HEADER
+    assert builder(*words, "--plan", "--dates", "mdy").returncode == 5
+    assert builder(*words, "--quiet").stderr == ""
+    assert "2026-11-25T09:00:00Z" in builder("export", "bets").stdout
+
+
+def test_how_files_are_read_is_remembered_in_the_settings(builder: Kasoko, tmp_path: Path) -> None:
+    settings = tmp_path / "kasoko.toml"
+    text = settings.read_text().replace('timezone = "Africa/Nairobi"', 'timezone = "UTC"')
+    text = text.replace('dates = ""', 'dates = "dmy"').replace(
+        "columns = []", 'columns = ["bet_id=Bet No", "phone=Tel"]'
+    )
+    settings.write_text(text)
+    (tmp_path / "theirs.csv").write_text(
+        "Bet No,market_id,user_id,outcome,stake_kes,placed_at\nb1,m1,ann,Yes,1,05/11/2026 12:00\n"
+    )
+    assert builder("import", "bets", "theirs.csv").returncode == 0
+    assert "2026-11-05T12:00:00Z" in builder("export", "bets").stdout
+    refused = builder("import", "bets", "theirs.csv", "--map", "bet=Bet No")
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (
+        5,
+        "Error: --map 'bet=Bet No' names no column of such a file; nothing was changed.",
+    )
+    assert builder("import", "bets", "theirs.csv", "--timezone", "Nairobi").returncode == 5
+
+
+def test_a_number_of_an_unknown_block_is_taken_where_the_hint_says_so(builder: Kasoko) -> None:
+    refused = builder("user", "add", "cyn", "Cyn", "0160123456")
+    assert refused.returncode == 5
+    assert refused.stderr.rstrip().endswith("take it all the same: --any-block")
+    assert builder("user", "add", "cyn", "Cyn", "0160123456", "--any-block").returncode == 0
+    assert builder("user", "set-phone", "cyn", "0160123457", "--any-block").returncode == 0
+
+
 def test_a_file_that_is_not_there_is_not_found(builder: Kasoko) -> None:
     missing = builder("import", "users", "none.csv")
     assert missing.returncode == 4

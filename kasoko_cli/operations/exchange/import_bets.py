@@ -136,11 +136,12 @@ class _Bets(Intake):
         if market is None:
             guess = problems.suggestion(market_id, list(self._named))
             what = f"There is no market {quoted(market_id)}.{guess} Import the markets first."
-            problems.note(line, "market_id", what)
+            problems.note(line, "market_id", what if market_id else "It is empty. Write the market's id or slug.")
         elif (number := market.numbers.get(outcome)) is None:
             number = self._loosely(line, market, outcome)
         if user_id not in self._users:
-            problems.note(line, "user_id", f"There is no user {quoted(user_id)}. Import the users first.")
+            what = f"There is no user {quoted(user_id)}. Import the users first."
+            problems.note(line, "user_id", what if user_id else "It is empty. Write the user's id.")
         self._cell(line, "bet_id", lambda text: check_identifier(text, what="bet id"), bet_id)
         cents = self._cell(line, "stake_kes", parse_stake, stake)
         placed_at = self._cell(line, "placed_at", self.times.parse, placed)

@@ -99,6 +99,8 @@ def read_header(name: str, line: int, cells: Sequence[str], columns: Columns, re
         if said is None and usual is not None and (usual == NO_COLUMN or plain(usual) in by_name):
             said = usual
         found = [] if said == NO_COLUMN else by_name.get(plain(said or column), [])
+        if len(found) > 1 and said is not None:
+            found = [place for place in found if cells[place] == said] or found  # as it is spelt, to the letter
         if len(found) > 1:
             problems.append(Problem(line, column, "The column is there twice."))
         elif found:

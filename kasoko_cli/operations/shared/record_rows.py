@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,7 +32,7 @@ from kasoko_cli.operations.shared.record_files import (
     Row,
     unguard,
 )
-from kasoko_cli.operations.shared.record_header import Header, read_header, recognised
+from kasoko_cli.operations.shared.record_header import Header, no_header_hint, read_header, recognised
 from kasoko_cli.operations.shared.table_files import (
     DELIMITERS,
     MOST_LINES_ABOVE,
@@ -214,8 +215,11 @@ class RowReader:
                 hint=f"If its columns have other names, say them: {names}",
             )
         if table.also:
-            sheets = " and ".join(map(quoted, (table.sheet or "", *table.also)))
-            raise self._refuse(f"Its sheets {sheets} have such columns.", hint="Name the one that is meant: --sheet")
+            fitting = [table.sheet or "", *table.also]
+            raise self._refuse(
+                f"Its sheets {' and '.join(map(quoted, fitting))} have such columns.",
+                hint=f"Say which one is meant: {' or '.join(f'--sheet {shlex.quote(name)}' for name in fitting)}",
+            )
         self.line, cells = table.header
         self.understood.sheet = table.sheet
         return self._sheet_body(table.rows, _Fit(self._found(cells), self._columns, by_commas=False))
@@ -275,7 +279,10 @@ class RowReader:
             self._found(cells)  # names what is missing
         if len(cells) == 1 and "|" in cells[0]:
             raise self._refuse("The columns are parted by bars; commas, semicolons or tabs are needed.")
-        raise self._refuse(f"It is not the header. The first line names the columns: {','.join(self._columns.header)}")
+        raise self._refuse(
+            f"It is not the header. The first line names the columns: {','.join(self._columns.header)}",
+            hint=no_header_hint(self._columns, cells) if cells else None,
+        )
 
     def _found(self, cells: Sequence[str]) -> Header:
         """Where the columns are, by this header."""

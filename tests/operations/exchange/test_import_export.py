@@ -160,6 +160,30 @@ def test_a_late_bet_is_taken_in(builder: Platform) -> None:
     assert [bet.id for bet in bets.list_bets(builder.db, "sun")] == ["b3"]
 
 
+def test_what_is_unusual_is_marked_where_bets_and_markets_are_looked_at(builder: Platform) -> None:
+    """Late, from the future, cancelled though late, two bettors with one phone; and what a shilling would return."""
+    builder.users("user_id,name,phone\ndan,Dan,0712345678\nzoe,Zoe,0722000111\n")
+    builder.bets(
+        BETS_HEADER + "b1,m1,ann,Yes,100,2026-11-20T09:00:00Z,\nb2,m1,dan,No,200,2026-11-20T09:00:00Z,\n"
+        "b3,m1,ann,Yes,5,2026-12-01T15:00:00Z,\nb4,m1,ben,Yes,7,2026-12-02T15:00:00Z,2026-12-02T16:00:00Z\n"
+    )
+    view = markets.show_market(builder.db, "rain", builder.clock)
+    assert [(one.stake_cents, one.pool_cents, one.returns_cents) for one in view.outcomes] == [
+        (10_500, 10_000, 285),
+        (20_000, 20_000, 142),
+    ]
+    assert (view.late_bets, view.late_cents, view.future_bets) == (1, 500, 1)
+    assert view.shared_phones == [["ann", "dan"]], "zoe has ben's phone, and no bet here"
+    assert {bet.id: bet.marks for bet in bets.list_bets(builder.db, "rain", clock=builder.clock)} == {
+        "b1": ["shared_phone"],
+        "b2": ["shared_phone"],
+        "b3": ["late", "future", "shared_phone"],
+        "b4": ["future"],
+    }
+    empty = markets.show_market(builder.db, "sun", builder.clock)
+    assert [one.returns_cents for one in empty.outcomes] == [None, None]
+
+
 def test_json_lines_say_the_same_as_csv(platform: Platform, builder: Platform) -> None:
     rows = list(csv.DictReader(io.StringIO(BETS)))
     lines = "".join(json.dumps({**row, "cancelled_at": row["cancelled_at"] or None}) + "\n" for row in rows)
