@@ -324,7 +324,7 @@ def _validated(given: Mapping[str, _Given], *, folder: Path, home: Path) -> Conf
         wrong += [_explained(problem, given) for problem in error.errors(include_input=False, include_url=False)]
     if wrong:
         message = wrong[0] if len(wrong) == 1 else f"{len(wrong)} settings cannot be used:\n  " + "\n  ".join(wrong)
-        hint = "Every setting, its unit and its meaning: kasoko.toml.example"
+        hint = "Every setting, its unit and its meaning: kasoko help settings"
         if len(wrong) == 1 and wrong[0].startswith("daraja.callback_url must begin with https"):
             origin = given["daraja.callback_url"].origin
             hint = f"Set daraja.callback_url to one like https://pay.example.org where it stands: {origin}"
@@ -375,7 +375,7 @@ def _not_a_setting(setting: str, origin: str) -> ConfigurationError:
     near = near or [by_last_word[w] for w in difflib.get_close_matches(setting.split(".")[-1], by_last_word, n=1)]
     return ConfigurationError(
         f"{setting} ({origin}) is no setting of kasoko." + (f" Did you mean {near[0]}?" if near else ""),
-        hint="Every setting, its unit and its meaning: kasoko.toml.example",
+        hint="Every setting, its unit and its meaning: kasoko help settings",
     )
 
 

@@ -438,7 +438,7 @@ def test_a_value_that_cannot_be_used_is_told_with_its_name_its_origin_and_what_w
     error = refusal(load, environ={variable: value})
     assert error.message == f"{told} (environment {variable}) {expected}."
     assert error.exit_code == 3
-    assert error.hint == "Every setting, its unit and its meaning: kasoko.toml.example"
+    assert error.hint == "Every setting, its unit and its meaning: kasoko help settings"
 
 
 @pytest.mark.parametrize(

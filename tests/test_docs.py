@@ -425,6 +425,29 @@ def test_every_extra_and_every_python_that_is_supported_is_named() -> None:
     assert f"| Python | {', '.join(pythons)} |" in page
 
 
+def test_no_message_points_to_a_page_that_is_not_installed() -> None:
+    """But for the runbook that the alert rules name: they are read next to a clone."""
+    left = {"docs/runbook.md#{page}", "docs/codes.md"}
+    sources = [*(ROOT / "kasoko_cli").rglob("*.py"), *(ROOT / "kasoko_cli").glob("*.example*")]
+    named = [
+        node.value
+        for file in sources
+        if file.suffix == ".py"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "docs/" in node.value
+    ] + [line for file in sources if file.suffix != ".py" for line in file.read_text().splitlines() if "docs/" in line]
+    assert [text for text in named if not any(one.split("{")[0] in text for one in left)] == []
+
+
+def test_a_package_that_a_message_says_to_install_is_that_of_its_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split("[>=<]", one)[0] for some in project["optional-dependencies"].values() for one in some}
+    sources = "\n".join(file.read_text() for file in (ROOT / "kasoko_cli").rglob("*.py"))
+    named = re.findall(r"pip install '?([\w\[\]-]+)", sources)
+    assert len(named) == 3
+    assert set(named) <= wanted
+
+
 def test_every_timer_that_is_printed_is_named() -> None:
     place = Place(
         folder=PurePosixPath("/srv/kasoko"),

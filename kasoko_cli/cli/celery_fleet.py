@@ -23,7 +23,7 @@ def tasks_of(call: CommandContext) -> ModuleType:
     except ImportError as error:
         raise ConfigurationError(
             f"Celery is not installed ({error.name}); nothing was enqueued or served.",
-            hint="Install it beside kasoko: pip install 'kasoko[celery]'",
+            hint="Install it where kasoko is installed: pip install 'celery[redis]'",
         ) from error
     from kasoko_cli.cli.container import Container
 

@@ -19,7 +19,7 @@ from tests.conftest import FixedClock
 from tests.operations.data_builder import DataBuilder
 from tests.operations.paper import Paper
 
-DOCS = Path(__file__).parents[2] / "docs"
+PACKAGE = Path(__file__).parents[2] / "kasoko_cli"
 Desk = Callable[..., Result]
 
 
@@ -149,7 +149,7 @@ def test_another_outcome_without_a_reason_or_by_a_wrong_word_changes_nothing(des
 
 def test_tax_goes_from_the_operators_file_to_the_authority(builder: DataBuilder, desk: Desk, tmp_path: Path) -> None:
     assert "No file of duties is named" in desk("tax", "show").output
-    shutil.copy(DOCS / "duties.example.toml", tmp_path / "duties.toml")
+    shutil.copy(PACKAGE / "duties.example.toml", tmp_path / "duties.toml")
     (tmp_path / "kasoko.toml").write_text('[payout]\nduties_file = "duties.toml"\n')
     text = (tmp_path / "duties.toml").read_text().replace("valid_until = 2026-12-31\n", "")
     (tmp_path / "duties.toml").write_text(text)

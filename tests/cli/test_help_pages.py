@@ -25,7 +25,8 @@ from tests.test_house import error_classes, find_command
 def test_a_topic_fits_80_columns_and_names_only_commands_that_there_are(topic: str) -> None:
     text = TOPICS[topic][1]()
     crontab = re.compile(r"  (?:[\d*/]+ +){5}")  # a line of a crontab cannot be broken
-    assert [line for line in text.splitlines() if len(line) > 78 and not crontab.match(line)] == []
+    if topic not in {"settings", "taxes"}:  # files, printed as they are
+        assert [line for line in text.splitlines() if len(line) > 78 and not crontab.match(line)] == []
     named = re.findall(r"kasoko ([a-z][a-z-]+)", text)
     assert set(named) <= {word.name for word in WORDS}
 

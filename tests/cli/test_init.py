@@ -208,7 +208,7 @@ def test_a_setting_that_cannot_be_used_ends_with_3(kasoko: Kasoko) -> None:
     assert result.returncode == 3
     assert result.stderr == (
         "Error: payout.min_kes = ten (environment PAYOUT_MIN_AMOUNT) must be a whole number of shillings, like 10.\n"
-        "Hint: Every setting, its unit and its meaning: kasoko.toml.example\n"
+        "Hint: Every setting, its unit and its meaning: kasoko help settings\n"
     )
 
 

@@ -177,7 +177,7 @@ def in_suspense(reader: Reader) -> None:
 def taxed(reader: Reader) -> None:
     """The settlement kept back a tenth of each winner's profit, by the made-up rules of the example."""
     resolved(reader)
-    shutil.copy(ROOT / "docs" / "duties.example.toml", reader.deployed.folder / "duties.toml")
+    shutil.copy(ROOT / "kasoko_cli" / "duties.example.toml", reader.deployed.folder / "duties.toml")
     set_in(reader, "payout", 'duties_file = "duties.toml"')
     reader.deployed.run("settle", "rain", "--yes")
 

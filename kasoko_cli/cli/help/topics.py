@@ -240,11 +240,25 @@ to false, then remove every approver (kasoko approver remove). Each removal
 without a signature raises an incident, which a person has to close.
 """
 
+
+def _file(name: str) -> Callable[[], str]:
+    """A file of the package as it is, to begin one's own from: `kasoko help settings > kasoko.toml`."""
+
+    def read() -> str:
+        from importlib.resources import files
+
+        return files("kasoko_cli").joinpath(name).read_text(encoding="utf-8")
+
+    return read
+
+
 #: Each topic, what it is about, and what makes its page.
 TOPICS: Mapping[str, tuple[str, Callable[[], str]]] = {
     "exit-codes": ("What each exit code means, and what may be done after it.", lambda: EXIT_CODES),
     "states": ("The states of markets, payouts and attempts.", lambda: STATES),
     "environment": ("Every variable that is read.", _environment),
+    "settings": ("Every setting with its default, unit and meaning: a kasoko.toml.", _file("kasoko.toml.example")),
+    "taxes": ("The form of the rules for tax: a file to begin from.", _file("duties.example.toml")),
     "formats": ("Answers for people and for programs; files in.", lambda: FORMATS),
     "cron": ("Running by itself: when there is a mail, and when not.", lambda: CRON),
     "people": ("Who acts: names, two people, signatures.", lambda: PEOPLE),

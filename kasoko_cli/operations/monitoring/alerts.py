@@ -48,7 +48,7 @@ class AppriseCourier:
         except ImportError:
             raise ConfigurationError(
                 "Alerts need Apprise, which is not installed. Nobody was told.",
-                hint="Install it: pip install 'kasoko[alerts]'",
+                hint="Install it where kasoko is installed: pip install apprise",
             ) from None
         # What it logs may hold an address, and an address holds a token.
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)

@@ -14,7 +14,7 @@ from kasoko_cli.operations.shared.toml_files import parse, read_text
 _KEYS = {one.name for one in fields(Duty)}
 #: What a rule may leave out.
 _OPTIONAL: dict[str, Any] = {"valid_until": None, "unit_cents": 1, "with_refunds": False}
-_HINT = "Nothing was settled. Begin from a copy of docs/duties.example.toml, and have an accountant read it."
+_HINT = "Nothing was settled. Begin from the form, kasoko help taxes > duties.toml, and have an accountant read it."
 
 
 def load_duties(file: Path) -> DutyBook:

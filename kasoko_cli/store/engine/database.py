@@ -277,7 +277,7 @@ def _engine(url: URL) -> Engine:
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(
             "This is a PostgreSQL address, and its driver is not installed.",
-            hint="Install it: pip install 'kasoko[postgres]'",
+            hint="Install it where kasoko is installed: pip install 'psycopg[binary]'",
         ) from error
 
     @event.listens_for(engine, "connect")

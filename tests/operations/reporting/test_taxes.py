@@ -33,6 +33,7 @@ from tests.operations.data_builder import LIMITS, DataBuilder, refusal
 BOTH = DutyBook((WINNINGS, WITHDRAWALS))
 FIRST, SECOND = Actor("ann at the desk", "read wrongly"), Actor("ben at the desk", "checked it")
 DOCS = Path(__file__).parents[3] / "docs"
+PACKAGE = Path(__file__).parents[3] / "kasoko_cli"
 
 
 def holds(builder: DataBuilder) -> None:
@@ -334,13 +335,13 @@ def test_what_is_paid_to_the_authority_is_booked_once_and_never_more_than_is_due
 
 
 def test_the_example_can_be_read_and_says_that_it_is_made_up() -> None:
-    found = load_duties(DOCS / "duties.example.toml")
+    found = load_duties(PACKAGE / "duties.example.toml")
     assert [(duty.on, duty.base) for duty in found.duties] == [
         (On.WINNINGS, Base.PROFIT),
         (On.WITHDRAWALS, Base.WITHDRAWN),
     ]
     assert all(duty.source.startswith("made up") for duty in found.duties)
-    assert "AN EXAMPLE, NOT THE LAW" in (DOCS / "duties.example.toml").read_text()
+    assert "AN EXAMPLE, NOT THE LAW" in (PACKAGE / "duties.example.toml").read_text()
 
 
 GOOD = """[[duty]]
@@ -378,7 +379,7 @@ def test_a_file_that_holds_no_such_rules_is_refused_and_says_why(wrong: str, say
         parse_duties(wrong, name="d.toml")
     assert refused.value.message == says
     assert refused.value.hint == (
-        "Nothing was settled. Begin from a copy of docs/duties.example.toml, and have an accountant read it."
+        "Nothing was settled. Begin from the form, kasoko help taxes > duties.toml, and have an accountant read it."
     )
 
 
