@@ -105,6 +105,12 @@ def backup(db: Database, file: Path, *, with_audit: bool = True) -> Backup:
         with file.open("rb") as written:
             os.fsync(written.fileno())
         checked, schema, found = _looked_at(db, file, with_audit=with_audit)
+    except (sqlite3.Error, OSError) as error:
+        file.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"The copy could not be written to {file}: {error}. It was removed; the database is as it was.",
+            hint=f"See that there is room (df -h {file.resolve().parent}), or choose another folder.",
+        ) from error
     except BaseException:
         file.unlink(missing_ok=True)
         raise

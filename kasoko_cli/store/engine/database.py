@@ -26,6 +26,7 @@ from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, Sch
 from kasoko_cli.kill_points import COMMIT_AFTER, COMMIT_BEFORE, point
 from kasoko_cli.store.engine import hash_chain, server
 from kasoko_cli.store.engine.driver import Direct, as_sqlalchemy_says
+from kasoko_cli.store.engine.file_trouble import trouble_with_file
 from kasoko_cli.store.migrations.version import head_version as head_version
 
 #: What PostgreSQL says when two transactions stand in each other's way: a deadlock, a serialization failure.
@@ -354,6 +355,12 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
         )
     if db.is_sqlite and ("locked" in reason or "busy" in reason):
         return _locked(db)
+    if db.is_sqlite and (trouble := trouble_with_file(Path(str(db.url.database)), reason)) is not None:
+        what, hint = trouble
+        return DatabaseUnavailable(
+            f"The database {db.place} {what}. What was committed before stands, and nothing else was changed.",
+            hint=hint,
+        )
     gone = DatabaseUnavailable(
         f"The database {db.shown_url} cannot be used: {reason}. What was committed before stands, and nothing"
         " else was changed.",

@@ -58,7 +58,10 @@ def _connected(url: str) -> Any:
         if not file.is_file():
             raise NotPlain
         # As every other reader: it waits for a writer, and its WAL files are made if they are not there.
-        connection = sqlite3.connect(file, timeout=30, isolation_level=None)
+        try:
+            connection = sqlite3.connect(file, timeout=30, isolation_level=None)
+        except sqlite3.Error as error:
+            raise NotPlain from error
         try:
             connection.execute("PRAGMA query_only=ON")
             connection.execute("BEGIN DEFERRED")
