@@ -44,6 +44,15 @@ def amount_of(cents: int) -> str:
     return f"KES {format_kes(cents)}"
 
 
+def debts_of(receivable_cents: int, suspense_cents: int) -> list[tuple[str, str]]:
+    """What a user owes back, and what payments to the user nobody has explained; nothing where there is neither."""
+    told = [("owes back", amount_of(receivable_cents))] if receivable_cents else []
+    if suspense_cents:
+        way = "came in" if suspense_cents > 0 else "went out"
+        told.append(("in suspense", f"{amount_of(abs(suspense_cents))} that {way}: kasoko suspense list"))
+    return told
+
+
 def parse_weight(text: str) -> tuple[str, Fraction]:
     """An outcome and its part of the pool: `Yes=7/10` or `Yes=0.7`, exactly.
 

@@ -79,11 +79,20 @@ def parse_stake(text: str) -> int:
     Raises:
         Refused: as `parse_kes`, or the stake is zero.
     """
-    cents = parse_kes(text, what="stake")
+    return parse_payment(text, what="stake", needed_by="a bet", least="a stake of 0.01")
+
+
+def parse_payment(text: str, *, what: str, needed_by: str = "a payment", least: str = "0.01") -> int:
+    """Read an amount of shillings that cannot be nothing, and return it in cents.
+
+    Raises:
+        Refused: as `parse_kes`, or it is zero. The message names `what` it is.
+    """
+    cents = parse_kes(text, what=what)
     if cents == 0:
         raise Refused(
-            f"The stake {quoted(text)} is nothing: a bet needs at least one cent.",
-            hint="Nothing was changed. Write a stake of 0.01 or more.",
+            f"The {what} {quoted(text)} is nothing: {needed_by} needs at least one cent.",
+            hint=f"Nothing was changed. Write {least} or more.",
         )
     return cents
 

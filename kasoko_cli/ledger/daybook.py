@@ -113,6 +113,18 @@ def _moved() -> Cast[int]:
     return cast(func.coalesce(func.sum(case(*ours, else_debits, else_=0)), 0), BigInteger)
 
 
+def kinds_of(session: Session, account: Account, *, start: datetime, end: datetime) -> dict[str, int]:
+    """What each kind of entry posted to an account in a period, in debit cents."""
+    cents = cast(func.sum(col(PostingRow.amount_cents)), BigInteger)
+    query = (
+        select(col(EntryRow.kind), cents)
+        .join(PostingRow, col(EntryRow.id) == col(PostingRow.entry_id))
+        .where(col(EntryRow.at) >= start, col(EntryRow.at) < end, col(PostingRow.account) == str(account))
+        .group_by(col(EntryRow.kind))
+    )
+    return {kind: int(moved) for kind, moved in session.exec(query)}
+
+
 def movements(session: Session, *, start: datetime, end: datetime, kinds: frozenset[str]) -> Iterator[Movement]:
     """Every entry of these kinds, in the order of their writing."""
     query = (

@@ -248,6 +248,16 @@ def list_suspense(session: Session) -> Sequence[StatementLine]:
     return session.exec(query).all()
 
 
+def suspense_of(session: Session, user_id: str) -> int:
+    """What stands in suspense by lines that are payments to one user, in cents: in positive, out negative."""
+    which = or_(col(Attempt.id) == col(StatementLine.attempt_id), col(Attempt.receipt) == col(StatementLine.receipt))
+    theirs = sa.exists().where(which, col(Payout.id) == col(Attempt.payout_id), col(Payout.user_id) == user_id)
+    query = sa.select(cast(func.coalesce(func.sum(col(StatementLine.suspense_cents)), 0), BigInteger)).where(
+        col(StatementLine.suspense_cents) != 0, col(StatementLine.resolved_at).is_(None), theirs
+    )
+    return int(session.execute(query).scalar_one())
+
+
 def list_statements(session: Session) -> list[tuple[Statement, int, int]]:
     """Every statement that was taken in, the latest first: how many lines it brought, and what of it is in suspense."""
     brought, left = func.count(col(StatementLine.key)), _in_suspense()

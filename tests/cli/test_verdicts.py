@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from kasoko_cli.cli.output.progress import Tally
+from kasoko_cli.ledger import book, journal
 from kasoko_cli.operations.admin import database_check
 from tests.cli.conftest import Desk
 from tests.operations.payout_harness import ANN
@@ -21,6 +22,24 @@ def test_a_wallet_leads_with_what_is_available(desk: Desk) -> None:
     assert told == "Available KES 0.50. Credited in all KES 100.50, of which KES 100.00 went to the phone.\n"
     shown = desk.run("user", "show", "ann").stdout.splitlines()
     assert shown[4:7] == ["available\tKES 0.50", "credited in all\tKES 100.50", "to the phone\tKES 100.00"]
+
+
+def test_what_a_user_owes_back_stands_beside_what_is_available(desk: Desk) -> None:
+    desk.harness.owe({"ann": ANN}, cents=10_050)
+    with desk.harness.db.transaction() as session:
+        book.post(session, journal.overpaid("UKN7A1B2C3", "ann", 10_000), at=desk.harness.clock())
+    assert "\nOwes back: KES 100.00.\n" in desk.run("wallet", "show", "ann").stderr
+    assert "owes back\tKES 100.00\n" in desk.run("user", "show", "ann").stdout
+    assert "owes back" not in desk.run("user", "show", "loser").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "what"), [("tax remit 0 --on winnings", "tax"), ("wallet deposit ann 0", "deposit")]
+)
+def test_an_amount_of_nothing_is_called_what_it_is(desk: Desk, command: str, what: str) -> None:
+    told = desk.run(*command.split(), "--reference", "R1", "--reason", "x", code=5).stderr
+    assert f"The {what} '0' is nothing: a payment needs at least one cent." in told
+    assert "stake" not in told
 
 
 def test_a_run_that_takes_no_results_says_where_no_listener_was_heard_from(desk: Desk) -> None:

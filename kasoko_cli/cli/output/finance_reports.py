@@ -84,12 +84,20 @@ def settlement_sheet_of(found: SettlementSheet, now: datetime) -> Sheet:
 
 def day_sheet_of(found: DayClose, now: datetime) -> Sheet:
     """A day: what each account held before and after, what went through, what was earned."""
+    owed = found.owed
     facts: list[tuple[str, Value]] = [
-        ("Settlements, owed", _counted(found.settled)),
+        ("Owed at the start", Cents(owed.opening_cents)),
+        ("+ settled", Cents(owed.settled_cents)),
+        *([("+ came back, to be sent again", Cents(owed.again_cents))] if owed.again_cents else []),
+        *([("+ corrected", Cents(owed.corrected_cents))] if owed.corrected_cents else []),
+        ("- arrived on phones", Cents(owed.to_phones_cents)),
+        *([("- kept back of that as tax", Cents(owed.tax_cents))] if owed.tax_cents else []),
+        ("- stays in wallets", Cents(owed.to_wallets_cents)),
+        ("= owed at the end", Cents(owed.closing_cents)),
+        ("Settlements", _counted(found.settled)),
         ("Sent to M-Pesa", _counted(found.sent)),
         ("Arrived on phones", _counted(found.delivered)),
         ("Came back unpaid", _counted(found.released)),
-        ("Credited to wallets", _counted(found.credited)),
         ("In flight at the end", Cents(found.in_flight_cents)),
         ("Of those sent, unknown now", _counted(found.unknown)),
         ("Fee earned", Cents(found.fee_cents)),

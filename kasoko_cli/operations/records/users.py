@@ -9,9 +9,10 @@ from kasoko_cli.domain import phone as phones
 from kasoko_cli.domain.market import check_identifier, clean_text
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book
+from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.shared.actor import note_act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.store import payouts, users
+from kasoko_cli.store import payouts, statements, users
 from kasoko_cli.store.engine import row_digests
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
@@ -20,13 +21,15 @@ from kasoko_cli.store.schema.tables import User, new_batch, new_salt
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """One user, with the phone masked and both balances in cents."""
+    """One user, with the phone masked, both balances and what the user owes back, in cents; as in `Wallet`."""
 
     id: str
     name: str
     phone: str
     balance_cents: int
     available_cents: int
+    receivable_cents: int
+    suspense_cents: int
     payouts: int
     created_at: datetime
     phone_set_at: datetime
@@ -108,6 +111,8 @@ def show_user(db: Database, user_id: str) -> UserView:
             phone=phones.mask(user.phone),
             balance_cents=book.wallet_balance(session, user_id),
             available_cents=book.available(session, user_id),
+            receivable_cents=book.balance(session, Account.RECEIVABLE, user_id),
+            suspense_cents=statements.suspense_of(session, user_id),
             payouts=len(payouts.list_payouts(session, user_id=user_id)),
             created_at=user.created_at,
             phone_set_at=user.phone_set_at,

@@ -17,7 +17,7 @@ from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared.actor import needs_reason, note_act
 from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.store import payouts, users
+from kasoko_cli.store import payouts, statements, users
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.locking import told_of_a_collision
 
@@ -35,12 +35,17 @@ class WalletLine:
 
 @dataclass(frozen=True, slots=True)
 class Wallet:
-    """Everything ever credited (`balance`) and what can still be spent (`available`), in cents."""
+    """Everything ever credited (`balance`) and what can still be spent (`available`), in cents.
+
+    `receivable_cents` is what the user owes back; `suspense_cents` is money of payments to the user that a statement
+    has and nobody has explained: in positive, out negative.
+    """
 
     user: str
     balance_cents: int
     available_cents: int
     receivable_cents: int
+    suspense_cents: int
     lines: list[WalletLine]
 
 
@@ -53,6 +58,7 @@ def show_wallet(db: Database, user_id: str, *, limit: int = 50) -> Wallet:
             balance_cents=book.wallet_balance(session, user_id),
             available_cents=book.available(session, user_id),
             receivable_cents=book.balance(session, Account.RECEIVABLE, user_id),
+            suspense_cents=statements.suspense_of(session, user_id),
             lines=[WalletLine(*row) for row in book.movements_of(session, user_id, limit=limit)],
         )
 

@@ -170,6 +170,25 @@ class HourDay:
 
 
 @dataclass(frozen=True, slots=True)
+class OwedDay:
+    """What was owed to users on one day, in cents, of the account `payable`: the parts add up to its end.
+
+    `opening + settled + again + corrected - to_phones - tax - to_wallets = closing`. `again_cents` came back from
+    phones and is to be sent again; `corrected_cents` is by how much corrections raised what is owed; `tax_cents` was
+    kept back of what went to phones.
+    """
+
+    opening_cents: int
+    settled_cents: int
+    again_cents: int
+    corrected_cents: int
+    to_phones_cents: int
+    tax_cents: int
+    to_wallets_cents: int
+    closing_cents: int
+
+
+@dataclass(frozen=True, slots=True)
 class DayClose:
     """The close of one Nairobi day."""
 
@@ -180,6 +199,7 @@ class DayClose:
     accounts: list[AccountDay]
     kinds: list[KindDay]
     hours: list[HourDay]
+    owed: OwedDay
     settled: Amount
     sent: Amount
     delivered: Amount
@@ -229,6 +249,7 @@ def day_close(db: Database, clock: Clock, day: date | None = None) -> DayClose:
             accounts=[AccountDay(*one, one.closing_cents) for one in accounts],
             kinds=[KindDay(one.kind, one.entries, one.cents) for one in kinds.values()],
             hours=_hours(session, start, end),
+            owed=_owed(session, accounts, start, end),
             settled=amount_of("settle"),
             sent=amount_of("reserve", "late_reserve"),
             delivered=amount_of("deliver"),
@@ -245,6 +266,25 @@ def day_close(db: Database, clock: Clock, day: date | None = None) -> DayClose:
             incidents_open=still,
             is_balanced=sum(closing.values()) == 0,
         )
+
+
+def _owed(session: Session, accounts: list[daybook.AccountMoves], start: datetime, end: datetime) -> OwedDay:
+    owed = next((one for one in accounts if one.account == Account.PAYABLE), None)
+    raised = {kind: -cents for kind, cents in daybook.kinds_of(session, Account.PAYABLE, start=start, end=end).items()}
+    tax = -daybook.kinds_of(session, Account.TAX_WITHHELD, start=start, end=end).get("deliver", 0)
+    phones = daybook.kinds_of(session, Account.DELIVERED, start=start, end=end).get("deliver", 0)
+    settled, again = raised.pop("settle", 0), raised.pop("again", 0)
+    ended = -(raised.pop("credit", 0) + raised.pop("again_ended", 0))
+    return OwedDay(
+        opening_cents=-owed.opening_cents if owed else 0,
+        settled_cents=settled,
+        again_cents=again,
+        corrected_cents=sum(raised.values()),
+        to_phones_cents=phones,
+        tax_cents=tax,
+        to_wallets_cents=ended - phones - tax,
+        closing_cents=-owed.closing_cents if owed else 0,
+    )
 
 
 _OF_THE_WIRE = frozenset({"reserve", "late_reserve", "deliver", "release"})

@@ -21,7 +21,7 @@ from kasoko_cli.ledger.chart import Account
 from kasoko_cli.operations.payouts import manual_decision, returns
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.reconciliation.statement_import import StatementReport
-from kasoko_cli.operations.records import wallets
+from kasoko_cli.operations.records import users, wallets
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.store import attempts
@@ -434,6 +434,9 @@ def test_a_second_payment_under_one_receipt_goes_to_suspense(paid: PayoutHarness
     report = take(paid, paper)
     assert differences(report) == {"twice": None}
     assert paid.balance(Account.SUSPENSE) == 10_000
+    in_suspense = [wallets.show_wallet(paid.db, user).suspense_cents for user in ("ann", "ben")]
+    assert in_suspense == [-10_000, 0], "it went out, to ann"
+    assert users.show_user(paid.db, "ann").suspense_cents == -10_000
 
 
 def test_another_organisations_statement_is_refused(paid: PayoutHarness) -> None:

@@ -68,6 +68,22 @@ def test_the_days_add_up_to_the_books_to_the_cent(three_days: PayoutHarness) -> 
     assert sum(moved.values()) == 0
 
 
+def adds_up(owed: finance.OwedDay) -> bool:
+    came = owed.opening_cents + owed.settled_cents + owed.again_cents + owed.corrected_cents
+    return came - owed.to_phones_cents - owed.tax_cents - owed.to_wallets_cents == owed.closing_cents
+
+
+def test_a_day_says_what_was_owed_and_where_it_went(three_days: PayoutHarness) -> None:
+    harness = three_days
+    days = [finance.day_close(harness.db, harness.clock, date(2026, 11, 23) + timedelta(days=n)).owed for n in range(3)]
+    assert days == [
+        finance.OwedDay(0, 42_750, 0, 0, 0, 0, 0, 42_750),
+        finance.OwedDay(42_750, 0, 0, 0, 14_200, 0, 50, 28_500),
+        finance.OwedDay(28_500, 999, 0, 0, 0, 0, 999, 28_500),
+    ]
+    assert all(map(adds_up, days))
+
+
 def test_a_day_is_nairobis_and_tells_what_went_through_on_it(three_days: PayoutHarness) -> None:
     harness = three_days
     first, second, third = (
@@ -166,6 +182,11 @@ def test_a_day_with_everything_in_it_adds_up_to_the_books(harness: PayoutHarness
     settled = finance.settlement_sheet(harness.db, "derby")
     assert day.settled == Amount(1, sum(row.amount_cents for row in settled.rows)), "without the fee"
     assert day.credited.amount_cents == day.settled.amount_cents
+    owed = day.owed
+    assert adds_up(owed)
+    assert (owed.settled_cents, owed.to_phones_cents) == (day.settled.amount_cents, day.delivered.amount_cents)
+    assert owed.again_cents > 0 < owed.tax_cents
+    assert (owed.opening_cents, owed.closing_cents) == (0, -harness.balance(Account.PAYABLE))
     assert day.is_balanced
 
     harness.clock.forward(days=1)

@@ -75,7 +75,7 @@ def remit(
     Exit status: 0 written down, 2 no such WHAT or WHERE, 5 that much is not due,
     or the rules refuse it.
     """
-    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.domain.money import parse_payment
     from kasoko_cli.domain.withholding import On
     from kasoko_cli.operations.reporting import taxes
 
@@ -83,7 +83,7 @@ def remit(
         raise WrongUsage(f"Nothing falls on {on!r}. WHAT is one of: {', '.join(On)}.")
     if source not in taxes.SOURCES:
         raise WrongUsage(f"Tax is not paid from {source!r}. WHERE is one of: {', '.join(taxes.SOURCES)}.")
-    cents = parse_stake(amount)
+    cents = parse_payment(amount, what="tax")
     done = taxes.remit(call.context, on=On(on), cents=cents, source=source, reference=reference)
     did = "was paid" if done.is_new else "was written down before"
     still = f"{amount_of(done.due_cents)} is still due."

@@ -10,7 +10,7 @@ import typer
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import AnyBlock, Limit, UserId, argument, option
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.parsing import amount_of, count_of, local
+from kasoko_cli.cli.parsing import amount_of, count_of, debts_of, local
 
 commands = Commands("user")
 
@@ -77,6 +77,7 @@ def show(call: CommandContext, user: UserId) -> None:
         ("available", amount_of(view.available_cents)),
         ("credited in all", amount_of(view.balance_cents)),
         ("to the phone", amount_of(view.balance_cents - view.available_cents)),
+        *debts_of(view.receivable_cents, view.suspense_cents),
         ("payouts", view.payouts),
     ]
     render.card(call, view.name, pairs, document=view)

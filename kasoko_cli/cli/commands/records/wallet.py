@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from kasoko_cli.cli.command import CommandContext, Commands
 from kasoko_cli.cli.options import Plan, UserId, WrongUsage, argument, option
 from kasoko_cli.cli.output import render
-from kasoko_cli.cli.parsing import amount_of, local
+from kasoko_cli.cli.parsing import amount_of, debts_of, local
 
 if TYPE_CHECKING:
     from kasoko_cli.operations.shared.context import OperationContext
@@ -22,7 +22,8 @@ def show(call: CommandContext, user: UserId) -> None:
     """Show a user's wallet: what is available, and the latest movements.
 
     Available is what the user can still spend. Credited in all are deposits,
-    winnings and refunds, less stakes; what of it went to the phone is gone.
+    winnings and refunds, less stakes; what of it went to the phone is gone. What
+    the user owes back, and what is in suspense of payments to them, is told too.
 
     Example: kasoko wallet show u1
 
@@ -40,6 +41,8 @@ def show(call: CommandContext, user: UserId) -> None:
         f"Available {amount_of(wallet.available_cents)}. Credited in all {amount_of(wallet.balance_cents)},"
         f" of which {sent} went to the phone.",
     )
+    for what, told in debts_of(wallet.receivable_cents, wallet.suspense_cents):
+        render.talk(call, f"{what.capitalize()}: {told}.")
     columns = render.columns("when", "entry", "account", ">KES")
     rows = [(local(one.at), one.entry, one.account, format_kes(one.amount_cents)) for one in wallet.lines]
     render.table(call, f"Wallet of {user}", columns, rows, document=wallet)
@@ -62,10 +65,10 @@ def deposit(
 
     Exit status: 0 it is credited, 4 no such user, 5 the rules refuse it.
     """
-    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.domain.money import parse_payment
     from kasoko_cli.operations.records import wallets
 
-    cents = parse_stake(amount)
+    cents = parse_payment(amount, what="deposit")
     is_new = wallets.deposit(call.context, user_id=user, cents=cents, reference=reference)
     document = {"user": user, "reference": reference, "amount_cents": cents, "changed": is_new}
     did = "credited" if is_new else "was credited before"
@@ -98,12 +101,12 @@ def recover(
     Exit status: 0 written down, 2 no such WHERE, 4 no such user, 5 that much is
     not owed, or not there.
     """
-    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.domain.money import parse_payment
     from kasoko_cli.operations.records import wallets
 
     if source not in wallets.SOURCES:
         raise WrongUsage(f"Money does not come from {source!r}. WHERE is one of: {', '.join(wallets.SOURCES)}.")
-    cents, caution = parse_stake(amount), call.container.caution
+    cents, caution = parse_payment(amount, what="debt"), call.container.caution
     act = partial(wallets.recover, user_id=user, cents=cents, source=source, reference=reference, caution=caution)
     if not _may_be_done(call, act, user, cents, f"given back, from the {source}", plan=plan):
         return
@@ -121,10 +124,10 @@ def write_off(call: CommandContext, user: UserId, amount: Debt, reference: Refer
 
     Exit status: 0 written off, 4 no such user, 5 that much is not owed.
     """
-    from kasoko_cli.domain.money import parse_stake
+    from kasoko_cli.domain.money import parse_payment
     from kasoko_cli.operations.records import wallets
 
-    cents = parse_stake(amount)
+    cents = parse_payment(amount, what="debt")
     act = partial(wallets.write_off, user_id=user, cents=cents, reference=reference, caution=call.container.caution)
     if not _may_be_done(call, act, user, cents, "given up", plan=plan):
         return
