@@ -27,6 +27,7 @@ from sqlmodel import SQLModel
 
 from kasoko_cli import errors
 from kasoko_cli.cli.app import app
+from kasoko_cli.cli.help.command_index import WORDS
 from kasoko_cli.cli.help.topics import CRON, EXIT_CODES
 from kasoko_cli.daraja import messages
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate, Moved, ResultRule, every_meaning
@@ -148,6 +149,32 @@ def exit_codes() -> str:
     """The table of `kasoko help exit-codes`."""
     rows = re.findall(r"^  (\d+) +(.*(?:\n {7}.*)*)$", EXIT_CODES, re.MULTILINE)
     return table(("exit", "meaning"), [(code, " ".join(says.split())) for code, says in rows])
+
+
+def commands() -> str:
+    """Every command by the panels of the front page."""
+
+    def under(command: Any, name: str) -> Iterator[tuple[str, str]]:
+        if hasattr(command, "commands"):
+            for verb, one in command.commands.items():
+                yield from under(one, f"{name} {verb}")
+        else:
+            yield name, (command.help or "").strip().splitlines()[0]
+
+    root: Any = typer.main.get_command(app)
+    panels = [
+        f"## {panel}\n\n"
+        + listed(
+            [
+                f"`{name}`: {says}"
+                for word in WORDS
+                if word.panel == panel
+                for name, says in under(root.commands[word.name], word.name)
+            ]
+        )
+        for panel in dict.fromkeys(word.panel for word in WORDS)
+    ]
+    return "\n\n".join(panels)
 
 
 def payout_states() -> str:
@@ -280,6 +307,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "codes of status queries": lambda: looked_up("status query"),
     "codes of our own": lambda: looked_up("kasoko"),
     "exit codes": exit_codes,
+    "commands": commands,
     "payout states": payout_states,
     "data model": data_model,
     "chart": chart,
@@ -446,6 +474,10 @@ def test_a_package_that_a_message_says_to_install_is_that_of_its_extra() -> None
     named = re.findall(r"pip install '?([\w\[\]-]+)", sources)
     assert len(named) == 3
     assert set(named) <= wanted
+
+
+def test_the_readme_counts_the_checks_of_the_audit() -> None:
+    assert f"Audit: {len(run.RULES)} things must always hold" in (ROOT / "README.md").read_text()
 
 
 def test_every_timer_that_is_printed_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -48,13 +49,16 @@ def test_the_demo_proves_itself_twice_in_a_row_in_an_empty_folder_without_a_home
         # The operator's own example.
         assert ["rain", "450.00", "22.50", "427.50", "427.50", "0.00"] in shown
         winners = {line[0]: line[1:3] + line[4:] for line in shown if len(line) == 6}
-        assert winners["wanjiku"] == ["142.50", "142.00", "142.50", "0.50"]
-        assert winners["otieno"] == ["285.00", "285.00", "285.00", "0.00"]
+        assert winners["wanjiku"] == ["142.50", "142.00", "0.50", "142.50"]
+        assert winners["otieno"] == ["285.00", "285.00", "0.00", "285.00"]
         assert "Every result was posted a second time: nothing changed." in done.stdout
         # Every kind of trouble, and the end of it.
         assert winners.keys() >= {"achieng", "barasa", "chebet", "dalmas", "eunice", "fatuma", "githinji"}
         assert "Each winner was paid exactly once." in done.stdout
         assert ["9", "9", "0", "2,083.00", "2,083.00"] in shown
+        readme = (Path(__file__).parents[2] / "README.md").read_text()
+        [quoted] = re.findall(r"<!-- demo -->\n```text\n(.*?)```", readme, re.DOTALL)
+        assert all(re.split(r" {2,}", line) in shown for line in quoted.splitlines())
         assert list((tmp_path / "here").iterdir()) == [], "nothing is left in the operator's folder"
 
 

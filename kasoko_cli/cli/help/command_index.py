@@ -17,7 +17,7 @@ ABOUT = "Settle pari-mutuel prediction markets and pay the winners by M-Pesa, on
 
 
 #: The panels of `kasoko --help`, in the order in which they are shown.
-ROAD, RECORDS, MPESA, BOOKS, HOUSE = "The road", "Records", "M-Pesa", "Books", "House"
+ROAD, RECORDS, MPESA, BOOKS, HOUSE = "Settle and pay", "Records", "M-Pesa", "Books", "Setup and operations"
 
 
 class Listed(NamedTuple):
