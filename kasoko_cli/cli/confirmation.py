@@ -257,7 +257,10 @@ def may_be_done(
         return True
     planned = plan_move(context or call.context, payout, act)
     one = planned.payout
-    told = f"{payout} ({amount_of(one.wire_cents or one.amount_cents)}, {one.user_id}, {one.phone}, {planned.status})"
+    owed = amount_of(one.amount_cents)
+    if one.wire_cents != one.amount_cents:
+        owed += f" owed, {amount_of(one.wire_cents)} of it to the phone"
+    told = f"{payout} ({owed}, {one.user_id}, {one.phone}, {planned.status})"
     if not plan:
         render.confirm_or_leave(call, question.format(told), otherwise="Nothing was changed.")
         return True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.domain.withholding import NO_BOOK, DutyBook
 from kasoko_cli.operations.records import markets
@@ -11,10 +9,7 @@ from kasoko_cli.operations.records.markets import Named
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.settlement.settle import Settled
 from kasoko_cli.operations.shared.context import OperationContext
-
-
-class _Enough(Exception):
-    """Undoes the transaction: it was only a look."""
+from kasoko_cli.operations.shared.rehearsal import rehearse
 
 
 def preview_resolution(
@@ -25,11 +20,13 @@ def preview_resolution(
     Nothing is written: the market is resolved and planned in a transaction that is undone.
     Raises what resolving and settling would.
     """
-    found: Settled | None = None
-    with contextlib.suppress(_Enough), ctx.db.transaction() as session:
-        row, is_new = markets.resolve_in(session, ctx, market=market, named=named)
-        if is_new:
+
+    def resolved(inside: OperationContext) -> Settled | None:
+        with inside.db.transaction() as session:
+            row, is_new = markets.resolve_in(session, inside, market=market, named=named)
+            if not is_new:
+                return None
             plan = settle.work_out(session, row, limits, duties=settle.duties_on(duties, ctx.clock()))
-            found = settle.planned(session, plan)
-        raise _Enough
-    return found
+            return settle.planned(session, plan)
+
+    return rehearse(ctx, resolved)

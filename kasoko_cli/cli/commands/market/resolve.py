@@ -114,7 +114,8 @@ def _show_plan(call: CommandContext, market: str, named: dict[str, Any]) -> None
     elif found is None:
         render.talk(call, "It is resolved so already.")
     else:
-        _tell_consequences(call, found)
+        render.line(_consequences(found))
+        tell_warnings(call, found)
     render.talk(call, "Nothing was written.")
 
 
@@ -124,17 +125,17 @@ def _may_resolve(call: CommandContext, market: str, named: dict[str, Any]) -> bo
     if found is None:
         return True
     if render.is_somebody_here():
-        _tell_consequences(call, found)
+        render.talk(call, _consequences(found))
+        tell_warnings(call, found)
     return render.confirm(call, f"Resolve {found.slug} as {found.resolved_outcome}? It cannot be taken back easily.")
 
 
-def _tell_consequences(call: CommandContext, found: Settled) -> None:
+def _consequences(found: Settled) -> str:
+    """Who would share what."""
     figures = found.settlement
-    render.talk(
-        call,
+    return (
         f"{found.slug}: {count_of(found.bets, 'bet')}, {amount_of(figures.gross_cents)} in the pool. With"
         f" {found.resolved_outcome} {count_of(figures.winners, 'winner')} would share"
         f" {amount_of(figures.payouts_cents)} on {amount_of(figures.winning_stake_cents)} staked; fee"
-        f" {amount_of(figures.fee_cents)}, refunds {amount_of(figures.refunds_cents)}.",
+        f" {amount_of(figures.fee_cents)}, refunds {amount_of(figures.refunds_cents)}."
     )
-    tell_warnings(call, found)
