@@ -28,6 +28,7 @@ from sqlmodel import SQLModel
 from kasoko_cli import errors
 from kasoko_cli.cli.app import app
 from kasoko_cli.cli.help.command_index import WORDS
+from kasoko_cli.cli.help.layout import panels_of
 from kasoko_cli.cli.help.topics import CRON, EXIT_CODES
 from kasoko_cli.daraja import messages
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate, Moved, ResultRule, every_meaning
@@ -546,6 +547,19 @@ def find_command(words: list[str]) -> tuple[Any, list[str]]:
 
 SHOWN = [pytest.param(line, id=f"{page_id(page)}: {line}") for page in ALL_PAGES for line in shown_commands(page)]
 NAMED = [pytest.param(line, id=f"{page_id(page)}: {line}") for page in ALL_PAGES for line in named_commands(page)]
+
+
+def test_no_help_text_shows_a_type_of_python() -> None:
+    def help_of(command: Any, name: str) -> Iterator[str]:
+        if hasattr(command, "commands"):
+            for verb, one in command.commands.items():
+                yield from help_of(one, f"{name} {verb}")
+        else:
+            yield from (name for rows in panels_of(typer.Context(command), command).values() for name, _ in rows)
+
+    assert [
+        name for name in help_of(typer.main.get_command(app), "kasoko") if re.search(r"<(list|path|str|int)\b", name)
+    ] == []
 
 
 @pytest.mark.parametrize("line", SHOWN)

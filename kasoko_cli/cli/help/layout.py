@@ -173,7 +173,7 @@ def panels_of(ctx: Any, command: Any) -> dict[str, list[tuple[str, str]]]:
         record = parameter.get_help_record(ctx)
         if record is not None:
             usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
-            name = record[0].removesuffix(" <str>")  # what any word is
+            name = re.sub(r" <[\w\[\]]+>$", "", record[0])  # Python's word for what the metavar says
             panels.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append((name, record[1]))
     shared = panels.pop(SHARED_PANEL, [])
     return {**panels, SHARED_PANEL: shared} if shared else panels
