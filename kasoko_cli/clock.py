@@ -49,6 +49,11 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def eat(moment: datetime) -> str:
+    """A time as people read it, by a clock in Nairobi: `2026-12-01 15:00 EAT`."""
+    return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M EAT")
+
+
 def nairobi_day(moment: datetime) -> tuple[datetime, datetime]:
     """The Nairobi calendar day that holds `moment`: its first instant and the next day's, in UTC."""
     local = moment.astimezone(NAIROBI)

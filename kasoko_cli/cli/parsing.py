@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from kasoko_cli.clock import NAIROBI
+from kasoko_cli.clock import NAIROBI, eat
 from kasoko_cli.domain.counts import count_of as count_of
 from kasoko_cli.errors import Refused
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def local(moment: datetime) -> str:
     """A time as a clock in Nairobi shows it: `2026-12-01 15:00 EAT`."""
-    return moment.astimezone(NAIROBI).strftime("%Y-%m-%d %H:%M EAT")
+    return eat(moment)
 
 
 def nairobi_clock(moment: datetime) -> str:

@@ -23,7 +23,7 @@ def test_a_short_float_is_refused_to_the_cent_and_nothing_is_sent(desk: Desk) ->
     found = desk.run("payout", "derby", "--yes", code=5)
     assert found.stderr == (
         "Error: The float is short by KES 109.50: the run needs KES 410.00 (KES 400.00 to phones, KES 10.00 charges)."
-        " M-Pesa's utility account had KES 300.50 at 2026-11-23T09:00:00Z. Nothing was sent.\n"
+        " M-Pesa's utility account had KES 300.50 at 2026-11-23 12:00 EAT. Nothing was sent.\n"
         "Hint: Put KES 109.50 into the utility account, let kasoko see it: kasoko float --listen, then: kasoko payout."
         " Or send less: kasoko payout --limit N\n"
     )
@@ -410,7 +410,7 @@ def test_a_plan_of_a_one_sided_pool_says_so_in_red_and_writes_nothing(desk: Desk
     found = desk.run("settle", "derby", "--plan", "--quiet")
     assert found.stderr == RED + (
         "Danger: The float is short by KES 769.00: the run needs KES 869.00 (KES 864.00 to phones, KES 5.00 charges)."
-        " M-Pesa's utility account had KES 100.00 at 2026-11-23T09:00:03Z.\n"
+        " M-Pesa's utility account had KES 100.00 at 2026-11-23 12:00 EAT.\n"
     )
     assert "ann\tPAYOUT\t1\t864.50\t864.00\t0.50\n" in found.stdout
     assert desk.harness.money() == before

@@ -66,7 +66,7 @@ def test_the_board_fits_the_terminal_and_has_everything(width: int) -> None:
     shown = drawn(width, 40, a_board())
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
     for text in (
-        "2026-11-24 12:00:00 Nairobi",
+        "2026-11-24 12:00:00 EAT",
         "STOPPED: pause by amina, the float is being moved",
         "2, KES 285.00; the oldest rain.1.3, 2 h",
         "heard from M-Pesa 12 s ago; not applied yet: 2 results",

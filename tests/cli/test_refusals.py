@@ -99,12 +99,12 @@ def test_a_settlement_is_told_of_where_its_payouts_are_refused(desk: Desk) -> No
     found = desk.run("settle", "derby", "--pay", "--yes", code=10)
     assert found.stderr == (
         "Warning: The float is not known: no balance of M-Pesa was ever read.\n"
-        "Error: derby is settled. Sending is paused by amina since 2026-11-23T09:00:04Z: a holiday. Nothing was sent.\n"
+        "Error: derby is settled. Sending is paused by amina since 2026-11-23 12:00 EAT: a holiday. Nothing was sent.\n"
         "Hint: Let it go on when that is over: kasoko resume\n"
     )
     assert desk.harness.statuses() == {"ann": "PENDING", "ben": "WALLET"}
     assert desk.run("settle", "derby", "--pay", "--yes", code=5).stderr.endswith(
-        "Error: Sending is paused by amina since 2026-11-23T09:00:04Z: a holiday. Nothing was sent.\n"
+        "Error: Sending is paused by amina since 2026-11-23 12:00 EAT: a holiday. Nothing was sent.\n"
         "Hint: Let it go on when that is over: kasoko resume\n"
     )
 
@@ -124,7 +124,7 @@ def test_failures_that_are_due_again_when_somebody_pauses_are_told_of(
     found = desk.run("retry-failed", "--yes", code=10)
     assert found.stderr.endswith(
         "Error: 2 payouts are due again, for the next run to send. Sending is paused by amina since"
-        " 2026-11-23T09:00:00Z: a holiday. Nothing was sent.\n"
+        " 2026-11-23 12:00 EAT: a holiday. Nothing was sent.\n"
         "Hint: Let it go on when that is over: kasoko resume\n"
     )
     assert set(desk.harness.statuses().values()) == {"PENDING"}

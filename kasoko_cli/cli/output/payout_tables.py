@@ -57,7 +57,7 @@ def show_story(call: CommandContext, found: Story) -> None:
         (name, text) for name, text in (("means", found.meaning), ("do", found.advice), ("note", found.note)) if text
     ]
     render.card(call, f"Payout {item.id}", pairs, document=found)
-    columns = render.columns("Nairobi", "UTC", "what happened")
+    columns = render.columns("EAT", "UTC", "what happened")
     rows = [(nairobi_clock(moment.at), utc_clock(moment.at), moment.what) for moment in found.moments]
     render.table(call, "What happened", columns, rows, document=found)
     if found.entries or not render.is_on_a_terminal():

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, iso
+from kasoko_cli.clock import Clock, eat, iso
 from kasoko_cli.domain.float_cover import Cover, FloatCheck, stops
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payer import Payer
@@ -154,7 +154,7 @@ def _warning(cover: Cover, reading: Reading | None, policy: GatePolicy) -> str:
     if cover.shortfall_cents:
         assert cover.available_cents is not None
         assert reading is not None
-        said = f"M-Pesa's utility account had KES {format_kes(reading.utility_cents)} at {iso(reading.as_of)}"
+        said = f"M-Pesa's utility account had KES {format_kes(reading.utility_cents)} at {eat(reading.as_of)}"
         if cover.available_cents != reading.utility_cents:
             said += f", and can be counted on for KES {format_kes(cover.available_cents)} now"
         return (
@@ -169,6 +169,6 @@ def _warning(cover: Cover, reading: Reading | None, policy: GatePolicy) -> str:
         oldest = timedelta(seconds=policy.max_age_seconds)
         return (
             f"The float is not known: M-Pesa last said KES {format_kes(reading.utility_cents)} at"
-            f" {iso(reading.as_of)}, which is longer ago than {oldest.total_seconds() / 3600:g} h."
+            f" {eat(reading.as_of)}, which is longer ago than {oldest.total_seconds() / 3600:g} h."
         )
     return ""

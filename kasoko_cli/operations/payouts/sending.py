@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, iso
+from kasoko_cli.clock import Clock, eat
 from kasoko_cli.daraja.client import DarajaClient
 from kasoko_cli.errors import AccountRefused, Paused
 from kasoko_cli.operations.account import payer
@@ -150,8 +150,8 @@ def _check_switches(session: Session) -> None:
     if switch is None:
         return
     if switch.name == "pause":
-        raise Paused(f"Sending is paused by {switch.actor} since {iso(switch.at)}: {switch.reason}. Nothing was sent.")
+        raise Paused(f"Sending is paused by {switch.actor} since {eat(switch.at)}: {switch.reason}. Nothing was sent.")
     raise AccountRefused(
-        f"Sending stopped at {iso(switch.at)}: {switch.reason} Nothing was sent.",
+        f"Sending stopped at {eat(switch.at)}: {switch.reason} Nothing was sent.",
         hint="Mend that first, then: kasoko resume, and kasoko retry-failed, and kasoko payout",
     )

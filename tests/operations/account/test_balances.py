@@ -224,7 +224,7 @@ def test_a_run_that_is_one_cent_short_is_refused_to_the_cent(harness: PayoutHarn
         float_check.pass_or_refuse(look(harness))
     assert caught.value.message == (
         "The float is short by KES 0.01: the run needs KES 410.00 (KES 400.00 to phones, KES 10.00 charges)."
-        " M-Pesa's utility account had KES 409.99 at 2026-11-23T09:00:00Z. Nothing was sent."
+        " M-Pesa's utility account had KES 409.99 at 2026-11-23 12:00 EAT. Nothing was sent."
     )
     assert caught.value.hint == (
         "Put KES 0.01 into the utility account, let kasoko see it: kasoko float --listen, then: kasoko payout."
@@ -253,8 +253,7 @@ def test_what_else_is_in_flight_is_counted_before_the_run(harness: PayoutHarness
         pytest.param(None, "The float is not known: no balance of M-Pesa was ever read.", id="never"),
         pytest.param(
             DAY + 1,
-            "The float is not known: M-Pesa last said KES 1.00 at 2026-11-23T09:00:00Z, which is longer ago than 24"
-            " hours.",
+            "The float is not known: M-Pesa last said KES 1.00 at 2026-11-23 12:00 EAT, which is longer ago than 24 h.",
             id="too old",
         ),
     ],

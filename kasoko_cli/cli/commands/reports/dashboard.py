@@ -59,7 +59,7 @@ def drawn(board: Board, every_seconds: int, width: int, height: int) -> Renderab
     """The board as a terminal of this size shows it."""
     head = Text.assemble(
         ("kasoko", "bold"),
-        f"  {nairobi_clock(board.at)} Nairobi",
+        f"  {nairobi_clock(board.at)} EAT",
         (f"  every {every_seconds} s, Ctrl-C ends it", "dim"),
     )
     facts = Table.grid(padding=(0, 2))
