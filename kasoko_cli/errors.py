@@ -5,6 +5,7 @@ KasokoError               1   (also: a bug, with its traceback)
   ConfigurationError      3   a setting, a secret or the database is not as a run needs it
     DatabaseUnavailable   3   the database cannot be opened, or is gone
     SchemaOutOfDate       3   the database has another version of the tables
+    DatabaseClosed        3   the database has moved elsewhere, or is a copy that is not finished
   NotFound                4   no such market, user, bet, payout or file
   Refused                 5   the rules forbid it; nothing was changed
     Paused                5   a person has stopped all sending
@@ -74,6 +75,12 @@ class SchemaOutOfDate(ConfigurationError):
     """The database has another version of the tables than this program."""
 
     hint = "Take a backup, then: kasoko db upgrade"
+
+
+class DatabaseClosed(ConfigurationError):
+    """The database has moved elsewhere, or is a copy that is not finished."""
+
+    hint = "Nothing was changed. Point database.url at the one that is in use."
 
 
 class NotFound(KasokoError):

@@ -76,13 +76,18 @@ class Container:
             DatabaseUnavailable: it is not there or cannot be opened.
             SchemaOutOfDate: its tables are of another version.
             ConfigurationError: it is of another deployment than the settings, and is to be written to.
+            DatabaseClosed: it has moved elsewhere or is a copy that is not finished, and is to be written to.
         """
+        from kasoko_cli.store.engine.database import find_closed, hold_open
         from kasoko_cli.store.engine.reconnect import open_patiently
 
         opened = open_patiently(self.config.database.url, self.tell)
         try:
             if not self.only_reads:
                 self.hold_to_deployment(opened)
+                hold_open(opened)
+            elif closed := find_closed(opened):
+                self.tell(f"{closed.message.removesuffix(' Nothing was changed.')} What follows is what stands here.")
         except BaseException:
             opened.close()
             raise

@@ -89,6 +89,7 @@ NOT_HERE = {
     "credential encrypt": "stores nothing",
     "init": "makes the database",
     "db upgrade": "changes tables, not rows",
+    "db copy": "goes to another database; tests/operations/admin/test_database_copy.py",
     "db restore": "puts another database in place; tests/operations/admin/test_backups.py",
 }
 

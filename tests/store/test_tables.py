@@ -229,6 +229,12 @@ BAD: list[tuple[str, str, Row, str]] = [
     ("ck_users_phone_is_kenyan_and_whole", "users", {"id": "ben", "phone": "0712345678"}, ""),
     ("ck_users_phone_is_kenyan_and_whole", "users", {"id": "ben", "phone": "255712345678"}, ""),
     ("ck_deployment_there_is_one_deployment", "deployment", {"id": 2, "deployment_id": "x", "created_at": NOON}, ""),
+    (
+        "ck_deployment_closed_says_when_and_why",
+        "deployment",
+        {"id": 1, "deployment_id": "x", "created_at": NOON, "closed": "MOVED"},
+        "",
+    ),
     ("ck_markets_status_is_known", "markets", {"id": "m", "slug": "m", "status": "ENDED"}, ""),
     ("ck_markets_rounding_is_known", "markets", {"id": "m", "slug": "m", "rounding": "up"}, ""),
     ("ck_markets_dead_heat_is_known", "markets", {"id": "m", "slug": "m", "dead_heat": "coin"}, ""),

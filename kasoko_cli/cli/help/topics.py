@@ -167,6 +167,11 @@ The database is lost         put the youngest copy back, never by hand:
   back by hand does not: with B2C v1 it pays people twice. Take in what is
   newer than the copy (bets, deposits) before resuming.
 
+The database was moved       where kasoko db copy was killed, run it again:
+  kasoko db copy URL         it goes on, or opens the copy. Never both send
+  What it was moved to is lost, with every backup of it: a backup of the old
+  database is put back with kasoko db restore COPY --replace --target-lost
+
 The audit found something    kasoko pause --reason audit, keep the database
                              as it is, read what it says
 """

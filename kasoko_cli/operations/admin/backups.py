@@ -32,9 +32,11 @@ from kasoko_cli.operations.admin.database_check import check
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.safeguards.restore_doubt import HeldBack, hold_unsent
 from kasoko_cli.operations.shared.actor import Actor
+from kasoko_cli.store.engine.closing import Mark, Why, open_writes
 from kasoko_cli.store.engine.database import (
     Database,
     find_deployment,
+    find_mark,
     head_version,
     hold_to_deployment,
     open_database,
@@ -119,11 +121,15 @@ def backup(db: Database, file: Path, *, with_audit: bool = True) -> Backup:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the settings say a copy is of: which B2C it sends by, and where they say, whose account and database."""
+    """What the settings say a copy is of: which B2C it sends by, and where they say, whose account and database.
+
+    `target_lost`: the operator says that where the database had been moved to is lost.
+    """
 
     api: str
     payer: Payer | None = None
     deployment: str | None = None
+    target_lost: bool = False
 
 
 def restore(url: str, file: Path, clock: Clock, actor: Actor, expected: Expected, *, replace: bool = False) -> Restored:
@@ -131,7 +137,8 @@ def restore(url: str, file: Path, clock: Clock, actor: Actor, expected: Expected
 
     Raises:
         NotFound: there is no such file.
-        Refused: it is no copy of ours, a database is there and `replace` was not said, or somebody has it open.
+        Refused: it is no copy of ours, a database is there and `replace` was not said, somebody has it open, or it was
+            moved elsewhere and that is not said to be lost.
         ConfigurationError: the place cannot be written, or pg_restore is missing or fails.
         SchemaOutOfDate: the copy is newer than this program.
         CheckFailed: the copy is not whole.
@@ -142,8 +149,30 @@ def restore(url: str, file: Path, clock: Clock, actor: Actor, expected: Expected
         )
     made_ready = functools.partial(_made_ready, file=file, clock=clock, actor=actor, expected=expected)
     with closing(Database(url)) as place:
+        if replace and not expected.target_lost:
+            _hold_to_move(place)
         put_back = _restore_file if place.is_sqlite else _restore_server
         return put_back(place, file, clock, made_ready=made_ready, replace=replace)
+
+
+def _hold_to_move(place: Database) -> None:
+    """Hold that the database that is to be replaced was not moved elsewhere: a copy here would be a second one."""
+    try:
+        mark = None if place.is_sqlite and not Path(place.place).exists() else find_mark(place)
+    except (KasokoError, SQLAlchemyError):
+        return  # what cannot be read is what a copy is put back for
+    finally:
+        place.close()
+    if mark is not None and mark.why is Why.MOVED:
+        raise _moved(f"{place.place} was moved to {mark.elsewhere}, which is the database now", mark)
+
+
+def _moved(what: str, mark: Mark) -> Refused:
+    return Refused(
+        f"{what}. A copy put in this place would be a second one that pays. Nothing was changed.",
+        hint=f"Restore {mark.elsewhere}: let the settings name it, and put back a copy of it. Only where that is lost,"
+        " with every copy of it: --target-lost",
+    )
 
 
 def _sha256(file: Path) -> str:
@@ -237,10 +266,28 @@ def _made_ready(url: str, file: Path, clock: Clock, actor: Actor, expected: Expe
         raise Refused(f"{file} was not put back: {error}. Nothing was changed.", hint="Take another copy.") from error
     if whose is not None:
         hold_to_deployment(str(file), whose, expected.deployment)
+    _open_again(url, file, expected)
     upgrade(url)
     with closing(open_database(url)) as copy, copy.transaction() as session:
         held = hold_unsent(session, actor, api=expected.api, payer=expected.payer, now=clock())
     return was, held
+
+
+def _open_again(url: str, file: Path, expected: Expected) -> None:
+    """Let a copy of a database that was moved be written to, where the one that it was moved to is lost."""
+    with closing(Database(url)) as copy:
+        mark = find_mark(copy)
+        if mark is None or mark.why is None:
+            return
+        if mark.why is Why.COPYING:
+            raise Refused(
+                f"{file} is of a copy of {mark.elsewhere} that was not finished. Nothing was changed.",
+                hint="Put back a copy of a database that was in use.",
+            )
+        if not expected.target_lost:
+            raise _moved(f"{file} is of a database that was moved to {mark.elsewhere}, which is the database now", mark)
+        with copy.transaction() as session:
+            open_writes(session)
 
 
 def _set_aside(target: Path, clock: Clock) -> Path:

@@ -40,7 +40,7 @@ from kasoko_cli.operations.payouts.float_check import GatePolicy
 from kasoko_cli.operations.shared import run_registry
 from kasoko_cli.operations.shared.overview import DEAD_SECONDS, is_dead
 from kasoko_cli.store import attempts, balance_readings, callbacks, payouts
-from kasoko_cli.store.engine.database import Database, head_version, schema_version
+from kasoko_cli.store.engine.database import Database, find_closed, head_version, schema_version
 from kasoko_cli.store.log import note_event, open_incidents, switches_on, words_about
 from kasoko_cli.store.monitoring import metrics
 from kasoko_cli.store.monitoring.future_dates import dated_ahead
@@ -148,9 +148,11 @@ def room(folder: Path) -> Iterable[CheckResult]:
 
 
 def tables(db: Database) -> Iterable[CheckResult]:
-    """The tables are of this program's version."""
+    """The tables are of this program's version, and take writes."""
     found, head = schema_version(db), head_version()
-    if found == head:
+    if closed := find_closed(db):
+        yield fail("tables", closed.message, closed.hint)
+    elif found == head:
         yield ok("tables", f"They are of version {head}, as this program needs.")
     elif found is None:
         yield fail("tables", "The database has no kasoko tables.", "Is it the right one? A first one: kasoko init")

@@ -21,10 +21,11 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlmodel import Session
 
+from kasoko_cli.clock import iso
 from kasoko_cli.domain.addresses import shown_address, without_passwords
-from kasoko_cli.errors import Busy, ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
+from kasoko_cli.errors import Busy, ConfigurationError, DatabaseClosed, DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.kill_points import COMMIT_AFTER, COMMIT_BEFORE, point
-from kasoko_cli.store.engine import hash_chain, server
+from kasoko_cli.store.engine import closing, hash_chain, server
 from kasoko_cli.store.engine.driver import Direct, as_sqlalchemy_says
 from kasoko_cli.store.engine.file_trouble import trouble_with_file
 from kasoko_cli.store.migrations.version import head_version as head_version
@@ -158,6 +159,8 @@ class Database:
         except OperationalError as error:
             raise _unavailable(self, error) from error
         except DBAPIError as error:
+            if writes and closing.is_refusal(error) and (closed := find_closed(self)):
+                raise closed from error
             if error.connection_invalidated or (writes and _takes_no_writes(error)):
                 raise _unavailable(self, error) from error
             raise
@@ -432,6 +435,47 @@ def schema_version(db: Database) -> str | None:
         raise _unavailable(db, error) from error
 
 
+def find_mark(db: Database) -> closing.Mark | None:
+    """What a database that has tables, of any version, knows of the last copy that it was part of."""
+    if (schema_version(db) or "") < closing.SINCE:
+        return None
+    try:
+        with db.engine.connect().execution_options(kasoko_writes=False) as connection:
+            return closing.find_mark(connection)
+    except DatabaseError as error:
+        raise _unavailable(db, error) from error
+
+
+def find_closed(db: Database) -> DatabaseClosed | None:
+    """Why a database that has tables takes no writes, and what to do; None where it takes them."""
+    mark = find_mark(db)
+    if mark is None or mark.why is None or mark.at is None:
+        return None
+    if mark.why is closing.Why.MOVED:
+        return DatabaseClosed(
+            f"The database {db.shown_url} was moved to {mark.elsewhere} at {iso(mark.at)}, and takes no writes since."
+            " Nothing was changed.",
+            hint="Point database.url (KASOKO_DATABASE_URL, --database) there. This one can still be read. Was the move"
+            " not finished? kasoko db copy with that address, where the settings still name this one, finishes it.",
+        )
+    return DatabaseClosed(
+        f"The database {db.shown_url} is a copy of {mark.elsewhere} that was begun at {iso(mark.at)} and is not"
+        " finished: nothing is sent from it. Nothing was changed.",
+        hint="Finish it: kasoko db copy with the address of this one, where the settings name the other. If you gave"
+        " the move up, point database.url at the other.",
+    )
+
+
+def hold_open(db: Database) -> None:
+    """Hold that a database with tables takes writes.
+
+    Raises:
+        DatabaseClosed: it has moved elsewhere, or is a copy that is not finished.
+    """
+    if closed := find_closed(db):
+        raise closed
+
+
 def _create_private(file: Path) -> None:
     """A new database file is readable by its owner only, since it holds names and phones."""
     with suppress(OSError):  # it is there already, or SQLite will say why it cannot be written
@@ -477,10 +521,12 @@ def hold_to_deployment(place: str, found: str, wanted: str | None) -> None:
         )
 
 
-def upgrade(url: str, *, deployment: str | None = None) -> tuple[str | None, str]:
+def upgrade(
+    url: str, *, deployment: str | None = None, then: Callable[[Connection], None] | None = None
+) -> tuple[str | None, str]:
     """Create the tables or bring them to this program's version; returns from which version to which.
 
-    A new database is of `deployment`, or else of one of its own.
+    A new database is of `deployment`, or else of one of its own. What is to be done with it `then` is part of it.
 
     All of it is one transaction: an upgrade that fails or is killed changes nothing. Two processes may call it at
     once: one works, the other waits and finds nothing to do.
@@ -488,6 +534,7 @@ def upgrade(url: str, *, deployment: str | None = None) -> tuple[str | None, str
     Raises:
         DatabaseUnavailable: the database cannot be opened or written.
         SchemaOutOfDate: the database is newer than this program.
+        DatabaseClosed: it has moved elsewhere, or is a copy that is not finished.
     """
     from alembic import command
     from alembic.config import Config
@@ -508,8 +555,10 @@ def upgrade(url: str, *, deployment: str | None = None) -> tuple[str | None, str
                 f"The database {db.shown_url} has tables of version {found}; this program knows only {head}.",
                 hint="Install the newer kasoko; tables are never taken back by themselves.",
             )
-        if found == head:
+        if found == head and then is None:
             return found, head
+        if found is not None:
+            hold_open(db)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         config = Config()
         config.set_main_option("script_location", "kasoko_cli:store/migrations")
@@ -520,6 +569,8 @@ def upgrade(url: str, *, deployment: str | None = None) -> tuple[str | None, str
             command.upgrade(config, "head")
             if found is None and deployment is not None:
                 connection.execute(text("UPDATE deployment SET deployment_id = :name"), {"name": deployment})
+            if then is not None:
+                then(connection)
     except DatabaseError as error:
         raise _unavailable(db, error) from error
     else:

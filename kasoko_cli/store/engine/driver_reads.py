@@ -41,7 +41,7 @@ def reading(url: str) -> Iterator[Rows]:
             versions = [str(row[0]) for row in rows("SELECT version_num FROM alembic_version")]
         except Exception as error:
             raise NotPlain from error
-        if versions != [head_version()]:
+        if versions != [head_version()] or rows("SELECT 1 FROM deployment WHERE closed IS NOT NULL"):
             raise NotPlain
         yield rows
     finally:

@@ -34,6 +34,7 @@ class Turn(IntEnum):
     STATEMENT = 7215190336  #: taking in lines of a statement
     WALLETS = 7215190337  #: holding the wallets of several users
     RUN = 7215190338  #: beginning a run
+    MOVE = 7215190339  #: moving everything into another database
 
 
 #: What PostgreSQL says where two transactions write a row under the same name, and the other one was first.

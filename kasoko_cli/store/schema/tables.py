@@ -100,6 +100,9 @@ class Deployment(SQLModel, table=True):
 
     `mirror_since` is from when on the operator's platform is told of results; null where it is not. `account_id`
     is the account that pays now; null until the first payment.
+
+    `closed` is why this database takes no writes: it is a copy that is not finished, or it has moved; null where it
+    takes them. `copy_id` names the copy it was last a part of, and `elsewhere` is the other database of that.
     """
 
     __tablename__ = "deployment"
@@ -110,6 +113,21 @@ class Deployment(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
     mirror_since: datetime | None = Field(default=None, sa_type=UtcTime)
     account_id: int | None = _of_account()
+    copy_id: str | None = None
+    elsewhere: str | None = None
+    closed_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    closed: str | None = Field(
+        default=None,
+        sa_column=Column(
+            Text,
+            CheckConstraint(
+                "(closed IS NULL AND closed_at IS NULL) OR (closed IN ('COPYING', 'MOVED') AND closed_at IS NOT NULL"
+                " AND copy_id IS NOT NULL AND elsewhere IS NOT NULL)",
+                name="closed_says_when_and_why",
+            ),
+            nullable=True,
+        ),
+    )
 
 
 class DarajaAccount(SQLModel, table=True):

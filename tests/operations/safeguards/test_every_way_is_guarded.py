@@ -281,6 +281,7 @@ LETS_NOTHING_OUT: Mapping[str, str] = {
     **dict.fromkeys(("listen", "callback replay", "reconcile", "float"), "evidence comes in and is weighed"),
     **dict.fromkeys(("user export", "notify", "db expire"), "tells, or forgets what was said"),
     "worker": "runs the other commands",
+    "db copy": "everything as it is, in one database or the other",
 }
 
 

@@ -1,8 +1,9 @@
-"""The database: its tables, a copy of it, its health."""
+"""The database: its tables, a copy of it, another place for it, its health."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ from kasoko_cli.cli.output import render
 from kasoko_cli.cli.parsing import amount_of, count_of, local
 
 if TYPE_CHECKING:
+    from kasoko_cli.operations.admin.database_copy import Copied
     from kasoko_cli.store.engine.database import Database
+    from kasoko_cli.store.engine.whole_copy import TableRows
 
 commands = Commands("db")
 
@@ -87,6 +90,7 @@ def restore(
     call: CommandContext,
     file: Annotated[Path, argument("FILE", "A copy by db backup.")],
     replace: Annotated[bool, flag("--replace", "A database is there: keep it under another name.")] = False,
+    target_lost: Annotated[bool, flag("--target-lost", "It was moved by db copy, and that is lost for good.")] = False,
 ) -> None:
     """Put a copy in the place of the database, and hold all that is unsent.
 
@@ -100,7 +104,8 @@ def restore(
     'the disk died'
 
     Exit status: 0 it is in place, 3 settings or a tool, 4 no such file, 5 a
-    database is there or the copy is none, 9 somebody has the database open.
+    database is there, the copy is none, or it was moved elsewhere by kasoko db
+    copy, 9 somebody has the database open.
     """
     from kasoko_cli.operations.admin.backups import Expected
     from kasoko_cli.operations.admin.backups import restore as operation
@@ -113,7 +118,7 @@ def restore(
         file,
         container.clock,
         call.who,
-        Expected(container.config.daraja.api, container.payer, container.config.database.deployment),
+        Expected(container.config.daraja.api, container.payer, container.config.database.deployment, target_lost),
         replace=replace,
     )
     if call.json:
@@ -126,6 +131,71 @@ def restore(
     render.talk(call, f"{held}, {amount_of(done.wire_cents)}, may have been sent since; {done.held:,} are held.")
     render.warn(call, "Whoever was erased since the copy is here again. Erase them anew: kasoko user erase USER")
     render.hint(call, "Find out what was paid since: kasoko doctor --after-restore. Sending is paused until resume.")
+
+
+@commands.writes()
+def copy(
+    call: CommandContext,
+    target: Annotated[str, argument("TARGET_URL", "Where to: postgresql://user@host/name, sqlite:///file.")],
+    plan: Annotated[bool, flag("--plan", "Show what would be copied; write nothing.")] = False,
+) -> None:
+    """Move everything into another database, and close this one.
+
+    From SQLite to PostgreSQL, back, or to another place of the same kind. The
+    target is empty or not there. Every row is compared, both are audited; then
+    this one takes no writes any more, and only then the target takes them. So
+    never do both send. Stop every other kasoko first. Killed, it is run again.
+
+    A password in TARGET_URL is seen by whoever lists processes: keep it in
+    ~/.pgpass instead.
+
+    Example: kasoko db copy postgresql://kasoko@db.example.org/kasoko --plan
+
+    Example: kasoko db copy postgresql://kasoko@db.example.org/kasoko --yes
+    --reason 'more than one host'
+
+    Exit status: 0 moved, 3 one of them cannot be opened, 5 the target is not
+    empty or is another's, 8 the audit found something, 9 somebody has it open.
+    """
+    from kasoko_cli.operations.admin import database_copy
+    from kasoko_cli.operations.shared.context import OperationContext
+    from kasoko_cli.store.engine.database import Database, open_database
+
+    container = call.container
+    with closing(open_database(container.config.database.url)) as source:
+        container.hold_to_deployment(source)
+        if plan:
+            planned = database_copy.plan(source, target)
+            title = f"{planned.source} to {planned.target}, which has {planned.target_has}"
+            rows = [(one.table, f"{one.rows:,}") for one in planned.tables]
+            render.table(call, title, render.columns("table", "rows"), rows, document={"plan": planned})
+            return
+        question = f"Move everything to {Database(target).place}, and close {source.place}?"
+        render.confirm_or_leave(call, question, otherwise="Nothing was changed.")
+        ctx = OperationContext(source, container.clock, call.who)
+        done = database_copy.copy(ctx, target, container.new_id, tell=partial(_tell, call))
+    if call.json:
+        render.document({"copy": done})
+        return
+    render.did(call, _copied(done))
+    render.hint(call, "Let the settings name it: KASOKO_DATABASE_URL, or database.url. Then: kasoko doctor")
+
+
+def _tell(call: CommandContext, one: TableRows) -> None:
+    if one.rows:
+        render.talk(call, f"{one.table}: {count_of(one.rows, 'row')}")
+
+
+def _copied(done: Copied) -> str:
+    if done.outcome == "copied":
+        return (
+            f"{count_of(done.rows, 'row')} of {len(done.tables)} tables were copied and compared: {done.target} is the"
+            f" database now. {done.source} is closed: it can be read, and takes no writes."
+        )
+    was = "was opened" if done.outcome == "finished" else "was opened before"
+    return (
+        f"Everything had been copied and compared: {done.target} {was}, and is the database. {done.source} is closed."
+    )
 
 
 @commands.writes()
