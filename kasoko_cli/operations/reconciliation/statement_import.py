@@ -37,7 +37,7 @@ from kasoko_cli.operations.reconciliation.statement_keys import with_known_keys
 from kasoko_cli.operations.reconciliation.statement_matching import match
 from kasoko_cli.operations.reconciliation.statement_owner import Proven, prove
 from kasoko_cli.operations.reconciliation.statement_parser import LineKind, Span, StatementFile
-from kasoko_cli.operations.reconciliation.statement_rows import LeftOut
+from kasoko_cli.operations.reconciliation.statement_rows import SkippedRow
 from kasoko_cli.operations.safeguards import payment_guard, restore_doubt
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Way
 from kasoko_cli.operations.shared import transitions
@@ -119,7 +119,7 @@ class StatementReport:
     account_proof: str
     whole: bool
     broken_at: int | None
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[SkippedRow, ...]
     sheet: str | None
     opening_cents: int | None
     closing_cents: int | None

@@ -31,7 +31,7 @@ from kasoko_cli.domain.payout import fold_receipt
 from kasoko_cli.domain.phone import mask_in, quoted
 from kasoko_cli.operations.reconciliation.statement_party import Party, read_party
 from kasoko_cli.operations.reconciliation.statement_preamble import Lead, is_kes, read_lead
-from kasoko_cli.operations.reconciliation.statement_rows import LeftOut, RowKind, Shape, Sums, Times
+from kasoko_cli.operations.reconciliation.statement_rows import Layout, RowKind, SkippedRow, Sums, Times
 from kasoko_cli.operations.shared.record_files import FileRefused, Problem
 from kasoko_cli.operations.shared.table_files import NumberedCells, Source, read_table, without_noise
 
@@ -161,7 +161,7 @@ class StatementFile:
     lines: list[Line]
     whole: bool
     broken_at: int | None
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[SkippedRow, ...] = ()
     sheet: str | None = None
 
     def span(self, now: datetime) -> Span:
@@ -218,7 +218,7 @@ def read_statement(name: str, content: bytes) -> StatementFile:
     lead = replace(lead, made_at=min(made, default=None))
     columns = _columns(name, number, cells)
     is_cut = table.sheet is None and content.rstrip(b"\0")[-1:] not in (b"\r", b"\n")
-    shape = Shape(columns, cells, above, table.delimiter, _NEVER_EMPTY)
+    shape = Layout(columns, cells, above, table.delimiter, _NEVER_EMPTY)
     file = _read_lines(name, digest, lead, shape, _bounded(name, table.rows), is_cut=is_cut)
     return replace(file, sheet=table.sheet if len(table.sheets) > 1 else None)
 
@@ -297,18 +297,18 @@ def _columns(name: str, number: int, cells: Sequence[str]) -> dict[str, int]:
 
 
 def _read_lines(
-    name: str, digest: str, lead: Lead, shape: Shape, rows: Iterable[NumberedCells], *, is_cut: bool
+    name: str, digest: str, lead: Lead, shape: Layout, rows: Iterable[NumberedCells], *, is_cut: bool
 ) -> StatementFile:
     problems: list[Problem] = []
     lines: list[Line] = []
-    left_out: list[LeftOut] = []
+    left_out: list[SkippedRow] = []
     times, sums = Times(), Sums()
     number, cells = 0, list(shape.header)
     for number, cells in rows:
         if not any(cells):
             continue
         if (what := shape.kind_of(cells)) is not None:
-            left_out.append(LeftOut(number, what))
+            left_out.append(SkippedRow(number, what))
             if what is RowKind.TOTAL:
                 sums.compare(number, *(_Reading(number, cells, shape.columns, [], times).total()))
             elif what is RowKind.REMARK and (made := read_lead([cells]).made_at) is not None:

@@ -51,7 +51,7 @@ class RowKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class SkippedRow:
     """A row that was left out, by the number of its line."""
 
     line: int
@@ -59,7 +59,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Layout:
     """The columns of a statement, its header and the lines above that; `delimiter` is None in a workbook.
 
     A spreadsheet leaves out empty cells at the end of a row, and columns that have no name. In a text, a row of

@@ -71,7 +71,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TextTable:
     """A table that was found: the lines above its header, the header, and the rows below it, read as they are needed.
 
     `header` is None where there is none. `delimiter` and `encoding` are those of a text; `sheet` is the one that is
@@ -91,7 +91,7 @@ class Table:
 IsHeader = Callable[[Sequence[str]], bool]
 
 
-def read_table(source: Source, is_header: IsHeader) -> Table:
+def read_table(source: Source, is_header: IsHeader) -> TextTable:
     """Find the table in a file.
 
     Raises:
@@ -135,7 +135,7 @@ _SAVE_AS = "Open it in a spreadsheet, save it as XLSX or as `CSV UTF-8`, without
 # --- Text -----------------------------------------------------------------------------------------------------
 
 
-def read_text(source: Source, is_header: IsHeader, kind: FileKind = FileKind.TEXT) -> Table:
+def read_text(source: Source, is_header: IsHeader, kind: FileKind = FileKind.TEXT) -> TextTable:
     """Find the table in a text: commas, semicolons or tabs, as the header line shows."""
     encoding = "utf-16" if kind is FileKind.UTF16 else "utf-8-sig"
     lines = _lines(source, encoding)
@@ -148,7 +148,7 @@ def read_text(source: Source, is_header: IsHeader, kind: FileKind = FileKind.TEX
     if said:
         next(rows)
     above, header = _above(rows, is_header)
-    return Table(above, header, rows, delimiter, "UTF-16" if kind is FileKind.UTF16 else "UTF-8")
+    return TextTable(above, header, rows, delimiter, "UTF-16" if kind is FileKind.UTF16 else "UTF-8")
 
 
 def _above(rows: Iterator[NumberedCells], is_header: IsHeader) -> tuple[list[NumberedCells], NumberedCells | None]:
@@ -232,14 +232,14 @@ def _rows(source: Source, lines: Iterable[str], delimiter: str) -> Iterator[Numb
 # --- Workbooks ------------------------------------------------------------------------------------------------
 
 
-def read_workbook(source: Source, is_header: IsHeader, sheet: str | None = None) -> Table:
+def read_workbook(source: Source, is_header: IsHeader, sheet: str | None = None) -> TextTable:
     """Find the table in a workbook: on its first sheet that has the header, or on the one that is named."""
     book = _open(source)
     names = tuple(book.sheetnames)
     if sheet is not None and sheet not in names:
         raise source.refuse(1, f"it has no sheet {sheet!r}; it has {', '.join(map(repr, names))}")
     wanted = names if sheet is None else (sheet,)
-    found: Table | None = None
+    found: TextTable | None = None
     also = []
     for name in wanted:
         rows = _sheet_rows(source, book, name)
@@ -247,10 +247,10 @@ def read_workbook(source: Source, is_header: IsHeader, sheet: str | None = None)
         if header is not None and found is not None:
             also.append(name)
         elif header is not None:
-            found = Table(above, header, rows, sheet=name)
+            found = TextTable(above, header, rows, sheet=name)
     if found is None:
-        return Table([], None, iter(()), sheets=names)
-    return Table(found.above, found.header, found.rows, sheet=found.sheet, also=tuple(also), sheets=names)
+        return TextTable([], None, iter(()), sheets=names)
+    return TextTable(found.above, found.header, found.rows, sheet=found.sheet, also=tuple(also), sheets=names)
 
 
 def _open(source: Source) -> Workbook:

@@ -11,7 +11,7 @@ import pytest
 from openpyxl import Workbook
 
 from kasoko_cli.operations.shared.record_files import FileRefused
-from kasoko_cli.operations.shared.table_files import Source, Table, read_table, without_noise
+from kasoko_cli.operations.shared.table_files import Source, TextTable, read_table, without_noise
 
 ROWS = [["id", "name", "note"], ["1", "Ann, of Thika", ""], ["2", "B;n", "x"]]
 
@@ -20,11 +20,11 @@ def is_header(cells: Sequence[str]) -> bool:
     return [cell.casefold() for cell in cells[:2]] == ["id", "name"]
 
 
-def read(content: bytes) -> Table:
+def read(content: bytes) -> TextTable:
     return read_table(Source("t", io.BytesIO(content)), is_header)
 
 
-def rows_of(table: Table) -> list[tuple[int, list[str]]]:
+def rows_of(table: TextTable) -> list[tuple[int, list[str]]]:
     assert table.header is not None
     return [table.header, *table.rows]
 
