@@ -36,10 +36,9 @@ PAY = ("payout", "--only", KAMAU, "--yes")
 
 def failures() -> dict[str, list[str]]:
     """The commands of each line of the handbook's last part, by the words that are read."""
-    page = without_blocks((ROOT / "docs" / "handbook.md").read_text())
-    part = page.partition("## What you read")[2]
+    page = without_blocks((ROOT / "docs" / "operate" / "troubleshooting.md").read_text())
     found = {}
-    for line in re.findall(r'^- (\*"(?:.|\n)*?)(?=^- |^$)', part, re.MULTILINE):
+    for line in re.findall(r'^- (\*"(?:.|\n)*?)(?=^- |^$)', page, re.MULTILINE):
         text = " ".join(line.split())
         [words] = re.findall(r'^\*"([^"]+)"\*', text)
         found[words] = re.findall(r"`(kasoko [^`]+)`", text)
