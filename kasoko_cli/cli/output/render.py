@@ -531,8 +531,8 @@ def _say(word: str, style: str, text: str) -> None:
 
 #: A command inside a sentence, up to the mark or the word that ends it: it is not broken, so that it can be copied.
 _COMMAND = re.compile(
-    r"\bkasoko(?:(?<![.:)]) (?!(?:and|or|then|first|once|anew|again|for|from|of|to|by|with|until|in|on|so|as|see|it"
-    r"|is|does|runs|asks|takes|says|tells|shows|writes|means|counts|clears|answers|reads|has|when|where|may|that)\b)"
+    r"\bkasoko(?:(?<![.:)?]) (?!(?:and|or|then|first|once|anew|again|for|from|of|to|by|with|until|in|on|so|as|see|it"
+    r"|is|does|runs|asks|takes|says|tells|shows|writes|notes|makes|means|counts|clears|answers|reads|has|when|where|may|that)\b)"
     r"(?:'[^']*'|\"[^\"]*\"|[^\s,;'\"]+))+"
 )
 

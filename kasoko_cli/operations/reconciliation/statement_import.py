@@ -752,7 +752,7 @@ def _check_owed(session: Session, account: Account, user_id: str, cents: int) ->
         raise Refused(
             f"The user {user_id} does not owe that much; nothing was changed.",
             hint=f"See what is owed: kasoko wallet show {user_id}. Take it in --as wallet, and then recover from there"
-            f" what is owed: kasoko wallet recover {user_id} AMOUNT --from wallet",
+            f" what is owed: kasoko wallet recover {user_id} AMOUNT --reference NAME --from wallet",
         )
     if account is Account.WALLET and cents < 0 and book.available(session, user_id) < -cents:
         raise Refused(

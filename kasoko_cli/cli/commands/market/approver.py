@@ -40,7 +40,8 @@ def key(
         render.document({"key": output, "public_file": public, "public_key": public_key(public)})
         return
     render.line(public_key(public))
-    render.talk(call, f"The key is {output}: keep it to yourself. Have {public} added: kasoko approver add NAME --key")
+    render.talk(call, f"The key is {output}: keep it to yourself.")
+    render.talk(call, f"Have somebody add it: kasoko approver add NAME --key {public}")
 
 
 @commands.writes()
