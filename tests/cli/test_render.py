@@ -279,7 +279,7 @@ def test_colour_is_where_it_is_wanted(
 def test_colour_can_be_had_off_a_terminal(kasoko: Callable[..., Any]) -> None:
     assert "\x1b[1mHint:\x1b[0m" in kasoko("frist", FORCE_COLOR="1").stderr
     assert "\x1b" not in kasoko("frist").stderr
-    assert "\x1b[1mThe road\x1b[0m" in kasoko("--help", FORCE_COLOR="1").stdout
+    assert "\x1b[1mSettle and pay\x1b[0m" in kasoko("--help", FORCE_COLOR="1").stdout
     assert "\x1b[1mExamples\x1b[0m" in kasoko("audit", "--help", FORCE_COLOR="1").stdout
     assert "\x1b" not in kasoko("audit", "--help").stdout
 
