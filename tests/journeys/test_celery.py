@@ -181,7 +181,7 @@ def test_the_tasks_of_the_existing_deployment_answer_with_ids_and_states(
         "error": {
             "kind": "not_found",
             "message": "There is no payout 'rain.1.9'.",
-            "hint": "List a market's payouts: kasoko payout list MARKET",
+            "hint": "List a market's payouts: kasoko payout list rain",
         }
     }
     assert answer("retry_failed_payouts", 24) == {"retried": [], "left": []}

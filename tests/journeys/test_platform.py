@@ -590,9 +590,7 @@ def test_sync_and_mirror_as_an_operator_calls_them(deployed: DeploymentHarness, 
     assert deployed.run("sync", "--quiet").out == ""
     deployed.run("resolve", "rain", "Yes", "--yes")
     deployed.run("settle", "rain")
-    assert (
-        deployed.run("sync", "--check").out == "1 closed markets, 3 bets: the platform has them as they stand here.\n"
-    )
+    assert deployed.run("sync", "--check").out == "1 closed market, 3 bets: the platform has them as they stand here.\n"
     django.sql("UPDATE markets_bet SET stake = 1000 WHERE stake = 150.5")
     checked = deployed.run("sync", "--check", code=8)
     assert "1 difference.\nbet 2, stake_kes: It is '150.50' here, and '1000.00' there.\n" in checked.out

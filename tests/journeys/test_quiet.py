@@ -80,6 +80,7 @@ OTHERWISE = {
     "wallet recover": "needs a debt; it tells as wallet deposit does",
     "wallet write-off": "needs a debt; it tells as wallet deposit does",
     "notify": "needs an address; without one it is told (exit 3)",
+    "db copy": "ends this database: test_database_copy.py",
     "sync": "needs a platform: test_platform.py",
     "mirror": "needs a platform: test_platform.py",
     "tax remit": "needs tax that was kept back; it tells as wallet deposit does",

@@ -83,7 +83,7 @@ def test_a_database_that_does_not_come_back_leaves_a_question_and_says_so(
     finally:
         harness.db = sound
         gone.close()
-    assert "1 payouts of this run were under way" in lost.value.message
+    assert "Under way in this run: 1 payout; how it went" in lost.value.message
     assert "kasoko reconcile" in lost.value.hint
     assert harness.states("ann") == ("SENDING", ["INTENT"])
     harness.clock.forward(301)

@@ -27,6 +27,8 @@ HANDS_ON = {
     "send_and_wait",
     "ask_and_wait",
     "run_registry",
+    "rehearsal",
+    "planned_move",
 }
 
 
