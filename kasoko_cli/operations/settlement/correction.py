@@ -173,7 +173,7 @@ def override(
                 f"The plan for {row.slug} is {shown.plan_hash[:HASH_DIGITS]} now, and not {confirm[:64]}."
                 " Nothing was changed.",
                 hint="Something was sent or has ended since it was read. Stop sending (kasoko pause), and read it"
-                f" again: kasoko resolve {row.slug} ... --override --plan",
+                f" again: kasoko resolve {row.slug} OUTCOME --override --plan",
             )
         if shown.needs_second:
             hold_signed(session, ctx.actor, wanted=policy.terms.signed, at=now, what="Another outcome")
