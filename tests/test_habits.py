@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -43,3 +44,30 @@ def test_constraints_name_versions_and_no_addresses() -> None:
     assert pinned
     assert all(len(line.split("==")) == 2 for line in pinned)
     assert not any("/" in line or "@" in line for line in pinned)
+
+
+#: Where a text still has a time in UTC: it is stored and compared, typed back, or its seconds say what came first.
+UTC_IN_TEXT = {
+    "operations/audit/chain_check.py",
+    "operations/approvals/second_person.py",
+    "operations/exchange/import_bets.py",
+    "operations/payouts/send_and_wait.py",
+    "operations/reconciliation/statement_matching.py",
+    "operations/records/bets.py",
+    "operations/safeguards/restore_doubt.py",
+    "operations/shared/transitions.py",
+}
+
+
+def test_a_message_has_its_time_in_eat() -> None:
+    package = ROOT / "kasoko_cli"
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for value in ast.walk(ast.parse(path.read_text()))
+        if isinstance(value, ast.FormattedValue)
+        for call in ast.walk(value)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in {"iso", "format_time"}
+    }
+
+    assert found == UTC_IN_TEXT

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 import sqlalchemy as sa
 
+from kasoko_cli.clock import eat
 from kasoko_cli.store.engine.database import head_version, parse_url
 from tests.journeys.deployment_harness import DeploymentHarness, free_port
 from tests.proof.processes import Forker
@@ -98,7 +100,7 @@ CASES = {
     ),
     "settling an open market": refused(
         "settle sun --yes",
-        "sun is open (its closing time is 2036-12-01T15:00:00Z); it was not settled.",
+        "sun is open (its closing time is 2036-12-01 18:00 EAT); it was not settled.",
         "Name the winning outcome first: kasoko resolve sun OUTCOME",
     ),
     "settling an unresolved market": refused(
@@ -108,7 +110,7 @@ CASES = {
     ),
     "resolving an open market": refused(
         "resolve sun Yes --yes",
-        "sun still takes bets, until 2036-12-01T15:00:00Z; it was not resolved.",
+        "sun still takes bets, until 2036-12-01 18:00 EAT; it was not resolved.",
         "Close it first: kasoko market close sun",
     ),
     "resolving twice with another outcome": refused(
@@ -217,7 +219,7 @@ def test_a_wrong_command_says_what_to_do_and_changes_nothing(builder: Deployment
     for name, text in case.files.items():
         builder.write(name, text)
     resolved_at = builder.ask("status", "rain")["market"]["resolved_at"] if "{" in case.message else ""
-    message = case.message.replace("{resolved_at}", resolved_at)
+    message = case.message.replace("{resolved_at}", eat(datetime.fromisoformat(resolved_at)) if resolved_at else "")
     before = builder.everything()
 
     if builder.database_url.startswith("sqlite"):  # how it is written does not depend on the database

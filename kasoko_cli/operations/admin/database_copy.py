@@ -20,7 +20,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from kasoko_cli.clock import NewId, iso
+from kasoko_cli.clock import NewId, eat
 from kasoko_cli.domain.addresses import without_passwords
 from kasoko_cli.errors import Busy, CheckFailed, ConfigurationError, DatabaseUnavailable, Refused
 from kasoko_cli.operations.audit import chain_check
@@ -263,7 +263,7 @@ def _finished(source: Database, target: Database, mark: Mark) -> Copied:
 
 
 def _elsewhere(source: Database, target: Database, mark: Mark) -> Refused:
-    when = "" if mark.at is None else f" at {iso(mark.at)}"
+    when = "" if mark.at is None else f" at {eat(mark.at)}"
     return Refused(
         f"{source.place} was moved to {mark.elsewhere}{when}, and {target.place} is not that copy. Nothing was"
         " changed.",

@@ -22,7 +22,7 @@ from cryptography import x509
 from sqlalchemy import func, text
 from sqlmodel import Session, col, select
 
-from kasoko_cli.clock import NAIROBI, Clock, iso
+from kasoko_cli.clock import NAIROBI, Clock, eat
 from kasoko_cli.daraja import credentials, probe
 from kasoko_cli.daraja.callback_urls import Links
 from kasoko_cli.daraja.probe import Seen, Unseen
@@ -352,9 +352,9 @@ def certificate(check: str, ends: datetime | None, now: datetime, *, theirs: boo
     if ends is None:
         return
     days = (ends - now).days
-    says = f"It ends {iso(ends)}, in {count_of(days, 'day')}."
+    says = f"It ends {eat(ends)}, in {count_of(days, 'day')}."
     if ends <= now:
-        yield fail(check, f"It ended {iso(ends)}.", "Renew it.")
+        yield fail(check, f"It ended {eat(ends)}.", "Renew it.")
     elif days < CERTIFICATE_WARN_DAYS and not theirs:
         yield warn(check, says, "Renew it, and see that its renewal runs by itself.")
     else:
@@ -422,13 +422,13 @@ def float_known(session: Session, now: datetime, policy: GatePolicy) -> Iterable
     if found is None:
         yield make("float", "It is not known: no balance of M-Pesa was ever read.", "kasoko float --listen")
     elif found.age_seconds > policy.max_age_seconds:
-        says = f"M-Pesa last said KES {format_kes(found.utility_cents)} at {iso(found.as_of)}, which is too long ago."
+        says = f"M-Pesa last said KES {format_kes(found.utility_cents)} at {eat(found.as_of)}, which is too long ago."
         yield make("float", says, "kasoko float --listen")
     elif (short := _short_of_owed(session, now, policy)) > 0:
         says = f"It is short by KES {format_kes(short)} of what is owed to phones, with M-Pesa's charges."
         yield warn("float", says, "Move money into the utility account, then: kasoko float --listen")
     else:
-        yield ok("float", f"M-Pesa said KES {format_kes(found.utility_cents)} at {iso(found.as_of)}.")
+        yield ok("float", f"M-Pesa said KES {format_kes(found.utility_cents)} at {eat(found.as_of)}.")
 
 
 def _short_of_owed(session: Session, now: datetime, policy: GatePolicy) -> int:
@@ -474,9 +474,9 @@ def heard(session: Session, now: datetime) -> Iterable[CheckResult]:
         col(Attempt.status) == AttemptStatus.ACCEPTED, col(Attempt.status_at) < now - timedelta(seconds=SILENCE_SECONDS)
     )
     since, count = session.exec(silent).one()
-    when = "never" if last is None else f"at {iso(last)}"
+    when = "never" if last is None else f"at {eat(last)}"
     if count and (last is None or last < since):
-        says = f"M-Pesa took {count_of(count, 'payment')}, the first at {iso(since)}, and was last heard from {when}."
+        says = f"M-Pesa took {count_of(count, 'payment')}, the first at {eat(since)}, and was last heard from {when}."
         yield fail("listener", says, "kasoko listen, and see that it is reached: kasoko doctor. Then: kasoko reconcile")
     elif last is None:
         yield skip("listener", "Nothing was heard yet, and nothing is waited for.")
@@ -504,7 +504,7 @@ def stored_times(session: Session, now: datetime) -> Iterable[CheckResult]:
     kinds = ", ".join(f"{one.rows} {one.of}" for one in found)
     yield warn(
         "stored times",
-        f"A clock ran ahead, or this one is behind: {kinds} are dated up to {iso(max(one.latest for one in found))}."
+        f"A clock ran ahead, or this one is behind: {kinds} are dated up to {eat(max(one.latest for one in found))}."
         " Nobody waits for them, and they confirm nothing.",
         "See that the clock is right (timedatectl), then ask about what is open: kasoko reconcile --now",
     )
@@ -519,7 +519,7 @@ def in_the_open(session: Session, now: datetime) -> Iterable[CheckResult]:
     incidents, switches = open_incidents(session), switches_on(session)
     dead = [run for run in run_registry.list_runs(session) if is_dead(run, now)]
     if dead:
-        first = f"kasoko {dead[0].command} of {dead[0].actor} on {dead[0].host}, since {iso(dead[0].started_at)}"
+        first = f"kasoko {dead[0].command} of {dead[0].actor} on {dead[0].host}, since {eat(dead[0].started_at)}"
         says = f"{len(dead)} were not heard of for {DEAD_SECONDS} seconds, the first: {first}."
         yield warn("dead runs", says, "The next run takes their place. What they began: kasoko reconcile --now")
     if lost:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlmodel import Session, col
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.errors import Refused
@@ -100,7 +100,7 @@ def undo_statement(ctx: OperationContext, *, statement_id: int) -> Undone:
         take_turn(session, Turn.STATEMENT)
         row = statements.find_by_number(session, statement_id)
         if row.undone_at is not None:
-            raise Refused(f"Statement {statement_id} was taken back at {iso(row.undone_at)}; nothing was changed.")
+            raise Refused(f"Statement {statement_id} was taken back at {eat(row.undone_at)}; nothing was changed.")
         lines = statements.lines_of(session, statement_id)
         ended = _ended_by(session, Take.mark_of(row))
         fates = [(detail, *transitions.lock(session, detail["attempt"])) for detail in ended]

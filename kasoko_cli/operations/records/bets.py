@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kasoko_cli.clock import Clock, iso, system_clock
+from kasoko_cli.clock import Clock, eat, iso, system_clock
 from kasoko_cli.domain.market import MarketStatus, check_identifier, nearest
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.errors import NotFound, Refused
@@ -104,7 +104,7 @@ def place_bet(ctx: OperationContext, wanted: NewBet) -> Placed:
             return Placed(_line(known, chosen.name), row.id, row.slug, False, book.available(session, user.id))
         if row.status is not MarketStatus.OPEN or now >= row.closes_at:
             raise Refused(
-                f"{row.slug} takes no more bets: it closed at {iso(row.closed_at or row.closes_at)}."
+                f"{row.slug} takes no more bets: it closed at {eat(row.closed_at or row.closes_at)}."
                 " Nothing was changed.",
                 hint="Bets stand from before the close only.",
             )
@@ -152,7 +152,7 @@ def cancel_bet(ctx: OperationContext, *, bet_id: str, at: datetime | None = None
             return False
         if market.status is not MarketStatus.OPEN or now >= market.closes_at:
             raise Refused(
-                f"The bet {bet_id} stands: {market.slug} closed at {iso(market.closed_at or market.closes_at)}.",
+                f"The bet {bet_id} stands: {market.slug} closed at {eat(market.closed_at or market.closes_at)}.",
                 hint="A closed market is settled or made void as a whole: kasoko market void",
             )
         if now < bet.placed_at:

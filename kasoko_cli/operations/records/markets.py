@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, iso, system_clock
+from kasoko_cli.clock import Clock, eat, iso, system_clock
 from kasoko_cli.domain.market import (
     MarketStatus,
     Resolution,
@@ -304,13 +304,13 @@ def _end(
             return
         raise Refused(
             f"{market.slug} was resolved as {describe_resolution(standing, names)!r}"
-            f" at {iso(market.resolved_at or now)}; it was not changed to {describe_resolution(resolution, names)!r}.",
+            f" at {eat(market.resolved_at or now)}; it was not changed to {describe_resolution(resolution, names)!r}.",
             hint=f"See what another outcome would change: kasoko resolve {market.slug} OUTCOME --override --plan",
         )
     if market.status is MarketStatus.OPEN:
         if now < market.closes_at:
             raise Refused(
-                f"{market.slug} still takes bets, until {iso(market.closes_at)}; it was not resolved.",
+                f"{market.slug} still takes bets, until {eat(market.closes_at)}; it was not resolved.",
                 hint=f"Close it first: kasoko market close {market.slug}",
             )
         _close(session, market, actor, at=market.closes_at, now=now)

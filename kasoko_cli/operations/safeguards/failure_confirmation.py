@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import farthest, iso
+from kasoko_cli.clock import eat, farthest
 from kasoko_cli.domain.money import format_kes
 from kasoko_cli.domain.payout import AttemptStatus
 from kasoko_cli.operations.callbacks.verification import known_id
@@ -48,7 +48,7 @@ class Missing:
     @property
     def hint(self) -> str:
         """What a person types, and from when on it helps."""
-        return f"Ask M-Pesa, from {iso(self.from_at)} on: kasoko reconcile --now"
+        return f"Ask M-Pesa, from {eat(self.from_at)} on: kasoko reconcile --now"
 
 
 def missing(session: Session, attempt: Attempt, confirm: Confirm, now: datetime) -> Missing | None:

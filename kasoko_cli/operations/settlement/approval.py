@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.domain.payout import PayoutStatus
 from kasoko_cli.domain.phone import mask
 from kasoko_cli.domain.same_person import person_of
@@ -195,7 +195,7 @@ def _find(session: Session, market: str, *, lock: bool = False) -> tuple[Market,
     approval = approvals.find_approval(session, row.id, standing.number)
     if approval is None:
         raise Refused(
-            f"{row.slug} was settled at {iso(standing.settled_at)} and needs no second person. Nothing was changed.",
+            f"{row.slug} was settled at {eat(standing.settled_at)} and needs no second person. Nothing was changed.",
             hint="payout.approval_above_kes says which settlements do. Send this one: kasoko payout " + row.slug,
         )
     return row, standing, approval

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from kasoko_cli.clock import NAIROBI, Clock, iso, system_clock
+from kasoko_cli.clock import NAIROBI, Clock, eat, system_clock
 from kasoko_cli.domain.market import BetsDigest, MarketStatus, Resolution, Rules
 from kasoko_cli.domain.parimutuel import Division, Stake, divide
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, WireLimits, legs, payout_id
@@ -163,7 +163,7 @@ def plan_settlement(
         row = markets.find_market(session, market)
         if standing := markets.standing_settlement(session, row.id):
             raise Refused(
-                f"{row.slug} was settled at {iso(standing.settled_at)}; there is nothing left to plan.",
+                f"{row.slug} was settled at {eat(standing.settled_at)}; there is nothing left to plan.",
                 hint=f"See it: kasoko status {row.slug}",
             )
         plan = work_out(session, row, limits, duties=duties_on(duties, clock()))
@@ -266,7 +266,7 @@ def work_out(
     resolution = resolution or resolution_of(market)
     if resolution is None:
         is_open = market.status is MarketStatus.OPEN
-        state = f"is open (its closing time is {iso(market.closes_at)})" if is_open else "has no result yet"
+        state = f"is open (its closing time is {eat(market.closes_at)})" if is_open else "has no result yet"
         raise Refused(
             f"{market.slug} {state}; it was not settled.",
             hint=f"Name the winning outcome first: kasoko resolve {market.slug} OUTCOME",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.daraja.codes import lookup
 from kasoko_cli.domain.payout import AttemptStatus, PayoutStatus
 from kasoko_cli.operations.shared.transitions import DECIDED, NOT_ON_STATEMENT, NOT_SENT, STATUS_SAYS_NO
@@ -44,7 +44,7 @@ def explain(payout: Payout, last: Attempt | None) -> tuple[str | None, str | Non
     if payout.status is PayoutStatus.SENT:
         return "M-Pesa took it; its result comes to kasoko listen", "If it does not come: kasoko reconcile"
     if payout.status is PayoutStatus.SENDING and last is not None and last.status is AttemptStatus.INTENT:
-        died = f"If that has died, it counts as unknown after {iso(last.lease_until)}: kasoko reconcile"
+        died = f"If that has died, it counts as unknown after {eat(last.lease_until)}: kasoko reconcile"
         return "its sender has not said how it went", died
     if payout.status is PayoutStatus.RETURNED:
         choice = f"Send it again: kasoko payout again {payout.id}. Or leave it: kasoko payout to-wallet {payout.id}"

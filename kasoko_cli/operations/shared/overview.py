@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from kasoko_cli.clock import farthest, iso
+from kasoko_cli.clock import eat, farthest
 from kasoko_cli.domain.payout import GROUPS, PayoutStatus
 from kasoko_cli.store import overview as store
 from kasoko_cli.store.engine.driver_reads import Rows, utc
@@ -53,7 +53,7 @@ class Concern:
     @property
     def story(self) -> str:
         """All of it in words: what raised it, how often that came again, and what M-Pesa has answered."""
-        again = f" It came {self.count} times, the last at {iso(self.last_at)}" if self.count > 1 else ""
+        again = f" It came {self.count} times, the last at {eat(self.last_at)}" if self.count > 1 else ""
         latest = f": {self.latest}" if again and self.latest != self.what else "." if again else ""
         answered = "" if self.holds else " M-Pesa was asked since, and says what the books have: it holds nothing back."
         return f"{self.what}{again}{latest}{answered}"

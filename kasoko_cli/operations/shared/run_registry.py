@@ -18,7 +18,7 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from kasoko_cli.clock import Clock, NewId, iso
+from kasoko_cli.clock import Clock, NewId, eat
 from kasoko_cli.errors import Busy, KasokoError
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.overview import DEAD_SECONDS, RunFacts, is_dead
@@ -171,7 +171,7 @@ def _check_free(session: Session, command: str, market_id: str, host: str | None
             silent = max(0, int((now - row.heartbeat_at).total_seconds()))
             raise Busy(
                 f"Another run has this work: kasoko {row.command} of {row.market or 'all markets'}, by {row.actor} on"
-                f" {row.host} (process {row.pid}), since {iso(row.started_at)}, last heard of {silent} s ago."
+                f" {row.host} (process {row.pid}), since {eat(row.started_at)}, last heard of {silent} s ago."
                 " Nothing was changed.",
                 hint="Let it work, and look at it: kasoko status. It counts as dead, and this command takes its place,"
                 f" when its process is gone or it was not heard of for {DEAD_SECONDS} s.",

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlmodel import Session
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.domain.addresses import shown_address, without_passwords
 from kasoko_cli.errors import Busy, ConfigurationError, DatabaseClosed, DatabaseUnavailable, SchemaOutOfDate
 from kasoko_cli.kill_points import COMMIT_AFTER, COMMIT_BEFORE, point
@@ -453,13 +453,13 @@ def find_closed(db: Database) -> DatabaseClosed | None:
         return None
     if mark.why is closing.Why.MOVED:
         return DatabaseClosed(
-            f"The database {db.shown_url} was moved to {mark.elsewhere} at {iso(mark.at)}, and takes no writes since."
+            f"The database {db.shown_url} was moved to {mark.elsewhere} at {eat(mark.at)}, and takes no writes since."
             " Nothing was changed.",
             hint="Point database.url (KASOKO_DATABASE_URL, --database) there. This one can still be read. Was the move"
             " not finished? kasoko db copy with that address, where the settings still name this one, finishes it.",
         )
     return DatabaseClosed(
-        f"The database {db.shown_url} is a copy of {mark.elsewhere} that was begun at {iso(mark.at)} and is not"
+        f"The database {db.shown_url} is a copy of {mark.elsewhere} that was begun at {eat(mark.at)} and is not"
         " finished: nothing is sent from it. Nothing was changed.",
         hint="Finish it: kasoko db copy with the address of this one, where the settings name the other. If you gave"
         " the move up, point database.url at the other.",

@@ -200,7 +200,7 @@ def test_a_large_failure_is_confirmed_by_the_account_that_sent_it(
     ask(harness, elsewhere)
     harness.set_phone("ann", ANN)
     told = harness.retry(only=["derby.1.1"]).left[0].hint
-    assert told == "Ask M-Pesa, from 2026-11-23T09:05:00Z on: kasoko reconcile --now"
+    assert told == "Ask M-Pesa, from 2026-11-23 12:05 EAT on: kasoko reconcile --now"
     harness.clock.forward(301)
     harness.reconcile()
     assert harness.retry(only=["derby.1.1"]).retried == ["derby.1.1"]

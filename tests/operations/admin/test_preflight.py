@@ -409,7 +409,7 @@ def test_silence_after_payments_speaks_against_the_listener(harness: PayoutHarne
     [found] = inside(harness, preflight.heard)
     assert (found.state, found.says) == (
         "FAIL",
-        "M-Pesa took 1 payment, the first at 2026-11-23T09:00:00Z, and was last heard from never.",
+        "M-Pesa took 1 payment, the first at 2026-11-23 12:00 EAT, and was last heard from never.",
     )
     harness.deliver()
     assert states(inside(harness, preflight.heard)) == [("listener", "ok")]

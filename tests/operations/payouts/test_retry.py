@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.daraja.codes import RESULT_RULES, Fate
 from kasoko_cli.domain.payout import PayoutStatus
@@ -166,7 +166,7 @@ def test_a_large_failure_that_was_posted_is_confirmed_first(harness: PayoutHarne
     from_at = harness.clock() + timedelta(seconds=300)
     assert left_alone(harness.retry()) == (
         "above KES 10,000.00 a failure that was posted to us is confirmed first",
-        f"Ask M-Pesa, from {iso(from_at)} on: kasoko reconcile --now",
+        f"Ask M-Pesa, from {eat(from_at)} on: kasoko reconcile --now",
     )
     assert harness.retry(confirm_above_cents=1_000_100).retried == ["derby.1.1"]
 

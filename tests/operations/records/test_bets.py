@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account
@@ -137,7 +137,7 @@ def test_no_bet_is_taken_at_or_after_the_close(derby: DataBuilder) -> None:
     assert _place(derby, "just-in-time").is_new
     derby.clock.now = closes_at
     expected = (
-        f"long-rains takes no more bets: it closed at {iso(closes_at)}. Nothing was changed.",
+        f"long-rains takes no more bets: it closed at {eat(closes_at)}. Nothing was changed.",
         "Bets stand from before the close only.",
     )
     assert refusal(lambda: _place(derby, "late"), Refused) == expected
@@ -148,7 +148,7 @@ def test_no_bet_is_taken_at_or_after_the_close(derby: DataBuilder) -> None:
 def test_no_bet_is_taken_after_a_person_closed_the_market(derby: DataBuilder) -> None:
     markets.close_market(derby.context, market="long-rains")
     assert refusal(lambda: _place(derby), Refused)[0] == (
-        f"long-rains takes no more bets: it closed at {iso(derby.clock())}. Nothing was changed."
+        f"long-rains takes no more bets: it closed at {eat(derby.clock())}. Nothing was changed."
     )
 
 
@@ -167,7 +167,7 @@ def test_a_bet_stands_once_its_market_has_closed(derby: DataBuilder) -> None:
     _place(derby)
     derby.clock.forward(hours=1)
     assert refusal(lambda: bets.cancel_bet(derby.context, bet_id="b1"), Refused) == (
-        f"The bet b1 stands: long-rains closed at {iso(derby.clock())}.",
+        f"The bet b1 stands: long-rains closed at {eat(derby.clock())}.",
         "A closed market is settled or made void as a whole: kasoko market void",
     )
     assert refusal(lambda: bets.cancel_bet(derby.context, bet_id="b2"), NotFound) == (

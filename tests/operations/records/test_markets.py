@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.domain.market import DeadHeat, Rules
 from kasoko_cli.errors import NotFound, Refused
 from kasoko_cli.operations.records import markets
@@ -132,7 +132,7 @@ def test_a_market_closed_late_was_closed_at_its_closing_time(rains: DataBuilder)
 def test_a_market_that_still_takes_bets_is_not_resolved(rains: DataBuilder) -> None:
     closes_at = markets.show_market(rains.db, "m1").closes_at
     assert refusal(lambda: _resolve(rains, "Yes"), Refused) == (
-        f"long-rains still takes bets, until {iso(closes_at)}; it was not resolved.",
+        f"long-rains still takes bets, until {eat(closes_at)}; it was not resolved.",
         "Close it first: kasoko market close long-rains",
     )
     assert markets.show_market(rains.db, "m1").status == "OPEN"
@@ -159,7 +159,7 @@ def test_resolving_again_the_same_way_changes_nothing(rains: DataBuilder) -> Non
 
 def test_resolving_again_another_way_is_refused(rains: DataBuilder) -> None:
     rains.clock.forward(hours=1)
-    at = iso(rains.clock())
+    at = eat(rains.clock())
     _resolve(rains, "Yes")
     rains.clock.forward(hours=1)
     assert refusal(lambda: _resolve(rains, "No"), Refused) == (

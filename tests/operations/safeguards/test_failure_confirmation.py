@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.daraja.callback_urls import CallbackKind
 from kasoko_cli.operations.payouts import manual_decision
 from kasoko_cli.operations.payouts.manual_decision import Decision
@@ -63,7 +63,7 @@ def test_one_declined_opens_no_second_payment_and_the_same_again_after_a_while_d
     from_at = first + timedelta(seconds=APART)
     assert why_not(harness) == (
         "M-Pesa has answered once that it was not paid, and has to say so again",
-        f"Ask M-Pesa, from {iso(from_at)} on: kasoko reconcile --now",
+        f"Ask M-Pesa, from {eat(from_at)} on: kasoko reconcile --now",
     )
     harness.clock.forward(1)
     assert asked_now(harness) == 1

@@ -118,7 +118,7 @@ def test_only_what_owes_more_than_the_sum_waits(harness: PayoutHarness, above_ce
         with pytest.raises(Refused) as caught:
             release(harness, settled.plan_hash)
         assert caught.value.message == (
-            "derby was settled at 2026-11-23T09:00:04Z and needs no second person. Nothing was changed."
+            "derby was settled at 2026-11-23 12:00 EAT and needs no second person. Nothing was changed."
         )
 
 

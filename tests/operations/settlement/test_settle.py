@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from kasoko_cli.clock import iso
+from kasoko_cli.clock import eat
 from kasoko_cli.domain.market import Rules
 from kasoko_cli.domain.payout import PayoutKind, PayoutStatus, WireLimits
 from kasoko_cli.errors import CheckFailed, NotFound, Refused
@@ -128,7 +128,7 @@ def test_a_plan_says_what_settling_will_do_and_writes_nothing(derby: DataBuilder
     settled = _settle(derby)
     assert (settled.plan_hash, settled.settlement) == (planned.plan_hash, planned.settlement)
     assert refusal(lambda: settle.plan_settlement(derby.db, LIMITS, market="derby"), Refused) == (
-        f"derby was settled at {iso(derby.clock())}; there is nothing left to plan.",
+        f"derby was settled at {eat(derby.clock())}; there is nothing left to plan.",
         "See it: kasoko status derby",
     )
 
@@ -247,7 +247,7 @@ def test_a_market_that_takes_bets_is_not_settled(builder: DataBuilder) -> None:
     builder.market("derby")
     closes_at = markets.show_market(builder.db, "derby").closes_at
     assert refusal(lambda: _settle(builder), Refused) == (
-        f"derby is open (its closing time is {iso(closes_at)}); it was not settled.",
+        f"derby is open (its closing time is {eat(closes_at)}); it was not settled.",
         "Name the winning outcome first: kasoko resolve derby OUTCOME",
     )
 

@@ -56,7 +56,7 @@ def test_a_second_run_of_the_same_work_is_told_whose_it_is(db: Database, clock: 
             pass
     said = refused.value.message
     assert said.startswith("Another run has this work: kasoko payout of all markets, by amina on pay1 (process ")
-    assert said.endswith("), since 2026-11-23T09:00:00Z, last heard of 7 s ago. Nothing was changed.")
+    assert said.endswith("), since 2026-11-23 12:00 EAT, last heard of 7 s ago. Nothing was changed.")
     assert (refused.value.exit_code, "kasoko status" in refused.value.hint) == (9, True)
     with begin(host="pay1"):
         assert shown(db) == [("payout", None, "pay1", "beginning")]
