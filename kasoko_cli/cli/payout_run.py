@@ -97,7 +97,8 @@ def retry_and_send(
     events = Events(container.clock, on=options.events)
     _tell_left_alone(call, events, found.left)
     if not found.items:
-        _tell_nothing(call, options, events, found.left)
+        with call.at_work(command, market=options.market, alone=not options.only):  # it was looked for, and well
+            _tell_nothing(call, options, events, found.left)
         return
     wires = [one.wire_cents for one in found.items]
     pass_float(

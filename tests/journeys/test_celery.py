@@ -256,7 +256,7 @@ def test_answers_that_cannot_be_kept_are_told_and_the_queue_is_as_it_was(
     nowhere = {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": f"redis://127.0.0.1:{free_port()}/0"}
     told = deployed.run("payout", "--yes", "--engine", "celery", "--json", code=6, **nowhere)
     assert told.error["message"] == (
-        "Celery's broker, or the store of its answers, does not answer: 0 of 2 payouts were enqueued."
+        "Celery's broker, or the store of its answers, does not answer: 0 of 2 payouts went into the queue."
     )
     assert queue_is_empty(broker)
     assert deployed.payments() == []

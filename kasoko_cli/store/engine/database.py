@@ -378,10 +378,13 @@ def _unavailable(db: Database, error: DBAPIError) -> ConfigurationError | Busy:
         gone.is_replica = True
     if "the database system is" in reason or "not yet accepting connections" in reason:
         gone.wait_seconds = server.STARTING_SECONDS
-    elif "Connection refused" in reason or ("No such file" in reason and "on socket" in reason):
+    elif any(away in reason for away in _AWAY) or ("No such file" in reason and "on socket" in reason):
         gone.wait_seconds = server.REFUSED_SECONDS
     return gone
 
+
+#: What is heard of a server that is restarting, while nobody is connected yet.
+_AWAY = ("Connection refused", "failed: server closed the connection unexpectedly")
 
 #: The hint where a database is missing: whoever makes a new one would pay everybody again.
 _WHERE_IS_IT = (

@@ -247,13 +247,13 @@ TAMPERINGS = [
         "completed-means-credited-and-delivered",
         "UPDATE payouts SET status = 'COMPLETED' WHERE id = '{failed}'",
         "{failed}",
-        "is COMPLETED, was not credited, and has 0 deliveries that stand",
+        "is COMPLETED, was not credited, and has 0 standing deliveries",
     ),
     Tampering(
         "completed-means-credited-and-delivered",
         "UPDATE payouts SET status = 'FAILED', failure_code = '1' WHERE id = '{paid}'",
         "{paid}",
-        "is FAILED, was credited, and has 1 deliveries that stand",
+        "is FAILED, was credited, and has 1 standing delivery",
     ),
     Tampering(
         "paid-attempts-are-booked-once",
