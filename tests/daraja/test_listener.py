@@ -35,6 +35,7 @@ class Store:
     """Keeps what it is given, or breaks, or takes its time."""
 
     def __init__(self) -> None:
+        self.was_given = threading.Event()
         self.clear()
 
     def clear(self) -> None:
@@ -43,6 +44,7 @@ class Store:
         self.wait_seconds = 0.0
 
     async def take(self, delivery: Delivery) -> None:
+        self.was_given.set()
         await asyncio.sleep(self.wait_seconds)
         if self.error is not None:
             raise self.error
@@ -303,7 +305,7 @@ def test_a_stopping_server_finishes_what_it_took() -> None:
         target=lambda: found.append(httpx.post(server.url + RESULT_PATH, content=b"x", trust_env=False).status_code)
     )
     poster.start()
-    time.sleep(0.2)
+    assert store.was_given.wait(60)
     server.stop()
     poster.join()
     assert found == [200]
