@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from uuid import uuid4
 
@@ -290,9 +291,15 @@ def _open_again(url: str, file: Path, expected: Expected) -> None:
             open_writes(session)
 
 
+def _not_taken(name: str, is_taken: Callable[[str], bool]) -> str:
+    """The name, or the first with a number behind it that is free: two that are replaced in one second are two."""
+    return next(one for one in chain([name], (f"{name}-{number}" for number in count(2))) if not is_taken(one))
+
+
 def _set_aside(target: Path, clock: Clock) -> Path:
     """Keep the database that is replaced, under another name; nobody may have it open."""
-    aside = target.with_name(f"{target.name}.before-restore-{clock().astimezone(UTC):%Y%m%dT%H%M%SZ}")
+    name = f"{target.name}.before-restore-{clock().astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    aside = target.with_name(_not_taken(name, lambda one: target.with_name(one).exists()))
     try:
         _pause(f"sqlite:///{target}", clock)
         can_be_opened = True
@@ -361,7 +368,7 @@ def _restore_server(
 ) -> Restored:
     name = str(place.url.database)
     _tool(place.url, "pg_restore", "--list", str(file), connect=False)
-    there = _on_server(place.url, "SELECT count(*) FROM pg_database WHERE datname = :name", name=name)
+    there = _is_there(place.url, name)
     if there and not replace and _has_tables(place):
         raise _there_already(place)
     fresh = f"{name[:40]}_restoring_{uuid4().hex[:8]}"
@@ -373,6 +380,7 @@ def _restore_server(
         aside = None
         if there:
             aside = f"{name[:30]}_before_restore_{clock().astimezone(UTC):%Y%m%d%H%M%S}"
+            aside = _not_taken(aside, functools.partial(_is_there, place.url))
             _rename_aside(place, name, aside, clock)
         _on_server(place.url, f'ALTER DATABASE "{fresh}" RENAME TO "{name}"')
     except BaseException:
@@ -380,6 +388,10 @@ def _restore_server(
             _on_server(place.url, f'DROP DATABASE IF EXISTS "{fresh}" WITH (FORCE)')
         raise
     return _restored(file, place, aside, was, held)
+
+
+def _is_there(url: URL, name: str) -> bool:
+    return _on_server(url, "SELECT count(*) FROM pg_database WHERE datname = :name", name=name) > 0
 
 
 def _has_tables(place: Database) -> bool:

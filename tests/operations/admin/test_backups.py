@@ -272,6 +272,16 @@ def test_half_is_paid_and_an_older_copy_put_back_and_nobody_is_paid_twice(
     harness.assert_agreed()
 
 
+def test_two_databases_that_are_replaced_in_one_second_are_both_kept(
+    harness: PayoutHarness, tmp_path: Path, put_back: PutBack
+) -> None:
+    harness.owe({"ann": ANN})
+    backup(harness.db, tmp_path / "copy", with_audit=False)
+    first, second = put_back(), put_back()
+    assert None not in {first.kept_aside, second.kept_aside}
+    assert first.kept_aside != second.kept_aside
+
+
 def test_until_mpesa_has_answered_nothing_is_let_go(harness: PayoutHarness, tmp_path: Path, put_back: PutBack) -> None:
     harness.owe({"ann": ANN})
     backup(harness.db, tmp_path / "copy", with_audit=False)
