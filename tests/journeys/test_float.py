@@ -58,6 +58,7 @@ def test_a_run_asks_for_the_float_before_an_old_word_stops_it(bare: DeploymentHa
     assert "The float is short by KES 140.00" in short.err
     assert deployed.payments() == []
     top_up(deployed, 500)
+    time.sleep(2.1)  # what M-Pesa said just now is not asked for again
     deployed.run("payout", "rain", "--yes", "--listen")
     assert {item["status"] for item in deployed.items("rain").values()} == {"COMPLETED"}
     assert deployed.rows("SELECT count(*) FROM queries WHERE kind = 'BALANCE'") == [(3,)]
