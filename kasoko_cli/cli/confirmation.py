@@ -112,7 +112,7 @@ def look_and_ask(
         _tell_of_approval(call, options.market)
         return found, bound
     if not options.asked:  # else it was looked at before they said yes, and payouts were made due for it
-        found = pass_float(call, look, listen=options.listen, max_seconds=options.max_seconds)
+        found = pass_float(call, found, look, listen=options.listen, max_seconds=options.max_seconds)
     if found.warning and not call.json:  # a program that reads stderr shall find one document there
         render.warn(call, found.warning)
     large = container.config.daraja.production and found.wire_cents > container.config.payout.confirm_slug_above_cents
@@ -265,8 +265,7 @@ def may_be_done(
         render.confirm_or_leave(call, question.format(told), otherwise="Nothing was changed.")
         return True
     becomes = "would stay so" if planned.becomes == planned.status else f"would be {planned.becomes}"
-    render.answer(call, {"plan": planned}, f"{told} {becomes}.", even_quiet=True)
-    render.talk(call, "Nothing was written.")
+    render.planned(call, planned, f"{told} {becomes}.")
     return False
 
 

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 30
 
 
-def pass_float(call: CommandContext, look: Callable[[], Gate], *, listen: bool, max_seconds: int | None = None) -> Gate:
-    """What `look` finds, if the float covers it by what M-Pesa said last, or by what it says when asked once more.
+def pass_float(
+    call: CommandContext, found: Gate, look: Callable[[], Gate], *, listen: bool, max_seconds: int | None = None
+) -> Gate:
+    """What was `found`, if the float covers it by what M-Pesa said last; else what `look` finds
+    once it was asked again.
 
     It is asked where its last word is old, and somebody takes its answers: this process (`listen`), or a listener
     that was heard from lately. What is waited for is bounded.
@@ -31,7 +34,6 @@ def pass_float(call: CommandContext, look: Callable[[], Gate], *, listen: bool, 
     """
     from kasoko_cli.operations.payouts import float_check
 
-    found = look()
     if float_check.wants_another_word(found, call.container.clock()) and _ask(call, listen, max_seconds):
         found = look()
     float_check.pass_or_refuse(found)

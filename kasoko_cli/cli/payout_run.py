@@ -18,6 +18,7 @@ from kasoko_cli.errors import Refused, Unfinished
 
 if TYPE_CHECKING:
     from kasoko_cli.cli.output.progress import Events
+    from kasoko_cli.operations.payouts.float_check import Gate
     from kasoko_cli.operations.payouts.retry import LeftAlone, Retried, RetryPlan
     from kasoko_cli.operations.shared.run_registry import AtWork
 
@@ -101,12 +102,11 @@ def retry_and_send(
             _tell_nothing(call, options, events, found.left)
         return
     wires = [one.wire_cents for one in found.items]
-    pass_float(
-        call,
-        lambda: float_check.look_at_plan(container.db, container.clock, container.gate_policy, wires, alone=True),
-        listen=options.listen,
-        max_seconds=options.max_seconds,
-    )
+
+    def look() -> Gate:
+        return float_check.look_at_plan(container.db, container.clock, container.gate_policy, wires, alone=True)
+
+    pass_float(call, look(), look, listen=options.listen, max_seconds=options.max_seconds)
     if not (call.yes or call.json):
         _show_retry(call, command, found)
     question = f"Send {count_of(len(found.items), 'failed payout')}, {amount_of(found.wire_cents)}, again?"

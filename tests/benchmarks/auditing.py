@@ -20,7 +20,7 @@ from typing import Any
 
 from kasoko_cli.ledger import book
 from kasoko_cli.operations.audit.run import audit
-from kasoko_cli.operations.exchange.import_records import import_users
+from kasoko_cli.operations.exchange.import_records import take_in, users_kind
 from kasoko_cli.operations.reporting import status_views
 from kasoko_cli.operations.shared import transitions
 from kasoko_cli.operations.shared.context import OperationContext
@@ -45,7 +45,7 @@ def build(url: str, count: int) -> None:
     try:
         lines = (f"u{n},User {n},2547{n % 10**8:08d}\n" for n in range(count))
         people = io.BytesIO(("user_id,name,phone\n" + "".join(lines)).encode())
-        import_users(OperationContext(db, lambda: OPENED, ACT), InputFile("users.csv", people, Format.CSV))
+        take_in(OperationContext(db, lambda: OPENED, ACT), InputFile("users.csv", people, Format.CSV), users_kind())
         sent = on_their_way(db, count, with_people=False)
         for start in range(0, count, AT_ONCE):
             _pay(db, start, sent[start : start + AT_ONCE])

@@ -37,8 +37,8 @@ from kasoko_cli.daraja.client import DarajaApp, DarajaClient
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.operations.account.access_tokens import DatabaseShelf
 from kasoko_cli.operations.callbacks.apply_results import Trust
-from kasoko_cli.operations.exchange.import_bets import import_bets
-from kasoko_cli.operations.exchange.import_records import import_markets, import_users
+from kasoko_cli.operations.exchange.import_bets import bets_kind
+from kasoko_cli.operations.exchange.import_records import markets_kind, take_in, users_kind
 from kasoko_cli.operations.payouts import sending
 from kasoko_cli.operations.payouts.dispatcher import SendOrder
 from kasoko_cli.operations.payouts.run import SendPolicy
@@ -183,9 +183,9 @@ def owe(url: str, payouts: int) -> None:
         def file(which: str) -> InputFile:
             return InputFile(which, (folder / which).open("rb"), Format.CSV)
 
-        import_users(OperationContext(db, system_clock, ACT), file("users.csv"))
-        import_markets(OperationContext(db, system_clock, ACT), file("markets.csv"))
-        import_bets(OperationContext(db, system_clock, ACT), file("bets.csv"))
+        take_in(OperationContext(db, system_clock, ACT), file("users.csv"), users_kind())
+        take_in(OperationContext(db, system_clock, ACT), file("markets.csv"), markets_kind())
+        take_in(OperationContext(db, system_clock, ACT), file("bets.csv"), bets_kind())
     time.sleep(1.1)
     markets.close_market(OperationContext(db, system_clock, ACT), market="derby")
     markets.resolve_market(OperationContext(db, system_clock, ACT), market="derby", winners=["Yes"])

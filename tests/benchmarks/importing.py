@@ -18,8 +18,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from kasoko_cli.clock import system_clock
-from kasoko_cli.operations.exchange.import_bets import import_bets
-from kasoko_cli.operations.exchange.import_records import import_markets, import_users
+from kasoko_cli.operations.exchange.import_bets import bets_kind
+from kasoko_cli.operations.exchange.import_records import markets_kind, take_in, users_kind
 from kasoko_cli.operations.shared.actor import Actor
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import Format, InputFile
@@ -57,12 +57,12 @@ def imported(folder: Path, kasoko: Path) -> tuple[Took, Took]:
     def file(name: str) -> InputFile:
         return InputFile(name, (folder / name).open("rb"), Format.CSV)
 
-    import_users(OperationContext(db, system_clock, actor), file("users.csv"))
-    import_markets(OperationContext(db, system_clock, actor), file("markets.csv"))
+    take_in(OperationContext(db, system_clock, actor), file("users.csv"), users_kind())
+    take_in(OperationContext(db, system_clock, actor), file("markets.csv"), markets_kind())
     took = []
     for _ in range(2):
         with timed() as timing:
-            import_bets(OperationContext(db, system_clock, actor), file("bets.csv"))
+            take_in(OperationContext(db, system_clock, actor), file("bets.csv"), bets_kind())
         took.append(timing())
     with db.reading() as session:
         assert session.connection().execute(text("SELECT sum(amount_cents) FROM postings")).scalar() == 0

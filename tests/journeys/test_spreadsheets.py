@@ -9,9 +9,8 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from openpyxl import Workbook
-
 from tests.journeys.deployment_harness import DeploymentHarness
+from tests.operations.workbooks import Shown, workbook
 
 #: What a hint can tell somebody to add to an import.
 _TOLD = re.compile(r"--(?:map|sheet|dates) (?:[a-z_]+=)?(?:'[^']*'|[^\s.,]+)")
@@ -22,15 +21,7 @@ CHOSEN = ("--sheet December", "--dates dmy")
 
 def keep(deployed: DeploymentHarness, name: str, sheets: Mapping[str, Sequence[Sequence[object]]]) -> None:
     """Write a workbook as Excel would."""
-    book = Workbook()
-    book.remove(book.worksheets[0])
-    for title, rows in sheets.items():
-        sheet = book.create_sheet(title)
-        for row in rows:
-            sheet.append(list(row))
-    for cell in next((sheet["F"] for sheet in book if sheet["F1"].value == "Fee %"), ()):
-        cell.number_format = "0%"
-    book.save(deployed.folder / name)
+    (deployed.folder / name).write_bytes(workbook(sheets))
 
 
 def follow(deployed: DeploymentHarness, kind: str, name: str) -> list[str]:
@@ -76,7 +67,7 @@ def test_from_the_worst_workbooks_to_paid_phones_by_the_hints_alone(bare: Deploy
         {
             "Sheet1": [
                 ["Market ID", "Slug", "Question", "Outcomes", "Closes At", "Fee %"],
-                ["m1", "rain", "Will it rain?", "Yes|No", "05/06/2025 17:00", 0.05],
+                ["m1", "rain", "Will it rain?", "Yes|No", "05/06/2025 17:00", Shown(0.05, "0%")],
             ]
         },
     )

@@ -30,8 +30,8 @@ from sqlalchemy import text
 
 from kasoko_cli.domain.payout import WireLimits
 from kasoko_cli.errors import DatabaseUnavailable
-from kasoko_cli.operations.exchange.import_bets import import_bets
-from kasoko_cli.operations.exchange.import_records import import_markets, import_users
+from kasoko_cli.operations.exchange.import_bets import bets_kind
+from kasoko_cli.operations.exchange.import_records import markets_kind, take_in, users_kind
 from kasoko_cli.operations.records import markets
 from kasoko_cli.operations.settlement import settle
 from kasoko_cli.operations.shared.context import OperationContext
@@ -125,12 +125,14 @@ def owe(bench: Bench, count: int) -> None:
         return InputFile(name, BytesIO(content.encode()), Format.CSV)
 
     with bench.opened() as db:
-        import_users(OperationContext(db, bench.clock, ACT), file("users.csv", f"user_id,name,phone\n{people}"))
+        take_in(
+            OperationContext(db, bench.clock, ACT), file("users.csv", f"user_id,name,phone\n{people}"), users_kind()
+        )
         head = "market_id,slug,question,outcomes,closes_at,fee_bps\n"
         market = f"{head}derby,derby,Who wins?,Yes|No,{closes},0\n"
-        import_markets(OperationContext(db, bench.clock, ACT), file("markets.csv", market))
+        take_in(OperationContext(db, bench.clock, ACT), file("markets.csv", market), markets_kind())
         head = "bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at\n"
-        import_bets(OperationContext(db, bench.clock, ACT), file("bets.csv", head + bets))
+        take_in(OperationContext(db, bench.clock, ACT), file("bets.csv", head + bets), bets_kind())
         markets.resolve_market(OperationContext(db, bench.clock, ACT), market="derby", winners=["Yes"])
         settle.settle_market(OperationContext(db, bench.clock, ACT), WireLimits(), market="derby")
 

@@ -273,6 +273,12 @@ def answer(call: CommandContext, document: object, text: str, *, even_quiet: boo
         line(text)
 
 
+def planned(call: CommandContext, plan: object, text: str) -> None:
+    """Answer with what an act would do; nothing of it was done."""
+    answer(call, {"plan": plan}, text, even_quiet=True)
+    talk(call, "Nothing was written.")
+
+
 def did(call: CommandContext, text: str) -> None:
     """Answer with what an act has done; silent with --quiet, since an act that went well needs no answer."""
     if not call.quiet:

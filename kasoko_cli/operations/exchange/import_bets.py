@@ -21,9 +21,8 @@ from kasoko_cli.domain.phone import quoted
 from kasoko_cli.domain.time_text import format_time
 from kasoko_cli.errors import Refused
 from kasoko_cli.ledger import book, journal
-from kasoko_cli.operations.exchange.import_records import FIRST, Imported, Intake, Kind, Note, Told, take_in
-from kasoko_cli.operations.shared.context import OperationContext
-from kasoko_cli.operations.shared.record_files import Columns, InputFile, Row
+from kasoko_cli.operations.exchange.import_records import FIRST, Intake, Kind, Note
+from kasoko_cli.operations.shared.record_files import Columns, Row
 from kasoko_cli.operations.shared.record_rows import RowReader
 from kasoko_cli.store.engine import bulk_rows
 from kasoko_cli.store.engine.bulk_rows import BetRecord, OpenTo
@@ -47,13 +46,6 @@ def bets_kind(funding: Funding = Funding.COLLECTED) -> Kind:
     it back; a cancelled one is booked as placed and taken back.
     """
     return Kind("bets", BET_COLUMNS, functools.partial(_Bets, funding))
-
-
-def import_bets(
-    ctx: OperationContext, file: InputFile, *, funding: Funding = Funding.COLLECTED, told: Told | None = None
-) -> Imported:
-    """Take in bets. Raises what `take_in` raises."""
-    return take_in(ctx, file, bets_kind(funding), told=told)
 
 
 class _Bets(Intake):

@@ -11,7 +11,7 @@ import gc
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -40,6 +40,7 @@ from kasoko_cli.operations.shared.record_files import (
     Row,
 )
 from kasoko_cli.operations.shared.record_rows import RowReader, Understood
+from kasoko_cli.operations.shared.rehearsal import rehearse
 from kasoko_cli.store import users
 from kasoko_cli.store.engine import bulk_rows, row_digests
 from kasoko_cli.store.engine.locking import Turn, take_turn
@@ -172,16 +173,6 @@ def markets_kind() -> Kind:
     return Kind("markets", MARKET_COLUMNS, _Markets)
 
 
-def import_users(ctx: OperationContext, file: InputFile, *, told: Told | None = None) -> Imported:
-    """Take in users. Raises what `take_in` raises."""
-    return take_in(ctx, file, users_kind(), told=told)
-
-
-def import_markets(ctx: OperationContext, file: InputFile, *, told: Told | None = None) -> Imported:
-    """Take in markets. Raises what `take_in` raises."""
-    return take_in(ctx, file, markets_kind(), told=told)
-
-
 def take_in(ctx: OperationContext, file: InputFile, kind: Kind, *, told: Told | None = None) -> Imported:
     """Take in a file: read from end to end in one transaction, which only a file without a problem commits.
 
@@ -207,10 +198,6 @@ def take_in(ctx: OperationContext, file: InputFile, kind: Kind, *, told: Told | 
     )
 
 
-class _OnlyLooked(Exception):
-    """Undoes the transaction: it was only a look."""
-
-
 def plan_import(ctx: OperationContext, file: InputFile, kind: Kind, *, told: Told | None = None) -> ImportPlan:
     """What `take_in` would do, by the same road up to the books; nothing is written.
 
@@ -219,27 +206,25 @@ def plan_import(ctx: OperationContext, file: InputFile, kind: Kind, *, told: Tol
         Busy: another process took in the same ids at this moment.
     """
     now, reader = ctx.clock(), RowReader(file, kind.columns, Problems())
-    with (
-        _told_of_others(file, kind),
-        suppress(_OnlyLooked),
-        ctx.db.transaction() as session,
-        _taken(session, reader, kind, now, told) as intake,
-    ):
-        notes = _notes(reader, intake)
-        raise _OnlyLooked
-    return ImportPlan(
-        kind=kind.name,
-        file=file.name,
-        understood=reader.understood,
-        first=intake.first,
-        new=intake.new,
-        known=intake.known,
-        stake_cents=intake.stake_cents,
-        cancelled=intake.cancelled,
-        sha256=reader.sha256(),
-        notes=notes,
-        problems=reader.problems.in_order(),
-    )
+
+    def look(inside: OperationContext) -> ImportPlan:
+        with inside.db.transaction() as session, _taken(session, reader, kind, now, told) as intake:
+            return ImportPlan(
+                kind=kind.name,
+                file=file.name,
+                understood=reader.understood,
+                first=intake.first,
+                new=intake.new,
+                known=intake.known,
+                stake_cents=intake.stake_cents,
+                cancelled=intake.cancelled,
+                sha256=reader.sha256(),
+                notes=_notes(reader, intake),
+                problems=reader.problems.in_order(),
+            )
+
+    with _told_of_others(file, kind):
+        return rehearse(ctx, look)
 
 
 @contextmanager

@@ -7,20 +7,20 @@ belongs to reconcile. A failure that cannot succeed unchanged is left alone unti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
 from sqlmodel import Session
 
 from kasoko_cli.domain.payout import PayoutStatus
-from kasoko_cli.domain.phone import mask
+from kasoko_cli.operations.payouts.planned_move import PayoutFacts, facts_of
 from kasoko_cli.operations.safeguards import payment_guard
 from kasoko_cli.operations.safeguards.payment_guard import Caution, Objection, Way
 from kasoko_cli.operations.shared.actor import Actor, note_act
 from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.transitions import ANEW
-from kasoko_cli.store import markets, payouts, users
+from kasoko_cli.store import markets, payouts
 from kasoko_cli.store.engine import reconnect
 from kasoko_cli.store.engine.database import Database
 from kasoko_cli.store.engine.reconnect import wait_for_server
@@ -48,15 +48,9 @@ class Retried:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedPayout:
+class FailedPayout(PayoutFacts):
     """A payout that would be tried again, and why it failed."""
 
-    payout_id: str
-    user_id: str
-    phone: str
-    kind: str
-    amount_cents: int
-    wire_cents: int
     code: str
     why: str
 
@@ -116,17 +110,18 @@ def plan_retry(
 
     def judge(session: Session) -> RetryPlan:
         found = {one.id: one for one in payouts.by_ids(session, named)}
-        people = users.known_users(session, {one.user_id for one in found.values()})
         against = payment_guard.objections(session, Way.RETRY, found.values(), caution, now=ctx.clock())
-        items, left = list[FailedPayout](), list[LeftAlone]()
+        again, left = list[Payout](), list[LeftAlone]()
         for one in (found[payout_id] for payout_id in dict.fromkeys(named)):
             if (alone := _left_alone(one, against.get(one.id))) is not None:
                 left.append(alone)
-                continue
-            phone, code, why = mask(people[one.user_id].phone), one.failure_code or "", one.failure_reason or ""
-            kind = str(one.kind)
-            items.append(FailedPayout(one.id, one.user_id, phone, kind, one.amount_cents, one.wire_cents, code, why))
-        return RetryPlan(items, sum(one.wire_cents for one in items), left)
+            else:
+                again.append(one)
+        items = [
+            FailedPayout(**asdict(facts), code=one.failure_code or "", why=one.failure_reason or "")
+            for one, facts in zip(again, facts_of(session, again), strict=True)
+        ]
+        return RetryPlan(items, sum(one.wire_cents for one in again), left)
 
     return reconnect.read(ctx.db, judge)
 

@@ -21,8 +21,8 @@ from kasoko_cli.ledger import book
 from kasoko_cli.ledger.chart import Account, pool_owner
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.exchange.export import RecordKind, export, written_whole
-from kasoko_cli.operations.exchange.import_bets import import_bets
-from kasoko_cli.operations.exchange.import_records import Imported, import_markets, import_users
+from kasoko_cli.operations.exchange.import_bets import bets_kind
+from kasoko_cli.operations.exchange.import_records import Imported, markets_kind, take_in, users_kind
 from kasoko_cli.operations.records import bets, markets, users, wallets
 from kasoko_cli.operations.records.bets import NewBet
 from kasoko_cli.operations.shared.actor import Actor
@@ -61,13 +61,13 @@ class Platform:
         return OperationContext(self.db, self.clock, self.actor)
 
     def users(self, data: str | bytes, form: Format = Format.CSV) -> Imported:
-        return import_users(self.context, file_of("users.csv", data, form))
+        return take_in(self.context, file_of("users.csv", data, form), users_kind())
 
     def markets(self, data: str | bytes, form: Format = Format.CSV) -> Imported:
-        return import_markets(self.context, file_of("markets.csv", data, form))
+        return take_in(self.context, file_of("markets.csv", data, form), markets_kind())
 
     def bets(self, data: str | bytes, form: Format = Format.CSV, *, funding: Funding = Funding.COLLECTED) -> Imported:
-        return import_bets(self.context, file_of("bets.csv", data, form), funding=funding)
+        return take_in(self.context, file_of("bets.csv", data, form), bets_kind(funding))
 
     def bet_refusals(self, *rows: str, funding: Funding = Funding.COLLECTED) -> list[str]:
         """What is said of bets that are refused; the books and the bets are as they were."""
@@ -656,12 +656,12 @@ def test_the_entries_of_a_market_are_those_of_its_bets(builder: Platform) -> Non
 
 
 def test_an_export_of_nothing_is_an_import_of_nothing(platform: Platform) -> None:
-    for kind, take_in in (
+    for kind, imported in (
         (RecordKind.USERS, platform.users),
         (RecordKind.MARKETS, platform.markets),
         (RecordKind.BETS, platform.bets),
     ):
-        done = take_in(exported(platform.db, kind))
+        done = imported(exported(platform.db, kind))
         assert (done.new, done.known) == (0, 0)
 
 

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openpyxl import Workbook
 
 from kasoko_cli.operations.exchange.import_bets import bets_kind
 from kasoko_cli.operations.exchange.import_records import (
     ImportPlan,
-    import_markets,
-    import_users,
     markets_kind,
     plan_import,
     take_in,
@@ -31,6 +28,7 @@ from kasoko_cli.operations.shared.context import OperationContext
 from kasoko_cli.operations.shared.record_files import FileRefused, Format, InputFile
 from kasoko_cli.operations.shared.record_header import read_as
 from kasoko_cli.store.engine import database
+from tests.operations.workbooks import Shown, workbook
 
 KINDS = {"users": users_kind(), "markets": markets_kind(), "bets": bets_kind()}
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -54,14 +52,6 @@ M = "market_id,slug,question,outcomes,closes_at,fee_bps\n"
 T = "2026-11-20T09:00:00Z"
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A number of a sheet, and the format in which it is shown."""
-
-    value: float
-    form: str
-
-
 def at(year: int, month: int, day: int, hour: int = 0) -> datetime:
     """A date as a sheet has it: without a zone."""
     return datetime(year, month, day, hour)  # noqa: DTZ001 - that is the point of it
@@ -69,23 +59,7 @@ def at(year: int, month: int, day: int, hour: int = 0) -> datetime:
 
 def book(*rows: Sequence[object]) -> bytes:
     """A workbook with one sheet."""
-    return books({"Sheet1": rows})
-
-
-def books(sheets: Mapping[str, Sequence[Sequence[object]]]) -> bytes:
-    """A workbook: the rows of each sheet by its name."""
-    made = Workbook()
-    made.remove(made.worksheets[0])
-    for title, its_rows in sheets.items():
-        sheet = made.create_sheet(title)
-        for row in its_rows:
-            sheet.append([cell.value if isinstance(cell, Shown) else cell for cell in row])
-            for place, cell in enumerate(row, start=1):
-                if isinstance(cell, Shown):
-                    sheet.cell(sheet.max_row, place).number_format = cell.form
-    kept = io.BytesIO()
-    made.save(kept)
-    return kept.getvalue()
+    return workbook({"Sheet1": rows})
 
 
 def bet(stake: str = "100", placed: str = T, bet_id: str = "b1") -> str:
@@ -169,7 +143,7 @@ READ: dict[str, Case] = {
     ),
     "a workbook with a title and another sheet": Case(
         "users",
-        books(
+        workbook(
             {
                 "Read me": [["Hello"]],
                 "Members": [["Members"], [], ["User ID", "Name", "Phone"], ["cyn", "Cyn Wanja", "0712 345 670"]],
@@ -194,7 +168,7 @@ READ: dict[str, Case] = {
     ),
     "one of two sheets": Case(
         "users",
-        books(
+        workbook(
             {
                 "Jan": [["user_id", "name", "phone"], ["cyn", "C", "0712345670"]],
                 "Feb": [["user_id", "name", "phone"], ["dan", "D", "0712345671"]],
@@ -379,7 +353,7 @@ REFUSED: dict[str, Case] = {
     ),
     "two sheets that fit": Case(
         "users",
-        books(
+        workbook(
             {
                 "Jan": [["user_id", "name", "phone"], ["cyn", "C", "0712345670"]],
                 "Feb": [["user_id", "name", "phone"], ["dan", "D", "0712345671"]],
@@ -565,8 +539,8 @@ def world(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         U + "ann,Ann Auma,0712345678\nben,Ben Müller,0722000111\n",
         M + f"m1,rain,Rain?,Yes|No,{CLOSES},500\n",
     )
-    import_users(context, InputFile("users", io.BytesIO(users.encode()), Format.CSV))
-    import_markets(context, InputFile("markets", io.BytesIO(markets.encode()), Format.CSV))
+    take_in(context, InputFile("users", io.BytesIO(users.encode()), Format.CSV), users_kind())
+    take_in(context, InputFile("markets", io.BytesIO(markets.encode()), Format.CSV), markets_kind())
     yield context
     db.close()
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from openpyxl import Workbook
 
 from kasoko_cli.operations.reconciliation.statement_parser import StatementFile, read_statement
 from kasoko_cli.operations.shared.record_files import FileRefused
 from tests.operations.paper import CHARGE, HEADER, PAYBILL, Paper
+from tests.operations.workbooks import workbook
 
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 LINES = 5
@@ -52,18 +50,6 @@ def slashed(content: bytes, day: str = "23") -> bytes:
     return content.replace(b"2026-11-23", f"{day}/11/2026".encode())
 
 
-def book(sheets: dict[str, Sequence[Sequence[object]]]) -> bytes:
-    made = Workbook()
-    for name, rows in sheets.items():
-        page = made.create_sheet(name)
-        for row in rows:
-            page.append(list(row))
-    made.remove(made.worksheets[0])
-    kept = io.BytesIO()
-    made.save(kept)
-    return kept.getvalue()
-
-
 def numbers(noise: float = 0.0) -> list[list[object]]:
     """The table with numbers as a spreadsheet keeps them, and without the empty cells at the ends of its rows."""
     rows: list[list[object]] = [list(row) for row in paper().table()]
@@ -88,8 +74,8 @@ GOOD: dict[str, bytes] = {
     "a-space-after-each-comma.csv": text().replace(",", ", ").replace("12, ", "12,").replace("87, ", "87,").encode(),
     "texts.xlsx": paper().xlsx(),
     "numbers-and-times.xlsx": paper().xlsx(typed=True),
-    "a-second-sheet.xlsx": book({"Cover": [["Statement of November"]], "Data": paper().table(), "Chart": []}),
-    "no-cells-at-the-ends.xlsx": book({"Data": numbers()}),
+    "a-second-sheet.xlsx": workbook({"Cover": [["Statement of November"]], "Data": paper().table(), "Chart": []}),
+    "no-cells-at-the-ends.xlsx": workbook({"Data": numbers()}),
     "no-cells-at-the-ends.csv": "\n".join(line.rstrip(",") for line in text().splitlines()).encode() + b"\n",
     "columns-without-a-name.csv": "\n".join(f"{line},,," for line in text().splitlines()).encode() + b"\n",
     "more-columns.csv": "\n".join(f"{line},x" for line in text().splitlines()).encode() + b"\n",
@@ -123,7 +109,7 @@ LEFT_OUT: dict[str, tuple[bytes, list[str]]] = {
         ["remark", "header", "header", "header"],
     ),
     "when-it-was-made.csv": (with_rows("Generated on 2026-11-25 08:00:00"), ["remark"]),
-    "the-end.xlsx": (book({"s": [*numbers(), [], ["Total", None, None, None, None, 150.5, 12_859]]}), ["total"]),
+    "the-end.xlsx": (workbook({"s": [*numbers(), [], ["Total", None, None, None, None, 150.5, 12_859]]}), ["total"]),
 }
 
 BAD: dict[str, tuple[bytes, str]] = {
@@ -133,14 +119,14 @@ BAD: dict[str, tuple[bytes, str]] = {
     "statement.pdf": (b"%PDF-1.4", "it is a PDF"),
     "latin-1.csv": (text().replace("JANE", "RENÉ").encode("latin-1"), "it is not UTF-8: byte 0xc9"),
     "two-sheets.xlsx": (
-        book({"May": paper().table(), "June": paper().table()}),
+        workbook({"May": paper().table(), "June": paper().table()}),
         "its sheets 'May' and 'June' have a statement each, and one is wanted",
     ),
     "no-sheet.xlsx": (
-        book({"A": [["x"]], "B": []}),
+        workbook({"A": [["x"]], "B": []}),
         "no header of a statement stands in it on any of its sheets: A, B",
     ),
-    "noise-that-is-none.xlsx": (book({"s": numbers(0.004)}), "is no amount. Known: 1,234.50 and -1234.5"),
+    "noise-that-is-none.xlsx": (workbook({"s": numbers(0.004)}), "is no amount. Known: 1,234.50 and -1234.5"),
     "fewer-columns.csv": (
         paper(without=("Reason Type", "Other Party Info", "Details")).csv(),
         "Reason Type: the column is missing",

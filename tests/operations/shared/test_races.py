@@ -27,7 +27,8 @@ from kasoko_cli.operations.account import payer
 from kasoko_cli.operations.audit.run import audit
 from kasoko_cli.operations.callbacks import stored_callbacks
 from kasoko_cli.operations.callbacks.apply_results import Trust
-from kasoko_cli.operations.exchange.import_bets import import_bets
+from kasoko_cli.operations.exchange.import_bets import bets_kind
+from kasoko_cli.operations.exchange.import_records import take_in
 from kasoko_cli.operations.payouts import manual_decision, market_hold
 from kasoko_cli.operations.reconciliation import statement_import
 from kasoko_cli.operations.records import bets, markets, privacy, users, wallets
@@ -159,10 +160,8 @@ def imports_400(builder: DataBuilder) -> Deed:
         "bet_id,market_id,user_id,outcome,stake_kes,placed_at,cancelled_at\n"
         f"late,cup,cyn,Yes,4.00,{builder.clock():%Y-%m-%dT%H:%M:%SZ},\n"
     )
-    return lambda: import_bets(
-        builder.context,
-        InputFile("bets.csv", io.BytesIO(file.encode()), Format.CSV),
-        funding=Funding.WALLET,
+    return lambda: take_in(
+        builder.context, InputFile("bets.csv", io.BytesIO(file.encode()), Format.CSV), bets_kind(Funding.WALLET)
     )
 
 

@@ -12,6 +12,7 @@ from openpyxl import Workbook
 
 from kasoko_cli.operations.shared.record_files import FileRefused
 from kasoko_cli.operations.shared.table_files import Source, TextTable, read_table, without_noise
+from tests.operations.workbooks import workbook
 
 ROWS = [["id", "name", "note"], ["1", "Ann, of Thika", ""], ["2", "B;n", "x"]]
 
@@ -27,18 +28,6 @@ def read(content: bytes) -> TextTable:
 def rows_of(table: TextTable) -> list[tuple[int, list[str]]]:
     assert table.header is not None
     return [table.header, *table.rows]
-
-
-def workbook(sheets: dict[str, Sequence[Sequence[object]]]) -> bytes:
-    book = Workbook()
-    for name, rows in sheets.items():
-        page = book.create_sheet(name)
-        for row in rows:
-            page.append(list(row))
-    book.remove(book.worksheets[0])
-    kept = io.BytesIO()
-    book.save(kept)
-    return kept.getvalue()
 
 
 COMMAS = 'id,name,note\n1,"Ann, of Thika",\n2,B;n,x\n'

@@ -196,9 +196,7 @@ def void(call: CommandContext, market: MarketId, plan: Plan = False) -> None:
         found = rehearse(call.context, act)
         stakes = f"{count_of(sum(one.bets for one in found.outcomes), 'bet')}, {amount_of(found.gross_cents)}"
         if plan:
-            told = f"{found.slug} would be void, and its stakes given back: {stakes}."
-            render.answer(call, {"plan": found}, told, even_quiet=True)
-            render.talk(call, "Nothing was written.")
+            render.planned(call, found, f"{found.slug} would be void, and its stakes given back: {stakes}.")
             return
         question = f"Call {found.slug} off? Its stakes are given back ({stakes}), and this cannot be undone."
         render.confirm_or_leave(call, question, otherwise="Nothing was changed.")

@@ -74,9 +74,8 @@ def resolve(
         found = rehearse(call.context, act)
         told = f"{found.receipt}, {amount_of(found.amount_cents)}"
         if plan:
-            document = {"plan": {"resolved": found, "as": as_, "user": user}}
-            render.answer(call, document, f"{told}, would be resolved as {as_}{whose}.", even_quiet=True)
-            render.talk(call, "Nothing was written.")
+            document = {"resolved": found, "as": as_, "user": user}
+            render.planned(call, document, f"{told}, would be resolved as {as_}{whose}.")
             return
         question = f"Write down that {told}, was {as_}{whose}?"
         render.confirm_or_leave(call, question, otherwise="Nothing was changed.")
@@ -149,8 +148,7 @@ def undo(
     if plan or not call.yes:
         would = rehearse(call.context, act)
         if plan:
-            render.answer(call, {"plan": would}, _undone(would, "would be"), even_quiet=True)
-            render.talk(call, "Nothing was written.")
+            render.planned(call, would, _undone(would, "would be"))
             return
         render.talk(call, _undone(would, "would be"))
         what = f"{found.file}, {count_of(found.brought, 'line')}, {amount_of(found.in_suspense_cents)} in suspense"

@@ -178,7 +178,7 @@ class _Options:
 
 def _import(call: CommandContext, path: Path, kind: Kind, options: _Options) -> None:
     """Open the file, take it in, and say what became of it; a refusal tells programs every line."""
-    from kasoko_cli.operations.exchange.import_records import plan_import, take_in
+    from kasoko_cli.operations.exchange.import_records import ImportPlan, plan_import, take_in
     from kasoko_cli.operations.shared.record_files import FileRefused, InputFile, open_input, spooled
 
     from_stdin = path == Path("-")
@@ -189,18 +189,16 @@ def _import(call: CommandContext, path: Path, kind: Kind, options: _Options) -> 
     name = "stdin" if from_stdin else path.name.encode("utf-8", "backslashreplace").decode()
     file = InputFile(name, stream, chosen, read_as)
     try:
-        if options.plan:
-            with stream, progress(call, f"Lines of {name}") as bar:
-                planned = plan_import(call.context, file, kind, told=bar)
-            _show_plan(call, planned, kind.columns.times)
-            _refuse_if_wrong(planned)
-            return
         with stream, progress(call, f"Lines of {name}") as bar:
-            done = take_in(call.context, file, kind, told=bar)
+            done = (plan_import if options.plan else take_in)(call.context, file, kind, told=bar)
     except FileRefused as refused:
         if call.json and not options.plan:
             render.document({"file": name, "new": 0, "problems": refused.problems})
         raise
+    if isinstance(done, ImportPlan):
+        _show_plan(call, done, kind.columns.times)
+        _refuse_if_wrong(done)
+        return
     call.ended_well("import")
     _tell_notes(call, done.notes)
     render.answer(call, done, _counts(done))

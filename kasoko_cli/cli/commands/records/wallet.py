@@ -153,8 +153,7 @@ def _may_be_done(
         return True
     document = {"user": user, "amount_cents": cents, "owed_cents": owed, "changed": is_new}
     done = f"{told} would be {how}" if is_new else f"{amount_of(cents)} of {user} was {how} before"
-    render.answer(call, {"plan": document}, f"{done}.", even_quiet=True)
-    render.talk(call, "Nothing was written.")
+    render.planned(call, document, f"{done}.")
     return False
 
 
